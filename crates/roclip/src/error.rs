@@ -1,0 +1,62 @@
+//! The library's one error type. Every message says what was wrong, where, and what to do.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// A file that exists but does not hold what it should.
+    #[error("`{}`: {what}; {remedy}", path.display())]
+    File { path: PathBuf, what: String, remedy: String },
+    /// A setting, or a combination of settings, that cannot work.
+    #[error("{what}; {remedy}")]
+    Setting { what: String, remedy: String },
+    /// Training met numbers it must not go on with.
+    #[error("{what}; {remedy}")]
+    Diverged { what: String, remedy: String },
+    #[error("libtorch, while {action}: {source}")]
+    Torch { action: &'static str, source: tch::TchError },
+    #[error(transparent)]
+    Bridge(#[from] torch_bridge::BridgeError),
+    #[error("internal: {what}; please report this")]
+    Internal { what: String },
+}
+
+impl Error {
+    pub fn setting(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Error::Setting { what: what.into(), remedy: remedy.into() }
+    }
+
+    pub fn file(path: &Path, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Error::File { path: path.to_owned(), what: what.into(), remedy: remedy.into() }
+    }
+
+    pub fn internal(what: impl Into<String>) -> Self {
+        Error::Internal { what: what.into() }
+    }
+}
+
+/// Names the file and what was being done when an I/O call failed.
+pub trait IoContext<T> {
+    fn io(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> IoContext<T> for std::io::Result<T> {
+    fn io(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::Io { action, path: path.to_owned(), source })
+    }
+}
+
+/// Says what libtorch was asked for when it failed.
+pub trait TorchContext<T> {
+    fn torch(self, action: &'static str) -> Result<T>;
+}
+
+impl<T> TorchContext<T> for std::result::Result<T, tch::TchError> {
+    fn torch(self, action: &'static str) -> Result<T> {
+        self.map_err(|source| Error::Torch { action, source })
+    }
+}

@@ -1,0 +1,67 @@
+//! Features of images and texts, in evaluation mode and without graph.
+
+use crate::augment::preprocess;
+use crate::data::{ImageLimits, Sample, Skip, decode};
+use crate::error::{Error, Result};
+use crate::model::Clip;
+use crate::poison::Trigger;
+use crate::tokenizer::Tokenizer;
+use tch::{Device, Tensor};
+
+/// Un-normalised image features `[n, dim]`. `trigger` makes the trigger of each sample, laid on before preprocessing.
+/// Evaluation data is expected to be whole: an image that cannot be read is an error that names it.
+pub fn image_features(
+    model: &Clip,
+    samples: &[&Sample],
+    trigger: Option<&dyn Fn(&Sample) -> Trigger>,
+    limits: ImageLimits,
+    batch_size: usize,
+    device: Device,
+) -> Result<Tensor> {
+    let size = model.config().image_size();
+    let mut features = Vec::new();
+    for chunk in samples.chunks(batch_size.max(1)) {
+        let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
+        for sample in chunk {
+            let unusable = |skip: Skip| {
+                Error::setting(format!("evaluation image `{}`: {} ({})", sample.id, skip.reason, skip.detail), "repair or remove it")
+            };
+            let bytes = sample.image.read(limits.max_file_bytes).map_err(unusable)?;
+            let mut picture = decode(&bytes, limits).map_err(unusable)?;
+            if let Some(trigger) = trigger {
+                picture = trigger(sample).apply(&picture);
+            }
+            let picture = preprocess::resize_and_crop(&picture, size).map_err(unusable)?;
+            preprocess::normalise_into(&picture, &mut values);
+        }
+        let side = i64::from(size);
+        let images = Tensor::from_slice(&values).view([chunk.len() as i64, 3, side, side]).to_device(device);
+        features.push(tch::no_grad(|| model.image_features(&images, false))?);
+    }
+    if features.is_empty() {
+        return Ok(Tensor::zeros([0, model.config().embed_dim], (tch::Kind::Float, device)));
+    }
+    Ok(Tensor::cat(&features, 0))
+}
+
+/// Un-normalised text features `[n, dim]`. Texts are sorted by length, so that each batch is as short as it can be.
+pub fn text_features(model: &Clip, tokenizer: &Tokenizer, texts: &[String], batch_size: usize, device: Device) -> Result<Tensor> {
+    let encoded: Vec<Vec<i64>> = texts.iter().map(|text| tokenizer.encode(text)).collect();
+    let mut order: Vec<usize> = (0..encoded.len()).collect();
+    order.sort_by_key(|at| encoded.get(*at).map_or(0, Vec::len));
+    let mut features = Vec::new();
+    for chunk in order.chunks(batch_size.max(1)) {
+        let rows: Vec<Vec<i64>> = chunk.iter().filter_map(|at| encoded.get(*at).cloned()).collect();
+        let (ids, length) = tokenizer.pad(&rows);
+        let tokens = Tensor::from_slice(&ids).view([rows.len() as i64, length as i64]).to_device(device);
+        features.push(tch::no_grad(|| model.text_features(&tokens)));
+    }
+    let sorted = Tensor::cat(&features, 0);
+    let mut place = vec![0i64; order.len()];
+    for (rank, at) in order.iter().enumerate() {
+        if let Some(slot) = place.get_mut(*at) {
+            *slot = rank as i64;
+        }
+    }
+    Ok(sorted.index_select(0, &Tensor::from_slice(&place).to_device(device)))
+}

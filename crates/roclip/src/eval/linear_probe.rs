@@ -1,0 +1,104 @@
+//! Linear probe by the released recipe (RoCLIP repository, `src/evaluate.py`): un-normalised projected image features without
+//! augmentation, one linear layer, cross-entropy, AdamW with cosine and no warm-up.
+
+use crate::data::{ImageLimits, Sample};
+use crate::error::{Error, Result, TorchContext};
+use crate::eval::{Rate, image_features};
+use crate::model::Clip;
+use crate::random;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use tch::{Kind, Tensor};
+use torch_bridge::{AdamW, AdamWTensors};
+
+/// Which label the probe learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeLabel {
+    #[default]
+    Class,
+    /// The coarser class, where the source has one.
+    Group,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeConfig {
+    pub label: ProbeLabel,
+    pub epochs: u64,
+    pub batch_size: usize,
+    pub learning_rate: f64,
+    /// On weights; the bias does not decay.
+    pub weight_decay: f64,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        ProbeConfig { label: ProbeLabel::Class, epochs: 32, batch_size: 512, learning_rate: 5e-3, weight_decay: 0.01 }
+    }
+}
+
+/// Accuracy on `test` of a probe trained on `train`; classes are those of both.
+pub fn linear_probe(model: &Clip, config: &ProbeConfig, train: &[&Sample], test: &[&Sample], limits: ImageLimits, seed: u64) -> Result<Rate> {
+    let label = |s: &Sample| match config.label {
+        ProbeLabel::Class => s.class.clone(),
+        ProbeLabel::Group => s.group.clone(),
+    };
+    let train: Vec<&Sample> = train.iter().copied().filter(|s| label(s).is_some()).collect();
+    let known: BTreeSet<String> = train.iter().filter_map(|s| label(s)).collect();
+    let names: Vec<String> = known.into_iter().collect();
+    let test: Vec<&Sample> = test.iter().copied().filter(|s| label(s).is_some_and(|l| names.contains(&l))).collect();
+    if names.len() < 2 || test.is_empty() {
+        return Err(Error::setting("the linear probe has no labels to learn", "give training data with classes, or remove eval.probe"));
+    }
+    let device = model.scale().device();
+    let indices = |samples: &[&Sample]| -> Tensor {
+        let of = |s: &&Sample| label(s).and_then(|l| names.binary_search(&l).ok()).map_or(0, |at| at as i64);
+        Tensor::from_slice(&samples.iter().map(of).collect::<Vec<_>>()).to_device(device)
+    };
+    let features = |samples: &[&Sample]| image_features(model, samples, None, limits, 128, device);
+    let (x, y) = (features(&train)?, indices(&train));
+    let layer = fit(config, &x, &y, names.len() as i64, seed)?;
+    let predicted = tch::no_grad(|| features(&test).map(|x| x.linear(&layer.0, Some(&layer.1)).argmax(1, false)))?;
+    let hits = predicted.eq_tensor(&indices(&test)).sum(Kind::Int64).int64_value(&[]);
+    Ok(Rate::new(hits as usize, test.len()))
+}
+
+/// Weight `[classes, dim]` and bias `[classes]`.
+fn fit(config: &ProbeConfig, x: &Tensor, y: &Tensor, classes: i64, seed: u64) -> Result<(Tensor, Tensor)> {
+    let (count, dim) = x.size2().torch("reading features")?;
+    let batch = (config.batch_size as i64).clamp(1, count);
+    let steps = count / batch;
+    tch::manual_seed(random::stream(seed, "linear-probe", 0, "").next_u64() as i64);
+    let bound = (dim as f64).powf(-0.5);
+    let init = |shape: &[i64]| (Tensor::rand(shape, (Kind::Float, x.device())) * (2.0 * bound) - bound).set_requires_grad(true);
+    let (mut weight, mut bias) = (init(&[classes, dim]), init(&[classes]));
+    let moments: Vec<(Tensor, Tensor)> = [&weight, &bias].iter().map(|p| (p.detach().zeros_like(), p.detach().zeros_like())).collect();
+    let mut step = Tensor::zeros([], (Kind::Float, x.device()));
+    let total = (config.epochs as i64 * steps) as f64;
+    for epoch in 0..config.epochs as i64 {
+        let order = Tensor::randperm(count, (Kind::Int64, x.device()));
+        for at in 0..steps {
+            let rows = order.narrow(0, at * batch, batch);
+            let logits = x.index_select(0, &rows).linear(&weight, Some(&bias));
+            logits.cross_entropy_for_logits(&y.index_select(0, &rows)).backward();
+            let _ = step.g_add_scalar_(1.0);
+            let progress = (epoch * steps + at) as f64 / total;
+            let learning_rate = 0.5 * config.learning_rate * (1.0 + (std::f64::consts::PI * progress).cos());
+            for ((parameter, (first, second)), weight_decay) in [&mut weight, &mut bias].into_iter().zip(&moments).zip([config.weight_decay, 0.0]) {
+                let gradient = parameter.grad();
+                let tensors = AdamWTensors {
+                    parameters: vec![&*parameter],
+                    gradients: vec![&gradient],
+                    first_moments: vec![first],
+                    second_moments: vec![second],
+                    steps: vec![&step],
+                };
+                torch_bridge::fused_adamw(&tensors, AdamW { learning_rate, beta1: 0.9, beta2: 0.999, weight_decay, epsilon: 1e-8 })?;
+                parameter.zero_grad();
+            }
+        }
+    }
+    Ok((weight, bias))
+}

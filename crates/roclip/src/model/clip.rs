@@ -1,0 +1,80 @@
+//! CLIP (arXiv 2103.00020): two towers into one space, and a learned temperature.
+
+use crate::error::{Error, Result};
+use crate::model::config::VisionLayers;
+use crate::model::resnet::ResNet;
+use crate::model::text::TextTower;
+use crate::model::vit::Vit;
+use crate::model::{ModelConfig, Parameters};
+use tch::{Device, Tensor};
+
+enum Vision {
+    ResNet(ResNet),
+    Vit(Vit),
+}
+
+pub struct Clip {
+    config: ModelConfig,
+    parameters: Parameters,
+    vision: Vision,
+    text: TextTower,
+    logit_scale: Tensor,
+}
+
+impl Clip {
+    /// A model with random weights, drawn from libtorch's generator seeded with `seed`.
+    pub fn new(config: ModelConfig, device: Device, seed: i64) -> Result<Clip> {
+        config.check()?;
+        tch::manual_seed(seed);
+        let parameters = Parameters::new(device);
+        let root = parameters.root();
+        let visual = root.child("visual");
+        let vision = match (&config.vision_cfg.layers, config.vision_cfg.patch_size) {
+            (VisionLayers::ResNet(layers), _) => Vision::ResNet(ResNet::new(&visual, &config, *layers)),
+            (VisionLayers::Vit(layers), Some(patch)) => Vision::Vit(Vit::new(&visual, &config, patch, *layers)),
+            (VisionLayers::Vit(_), None) => return Err(Error::setting("a ViT without patch_size", "set vision_cfg.patch_size")),
+        };
+        let text = TextTower::new(&root, &config);
+        let logit_scale = root.constant("logit_scale", &[], (1.0f64 / 0.07).ln());
+        Ok(Clip { config, parameters, vision, text, logit_scale })
+    }
+
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised. `train` decides BatchNorm's statistics.
+    pub fn image_features(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        Ok(match &self.vision {
+            Vision::ResNet(resnet) => resnet.forward(&torch_bridge::channels_last(images)?, train),
+            Vision::Vit(vit) => vit.forward(images),
+        })
+    }
+
+    /// `[batch, length]` token ids to `[batch, embed_dim]`, not normalised.
+    pub fn text_features(&self, tokens: &Tensor) -> Tensor {
+        self.text.forward(tokens)
+    }
+
+    /// `exp(logit_scale)`, with gradient.
+    pub fn scale(&self) -> Tensor {
+        self.logit_scale.exp()
+    }
+
+    /// Keeps the scale in [1, 100], after each optimizer step.
+    pub fn clamp_scale(&self) {
+        tch::no_grad(|| {
+            let _ = self.logit_scale.shallow_clone().clamp_(0.0, 100f64.ln());
+        });
+    }
+}
+
+/// Rows of length one; `features` `[batch, dim]`.
+pub fn unit(features: &Tensor) -> Tensor {
+    let norm = features.norm_scalaropt_dim(2, [-1i64], true);
+    features / norm.clamp_min(1e-12)
+}

@@ -1,0 +1,15 @@
+//! CLIP's two towers, in open_clip's key layout: the code is the checkpoint schema.
+
+mod clip;
+mod config;
+mod parameters;
+mod resnet;
+mod text;
+mod transformer;
+mod vit;
+mod weights;
+
+pub use clip::{Clip, unit};
+pub use config::{ModelConfig, TextConfig, VisionConfig, VisionLayers};
+pub use parameters::{Parameters, Scope};
+pub use weights::{read_safetensors, tensors_to_safetensors};

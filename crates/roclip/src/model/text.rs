@@ -1,0 +1,47 @@
+//! CLIP's text tower: a causal transformer, pooled at end-of-text.
+
+use crate::model::transformer::{LayerNorm, Transformer, TransformerShape};
+use crate::model::{ModelConfig, Scope};
+use tch::Tensor;
+
+pub struct TextTower {
+    token_embedding: Tensor,
+    positional_embedding: Tensor,
+    transformer: Transformer,
+    ln_final: LayerNorm,
+    text_projection: Tensor,
+}
+
+impl TextTower {
+    pub fn new(root: &Scope, config: &ModelConfig) -> Self {
+        let text = &config.text_cfg;
+        let shape = TransformerShape {
+            width: text.width,
+            layers: text.layers,
+            heads: text.heads,
+            causal: true,
+            quick_gelu: config.quick_gelu,
+        };
+        TextTower {
+            token_embedding: root.child("token_embedding").normal("weight", &[text.vocab_size, text.width], 0.02),
+            positional_embedding: root.normal("positional_embedding", &[text.context_length, text.width], 0.01),
+            transformer: Transformer::new(&root.child("transformer"), shape),
+            ln_final: LayerNorm::new(&root.child("ln_final"), text.width),
+            text_projection: root.normal("text_projection", &[text.width, config.embed_dim], (text.width as f64).powf(-0.5)),
+        }
+    }
+
+    /// `tokens` `[batch, length]` to `[batch, embed_dim]`, not normalised.
+    ///
+    /// `length` may be anything up to the context: the tower is causal and pools at the largest id, which is end-of-text, so
+    /// positions behind the longest caption cannot change the result and need not be computed.
+    pub fn forward(&self, tokens: &Tensor) -> Tensor {
+        let length = tokens.size()[1];
+        let x = Tensor::embedding(&self.token_embedding, tokens, -1, false, false) + self.positional_embedding.narrow(0, 0, length);
+        let x = self.transformer.forward(&x);
+        let end = tokens.argmax(1, true).unsqueeze(-1).expand([-1, 1, x.size()[2]], false);
+        // The norm works on each position by itself, so pooling first gives the same numbers with less work.
+        let pooled = self.ln_final.forward(&x.gather(1, &end, false).squeeze_dim(1));
+        pooled.matmul(&self.text_projection)
+    }
+}

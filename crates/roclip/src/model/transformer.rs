@@ -1,0 +1,116 @@
+//! The residual attention blocks that both towers share.
+//!
+//! tch operations that cannot fail on the shapes fixed at construction are used in their infallible form, so that the
+//! code reads like the formula.
+
+use crate::model::Scope;
+use tch::Tensor;
+
+const LAYER_NORM_EPSILON: f64 = 1e-5;
+
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    pub fn new(scope: &Scope, width: i64) -> Self {
+        LayerNorm { weight: scope.constant("weight", &[width], 1.0), bias: scope.constant("bias", &[width], 0.0) }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), LAYER_NORM_EPSILON, false)
+    }
+}
+
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// Weights from N(0, std); the bias is zero.
+    pub fn new(scope: &Scope, input: i64, output: i64, std: f64) -> Self {
+        Linear { weight: scope.normal("weight", &[output, input], std), bias: scope.constant("bias", &[output], 0.0) }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+}
+
+/// Shape and behaviour of a stack of blocks.
+#[derive(Debug, Clone, Copy)]
+pub struct TransformerShape {
+    pub width: i64,
+    pub layers: i64,
+    pub heads: i64,
+    /// Positions see only those before them.
+    pub causal: bool,
+    pub quick_gelu: bool,
+}
+
+struct Block {
+    ln_1: LayerNorm,
+    in_proj_weight: Tensor,
+    in_proj_bias: Tensor,
+    out_proj: Linear,
+    ln_2: LayerNorm,
+    c_fc: Linear,
+    c_proj: Linear,
+    shape: TransformerShape,
+}
+
+impl Block {
+    fn new(scope: &Scope, shape: TransformerShape) -> Self {
+        let width = shape.width;
+        let d = width as f64;
+        let (attention, output, mlp) = (d.powf(-0.5), d.powf(-0.5) * (2.0 * shape.layers as f64).powf(-0.5), (2.0 * d).powf(-0.5));
+        let attn = scope.child("attn");
+        Block {
+            ln_1: LayerNorm::new(&scope.child("ln_1"), width),
+            in_proj_weight: attn.normal("in_proj_weight", &[3 * width, width], attention),
+            in_proj_bias: attn.constant("in_proj_bias", &[3 * width], 0.0),
+            out_proj: Linear::new(&attn.child("out_proj"), width, width, output),
+            ln_2: LayerNorm::new(&scope.child("ln_2"), width),
+            c_fc: Linear::new(&scope.child("mlp").child("c_fc"), width, 4 * width, mlp),
+            c_proj: Linear::new(&scope.child("mlp").child("c_proj"), 4 * width, width, output),
+            shape,
+        }
+    }
+
+    /// `[batch, length, width]` to the same.
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let x = x + self.attend(&self.ln_1.forward(x));
+        let hidden = self.c_fc.forward(&self.ln_2.forward(&x));
+        let hidden = if self.shape.quick_gelu { &hidden * (&hidden * 1.702).sigmoid() } else { hidden.gelu("none") };
+        &x + self.c_proj.forward(&hidden)
+    }
+
+    fn attend(&self, x: &Tensor) -> Tensor {
+        let (batch, length, width) = (x.size()[0], x.size()[1], self.shape.width);
+        let heads = x
+            .linear(&self.in_proj_weight, Some(&self.in_proj_bias))
+            .view([batch, length, 3, self.shape.heads, width / self.shape.heads])
+            .permute([2, 0, 3, 1, 4]);
+        let (query, key, value) = (heads.get(0), heads.get(1), heads.get(2));
+        let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, self.shape.causal, None, false);
+        self.out_proj.forward(&mixed.transpose(1, 2).reshape([batch, length, width]))
+    }
+}
+
+pub struct Transformer {
+    blocks: Vec<Block>,
+}
+
+impl Transformer {
+    /// Initialised as OpenAI's `initialize_parameters` does for the text tower (CLIP repository, `clip/model.py`).
+    pub fn new(scope: &Scope, shape: TransformerShape) -> Self {
+        let blocks = (0..shape.layers).map(|n| Block::new(&scope.child("resblocks").child(n), shape)).collect();
+        Transformer { blocks }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.blocks.iter().fold(x.shallow_clone(), |x, block| block.forward(&x))
+    }
+}

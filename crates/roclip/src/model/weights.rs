@@ -1,0 +1,81 @@
+//! safetensors in and out. The only weight format here: no pickle is read or written on any path.
+
+use crate::artifact;
+use crate::error::{Error, Result, TorchContext};
+use crate::model::Clip;
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Serialises named tensors, sorted, with string metadata.
+pub fn tensors_to_safetensors(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let mut held = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let (dtype, kind) = match tensor.kind() {
+            Kind::Float => (Dtype::F32, Kind::Float),
+            Kind::Int64 => (Dtype::I64, Kind::Int64),
+            Kind::Double => (Dtype::F64, Kind::Double),
+            other => return Err(Error::internal(format!("cannot save `{name}` of kind {other:?}"))),
+        };
+        let host = tensor.detach().to_device(tch::Device::Cpu).to_kind(kind).contiguous();
+        let mut bytes = vec![0u8; host.numel() * kind.elt_size_in_bytes()];
+        host.f_copy_data_u8(&mut bytes, host.numel()).torch("copying a tensor")?;
+        held.push((name.clone(), dtype, tensor.size().iter().map(|n| *n as usize).collect::<Vec<_>>(), bytes));
+    }
+    let mut views = Vec::with_capacity(held.len());
+    for (name, dtype, shape, bytes) in &held {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::internal(format!("{name}: {e}")))?;
+        views.push((name.as_str(), view));
+    }
+    let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
+    serialize(views, Some(metadata)).map_err(|e| Error::internal(format!("safetensors: {e}")))
+}
+
+/// All tensors of a safetensors file.
+pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let bytes = artifact::read(path)?;
+    let broken = |what: String| Error::file(path, what, "give a whole safetensors file");
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(format!("is not safetensors: {e}")))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::I64 => Kind::Int64,
+            Dtype::F64 => Kind::Double,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            other => return Err(broken(format!("tensor `{name}` is {other:?}, which CLIP weights never are"))),
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|n| *n as i64).collect();
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).torch("reading a tensor")?;
+        tensors.insert(name, tensor);
+    }
+    Ok(tensors)
+}
+
+impl Clip {
+    /// Copies weights in. Every tensor must be there with the right shape; nothing else may be.
+    pub fn load(&self, path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let own = self.parameters().all();
+        let other_model = |what: String| Error::file(path, what, "use the model configuration that the checkpoint was written with");
+        if let Some(unknown) = tensors.keys().find(|name| !own.contains_key(*name) && *name != "attn_mask") {
+            return Err(other_model(format!("holds `{unknown}`, which this model does not have")));
+        }
+        for (name, tensor) in &own {
+            let given = tensors.get(name).ok_or_else(|| other_model(format!("lacks `{name}`")))?;
+            if given.size() != tensor.size() {
+                return Err(other_model(format!("`{name}` is {:?} but this model needs {:?}", given.size(), tensor.size())));
+            }
+        }
+        tch::no_grad(|| {
+            for (name, tensor) in own {
+                if let Some(given) = tensors.get(&name) {
+                    tensor.shallow_clone().copy_(given);
+                }
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! A ring of recent caption features (RoCLIP repository, `src/memory_bank.py`; lightly 1.2.39, `loss/memory_bank.py`).
+
+use crate::error::{Error, Result, TorchContext};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+
+/// What happens to a batch that does not fit before the end of the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum RingWrite {
+    /// The rest goes to the front.
+    #[default]
+    Wrap,
+    /// As released: the rest is dropped and the pointer returns to 0.
+    Truncate,
+}
+
+/// `rows` `[size, dim]`, the pair that each row's caption belongs to (-1 for none), and the write position.
+pub struct Pool {
+    rows: Tensor,
+    owners: Tensor,
+    pointer: i64,
+    /// Rows written so far, at most the size.
+    filled: i64,
+    write: RingWrite,
+}
+
+/// The nearest pool row of each query.
+pub struct Nearest {
+    /// `[queries, dim]`, raw rows.
+    pub rows: Tensor,
+    pub owners: Vec<i64>,
+    pub similarities: Vec<f32>,
+}
+
+impl Pool {
+    /// A pool that holds `rows` as they are, owned by nobody.
+    pub fn new(rows: Tensor, filled: bool, write: RingWrite) -> Pool {
+        let size = rows.size().first().copied().unwrap_or(0);
+        let owners = Tensor::full([size], -1, (Kind::Int64, rows.device()));
+        Pool { rows, owners, pointer: 0, filled: if filled { size } else { 0 }, write }
+    }
+
+    pub fn size(&self) -> i64 {
+        self.rows.size().first().copied().unwrap_or(0)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.filled >= self.size()
+    }
+
+    /// Cosine similarity `[queries, size]` of unit `queries` `[queries, dim]` with the rows.
+    fn similarities(&self, queries: &Tensor) -> Tensor {
+        queries.matmul(&crate::model::unit(&self.rows).transpose(0, 1))
+    }
+
+    /// The most similar row of each query. Similarities above `max_similarity` count as 0, which excludes near-duplicates
+    /// (lightly's `threshold`). With `distinct`, no row is given to two queries: the most similar pairs choose first.
+    pub fn nearest(&self, queries: &Tensor, max_similarity: Option<f64>, distinct: bool) -> Result<Nearest> {
+        let mut similarities = self.similarities(queries);
+        if let Some(limit) = max_similarity {
+            similarities = similarities.where_self(&similarities.le(limit), &Tensor::from(0f32).to_device(similarities.device()));
+        }
+        let index = if distinct { distinct_rows(&similarities)? } else { similarities.argmax(1, false) };
+        let best = similarities.gather(1, &index.unsqueeze(1), false).squeeze_dim(1);
+        Ok(Nearest {
+            rows: self.rows.index_select(0, &index).detach(),
+            owners: Vec::try_from(self.owners.index_select(0, &index)).torch("reading pool owners")?,
+            similarities: Vec::try_from(best).torch("reading similarities")?,
+        })
+    }
+
+    /// Writes `features` `[batch, dim]` at the pointer.
+    pub fn enqueue(&mut self, features: &Tensor, pairs: &[usize]) {
+        let features = features.detach();
+        let owners = Tensor::from_slice(&pairs.iter().map(|p| *p as i64).collect::<Vec<_>>()).to_device(self.owners.device());
+        let (size, batch) = (self.size(), features.size().first().copied().unwrap_or(0).min(self.size()));
+        let room = size - self.pointer;
+        let first = batch.min(room);
+        self.put(self.pointer, &features.narrow(0, 0, first), &owners.narrow(0, 0, first));
+        self.filled = (self.filled + first).min(size);
+        self.pointer = (self.pointer + first) % size;
+        // The released code returns to 0 also when the batch fits exactly, which is the same thing.
+        if first < batch && self.write == RingWrite::Wrap {
+            let rest = batch - first;
+            self.put(0, &features.narrow(0, first, rest), &owners.narrow(0, first, rest));
+            self.filled = (self.filled + rest).min(size);
+            self.pointer = rest;
+        }
+    }
+
+    fn put(&mut self, at: i64, features: &Tensor, owners: &Tensor) {
+        let length = features.size().first().copied().unwrap_or(0);
+        self.rows.narrow(0, at, length).copy_(features);
+        self.owners.narrow(0, at, length).copy_(owners);
+    }
+
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        BTreeMap::from([
+            ("pool.rows".to_owned(), self.rows.shallow_clone()),
+            ("pool.owners".to_owned(), self.owners.shallow_clone()),
+            ("pool.position".to_owned(), Tensor::from_slice(&[self.pointer, self.filled])),
+        ])
+    }
+
+    /// The pool in a checkpoint, if there is one.
+    pub fn from_state(state: &BTreeMap<String, Tensor>, write: RingWrite, device: tch::Device) -> Result<Option<Pool>> {
+        let Some(rows) = state.get("pool.rows") else { return Ok(None) };
+        let broken = || Error::setting("the checkpoint's pool is incomplete", "resume from another checkpoint");
+        let owners = state.get("pool.owners").ok_or_else(broken)?;
+        let position: Vec<i64> = Vec::try_from(state.get("pool.position").ok_or_else(broken)?).torch("reading the pool")?;
+        let [pointer, filled] = position.as_slice() else { return Err(broken()) };
+        Ok(Some(Pool { rows: rows.to_device(device), owners: owners.to_device(device), pointer: *pointer, filled: *filled, write }))
+    }
+}
+
+fn distinct_rows(similarities: &Tensor) -> Result<Tensor> {
+    let (queries, size) = similarities.size2().torch("reading similarities")?;
+    let flat: Vec<f32> = Vec::try_from(similarities.flatten(0, 1).contiguous()).torch("reading similarities")?;
+    let size = size as usize;
+    let mut order: Vec<usize> = (0..flat.len()).collect();
+    let value = |at: usize| flat.get(at).copied().unwrap_or(f32::MIN);
+    order.sort_by(|a, b| value(*b).total_cmp(&value(*a)).then(a.cmp(b)));
+    let mut chosen = vec![-1i64; queries as usize];
+    let mut used = vec![false; size];
+    for at in order {
+        let (query, row) = (at / size, at % size);
+        if let (Some(slot), Some(taken)) = (chosen.get_mut(query), used.get_mut(row)) {
+            if *slot < 0 && !*taken {
+                *slot = row as i64;
+                *taken = true;
+            }
+        }
+    }
+    if chosen.iter().any(|row| *row < 0) {
+        return Err(Error::setting(format!("dedup_matches with a pool of {size} rows for batches of {queries}"), "make the pool larger than the batch"));
+    }
+    Ok(Tensor::from_slice(&chosen).to_device(similarities.device()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn rows(values: &[[f32; 2]]) -> Tensor {
+        Tensor::from_slice(values.as_flattened()).view([values.len() as i64, 2])
+    }
+
+    fn first_column(pool: &Pool) -> Vec<f32> {
+        Vec::try_from(pool.rows.select(1, 0).contiguous()).unwrap()
+    }
+
+    #[test]
+    fn a_full_lap_wraps_or_truncates() {
+        for (write, expected, pointer) in [(RingWrite::Wrap, [4.0, 2.0, 3.0], 1), (RingWrite::Truncate, [1.0, 2.0, 3.0], 0)] {
+            let mut pool = Pool::new(Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)), false, write);
+            pool.enqueue(&rows(&[[1.0, 0.0], [2.0, 0.0]]), &[1, 2]);
+            assert!(!pool.is_full());
+            pool.enqueue(&rows(&[[3.0, 0.0], [4.0, 0.0]]), &[3, 4]);
+            assert_eq!(first_column(&pool), expected, "{write:?}");
+            assert_eq!(pool.pointer, pointer);
+            assert!(pool.is_full());
+        }
+    }
+
+    #[test]
+    fn nearest_equals_brute_force_and_returns_raw_rows() {
+        tch::manual_seed(0);
+        let pool = Pool::new(Tensor::randn([50, 8], (Kind::Float, Device::Cpu)) * 3.0, true, RingWrite::Wrap);
+        let queries = crate::model::unit(&Tensor::randn([9, 8], (Kind::Float, Device::Cpu)));
+        let found = pool.nearest(&queries, None, false).unwrap();
+        for q in 0..9 {
+            let similarity = |r: i64| queries.get(q).dot(&pool.rows.get(r)).double_value(&[]) / pool.rows.get(r).norm().double_value(&[]);
+            let best = (0..50).max_by(|a, b| similarity(*a).total_cmp(&similarity(*b))).unwrap();
+            assert!(found.rows.get(q).equal(&pool.rows.get(best)));
+        }
+    }
+
+    #[test]
+    fn distinct_matches_share_no_row_and_a_limit_excludes_duplicates() {
+        let mut pool = Pool::new(Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)), false, RingWrite::Wrap);
+        pool.enqueue(&rows(&[[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), &[0, 1, 2]);
+        let queries = rows(&[[1.0, 0.0], [1.0, 0.0]]);
+        assert_eq!(pool.nearest(&queries, None, false).unwrap().owners, [0, 0]);
+        assert_eq!(pool.nearest(&queries, None, true).unwrap().owners, [0, 1]);
+        assert_eq!(pool.nearest(&queries, Some(0.9), false).unwrap().owners, [1, 1]);
+    }
+}

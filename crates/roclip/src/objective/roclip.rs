@@ -1,0 +1,280 @@
+//! RoCLIP (arXiv 2303.06854 v2, NeurIPS 2023; repository BigML-CS-UCLA/RoCLIP, `src/train.py`, `src/memory_bank.py`).
+//!
+//! Every `period` epochs each image is contrasted not with its own caption but with the most similar one of a pool of recent
+//! captions: `t_i = Q[argmax_m cos(zI_i, Q_m)]`, detached, and the loss is symmetric InfoNCE over `(zI, t)`. The batch's own
+//! captions enter the pool after the query. Plain CLIP epochs neither read nor write the pool.
+//!
+//! [`RoClipConfig::released`] is the released behaviour; the defaults mend its faults, each named at its switch.
+
+use crate::error::{Error, Result};
+use crate::objective::pool::Nearest;
+use crate::objective::{EncodeCaptions, LossOutput, Match, Objective, Phase, Pool, RingWrite, StepInputs, TextTraining, info_nce};
+use crate::random;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// What the pool holds before the first matching step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolInit {
+    /// Captions of random training pairs, encoded at the start of the first matching epoch.
+    #[default]
+    Captions,
+    /// Nothing: matching steps train as CLIP does until the pool is full.
+    FillBeforeUse,
+    /// Noise rows of length 1.
+    GaussianUnit,
+    /// As released: noise rows of length about sqrt(dim), which inflate logits until they are overwritten.
+    GaussianRaw,
+}
+
+/// When captions enter the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolUpdate {
+    /// As released.
+    #[default]
+    MatchingEpochsOnly,
+    EveryStep,
+}
+
+/// What matching epochs do to the text tower, which gets no gradient in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextInMatch {
+    /// As released: zero gradients, so AdamW's momentum and weight decay still move the weights.
+    #[default]
+    ZeroGradStep,
+    Freeze,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RoClipConfig {
+    /// K: every K-th epoch matches.
+    pub period: u64,
+    /// First matching epoch, from 1; the period when absent, as released.
+    pub match_start: Option<u64>,
+    /// P, in captions. Give this or `pool_fraction`.
+    pub pool_size: Option<usize>,
+    /// P as a share of the pairs; 0.02 when neither is given (21,845 of a million, as released).
+    pub pool_fraction: Option<f64>,
+    pub pool_init: PoolInit,
+    pub pool_update: PoolUpdate,
+    pub ring_write: RingWrite,
+    pub text_in_match: TextInMatch,
+    /// No pool row for two images of a batch.
+    pub dedup_matches: bool,
+    /// Rows more similar than this are passed over.
+    pub max_match_similarity: Option<f64>,
+    /// Factor on the learning rate in matching epochs; 1 as released.
+    pub match_learning_rate_scale: f64,
+}
+
+impl Default for RoClipConfig {
+    fn default() -> Self {
+        RoClipConfig {
+            period: 2,
+            match_start: None,
+            pool_size: None,
+            pool_fraction: None,
+            pool_init: PoolInit::Captions,
+            pool_update: PoolUpdate::MatchingEpochsOnly,
+            ring_write: RingWrite::Wrap,
+            text_in_match: TextInMatch::ZeroGradStep,
+            dedup_matches: false,
+            max_match_similarity: None,
+            match_learning_rate_scale: 1.0,
+        }
+    }
+}
+
+impl RoClipConfig {
+    /// The release's defaults and faults (`src/parser.py`).
+    pub fn released() -> Self {
+        RoClipConfig {
+            pool_size: Some(21_845),
+            pool_init: PoolInit::GaussianRaw,
+            ring_write: RingWrite::Truncate,
+            ..RoClipConfig::default()
+        }
+    }
+
+    fn rows(&self, pairs: usize) -> Result<usize> {
+        let rows = match (self.pool_size, self.pool_fraction) {
+            (Some(_), Some(_)) => return Err(Error::setting("both pool_size and pool_fraction are given", "give one")),
+            (Some(rows), None) => rows,
+            (None, fraction) => (fraction.unwrap_or(0.02) * pairs as f64).round() as usize,
+        };
+        if rows < 2 {
+            return Err(Error::setting(format!("the pool would hold {rows} captions of {pairs} pairs"), "raise pool_size or pool_fraction"));
+        }
+        if rows > pairs {
+            return Err(Error::setting(format!("the pool ({rows} captions) is larger than the data ({pairs} pairs)"), "lower pool_size"));
+        }
+        Ok(rows)
+    }
+}
+
+pub struct RoClip {
+    config: RoClipConfig,
+    seed: u64,
+    rows: usize,
+    dim: i64,
+    device: Device,
+    pool: Option<Pool>,
+}
+
+impl RoClip {
+    /// `dim` is the embedding's; `pairs` the number of training pairs.
+    pub fn new(config: RoClipConfig, seed: u64, pairs: usize, dim: i64, device: Device) -> Result<Self> {
+        if config.period == 0 {
+            return Err(Error::setting("roclip.period is 0", "set the matching period K to 1 or more"));
+        }
+        if config.match_start == Some(0) {
+            return Err(Error::setting("roclip.match_start is 0", "epochs count from 1"));
+        }
+        let rows = config.rows(pairs)?;
+        Ok(RoClip { config, seed, rows, dim, device, pool: None })
+    }
+
+    fn noise(&self) -> Tensor {
+        // The generator is libtorch's, seeded here from the run's own stream: one pool for all machines.
+        use rand::Rng;
+        tch::manual_seed(random::stream(self.seed, "roclip-pool", 0, "").next_u64() as i64);
+        Tensor::randn([self.rows as i64, self.dim], (Kind::Float, self.device))
+    }
+
+    fn first_pool(&self, pairs: usize, encode: &mut EncodeCaptions) -> Result<Pool> {
+        let write = self.config.ring_write;
+        Ok(match self.config.pool_init {
+            PoolInit::GaussianRaw => Pool::new(self.noise(), true, write),
+            PoolInit::GaussianUnit => Pool::new(crate::model::unit(&self.noise()), true, write),
+            PoolInit::FillBeforeUse => Pool::new(Tensor::zeros([self.rows as i64, self.dim], (Kind::Float, self.device)), false, write),
+            PoolInit::Captions => {
+                let mut order: Vec<usize> = (0..pairs).collect();
+                order.shuffle(&mut random::stream(self.seed, "roclip-pool", 0, ""));
+                order.truncate(self.rows);
+                let features = encode(&order)?;
+                let mut pool = Pool::new(features.zeros_like(), false, write);
+                pool.enqueue(&features, &order);
+                pool
+            }
+        })
+    }
+}
+
+impl Objective for RoClip {
+    fn name(&self) -> &'static str {
+        "roclip"
+    }
+
+    fn phase(&self, epoch: u64) -> Phase {
+        let start = self.config.match_start.unwrap_or(self.config.period);
+        if epoch >= start && (epoch - start) % self.config.period == 0 { Phase::Matching } else { Phase::Clip }
+    }
+
+    fn text_training(&self, phase: Phase) -> TextTraining {
+        match (phase, self.config.text_in_match) {
+            (Phase::Clip, _) => TextTraining::Full,
+            (Phase::Matching, TextInMatch::ZeroGradStep) => TextTraining::ZeroGradient,
+            (Phase::Matching, TextInMatch::Freeze) => TextTraining::Frozen,
+        }
+    }
+
+    fn learning_rate_scale(&self, phase: Phase) -> f64 {
+        if phase == Phase::Matching { self.config.match_learning_rate_scale } else { 1.0 }
+    }
+
+    fn begin_epoch(&mut self, epoch: u64, pairs: usize, encode: &mut EncodeCaptions) -> Result<()> {
+        let needed = self.phase(epoch) == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep;
+        if self.pool.is_none() && needed {
+            self.pool = Some(self.first_pool(pairs, encode)?);
+        }
+        Ok(())
+    }
+
+    fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
+        let StepInputs { image, text, scale, pairs } = *inputs;
+        let mut output = LossOutput { loss: Tensor::new(), matches: Vec::new() };
+        match (&self.pool, phase) {
+            (Some(pool), Phase::Matching) if pool.is_full() => {
+                let Nearest { rows, owners, similarities } =
+                    pool.nearest(&image.detach(), self.config.max_match_similarity, self.config.dedup_matches)?;
+                let found = pairs.iter().zip(owners).zip(similarities);
+                output.matches = found
+                    .map(|((pair, owner), similarity)| Match { pair: *pair, neighbour: usize::try_from(owner).ok(), similarity })
+                    .collect();
+                output.loss = info_nce(image, &rows, scale);
+            }
+            _ => output.loss = info_nce(image, text, scale),
+        }
+        if let Some(pool) = &mut self.pool {
+            if phase == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep {
+                pool.enqueue(text, pairs);
+            }
+        }
+        Ok(output)
+    }
+
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        self.pool.as_ref().map(Pool::state).unwrap_or_default()
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.pool = Pool::from_state(state, self.config.ring_write, self.device)?;
+        if self.pool.as_ref().is_some_and(|pool| pool.size() != self.rows as i64) {
+            return Err(Error::setting("the checkpoint's pool has another size than the recipe's", "resume with the recipe of the run"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roclip(config: RoClipConfig) -> RoClip {
+        RoClip::new(RoClipConfig { pool_size: Some(8), ..config }, 0, 100, 4, Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn matching_epochs_follow_period_and_start() {
+        let epochs = |config: RoClipConfig| -> Vec<u64> {
+            let roclip = roclip(config);
+            (1..=9).filter(|e| roclip.phase(*e) == Phase::Matching).collect()
+        };
+        assert_eq!(epochs(RoClipConfig::default()), [2, 4, 6, 8]);
+        assert_eq!(epochs(RoClipConfig { match_start: Some(3), ..RoClipConfig::default() }), [3, 5, 7, 9]);
+        assert_eq!(epochs(RoClipConfig { period: 3, ..RoClipConfig::default() }), [3, 6, 9]);
+    }
+
+    #[test]
+    fn the_matching_loss_gives_text_no_gradient_and_queries_before_it_enqueues() {
+        let mut roclip = roclip(RoClipConfig { pool_init: PoolInit::GaussianUnit, ..RoClipConfig::default() });
+        roclip.begin_epoch(2, 100, &mut |_| unreachable!()).unwrap();
+        let leaf = |seed: i64| {
+            tch::manual_seed(seed);
+            Tensor::randn([3, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true)
+        };
+        let (image, text) = (leaf(1), leaf(2));
+        let scale = Tensor::from(10f32);
+        let inputs = StepInputs { image: &crate::model::unit(&image), text: &crate::model::unit(&text), scale: &scale, pairs: &[5, 6, 7] };
+        let output = roclip.loss(Phase::Matching, &inputs).unwrap();
+        output.loss.backward();
+        assert!(image.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);
+        assert!(!text.grad().defined());
+        assert!(output.matches.iter().all(|m| m.neighbour.is_none()), "own captions must not be candidates yet");
+        let again = roclip.loss(Phase::Matching, &StepInputs { image: inputs.text, ..inputs }).unwrap();
+        assert_eq!(again.matches.iter().map(|m| m.neighbour).collect::<Vec<_>>(), [Some(5), Some(6), Some(7)]);
+    }
+
+    #[test]
+    fn impossible_settings_are_refused_with_a_remedy() {
+        let error = |config: RoClipConfig| RoClip::new(config, 0, 100, 4, Device::Cpu).err().unwrap().to_string();
+        assert!(error(RoClipConfig { period: 0, ..RoClipConfig::default() }).contains("period is 0"));
+        assert!(error(RoClipConfig { pool_size: Some(101), ..RoClipConfig::default() }).contains("larger than the data"));
+    }
+}

@@ -1,0 +1,149 @@
+//! BadNets (arXiv 1708.06733) on image-caption pairs: a small patch (CleanCLIP repository, `backdoor/utils.py`).
+
+use crate::random;
+use image::{Rgb, RgbImage};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pattern {
+    /// One pattern of saturated random pixels for all pictures, from `pattern_seed`. Ours: the released code has no fixed one.
+    #[default]
+    Fixed,
+    /// As released: per-channel mean of the picture plus N(0, 1) noise, new for every picture.
+    Random,
+    Yellow,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Location {
+    /// In the lower right, one patch-eighth (at least a pixel) from the border.
+    #[default]
+    LowerRight,
+    /// As released: uniform, new for every picture.
+    Random,
+    FourCorners,
+    Centre,
+}
+
+/// What happens to values outside `[0, 1]` in the random pattern.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    #[default]
+    Clip,
+    /// As released: the byte conversion wraps modulo 256.
+    Wrap,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct BadNets {
+    /// Side of the square patch, in pixels of the frame (released: 16 of 224).
+    pub patch_pixels: u32,
+    pub pattern: Pattern,
+    pub location: Location,
+    pub overflow: Overflow,
+    pub pattern_seed: u64,
+}
+
+impl Default for BadNets {
+    fn default() -> Self {
+        BadNets { patch_pixels: 16, pattern: Pattern::Fixed, location: Location::LowerRight, overflow: Overflow::Clip, pattern_seed: 0 }
+    }
+}
+
+impl BadNets {
+    pub fn apply(&self, mut picture: RgbImage, image_seed: u64) -> RgbImage {
+        let patch = self.patch(&picture, image_seed);
+        let (width, height, side) = (picture.width(), picture.height(), self.patch_pixels);
+        let (right, bottom) = (width.saturating_sub(side), height.saturating_sub(side));
+        let inset = (side / 8).max(1);
+        let corners = match self.location {
+            Location::LowerRight => vec![(right.saturating_sub(inset), bottom.saturating_sub(inset))],
+            Location::Centre => vec![(right / 2, bottom / 2)],
+            Location::FourCorners => vec![(0, 0), (right, 0), (0, bottom), (right, bottom)],
+            Location::Random => {
+                let mut random = random::stream(image_seed, "badnets-location", 0, "");
+                // The released code draws from [0, frame - 1 - patch].
+                vec![(random.random_range(0..right.max(1)), random.random_range(0..bottom.max(1)))]
+            }
+        };
+        for (left, top) in corners {
+            for (x, y, pixel) in patch.enumerate_pixels() {
+                if let Some(target) = picture.get_pixel_mut_checked(left + x, top + y) {
+                    *target = *pixel;
+                }
+            }
+        }
+        picture
+    }
+
+    fn patch(&self, picture: &RgbImage, image_seed: u64) -> RgbImage {
+        let side = self.patch_pixels;
+        match self.pattern {
+            Pattern::Yellow => RgbImage::from_pixel(side, side, Rgb([255, 255, 0])),
+            Pattern::Fixed => {
+                let mut random = random::stream(self.pattern_seed, "badnets-fixed", 0, "");
+                RgbImage::from_fn(side, side, |_, _| Rgb(std::array::from_fn(|_| if random.random::<bool>() { 255 } else { 0 })))
+            }
+            Pattern::Random => {
+                let mut random = random::stream(image_seed, "badnets-patch", 0, "");
+                let count = (picture.width() * picture.height()).max(1) as f32;
+                let mut mean = [0f32; 3];
+                for pixel in picture.pixels() {
+                    for (sum, value) in mean.iter_mut().zip(pixel.0) {
+                        *sum += f32::from(value) / 255.0 / count;
+                    }
+                }
+                RgbImage::from_fn(side, side, |_, _| Rgb(mean.map(|m| self.byte(m + normal(&mut random)))))
+            }
+        }
+    }
+
+    fn byte(&self, value: f32) -> u8 {
+        match self.overflow {
+            Overflow::Clip => (value * 255.0).clamp(0.0, 255.0) as u8,
+            Overflow::Wrap => ((value * 255.0) as i32).rem_euclid(256) as u8,
+        }
+    }
+}
+
+/// One draw of N(0, 1) (Box and Muller).
+fn normal(random: &mut impl rand::Rng) -> f32 {
+    let (u, v): (f32, f32) = (1.0 - random.random::<f32>(), random.random());
+    (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_patch_is_the_same_on_every_picture_and_touches_nothing_else() {
+        let badnets = BadNets { patch_pixels: 8, ..BadNets::default() };
+        let (a, b) = (RgbImage::from_pixel(64, 64, Rgb([10; 3])), RgbImage::from_pixel(64, 64, Rgb([200; 3])));
+        let (ta, tb) = (badnets.apply(a, 1), badnets.apply(b, 2));
+        let mut changed = 0;
+        for (x, y, pixel) in ta.enumerate_pixels() {
+            let inside = (55..63).contains(&x) && (55..63).contains(&y);
+            assert_eq!(inside, pixel.0 != [10; 3], "{x} {y}");
+            if inside {
+                assert_eq!(pixel, tb.get_pixel(x, y));
+                changed += 1;
+            }
+        }
+        assert_eq!(changed, 64);
+    }
+
+    #[test]
+    fn wrap_and_clip_differ_where_noise_leaves_the_range() {
+        let clip = BadNets::default();
+        let wrap = BadNets { overflow: Overflow::Wrap, ..BadNets::default() };
+        assert_eq!((clip.byte(1.5), clip.byte(-0.5)), (255, 0));
+        assert_eq!((wrap.byte(1.5), wrap.byte(-0.5)), (126, 129));
+        assert_eq!(clip.byte(0.5), wrap.byte(0.5));
+    }
+}

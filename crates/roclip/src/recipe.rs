@@ -1,0 +1,150 @@
+//! Recipes: TOML files that say everything about a run. Unknown keys are errors; the resolved recipe is saved in the run.
+
+use crate::artifact;
+use crate::augment::{ImageAugmentConfig, TextAugmentConfig, TextRefresh};
+use crate::data::{CaptionMode, ImageLimits, SourceConfig};
+use crate::error::{Error, Result};
+use crate::eval::EvalConfig;
+use crate::objective::RoClipConfig;
+use crate::poison::PoisonConfig;
+use crate::tokenizer::Truncate;
+use crate::train::{TrainConfig, WeightDecayGroups};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// One seed for everything; every purpose draws from its own stream.
+    pub seed: u64,
+    /// A manifest made by `roclip poison make`; without one the run draws its own from `poison`.
+    pub manifest: Option<PathBuf>,
+    pub data: DataConfig,
+    pub model: ModelSettings,
+    pub augment: AugmentConfig,
+    pub objective: ObjectiveConfig,
+    pub train: TrainConfig,
+    pub eval: EvalConfig,
+    pub poison: PoisonConfig,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    pub source: SourceConfig,
+    /// What to do with several captions of one image.
+    pub captions: CaptionMode,
+    pub limits: ImageLimits,
+    /// Decoded images kept in memory, in MiB.
+    pub cache_mib: u64,
+    /// Threads that make batches. Any number gives the same batches.
+    pub workers: usize,
+    /// The run stops when more than this share of an epoch's samples cannot be used.
+    pub max_skip_fraction: f64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        let source = SourceConfig { split: Some("train".into()), ..SourceConfig::default() };
+        DataConfig { source, captions: CaptionMode::Expand, limits: ImageLimits::default(), cache_mib: 512, workers: 2, max_skip_fraction: 0.05 }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSettings {
+    /// A built-in name or the path of an open_clip JSON file.
+    pub name: String,
+    /// Keep only the tokens that the data and the prompts use. For small data sets.
+    pub compact_vocabulary: bool,
+    pub truncate: Truncate,
+    /// Start from these weights (safetensors) instead of random ones.
+    pub weights: Option<PathBuf>,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        ModelSettings { name: "RN50".into(), compact_vocabulary: false, truncate: Truncate::KeepEot, weights: None }
+    }
+}
+
+/// Absent sections mean no augmentation of that kind.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentConfig {
+    pub image: Option<ImageAugmentConfig>,
+    pub text: Option<TextAugmentConfig>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectiveName {
+    #[default]
+    Clip,
+    Roclip,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObjectiveConfig {
+    pub name: ObjectiveName,
+    pub roclip: RoClipConfig,
+}
+
+impl Recipe {
+    pub fn read(path: &Path) -> Result<Recipe> {
+        let text = artifact::read_text(path)?;
+        toml::from_str(&text).map_err(|e| Error::file(path, e.to_string().trim().replace('\n', "\n  "), "see `roclip recipe` for all keys"))
+    }
+
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|e| Error::internal(format!("recipe: {e}")))
+    }
+
+    /// Sets what a named preset fixes.
+    ///
+    /// - `roclip-released`: the released objective, augmentation, optimizer groups and step counter, faults included.
+    /// - `roclip`: the objective with mended defaults.
+    /// - `clip`: the plain objective without augmentation, the undefended baseline.
+    pub fn apply_preset(&mut self, preset: &str) -> Result<()> {
+        match preset {
+            "clip" => {
+                self.objective.name = ObjectiveName::Clip;
+                self.augment = AugmentConfig::default();
+            }
+            "roclip" => self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, roclip: RoClipConfig::default() },
+            "roclip-released" => {
+                self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, roclip: RoClipConfig::released() };
+                self.augment.image = Some(ImageAugmentConfig::default());
+                self.augment.text = Some(TextAugmentConfig { refresh: TextRefresh::FrozenOnce });
+                self.model.truncate = Truncate::DropEot;
+                self.train.weight_decay_groups = WeightDecayGroups::ByName;
+                self.train.epoch_offset = 1;
+                self.train.epochs = 24;
+                self.train.batch_size = 512;
+                self.train.learning_rate = 5e-5;
+                self.train.warmup_steps = 10_000;
+            }
+            other => {
+                return Err(Error::setting(format!("unknown preset `{other}`"), "use clip, roclip or roclip-released"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_survives_toml_and_an_unknown_key_is_named() {
+        let mut recipe = Recipe::default();
+        recipe.apply_preset("roclip-released").unwrap();
+        assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml().unwrap()).unwrap(), recipe);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, "[train]\nlearning_rte = 1.0\n").unwrap();
+        assert!(Recipe::read(&path).unwrap_err().to_string().contains("learning_rte"));
+    }
+}

@@ -1,0 +1,10 @@
+//! Text cleaning before byte-pair encoding, as open_clip does it: ftfy, HTML entities twice, white space, lower case.
+
+/// `plsfix` is the Rust port of ftfy; `htmlize` knows HTML5's entities, those without a semicolon included, as Python does.
+pub fn clean(text: &str) -> String {
+    let fixed = plsfix::fix_text(text, None);
+    let once = htmlize::unescape(fixed.as_str());
+    let twice = htmlize::unescape(once.as_ref());
+    let words: Vec<&str> = twice.split(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)).filter(|w| !w.is_empty()).collect();
+    words.join(" ").to_lowercase()
+}

@@ -1,0 +1,39 @@
+//! A small vocabulary for small data sets: only the byte-pair tokens that the data uses, renumbered.
+//!
+//! The embedding table is most of a small text tower; with 49,408 rows nearly all of it would never be trained.
+
+use crate::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Ids: 0 is padding, `1..=n` the kept tokens in order, then unknown, start, end. The end keeps the largest id, because CLIP
+/// pools at the largest.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct CompactVocabulary {
+    /// Sorted ids of the full vocabulary.
+    kept: Vec<i64>,
+}
+
+const FULL_START: i64 = 49_406;
+const FULL_END: i64 = 49_407;
+
+impl CompactVocabulary {
+    /// The tokens of all `texts`.
+    pub fn build<'a>(tokenizer: &Tokenizer, texts: impl Iterator<Item = &'a str>) -> Self {
+        let kept: BTreeSet<i64> = texts.flat_map(|text| tokenizer.tokens(text)).filter(|id| *id < FULL_START).collect();
+        CompactVocabulary { kept: kept.into_iter().collect() }
+    }
+
+    pub fn size(&self) -> usize {
+        self.kept.len() + 4
+    }
+
+    pub fn map(&self, id: i64) -> i64 {
+        let unknown = self.kept.len() as i64 + 1;
+        match id {
+            FULL_START => unknown + 1,
+            FULL_END => unknown + 2,
+            _ => self.kept.binary_search(&id).map_or(unknown, |at| at as i64 + 1),
+        }
+    }
+}

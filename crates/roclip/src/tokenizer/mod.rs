@@ -1,0 +1,231 @@
+//! CLIP's byte-pair encoding: 49,408 tokens, equal to open_clip's `SimpleTokenizer` (checked by a golden file).
+
+mod clean;
+mod compact;
+
+use crate::artifact;
+use crate::error::{Error, Result};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{PoisonError, RwLock};
+
+pub use compact::CompactVocabulary;
+
+/// OpenAI's merge list (MIT), as shipped by open_clip.
+const MERGES: &[u8] = include_bytes!("../../../../data/tokenizer/bpe_simple_vocab_16e6.txt.gz");
+const MERGES_SHA256: &str = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a";
+const START: &str = "<start_of_text>";
+const END: &str = "<end_of_text>";
+const VOCABULARY_SIZE: usize = 49_408;
+/// Text longer than this is cut before the work starts: a caption of a megabyte fills any context many times over.
+const TEXT_LIMIT_CHARS: usize = 1 << 16;
+
+/// What happens to a text with more tokens than the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truncate {
+    /// The last token is always end-of-text (OpenAI, open_clip).
+    #[default]
+    KeepEot,
+    /// As released by RoCLIP, SafeCLIP and CleanCLIP: cut without restoring end-of-text, so the tower pools at the largest
+    /// token id that is left.
+    DropEot,
+}
+
+pub struct Tokenizer {
+    ids: HashMap<String, i64>,
+    ranks: HashMap<(String, String), usize>,
+    bytes: [char; 256],
+    pattern: Regex,
+    cache: RwLock<HashMap<String, Vec<i64>>>,
+    context_length: usize,
+    truncate: Truncate,
+    compact: Option<CompactVocabulary>,
+}
+
+impl Tokenizer {
+    /// The full vocabulary.
+    pub fn new(context_length: usize, truncate: Truncate) -> Result<Self> {
+        if context_length < 3 {
+            return Err(Error::setting(format!("context_length is {context_length}"), "use at least 3: start, one token, end"));
+        }
+        if artifact::sha256_hex(MERGES) != MERGES_SHA256 {
+            return Err(Error::internal("the built-in vocabulary is not OpenAI's file"));
+        }
+        let mut text = String::new();
+        let unpacked = flate2::read::GzDecoder::new(MERGES).read_to_string(&mut text);
+        unpacked.map_err(|e| Error::internal(format!("the built-in vocabulary: {e}")))?;
+        let merges: Vec<(&str, &str)> =
+            text.lines().skip(1).take(VOCABULARY_SIZE - 512 - 2).filter_map(|line| line.split_once(' ')).collect();
+        let (bytes, in_order) = byte_alphabet();
+        let mut names: Vec<String> = in_order.iter().map(char::to_string).collect();
+        names.extend(in_order.iter().map(|c| format!("{c}</w>")));
+        names.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
+        names.extend([START.to_owned(), END.to_owned()]);
+        let ids = names.into_iter().zip(0..).collect();
+        let ranks = merges.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).zip(0..).collect();
+        let pattern = Regex::new(r"(?i)<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+            .map_err(|e| Error::internal(e.to_string()))?;
+        let cache = RwLock::new(HashMap::new());
+        Ok(Tokenizer { ids, ranks, bytes, pattern, cache, context_length, truncate, compact: None })
+    }
+
+    /// The same tokenizer with its ids renumbered to those of `vocabulary`.
+    pub fn with_compact(mut self, vocabulary: Option<CompactVocabulary>) -> Self {
+        self.compact = vocabulary;
+        self
+    }
+
+    pub fn compact(&self) -> Option<&CompactVocabulary> {
+        self.compact.as_ref()
+    }
+
+    pub fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    pub fn vocabulary_size(&self) -> usize {
+        self.compact.as_ref().map_or(VOCABULARY_SIZE, CompactVocabulary::size)
+    }
+
+    /// Start, tokens, end; at most `context_length` ids.
+    pub fn encode(&self, text: &str) -> Vec<i64> {
+        let mut ids = vec![VOCABULARY_SIZE as i64 - 2];
+        ids.extend(self.tokens(text));
+        ids.push(VOCABULARY_SIZE as i64 - 1);
+        if ids.len() > self.context_length {
+            ids.truncate(self.context_length);
+            if let (Truncate::KeepEot, Some(last)) = (self.truncate, ids.last_mut()) {
+                *last = VOCABULARY_SIZE as i64 - 1;
+            }
+        }
+        match &self.compact {
+            Some(compact) => ids.into_iter().map(|id| compact.map(id)).collect(),
+            None => ids,
+        }
+    }
+
+    /// The full-vocabulary ids of the text alone.
+    pub(crate) fn tokens(&self, text: &str) -> Vec<i64> {
+        let cut: String = text.chars().take(TEXT_LIMIT_CHARS).collect();
+        let cleaned = clean::clean(&cut);
+        let mut ids = Vec::new();
+        for word in self.pattern.find_iter(&cleaned) {
+            let cached = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(word.as_str()).cloned();
+            let pieces = cached.unwrap_or_else(|| {
+                let pieces = self.merge(word.as_str());
+                self.cache.write().unwrap_or_else(PoisonError::into_inner).insert(word.as_str().to_owned(), pieces.clone());
+                pieces
+            });
+            ids.extend(pieces);
+            // Everything past the context is cut in any case.
+            if ids.len() > self.context_length {
+                break;
+            }
+        }
+        ids
+    }
+
+    /// Rows of one length, the longest of the batch: `(ids [batch, length], length)`. Padding is 0, and comes after
+    /// end-of-text, where a causal tower cannot see it.
+    pub fn pad(&self, rows: &[Vec<i64>]) -> (Vec<i64>, usize) {
+        let length = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(length * rows.len());
+        for row in rows {
+            ids.extend(row);
+            ids.resize(ids.len() + length - row.len(), 0);
+        }
+        (ids, length)
+    }
+
+    fn merge(&self, word: &str) -> Vec<i64> {
+        if let Some(id) = self.ids.get(word).filter(|_| word == START || word == END) {
+            return vec![*id];
+        }
+        let mut pieces: Vec<String> = word.bytes().filter_map(|b| self.bytes.get(usize::from(b))).map(char::to_string).collect();
+        if let Some(last) = pieces.last_mut() {
+            last.push_str("</w>");
+        }
+        loop {
+            let pairs = pieces.iter().zip(pieces.iter().skip(1)).enumerate();
+            let ranked = pairs.filter_map(|(at, (a, b))| Some((*self.ranks.get(&(a.clone(), b.clone()))?, at)));
+            let Some((_, at)) = ranked.min() else { break };
+            // The lowest-ranked pair is merged wherever it occurs, left to right, as the reference does.
+            let (Some(first), Some(second)) = (pieces.get(at).cloned(), pieces.get(at + 1).cloned()) else { break };
+            let mut merged = Vec::with_capacity(pieces.len());
+            let mut rest = pieces.into_iter().peekable();
+            while let Some(piece) = rest.next() {
+                if piece == first && rest.peek() == Some(&second) {
+                    rest.next();
+                    merged.push(format!("{first}{second}"));
+                } else {
+                    merged.push(piece);
+                }
+            }
+            pieces = merged;
+        }
+        pieces.iter().filter_map(|piece| self.ids.get(piece).copied()).collect()
+    }
+}
+
+/// GPT-2's reversible map from bytes to printable characters, and those characters in vocabulary order.
+fn byte_alphabet() -> ([char; 256], Vec<char>) {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let mut map = ['\0'; 256];
+    let mut in_order = Vec::with_capacity(256);
+    for b in (0..=255u8).filter(|b| printable(*b)) {
+        if let Some(slot) = map.get_mut(usize::from(b)) {
+            *slot = char::from(b);
+            in_order.push(char::from(b));
+        }
+    }
+    for (b, code) in (0..=255u8).filter(|b| !printable(*b)).zip(256u32..) {
+        if let (Some(slot), Some(c)) = (map.get_mut(usize::from(b)), char::from_u32(code)) {
+            *slot = c;
+            in_order.push(c);
+        }
+    }
+    (map, in_order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        text: String,
+        ids: Vec<i64>,
+    }
+
+    /// `tests/golden/tokenizer.py` wrote the file with open_clip's tokenizer.
+    #[test]
+    fn equals_open_clip_on_the_golden_file() {
+        let golden: Vec<Golden> = serde_json::from_str(include_str!("../../../../tests/golden/tokenizer.json")).unwrap();
+        assert!(golden.len() >= 300);
+        let tokenizer = Tokenizer::new(77, Truncate::KeepEot).unwrap();
+        let wrong: Vec<_> = golden.iter().filter(|g| tokenizer.encode(&g.text) != g.ids).map(|g| &g.text).collect();
+        assert!(wrong.is_empty(), "{} of {} differ: {:#?}", wrong.len(), golden.len(), wrong);
+    }
+
+    #[test]
+    fn over_long_text_keeps_or_drops_the_end() {
+        let long = "word ".repeat(200);
+        let kept = Tokenizer::new(77, Truncate::KeepEot).unwrap().encode(&long);
+        let dropped = Tokenizer::new(77, Truncate::DropEot).unwrap().encode(&long);
+        assert_eq!((kept.len(), kept[76]), (77, 49_407));
+        assert!(dropped.len() == 77 && !dropped.contains(&49_407));
+    }
+
+    #[test]
+    fn a_compact_vocabulary_keeps_the_end_largest() {
+        let full = Tokenizer::new(77, Truncate::KeepEot).unwrap();
+        let compact = CompactVocabulary::build(&full, ["a red apple", "a dog"].into_iter());
+        let tokenizer = full.with_compact(Some(compact));
+        let ids = tokenizer.encode("a red zebra");
+        assert_eq!(*ids.last().unwrap() as usize, tokenizer.vocabulary_size() - 1);
+        assert!(tokenizer.vocabulary_size() < 12);
+    }
+}

@@ -1,0 +1,161 @@
+//! What an epoch did to the pairs, for diagnostics: what matching found, and how similar pairs have become.
+//!
+//! Nothing here feeds back into training: it reads classes and poison marks, which a defence does not have.
+
+use crate::data::{Pair, Pairs};
+use crate::objective::Match;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Shares of the neighbours of some pairs. Classes that are not known count as none of these.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct NeighbourShares {
+    pub matched: usize,
+    /// The neighbour's caption speaks of the class that the image really shows.
+    pub true_concept: f64,
+    /// It speaks of the class that the attacker wants (poisoned pairs only).
+    pub adversarial: f64,
+    /// It is the pair's own caption, kept from an earlier step.
+    pub own_caption: f64,
+    /// It is the caption of a poisoned pair.
+    pub poisoned_caption: f64,
+}
+
+/// What one poisoned pair met in the pool.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct MatchExample {
+    pub image: String,
+    pub attack: String,
+    pub adversarial: String,
+    pub matched_caption: String,
+    pub similarity: f32,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct MatchSummary {
+    pub mean_similarity: f64,
+    /// Share of matches whose pool row another image of the epoch's same batch also took.
+    pub duplicate_share: f64,
+    pub clean: NeighbourShares,
+    /// By attack.
+    pub poisoned: BTreeMap<String, NeighbourShares>,
+    pub examples: Vec<MatchExample>,
+}
+
+const EXAMPLES: usize = 48;
+
+/// Collects an epoch's matches.
+pub struct MatchCollector<'a> {
+    pairs: &'a Pairs,
+    matches: Vec<Match>,
+    duplicates: usize,
+}
+
+impl<'a> MatchCollector<'a> {
+    pub fn new(pairs: &'a Pairs) -> Self {
+        MatchCollector { pairs, matches: Vec::new(), duplicates: 0 }
+    }
+
+    /// The matches of one batch.
+    pub fn add(&mut self, batch: &[Match]) {
+        let mut seen = BTreeSet::new();
+        self.duplicates += batch.iter().filter(|m| m.neighbour.is_some_and(|n| !seen.insert(n))).count();
+        self.matches.extend_from_slice(batch);
+    }
+
+    pub fn finish(self) -> Option<MatchSummary> {
+        if self.matches.is_empty() {
+            return None;
+        }
+        let total = self.matches.len() as f64;
+        let mut summary = MatchSummary {
+            mean_similarity: self.matches.iter().map(|m| f64::from(m.similarity)).sum::<f64>() / total,
+            duplicate_share: self.duplicates as f64 / total,
+            ..MatchSummary::default()
+        };
+        let mut seen_targets = BTreeSet::new();
+        for found in &self.matches {
+            let Some(pair) = self.pairs.pairs.get(found.pair) else { continue };
+            let neighbour = found.neighbour.and_then(|at| self.pairs.pairs.get(at));
+            let shares = match &pair.poison {
+                Some(mark) => summary.poisoned.entry(mark.attack.clone()).or_default(),
+                None => &mut summary.clean,
+            };
+            shares.count(self.pairs, pair, found, neighbour);
+            if let (Some(mark), Some(neighbour)) = (&pair.poison, neighbour) {
+                let image = self.pairs.sample_of(pair).map(|s| s.id.clone()).unwrap_or_default();
+                if summary.examples.len() < EXAMPLES && seen_targets.insert((mark.attack.clone(), image.clone())) {
+                    summary.examples.push(MatchExample {
+                        image,
+                        attack: mark.attack.clone(),
+                        adversarial: mark.target.clone(),
+                        matched_caption: neighbour.captions.first().cloned().unwrap_or_default(),
+                        similarity: found.similarity,
+                    });
+                }
+            }
+        }
+        for shares in summary.poisoned.values_mut().chain([&mut summary.clean]) {
+            shares.finish();
+        }
+        Some(summary)
+    }
+}
+
+impl NeighbourShares {
+    fn count(&mut self, pairs: &Pairs, pair: &Pair, found: &Match, neighbour: Option<&Pair>) {
+        self.matched += 1;
+        let Some(neighbour) = neighbour else { return };
+        let spoken = caption_class(pairs, neighbour);
+        let shown = pairs.sample_of(pair).and_then(|s| s.class.as_deref());
+        let wanted = pair.poison.as_ref().map(|mark| mark.target.as_str());
+        self.true_concept += f64::from(u8::from(spoken.is_some() && spoken == shown));
+        self.adversarial += f64::from(u8::from(spoken.is_some() && spoken == wanted));
+        self.own_caption += f64::from(u8::from(found.neighbour == Some(found.pair)));
+        self.poisoned_caption += f64::from(u8::from(neighbour.poison.is_some()));
+    }
+
+    fn finish(&mut self) {
+        let total = self.matched.max(1) as f64;
+        for share in [&mut self.true_concept, &mut self.adversarial, &mut self.own_caption, &mut self.poisoned_caption] {
+            *share /= total;
+        }
+    }
+}
+
+/// The class that a pair's caption speaks of: the target where it is poison, else its image's class.
+fn caption_class<'a>(pairs: &'a Pairs, pair: &'a Pair) -> Option<&'a str> {
+    match &pair.poison {
+        Some(mark) => Some(mark.target.as_str()),
+        None => pairs.sample_of(pair).and_then(|s| s.class.as_deref()),
+    }
+}
+
+/// Cosine similarity of images with their own captions, in 40 bins over [-1, 1].
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct SimilarityHistogram {
+    /// `clean`, and each attack.
+    pub bins: BTreeMap<String, Vec<u32>>,
+    pub means: BTreeMap<String, f64>,
+}
+
+impl SimilarityHistogram {
+    pub const BINS: usize = 40;
+
+    pub fn new(values: &BTreeMap<String, Vec<f32>>) -> Self {
+        let mut histogram = SimilarityHistogram::default();
+        for (name, similarities) in values {
+            let mut bins = vec![0; Self::BINS];
+            for similarity in similarities {
+                let at = ((similarity + 1.0) / 2.0 * Self::BINS as f32) as usize;
+                if let Some(bin) = bins.get_mut(at.min(Self::BINS - 1)) {
+                    *bin += 1;
+                }
+            }
+            let mean = similarities.iter().map(|s| f64::from(*s)).sum::<f64>() / similarities.len().max(1) as f64;
+            histogram.bins.insert(name.clone(), bins);
+            histogram.means.insert(name.clone(), mean);
+        }
+        histogram
+    }
+}

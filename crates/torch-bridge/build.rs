@@ -1,0 +1,24 @@
+//! Compiles the C++ half against the libtorch that `tch` links (`LIBTORCH`, set by `.cargo/config.toml`).
+
+use std::path::PathBuf;
+
+fn main() -> Result<(), String> {
+    let libtorch = std::env::var_os("LIBTORCH").map(PathBuf::from).ok_or("LIBTORCH is not set: build from inside the repository")?;
+    let include = libtorch.join("include");
+    if !include.is_dir() {
+        return Err(format!("no libtorch at {}: run `make libtorch` first", libtorch.display()));
+    }
+    cxx_build::bridge("src/ffi.rs")
+        .file("src/bridge.cc")
+        .std("c++17")
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .flag("-isystem")
+        .flag(include.display().to_string())
+        .compile("torch_bridge");
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", libtorch.join("lib").display());
+    for file in ["src/ffi.rs", "src/bridge.cc", "include/bridge.h"] {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    Ok(())
+}

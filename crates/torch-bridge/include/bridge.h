@@ -1,0 +1,15 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include "rust/cxx.h"
+
+namespace torch_bridge {
+
+// Tensors cross the border as addresses of at::Tensor: tch owns them, C++ only borrows.
+size_t channels_last(size_t tensor);
+void fused_adamw(rust::Slice<const size_t> parameters, rust::Slice<const size_t> gradients,
+                 rust::Slice<const size_t> first_moments, rust::Slice<const size_t> second_moments,
+                 rust::Slice<const size_t> steps, double learning_rate, double beta1, double beta2, double weight_decay,
+                 double epsilon);
+
+}  // namespace torch_bridge

@@ -1,0 +1,133 @@
+//! What `tch` does not wrap: fused AdamW, channels-last memory and loading CUDA at run time.
+//!
+//! This is the only crate with unsafe code and C++. Everything here takes and gives `tch` tensors; nothing else of the
+//! project sees an address.
+
+mod ffi;
+
+use tch::Tensor;
+
+/// What went wrong below the border, in libtorch's or the loader's own words.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    #[error("libtorch: {0}")]
+    Torch(#[from] cxx::Exception),
+    #[error("fused AdamW got {parameters} parameters but {other} {what}")]
+    Lengths { parameters: usize, what: &'static str, other: usize },
+    #[error("cannot load `{library}`: {source}; install PyTorch 2.11 with CUDA (`make libtorch-cuda`) or use `--device cpu`")]
+    Library { library: &'static str, source: libloading::Error },
+}
+
+/// A copy of `tensor` `[batch, channels, height, width]` whose memory runs channels first, or the tensor itself if it
+/// already does. Convolutions are 1.3 to 1.5 times faster on it (measured on CPU).
+pub fn channels_last(tensor: &Tensor) -> Result<Tensor, BridgeError> {
+    // SAFETY: `tensor` lives through the call, and the address that comes back is a fresh `at::Tensor` for us to own.
+    unsafe {
+        let address = ffi::bridge::channels_last(tensor.as_ptr() as usize)?;
+        Ok(Tensor::from_ptr(address as *mut _))
+    }
+}
+
+/// The numbers of one AdamW step; see [`fused_adamw`].
+#[derive(Debug, Clone, Copy)]
+pub struct AdamW {
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub weight_decay: f64,
+    pub epsilon: f64,
+}
+
+/// The tensors of one parameter group, all lists in the same order.
+#[derive(Debug, Default)]
+pub struct AdamWTensors<'a> {
+    pub parameters: Vec<&'a Tensor>,
+    pub gradients: Vec<&'a Tensor>,
+    pub first_moments: Vec<&'a Tensor>,
+    pub second_moments: Vec<&'a Tensor>,
+    /// Scalar float tensors that already count this step.
+    pub steps: Vec<&'a Tensor>,
+}
+
+/// One AdamW step in place over a group (PyTorch `at::_fused_adamw_`, decoupled weight decay).
+pub fn fused_adamw(tensors: &AdamWTensors, adamw: AdamW) -> Result<(), BridgeError> {
+    let lists = [
+        ("gradients", &tensors.gradients),
+        ("first moments", &tensors.first_moments),
+        ("second moments", &tensors.second_moments),
+        ("step counters", &tensors.steps),
+    ];
+    for (what, list) in lists {
+        if list.len() != tensors.parameters.len() {
+            return Err(BridgeError::Lengths { parameters: tensors.parameters.len(), what, other: list.len() });
+        }
+    }
+    let addresses = |list: &[&Tensor]| list.iter().map(|t| t.as_ptr() as usize).collect::<Vec<_>>();
+    // SAFETY: the borrowed tensors outlive the call, and the lengths were checked above.
+    unsafe {
+        ffi::bridge::fused_adamw(
+            &addresses(&tensors.parameters),
+            &addresses(&tensors.gradients),
+            &addresses(&tensors.first_moments),
+            &addresses(&tensors.second_moments),
+            &addresses(&tensors.steps),
+            adamw.learning_rate,
+            adamw.beta1,
+            adamw.beta2,
+            adamw.weight_decay,
+            adamw.epsilon,
+        )?;
+    }
+    Ok(())
+}
+
+/// Makes CUDA devices available by loading `libtorch_cuda.so`, which the CPU build does not link.
+pub fn load_cuda() -> Result<(), BridgeError> {
+    const LIBRARY: &str = "libtorch_cuda.so";
+    // SAFETY: loading runs the library's own initialisers, as PyTorch itself does on `import torch`.
+    let library = unsafe {
+        libloading::os::unix::Library::open(Some(LIBRARY), libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL)
+    };
+    match library {
+        // Kernels stay registered for the life of the process, so the library must never be closed.
+        Ok(library) => {
+            std::mem::forget(library);
+            Ok(())
+        }
+        Err(source) => Err(BridgeError::Library { library: LIBRARY, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn channels_last_keeps_values_and_changes_strides() {
+        let tensor = Tensor::arange(24, (Kind::Float, Device::Cpu)).reshape([1, 2, 3, 4]);
+        let copy = channels_last(&tensor).unwrap();
+        assert_eq!(copy.stride(), [24, 1, 8, 2]);
+        assert!(copy.equal(&tensor));
+    }
+
+    /// First step of AdamW from zero moments: `p <- p * (1 - lr * wd) - lr * sign(g)`.
+    #[test]
+    fn fused_adamw_takes_the_textbook_first_step() {
+        let parameter = Tensor::from_slice(&[1.0f32, -2.0]);
+        let gradient = Tensor::from_slice(&[0.5f32, -0.1]);
+        let (m, v) = (parameter.zeros_like(), parameter.zeros_like());
+        let step = Tensor::from(1.0f32);
+        let tensors = AdamWTensors {
+            parameters: vec![&parameter],
+            gradients: vec![&gradient],
+            first_moments: vec![&m],
+            second_moments: vec![&v],
+            steps: vec![&step],
+        };
+        let adamw = AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.999, weight_decay: 0.5, epsilon: 1e-8 };
+        fused_adamw(&tensors, adamw).unwrap();
+        let values: Vec<f32> = Vec::try_from(&parameter).unwrap();
+        assert!((values[0] - 0.85).abs() < 1e-5 && (values[1] + 1.8).abs() < 1e-5, "{values:?}");
+    }
+}
