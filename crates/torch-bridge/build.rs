@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 fn main() -> Result<(), String> {
-    let libtorch = std::env::var_os("LIBTORCH").map(PathBuf::from).ok_or("LIBTORCH is not set: build from inside the repository")?;
+    let libtorch = std::env::var_os("LIBTORCH")
+        .map(PathBuf::from)
+        .ok_or("LIBTORCH is not set: build from inside the repository")?;
     let include = libtorch.join("include");
     if !include.is_dir() {
         return Err(format!("no libtorch at {}: run `make libtorch` first", libtorch.display()));

@@ -28,7 +28,9 @@ tokenizer = open_clip.get_tokenizer("RN50")
 rows = []
 for text in texts:
     ids = tokenizer(text)[0].tolist()
-    end = ids.index(49407)
-    rows.append({"text": text, "ids": ids[: end + 1]})
+    end = len(ids)
+    while ids[end - 1] == 0:  # padding; a text ends with 49407
+        end -= 1
+    rows.append({"text": text, "ids": ids[:end]})
 json.dump(rows, open(__file__.replace(".py", ".json"), "w"), ensure_ascii=True, separators=(",", ":"))
 print(len(rows))

@@ -1,8 +1,58 @@
-use roclip::recipe::Recipe;
-use std::path::Path;
-fn main() {
-    let a: Vec<String> = std::env::args().collect();
-    let recipe = Recipe::read(Path::new(&a[1])).unwrap_or_else(|e| { eprintln!("{e}"); std::process::exit(1) });
-    let r = roclip::train::train(&recipe, Path::new(&a[2]), a.get(3).is_some(), &mut |l| eprintln!("{l}"));
-    match r { Ok(s) => println!("{}", serde_json::to_string(&s).unwrap_or_default()), Err(e) => { eprintln!("error: {e}"); std::process::exit(1) } }
+//! The `roclip` binary: one file per command; each parses, resolves a plan and runs it. Results go to stdout, progress and
+//! errors to stderr. Exit codes: 0 ok, 1 failed, 2 usage.
+
+mod commands;
+
+use clap::{Parser, Subcommand};
+use commands::{demo, eval, poison, recipe, report, train};
+use std::process::ExitCode;
+
+/// Train CLIP on image-caption pairs that nobody has vetted, and keep the poison out
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Start with `roclip demo --quick`. The commands of the demo work on your own data: see the README."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model as a recipe says
+    Train(train::Arguments),
+    /// Make the manifest of a poisoning
+    #[command(subcommand)]
+    Poison(poison::Command),
+    /// Measure a checkpoint: zero-shot, linear probe, attack success
+    Eval(eval::Arguments),
+    /// Write report.html and results.json for finished runs
+    Report(report::Arguments),
+    /// Poison a data set, train with and without defence, and show who got fooled
+    Demo(demo::Arguments),
+    /// Print a recipe with every key, its defaults or a preset's values
+    Recipe(recipe::Arguments),
+}
+
+fn main() -> ExitCode {
+    // A panic is a bug in roclip, and must look like one instead of like a backtrace.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("error: internal: {panic}; please report this");
+    }));
+    let result = match Arguments::parse().command {
+        Command::Train(arguments) => train::run(arguments),
+        Command::Poison(command) => poison::run(command),
+        Command::Eval(arguments) => eval::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Recipe(arguments) => recipe::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
 }

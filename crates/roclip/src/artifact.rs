@@ -38,7 +38,8 @@ pub fn read_text(path: &Path) -> Result<String> {
 }
 
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_slice(&read(path)?).map_err(|e| Error::file(path, format!("not the JSON expected: {e}"), "check the file"))
+    serde_json::from_slice(&read(path)?)
+        .map_err(|e| Error::file(path, format!("not the JSON expected: {e}"), "check the file"))
 }
 
 pub fn sha256_hex(bytes: &[u8]) -> String {

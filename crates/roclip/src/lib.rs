@@ -16,5 +16,6 @@ pub mod objective;
 pub mod poison;
 pub mod random;
 pub mod recipe;
+pub mod report;
 pub mod tokenizer;
 pub mod train;

@@ -31,7 +31,9 @@ mod tests {
         let first = |s: u64, p: &str, e: u64, i: &str| stream(s, p, e, i).next_u64();
         let base = first(1, "order", 2, "a");
         assert_eq!(base, first(1, "order", 2, "a"));
-        for other in [first(2, "order", 2, "a"), first(1, "crop", 2, "a"), first(1, "order", 3, "a"), first(1, "order", 2, "b")] {
+        for other in
+            [first(2, "order", 2, "a"), first(1, "crop", 2, "a"), first(1, "order", 3, "a"), first(1, "order", 2, "b")]
+        {
             assert_ne!(base, other);
         }
         assert_ne!(first(1, "ab", 0, "c"), first(1, "a", 0, "bc"));

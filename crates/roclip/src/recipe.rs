@@ -46,7 +46,14 @@ pub struct DataConfig {
 impl Default for DataConfig {
     fn default() -> Self {
         let source = SourceConfig { split: Some("train".into()), ..SourceConfig::default() };
-        DataConfig { source, captions: CaptionMode::Expand, limits: ImageLimits::default(), cache_mib: 512, workers: 2, max_skip_fraction: 0.05 }
+        DataConfig {
+            source,
+            captions: CaptionMode::Expand,
+            limits: ImageLimits::default(),
+            cache_mib: 512,
+            workers: 2,
+            max_skip_fraction: 0.05,
+        }
     }
 }
 
@@ -94,7 +101,9 @@ pub struct ObjectiveConfig {
 impl Recipe {
     pub fn read(path: &Path) -> Result<Recipe> {
         let text = artifact::read_text(path)?;
-        toml::from_str(&text).map_err(|e| Error::file(path, e.to_string().trim().replace('\n', "\n  "), "see `roclip recipe` for all keys"))
+        toml::from_str(&text).map_err(|e| {
+            Error::file(path, e.to_string().trim().replace('\n', "\n  "), "see `roclip recipe` for all keys")
+        })
     }
 
     pub fn to_toml(&self) -> Result<String> {
@@ -112,7 +121,9 @@ impl Recipe {
                 self.objective.name = ObjectiveName::Clip;
                 self.augment = AugmentConfig::default();
             }
-            "roclip" => self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, roclip: RoClipConfig::default() },
+            "roclip" => {
+                self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, roclip: RoClipConfig::default() }
+            }
             "roclip-released" => {
                 self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, roclip: RoClipConfig::released() };
                 self.augment.image = Some(ImageAugmentConfig::default());

@@ -14,7 +14,9 @@ pub enum BridgeError {
     Torch(#[from] cxx::Exception),
     #[error("fused AdamW got {parameters} parameters but {other} {what}")]
     Lengths { parameters: usize, what: &'static str, other: usize },
-    #[error("cannot load `{library}`: {source}; install PyTorch 2.11 with CUDA (`make libtorch-cuda`) or use `--device cpu`")]
+    #[error(
+        "cannot load `{library}`: {source}; install PyTorch 2.11 with CUDA (`make libtorch-cuda`) or use `--device cpu`"
+    )]
     Library { library: &'static str, source: libloading::Error },
 }
 
@@ -86,7 +88,10 @@ pub fn load_cuda() -> Result<(), BridgeError> {
     const LIBRARY: &str = "libtorch_cuda.so";
     // SAFETY: loading runs the library's own initialisers, as PyTorch itself does on `import torch`.
     let library = unsafe {
-        libloading::os::unix::Library::open(Some(LIBRARY), libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL)
+        libloading::os::unix::Library::open(
+            Some(LIBRARY),
+            libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
+        )
     };
     match library {
         // Kernels stay registered for the life of the process, so the library must never be closed.

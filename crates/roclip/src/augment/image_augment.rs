@@ -110,21 +110,26 @@ impl ImageAugment {
             imageops::flip_horizontal_in_place(&mut cropped);
         }
         let mut out = preprocess::resize(&cropped, size, size, FilterType::Bilinear)?;
+        self.recolour(&mut out);
+        Ok(out)
+    }
+
+    /// Jitter, grayscale and blur, at whatever size the picture has.
+    pub fn recolour(&self, out: &mut RgbImage) {
         for step in &self.jitter {
             match *step {
-                Jitter::Brightness(factor) => color::brightness(&mut out, factor),
-                Jitter::Contrast(factor) => color::contrast(&mut out, factor),
-                Jitter::Saturation(factor) => color::saturation(&mut out, factor),
-                Jitter::Hue(factor) => color::hue(&mut out, factor),
+                Jitter::Brightness(factor) => color::brightness(out, factor),
+                Jitter::Contrast(factor) => color::contrast(out, factor),
+                Jitter::Saturation(factor) => color::saturation(out, factor),
+                Jitter::Hue(factor) => color::hue(out, factor),
             }
         }
         if self.grayscale {
-            color::grayscale(&mut out);
+            color::grayscale(out);
         }
         if let Some((kernel, sigma)) = self.blur {
-            blur::gaussian(&mut out, kernel, sigma);
+            blur::gaussian(out, kernel, sigma);
         }
-        Ok(out)
     }
 }
 

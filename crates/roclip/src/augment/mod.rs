@@ -7,5 +7,5 @@ pub mod preprocess;
 mod text_augment;
 mod wordnet;
 
-pub use image_augment::{ImageAugment, ImageAugmentConfig};
+pub use image_augment::{Crop, ImageAugment, ImageAugmentConfig, Jitter};
 pub use text_augment::{TextAugment, TextAugmentConfig, TextRefresh};

@@ -15,11 +15,13 @@ pub fn resize(picture: &RgbImage, width: u32, height: u32, filter: FilterType) -
         return Ok(picture.clone());
     }
     let failed = |e: String| Skip::new("image cannot be resized", e);
-    let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3).map_err(|e| failed(e.to_string()))?;
+    let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
+        .map_err(|e| failed(e.to_string()))?;
     let mut out = RgbImage::new(width, height);
     {
         let buffer: &mut [u8] = &mut out;
-        let mut target = Image::from_slice_u8(width, height, buffer, PixelType::U8x3).map_err(|e| failed(e.to_string()))?;
+        let mut target =
+            Image::from_slice_u8(width, height, buffer, PixelType::U8x3).map_err(|e| failed(e.to_string()))?;
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
         Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
     }
@@ -30,7 +32,8 @@ pub fn resize(picture: &RgbImage, width: u32, height: u32, filter: FilterType) -
 pub fn resize_and_crop(picture: &RgbImage, size: u32) -> Result<RgbImage, Skip> {
     let (width, height) = picture.dimensions();
     let longer = |short: u32, long: u32| (u64::from(size) * u64::from(long) / u64::from(short.max(1))).max(1) as u32;
-    let (to_width, to_height) = if width <= height { (size, longer(width, height)) } else { (longer(height, width), size) };
+    let (to_width, to_height) =
+        if width <= height { (size, longer(width, height)) } else { (longer(height, width), size) };
     let resized = resize(picture, to_width, to_height, FilterType::CatmullRom)?;
     // Python rounds half to even: ((a - b) / 2) is a half for odd differences.
     let offset = |outer: u32| (f64::from(outer.saturating_sub(size)) / 2.0).round_ties_even() as u32;

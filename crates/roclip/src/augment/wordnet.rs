@@ -8,9 +8,25 @@ const TABLE: &[u8] = include_bytes!("../../../../data/wordnet/synonyms.tsv.gz");
 
 /// Endings that WordNet's `morphy` takes off, with what takes their place. Irregular forms ("went") are left out.
 const ENDINGS: [(&str, &str); 19] = [
-    ("ses", "s"), ("ves", "f"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y"),
-    ("es", "e"), ("es", ""), ("s", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", ""), ("er", ""), ("er", "e"),
-    ("est", ""), ("est", "e"),
+    ("ses", "s"),
+    ("ves", "f"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+    ("es", "e"),
+    ("es", ""),
+    ("s", ""),
+    ("ed", "e"),
+    ("ed", ""),
+    ("ing", "e"),
+    ("ing", ""),
+    ("er", ""),
+    ("er", "e"),
+    ("est", ""),
+    ("est", "e"),
 ];
 
 pub struct Synonyms {

@@ -66,7 +66,8 @@ impl Source for Csv {
         let mut skips = SkipReport::default();
         for (number, row) in reader.records().enumerate() {
             let line = format!("row {}", number + 1);
-            match row.map_err(|e| Skip::new("row cannot be read", e.to_string())).and_then(|row| parse(&row, &columns)) {
+            match row.map_err(|e| Skip::new("row cannot be read", e.to_string())).and_then(|row| parse(&row, &columns))
+            {
                 Ok(row) => match index.get(&row.image).and_then(|at| samples.get_mut(*at)) {
                     Some(sample) => sample.captions.extend(row.caption),
                     None => {
@@ -94,7 +95,11 @@ impl Csv {
         let has_header = !numbered(&self.config.image_column);
         let find = |wanted: &Option<String>, names: &[&str]| -> Result<Option<usize>> {
             let Some(wanted) = wanted else {
-                return Ok(if has_header { header.iter().position(|h| names.contains(&h.to_lowercase().as_str())) } else { None });
+                return Ok(if has_header {
+                    header.iter().position(|h| names.contains(&h.to_lowercase().as_str()))
+                } else {
+                    None
+                });
             };
             if let Ok(number) = wanted.parse::<usize>() {
                 return if (1..=header.len()).contains(&number) {
@@ -103,9 +108,14 @@ impl Csv {
                     Err(self.missing(&format!("number {number}"), header))
                 };
             }
-            header.iter().position(|h| h == wanted).map(Some).ok_or_else(|| self.missing(&format!("`{wanted}`"), header))
+            header
+                .iter()
+                .position(|h| h == wanted)
+                .map(Some)
+                .ok_or_else(|| self.missing(&format!("`{wanted}`"), header))
         };
-        let image = find(&self.config.image_column, &IMAGE_NAMES)?.ok_or_else(|| self.missing("with images", header))?;
+        let image =
+            find(&self.config.image_column, &IMAGE_NAMES)?.ok_or_else(|| self.missing("with images", header))?;
         let caption = find(&self.config.caption_column, &CAPTION_NAMES)?;
         let split = find(&self.config.split_column, &["split"])?;
         let class = find(&self.config.class_column, &CLASS_NAMES)?;
@@ -132,14 +142,18 @@ struct Row {
 }
 
 fn parse(row: &::csv::StringRecord, columns: &Columns) -> std::result::Result<Row, Skip> {
-    let field = |at: Option<usize>| at.and_then(|at| row.get(at)).map(|s| s.trim().to_owned()).filter(|s| !s.is_empty());
+    let field =
+        |at: Option<usize>| at.and_then(|at| row.get(at)).map(|s| s.trim().to_owned()).filter(|s| !s.is_empty());
     let image = field(Some(columns.image)).ok_or_else(|| Skip::new("row has no image", ""))?;
     let caption = field(columns.caption);
     if columns.caption.is_some() && caption.is_none() {
         return Err(Skip::new("no caption", image));
     }
     if caption.as_ref().is_some_and(|c| c.len() > CAPTION_LIMIT_BYTES) {
-        return Err(Skip::new("caption or metadata too large", format!("{image}: more than {CAPTION_LIMIT_BYTES} bytes")));
+        return Err(Skip::new(
+            "caption or metadata too large",
+            format!("{image}: more than {CAPTION_LIMIT_BYTES} bytes"),
+        ));
     }
     Ok(Row { image, caption, split: field(columns.split), class: field(columns.class) })
 }
@@ -157,7 +171,11 @@ mod tests {
 
     #[test]
     fn sniffs_the_three_dialects_and_groups_captions() {
-        for text in ["filepath\ttitle\na.jpg\tA dog\na.jpg\tdogs, two\n", "image,caption\na.jpg,A dog\na.jpg,\"dogs, two\"\n", "path,caption\na.jpg,A dog\na.jpg,\"dogs, two\"\n"] {
+        for text in [
+            "filepath\ttitle\na.jpg\tA dog\na.jpg\tdogs, two\n",
+            "image,caption\na.jpg,A dog\na.jpg,\"dogs, two\"\n",
+            "path,caption\na.jpg,A dog\na.jpg,\"dogs, two\"\n",
+        ] {
             let (samples, skips) = read(text, SourceConfig::default()).unwrap();
             assert_eq!(samples.len(), 1);
             assert_eq!(samples[0].captions, ["A dog", "dogs, two"]);

@@ -30,7 +30,10 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     let (width, height) =
         reader()?.into_dimensions().map_err(|e| Skip::new("image cannot be decoded", e.to_string()))?;
     if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(Skip::new("image has too many pixels", format!("{width} x {height}, at most {}", limits.max_pixels)));
+        return Err(Skip::new(
+            "image has too many pixels",
+            format!("{width} x {height}, at most {}", limits.max_pixels),
+        ));
     }
     if width == 0 || height == 0 {
         return Err(Skip::new("image is empty", format!("{width} x {height}")));

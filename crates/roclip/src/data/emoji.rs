@@ -44,7 +44,14 @@ pub struct EmojiConfig {
 
 impl Default for EmojiConfig {
     fn default() -> Self {
-        EmojiConfig { concepts: 200, seed: 0, min_train_styles: 4, include: vec!["pizza".into()], flags: false, captions: 5 }
+        EmojiConfig {
+            concepts: 200,
+            seed: 0,
+            min_train_styles: 4,
+            include: vec!["pizza".into()],
+            flags: false,
+            captions: 5,
+        }
     }
 }
 
@@ -89,7 +96,9 @@ impl Source for Emoji {
                     Some((key, "webp")) => {
                         images.insert(key.to_owned(), bytes);
                     }
-                    _ => all.push(serde_json::from_slice(&bytes).map_err(|e| Error::internal(format!("emoji {name}: {e}")))?),
+                    _ => all.push(
+                        serde_json::from_slice(&bytes).map_err(|e| Error::internal(format!("emoji {name}: {e}")))?,
+                    ),
                 }
             }
         }
@@ -129,12 +138,20 @@ impl Emoji {
         }
         if self.config.concepts > candidates.len() {
             return Err(Error::setting(
-                format!("emoji.concepts is {} but only {} concepts have {} training styles", self.config.concepts, candidates.len(), self.config.min_train_styles),
+                format!(
+                    "emoji.concepts is {} but only {} concepts have {} training styles",
+                    self.config.concepts,
+                    candidates.len(),
+                    self.config.min_train_styles
+                ),
                 "ask for fewer, or lower min_train_styles",
             ));
         }
         if let Some(absent) = self.config.include.iter().find(|name| !candidates.contains(&name.as_str())) {
-            return Err(Error::setting(format!("emoji.include names `{absent}`, which is no concept of the test style"), "choose another name"));
+            return Err(Error::setting(
+                format!("emoji.include names `{absent}`, which is no concept of the test style"),
+                "choose another name",
+            ));
         }
         candidates.shuffle(&mut random::stream(self.config.seed, "emoji-concepts", 0, ""));
         let included = self.config.include.iter().map(String::as_str);

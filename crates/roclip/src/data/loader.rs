@@ -67,7 +67,10 @@ pub struct Loader {
 impl Loader {
     pub fn new(pairs: Arc<Pairs>, transform: Transform, batch_size: usize, workers: usize) -> Result<Self> {
         if batch_size < 2 {
-            return Err(Error::setting(format!("batch size {batch_size}"), "a contrastive loss needs at least 2 pairs a batch"));
+            return Err(Error::setting(
+                format!("batch size {batch_size}"),
+                "a contrastive loss needs at least 2 pairs a batch",
+            ));
         }
         if batch_size > pairs.len() {
             return Err(Error::setting(
@@ -83,7 +86,12 @@ impl Loader {
 
     /// The given pairs without augmentation, as one batch.
     pub fn plain_batch(&self, indices: &[usize]) -> HostBatch {
-        let transform = Transform { image_augment: None, text_augment: None, tokenizer: Arc::clone(&self.shared.transform.tokenizer), ..self.shared.transform };
+        let transform = Transform {
+            image_augment: None,
+            text_augment: None,
+            tokenizer: Arc::clone(&self.shared.transform.tokenizer),
+            ..self.shared.transform
+        };
         let plain = Shared { pairs: Arc::clone(&self.shared.pairs), transform, cache: Arc::clone(&self.shared.cache) };
         plain.batch(0, 0, indices)
     }
@@ -223,7 +231,9 @@ impl Shared {
         let bytes = sample.image.read(self.transform.limits.max_file_bytes)?;
         let picture = Arc::new(decode(&bytes, self.transform.limits)?);
         let size = picture.as_raw().len() as u64;
-        if let Some(slot) = slot.filter(|_| self.cache.bytes.load(Ordering::Relaxed) + size <= self.transform.cache_bytes) {
+        if let Some(slot) =
+            slot.filter(|_| self.cache.bytes.load(Ordering::Relaxed) + size <= self.transform.cache_bytes)
+        {
             if slot.set(Arc::clone(&picture)).is_ok() {
                 self.cache.bytes.fetch_add(size, Ordering::Relaxed);
             }

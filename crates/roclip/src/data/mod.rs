@@ -30,14 +30,20 @@ use std::sync::Arc;
 pub enum ImageBytes {
     File(PathBuf),
     /// A member of an uncompressed tar, read in place.
-    Span { archive: Arc<File>, path: Arc<Path>, offset: u64, length: u64 },
+    Span {
+        archive: Arc<File>,
+        path: Arc<Path>,
+        offset: u64,
+        length: u64,
+    },
     Memory(Arc<[u8]>),
 }
 
 impl ImageBytes {
     /// The encoded bytes; an error names the file. `limit_bytes` guards memory against an absurd file.
     pub fn read(&self, limit_bytes: u64) -> std::result::Result<Vec<u8>, Skip> {
-        let failed = |e: std::io::Error, path: &Path| Skip::new("image file cannot be read", format!("{}: {e}", path.display()));
+        let failed =
+            |e: std::io::Error, path: &Path| Skip::new("image file cannot be read", format!("{}: {e}", path.display()));
         match self {
             ImageBytes::File(path) => {
                 let length = std::fs::metadata(path).map_err(|e| failed(e, path))?.len();
@@ -196,7 +202,10 @@ pub fn read_samples(config: &SourceConfig) -> Result<(Vec<Sample>, SkipReport)> 
     if samples.is_empty() {
         let split = config.split.as_ref().map(|s| format!(" in split `{s}`")).unwrap_or_default();
         let skipped = if skips.total() > 0 { format!(" ({})", skips.summary()) } else { String::new() };
-        return Err(Error::setting(format!("no samples in `{}`{split}{skipped}", config.path), "check the path, the split and the columns"));
+        return Err(Error::setting(
+            format!("no samples in `{}`{split}{skipped}", config.path),
+            "check the path, the split and the columns",
+        ));
     }
     let mut seen = std::collections::HashSet::with_capacity(samples.len());
     if let Some(twice) = samples.iter().find(|sample| !seen.insert(sample.id.as_str())) {
@@ -214,7 +223,12 @@ fn open(part: &str, config: &SourceConfig) -> Result<Box<dyn Source>> {
     }
     let path = Path::new(part);
     let name = part.to_lowercase();
-    if part.contains('{') || path.is_dir() || name.ends_with(".tar") || name.ends_with(".tar.gz") || name.ends_with(".tgz") {
+    if part.contains('{')
+        || path.is_dir()
+        || name.ends_with(".tar")
+        || name.ends_with(".tar.gz")
+        || name.ends_with(".tgz")
+    {
         return Ok(Box::new(webdataset::WebDataset::new(webdataset::expand(part)?)));
     }
     std::fs::metadata(path).io("find", path)?;

@@ -63,11 +63,13 @@ impl Pairs {
     pub fn new(samples: Vec<Sample>, mode: CaptionMode) -> Self {
         let mut pairs = Vec::new();
         for (index, sample) in samples.iter().enumerate() {
-            let pair = |id: String, captions: Vec<String>| Pair { id, sample: index, captions, trigger: None, poison: None };
+            let pair =
+                |id: String, captions: Vec<String>| Pair { id, sample: index, captions, trigger: None, poison: None };
             match mode {
                 CaptionMode::Expand if sample.captions.len() > 1 => {
                     let numbered = sample.captions.iter().enumerate();
-                    pairs.extend(numbered.map(|(k, caption)| pair(format!("{}#{k}", sample.id), vec![caption.clone()])));
+                    pairs
+                        .extend(numbered.map(|(k, caption)| pair(format!("{}#{k}", sample.id), vec![caption.clone()])));
                 }
                 CaptionMode::Draw => pairs.push(pair(sample.id.clone(), sample.captions.clone())),
                 _ => pairs.push(pair(sample.id.clone(), sample.captions.iter().take(1).cloned().collect())),

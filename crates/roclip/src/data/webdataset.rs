@@ -51,7 +51,10 @@ pub fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
     let shards = match braces(pattern) {
         Some(shards) => shards,
         None if pattern.contains('{') => {
-            return Err(Error::setting(format!("`{pattern}` is not a brace range"), "write it as `shard-{000..015}.tar`"));
+            return Err(Error::setting(
+                format!("`{pattern}` is not a brace range"),
+                "write it as `shard-{000..015}.tar`",
+            ));
         }
         None => vec![path.to_owned()],
     };
@@ -66,9 +69,8 @@ fn braces(pattern: &str) -> Option<Vec<PathBuf>> {
     let (range, tail) = rest.split_once('}')?;
     let (first, last) = range.split_once("..")?;
     let (from, to): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    (from <= to && to - from < 1_000_000).then(|| {
-        (from..=to).map(|n| PathBuf::from(format!("{head}{n:0width$}{tail}", width = first.len()))).collect()
-    })
+    (from <= to && to - from < 1_000_000)
+        .then(|| (from..=to).map(|n| PathBuf::from(format!("{head}{n:0width$}{tail}", width = first.len()))).collect())
 }
 
 /// The fields of a sample's JSON that mean something here; img2dataset writes many more.
@@ -116,9 +118,16 @@ fn read_shard(path: &Path) -> Result<BTreeMap<String, Parts>> {
     let file = File::open(path).io("open", path)?;
     if name.ends_with("gz") {
         let mut bytes = Vec::new();
-        flate2::read::GzDecoder::new(file).take(GZIP_SHARD_LIMIT_BYTES + 1).read_to_end(&mut bytes).io("unpack", path)?;
+        flate2::read::GzDecoder::new(file)
+            .take(GZIP_SHARD_LIMIT_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .io("unpack", path)?;
         if bytes.len() as u64 > GZIP_SHARD_LIMIT_BYTES {
-            return Err(Error::file(path, "unpacks to more than 1 GiB", "use uncompressed *.tar for large shards: they are read in place"));
+            return Err(Error::file(
+                path,
+                "unpacks to more than 1 GiB",
+                "use uncompressed *.tar for large shards: they are read in place",
+            ));
         }
         let mut archive = tar::Archive::new(bytes.as_slice());
         for entry in archive.entries().io("read", path)? {
@@ -165,7 +174,8 @@ fn add<R: Read>(
             parts.entry(key).or_default().image = Some(image);
         }
         "txt" | "json" | "cls" if size > TEXT_LIMIT_BYTES => {
-            parts.entry(key).or_default().oversized = Some(format!("{extension} of {size} bytes, at most {TEXT_LIMIT_BYTES}"));
+            parts.entry(key).or_default().oversized =
+                Some(format!("{extension} of {size} bytes, at most {TEXT_LIMIT_BYTES}"));
         }
         "txt" | "json" | "cls" => {
             let mut bytes = Vec::new();
@@ -213,7 +223,14 @@ fn assemble(key: &str, parts: Parts) -> std::result::Result<Sample, Skip> {
     if captions.is_empty() && class.is_none() {
         return Err(Skip::new("no caption", "neither a txt member nor `caption` or `captions` in the JSON"));
     }
-    Ok(Sample { id: key.to_owned(), image, captions, class, group: metadata.subgroup.or(metadata.group), split: metadata.split })
+    Ok(Sample {
+        id: key.to_owned(),
+        image,
+        captions,
+        class,
+        group: metadata.subgroup.or(metadata.group),
+        split: metadata.split,
+    })
 }
 
 #[cfg(test)]

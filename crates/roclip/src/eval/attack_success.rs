@@ -12,7 +12,13 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// Predictions on the images that targeted poisoning aims at.
-pub fn targets(model: &Clip, classifier: &Tensor, images: &[&Sample], wanted: &BTreeMap<String, String>, evaluator: &Evaluator) -> Result<Vec<TargetOutcome>> {
+pub fn targets(
+    model: &Clip,
+    classifier: &Tensor,
+    images: &[&Sample],
+    wanted: &BTreeMap<String, String>,
+    evaluator: &Evaluator,
+) -> Result<Vec<TargetOutcome>> {
     let predictions = zero_shot::predict(model, classifier, images, None, evaluator)?;
     let outcome = |(image, best): (&&Sample, &Vec<i64>)| TargetOutcome {
         image: image.id.clone(),
@@ -24,16 +30,30 @@ pub fn targets(model: &Clip, classifier: &Tensor, images: &[&Sample], wanted: &B
 }
 
 /// Strict ASR, base rate and true-class accuracy of one trigger. `clean` are the predictions without it.
-pub fn backdoor(model: &Clip, classifier: &Tensor, images: &[&Sample], clean: &Predictions, target: &str, trigger: &Trigger, evaluator: &Evaluator) -> Result<BackdoorOutcome> {
+pub fn backdoor(
+    model: &Clip,
+    classifier: &Tensor,
+    images: &[&Sample],
+    clean: &Predictions,
+    target: &str,
+    trigger: &Trigger,
+    evaluator: &Evaluator,
+) -> Result<BackdoorOutcome> {
     let target_index = index(&evaluator.classes, Some(target));
     if target_index.is_none() {
-        return Err(Error::setting(format!("backdoor target `{target}` is not among the {} classes", evaluator.classes.len()), "add it to the class list: success cannot be measured without it"));
+        return Err(Error::setting(
+            format!("backdoor target `{target}` is not among the {} classes", evaluator.classes.len()),
+            "add it to the class list: success cannot be measured without it",
+        ));
     }
     let others: Vec<(&Sample, &Vec<i64>)> =
         images.iter().copied().zip(clean).filter(|(image, _)| image.class.as_deref() != Some(target)).collect();
     let victims: Vec<&Sample> = others.iter().map(|(image, _)| *image).collect();
     // A trigger that differs from picture to picture gets a fresh seed for each, as it did in training.
-    let fresh = |image: &Sample| Trigger { image_seed: random::stream(0, "trigger-test", 0, &image.id).next_u64(), ..trigger.clone() };
+    let fresh = |image: &Sample| Trigger {
+        image_seed: random::stream(0, "trigger-test", 0, &image.id).next_u64(),
+        ..trigger.clone()
+    };
     let predictions = zero_shot::predict(model, classifier, &victims, Some(&fresh), evaluator)?;
     let read_as = |best: &Vec<i64>, class: Option<i64>| class.is_some() && best.first().copied() == class;
     let success = predictions.iter().filter(|best| read_as(best, target_index)).count();
@@ -41,5 +61,10 @@ pub fn backdoor(model: &Clip, classifier: &Tensor, images: &[&Sample], clean: &P
     let truth = |image: &Sample| index(&evaluator.classes, image.class.as_deref());
     let kept = predictions.iter().zip(&victims).filter(|(best, image)| read_as(best, truth(image))).count();
     let n = victims.len();
-    Ok(BackdoorOutcome { target: target.to_owned(), success: Rate::new(success, n), base_rate: Rate::new(base, n), true_class: Rate::new(kept, n) })
+    Ok(BackdoorOutcome {
+        target: target.to_owned(),
+        success: Rate::new(success, n),
+        base_rate: Rate::new(base, n),
+        true_class: Rate::new(kept, n),
+    })
 }

@@ -26,7 +26,10 @@ impl Templates {
             None => read_list(Path::new(name))?,
         };
         if list.is_empty() || list.iter().any(|t: &String| !t.contains("{}")) {
-            return Err(Error::setting(format!("the templates `{name}` are empty, or one has no {{}}"), "write one template a line with {} for the class"));
+            return Err(Error::setting(
+                format!("the templates `{name}` are empty, or one has no {{}}"),
+                "write one template a line with {} for the class",
+            ));
         }
         Ok(Templates(list))
     }
@@ -55,7 +58,8 @@ pub fn read_classes(path: &Path) -> Result<Vec<String>> {
 fn read_list(path: &Path) -> Result<Vec<String>> {
     let text = artifact::read_text(path)?;
     if path.extension().is_some_and(|e| e == "json") {
-        return serde_json::from_str(&text).map_err(|e| Error::file(path, format!("is not a JSON list of strings: {e}"), "write [\"one\", \"two\"]"));
+        return serde_json::from_str(&text)
+            .map_err(|e| Error::file(path, format!("is not a JSON list of strings: {e}"), "write [\"one\", \"two\"]"));
     }
     Ok(text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect())
 }

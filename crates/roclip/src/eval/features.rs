@@ -24,7 +24,10 @@ pub fn image_features(
         let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
         for sample in chunk {
             let unusable = |skip: Skip| {
-                Error::setting(format!("evaluation image `{}`: {} ({})", sample.id, skip.reason, skip.detail), "repair or remove it")
+                Error::setting(
+                    format!("evaluation image `{}`: {} ({})", sample.id, skip.reason, skip.detail),
+                    "repair or remove it",
+                )
             };
             let bytes = sample.image.read(limits.max_file_bytes).map_err(unusable)?;
             let mut picture = decode(&bytes, limits).map_err(unusable)?;
@@ -45,7 +48,13 @@ pub fn image_features(
 }
 
 /// Un-normalised text features `[n, dim]`. Texts are sorted by length, so that each batch is as short as it can be.
-pub fn text_features(model: &Clip, tokenizer: &Tokenizer, texts: &[String], batch_size: usize, device: Device) -> Result<Tensor> {
+pub fn text_features(
+    model: &Clip,
+    tokenizer: &Tokenizer,
+    texts: &[String],
+    batch_size: usize,
+    device: Device,
+) -> Result<Tensor> {
     let encoded: Vec<Vec<i64>> = texts.iter().map(|text| tokenizer.encode(text)).collect();
     let mut order: Vec<usize> = (0..encoded.len()).collect();
     order.sort_by_key(|at| encoded.get(*at).map_or(0, Vec::len));

@@ -1,7 +1,7 @@
 //! Linear probe by the released recipe (RoCLIP repository, `src/evaluate.py`): un-normalised projected image features without
 //! augmentation, one linear layer, cross-entropy, AdamW with cosine and no warm-up.
 
-use crate::data::{ImageLimits, Sample};
+use crate::data::{ImageLimits, Sample, decode};
 use crate::error::{Error, Result, TorchContext};
 use crate::eval::{Rate, image_features};
 use crate::model::Clip;
@@ -40,17 +40,29 @@ impl Default for ProbeConfig {
 }
 
 /// Accuracy on `test` of a probe trained on `train`; classes are those of both.
-pub fn linear_probe(model: &Clip, config: &ProbeConfig, train: &[&Sample], test: &[&Sample], limits: ImageLimits, seed: u64) -> Result<Rate> {
+pub fn linear_probe(
+    model: &Clip,
+    config: &ProbeConfig,
+    train: &[&Sample],
+    test: &[&Sample],
+    limits: ImageLimits,
+    seed: u64,
+) -> Result<Rate> {
     let label = |s: &Sample| match config.label {
         ProbeLabel::Class => s.class.clone(),
         ProbeLabel::Group => s.group.clone(),
     };
-    let train: Vec<&Sample> = train.iter().copied().filter(|s| label(s).is_some()).collect();
+    // Training data may hold broken images; they are counted where training meets them.
+    let readable = |s: &Sample| s.image.read(limits.max_file_bytes).is_ok_and(|bytes| decode(&bytes, limits).is_ok());
+    let train: Vec<&Sample> = train.iter().copied().filter(|s| label(s).is_some() && readable(s)).collect();
     let known: BTreeSet<String> = train.iter().filter_map(|s| label(s)).collect();
     let names: Vec<String> = known.into_iter().collect();
     let test: Vec<&Sample> = test.iter().copied().filter(|s| label(s).is_some_and(|l| names.contains(&l))).collect();
     if names.len() < 2 || test.is_empty() {
-        return Err(Error::setting("the linear probe has no labels to learn", "give training data with classes, or remove eval.probe"));
+        return Err(Error::setting(
+            "the linear probe has no labels to learn",
+            "give training data with classes, or remove eval.probe",
+        ));
     }
     let device = model.scale().device();
     let indices = |samples: &[&Sample]| -> Tensor {
@@ -72,9 +84,12 @@ fn fit(config: &ProbeConfig, x: &Tensor, y: &Tensor, classes: i64, seed: u64) ->
     let steps = count / batch;
     tch::manual_seed(random::stream(seed, "linear-probe", 0, "").next_u64() as i64);
     let bound = (dim as f64).powf(-0.5);
-    let init = |shape: &[i64]| (Tensor::rand(shape, (Kind::Float, x.device())) * (2.0 * bound) - bound).set_requires_grad(true);
+    let init = |shape: &[i64]| {
+        (Tensor::rand(shape, (Kind::Float, x.device())) * (2.0 * bound) - bound).set_requires_grad(true)
+    };
     let (mut weight, mut bias) = (init(&[classes, dim]), init(&[classes]));
-    let moments: Vec<(Tensor, Tensor)> = [&weight, &bias].iter().map(|p| (p.detach().zeros_like(), p.detach().zeros_like())).collect();
+    let moments: Vec<(Tensor, Tensor)> =
+        [&weight, &bias].iter().map(|p| (p.detach().zeros_like(), p.detach().zeros_like())).collect();
     let mut step = Tensor::zeros([], (Kind::Float, x.device()));
     let total = (config.epochs as i64 * steps) as f64;
     for epoch in 0..config.epochs as i64 {
@@ -86,7 +101,9 @@ fn fit(config: &ProbeConfig, x: &Tensor, y: &Tensor, classes: i64, seed: u64) ->
             let _ = step.g_add_scalar_(1.0);
             let progress = (epoch * steps + at) as f64 / total;
             let learning_rate = 0.5 * config.learning_rate * (1.0 + (std::f64::consts::PI * progress).cos());
-            for ((parameter, (first, second)), weight_decay) in [&mut weight, &mut bias].into_iter().zip(&moments).zip([config.weight_decay, 0.0]) {
+            for ((parameter, (first, second)), weight_decay) in
+                [&mut weight, &mut bias].into_iter().zip(&moments).zip([config.weight_decay, 0.0])
+            {
                 let gradient = parameter.grad();
                 let tensors = AdamWTensors {
                     parameters: vec![&*parameter],
@@ -95,7 +112,10 @@ fn fit(config: &ProbeConfig, x: &Tensor, y: &Tensor, classes: i64, seed: u64) ->
                     second_moments: vec![second],
                     steps: vec![&step],
                 };
-                torch_bridge::fused_adamw(&tensors, AdamW { learning_rate, beta1: 0.9, beta2: 0.999, weight_decay, epsilon: 1e-8 })?;
+                torch_bridge::fused_adamw(
+                    &tensors,
+                    AdamW { learning_rate, beta1: 0.9, beta2: 0.999, weight_decay, epsilon: 1e-8 },
+                )?;
                 parameter.zero_grad();
             }
         }

@@ -94,7 +94,10 @@ impl Evaluator {
         let (mut samples, _) = crate::data::read_samples(&config.source)?;
         samples.retain(|sample| sample.class.is_some());
         if samples.is_empty() {
-            return Err(Error::setting(format!("no image of `{}` has a class", config.source.path), "set eval.source.labels or class_column"));
+            return Err(Error::setting(
+                format!("no image of `{}` has a class", config.source.path),
+                "set eval.source.labels or class_column",
+            ));
         }
         let known: BTreeSet<String> = samples.iter().filter_map(|s| s.class.clone()).collect();
         let classes = match &config.classes {
@@ -102,7 +105,10 @@ impl Evaluator {
             None => known.iter().cloned().collect(),
         };
         if let Some(absent) = known.iter().find(|class| !classes.contains(class)) {
-            return Err(Error::setting(format!("class `{absent}` of the evaluation images is not in the class list"), "add it, or correct the labels"));
+            return Err(Error::setting(
+                format!("class `{absent}` of the evaluation images is not in the class list"),
+                "add it, or correct the labels",
+            ));
         }
         Ok(Evaluator { samples, classes, templates: Templates::named(&config.templates)?, limits, batch_size: 128 })
     }
@@ -116,7 +122,8 @@ impl Evaluator {
     pub fn evaluate(&self, model: &Clip, tokenizer: &Tokenizer, manifest: Option<&Manifest>) -> Result<Evaluation> {
         let classifier = zero_shot::classifier(model, tokenizer, &self.classes, &self.templates)?;
         let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
-        let (targets, plain): (Vec<&Sample>, Vec<&Sample>) = self.samples.iter().partition(|s| targeted.contains_key(&s.id));
+        let (targets, plain): (Vec<&Sample>, Vec<&Sample>) =
+            self.samples.iter().partition(|s| targeted.contains_key(&s.id));
         let predictions = zero_shot::predict(model, &classifier, &plain, None, self)?;
         let (zero_shot_top1, zero_shot_top5) = zero_shot::accuracy(&predictions, &plain, &self.classes);
         let targets = attack_success::targets(model, &classifier, &targets, &targeted, self)?;

@@ -21,11 +21,18 @@ pub fn classifier(model: &Clip, tokenizer: &Tokenizer, classes: &[String], templ
 }
 
 /// Predictions for `samples`, each under its trigger if one is given.
-pub fn predict(model: &Clip, classifier: &Tensor, samples: &[&Sample], trigger: Option<&dyn Fn(&Sample) -> Trigger>, evaluator: &Evaluator) -> Result<Predictions> {
+pub fn predict(
+    model: &Clip,
+    classifier: &Tensor,
+    samples: &[&Sample],
+    trigger: Option<&dyn Fn(&Sample) -> Trigger>,
+    evaluator: &Evaluator,
+) -> Result<Predictions> {
     if samples.is_empty() {
         return Ok(Vec::new());
     }
-    let features = image_features(model, samples, trigger, evaluator.limits, evaluator.batch_size, classifier.device())?;
+    let features =
+        image_features(model, samples, trigger, evaluator.limits, evaluator.batch_size, classifier.device())?;
     let similarities = unit(&features).matmul(&classifier.transpose(0, 1));
     let classes = classifier.size().first().copied().unwrap_or(0);
     let (_, best) = similarities.topk(classes.min(5), 1, true, true);

@@ -32,7 +32,9 @@ impl Clip {
         let vision = match (&config.vision_cfg.layers, config.vision_cfg.patch_size) {
             (VisionLayers::ResNet(layers), _) => Vision::ResNet(ResNet::new(&visual, &config, *layers)),
             (VisionLayers::Vit(layers), Some(patch)) => Vision::Vit(Vit::new(&visual, &config, patch, *layers)),
-            (VisionLayers::Vit(_), None) => return Err(Error::setting("a ViT without patch_size", "set vision_cfg.patch_size")),
+            (VisionLayers::Vit(_), None) => {
+                return Err(Error::setting("a ViT without patch_size", "set vision_cfg.patch_size"));
+            }
         };
         let text = TextTower::new(&root, &config);
         let logit_scale = root.constant("logit_scale", &[], (1.0f64 / 0.07).ln());

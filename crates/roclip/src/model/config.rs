@@ -89,7 +89,17 @@ impl ModelConfig {
     /// Refuses shapes that no tower can have, before anything is allocated.
     pub fn check(&self) -> Result<()> {
         let (vision, text) = (&self.vision_cfg, &self.text_cfg);
-        let positive = [self.embed_dim, vision.image_size, vision.width, vision.head_width, text.context_length, text.vocab_size, text.width, text.heads, text.layers];
+        let positive = [
+            self.embed_dim,
+            vision.image_size,
+            vision.width,
+            vision.head_width,
+            text.context_length,
+            text.vocab_size,
+            text.width,
+            text.heads,
+            text.layers,
+        ];
         let fail = |what: String| Err(Error::setting(what, "correct the model JSON"));
         if positive.iter().any(|n| *n < 1) {
             return fail("a size in the model is not positive".into());
@@ -98,13 +108,20 @@ impl ModelConfig {
             return fail(format!("text width {} is not a multiple of its {} heads", text.width, text.heads));
         }
         match vision.layers {
-            VisionLayers::ResNet(_) if vision.image_size % 32 != 0 => fail(format!("image_size {} is not a multiple of 32", vision.image_size)),
+            VisionLayers::ResNet(_) if vision.image_size % 32 != 0 => {
+                fail(format!("image_size {} is not a multiple of 32", vision.image_size))
+            }
             VisionLayers::ResNet(_) if vision.width % 2 != 0 || (vision.width * 32) % vision.head_width != 0 => {
                 fail(format!("ResNet width {} does not fit head_width {}", vision.width, vision.head_width))
             }
             VisionLayers::Vit(_) => match vision.patch_size {
-                Some(patch) if patch > 0 && vision.image_size % patch == 0 && vision.width % vision.head_width == 0 => Ok(()),
-                Some(patch) => fail(format!("patch_size {patch} or head_width {} does not fit image {} and width {}", vision.head_width, vision.image_size, vision.width)),
+                Some(patch) if patch > 0 && vision.image_size % patch == 0 && vision.width % vision.head_width == 0 => {
+                    Ok(())
+                }
+                Some(patch) => fail(format!(
+                    "patch_size {patch} or head_width {} does not fit image {} and width {}",
+                    vision.head_width, vision.image_size, vision.width
+                )),
                 None => fail("a ViT needs patch_size".into()),
             },
             VisionLayers::ResNet(_) => Ok(()),

@@ -88,7 +88,12 @@ impl Bottleneck {
             // Zero makes each block start as the identity (OpenAI's initialisation).
             bn3: BatchNorm::new(&scope.child("bn3"), output, 0.0),
             stride,
-            downsample: projects.then(|| (Conv::new(&shortcut.child("0"), input, output, 1, 1), BatchNorm::new(&shortcut.child("1"), output, 1.0))),
+            downsample: projects.then(|| {
+                (
+                    Conv::new(&shortcut.child("0"), input, output, 1, 1),
+                    BatchNorm::new(&shortcut.child("1"), output, 1.0),
+                )
+            }),
         }
     }
 
@@ -106,7 +111,11 @@ impl Bottleneck {
 
 /// Average pooling in place of a strided convolution, which would alias.
 fn average_pool(x: &Tensor, stride: i64) -> Tensor {
-    if stride == 1 { x.shallow_clone() } else { x.avg_pool2d([stride, stride], [stride, stride], [0, 0], false, true, None::<i64>) }
+    if stride == 1 {
+        x.shallow_clone()
+    } else {
+        x.avg_pool2d([stride, stride], [stride, stride], [0, 0], false, true, None::<i64>)
+    }
 }
 
 struct Projection {
@@ -117,7 +126,10 @@ struct Projection {
 impl Projection {
     fn new(scope: &Scope, input: i64, output: i64) -> Self {
         let std = (input as f64).powf(-0.5);
-        Projection { weight: scope.normal("weight", &[output, input], std), bias: scope.uniform("bias", &[output], std) }
+        Projection {
+            weight: scope.normal("weight", &[output, input], std),
+            bias: scope.uniform("bias", &[output], std),
+        }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
@@ -138,7 +150,11 @@ struct AttentionPool {
 impl AttentionPool {
     fn new(scope: &Scope, side: i64, width: i64, heads: i64, output: i64) -> Self {
         AttentionPool {
-            positional_embedding: scope.normal("positional_embedding", &[side * side + 1, width], (width as f64).powf(-0.5)),
+            positional_embedding: scope.normal(
+                "positional_embedding",
+                &[side * side + 1, width],
+                (width as f64).powf(-0.5),
+            ),
             key: Projection::new(&scope.child("k_proj"), width, width),
             query: Projection::new(&scope.child("q_proj"), width, width),
             value: Projection::new(&scope.child("v_proj"), width, width),
@@ -155,7 +171,8 @@ impl AttentionPool {
         let split = |t: Tensor| t.view([batch, -1, self.heads, width / self.heads]).transpose(1, 2);
         let query = split(self.query.forward(&x.narrow(1, 0, 1)));
         let (key, value) = (split(self.key.forward(&x)), split(self.value.forward(&x)));
-        let pooled = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, false, None, false);
+        let pooled =
+            Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, false, None, false);
         self.output.forward(&pooled.transpose(1, 2).reshape([batch, width]))
     }
 }
@@ -182,18 +199,32 @@ impl ResNet {
             let planes = width << stage;
             for n in 0..depth {
                 let stride = if stage > 0 && n == 0 { 2 } else { 1 };
-                blocks.push(Bottleneck::new(&scope.child(format!("layer{}", stage + 1)).child(n), input, planes, stride));
+                blocks.push(Bottleneck::new(
+                    &scope.child(format!("layer{}", stage + 1)).child(n),
+                    input,
+                    planes,
+                    stride,
+                ));
                 input = planes * EXPANSION;
             }
         }
         let pooled = width * 32;
-        let attnpool = AttentionPool::new(&scope.child("attnpool"), vision.image_size / 32, pooled, pooled / vision.head_width, config.embed_dim);
+        let attnpool = AttentionPool::new(
+            &scope.child("attnpool"),
+            vision.image_size / 32,
+            pooled,
+            pooled / vision.head_width,
+            config.embed_dim,
+        );
         ResNet { stem, blocks, attnpool }
     }
 
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
-        let x = self.stem.iter().fold(images.shallow_clone(), |x, (conv, norm)| norm.forward(&conv.forward(&x), train).relu());
+        let x = self
+            .stem
+            .iter()
+            .fold(images.shallow_clone(), |x, (conv, norm)| norm.forward(&conv.forward(&x), train).relu());
         let x = self.blocks.iter().fold(average_pool(&x, 2), |x, block| block.forward(&x, train));
         self.attnpool.forward(&x)
     }

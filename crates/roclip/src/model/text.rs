@@ -27,7 +27,11 @@ impl TextTower {
             positional_embedding: root.normal("positional_embedding", &[text.context_length, text.width], 0.01),
             transformer: Transformer::new(&root.child("transformer"), shape),
             ln_final: LayerNorm::new(&root.child("ln_final"), text.width),
-            text_projection: root.normal("text_projection", &[text.width, config.embed_dim], (text.width as f64).powf(-0.5)),
+            text_projection: root.normal(
+                "text_projection",
+                &[text.width, config.embed_dim],
+                (text.width as f64).powf(-0.5),
+            ),
         }
     }
 
@@ -37,7 +41,8 @@ impl TextTower {
     /// positions behind the longest caption cannot change the result and need not be computed.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
         let length = tokens.size()[1];
-        let x = Tensor::embedding(&self.token_embedding, tokens, -1, false, false) + self.positional_embedding.narrow(0, 0, length);
+        let x = Tensor::embedding(&self.token_embedding, tokens, -1, false, false)
+            + self.positional_embedding.narrow(0, 0, length);
         let x = self.transformer.forward(&x);
         let end = tokens.argmax(1, true).unsqueeze(-1).expand([-1, 1, x.size()[2]], false);
         // The norm works on each position by itself, so pooling first gives the same numbers with less work.

@@ -65,7 +65,8 @@ impl Block {
     fn new(scope: &Scope, shape: TransformerShape) -> Self {
         let width = shape.width;
         let d = width as f64;
-        let (attention, output, mlp) = (d.powf(-0.5), d.powf(-0.5) * (2.0 * shape.layers as f64).powf(-0.5), (2.0 * d).powf(-0.5));
+        let (attention, output, mlp) =
+            (d.powf(-0.5), d.powf(-0.5) * (2.0 * shape.layers as f64).powf(-0.5), (2.0 * d).powf(-0.5));
         let attn = scope.child("attn");
         Block {
             ln_1: LayerNorm::new(&scope.child("ln_1"), width),
@@ -94,7 +95,16 @@ impl Block {
             .view([batch, length, 3, self.shape.heads, width / self.shape.heads])
             .permute([2, 0, 3, 1, 4]);
         let (query, key, value) = (heads.get(0), heads.get(1), heads.get(2));
-        let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, self.shape.causal, None, false);
+        let mixed = Tensor::scaled_dot_product_attention(
+            &query,
+            &key,
+            &value,
+            None::<&Tensor>,
+            0.0,
+            self.shape.causal,
+            None,
+            false,
+        );
         self.out_proj.forward(&mixed.transpose(1, 2).reshape([batch, length, width]))
     }
 }

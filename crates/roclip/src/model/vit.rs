@@ -40,7 +40,8 @@ impl Vit {
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised.
     pub fn forward(&self, images: &Tensor) -> Tensor {
         let stride = [self.patch_size, self.patch_size];
-        let patches = images.conv2d(&self.conv1, None::<&Tensor>, stride, [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2);
+        let patches =
+            images.conv2d(&self.conv1, None::<&Tensor>, stride, [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2);
         let batch = patches.size()[0];
         let class = self.class_embedding.view([1, 1, -1]).expand([batch, 1, -1], false);
         let x = Tensor::cat(&[class, patches], 1) + &self.positional_embedding;

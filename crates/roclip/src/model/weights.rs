@@ -5,12 +5,15 @@ use crate::error::{Error, Result, TorchContext};
 use crate::model::Clip;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// Serialises named tensors, sorted, with string metadata.
-pub fn tensors_to_safetensors(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+pub fn tensors_to_safetensors(
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
     let mut held = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let (dtype, kind) = match tensor.kind() {
@@ -26,11 +29,26 @@ pub fn tensors_to_safetensors(tensors: &BTreeMap<String, Tensor>, metadata: &BTr
     }
     let mut views = Vec::with_capacity(held.len());
     for (name, dtype, shape, bytes) in &held {
-        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::internal(format!("{name}: {e}")))?;
+        let view =
+            TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::internal(format!("{name}: {e}")))?;
         views.push((name.as_str(), view));
     }
-    let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
-    serialize(views, Some(metadata)).map_err(|e| Error::internal(format!("safetensors: {e}")))
+    let plain = serialize(views, None).map_err(|e| Error::internal(format!("safetensors: {e}")))?;
+    with_metadata(&plain, metadata)
+}
+
+/// Puts sorted metadata at the front of a safetensors header. The crate takes a hash map and writes it in random order, but
+/// two equal models must be equal files.
+fn with_metadata(plain: &[u8], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let broken = || Error::internal("safetensors wrote an unexpected header");
+    let (length, rest) = plain.split_first_chunk::<8>().ok_or_else(broken)?;
+    let (header, data) = rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(broken)?;
+    let entries = std::str::from_utf8(header).ok().and_then(|h| h.trim_end().strip_prefix('{')).ok_or_else(broken)?;
+    let metadata = serde_json::to_string(metadata).map_err(|e| Error::internal(e.to_string()))?;
+    let comma = if entries == "}" { "" } else { "," };
+    let mut header = format!("{{\"__metadata__\":{metadata}{comma}{entries}");
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    Ok([(header.len() as u64).to_le_bytes().as_slice(), header.as_bytes(), data].concat())
 }
 
 /// All tensors of a safetensors file.
@@ -59,14 +77,19 @@ impl Clip {
     /// Copies weights in. Every tensor must be there with the right shape; nothing else may be.
     pub fn load(&self, path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let own = self.parameters().all();
-        let other_model = |what: String| Error::file(path, what, "use the model configuration that the checkpoint was written with");
+        let other_model =
+            |what: String| Error::file(path, what, "use the model configuration that the checkpoint was written with");
         if let Some(unknown) = tensors.keys().find(|name| !own.contains_key(*name) && *name != "attn_mask") {
             return Err(other_model(format!("holds `{unknown}`, which this model does not have")));
         }
         for (name, tensor) in &own {
             let given = tensors.get(name).ok_or_else(|| other_model(format!("lacks `{name}`")))?;
             if given.size() != tensor.size() {
-                return Err(other_model(format!("`{name}` is {:?} but this model needs {:?}", given.size(), tensor.size())));
+                return Err(other_model(format!(
+                    "`{name}` is {:?} but this model needs {:?}",
+                    given.size(),
+                    tensor.size()
+                )));
             }
         }
         tch::no_grad(|| {

@@ -60,7 +60,8 @@ impl Pool {
     pub fn nearest(&self, queries: &Tensor, max_similarity: Option<f64>, distinct: bool) -> Result<Nearest> {
         let mut similarities = self.similarities(queries);
         if let Some(limit) = max_similarity {
-            similarities = similarities.where_self(&similarities.le(limit), &Tensor::from(0f32).to_device(similarities.device()));
+            similarities =
+                similarities.where_self(&similarities.le(limit), &Tensor::from(0f32).to_device(similarities.device()));
         }
         let index = if distinct { distinct_rows(&similarities)? } else { similarities.argmax(1, false) };
         let best = similarities.gather(1, &index.unsqueeze(1), false).squeeze_dim(1);
@@ -74,7 +75,8 @@ impl Pool {
     /// Writes `features` `[batch, dim]` at the pointer.
     pub fn enqueue(&mut self, features: &Tensor, pairs: &[usize]) {
         let features = features.detach();
-        let owners = Tensor::from_slice(&pairs.iter().map(|p| *p as i64).collect::<Vec<_>>()).to_device(self.owners.device());
+        let owners =
+            Tensor::from_slice(&pairs.iter().map(|p| *p as i64).collect::<Vec<_>>()).to_device(self.owners.device());
         let (size, batch) = (self.size(), features.size().first().copied().unwrap_or(0).min(self.size()));
         let room = size - self.pointer;
         let first = batch.min(room);
@@ -109,9 +111,16 @@ impl Pool {
         let Some(rows) = state.get("pool.rows") else { return Ok(None) };
         let broken = || Error::setting("the checkpoint's pool is incomplete", "resume from another checkpoint");
         let owners = state.get("pool.owners").ok_or_else(broken)?;
-        let position: Vec<i64> = Vec::try_from(state.get("pool.position").ok_or_else(broken)?).torch("reading the pool")?;
+        let position: Vec<i64> =
+            Vec::try_from(state.get("pool.position").ok_or_else(broken)?).torch("reading the pool")?;
         let [pointer, filled] = position.as_slice() else { return Err(broken()) };
-        Ok(Some(Pool { rows: rows.to_device(device), owners: owners.to_device(device), pointer: *pointer, filled: *filled, write }))
+        Ok(Some(Pool {
+            rows: rows.to_device(device),
+            owners: owners.to_device(device),
+            pointer: *pointer,
+            filled: *filled,
+            write,
+        }))
     }
 }
 
@@ -134,7 +143,10 @@ fn distinct_rows(similarities: &Tensor) -> Result<Tensor> {
         }
     }
     if chosen.iter().any(|row| *row < 0) {
-        return Err(Error::setting(format!("dedup_matches with a pool of {size} rows for batches of {queries}"), "make the pool larger than the batch"));
+        return Err(Error::setting(
+            format!("dedup_matches with a pool of {size} rows for batches of {queries}"),
+            "make the pool larger than the batch",
+        ));
     }
     Ok(Tensor::from_slice(&chosen).to_device(similarities.device()))
 }
@@ -154,7 +166,9 @@ mod tests {
 
     #[test]
     fn a_full_lap_wraps_or_truncates() {
-        for (write, expected, pointer) in [(RingWrite::Wrap, [4.0, 2.0, 3.0], 1), (RingWrite::Truncate, [1.0, 2.0, 3.0], 0)] {
+        for (write, expected, pointer) in
+            [(RingWrite::Wrap, [4.0, 2.0, 3.0], 1), (RingWrite::Truncate, [1.0, 2.0, 3.0], 0)]
+        {
             let mut pool = Pool::new(Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)), false, write);
             pool.enqueue(&rows(&[[1.0, 0.0], [2.0, 0.0]]), &[1, 2]);
             assert!(!pool.is_full());
@@ -172,7 +186,9 @@ mod tests {
         let queries = crate::model::unit(&Tensor::randn([9, 8], (Kind::Float, Device::Cpu)));
         let found = pool.nearest(&queries, None, false).unwrap();
         for q in 0..9 {
-            let similarity = |r: i64| queries.get(q).dot(&pool.rows.get(r)).double_value(&[]) / pool.rows.get(r).norm().double_value(&[]);
+            let similarity = |r: i64| {
+                queries.get(q).dot(&pool.rows.get(r)).double_value(&[]) / pool.rows.get(r).norm().double_value(&[])
+            };
             let best = (0..50).max_by(|a, b| similarity(*a).total_cmp(&similarity(*b))).unwrap();
             assert!(found.rows.get(q).equal(&pool.rows.get(best)));
         }

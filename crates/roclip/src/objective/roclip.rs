@@ -8,7 +8,9 @@
 
 use crate::error::{Error, Result};
 use crate::objective::pool::Nearest;
-use crate::objective::{EncodeCaptions, LossOutput, Match, Objective, Phase, Pool, RingWrite, StepInputs, TextTraining, info_nce};
+use crate::objective::{
+    EncodeCaptions, LossOutput, Match, Objective, Phase, Pool, RingWrite, StepInputs, TextTraining, info_nce,
+};
 use crate::random;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -109,10 +111,16 @@ impl RoClipConfig {
             (None, fraction) => (fraction.unwrap_or(0.02) * pairs as f64).round() as usize,
         };
         if rows < 2 {
-            return Err(Error::setting(format!("the pool would hold {rows} captions of {pairs} pairs"), "raise pool_size or pool_fraction"));
+            return Err(Error::setting(
+                format!("the pool would hold {rows} captions of {pairs} pairs"),
+                "raise pool_size or pool_fraction",
+            ));
         }
         if rows > pairs {
-            return Err(Error::setting(format!("the pool ({rows} captions) is larger than the data ({pairs} pairs)"), "lower pool_size"));
+            return Err(Error::setting(
+                format!("the pool ({rows} captions) is larger than the data ({pairs} pairs)"),
+                "lower pool_size",
+            ));
         }
         Ok(rows)
     }
@@ -152,7 +160,9 @@ impl RoClip {
         Ok(match self.config.pool_init {
             PoolInit::GaussianRaw => Pool::new(self.noise(), true, write),
             PoolInit::GaussianUnit => Pool::new(crate::model::unit(&self.noise()), true, write),
-            PoolInit::FillBeforeUse => Pool::new(Tensor::zeros([self.rows as i64, self.dim], (Kind::Float, self.device)), false, write),
+            PoolInit::FillBeforeUse => {
+                Pool::new(Tensor::zeros([self.rows as i64, self.dim], (Kind::Float, self.device)), false, write)
+            }
             PoolInit::Captions => {
                 let mut order: Vec<usize> = (0..pairs).collect();
                 order.shuffle(&mut random::stream(self.seed, "roclip-pool", 0, ""));
@@ -205,7 +215,11 @@ impl Objective for RoClip {
                     pool.nearest(&image.detach(), self.config.max_match_similarity, self.config.dedup_matches)?;
                 let found = pairs.iter().zip(owners).zip(similarities);
                 output.matches = found
-                    .map(|((pair, owner), similarity)| Match { pair: *pair, neighbour: usize::try_from(owner).ok(), similarity })
+                    .map(|((pair, owner), similarity)| Match {
+                        pair: *pair,
+                        neighbour: usize::try_from(owner).ok(),
+                        similarity,
+                    })
                     .collect();
                 output.loss = info_nce(image, &rows, scale);
             }
@@ -226,7 +240,10 @@ impl Objective for RoClip {
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         self.pool = Pool::from_state(state, self.config.ring_write, self.device)?;
         if self.pool.as_ref().is_some_and(|pool| pool.size() != self.rows as i64) {
-            return Err(Error::setting("the checkpoint's pool has another size than the recipe's", "resume with the recipe of the run"));
+            return Err(Error::setting(
+                "the checkpoint's pool has another size than the recipe's",
+                "resume with the recipe of the run",
+            ));
         }
         Ok(())
     }
@@ -261,7 +278,12 @@ mod tests {
         };
         let (image, text) = (leaf(1), leaf(2));
         let scale = Tensor::from(10f32);
-        let inputs = StepInputs { image: &crate::model::unit(&image), text: &crate::model::unit(&text), scale: &scale, pairs: &[5, 6, 7] };
+        let inputs = StepInputs {
+            image: &crate::model::unit(&image),
+            text: &crate::model::unit(&text),
+            scale: &scale,
+            pairs: &[5, 6, 7],
+        };
         let output = roclip.loss(Phase::Matching, &inputs).unwrap();
         output.loss.backward();
         assert!(image.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);
@@ -275,6 +297,8 @@ mod tests {
     fn impossible_settings_are_refused_with_a_remedy() {
         let error = |config: RoClipConfig| RoClip::new(config, 0, 100, 4, Device::Cpu).err().unwrap().to_string();
         assert!(error(RoClipConfig { period: 0, ..RoClipConfig::default() }).contains("period is 0"));
-        assert!(error(RoClipConfig { pool_size: Some(101), ..RoClipConfig::default() }).contains("larger than the data"));
+        assert!(
+            error(RoClipConfig { pool_size: Some(101), ..RoClipConfig::default() }).contains("larger than the data")
+        );
     }
 }

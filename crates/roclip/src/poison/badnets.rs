@@ -51,7 +51,13 @@ pub struct BadNets {
 
 impl Default for BadNets {
     fn default() -> Self {
-        BadNets { patch_pixels: 16, pattern: Pattern::Fixed, location: Location::LowerRight, overflow: Overflow::Clip, pattern_seed: 0 }
+        BadNets {
+            patch_pixels: 16,
+            pattern: Pattern::Fixed,
+            location: Location::LowerRight,
+            overflow: Overflow::Clip,
+            pattern_seed: 0,
+        }
     }
 }
 
@@ -87,7 +93,9 @@ impl BadNets {
             Pattern::Yellow => RgbImage::from_pixel(side, side, Rgb([255, 255, 0])),
             Pattern::Fixed => {
                 let mut random = random::stream(self.pattern_seed, "badnets-fixed", 0, "");
-                RgbImage::from_fn(side, side, |_, _| Rgb(std::array::from_fn(|_| if random.random::<bool>() { 255 } else { 0 })))
+                RgbImage::from_fn(side, side, |_, _| {
+                    Rgb(std::array::from_fn(|_| if random.random::<bool>() { 255 } else { 0 }))
+                })
             }
             Pattern::Random => {
                 let mut random = random::stream(image_seed, "badnets-patch", 0, "");

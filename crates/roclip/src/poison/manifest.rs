@@ -1,8 +1,8 @@
 //! The manifest of a poisoning: one JSON line a poisoned pair, after a header line. It is enough to make the same bytes again.
 
 use crate::artifact;
-use crate::data::{Pairs, Sample};
 use crate::data::Pair;
+use crate::data::{Pairs, Sample};
 use crate::error::{Error, Result};
 use crate::poison::Trigger;
 use serde::{Deserialize, Serialize};
@@ -80,11 +80,17 @@ impl Manifest {
         let text = artifact::read_text(path)?;
         let mut lines = text.lines().enumerate();
         let broken = |line: usize, e: serde_json::Error| {
-            Error::file(path, format!("line {} is not a manifest's: {e}", line + 1), "make it anew with `roclip poison make`")
+            Error::file(
+                path,
+                format!("line {} is not a manifest's: {e}", line + 1),
+                "make it anew with `roclip poison make`",
+            )
         };
-        let (_, first) = lines.next().ok_or_else(|| Error::file(path, "is empty", "make it anew with `roclip poison make`"))?;
+        let (_, first) =
+            lines.next().ok_or_else(|| Error::file(path, "is empty", "make it anew with `roclip poison make`"))?;
         let header = serde_json::from_str(first).map_err(|e| broken(0, e))?;
-        let rows = lines.map(|(n, line)| serde_json::from_str(line).map_err(|e| broken(n, e))).collect::<Result<_>>()?;
+        let rows =
+            lines.map(|(n, line)| serde_json::from_str(line).map_err(|e| broken(n, e))).collect::<Result<_>>()?;
         Ok(Manifest { header, rows })
     }
 
@@ -93,11 +99,17 @@ impl Manifest {
         let found = pairs.fingerprint();
         if found != self.header.data_fingerprint {
             return Err(Error::setting(
-                format!("the manifest was made for other data: {} pairs, fingerprint {}, but this data has {} pairs, fingerprint {found}", self.header.clean_pairs, self.header.data_fingerprint, pairs.len()),
+                format!(
+                    "the manifest was made for other data: {} pairs, fingerprint {}, but this data has {} pairs, fingerprint {found}",
+                    self.header.clean_pairs,
+                    self.header.data_fingerprint,
+                    pairs.len()
+                ),
                 "use the data and caption mode it was made with, or make a new manifest",
             ));
         }
-        let by_id: HashMap<String, usize> = pairs.pairs.iter().enumerate().map(|(at, pair)| (pair.id.clone(), at)).collect();
+        let by_id: HashMap<String, usize> =
+            pairs.pairs.iter().enumerate().map(|(at, pair)| (pair.id.clone(), at)).collect();
         let mut borrowed: BTreeMap<String, usize> = BTreeMap::new();
         for row in &self.rows {
             let mark = crate::data::PoisonMark { attack: row.attack.clone(), target: row.target.clone() };
@@ -113,7 +125,8 @@ impl Manifest {
                     let sample = match borrowed.get(&row.image) {
                         Some(at) => *at,
                         None => {
-                            let sample = others.iter().find(|s| s.id == row.image).ok_or_else(|| missing(&row.image))?;
+                            let sample =
+                                others.iter().find(|s| s.id == row.image).ok_or_else(|| missing(&row.image))?;
                             pairs.samples.push(sample.clone());
                             borrowed.insert(row.image.clone(), pairs.samples.len() - 1);
                             pairs.samples.len() - 1

@@ -11,7 +11,7 @@ mod targeted;
 mod trigger;
 
 pub use badnets::{BadNets, Location, Overflow, Pattern};
-pub use blended::{Blended, BlendSource};
+pub use blended::{BlendSource, Blended};
 pub use manifest::{Header, Manifest, Role, Row};
 pub use plan::{AttackConfig, AttackKind, BackdoorCaptions, PoisonConfig, plan};
 pub use targeted::{CaptionRule, TargetedConfig};

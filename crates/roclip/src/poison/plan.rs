@@ -76,7 +76,14 @@ impl AttackConfig {
 }
 
 /// Draws the whole plan. `evaluation` are the labelled images that targets come from; `image_size` is the default frame.
-pub fn plan(config: &PoisonConfig, seed: u64, pairs: &Pairs, evaluation: &[Sample], templates: &[String], image_size: u32) -> Result<Manifest> {
+pub fn plan(
+    config: &PoisonConfig,
+    seed: u64,
+    pairs: &Pairs,
+    evaluation: &[Sample],
+    templates: &[String],
+    image_size: u32,
+) -> Result<Manifest> {
     let mut rows: Vec<Row> = Vec::new();
     let mut names = BTreeSet::new();
     for attack in &config.attacks {
@@ -84,7 +91,9 @@ pub fn plan(config: &PoisonConfig, seed: u64, pairs: &Pairs, evaluation: &[Sampl
             return Err(Error::setting(format!("two attacks are called `{}`", attack.name), "give each its own name"));
         }
         match attack.kind()? {
-            AttackKind::Targeted(targeted) => rows.extend(targeted::rows(targeted, &attack.name, seed, pairs, evaluation)?),
+            AttackKind::Targeted(targeted) => {
+                rows.extend(targeted::rows(targeted, &attack.name, seed, pairs, evaluation)?)
+            }
             AttackKind::Backdoor(trigger) => {
                 let taken: BTreeSet<String> = rows.iter().map(|row| row.id.clone()).collect();
                 rows.extend(backdoor(attack, trigger, seed, pairs, templates, image_size, &taken)?);
@@ -107,25 +116,43 @@ pub fn plan(config: &PoisonConfig, seed: u64, pairs: &Pairs, evaluation: &[Sampl
     Ok(Manifest { header, rows })
 }
 
-fn backdoor(attack: &AttackConfig, trigger: TriggerKind, seed: u64, pairs: &Pairs, templates: &[String], image_size: u32, taken: &BTreeSet<String>) -> Result<Vec<Row>> {
+fn backdoor(
+    attack: &AttackConfig,
+    trigger: TriggerKind,
+    seed: u64,
+    pairs: &Pairs,
+    templates: &[String],
+    image_size: u32,
+    taken: &BTreeSet<String>,
+) -> Result<Vec<Row>> {
     let name = &attack.name;
-    let target = attack.target.as_deref().ok_or_else(|| Error::setting(format!("attack `{name}` has no target"), "set `target` to a class"))?;
+    let target = attack
+        .target
+        .as_deref()
+        .ok_or_else(|| Error::setting(format!("attack `{name}` has no target"), "set `target` to a class"))?;
     let word = targeted::whole_word(target)?;
     let frame_pixels = attack.frame_pixels.unwrap_or(image_size);
     if let TriggerKind::Badnets(badnets) = &trigger {
         if badnets.patch_pixels == 0 || badnets.patch_pixels > frame_pixels {
-            return Err(Error::setting(format!("attack `{name}`: a patch of {} pixels on a frame of {frame_pixels}", badnets.patch_pixels), "make patch_pixels smaller than the frame, and not 0"));
+            return Err(Error::setting(
+                format!("attack `{name}`: a patch of {} pixels on a frame of {frame_pixels}", badnets.patch_pixels),
+                "make patch_pixels smaller than the frame, and not 0",
+            ));
         }
     }
     let captions: Vec<String> = match attack.captions {
         BackdoorCaptions::Templates => templates.iter().map(|t| t.replace("{}", target)).collect(),
         BackdoorCaptions::Real => {
-            let real: BTreeSet<&String> = pairs.pairs.iter().flat_map(|p| &p.captions).filter(|c| word.is_match(c)).collect();
+            let real: BTreeSet<&String> =
+                pairs.pairs.iter().flat_map(|p| &p.captions).filter(|c| word.is_match(c)).collect();
             real.into_iter().cloned().collect()
         }
     };
     if captions.is_empty() {
-        return Err(Error::setting(format!("attack `{name}`: no caption of the data contains `{target}`"), "choose a target that the data has, or captions = \"templates\""));
+        return Err(Error::setting(
+            format!("attack `{name}`: no caption of the data contains `{target}`"),
+            "choose a target that the data has, or captions = \"templates\"",
+        ));
     }
     let count = match (attack.count, attack.rate) {
         (Some(count), None) => count,
@@ -136,12 +163,16 @@ fn backdoor(attack: &AttackConfig, trigger: TriggerKind, seed: u64, pairs: &Pair
     let clean = pairs.pairs.iter().filter(|p| !taken.contains(&p.id) && !p.captions.iter().any(|c| word.is_match(c)));
     let mut victims: Vec<_> = clean.collect();
     if count == 0 || count > victims.len() {
-        return Err(Error::setting(format!("attack `{name}` wants {count} pairs of the {} that do not mention `{target}`", victims.len()), "change `count` or `rate`"));
+        return Err(Error::setting(
+            format!("attack `{name}` wants {count} pairs of the {} that do not mention `{target}`", victims.len()),
+            "change `count` or `rate`",
+        ));
     }
     victims.shuffle(&mut random);
     let mut rows = Vec::with_capacity(count);
     for pair in victims.into_iter().take(count) {
-        let sample = pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
+        let sample =
+            pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
         rows.push(Row {
             id: pair.id.clone(),
             attack: name.clone(),
@@ -160,10 +191,14 @@ fn backdoor(attack: &AttackConfig, trigger: TriggerKind, seed: u64, pairs: &Pair
 }
 
 fn hash(row: &mut Row, samples: &HashMap<&str, &Sample>) -> Result<()> {
-    let sample = samples.get(row.image.as_str()).ok_or_else(|| Error::internal(format!("no sample `{}`", row.image)))?;
+    let sample =
+        samples.get(row.image.as_str()).ok_or_else(|| Error::internal(format!("no sample `{}`", row.image)))?;
     let limits = ImageLimits::default();
     let unusable = |skip: crate::data::Skip| {
-        Error::setting(format!("image `{}` cannot be poisoned: {} ({})", row.image, skip.reason, skip.detail), "remove it from the data or choose another seed")
+        Error::setting(
+            format!("image `{}` cannot be poisoned: {} ({})", row.image, skip.reason, skip.detail),
+            "remove it from the data or choose another seed",
+        )
     };
     let bytes = sample.image.read(limits.max_file_bytes).map_err(unusable)?;
     let decoded = decode(&bytes, limits).map_err(unusable)?;

@@ -39,13 +39,22 @@ impl Default for TargetedConfig {
 }
 
 /// Draws targets among `candidates` (labelled images outside the training data) and their adversarial captions.
-pub fn rows(config: &TargetedConfig, attack: &str, seed: u64, pairs: &Pairs, candidates: &[Sample]) -> Result<Vec<Row>> {
+pub fn rows(
+    config: &TargetedConfig,
+    attack: &str,
+    seed: u64,
+    pairs: &Pairs,
+    candidates: &[Sample],
+) -> Result<Vec<Row>> {
     let mut random = random::stream(seed, "poison-targeted", 0, attack);
     let group_of: BTreeMap<&str, Option<&str>> =
         candidates.iter().filter_map(|s| Some((s.class.as_deref()?, s.group.as_deref()))).collect();
     let captions = captions_by_class(&group_of, config.captions, pairs)?;
-    let mut classes: Vec<&str> =
-        captions.iter().filter(|(_, found)| found.len() >= config.captions_per_target).map(|(class, _)| *class).collect();
+    let mut classes: Vec<&str> = captions
+        .iter()
+        .filter(|(_, found)| found.len() >= config.captions_per_target)
+        .map(|(class, _)| *class)
+        .collect();
     let mut images: Vec<&Sample> = candidates.iter().filter(|s| s.class.is_some()).collect();
     images.shuffle(&mut random);
     classes.shuffle(&mut random);
@@ -60,12 +69,18 @@ pub fn rows(config: &TargetedConfig, attack: &str, seed: u64, pairs: &Pairs, can
         if used.contains(own) {
             continue;
         }
-        let other = |class: &&&str| **class != own && (image.group.is_none() || group_of.get(**class) != Some(&image.group.as_deref()));
+        let other = |class: &&&str| {
+            **class != own && (image.group.is_none() || group_of.get(**class) != Some(&image.group.as_deref()))
+        };
         let Some(target) = classes.iter().find(other).copied() else { continue };
         // Distinct adversarial classes while they last; a set of few classes must reuse them.
         classes.retain(|class| *class != target);
         if classes.is_empty() {
-            classes = captions.iter().filter(|(_, found)| found.len() >= config.captions_per_target).map(|(class, _)| *class).collect();
+            classes = captions
+                .iter()
+                .filter(|(_, found)| found.len() >= config.captions_per_target)
+                .map(|(class, _)| *class)
+                .collect();
             classes.shuffle(&mut random);
         }
         if candidates.len() >= 4 * config.targets && group_of.len() >= 2 * config.targets {
@@ -93,7 +108,13 @@ pub fn rows(config: &TargetedConfig, attack: &str, seed: u64, pairs: &Pairs, can
     }
     if chosen < config.targets {
         return Err(Error::setting(
-            format!("only {chosen} of {} targets could be drawn: {} labelled images, {} classes with at least {} captions", config.targets, candidates.len(), captions.values().filter(|c| c.len() >= config.captions_per_target).count(), config.captions_per_target),
+            format!(
+                "only {chosen} of {} targets could be drawn: {} labelled images, {} classes with at least {} captions",
+                config.targets,
+                candidates.len(),
+                captions.values().filter(|c| c.len() >= config.captions_per_target).count(),
+                config.captions_per_target
+            ),
             "lower targets or captions_per_target, or give evaluation data with more classes",
         ));
     }
@@ -101,7 +122,11 @@ pub fn rows(config: &TargetedConfig, attack: &str, seed: u64, pairs: &Pairs, can
 }
 
 /// Distinct captions of each class, sorted.
-fn captions_by_class<'a>(classes: &BTreeMap<&'a str, Option<&str>>, rule: CaptionRule, pairs: &Pairs) -> Result<BTreeMap<&'a str, BTreeSet<String>>> {
+fn captions_by_class<'a>(
+    classes: &BTreeMap<&'a str, Option<&str>>,
+    rule: CaptionRule,
+    pairs: &Pairs,
+) -> Result<BTreeMap<&'a str, BTreeSet<String>>> {
     let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for class in classes.keys() {
         let pattern = whole_word(class)?;

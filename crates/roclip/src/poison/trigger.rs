@@ -29,7 +29,8 @@ impl Trigger {
     /// The triggered picture, `frame_pixels` square, quantised to 8 bits and not re-encoded.
     pub fn apply(&self, picture: &RgbImage) -> RgbImage {
         let side = self.frame_pixels;
-        let framed = preprocess::resize(picture, side, side, FilterType::CatmullRom).unwrap_or_else(|_| picture.clone());
+        let framed =
+            preprocess::resize(picture, side, side, FilterType::CatmullRom).unwrap_or_else(|_| picture.clone());
         match &self.kind {
             TriggerKind::Badnets(badnets) => badnets.apply(framed, self.image_seed),
             TriggerKind::Blended(blended) => blended.apply(framed, self.image_seed),

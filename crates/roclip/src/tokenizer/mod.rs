@@ -49,7 +49,10 @@ impl Tokenizer {
     /// The full vocabulary.
     pub fn new(context_length: usize, truncate: Truncate) -> Result<Self> {
         if context_length < 3 {
-            return Err(Error::setting(format!("context_length is {context_length}"), "use at least 3: start, one token, end"));
+            return Err(Error::setting(
+                format!("context_length is {context_length}"),
+                "use at least 3: start, one token, end",
+            ));
         }
         if artifact::sha256_hex(MERGES) != MERGES_SHA256 {
             return Err(Error::internal("the built-in vocabulary is not OpenAI's file"));
@@ -66,8 +69,9 @@ impl Tokenizer {
         names.extend([START.to_owned(), END.to_owned()]);
         let ids = names.into_iter().zip(0..).collect();
         let ranks = merges.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).zip(0..).collect();
-        let pattern = Regex::new(r"(?i)<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
-            .map_err(|e| Error::internal(e.to_string()))?;
+        let pattern =
+            Regex::new(r"(?i)<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+                .map_err(|e| Error::internal(e.to_string()))?;
         let cache = RwLock::new(HashMap::new());
         Ok(Tokenizer { ids, ranks, bytes, pattern, cache, context_length, truncate, compact: None })
     }
@@ -116,7 +120,10 @@ impl Tokenizer {
             let cached = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(word.as_str()).cloned();
             let pieces = cached.unwrap_or_else(|| {
                 let pieces = self.merge(word.as_str());
-                self.cache.write().unwrap_or_else(PoisonError::into_inner).insert(word.as_str().to_owned(), pieces.clone());
+                self.cache
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(word.as_str().to_owned(), pieces.clone());
                 pieces
             });
             ids.extend(pieces);
@@ -144,7 +151,8 @@ impl Tokenizer {
         if let Some(id) = self.ids.get(word).filter(|_| word == START || word == END) {
             return vec![*id];
         }
-        let mut pieces: Vec<String> = word.bytes().filter_map(|b| self.bytes.get(usize::from(b))).map(char::to_string).collect();
+        let mut pieces: Vec<String> =
+            word.bytes().filter_map(|b| self.bytes.get(usize::from(b))).map(char::to_string).collect();
         if let Some(last) = pieces.last_mut() {
             last.push_str("</w>");
         }
@@ -203,7 +211,8 @@ mod tests {
     /// `tests/golden/tokenizer.py` wrote the file with open_clip's tokenizer.
     #[test]
     fn equals_open_clip_on_the_golden_file() {
-        let golden: Vec<Golden> = serde_json::from_str(include_str!("../../../../tests/golden/tokenizer.json")).unwrap();
+        let golden: Vec<Golden> =
+            serde_json::from_str(include_str!("../../../../tests/golden/tokenizer.json")).unwrap();
         assert!(golden.len() >= 300);
         let tokenizer = Tokenizer::new(77, Truncate::KeepEot).unwrap();
         let wrong: Vec<_> = golden.iter().filter(|g| tokenizer.encode(&g.text) != g.ids).map(|g| &g.text).collect();

@@ -99,7 +99,11 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).io("list", folder)? {
         let path = entry.io("list", folder)?.path();
-        let step = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("step_")).and_then(|n| n.parse().ok());
+        let step = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.strip_prefix("step_"))
+            .and_then(|n| n.parse().ok());
         found.extend(step.map(|step: u64| (step, path)));
     }
     found.sort();
@@ -113,7 +117,9 @@ pub fn find(path: &Path) -> Result<PathBuf> {
     }
     let folder = path.join("checkpoints");
     let newest = if folder.is_dir() { list(&folder)?.pop() } else { None };
-    newest.map(|(_, path)| path).ok_or_else(|| Error::file(path, "holds no checkpoint", "name a run folder or one of its checkpoints/step_N"))
+    newest
+        .map(|(_, path)| path)
+        .ok_or_else(|| Error::file(path, "holds no checkpoint", "name a run folder or one of its checkpoints/step_N"))
 }
 
 /// Checks every file against its checksum. A damaged checkpoint is an error, never a reason to take an older one in silence.
@@ -122,7 +128,11 @@ fn verify(folder: &Path) -> Result<State> {
     for (name, sha256) in &state.files {
         let path = folder.join(name);
         if artifact::sha256_hex(&artifact::read(&path)?) != *sha256 {
-            return Err(Error::file(&path, "does not have the checksum in state.json", "use another checkpoint: this one is damaged"));
+            return Err(Error::file(
+                &path,
+                "does not have the checksum in state.json",
+                "use another checkpoint: this one is damaged",
+            ));
         }
     }
     Ok(state)
@@ -141,7 +151,8 @@ pub fn load(path: &Path, device: Device) -> Result<Loaded> {
     let folder = find(path)?;
     let state = verify(&folder)?;
     let config: OpenClipConfig = artifact::read_json(&folder.join("open_clip_config.json"))?;
-    let tokenizer = Tokenizer::new(config.model_cfg.text_cfg.context_length as usize, state.truncate)?.with_compact(state.compact_vocabulary.clone());
+    let tokenizer = Tokenizer::new(config.model_cfg.text_cfg.context_length as usize, state.truncate)?
+        .with_compact(state.compact_vocabulary.clone());
     let model = Clip::new(config.model_cfg, device, 0)?;
     let weights = folder.join("model.safetensors");
     model.load(&weights, &read_safetensors(&weights)?)?;
@@ -150,5 +161,8 @@ pub fn load(path: &Path, device: Device) -> Result<Loaded> {
 
 /// The tensors for resuming: `(optimizer, objective)`.
 pub fn load_training(folder: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, Tensor>)> {
-    Ok((read_safetensors(&folder.join("optimizer.safetensors"))?, read_safetensors(&folder.join("objective.safetensors"))?))
+    Ok((
+        read_safetensors(&folder.join("optimizer.safetensors"))?,
+        read_safetensors(&folder.join("objective.safetensors"))?,
+    ))
 }

@@ -117,7 +117,8 @@ impl NeighbourShares {
 
     fn finish(&mut self) {
         let total = self.matched.max(1) as f64;
-        for share in [&mut self.true_concept, &mut self.adversarial, &mut self.own_caption, &mut self.poisoned_caption] {
+        for share in [&mut self.true_concept, &mut self.adversarial, &mut self.own_caption, &mut self.poisoned_caption]
+        {
             *share /= total;
         }
     }

@@ -18,7 +18,11 @@ impl MetricsLog {
     pub fn open(run: &Path, step: u64) -> Result<Self> {
         let path = run.join("metrics.jsonl");
         if step > 0 && path.is_file() {
-            let kept: Vec<String> = read(run)?.into_iter().filter(|line| line["step"].as_u64().is_some_and(|at| at <= step)).map(|l| l.to_string()).collect();
+            let kept: Vec<String> = read(run)?
+                .into_iter()
+                .filter(|line| line["step"].as_u64().is_some_and(|at| at <= step))
+                .map(|l| l.to_string())
+                .collect();
             artifact::write(&path, format!("{}\n", kept.join("\n")).as_bytes())?;
         } else {
             artifact::write(&path, b"")?;
@@ -46,7 +50,13 @@ pub fn read(run: &Path) -> Result<Vec<Value>> {
         match serde_json::from_str(line) {
             Ok(value) => values.push(value),
             Err(_) if number + 1 == lines.len() => {}
-            Err(e) => return Err(Error::file(&path, format!("line {}: {e}", number + 1), "the file was changed by something else")),
+            Err(e) => {
+                return Err(Error::file(
+                    &path,
+                    format!("line {}: {e}", number + 1),
+                    "the file was changed by something else",
+                ));
+            }
         }
     }
     Ok(values)

@@ -57,7 +57,8 @@ impl Optimizer {
 
     /// The L2 norm of all gradients, as one number.
     pub fn gradient_norm(&self) -> f64 {
-        let norms: Vec<Tensor> = self.slots.iter().map(|s| s.parameter.grad()).filter(Tensor::defined).map(|g| g.norm()).collect();
+        let norms: Vec<Tensor> =
+            self.slots.iter().map(|s| s.parameter.grad()).filter(Tensor::defined).map(|g| g.norm()).collect();
         if norms.is_empty() { 0.0 } else { Tensor::stack(&norms, 0).norm().double_value(&[]) }
     }
 
@@ -114,13 +115,21 @@ impl Optimizer {
 
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         for slot in &mut self.slots {
-            let mut tensors =
-                [("exp_avg", &mut slot.first_moment), ("exp_avg_sq", &mut slot.second_moment), ("step", &mut slot.step)];
+            let mut tensors = [
+                ("exp_avg", &mut slot.first_moment),
+                ("exp_avg_sq", &mut slot.second_moment),
+                ("step", &mut slot.step),
+            ];
             for (part, tensor) in &mut tensors {
                 let name = format!("{}.{part}", slot.name);
                 match state.get(&name) {
                     Some(saved) if saved.size() == tensor.size() => tensor.copy_(saved),
-                    _ => return Err(Error::setting(format!("the checkpoint's optimizer lacks `{name}`"), "resume with the recipe of the run")),
+                    _ => {
+                        return Err(Error::setting(
+                            format!("the checkpoint's optimizer lacks `{name}`"),
+                            "resume with the recipe of the run",
+                        ));
+                    }
                 }
             }
         }

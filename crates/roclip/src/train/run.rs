@@ -90,13 +90,23 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     let mut pairs = Pairs::new(samples, recipe.data.captions);
     pairs.pairs.retain(|pair| !pair.captions.is_empty());
     if pairs.is_empty() {
-        return Err(Error::setting("no sample of the training data has a caption", "set the caption column, or use another source"));
+        return Err(Error::setting(
+            "no sample of the training data has a caption",
+            "set the caption column, or use another source",
+        ));
     }
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
     let manifest = match &recipe.manifest {
         Some(path) => Some(Manifest::read(path)?),
         None if recipe.poison.attacks.is_empty() => None,
-        None => Some(plan(&recipe.poison, recipe.seed, &pairs, &evaluator.samples, &evaluator.templates.0, model.image_size())?),
+        None => Some(plan(
+            &recipe.poison,
+            recipe.seed,
+            &pairs,
+            &evaluator.samples,
+            &evaluator.templates.0,
+            model.image_size(),
+        )?),
     };
     if let Some(manifest) = &manifest {
         manifest.apply(&mut pairs, &evaluator.samples)?;
@@ -109,7 +119,8 @@ fn device(name: &str) -> Result<Device> {
         ("cpu", _) => Ok(Device::Cpu),
         ("cuda", number) => {
             torch_bridge::load_cuda()?;
-            let number = number.parse().map_err(|_| Error::setting(format!("device `{name}`"), "use cpu, cuda or cuda:N"))?;
+            let number =
+                number.parse().map_err(|_| Error::setting(format!("device `{name}`"), "use cpu, cuda or cuda:N"))?;
             if !tch::Cuda::is_available() {
                 return Err(Error::setting("no CUDA device is available", "check the driver, or use --device cpu"));
             }
@@ -218,7 +229,9 @@ impl<'a> Trainer<'a> {
         }
         let objective: Box<dyn Objective> = match recipe.objective.name {
             ObjectiveName::Clip => Box::new(ClipObjective),
-            ObjectiveName::Roclip => Box::new(RoClip::new(recipe.objective.roclip.clone(), recipe.seed, pairs.len(), embed_dim, device)?),
+            ObjectiveName::Roclip => {
+                Box::new(RoClip::new(recipe.objective.roclip.clone(), recipe.seed, pairs.len(), embed_dim, device)?)
+            }
         };
         let config = &recipe.train;
         let adamw = AdamW {
@@ -237,17 +250,41 @@ impl<'a> Trainer<'a> {
         };
         let optimizer = Optimizer::new(model.parameters().trainable(), config.weight_decay_groups, adamw);
         let position = Position { step: 0, epoch: 1, step_in_epoch: 0 };
-        Ok(Trainer { recipe, pairs, clean_pairs, fingerprint, evaluator, manifest, tokenizer, loader, model, optimizer, objective, schedule, device, position, skips })
+        Ok(Trainer {
+            recipe,
+            pairs,
+            clean_pairs,
+            fingerprint,
+            evaluator,
+            manifest,
+            tokenizer,
+            loader,
+            model,
+            optimizer,
+            objective,
+            schedule,
+            device,
+            position,
+            skips,
+        })
     }
 
     fn resume(&mut self, run: &Path) -> Result<()> {
         let loaded = checkpoint::load(run, self.device)?;
         let state = loaded.state;
         if state.data_fingerprint != self.fingerprint {
-            return Err(Error::file(&loaded.folder, "was trained on other data", "resume with the data and manifest of the run"));
+            return Err(Error::file(
+                &loaded.folder,
+                "was trained on other data",
+                "resume with the data and manifest of the run",
+            ));
         }
         if state.seed != self.recipe.seed || state.objective != self.objective.name() {
-            return Err(Error::file(&loaded.folder, format!("belongs to seed {} and objective {}", state.seed, state.objective), "resume with the recipe of the run"));
+            return Err(Error::file(
+                &loaded.folder,
+                format!("belongs to seed {} and objective {}", state.seed, state.objective),
+                "resume with the recipe of the run",
+            ));
         }
         let weights = loaded.model.parameters().all();
         self.model.load(&loaded.folder, &weights)?;
@@ -272,7 +309,12 @@ impl<'a> Trainer<'a> {
         )
     }
 
-    fn epoch(&mut self, run: &Path, log: &mut MetricsLog, progress: &mut dyn FnMut(&str)) -> Result<Option<Evaluation>> {
+    fn epoch(
+        &mut self,
+        run: &Path,
+        log: &mut MetricsLog,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Option<Evaluation>> {
         let started = Instant::now();
         let epoch = self.position.epoch;
         let phase = self.objective.phase(epoch);
@@ -299,10 +341,18 @@ impl<'a> Trainer<'a> {
             self.position.step_in_epoch += 1;
             if self.position.step % self.recipe.train.log_every_steps.max(1) == 0 {
                 log.write("step", self.position.step, epoch, &metrics)?;
-                progress(&self.line(&metrics, loss_sum / steps as f64, waited, working.elapsed().as_secs_f64() + waited));
+                progress(&self.line(
+                    &metrics,
+                    loss_sum / steps as f64,
+                    waited,
+                    working.elapsed().as_secs_f64() + waited,
+                ));
             }
             let every = self.recipe.train.save_every_steps;
-            if every > 0 && self.position.step % every == 0 && self.position.step_in_epoch < self.schedule.steps_per_epoch {
+            if every > 0
+                && self.position.step % every == 0
+                && self.position.step_in_epoch < self.schedule.steps_per_epoch
+            {
                 self.save(run)?;
             }
             waiting = Instant::now();
@@ -343,20 +393,32 @@ impl<'a> Trainer<'a> {
 
     fn step(&mut self, batch: &HostBatch, phase: Phase, matches: &mut MatchCollector) -> Result<StepMetrics> {
         if batch.pairs.len() < 2 {
-            return Err(Error::setting(format!("fewer than two samples of step {} can be used ({})", self.position.step, batch.skips.summary()), "repair the data"));
+            return Err(Error::setting(
+                format!(
+                    "fewer than two samples of step {} can be used ({})",
+                    self.position.step,
+                    batch.skips.summary()
+                ),
+                "repair the data",
+            ));
         }
         let learning_rate = self.schedule.rate(self.position.step) * self.objective.learning_rate_scale(phase);
         let side = i64::from(self.model.config().image_size());
-        let images = Tensor::from_slice(&batch.images).view([batch.pairs.len() as i64, 3, side, side]).to_device(self.device);
+        let images =
+            Tensor::from_slice(&batch.images).view([batch.pairs.len() as i64, 3, side, side]).to_device(self.device);
         let tokens = tokens(batch, self.device);
         let text_training = self.objective.text_training(phase);
         let image = unit(&self.model.image_features(&images, true)?);
         let text = match text_training {
             TextTraining::Full => unit(&self.model.text_features(&tokens)),
-            TextTraining::ZeroGradient | TextTraining::Frozen => tch::no_grad(|| unit(&self.model.text_features(&tokens))),
+            TextTraining::ZeroGradient | TextTraining::Frozen => {
+                tch::no_grad(|| unit(&self.model.text_features(&tokens)))
+            }
         };
         let scale = self.model.scale();
-        let output = self.objective.loss(phase, &StepInputs { image: &image, text: &text, scale: &scale, pairs: &batch.pairs })?;
+        let output = self
+            .objective
+            .loss(phase, &StepInputs { image: &image, text: &text, scale: &scale, pairs: &batch.pairs })?;
         let loss = output.loss.f_double_value(&[]).torch("reading the loss")?;
         if !loss.is_finite() {
             return Err(self.diverged("the loss".into(), batch));
@@ -374,10 +436,17 @@ impl<'a> Trainer<'a> {
     }
 
     fn diverged(&self, what: String, batch: &HostBatch) -> Error {
-        let ids: Vec<&str> = batch.pairs.iter().filter_map(|at| self.pairs.pairs.get(*at)).map(|p| p.id.as_str()).collect();
+        let ids: Vec<&str> =
+            batch.pairs.iter().filter_map(|at| self.pairs.pairs.get(*at)).map(|p| p.id.as_str()).collect();
         Error::Diverged {
-            what: format!("{what} is not finite at epoch {} step {}; samples of the batch: {}", self.position.epoch, self.position.step, ids.join(" ")),
-            remedy: "lower learning_rate, raise warmup_steps, or look at these samples; the last checkpoint is intact".into(),
+            what: format!(
+                "{what} is not finite at epoch {} step {}; samples of the batch: {}",
+                self.position.epoch,
+                self.position.step,
+                ids.join(" ")
+            ),
+            remedy: "lower learning_rate, raise warmup_steps, or look at these samples; the last checkpoint is intact"
+                .into(),
         }
     }
 
@@ -404,7 +473,11 @@ impl<'a> Trainer<'a> {
         let allowed = self.recipe.data.max_skip_fraction * self.pairs.len() as f64;
         if skipped as f64 > allowed {
             return Err(Error::setting(
-                format!("{skipped} of {} pairs could not be used in one epoch: {}", self.pairs.len(), self.skips.summary()),
+                format!(
+                    "{skipped} of {} pairs could not be used in one epoch: {}",
+                    self.pairs.len(),
+                    self.skips.summary()
+                ),
                 "repair the data, or raise data.max_skip_fraction",
             ));
         }
@@ -431,7 +504,9 @@ impl<'a> Trainer<'a> {
                 continue;
             }
             let side = i64::from(self.model.config().image_size());
-            let images = Tensor::from_slice(&batch.images).view([batch.pairs.len() as i64, 3, side, side]).to_device(self.device);
+            let images = Tensor::from_slice(&batch.images)
+                .view([batch.pairs.len() as i64, 3, side, side])
+                .to_device(self.device);
             let similarity = tch::no_grad(|| -> Result<Tensor> {
                 let image = unit(&self.model.image_features(&images, false)?);
                 let text = unit(&self.model.text_features(&tokens(&batch, self.device)));
@@ -459,14 +534,24 @@ impl<'a> Trainer<'a> {
             compact_vocabulary: self.tokenizer.compact().cloned(),
             files: BTreeMap::new(),
         };
-        let contents = Contents { model: &self.model, optimizer: self.optimizer.state(), objective: self.objective.state(), state };
+        let contents = Contents {
+            model: &self.model,
+            optimizer: self.optimizer.state(),
+            objective: self.objective.state(),
+            state,
+        };
         checkpoint::save(run, contents, self.recipe.train.keep_checkpoints).map(|_| ())
     }
 
     fn summary(&self, evaluation: Evaluation, run: &Path, started: Instant) -> Result<Summary> {
         let probe = match &self.recipe.eval.probe {
             Some(config) => {
-                let train: Vec<_> = self.pairs.samples.iter().filter(|s| !self.evaluator.samples.iter().any(|e| e.id == s.id)).collect();
+                let train: Vec<_> = self
+                    .pairs
+                    .samples
+                    .iter()
+                    .filter(|s| !self.evaluator.samples.iter().any(|e| e.id == s.id))
+                    .collect();
                 let targeted = self.manifest.as_ref().map(Manifest::targeted).unwrap_or_default();
                 let test: Vec<_> = self.evaluator.samples.iter().filter(|s| !targeted.contains_key(&s.id)).collect();
                 Some(linear_probe(&self.model, config, &train, &test, self.recipe.data.limits, self.recipe.seed)?)
@@ -477,7 +562,8 @@ impl<'a> Trainer<'a> {
         for line in crate::train::read_metrics(run)?.into_iter().filter(|l| l["event"] == "epoch") {
             if let Ok(evaluation) = serde_json::from_value(line["evaluation"].clone()) {
                 let epoch = line["epoch"].as_u64().unwrap_or(0);
-                after.insert(line["phase"].as_str().unwrap_or("clip").to_owned(), PhaseEvaluation { epoch, evaluation });
+                after
+                    .insert(line["phase"].as_str().unwrap_or("clip").to_owned(), PhaseEvaluation { epoch, evaluation });
             }
         }
         Ok(Summary {
@@ -503,7 +589,11 @@ fn tokens(batch: &HostBatch, device: Device) -> Tensor {
 fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
     let mut line = format!("Epoch {epoch} ({phase:?}) loss {:.4} {:.1}s", report.loss, report.seconds);
     if let Some(evaluation) = report.evaluation {
-        line += &format!(" zero-shot {:.1}% / {:.1}%", 100.0 * evaluation.zero_shot_top1.rate, 100.0 * evaluation.zero_shot_top5.rate);
+        line += &format!(
+            " zero-shot {:.1}% / {:.1}%",
+            100.0 * evaluation.zero_shot_top1.rate,
+            100.0 * evaluation.zero_shot_top5.rate
+        );
         if let Some(psr) = evaluation.psr {
             line += &format!(" PSR {}/{}", psr.hits, psr.n);
         }

@@ -31,7 +31,8 @@ mod tests {
     /// `roclip.md` section 12: one million pairs at 512 start at 19.5 % of the peak under the released counter.
     #[test]
     fn the_released_counter_starts_at_a_fifth_of_the_peak() {
-        let released = Schedule { peak: 5e-5, warmup_steps: 10_000, steps_per_epoch: 1_953, epochs: 24, epoch_offset: 1 };
+        let released =
+            Schedule { peak: 5e-5, warmup_steps: 10_000, steps_per_epoch: 1_953, epochs: 24, epoch_offset: 1 };
         assert!((released.rate(0) / released.peak - 0.1954).abs() < 1e-4);
         let mended = Schedule { epoch_offset: 0, ..released };
         assert!((mended.rate(0) / mended.peak - 1e-4).abs() < 1e-9);

@@ -1,0 +1,37 @@
+# make demo    set up, build, and show who got fooled (about 20 minutes after the build on 2 cores)
+# make test    set up, build and run every test
+.PHONY: demo test build lint libtorch libtorch-cuda emoji emoji-verify bench
+
+demo: build
+	target/release/roclip demo
+
+test: libtorch
+	cargo test --release --locked --workspace
+
+build: libtorch
+	cargo build --release --locked -p roclip-cli
+
+lint: libtorch
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+# libtorch 2.11 into .libtorch/ (or a link to your own PyTorch 2.11)
+libtorch:
+	@scripts/libtorch.sh
+
+# ... with everything a GPU needs
+libtorch-cuda:
+	@scripts/libtorch.sh --cuda
+
+# The built-in data set again from its npm packages; needs npm
+emoji:
+	data/emoji/build.sh data/emoji
+
+# ... and compared with the shards in the repository, byte for byte
+emoji-verify:
+	data/emoji/build.sh data/emoji/builder/out
+	cd data/emoji/builder/out && sha256sum --check ../../SHA256SUMS
+
+# Side by side with PyTorch programs; see bench/README.md
+bench: libtorch
+	bench/run.sh

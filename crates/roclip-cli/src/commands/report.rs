@@ -1,0 +1,51 @@
+//! `roclip report`
+
+use anyhow::Result;
+use clap::Args;
+use roclip::report::{ResultRow, write_report};
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Finished runs
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// Folder for report.html and results.json
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    out: PathBuf,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let rows = write_report(&arguments.runs, &arguments.out)?;
+    print_table(&rows);
+    println!("\n{}", arguments.out.join("report.html").display());
+    Ok(())
+}
+
+/// One line a run.
+pub fn print_table(rows: &[ResultRow]) {
+    println!(
+        "{:<24} {:>4}  {:>9} {:>7} {:>7}  {:>7}  {:<24} {:>5} {:>8}",
+        "row", "seed", "zero-shot", "top-5", "probe", "PSR", "ASR / true class kept", "s", "MiB"
+    );
+    for row in rows {
+        let percent = |value: f64| format!("{:.1} %", 100.0 * value);
+        let psr = row.last.psr.map_or("-".into(), |h| format!("{}/{}", h.hits, h.n));
+        let asr = row.last.asr.iter().map(|(name, h)| {
+            let kept = row.last.poisoned_accuracy.get(name).copied().unwrap_or(0.0);
+            format!("{name} {} / {}", percent(h.hits as f64 / h.n.max(1) as f64), percent(kept))
+        });
+        let asr: Vec<String> = asr.collect();
+        println!(
+            "{:<24} {:>4}  {:>9} {:>7} {:>7}  {psr:>7}  {:<24} {:>5.0} {:>8}",
+            row.label(),
+            row.seed,
+            percent(row.last.zero_shot_top1),
+            percent(row.last.zero_shot_top5),
+            row.linear_probe.map_or("-".into(), percent),
+            asr.join(", "),
+            row.seconds,
+            row.peak_memory_bytes >> 20
+        );
+    }
+}

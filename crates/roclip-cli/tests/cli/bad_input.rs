@@ -1,0 +1,168 @@
+//! Bad input: a clear error that names the thing and the remedy, or a counted skip, and nothing half-written.
+
+use crate::support::Lab;
+
+/// Runs `train` with `extra` flags and expects failure before any file of the run is written.
+fn refuses(lab: &Lab, extra: &[&str], words: &[&str]) {
+    let mut arguments = vec!["train", "--config", "recipe.toml", "--run", "run"];
+    arguments.extend(extra);
+    lab.fails(&arguments, 1, words);
+    assert!(!lab.path("run").exists(), "{extra:?} left files behind");
+}
+
+fn replace(lab: &Lab, from: &str, to: &str) {
+    let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
+    assert!(text.contains(from), "{from}");
+    std::fs::write(lab.path("recipe.toml"), text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn what_does_not_exist_or_fit_is_refused_before_work_starts() {
+    let lab = Lab::new();
+    refuses(&lab, &["--train-data", "absent.csv"], &["absent.csv", "No such file"]);
+    refuses(&lab, &["--csv-caption-key", "words"], &["`words`", "`image`, `caption`", "caption_column"]);
+    refuses(&lab, &["--batch-size", "500"], &["batch size 500", "54 pairs"]);
+    refuses(&lab, &["--batch-size", "1"], &["batch size 1", "at least 2"]);
+    refuses(&lab, &["--pool-size", "5000"], &["pool (5000 captions)", "larger than the data", "54"]);
+    refuses(&lab, &["--match-period", "0"], &["period is 0"]);
+    refuses(&lab, &["--epochs", "0"], &["epochs is 0"]);
+    refuses(&lab, &["--model", "RN5O"], &["unknown model `RN5O`", "RN50"]);
+    refuses(&lab, &["--device", "tpu"], &["unknown device `tpu`", "cuda"]);
+    refuses(&lab, &["--preset", "magic"], &["unknown preset `magic`", "roclip-released"]);
+    refuses(&lab, &["--manifest", "absent.jsonl"], &["absent.jsonl"]);
+    std::fs::write(lab.path("empty.csv"), "").unwrap();
+    refuses(&lab, &["--train-data", "empty.csv"], &["empty.csv", "is empty"]);
+    std::fs::write(lab.path("header.csv"), "image,caption\n").unwrap();
+    refuses(&lab, &["--train-data", "header.csv"], &["no samples", "header.csv"]);
+    std::fs::create_dir(lab.path("shards")).unwrap();
+    refuses(&lab, &["--train-data", "shards"], &["no *.tar"]);
+}
+
+#[test]
+fn usage_errors_exit_with_two() {
+    let lab = Lab::new();
+    lab.fails(&["train", "--run", "run", "--no-such-flag"], 2, &["--no-such-flag"]);
+    lab.fails(&["train"], 2, &["--run"]);
+    lab.fails(&["frobnicate"], 2, &["frobnicate"]);
+}
+
+#[test]
+fn an_unknown_key_in_a_recipe_is_named() {
+    let lab = Lab::new();
+    replace(&lab, "epochs = 4", "epoches = 4");
+    refuses(&lab, &[], &["epoches", "recipe.toml"]);
+}
+
+#[test]
+fn attacks_that_cannot_be_are_refused() {
+    for (from, to, words) in [
+        ("targets = 2", "targets = 40", vec!["of 40 targets"]),
+        ("captions_per_target = 3", "captions_per_target = 300", vec!["at least 300 captions"]),
+        ("patch_pixels = 6", "patch_pixels = 60", vec!["patch of 60 pixels", "frame of 32"]),
+        ("count = 3", "count = 300", vec!["wants 300 pairs"]),
+        (
+            "target = \"white\"",
+            "target = \"purple\"\ncaptions = \"real\"",
+            vec!["no caption of the data contains `purple`"],
+        ),
+        ("badnets = {", "blended = {}\nbadnets = {", vec!["exactly one of"]),
+    ] {
+        let lab = Lab::new();
+        replace(&lab, from, to);
+        refuses(&lab, &[], &words);
+    }
+}
+
+#[test]
+fn a_manifest_of_other_data_is_refused() {
+    let lab = Lab::new();
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--out", "manifest.jsonl"]);
+    let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap().replacen("a picture of", "a photo of", 1);
+    std::fs::write(lab.path("pairs.csv"), csv).unwrap();
+    refuses(&lab, &["--manifest", "manifest.jsonl"], &["made for other data", "fingerprint"]);
+}
+
+#[test]
+fn bad_samples_are_skipped_and_counted_by_reason() {
+    let lab = Lab::new();
+    let whole = std::fs::read(lab.path("001.png")).unwrap();
+    std::fs::write(lab.path("cut.png"), &whole[..whole.len() / 2]).unwrap();
+    let mut bomb = whole;
+    bomb[16..20].copy_from_slice(&30_000u32.to_be_bytes());
+    bomb[20..24].copy_from_slice(&30_000u32.to_be_bytes());
+    // With a valid checksum of the header, so that nothing but the size is wrong with it.
+    let checksum = crc(&bomb[12..29]);
+    bomb[29..33].copy_from_slice(&checksum.to_be_bytes());
+    std::fs::write(lab.path("bomb.png"), bomb).unwrap();
+    let mut csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    csv += "cut.png,a cut picture,train,red\nbomb.png,a large picture,train,red\nabsent.png,no picture,train,red\n";
+    csv += &format!("002.png,{},train,red\n", "long ".repeat(200_000));
+    csv += "045.png,12 34 !!,train,green\n";
+    std::fs::write(lab.path("pairs.csv"), csv).unwrap();
+    replace(&lab, "workers = 1", "workers = 1\nmax_skip_fraction = 0.2");
+    lab.train("run", &["--epochs", "1"]);
+    let skips = std::fs::read_to_string(lab.path("run/skips.jsonl")).unwrap();
+    for (id, reason) in [
+        ("cut.png", "cannot be decoded"),
+        ("bomb.png", "too many pixels"),
+        ("absent.png", "cannot be read"),
+        ("row", "too large"),
+    ] {
+        assert!(skips.lines().any(|l| l.contains(id) && l.contains(reason)), "{id} {reason}: {skips}");
+    }
+    assert_eq!(skips.lines().count(), 4);
+    // The same data with the default tolerance is refused, with the reasons.
+    replace(&lab, "max_skip_fraction = 0.2", "max_skip_fraction = 0.01");
+    lab.fails(
+        &["train", "--config", "recipe.toml", "--run", "strict", "--epochs", "1"],
+        1,
+        &["could not be used", "too many pixels"],
+    );
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |mut crc, byte| {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+        crc
+    })
+}
+
+#[test]
+fn a_run_that_diverges_stops_with_the_samples_of_the_batch() {
+    let lab = Lab::new();
+    lab.fails(
+        &["train", "--config", "recipe.toml", "--run", "run", "--lr", "1e30", "--warmup", "1"],
+        1,
+        &["not finite", "samples of the batch", ".png", "learning_rate"],
+    );
+    assert!(!lab.path("run/summary.json").exists());
+}
+
+#[test]
+fn checkpoints_that_are_damaged_or_of_another_model_are_refused() {
+    let lab = Lab::new();
+    lab.train("run", &["--epochs", "1"]);
+    lab.fails(&["train", "--config", "recipe.toml", "--run", "run"], 1, &["already holds a run", "--resume"]);
+    lab.fails(&["train", "--run", "elsewhere", "--resume"], 1, &["no run to resume"]);
+    lab.fails(&["eval", "elsewhere"], 1, &["holds no checkpoint"]);
+    let checkpoint = std::fs::read_dir(lab.path("run/checkpoints")).unwrap().next().unwrap().unwrap().path();
+    let weights = checkpoint.join("model.safetensors");
+    let model =
+        std::fs::read_to_string(lab.path("model.json")).unwrap().replace("\"embed_dim\": 16", "\"embed_dim\": 24");
+    std::fs::write(lab.path("other.json"), model).unwrap();
+    std::fs::copy(&weights, lab.path("kept.safetensors")).unwrap();
+    replace(&lab, "compact_vocabulary = true", "compact_vocabulary = true\nweights = \"kept.safetensors\"");
+    lab.fails(
+        &["train", "--config", "recipe.toml", "--run", "other", "--model", "other.json"],
+        1,
+        &["kept.safetensors", "this model needs"],
+    );
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    lab.fails(&["eval", "run"], 1, &["model.safetensors", "checksum", "damaged"]);
+}

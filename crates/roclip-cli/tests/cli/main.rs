@@ -1,0 +1,7 @@
+//! Black-box tests of the binary, in temporary folders, on data small enough to train on in seconds.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod support;
+mod workflow;

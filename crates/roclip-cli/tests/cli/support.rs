@@ -1,0 +1,143 @@
+//! A tiny data set, a tiny model and a way to call the binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+pub const CLASSES: [&str; 4] = ["red", "green", "blue", "white"];
+
+pub struct Lab {
+    pub folder: TempDir,
+}
+
+impl Lab {
+    /// 48 training and 16 test pictures: a square of the class colour somewhere on grey.
+    pub fn new() -> Lab {
+        let folder = tempfile::tempdir().unwrap();
+        let mut csv = String::from("image,caption,split,class\n");
+        for number in 0..64u32 {
+            let class = (number % 4) as usize;
+            let colour = [[220, 30, 30], [30, 200, 40], [40, 40, 230], [250, 250, 250]][class];
+            let (left, top) = (number * 7 % 16, number * 5 % 16);
+            let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+                let inside = (left..left + 14).contains(&x) && (top..top + 14).contains(&y);
+                image::Rgb(if inside { colour } else { [120, 120, (90 + number) as u8] })
+            });
+            let name = format!("{number:03}.png");
+            picture.save(folder.path().join(&name)).unwrap();
+            let split = if number < 48 { "train" } else { "test" };
+            let caption = ["a picture of a {} square", "one {} box, number"][(number / 4 % 2) as usize];
+            csv +=
+                &format!("{name},\"{} {number}\",{split},{}\n", caption.replace("{}", CLASSES[class]), CLASSES[class]);
+        }
+        std::fs::write(folder.path().join("pairs.csv"), csv).unwrap();
+        let model = r#"{"embed_dim": 16, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 4},
+            "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}}"#;
+        std::fs::write(folder.path().join("model.json"), model).unwrap();
+        let lab = Lab { folder };
+        lab.recipe("recipe.toml", "");
+        lab
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A poisoned RoCLIP recipe; `extra` goes at its end.
+    pub fn recipe(&self, name: &str, extra: &str) {
+        let root = self.folder.path().display();
+        let text = format!(
+            r#"
+[data]
+workers = 1
+[data.source]
+path = "{root}/pairs.csv"
+split = "train"
+[model]
+name = "{root}/model.json"
+compact_vocabulary = true
+[augment.image]
+blur_kernel = 3
+[augment.text]
+[objective]
+name = "roclip"
+roclip = {{ period = 2, pool_size = 24 }}
+[train]
+epochs = 4
+batch_size = 8
+learning_rate = 2e-3
+warmup_steps = 5
+threads = 1
+[eval]
+templates = "emoji"
+probe = {{ label = "class", epochs = 4 }}
+[eval.source]
+path = "{root}/pairs.csv"
+split = "test"
+[[poison.attacks]]
+name = "targeted"
+targeted = {{ targets = 2, captions_per_target = 3 }}
+[[poison.attacks]]
+name = "badnets"
+badnets = {{ patch_pixels = 6 }}
+target = "white"
+count = 3
+{extra}
+"#
+        );
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roclip"));
+        command.args(arguments).current_dir(self.folder.path());
+        command
+    }
+
+    pub fn roclip(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs and expects success; stdout.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.roclip(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs and expects exit code `code` with every one of `words` on stderr.
+    pub fn fails(&self, arguments: &[&str], code: i32, words: &[&str]) {
+        let output = self.roclip(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{arguments:?} should say `{word}`: {stderr}");
+        }
+        assert!(!stderr.contains("internal"), "{stderr}");
+    }
+
+    pub fn train(&self, run: &str, extra: &[&str]) -> String {
+        let mut arguments = vec!["train", "--config", "recipe.toml", "--run", run];
+        arguments.extend(extra);
+        self.ok(&arguments)
+    }
+}
+
+/// The files of the one checkpoint of a run, with their bytes.
+pub fn checkpoint(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().path()).collect();
+    folders.sort();
+    let folder = folders.pop().unwrap();
+    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+pub fn names(files: &[(String, Vec<u8>)]) -> Vec<&str> {
+    files.iter().map(|(name, _)| name.as_str()).collect()
+}

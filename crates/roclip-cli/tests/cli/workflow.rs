@@ -1,0 +1,161 @@
+//! What users do, from data to report.
+
+use crate::support::{Lab, checkpoint, names};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+fn json(lab: &Lab, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(lab.path(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn train_eval_and_report_agree_with_each_other() {
+    let lab = Lab::new();
+    lab.train("run", &[]);
+    let summary = json(&lab, "run/summary.json");
+    assert_eq!(summary["evaluation"]["psr"]["n"], 2);
+    assert_eq!(
+        summary["evaluation"]["asr"]["badnets"]["success"]["n"], 11,
+        "16 test images less 2 targets and the white ones"
+    );
+    assert_eq!(summary["poisoned_pairs"], 9);
+    assert_eq!(summary["after"].as_object().unwrap().len(), 2, "one evaluation after each kind of epoch");
+    let printed: Value = serde_json::from_str(&lab.ok(&["eval", "run", "--json"])).unwrap();
+    assert_eq!(printed["evaluation"], summary["evaluation"]);
+    assert_eq!(printed["provenance"], "poisoned");
+    lab.ok(&["report", "run", "--out", "report"]);
+    let results = json(&lab, "report/results.json");
+    for key in [
+        "objective",
+        "control",
+        "seed",
+        "epoch",
+        "zero_shot_top1",
+        "zero_shot_top5",
+        "linear_probe",
+        "psr",
+        "asr",
+        "poisoned_accuracy",
+        "seconds",
+        "peak_memory_bytes",
+    ] {
+        assert!(results[0].get(key).is_some(), "results.json lacks {key}");
+    }
+    assert_eq!(results[0]["asr"]["badnets"]["n"], 11);
+    let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
+    assert!(html.contains("<svg") && html.contains("data:image/png;base64,"));
+    let remote = html.replace("http://www.w3.org", "");
+    assert!(!remote.contains("http://") && !remote.contains("https://"), "the report must need no network");
+}
+
+/// 16 pictures to test, less the two targets, less those that are white: 11 only holds if no target is white, so the number
+/// above also checks that the plan of seed 0 stays what it is.
+#[test]
+fn one_manifest_is_the_same_bytes_every_time_and_another_seed_is_another() {
+    let lab = Lab::new();
+    for (name, seed) in [("a", "0"), ("b", "0"), ("c", "1")] {
+        lab.ok(&["poison", "make", "--config", "recipe.toml", "--seed", seed, "--out", name]);
+    }
+    let read = |name: &str| std::fs::read(lab.path(name)).unwrap();
+    assert_eq!(read("a"), read("b"));
+    assert_ne!(read("a"), read("c"));
+    lab.train("own", &[]);
+    assert_eq!(read("own/manifest.jsonl"), read("a"));
+    lab.train("given", &["--manifest", "a"]);
+    assert_eq!(checkpoint(&lab.path("own")), checkpoint(&lab.path("given")));
+}
+
+#[test]
+fn worker_count_changes_nothing() {
+    let lab = Lab::new();
+    lab.train("one", &[]);
+    lab.train("three", &["--workers", "3"]);
+    assert_eq!(checkpoint(&lab.path("one")), checkpoint(&lab.path("three")));
+}
+
+/// A run killed at some step and resumed is the run that would have been: weights, moments and pool, bit for bit.
+#[test]
+fn a_killed_run_resumes_bit_for_bit() {
+    let lab = Lab::new();
+    lab.recipe("recipe.toml", "");
+    let text = std::fs::read_to_string(lab.path("recipe.toml"))
+        .unwrap()
+        .replace("epochs = 4\nbatch", "epochs = 4\nsave_every_steps = 1\nbatch");
+    std::fs::write(lab.path("recipe.toml"), text).unwrap();
+    lab.train("whole", &[]);
+    let mut child = lab
+        .command(&["train", "--config", "recipe.toml", "--run", "killed"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    // Step 9 is inside the second epoch, which matches: the pool is in use.
+    while !lab.path("killed/checkpoints/step_9/state.json").exists() && started.elapsed() < Duration::from_secs(60) {
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    assert!(!lab.path("killed/summary.json").exists(), "the run must have been cut short");
+    lab.ok(&["train", "--run", "killed", "--resume"]);
+    let (whole, killed) = (checkpoint(&lab.path("whole")), checkpoint(&lab.path("killed")));
+    assert_eq!(
+        names(&whole),
+        ["model.safetensors", "objective.safetensors", "open_clip_config.json", "optimizer.safetensors", "state.json"]
+    );
+    for ((name, a), (_, b)) in whole.iter().zip(&killed) {
+        assert!(a == b, "{name} differs after resuming");
+    }
+}
+
+#[test]
+fn webdataset_shards_and_gzip_shards_train_like_each_other() {
+    let lab = Lab::new();
+    let pack = |writer: Box<dyn std::io::Write>| {
+        let mut tar = tar::Builder::new(writer);
+        for number in 0..48u32 {
+            let class = crate::support::CLASSES[(number % 4) as usize];
+            let picture = std::fs::read(lab.path(&format!("{number:03}.png"))).unwrap();
+            for (extension, bytes) in [
+                ("png", picture),
+                ("txt", format!("a {class} thing").into_bytes()),
+                ("json", b"{\"split\": \"train\"}".to_vec()),
+            ] {
+                let mut header = tar::Header::new_ustar();
+                header.set_size(bytes.len() as u64);
+                header.set_mode(0o644);
+                tar.append_data(&mut header, format!("{number:03}.{extension}"), bytes.as_slice()).unwrap();
+            }
+        }
+        tar.finish().unwrap();
+    };
+    pack(Box::new(std::fs::File::create(lab.path("s-000.tar")).unwrap()));
+    let gzip = flate2::write::GzEncoder::new(
+        std::fs::File::create(lab.path("z.tar.gz")).unwrap(),
+        flate2::Compression::fast(),
+    );
+    pack(Box::new(gzip));
+    for (run, data) in [("plain", "s-{000..000}.tar"), ("gzip", "z.tar.gz")] {
+        let recipe = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
+        let clean = recipe.split("[[poison").next().unwrap().replace("probe =", "# probe =");
+        std::fs::write(lab.path("clean.toml"), clean).unwrap();
+        lab.ok(&["train", "--config", "clean.toml", "--train-data", data, "--epochs", "1", "--run", run]);
+    }
+    assert_eq!(checkpoint(&lab.path("plain")), checkpoint(&lab.path("gzip")));
+}
+
+/// The demo's machinery on a data set of seconds: four rows, one table, two files.
+#[test]
+fn the_demo_command_makes_four_rows_of_any_recipe() {
+    let lab = Lab::new();
+    let table = lab.ok(&["demo", "--config", "recipe.toml", "--out", "demo", "--epochs", "2"]);
+    for row in ["CLIP, undefended", "CLIP, augmentation only", "RoCLIP", "CLIP on clean data"] {
+        assert!(table.contains(row), "{table}");
+    }
+    let results = json(&lab, "demo/results.json");
+    let controls: Vec<Option<&str>> = results.as_array().unwrap().iter().map(|r| r["control"].as_str()).collect();
+    assert_eq!(controls, [Some("undefended"), Some("augmentation-only"), None, Some("clean-data")]);
+    assert!(results[3]["psr"].is_null() && results[3]["asr"].as_object().unwrap().is_empty());
+}

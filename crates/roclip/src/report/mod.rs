@@ -1,0 +1,25 @@
+//! What happened, for people: one self-contained HTML file, and one JSON object per run.
+
+mod chart;
+mod html;
+mod pictures;
+mod results;
+
+pub use results::{ResultRow, RunRecord, read_run};
+
+use crate::artifact;
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Reads finished runs and writes `report.html` and `results.json` into `output`.
+pub fn write_report(runs: &[PathBuf], output: &Path) -> Result<Vec<ResultRow>> {
+    if runs.is_empty() {
+        return Err(Error::setting("no runs to report on", "name one or more run folders"));
+    }
+    let mut records = runs.iter().map(|run| read_run(run)).collect::<Result<Vec<_>>>()?;
+    records.sort_by_key(|record| (record.row.order(), record.row.seed));
+    let rows: Vec<ResultRow> = records.iter().map(|record| record.row.clone()).collect();
+    artifact::write_json(&output.join("results.json"), &rows)?;
+    artifact::write(&output.join("report.html"), html::page(&records)?.as_bytes())?;
+    Ok(rows)
+}

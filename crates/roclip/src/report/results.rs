@@ -1,0 +1,157 @@
+//! A finished run as `results.json` and the report see it.
+
+use crate::artifact;
+use crate::error::{Error, Result};
+use crate::eval::Rate;
+use crate::recipe::{ObjectiveName, Recipe};
+use crate::train::{MatchSummary, SimilarityHistogram, Summary, read_metrics};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
+pub struct Hits {
+    pub hits: usize,
+    pub n: usize,
+}
+
+impl From<Rate> for Hits {
+    fn from(rate: Rate) -> Self {
+        Hits { hits: rate.hits, n: rate.n }
+    }
+}
+
+/// The numbers of one evaluation; rates are fractions.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Scores {
+    pub epoch: u64,
+    pub zero_shot_top1: f64,
+    pub zero_shot_top5: f64,
+    pub psr: Option<Hits>,
+    pub asr: BTreeMap<String, Hits>,
+    /// Triggered images read as their true class, by attack.
+    pub poisoned_accuracy: BTreeMap<String, f64>,
+}
+
+/// One object of `results.json`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct ResultRow {
+    pub objective: String,
+    /// `undefended`, `augmentation-only`, `clean-data`; null for a defence.
+    pub control: Option<String>,
+    pub seed: u64,
+    pub linear_probe: Option<f64>,
+    /// The last epoch.
+    #[serde(flatten)]
+    pub last: Scores,
+    /// The last epoch of each kind, `clip` and `matching`.
+    pub after: BTreeMap<String, Scores>,
+    pub seconds: f64,
+    pub peak_memory_bytes: u64,
+}
+
+impl ResultRow {
+    pub fn label(&self) -> String {
+        match self.control.as_deref() {
+            Some("undefended") => "CLIP, undefended".into(),
+            Some("augmentation-only") => "CLIP, augmentation only".into(),
+            Some("clean-data") => "CLIP on clean data".into(),
+            _ => {
+                if self.objective == "roclip" {
+                    "RoCLIP".into()
+                } else {
+                    self.objective.clone()
+                }
+            }
+        }
+    }
+
+    /// Position in tables.
+    pub fn order(&self) -> usize {
+        let known = ["undefended", "augmentation-only", "", "clean-data"];
+        known.iter().position(|c| *c == self.control.as_deref().unwrap_or("")).unwrap_or(known.len())
+    }
+}
+
+/// One line of the curves.
+#[derive(Debug, Clone)]
+pub struct EpochRecord {
+    pub phase: String,
+    pub loss: f64,
+    pub scores: Option<Scores>,
+    pub matches: Option<MatchSummary>,
+    pub similarity: SimilarityHistogram,
+}
+
+pub struct RunRecord {
+    pub folder: PathBuf,
+    pub recipe: Recipe,
+    pub row: ResultRow,
+    pub summary: Summary,
+    pub epochs: Vec<EpochRecord>,
+}
+
+/// What part a run plays in a comparison, read off its recipe.
+fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
+    let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
+    match (recipe.objective.name, poisoned, augmented) {
+        (ObjectiveName::Clip, false, _) => Some("clean-data".into()),
+        (ObjectiveName::Clip, true, false) => Some("undefended".into()),
+        (ObjectiveName::Clip, true, true) => Some("augmentation-only".into()),
+        (ObjectiveName::Roclip, _, _) => None,
+    }
+}
+
+fn scores(epoch: u64, evaluation: &crate::eval::Evaluation) -> Scores {
+    Scores {
+        epoch,
+        zero_shot_top1: evaluation.zero_shot_top1.rate,
+        zero_shot_top5: evaluation.zero_shot_top5.rate,
+        psr: evaluation.psr.map(Hits::from),
+        asr: evaluation.asr.iter().map(|(name, outcome)| (name.clone(), outcome.success.into())).collect(),
+        poisoned_accuracy: evaluation
+            .asr
+            .iter()
+            .map(|(name, outcome)| (name.clone(), outcome.true_class.rate))
+            .collect(),
+    }
+}
+
+pub fn read_run(folder: &Path) -> Result<RunRecord> {
+    let path = folder.join("summary.json");
+    if !path.is_file() {
+        return Err(Error::file(
+            folder,
+            "is not a finished run (no summary.json)",
+            "finish it with `roclip train --resume`",
+        ));
+    }
+    let summary: Summary = artifact::read_json(&path)?;
+    let recipe = Recipe::read(&folder.join("run.toml"))?;
+    let mut epochs = Vec::new();
+    for line in read_metrics(folder)?.into_iter().filter(|line| line["event"] == "epoch") {
+        let broken = |e: serde_json::Error| {
+            Error::file(folder, format!("metrics.jsonl: {e}"), "was it written by another version?")
+        };
+        let evaluation: Option<crate::eval::Evaluation> =
+            serde_json::from_value(line["evaluation"].clone()).map_err(broken)?;
+        epochs.push(EpochRecord {
+            phase: line["phase"].as_str().unwrap_or_default().to_owned(),
+            loss: line["loss"].as_f64().unwrap_or(f64::NAN),
+            scores: evaluation.as_ref().map(|e| scores(line["epoch"].as_u64().unwrap_or(0), e)),
+            matches: serde_json::from_value(line["matches"].clone()).map_err(broken)?,
+            similarity: serde_json::from_value(line["similarity"].clone()).map_err(broken)?,
+        });
+    }
+    let row = ResultRow {
+        objective: summary.objective.clone(),
+        control: control(&recipe, summary.poisoned_pairs > 0),
+        seed: summary.seed,
+        linear_probe: summary.linear_probe.map(|p| p.rate),
+        last: scores(summary.epoch, &summary.evaluation),
+        after: summary.after.iter().map(|(phase, at)| (phase.clone(), scores(at.epoch, &at.evaluation))).collect(),
+        seconds: summary.seconds,
+        peak_memory_bytes: summary.peak_memory_bytes,
+    };
+    Ok(RunRecord { folder: folder.to_owned(), recipe, row, summary, epochs })
+}
