@@ -12,18 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
-/// The shards travel inside the binary, so the demo needs no files beside it.
-const SHARDS: [&[u8]; 8] = [
-    include_bytes!("../../../../data/emoji/emoji-00000.tar.gz"),
-    include_bytes!("../../../../data/emoji/emoji-00001.tar.gz"),
-    include_bytes!("../../../../data/emoji/emoji-00002.tar.gz"),
-    include_bytes!("../../../../data/emoji/emoji-00003.tar.gz"),
-    include_bytes!("../../../../data/emoji/emoji-00004.tar.gz"),
-    include_bytes!("../../../../data/emoji/emoji-00005.tar.gz"),
-    include_bytes!("../../../../data/emoji/emoji-00006.tar.gz"),
-    include_bytes!("../../../../data/emoji/emoji-00007.tar.gz"),
-];
-
 /// Which part of the built-in set to use.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -40,6 +28,8 @@ pub struct EmojiConfig {
     pub flags: bool,
     /// Captions per image, at most 6.
     pub captions: usize,
+    /// Train on openmoji too, the outline style that is otherwise kept for the out-of-distribution split.
+    pub train_on_openmoji: bool,
 }
 
 impl Default for EmojiConfig {
@@ -51,6 +41,7 @@ impl Default for EmojiConfig {
             include: vec!["pizza".into()],
             flags: false,
             captions: 5,
+            train_on_openmoji: false,
         }
     }
 }
@@ -84,7 +75,7 @@ impl Source for Emoji {
     fn samples(&self) -> Result<(Vec<Sample>, SkipReport)> {
         let mut images = BTreeMap::new();
         let mut all: Vec<Metadata> = Vec::new();
-        for shard in SHARDS {
+        for shard in emoji_shards::SHARDS {
             let built_in = Path::new("built-in emoji shard");
             let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(shard));
             for entry in archive.entries().io("read", built_in)? {
@@ -101,6 +92,9 @@ impl Source for Emoji {
                     ),
                 }
             }
+        }
+        if self.config.train_on_openmoji {
+            all.iter_mut().filter(|m| m.split == "ood").for_each(|m| m.split = "train".into());
         }
         let chosen = self.choose(&all)?;
         all.retain(|m| chosen.contains(&m.concept) && self.split.as_ref().is_none_or(|s| *s == m.split));

@@ -135,12 +135,11 @@ fn distinct_rows(similarities: &Tensor) -> Result<Tensor> {
     let mut used = vec![false; size];
     for at in order {
         let (query, row) = (at / size, at % size);
-        if let (Some(slot), Some(taken)) = (chosen.get_mut(query), used.get_mut(row)) {
-            if *slot < 0 && !*taken {
+        if let (Some(slot), Some(taken)) = (chosen.get_mut(query), used.get_mut(row))
+            && *slot < 0 && !*taken {
                 *slot = row as i64;
                 *taken = true;
             }
-        }
     }
     if chosen.iter().any(|row| *row < 0) {
         return Err(Error::setting(

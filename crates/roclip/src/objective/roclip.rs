@@ -183,7 +183,7 @@ impl Objective for RoClip {
 
     fn phase(&self, epoch: u64) -> Phase {
         let start = self.config.match_start.unwrap_or(self.config.period);
-        if epoch >= start && (epoch - start) % self.config.period == 0 { Phase::Matching } else { Phase::Clip }
+        if epoch >= start && (epoch - start).is_multiple_of(self.config.period) { Phase::Matching } else { Phase::Clip }
     }
 
     fn text_training(&self, phase: Phase) -> TextTraining {
@@ -225,11 +225,10 @@ impl Objective for RoClip {
             }
             _ => output.loss = info_nce(image, text, scale),
         }
-        if let Some(pool) = &mut self.pool {
-            if phase == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep {
+        if let Some(pool) = &mut self.pool
+            && (phase == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep) {
                 pool.enqueue(text, pairs);
             }
-        }
         Ok(output)
     }
 

@@ -77,9 +77,15 @@ impl Optimizer {
             let mut gradients = Vec::new();
             let mut group = Vec::new();
             for slot in self.slots.iter_mut().filter(|slot| slot.decays == decays) {
-                let gradient = slot.parameter.grad();
-                let frozen = text == TextTraining::Frozen && is_text(&slot.name);
-                if gradient.defined() && !frozen {
+                let mut gradient = slot.parameter.grad();
+                if is_text(&slot.name) && text == TextTraining::Frozen {
+                    continue;
+                }
+                // A tower without graph has no gradient tensors at all in a run that was just resumed.
+                if !gradient.defined() && is_text(&slot.name) && text == TextTraining::ZeroGradient {
+                    gradient = slot.parameter.detach().zeros_like();
+                }
+                if gradient.defined() {
                     let _ = slot.step.g_add_scalar_(1.0);
                     gradients.push(gradient);
                     group.push(&*slot);

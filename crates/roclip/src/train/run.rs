@@ -339,7 +339,7 @@ impl<'a> Trainer<'a> {
             steps += 1;
             self.position.step += 1;
             self.position.step_in_epoch += 1;
-            if self.position.step % self.recipe.train.log_every_steps.max(1) == 0 {
+            if self.position.step.is_multiple_of(self.recipe.train.log_every_steps.max(1)) {
                 log.write("step", self.position.step, epoch, &metrics)?;
                 progress(&self.line(
                     &metrics,
@@ -350,7 +350,7 @@ impl<'a> Trainer<'a> {
             }
             let every = self.recipe.train.save_every_steps;
             if every > 0
-                && self.position.step % every == 0
+                && self.position.step.is_multiple_of(every)
                 && self.position.step_in_epoch < self.schedule.steps_per_epoch
             {
                 self.save(run)?;
@@ -359,7 +359,7 @@ impl<'a> Trainer<'a> {
         }
         self.check_skips(skipped)?;
         let last = epoch == self.recipe.train.epochs;
-        let due = last || epoch % self.recipe.eval.every_epochs.max(1) == 0;
+        let due = last || epoch.is_multiple_of(self.recipe.eval.every_epochs.max(1));
         let evaluation = if due { Some(self.evaluate()?) } else { None };
         let report = EpochMetrics {
             phase,
