@@ -1,6 +1,6 @@
-# make demo    set up, build, and show who got fooled (about 20 minutes after the build on 2 cores)
+# make demo    set up, build, and show who got fooled (under 10 minutes after the build on 2 cores)
 # make test    set up, build and run every test
-.PHONY: demo test build lint libtorch libtorch-cuda emoji emoji-verify bench
+.PHONY: demo test build lint libtorch libtorch-cuda emoji emoji-verify
 
 demo: build
 	target/release/roclip demo
@@ -31,7 +31,3 @@ emoji:
 emoji-verify:
 	data/emoji/build.sh data/emoji/builder/out
 	cd data/emoji/builder/out && sha256sum --check ../../SHA256SUMS
-
-# Side by side with PyTorch programs; see bench/README.md
-bench: libtorch
-	bench/run.sh

@@ -233,9 +233,10 @@ impl Shared {
         let size = picture.as_raw().len() as u64;
         if let Some(slot) =
             slot.filter(|_| self.cache.bytes.load(Ordering::Relaxed) + size <= self.transform.cache_bytes)
-            && slot.set(Arc::clone(&picture)).is_ok() {
-                self.cache.bytes.fetch_add(size, Ordering::Relaxed);
-            }
+            && slot.set(Arc::clone(&picture)).is_ok()
+        {
+            self.cache.bytes.fetch_add(size, Ordering::Relaxed);
+        }
         Ok(picture)
     }
 }

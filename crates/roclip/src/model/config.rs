@@ -13,8 +13,8 @@ const BUILT_IN: [(&str, &str); 8] = [
     ("ViT-B-32", include_str!("configs/ViT-B-32.json")),
     ("ViT-B-16", include_str!("configs/ViT-B-16.json")),
     ("ViT-L-14", include_str!("configs/ViT-L-14.json")),
-    ("RN-small-64", include_str!("configs/RN-small-64.json")),
-    ("ViT-small-64", include_str!("configs/ViT-small-64.json")),
+    ("RN-small-32", include_str!("configs/RN-small-32.json")),
+    ("ViT-small-32", include_str!("configs/ViT-small-32.json")),
 ];
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

@@ -136,10 +136,12 @@ fn distinct_rows(similarities: &Tensor) -> Result<Tensor> {
     for at in order {
         let (query, row) = (at / size, at % size);
         if let (Some(slot), Some(taken)) = (chosen.get_mut(query), used.get_mut(row))
-            && *slot < 0 && !*taken {
-                *slot = row as i64;
-                *taken = true;
-            }
+            && *slot < 0
+            && !*taken
+        {
+            *slot = row as i64;
+            *taken = true;
+        }
     }
     if chosen.iter().any(|row| *row < 0) {
         return Err(Error::setting(

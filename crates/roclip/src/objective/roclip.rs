@@ -226,9 +226,10 @@ impl Objective for RoClip {
             _ => output.loss = info_nce(image, text, scale),
         }
         if let Some(pool) = &mut self.pool
-            && (phase == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep) {
-                pool.enqueue(text, pairs);
-            }
+            && (phase == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep)
+        {
+            pool.enqueue(text, pairs);
+        }
         Ok(output)
     }
 

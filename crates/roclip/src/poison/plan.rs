@@ -133,12 +133,13 @@ fn backdoor(
     let word = targeted::whole_word(target)?;
     let frame_pixels = attack.frame_pixels.unwrap_or(image_size);
     if let TriggerKind::Badnets(badnets) = &trigger
-        && (badnets.patch_pixels == 0 || badnets.patch_pixels > frame_pixels) {
-            return Err(Error::setting(
-                format!("attack `{name}`: a patch of {} pixels on a frame of {frame_pixels}", badnets.patch_pixels),
-                "make patch_pixels smaller than the frame, and not 0",
-            ));
-        }
+        && (badnets.patch_pixels == 0 || badnets.patch_pixels > frame_pixels)
+    {
+        return Err(Error::setting(
+            format!("attack `{name}`: a patch of {} pixels on a frame of {frame_pixels}", badnets.patch_pixels),
+            "make patch_pixels smaller than the frame, and not 0",
+        ));
+    }
     let captions: Vec<String> = match attack.captions {
         BackdoorCaptions::Templates => templates.iter().map(|t| t.replace("{}", target)).collect(),
         BackdoorCaptions::Real => {
