@@ -258,7 +258,7 @@ fn frontier(runs: &[RunRecord]) -> String {
         "<h2>The frontier</h2>{}<p class=\"note\">Lower right is better. The large dot is the last epoch. A defence earns credit only where its line lies below that of augmentation alone: \
         otherwise stopping augmentation-only training early would have done as well.</p>{}",
         legend(runs),
-        chart.svg()
+        chart.svg().replacen("<svg", "<svg class=\"wide\"", 1)
     )
 }
 
