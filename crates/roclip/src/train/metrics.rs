@@ -2,6 +2,9 @@
 
 use crate::artifact;
 use crate::error::{Error, IoContext, Result};
+use crate::eval::Evaluation;
+use crate::objective::Phase;
+use crate::train::epoch_report::{MatchSummary, SimilarityHistogram};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
@@ -60,4 +63,48 @@ pub fn read(run: &Path) -> Result<Vec<Value>> {
         }
     }
     Ok(values)
+}
+
+/// A `step` line.
+#[derive(Serialize)]
+pub struct StepMetrics {
+    pub loss: f64,
+    pub learning_rate: f64,
+    pub scale: f64,
+    pub gradient_norm: f64,
+    pub phase: Phase,
+}
+
+/// An `epoch` line.
+#[derive(Serialize)]
+pub struct EpochMetrics<'a> {
+    pub phase: Phase,
+    pub loss: f64,
+    pub seconds: f64,
+    pub data_seconds: f64,
+    pub evaluation: Option<&'a Evaluation>,
+    pub matches: Option<MatchSummary>,
+    pub similarity: SimilarityHistogram,
+}
+
+/// The line for people.
+pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
+    let mut line = format!("Epoch {epoch} ({phase:?}) loss {:.4} {:.1}s", report.loss, report.seconds);
+    if let Some(evaluation) = report.evaluation {
+        line += &format!(
+            " zero-shot {:.1}% / {:.1}%",
+            100.0 * evaluation.zero_shot_top1.rate,
+            100.0 * evaluation.zero_shot_top5.rate
+        );
+        if let Some(psr) = evaluation.psr {
+            line += &format!(" PSR {}/{}", psr.hits, psr.n);
+        }
+        for (attack, outcome) in &evaluation.asr {
+            line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);
+        }
+    }
+    if let Some(matches) = &report.matches {
+        line += &format!(" own concept {:.0}%", 100.0 * matches.clean.true_concept);
+    }
+    line
 }

@@ -4,14 +4,18 @@ mod checkpoint;
 mod epoch_report;
 mod metrics;
 mod optimizer;
+mod prepare;
 mod run;
 mod schedule;
+mod summary;
 
 pub use checkpoint::{Loaded, find as find_checkpoint, load as load_checkpoint};
 pub use epoch_report::{MatchSummary, SimilarityHistogram};
 pub use metrics::read as read_metrics;
 pub use optimizer::WeightDecayGroups;
-pub use run::{Summary, prepare_data, train};
+pub use prepare::{Prepared, prepare_data};
+pub use run::train;
+pub use summary::Summary;
 
 use serde::{Deserialize, Serialize};
 

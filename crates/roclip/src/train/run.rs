@@ -2,23 +2,24 @@
 
 use crate::artifact;
 use crate::augment::TextAugment;
-use crate::data::{HostBatch, Loader, Pairs, SkipReport, Transform, read_samples};
+use crate::data::{HostBatch, Loader, Pairs, SkipReport, Transform};
 use crate::error::{Error, Result, TorchContext};
-use crate::eval::{Evaluation, Evaluator, Rate, linear_probe};
-use crate::model::{Clip, ModelConfig, read_safetensors, unit};
+use crate::eval::{Evaluation, Evaluator, linear_probe};
+use crate::model::{Clip, read_safetensors, unit};
 use crate::objective::{ClipObjective, Objective, Phase, RoClip, StepInputs, TextTraining};
-use crate::poison::{Manifest, plan};
+use crate::poison::Manifest;
 use crate::random;
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::tokenizer::{CompactVocabulary, Tokenizer};
 use crate::train::checkpoint::{self, Contents, State};
-use crate::train::epoch_report::{MatchCollector, MatchSummary, SimilarityHistogram};
-use crate::train::metrics::MetricsLog;
+use crate::train::epoch_report::{MatchCollector, SimilarityHistogram};
+use crate::train::metrics::{EpochMetrics, MetricsLog, StepMetrics, epoch_line};
 use crate::train::optimizer::Optimizer;
+use crate::train::prepare::{Prepared, device, prepare_data};
 use crate::train::schedule::Schedule;
+use crate::train::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
 use rand::Rng;
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,107 +29,6 @@ use torch_bridge::AdamW;
 
 /// Clean pairs whose similarity is watched.
 const WATCHED_CLEAN_PAIRS: usize = 512;
-
-/// What a finished run says of itself (`summary.json`).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Summary {
-    pub objective: String,
-    pub seed: u64,
-    pub epoch: u64,
-    pub phase: Phase,
-    pub pairs: usize,
-    pub poisoned_pairs: usize,
-    pub evaluation: Evaluation,
-    /// After the last epoch of each kind.
-    pub after: BTreeMap<String, PhaseEvaluation>,
-    pub linear_probe: Option<Rate>,
-    /// Wall-clock of the whole run, evaluations included (of the last session, if it was resumed).
-    pub seconds: f64,
-    pub peak_memory_bytes: u64,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PhaseEvaluation {
-    pub epoch: u64,
-    #[serde(flatten)]
-    pub evaluation: Evaluation,
-}
-
-#[derive(Serialize)]
-struct StepMetrics {
-    loss: f64,
-    learning_rate: f64,
-    scale: f64,
-    gradient_norm: f64,
-    phase: Phase,
-}
-
-#[derive(Serialize)]
-struct EpochMetrics<'a> {
-    phase: Phase,
-    loss: f64,
-    seconds: f64,
-    data_seconds: f64,
-    evaluation: Option<&'a Evaluation>,
-    matches: Option<MatchSummary>,
-    similarity: SimilarityHistogram,
-}
-
-/// Data, evaluator and manifest of a recipe: what both `train` and `poison make` begin with.
-pub struct Prepared {
-    pub pairs: Pairs,
-    pub evaluator: Evaluator,
-    pub manifest: Option<Manifest>,
-    pub model: ModelConfig,
-    pub skips: SkipReport,
-}
-
-/// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
-pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
-    let model = ModelConfig::named(&recipe.model.name)?;
-    let (samples, skips) = read_samples(&recipe.data.source)?;
-    let mut pairs = Pairs::new(samples, recipe.data.captions);
-    pairs.pairs.retain(|pair| !pair.captions.is_empty());
-    if pairs.is_empty() {
-        return Err(Error::setting(
-            "no sample of the training data has a caption",
-            "set the caption column, or use another source",
-        ));
-    }
-    let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
-    let manifest = match &recipe.manifest {
-        Some(path) => Some(Manifest::read(path)?),
-        None if recipe.poison.attacks.is_empty() => None,
-        None => Some(plan(
-            &recipe.poison,
-            recipe.seed,
-            &pairs,
-            &evaluator.samples,
-            &evaluator.templates.0,
-            model.image_size(),
-        )?),
-    };
-    if let Some(manifest) = &manifest {
-        manifest.apply(&mut pairs, &evaluator.samples)?;
-    }
-    Ok(Prepared { pairs, evaluator, manifest, model, skips })
-}
-
-fn device(name: &str) -> Result<Device> {
-    match name.split_once(':').unwrap_or((name, "0")) {
-        ("cpu", _) => Ok(Device::Cpu),
-        ("cuda", number) => {
-            torch_bridge::load_cuda()?;
-            let number =
-                number.parse().map_err(|_| Error::setting(format!("device `{name}`"), "use cpu, cuda or cuda:N"))?;
-            if !tch::Cuda::is_available() {
-                return Err(Error::setting("no CUDA device is available", "check the driver, or use --device cpu"));
-            }
-            Ok(Device::Cuda(number))
-        }
-        _ => Err(Error::setting(format!("unknown device `{name}`"), "use cpu, cuda or cuda:N")),
-    }
-}
 
 /// Trains as `recipe` says in the folder `run`. With `resume`, goes on from the newest checkpoint there. `progress` receives one
 /// line at a time.
@@ -584,42 +484,4 @@ impl<'a> Trainer<'a> {
 
 fn tokens(batch: &HostBatch, device: Device) -> Tensor {
     Tensor::from_slice(&batch.tokens).view([batch.pairs.len() as i64, batch.length as i64]).to_device(device)
-}
-
-fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
-    let mut line = format!("Epoch {epoch} ({phase:?}) loss {:.4} {:.1}s", report.loss, report.seconds);
-    if let Some(evaluation) = report.evaluation {
-        line += &format!(
-            " zero-shot {:.1}% / {:.1}%",
-            100.0 * evaluation.zero_shot_top1.rate,
-            100.0 * evaluation.zero_shot_top5.rate
-        );
-        if let Some(psr) = evaluation.psr {
-            line += &format!(" PSR {}/{}", psr.hits, psr.n);
-        }
-        for (attack, outcome) in &evaluation.asr {
-            line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);
-        }
-    }
-    if let Some(matches) = &report.matches {
-        line += &format!(" own concept {:.0}%", 100.0 * matches.clean.true_concept);
-    }
-    line
-}
-
-/// High-water mark of resident memory (`VmHWM`), 0 where the system does not tell.
-pub fn peak_memory_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)
-}
-
-fn environment() -> serde_json::Value {
-    serde_json::json!({
-        "roclip": env!("CARGO_PKG_VERSION"),
-        "libtorch": "2.11",
-        "processors": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
-        "threads": tch::get_num_threads(),
-        "cuda": tch::Cuda::is_available(),
-    })
 }

@@ -1,0 +1,66 @@
+//! From a recipe to data: everything that can be wrong with a recipe's inputs is found here, before any work.
+
+use crate::data::{Pairs, SkipReport, read_samples};
+use crate::error::{Error, Result};
+use crate::eval::Evaluator;
+use crate::model::ModelConfig;
+use crate::poison::{Manifest, plan};
+use crate::recipe::Recipe;
+use tch::Device;
+
+/// Data, evaluator and manifest of a recipe: what both `train` and `poison make` begin with.
+pub struct Prepared {
+    pub pairs: Pairs,
+    pub evaluator: Evaluator,
+    pub manifest: Option<Manifest>,
+    pub model: ModelConfig,
+    pub skips: SkipReport,
+}
+
+/// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
+pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
+    let model = ModelConfig::named(&recipe.model.name)?;
+    let (samples, skips) = read_samples(&recipe.data.source)?;
+    let mut pairs = Pairs::new(samples, recipe.data.captions);
+    pairs.pairs.retain(|pair| !pair.captions.is_empty());
+    if pairs.is_empty() {
+        return Err(Error::setting(
+            "no sample of the training data has a caption",
+            "set the caption column, or use another source",
+        ));
+    }
+    let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
+    let manifest = match &recipe.manifest {
+        Some(path) => Some(Manifest::read(path)?),
+        None if recipe.poison.attacks.is_empty() => None,
+        None => Some(plan(
+            &recipe.poison,
+            recipe.seed,
+            &pairs,
+            &evaluator.samples,
+            &evaluator.templates.0,
+            model.image_size(),
+        )?),
+    };
+    if let Some(manifest) = &manifest {
+        manifest.apply(&mut pairs, &evaluator.samples)?;
+    }
+    Ok(Prepared { pairs, evaluator, manifest, model, skips })
+}
+
+/// `cpu`, `cuda` or `cuda:N`; CUDA's libraries are loaded only when asked for.
+pub fn device(name: &str) -> Result<Device> {
+    match name.split_once(':').unwrap_or((name, "0")) {
+        ("cpu", _) => Ok(Device::Cpu),
+        ("cuda", number) => {
+            torch_bridge::load_cuda()?;
+            let number =
+                number.parse().map_err(|_| Error::setting(format!("device `{name}`"), "use cpu, cuda or cuda:N"))?;
+            if !tch::Cuda::is_available() {
+                return Err(Error::setting("no CUDA device is available", "check the driver, or use --device cpu"));
+            }
+            Ok(Device::Cuda(number))
+        }
+        _ => Err(Error::setting(format!("unknown device `{name}`"), "use cpu, cuda or cuda:N")),
+    }
+}

@@ -1,0 +1,49 @@
+//! What a finished run says of itself, and the machine it ran on.
+
+use crate::eval::{Evaluation, Rate};
+use crate::objective::Phase;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `summary.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Summary {
+    pub objective: String,
+    pub seed: u64,
+    pub epoch: u64,
+    pub phase: Phase,
+    pub pairs: usize,
+    pub poisoned_pairs: usize,
+    pub evaluation: Evaluation,
+    /// After the last epoch of each kind.
+    pub after: BTreeMap<String, PhaseEvaluation>,
+    pub linear_probe: Option<Rate>,
+    /// Wall-clock of the whole run, evaluations included (of the last session, if it was resumed).
+    pub seconds: f64,
+    pub peak_memory_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PhaseEvaluation {
+    pub epoch: u64,
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+/// High-water mark of resident memory (`VmHWM`), 0 where the system does not tell.
+pub fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+}
+
+/// `env.json`.
+pub fn environment() -> serde_json::Value {
+    serde_json::json!({
+        "roclip": env!("CARGO_PKG_VERSION"),
+        "libtorch": "2.11",
+        "processors": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
+        "threads": tch::get_num_threads(),
+        "cuda": tch::Cuda::is_available(),
+    })
+}
