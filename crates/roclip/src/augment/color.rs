@@ -68,12 +68,14 @@ fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     let range = f32::from(high - low);
     let saturation = range / f32::from(high);
     let distance = |value: u8| f32::from(high - value) / range;
+    // As in C, where the constants make these sums double before they become float again.
+    let sum = |offset: f64, plus: f32, minus: f32| (offset + f64::from(plus) - f64::from(minus)) as f32;
     let sector = if r == high {
         distance(b) - distance(g)
     } else if g == high {
-        2.0 + distance(r) - distance(b)
+        sum(2.0, distance(r), distance(b))
     } else {
-        4.0 + distance(g) - distance(r)
+        sum(4.0, distance(g), distance(r))
     };
     // Pillow computes this line in double precision, and keeps the result in a float.
     let hue = ((f64::from(sector) / 6.0 + 1.0) % 1.0) as f32;
@@ -88,12 +90,11 @@ fn to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     let position = f64::from(h) * 6.0 / 255.0;
     let sector = position.floor();
     let fraction = (position - sector) as f32;
-    let (saturation, value) = (f64::from(f32::from(s) / 255.0), f64::from(v));
-    let fraction = f64::from(fraction);
+    let (saturation, value) = ((f64::from(s) / 255.0) as f32, f64::from(v));
     let byte = |x: f64| x.round().clamp(0.0, 255.0) as u8;
-    let p = byte(value * (1.0 - saturation));
-    let q = byte(value * (1.0 - saturation * fraction));
-    let t = byte(value * (1.0 - saturation * (1.0 - fraction)));
+    let p = byte(value * (1.0 - f64::from(saturation)));
+    let q = byte(value * (1.0 - f64::from(saturation * fraction)));
+    let t = byte(value * (1.0 - f64::from(saturation) * (1.0 - f64::from(fraction))));
     match sector as i32 % 6 {
         0 => [v, t, p],
         1 => [q, v, p],
