@@ -147,7 +147,9 @@ fn image_operations_equal_torchvision_on_pil() {
         let mut step = nothing(&input);
         // Colour operations round exactly as PIL does; resampling and blur may differ by one level.
         let tolerance = match words[0] {
-            "crop" | "preprocess" | "blur" => 1,
+            "crop" | "blur" => 1,
+            // The resampler's 16-bit weights against Pillow's 22-bit ones: at most a level in each of two passes.
+            "preprocess" => 2,
             "pipeline" => 3,
             _ => 0,
         };

@@ -14,6 +14,11 @@ pub fn resize(picture: &RgbImage, width: u32, height: u32, filter: FilterType) -
     if picture.dimensions() == (width, height) {
         return Ok(picture.clone());
     }
+    // Pillow resamples rows before columns and rounds and clips in between; one pass at a time makes that order certain.
+    if picture.width() != width && picture.height() != height {
+        let rows = resize(picture, width, picture.height(), filter)?;
+        return resize(&rows, width, height, filter);
+    }
     let failed = |e: String| Skip::new("image cannot be resized", e);
     let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
         .map_err(|e| failed(e.to_string()))?;
