@@ -7,7 +7,11 @@ packages=downloads
 mkdir -p "$packages"
 fetch() { # package version folder sha256
   local file="$packages/$3-$2.tgz"
-  [ -f "$file" ] || (cd "$packages" && mv "$(npm pack --silent "$1@$2")" "$3-$2.tgz")
+  if [ ! -f "$file" ]; then
+    mkdir -p "$packages/fetched"
+    npm pack --silent --pack-destination "$packages/fetched" "$1@$2" >/dev/null
+    mv "$packages"/fetched/*.tgz "$file"
+  fi
   echo "$4  $file" | sha256sum --check --quiet
   rm -rf "${packages:?}/$3"
   mkdir -p "$packages/$3"
