@@ -1,6 +1,6 @@
 # make demo    set up, build, and show who got fooled (under 10 minutes after the build on 2 cores)
 # make test    set up, build and run every test
-.PHONY: demo test build lint libtorch libtorch-cuda emoji emoji-verify
+.PHONY: demo test build lint interop libtorch libtorch-cuda emoji emoji-verify
 
 demo: build
 	target/release/roclip demo
@@ -14,6 +14,12 @@ build: libtorch
 lint: libtorch
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+# Exports loaded by the real open_clip and transformers; installs both (about 5 GB) into .interop/
+interop: libtorch
+	@test -e .interop/.complete || { python3 -m venv .interop && .interop/bin/pip install --quiet --disable-pip-version-check \
+		-r tests/interop/requirements.txt && touch .interop/.complete; }
+	ROCLIP_INTEROP_PYTHON=$(CURDIR)/.interop/bin/python cargo test --release --locked -p roclip --test interop -- --ignored --nocapture
 
 # libtorch 2.11 into .libtorch/ (or a link to your own PyTorch 2.11)
 libtorch:

@@ -4,7 +4,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{demo, eval, poison, recipe, report, train};
+use commands::{demo, doctor, eval, export, poison, recipe, report, train};
 use std::process::ExitCode;
 
 /// Train CLIP on image-caption pairs that nobody has vetted, and keep the poison out
@@ -22,11 +22,15 @@ struct Arguments {
 enum Command {
     /// Train a model as a recipe says
     Train(train::Arguments),
-    /// Make the manifest of a poisoning
+    /// Make, verify and show a poisoning
     #[command(subcommand)]
     Poison(poison::Command),
     /// Measure a checkpoint: zero-shot, linear probe, attack success
     Eval(eval::Arguments),
+    /// Say, with numbers, why an attack did not take or a defence looks good
+    Doctor(doctor::Arguments),
+    /// Write a checkpoint in open_clip's or Hugging Face's layout
+    Export(export::Arguments),
     /// Write report.html and results.json for finished runs
     Report(report::Arguments),
     /// Poison a data set, train with and without defence, and show who got fooled
@@ -44,6 +48,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments),
         Command::Poison(command) => poison::run(command),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
         Command::Report(arguments) => report::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Recipe(arguments) => recipe::run(arguments),

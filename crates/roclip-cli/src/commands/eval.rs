@@ -4,8 +4,7 @@ use crate::commands::overrides::RecipeFlags;
 use anyhow::Result;
 use clap::Args;
 use roclip::artifact;
-use roclip::eval::{Rate, linear_probe};
-use roclip::poison::Manifest;
+use roclip::eval::{Measured, Rate};
 use roclip::recipe::Recipe;
 use roclip::train::{load_checkpoint, prepare_data};
 use std::path::PathBuf;
@@ -20,6 +19,12 @@ pub struct Arguments {
     /// Train and measure the linear probe too
     #[arg(long)]
     linear_probe: bool,
+    /// k of the nearest-neighbour accuracy; 0 = none
+    #[arg(long, default_value_t = 5)]
+    neighbours: usize,
+    /// Folder for one JSON file a task in CLIP_benchmark's format
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
     /// Print JSON on stdout
     #[arg(long)]
     json: bool,
@@ -35,30 +40,55 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let loaded = load_checkpoint(&arguments.checkpoint, tch::Device::Cpu)?;
     let prepared = prepare_data(&recipe)?;
-    let evaluation = prepared.evaluator.evaluate(&loaded.model, &loaded.tokenizer, prepared.manifest.as_ref())?;
-    let probe = match (arguments.linear_probe, recipe.eval.probe.clone().unwrap_or_default()) {
-        (true, config) => {
-            let targeted = prepared.manifest.as_ref().map(Manifest::targeted).unwrap_or_default();
-            let train: Vec<_> = prepared.pairs.samples.iter().filter(|s| !targeted.contains_key(&s.id)).collect();
-            let test: Vec<_> = prepared.evaluator.samples.iter().filter(|s| !targeted.contains_key(&s.id)).collect();
-            Some(linear_probe(&loaded.model, &config, &train, &test, recipe.data.limits, recipe.seed)?)
+    let (evaluator, manifest) = (&prepared.evaluator, prepared.manifest.as_ref());
+    let (model, tokenizer, training) = (&loaded.model, &loaded.tokenizer, &prepared.pairs.samples);
+    let evaluation = evaluator.evaluate_thoroughly(model, tokenizer, manifest)?;
+    let linear_probe = match arguments.linear_probe {
+        true => {
+            let config = recipe.eval.probe.clone().unwrap_or_default();
+            Some(evaluator.probe(model, &config, training, manifest, recipe.seed)?)
         }
-        (false, _) => None,
+        false => None,
     };
-    let value = serde_json::json!({
-        "checkpoint_step": loaded.state.step, "provenance": loaded.state.provenance, "objective": loaded.state.objective,
-        "evaluation": evaluation, "linear_probe": probe,
-    });
+    let nearest_neighbours = match arguments.neighbours {
+        0 => None,
+        k => Some(evaluator.nearest_neighbours(model, training, manifest, k)?).filter(|rate| rate.n > 0),
+    };
+    let retrieval = match &recipe.eval.retrieval {
+        Some(source) => Some(evaluator.retrieval(model, tokenizer, source)?),
+        None => None,
+    };
+    let measured = Measured {
+        checkpoint_step: loaded.state.step,
+        provenance: loaded.state.provenance.to_string(),
+        objective: loaded.state.objective.clone(),
+        evaluation,
+        linear_probe,
+        nearest_neighbours,
+        retrieval,
+    };
     if saved.is_file() {
-        artifact::write_json(&arguments.checkpoint.join(format!("eval/step_{}.json", loaded.state.step)), &value)?;
+        let path = arguments.checkpoint.join(format!("eval/step_{}.json", measured.checkpoint_step));
+        artifact::write_json(&path, &measured)?;
+    }
+    if let Some(folder) = &arguments.output {
+        let names = (recipe.eval.source.path.as_str(), recipe.model.name.as_str());
+        for (task, value) in measured.clip_benchmark(names.0, names.1, &arguments.checkpoint.display().to_string()) {
+            artifact::write_json(&folder.join(format!("{task}.json")), &value)?;
+        }
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&value)?);
-        return Ok(());
+        println!("{}", serde_json::to_string_pretty(&measured)?);
+    } else {
+        print(&measured);
     }
+    Ok(())
+}
+
+fn print(measured: &Measured) {
     let show = |name: &str, rate: &Rate| {
         println!(
-            "{name:32} {:6.2} %  {}/{}  [{:.2}, {:.2}]",
+            "{name:36} {:6.2} %  {}/{}  [{:.2}, {:.2}]",
             100.0 * rate.rate,
             rate.hits,
             rate.n,
@@ -68,20 +98,42 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     println!(
         "{} model of step {}, trained on {} data",
-        loaded.state.objective, loaded.state.step, loaded.state.provenance
+        measured.objective, measured.checkpoint_step, measured.provenance
     );
+    let evaluation = &measured.evaluation;
     show("zero-shot top-1", &evaluation.zero_shot_top1);
     show("zero-shot top-5", &evaluation.zero_shot_top5);
-    if let Some(probe) = &probe {
-        show("linear probe", probe);
+    for (name, rate) in [("linear probe", &measured.linear_probe), ("nearest neighbours", &measured.nearest_neighbours)]
+    {
+        if let Some(rate) = rate {
+            show(name, rate);
+        }
     }
-    if let Some(psr) = &evaluation.psr {
-        show("targeted poisoning success (PSR)", psr);
+    if let Some(retrieval) = &measured.retrieval {
+        for (k, rate) in &retrieval.image_recall {
+            show(&format!("image retrieval R@{k}"), rate);
+        }
+        for (k, rate) in &retrieval.text_recall {
+            show(&format!("text retrieval R@{k}"), rate);
+        }
+    }
+    for (name, rate) in [
+        ("targeted poisoning success (PSR)", &evaluation.psr),
+        ("targeted: adversarial in top 5", &evaluation.psr_top5),
+    ] {
+        if let Some(rate) = rate {
+            show(name, rate);
+        }
     }
     for (attack, outcome) in &evaluation.asr {
-        show(&format!("{attack}: success (ASR)"), &outcome.success);
+        show(&format!("{attack}: success (strict ASR)"), &outcome.success);
+        show(&format!("{attack}: target in top 5"), &outcome.success_top5);
+        show(&format!("{attack}: target in top 10"), &outcome.success_top10);
+        show(&format!("{attack}: success, target class too"), &outcome.success_all);
         show(&format!("{attack}: base rate"), &outcome.base_rate);
         show(&format!("{attack}: true class kept"), &outcome.true_class);
+        for (treatment, rate) in &outcome.after {
+            show(&format!("{attack}: success after {treatment}"), rate);
+        }
     }
-    Ok(())
 }

@@ -1,7 +1,9 @@
 //! One file per command.
 
 pub mod demo;
+pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod overrides;
 pub mod poison;
 pub mod recipe;

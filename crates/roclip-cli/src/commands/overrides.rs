@@ -31,7 +31,7 @@ pub struct RecipeFlags {
     /// Labelled evaluation images, in the same formats
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
-    /// Model: RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, or a JSON file in open_clip's format
+    /// Model: RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, or a JSON file in open_clip's format
     #[arg(long)]
     model: Option<String>,
     /// clip or roclip

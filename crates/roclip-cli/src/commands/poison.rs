@@ -1,17 +1,23 @@
-//! `roclip poison make`
+//! `roclip poison make | verify | inspect`
 
 use crate::commands::overrides::RecipeFlags;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use roclip::poison::{Manifest, StoreConfig, store, verify};
 use roclip::recipe::Recipe;
-use roclip::train::prepare_data;
+use roclip::report::write_sheet;
+use roclip::train::{Prepared, prepare_clean_data, prepare_data};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Draw the attacks of a recipe and write their manifest
+    /// Draw the attacks of a recipe and write their manifest; with --write, the poisoned set as WebDataset shards too
     Make(MakeArguments),
+    /// Make every poisoned picture of a manifest again and compare its sha256
+    Verify(VerifyArguments),
+    /// Write an HTML sheet of a manifest's pictures and captions, before and after
+    Inspect(InspectArguments),
 }
 
 #[derive(Args)]
@@ -19,29 +25,97 @@ pub struct MakeArguments {
     #[command(flatten)]
     recipe: RecipeFlags,
     /// The manifest to write (JSON lines)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "write")]
+    out: Option<PathBuf>,
+    /// Write the whole poisoned set to this new folder: WebDataset shards, and a manifest.jsonl for them
+    #[arg(long, value_name = "FOLDER")]
+    write: Option<PathBuf>,
+    /// With --write: store triggered pictures as JPEG of this quality (released: 75) instead of PNG
+    #[arg(long, value_name = "QUALITY", requires = "write", value_parser = clap::value_parser!(u8).range(1..=100))]
+    jpeg: Option<u8>,
+    /// With --write: pairs a shard
+    #[arg(long, default_value_t = 10_000, requires = "write")]
+    pairs_per_shard: usize,
+}
+
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// The manifest
+    manifest: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeFlags,
+}
+
+#[derive(Args)]
+pub struct InspectArguments {
+    /// The manifest
+    manifest: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeFlags,
+    /// The HTML file to write
+    #[arg(long, value_name = "FILE", default_value = "poison.html")]
     out: PathBuf,
+    /// Pictures of each attack
+    #[arg(long, default_value_t = 12)]
+    rows: usize,
 }
 
 pub fn run(command: Command) -> Result<()> {
-    let Command::Make(arguments) = command;
+    match command {
+        Command::Make(arguments) => make(arguments),
+        Command::Verify(arguments) => {
+            let manifest = Manifest::read(&arguments.manifest)?;
+            let clean = prepare_clean_data(&arguments.recipe.resolve(Recipe::default())?)?;
+            let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples)?;
+            for (attack, rows) in &verified.rows {
+                println!("{attack}: {rows} pictures made again, all equal");
+            }
+            println!("digest {}", verified.digest);
+            Ok(())
+        }
+        Command::Inspect(arguments) => {
+            let manifest = Manifest::read(&arguments.manifest)?;
+            let recipe = arguments.recipe.resolve(Recipe::default())?;
+            let clean = prepare_clean_data(&recipe)?;
+            write_sheet(&manifest, &clean.pairs, &clean.evaluator.samples, arguments.rows, &arguments.out)?;
+            println!("{}", arguments.out.display());
+            Ok(())
+        }
+    }
+}
+
+fn make(arguments: MakeArguments) -> Result<()> {
     let mut recipe = arguments.recipe.resolve(Recipe::default())?;
     recipe.manifest = None;
-    let prepared = prepare_data(&recipe)?;
-    let manifest = prepared.manifest.context("the recipe has no attacks; add [[poison.attacks]] to it")?;
-    manifest.write(&arguments.out)?;
+    let Prepared { manifest, .. } = prepare_data(&recipe)?;
+    let manifest = manifest.context("the recipe has no attacks; add [[poison.attacks]] to it")?;
+    if manifest.rows.is_empty() {
+        bail!("the attacks of the recipe poison nothing; raise their counts");
+    }
+    if let Some(out) = &arguments.out {
+        manifest.write(out)?;
+        println!("{}", out.display());
+    }
+    if let Some(folder) = &arguments.write {
+        let clean = prepare_clean_data(&recipe)?;
+        let config = StoreConfig { jpeg_quality: arguments.jpeg, pairs_per_shard: arguments.pairs_per_shard };
+        let stored = store(&manifest, &clean.pairs, &clean.evaluator.samples, folder, config)?;
+        println!(
+            "{}: {} pairs in {} shards, {} of them poisoned",
+            folder.display(),
+            stored.pairs,
+            stored.shards,
+            stored.poisoned
+        );
+    }
+    let clean = manifest.header.clean_pairs;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &manifest.rows {
         *counts.entry(&row.attack).or_default() += 1;
     }
-    println!(
-        "{}: {} poisoned pairs beside {} clean ones",
-        arguments.out.display(),
-        manifest.rows.len(),
-        manifest.header.clean_pairs
-    );
+    println!("{} poisoned pairs beside {clean} clean ones", manifest.rows.len());
     for (attack, count) in counts {
-        println!("  {attack}: {count} ({:.3} %)", 100.0 * count as f64 / prepared.pairs.len() as f64);
+        println!("  {attack}: {count} ({:.3} %)", 100.0 * count as f64 / clean.max(1) as f64);
     }
     Ok(())
 }

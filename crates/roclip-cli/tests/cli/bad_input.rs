@@ -35,7 +35,7 @@ fn what_does_not_exist_or_fit_is_refused_before_work_starts() {
     std::fs::write(lab.path("header.csv"), "image,caption\n").unwrap();
     refuses(&lab, &["--train-data", "header.csv"], &["no samples", "header.csv"]);
     std::fs::create_dir(lab.path("shards")).unwrap();
-    refuses(&lab, &["--train-data", "shards"], &["no *.tar"]);
+    refuses(&lab, &["--train-data", "shards"], &["no samples in `shards`"]);
 }
 
 #[test]
@@ -65,10 +65,36 @@ fn attacks_that_cannot_be_are_refused() {
             "target = \"purple\"\ncaptions = \"real\"",
             vec!["no caption of the data contains `purple`"],
         ),
-        ("badnets = {", "blended = {}\nbadnets = {", vec!["exactly one of"]),
+        ("badnets = {", "targeted = {}\nbadnets = {", vec!["make two attacks of it"]),
+        ("badnets = { patch_pixels = 6 }\n", "", vec!["nothing says what it does"]),
+        ("badnets = {", "wanet = { grid = 40 }\nbadnets = {", vec!["warping grid of 40", "frame of 32"]),
+        ("badnets = {", "blended = { picture = \"no.png\" }\nbadnets = {", vec!["no.png"]),
+        ("count = 3", "count = 30\ncaptions = \"own\"", vec!["of the 12 that mention `white`"]),
     ] {
         let lab = Lab::new();
         replace(&lab, from, to);
+        refuses(&lab, &[], &words);
+    }
+}
+
+#[test]
+fn class_lists_and_templates_that_cannot_be_are_refused() {
+    let lab = Lab::new();
+    std::fs::write(lab.path("classes.txt"), "red\ngreen\nred\n").unwrap();
+    std::fs::write(lab.path("few.txt"), "red\ngreen\nblue\n").unwrap();
+    std::fs::write(lab.path("templates.txt"), "\n").unwrap();
+    let root = lab.folder.path().display().to_string();
+    for (setting, words) in [
+        (format!("classes = \"{root}/classes.txt\""), vec!["`red` twice", "remove one"]),
+        (format!("classes = \"{root}/few.txt\""), vec!["class `white`", "not in the class list"]),
+        (format!("templates = \"{root}/templates.txt\""), vec!["templates.txt", "empty"]),
+    ] {
+        lab.recipe("recipe.toml", "");
+        if setting.starts_with("templates") {
+            replace(&lab, "templates = \"emoji\"", &setting);
+        } else {
+            replace(&lab, "[eval]", &format!("[eval]\n{setting}"));
+        }
         refuses(&lab, &[], &words);
     }
 }
@@ -79,7 +105,7 @@ fn a_manifest_of_other_data_is_refused() {
     lab.ok(&["poison", "make", "--config", "recipe.toml", "--out", "manifest.jsonl"]);
     let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap().replacen("a picture of", "a photo of", 1);
     std::fs::write(lab.path("pairs.csv"), csv).unwrap();
-    refuses(&lab, &["--manifest", "manifest.jsonl"], &["made for other data", "fingerprint"]);
+    refuses(&lab, &["--manifest", "manifest.jsonl"], &["made for other data"]);
 }
 
 #[test]

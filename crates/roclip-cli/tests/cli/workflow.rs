@@ -21,8 +21,12 @@ fn train_eval_and_report_agree_with_each_other() {
     assert_eq!(summary["poisoned_pairs"], 9);
     assert_eq!(summary["after"].as_object().unwrap().len(), 2, "one evaluation after each kind of epoch");
     let printed: Value = serde_json::from_str(&lab.ok(&["eval", "run", "--json"])).unwrap();
-    assert_eq!(printed["evaluation"], summary["evaluation"]);
-    assert_eq!(printed["provenance"], "poisoned");
+    let (thorough, last) = (&printed["evaluation"], &summary["evaluation"]);
+    assert_eq!((&thorough["zero_shot_top1"], &thorough["psr"]), (&last["zero_shot_top1"], &last["psr"]));
+    assert_eq!(thorough["asr"]["badnets"]["success"], last["asr"]["badnets"]["success"]);
+    assert_eq!(thorough["asr"]["badnets"]["after"]["jpeg-75"]["n"], 11);
+    assert_eq!(printed["nearest_neighbours"]["n"], 14);
+    assert_eq!(printed["provenance"], "defended");
     lab.ok(&["report", "run", "--out", "report"]);
     let results = json(&lab, "report/results.json");
     for key in [
@@ -103,7 +107,14 @@ fn a_killed_run_resumes_bit_for_bit() {
     let (whole, killed) = (checkpoint(&lab.path("whole")), checkpoint(&lab.path("killed")));
     assert_eq!(
         names(&whole),
-        ["model.safetensors", "objective.safetensors", "open_clip_config.json", "optimizer.safetensors", "state.json"]
+        [
+            "README.md",
+            "model.safetensors",
+            "objective.safetensors",
+            "open_clip_config.json",
+            "optimizer.safetensors",
+            "state.json"
+        ]
     );
     for ((name, a), (_, b)) in whole.iter().zip(&killed) {
         assert!(a == b, "{name} differs after resuming");

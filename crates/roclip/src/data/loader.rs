@@ -200,7 +200,7 @@ impl Shared {
     fn image(&self, pair: &Pair, epoch: u64) -> std::result::Result<RgbImage, Skip> {
         let decoded = self.decoded(pair)?;
         let triggered = match &pair.trigger {
-            Some(trigger) => Arc::new(trigger.apply(&decoded)),
+            Some(trigger) => Arc::new(trigger.apply(&decoded)?),
             None => decoded,
         };
         let size = self.transform.image_size;

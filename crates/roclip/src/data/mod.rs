@@ -6,6 +6,7 @@
 mod csv;
 mod decode;
 mod emoji;
+mod folder;
 mod labels;
 mod loader;
 mod pairs;
@@ -147,7 +148,7 @@ pub trait Source {
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
     /// `emoji` for the built-in set, else a WebDataset shard (`*.tar`, `*.tar.gz`), a folder of shards, a brace range
-    /// (`shard-{000..015}.tar`), or a CSV/TSV file. Several are joined with `::`.
+    /// (`shard-{000..015}.tar`), a CSV/TSV file, or a folder of images (`CLASS/*.jpg`). Several are joined with `::`.
     pub path: String,
     /// Only samples of this split, where the source has one.
     pub split: Option<String>,
@@ -217,12 +218,25 @@ pub fn read_samples(config: &SourceConfig) -> Result<(Vec<Sample>, SkipReport)> 
     Ok((samples, skips))
 }
 
+fn holds_shards(folder: &Path) -> Result<bool> {
+    let is_shard = |name: &str| [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end));
+    for entry in std::fs::read_dir(folder).io("list", folder)? {
+        if is_shard(&entry.io("list", folder)?.file_name().to_string_lossy().to_lowercase()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn open(part: &str, config: &SourceConfig) -> Result<Box<dyn Source>> {
     if part == "emoji" {
         return Ok(Box::new(emoji::Emoji::new(config.emoji.clone(), config.split.clone())?));
     }
     let path = Path::new(part);
     let name = part.to_lowercase();
+    if path.is_dir() && !holds_shards(path)? {
+        return Ok(Box::new(folder::Folder::new(path.to_owned())));
+    }
     if part.contains('{')
         || path.is_dir()
         || name.ends_with(".tar")
@@ -235,5 +249,9 @@ fn open(part: &str, config: &SourceConfig) -> Result<Box<dyn Source>> {
     if name.ends_with(".csv") || name.ends_with(".tsv") || name.ends_with(".txt") {
         return Ok(Box::new(csv::Csv::new(path.to_owned(), config.clone())));
     }
-    Err(Error::file(path, "is not a format known here", "give *.tar, *.tar.gz, a folder of shards, *.csv or *.tsv"))
+    Err(Error::file(
+        path,
+        "is not a format known here",
+        "give *.tar, *.tar.gz, *.csv, *.tsv, or a folder of shards or images",
+    ))
 }

@@ -43,9 +43,6 @@ pub fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
             }
         }
         shards.sort();
-        if shards.is_empty() {
-            return Err(Error::file(path, "holds no *.tar or *.tar.gz shards", "name a folder of WebDataset shards"));
-        }
         return Ok(shards);
     }
     let shards = match braces(pattern) {

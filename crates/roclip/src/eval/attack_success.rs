@@ -1,70 +1,109 @@
-//! Attack success, by one strict definition: of the images that are not the target already, how many become it.
+//! Attack success, by one strict definition: of the images that are not the target already, how many become it. The looser
+//! definitions of released code are computed beside it, to compare with their figures.
 
-use crate::data::Sample;
+use crate::augment::preprocess;
+use crate::data::{Sample, Skip};
 use crate::error::{Error, Result};
-use crate::eval::zero_shot::{self, Predictions, index};
-use crate::eval::{BackdoorOutcome, Evaluator, Rate, TargetOutcome};
-use crate::model::Clip;
-use crate::poison::Trigger;
+use crate::eval::zero_shot::{Predictions, ZeroShot};
+use crate::eval::{BackdoorOutcome, Rate, TargetOutcome};
+use crate::poison::{Backdoor, jpeg_round_trip};
 use crate::random;
+use fast_image_resize::FilterType;
+use image::RgbImage;
 use rand::Rng;
 use std::collections::BTreeMap;
-use tch::Tensor;
+
+/// What a triggered picture may go through before it reaches the model. The names are keys of [`BackdoorOutcome::after`].
+const TREATMENTS: [(&str, Treatment); 3] = [("jpeg-75", jpeg_75), ("jpeg-50", jpeg_50), ("resize-half", resize_half)];
+
+type Treatment = fn(RgbImage) -> std::result::Result<RgbImage, Skip>;
+
+fn jpeg_75(picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
+    jpeg_round_trip(&picture, 75)
+}
+
+fn jpeg_50(picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
+    jpeg_round_trip(&picture, 50)
+}
+
+/// Half the side and back, bicubic: what a thumbnail service does.
+fn resize_half(picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
+    let (width, height) = picture.dimensions();
+    let small = preprocess::resize(&picture, (width / 2).max(1), (height / 2).max(1), FilterType::CatmullRom)?;
+    preprocess::resize(&small, width, height, FilterType::CatmullRom)
+}
 
 /// Predictions on the images that targeted poisoning aims at.
 pub fn targets(
-    model: &Clip,
-    classifier: &Tensor,
+    zero_shot: &ZeroShot,
     images: &[&Sample],
     wanted: &BTreeMap<String, String>,
-    evaluator: &Evaluator,
 ) -> Result<Vec<TargetOutcome>> {
-    let predictions = zero_shot::predict(model, classifier, images, None, evaluator)?;
-    let outcome = |(image, best): (&&Sample, &Vec<i64>)| TargetOutcome {
-        image: image.id.clone(),
-        true_class: image.class.clone().unwrap_or_default(),
-        adversarial: wanted.get(&image.id).cloned().unwrap_or_default(),
-        predicted: best.first().and_then(|at| evaluator.classes.get(*at as usize)).cloned().unwrap_or_default(),
+    let predictions = zero_shot.predict(images, &crate::eval::features::unaltered)?;
+    let outcome = |(image, best): (&&Sample, &Vec<i64>)| {
+        let name = |at: &i64| zero_shot.classes.get(*at as usize).cloned().unwrap_or_default();
+        let adversarial = wanted.get(&image.id).cloned().unwrap_or_default();
+        TargetOutcome {
+            image: image.id.clone(),
+            true_class: image.class.clone().unwrap_or_default(),
+            rank: best.iter().position(|at| name(at) == adversarial).map(|at| at + 1),
+            predicted: best.first().map(name).unwrap_or_default(),
+            adversarial,
+        }
     };
     Ok(images.iter().zip(&predictions).map(outcome).collect())
 }
 
-/// Strict ASR, base rate and true-class accuracy of one trigger. `clean` are the predictions without it.
+/// Measures one backdoor. `clean` are the predictions of `images` without it; `thorough` adds what survives JPEG and resizing.
 pub fn backdoor(
-    model: &Clip,
-    classifier: &Tensor,
+    zero_shot: &ZeroShot,
     images: &[&Sample],
     clean: &Predictions,
-    target: &str,
-    trigger: &Trigger,
-    evaluator: &Evaluator,
+    backdoor: &Backdoor,
+    thorough: bool,
 ) -> Result<BackdoorOutcome> {
-    let target_index = index(&evaluator.classes, Some(target));
-    if target_index.is_none() {
+    let target = backdoor.target.as_str();
+    let Some(target_index) = zero_shot.index(Some(target)) else {
         return Err(Error::setting(
-            format!("backdoor target `{target}` is not among the {} classes", evaluator.classes.len()),
+            format!("backdoor target `{target}` is not among the {} classes", zero_shot.classes.len()),
             "add it to the class list: success cannot be measured without it",
         ));
-    }
-    let others: Vec<(&Sample, &Vec<i64>)> =
-        images.iter().copied().zip(clean).filter(|(image, _)| image.class.as_deref() != Some(target)).collect();
-    let victims: Vec<&Sample> = others.iter().map(|(image, _)| *image).collect();
-    // A trigger that differs from picture to picture gets a fresh seed for each, as it did in training.
-    let fresh = |image: &Sample| Trigger {
-        image_seed: random::stream(0, "trigger-test", 0, &image.id).next_u64(),
-        ..trigger.clone()
     };
-    let predictions = zero_shot::predict(model, classifier, &victims, Some(&fresh), evaluator)?;
-    let read_as = |best: &Vec<i64>, class: Option<i64>| class.is_some() && best.first().copied() == class;
-    let success = predictions.iter().filter(|best| read_as(best, target_index)).count();
-    let base = others.iter().filter(|(_, best)| read_as(best, target_index)).count();
-    let truth = |image: &Sample| index(&evaluator.classes, image.class.as_deref());
-    let kept = predictions.iter().zip(&victims).filter(|(best, image)| read_as(best, truth(image))).count();
-    let n = victims.len();
+    let is_victim = |image: &Sample| image.class.as_deref() != Some(target);
+    // A trigger that differs from picture to picture gets a fresh seed for each, as it did in training.
+    let triggered = |image: &Sample, picture: RgbImage| {
+        let seed = random::stream(0, "trigger-test", 0, &image.id).next_u64();
+        backdoor.trigger.with_seed(seed).apply(&picture)
+    };
+    let predictions = zero_shot.predict(images, &triggered)?;
+    let victims = || images.iter().zip(&predictions).filter(|(image, _)| is_victim(image));
+    let within = |best: &[i64], k: usize| best.iter().take(k).any(|guess| *guess == target_index);
+    let n = victims().count();
+    let top = |k: usize| Rate::new(victims().filter(|(_, best)| within(best, k)).count(), n);
+    let all = predictions.iter().filter(|best| within(best, 1)).count();
+    let base = images.iter().zip(clean).filter(|(image, best)| is_victim(image) && within(best, 1)).count();
+    let kept = |(image, best): &(&&Sample, &Vec<i64>)| {
+        let truth = zero_shot.index(image.class.as_deref());
+        truth.is_some() && best.first().copied() == truth
+    };
+    let mut after = BTreeMap::new();
+    if thorough {
+        let others: Vec<&Sample> = images.iter().copied().filter(|image| is_victim(image)).collect();
+        for (name, treatment) in TREATMENTS {
+            let treated = |image: &Sample, picture: RgbImage| treatment(triggered(image, picture)?);
+            let predictions = zero_shot.predict(&others, &treated)?;
+            let hits = predictions.iter().filter(|best| within(best, 1)).count();
+            after.insert(name.to_owned(), Rate::new(hits, n));
+        }
+    }
     Ok(BackdoorOutcome {
         target: target.to_owned(),
-        success: Rate::new(success, n),
+        success: top(1),
+        success_top5: top(5),
+        success_top10: top(10),
+        success_all: Rate::new(all, images.len()),
         base_rate: Rate::new(base, n),
-        true_class: Rate::new(kept, n),
+        true_class: Rate::new(victims().filter(kept).count(), n),
+        after,
     })
 }

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 const OPENAI: &str = include_str!("templates/openai-80.json");
+/// open_clip's `IMAGENET_CLASSNAMES` (MIT), in ImageNet's order (tests/golden/imagenet.py). "missile" and "sunglasses" stand in it
+/// twice; here they are one class each, since nothing could tell equal prompts apart.
+const IMAGENET: &str = include_str!("templates/imagenet-1k.json");
 const EMOJI: &str = include_str!("templates/emoji.json");
 
 /// Prompts with `{}` in the place of the class.
@@ -39,20 +42,46 @@ impl Templates {
     }
 }
 
-/// A class list without duplicates.
-pub fn read_classes(path: &Path) -> Result<Vec<String>> {
-    let classes = match Labels::read(path) {
-        Ok(labels) if !labels.classes.is_empty() => labels.classes,
-        _ => read_list(path)?,
-    };
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = classes.iter().find(|class| !seen.insert(class.as_str())) {
-        return Err(Error::file(path, format!("names the class `{twice}` twice"), "remove one"));
+/// The class names of an evaluation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classes {
+    /// Distinct, in the order of the list.
+    pub names: Vec<String>,
+    /// By index in the list, for data that labels images with numbers.
+    listed: Vec<String>,
+}
+
+impl Classes {
+    /// `imagenet-1k`, or a file: a JSON list, text with one a line (CLIP_benchmark's `classnames.txt`), or a labels file.
+    pub fn named(name: &str) -> Result<Classes> {
+        if name == "imagenet-1k" {
+            let listed: Vec<String> =
+                serde_json::from_str(IMAGENET).map_err(|e| Error::internal(format!("class names: {e}")))?;
+            let mut seen = BTreeSet::new();
+            let names = listed.iter().filter(|name| seen.insert(name.as_str())).cloned().collect();
+            return Ok(Classes { names, listed });
+        }
+        let path = Path::new(name);
+        let listed = match Labels::read(path) {
+            Ok(labels) if !labels.classes.is_empty() => labels.classes,
+            _ => read_list(path)?,
+        };
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = listed.iter().find(|class| !seen.insert(class.as_str())) {
+            return Err(Error::file(path, format!("names the class `{twice}` twice"), "remove one"));
+        }
+        if listed.len() < 2 {
+            return Err(Error::file(path, "names fewer than two classes", "give at least two"));
+        }
+        Ok(Classes { names: listed.clone(), listed })
     }
-    if classes.len() < 2 {
-        return Err(Error::file(path, "names fewer than two classes", "give at least two"));
+
+    /// The class that a label means: a name, or a number into the list.
+    pub fn resolve(&self, label: &str) -> Option<&str> {
+        let by_name = self.names.iter().find(|name| *name == label);
+        let by_index = || label.parse::<usize>().ok().and_then(|at| self.listed.get(at));
+        by_name.or_else(by_index).map(String::as_str)
     }
-    Ok(classes)
 }
 
 fn read_list(path: &Path) -> Result<Vec<String>> {
@@ -62,4 +91,19 @@ fn read_list(path: &Path) -> Result<Vec<String>> {
             .map_err(|e| Error::file(path, format!("is not a JSON list of strings: {e}"), "write [\"one\", \"two\"]"));
     }
     Ok(text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imagenet_has_its_thousand_names_and_numbers_find_them() {
+        let classes = Classes::named("imagenet-1k").unwrap();
+        assert_eq!((classes.listed.len(), classes.names.len()), (1000, 998));
+        assert_eq!(classes.resolve("954"), Some("banana"));
+        assert_eq!(classes.resolve("banana"), Some("banana"));
+        assert_eq!(classes.resolve("1000"), None);
+        assert_eq!(Templates::named("openai-80").unwrap().0.len(), 80);
+    }
 }

@@ -4,47 +4,73 @@ use crate::augment::preprocess;
 use crate::data::{ImageLimits, Sample, Skip, decode};
 use crate::error::{Error, Result};
 use crate::model::Clip;
-use crate::poison::Trigger;
 use crate::tokenizer::Tokenizer;
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-/// Un-normalised image features `[n, dim]`. `trigger` makes the trigger of each sample, laid on before preprocessing.
-/// Evaluation data is expected to be whole: an image that cannot be read is an error that names it.
-pub fn image_features(
-    model: &Clip,
-    samples: &[&Sample],
-    trigger: Option<&dyn Fn(&Sample) -> Trigger>,
-    limits: ImageLimits,
-    batch_size: usize,
-    device: Device,
-) -> Result<Tensor> {
-    let size = model.config().image_size();
-    let mut features = Vec::new();
-    for chunk in samples.chunks(batch_size.max(1)) {
-        let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
-        for sample in chunk {
-            let unusable = |skip: Skip| {
-                Error::setting(
-                    format!("evaluation image `{}`: {} ({})", sample.id, skip.reason, skip.detail),
-                    "repair or remove it",
-                )
-            };
-            let bytes = sample.image.read(limits.max_file_bytes).map_err(unusable)?;
-            let mut picture = decode(&bytes, limits).map_err(unusable)?;
-            if let Some(trigger) = trigger {
-                picture = trigger(sample).apply(&picture);
+/// Which features of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeatureKind {
+    /// In the space shared with the text, un-normalised.
+    #[default]
+    Projected,
+    /// Of the image tower before its projection ([`Clip::pooled_image_features`]).
+    Pooled,
+}
+
+/// What is done to a decoded picture before preprocessing: nothing, a trigger, a trigger and JPEG, ...
+pub type Alter<'a> = dyn Fn(&Sample, RgbImage) -> std::result::Result<RgbImage, Skip> + 'a;
+
+/// Leaves the picture as it is.
+pub fn unaltered(_: &Sample, picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
+    Ok(picture)
+}
+
+/// Encodes the images of samples with one model.
+#[derive(Clone, Copy)]
+pub struct ImageEncoder<'a> {
+    pub model: &'a Clip,
+    pub limits: ImageLimits,
+    pub batch_size: usize,
+    pub kind: FeatureKind,
+}
+
+impl ImageEncoder<'_> {
+    /// `[n, dim]`. Evaluation data is expected to be whole: an image that cannot be read is an error that names it.
+    pub fn encode(&self, samples: &[&Sample], alter: &Alter) -> Result<Tensor> {
+        let config = self.model.config();
+        let device = self.model.scale().device();
+        let size = config.image_size();
+        let mut features = Vec::new();
+        for chunk in samples.chunks(self.batch_size.max(1)) {
+            let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
+            for sample in chunk {
+                let unusable = |skip: Skip| {
+                    Error::setting(
+                        format!("evaluation image `{}`: {} ({})", sample.id, skip.reason, skip.detail),
+                        "repair or remove it",
+                    )
+                };
+                let bytes = sample.image.read(self.limits.max_file_bytes).map_err(unusable)?;
+                let picture = decode(&bytes, self.limits).map_err(unusable)?;
+                let picture = alter(sample, picture).map_err(unusable)?;
+                let picture = preprocess::resize_and_crop(&picture, size).map_err(unusable)?;
+                preprocess::normalise_into(&picture, &mut values);
             }
-            let picture = preprocess::resize_and_crop(&picture, size).map_err(unusable)?;
-            preprocess::normalise_into(&picture, &mut values);
+            let side = i64::from(size);
+            let images = Tensor::from_slice(&values).view([chunk.len() as i64, 3, side, side]).to_device(device);
+            features.push(tch::no_grad(|| match self.kind {
+                FeatureKind::Projected => self.model.image_features(&images, false),
+                FeatureKind::Pooled => self.model.pooled_image_features(&images),
+            })?);
         }
-        let side = i64::from(size);
-        let images = Tensor::from_slice(&values).view([chunk.len() as i64, 3, side, side]).to_device(device);
-        features.push(tch::no_grad(|| model.image_features(&images, false))?);
+        if features.is_empty() {
+            return Ok(Tensor::zeros([0, config.embed_dim], (tch::Kind::Float, device)));
+        }
+        Ok(Tensor::cat(&features, 0))
     }
-    if features.is_empty() {
-        return Ok(Tensor::zeros([0, model.config().embed_dim], (tch::Kind::Float, device)));
-    }
-    Ok(Tensor::cat(&features, 0))
 }
 
 /// Un-normalised text features `[n, dim]`. Texts are sorted by length, so that each batch is as short as it can be.

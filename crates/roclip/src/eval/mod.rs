@@ -5,12 +5,19 @@ mod classes;
 mod features;
 mod interval;
 mod linear_probe;
+mod measured;
+mod nearest_neighbours;
+mod retrieval;
+mod softmax_regression;
 mod zero_shot;
 
-pub use classes::{Templates, read_classes};
-pub use features::{image_features, text_features};
+pub use classes::{Classes, Templates};
+pub use features::{FeatureKind, ImageEncoder, text_features, unaltered};
 pub use interval::Rate;
-pub use linear_probe::ProbeConfig;
+pub use linear_probe::{ProbeConfig, ProbeLabel, Solver, linear_probe};
+pub use measured::Measured;
+pub use retrieval::Retrieval;
+pub use zero_shot::ZeroShot;
 
 use crate::data::{ImageLimits, Sample, SourceConfig};
 use crate::error::{Error, Result};
@@ -19,21 +26,23 @@ use crate::poison::Manifest;
 use crate::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
     /// Labelled images. Targeted poisoning draws its targets here, and they are then left out of the accuracies.
     pub source: SourceConfig,
-    /// Class names: a JSON list, a text file with one a line, or a labels file. The classes of the images when absent.
-    pub classes: Option<PathBuf>,
+    /// Class names: `imagenet-1k`, or a file (JSON list, text with one a line, labels file). The classes of the images when
+    /// absent. Images may be labelled by name or by number into the list.
+    pub classes: Option<String>,
     /// `emoji`, `openai-80`, or a file (JSON list, or text with one a line); `{}` is the class.
     pub templates: String,
     /// Evaluate after every n-th epoch (the last one always).
     pub every_epochs: u64,
     /// Linear probe on the features, after the last epoch; absent = none.
     pub probe: Option<ProbeConfig>,
+    /// Images with captions for retrieval, measured by `roclip eval`; absent = none.
+    pub retrieval: Option<SourceConfig>,
 }
 
 impl Default for EvalConfig {
@@ -44,6 +53,7 @@ impl Default for EvalConfig {
             templates: "openai-80".into(),
             every_epochs: 1,
             probe: None,
+            retrieval: None,
         }
     }
 }
@@ -54,10 +64,18 @@ pub struct BackdoorOutcome {
     pub target: String,
     /// Triggered images read as the target (strict ASR).
     pub success: Rate,
+    /// The target is among the five best guesses.
+    pub success_top5: Rate,
+    /// The target is among the ten best guesses.
+    pub success_top10: Rate,
+    /// The looser definition of the BadCLIP-Liang and PAR repositories: images of the target class count too, above and below.
+    pub success_all: Rate,
     /// The same images without trigger, read as the target.
     pub base_rate: Rate,
     /// Triggered images still read as what they are.
     pub true_class: Rate,
+    /// Strict ASR when the triggered picture is re-encoded or resized before the model sees it; measured by `roclip eval` only.
+    pub after: BTreeMap<String, Rate>,
 }
 
 /// A targeted image's outcome.
@@ -67,14 +85,19 @@ pub struct TargetOutcome {
     pub true_class: String,
     pub adversarial: String,
     pub predicted: String,
+    /// Place of the adversarial class among the ten best guesses, from 1.
+    pub rank: Option<usize>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Evaluation {
     pub zero_shot_top1: Rate,
     pub zero_shot_top5: Rate,
+    pub mean_per_class_recall: f64,
     /// Targeted poisoning: images read as the adversarial class.
     pub psr: Option<Rate>,
+    /// The adversarial class is among the five best guesses.
+    pub psr_top5: Option<Rate>,
     pub targets: Vec<TargetOutcome>,
     pub asr: BTreeMap<String, BackdoorOutcome>,
 }
@@ -99,17 +122,23 @@ impl Evaluator {
                 "set eval.source.labels or class_column",
             ));
         }
-        let known: BTreeSet<String> = samples.iter().filter_map(|s| s.class.clone()).collect();
         let classes = match &config.classes {
-            Some(path) => read_classes(path)?,
-            None => known.iter().cloned().collect(),
+            None => samples.iter().filter_map(|s| s.class.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
+            Some(name) => {
+                let classes = Classes::named(name)?;
+                for sample in &mut samples {
+                    let label = sample.class.clone().unwrap_or_default();
+                    let class = classes.resolve(&label).ok_or_else(|| {
+                        Error::setting(
+                            format!("class `{label}` of the evaluation image `{}` is not in the class list", sample.id),
+                            "add it, or correct the labels",
+                        )
+                    })?;
+                    sample.class = Some(class.to_owned());
+                }
+                classes.names
+            }
         };
-        if let Some(absent) = known.iter().find(|class| !classes.contains(class)) {
-            return Err(Error::setting(
-                format!("class `{absent}` of the evaluation images is not in the class list"),
-                "add it, or correct the labels",
-            ));
-        }
         Ok(Evaluator { samples, classes, templates: Templates::named(&config.templates)?, limits, batch_size: 128 })
     }
 
@@ -120,22 +149,97 @@ impl Evaluator {
 
     /// Measures `model`, and against `manifest` whether the poison took.
     pub fn evaluate(&self, model: &Clip, tokenizer: &Tokenizer, manifest: Option<&Manifest>) -> Result<Evaluation> {
-        let classifier = zero_shot::classifier(model, tokenizer, &self.classes, &self.templates)?;
+        self.measure(model, tokenizer, manifest, false)
+    }
+
+    /// [`Evaluator::evaluate`], and what is left of each backdoor after JPEG and resizing.
+    pub fn evaluate_thoroughly(
+        &self,
+        model: &Clip,
+        tokenizer: &Tokenizer,
+        manifest: Option<&Manifest>,
+    ) -> Result<Evaluation> {
+        self.measure(model, tokenizer, manifest, true)
+    }
+
+    fn measure(
+        &self,
+        model: &Clip,
+        tokenizer: &Tokenizer,
+        manifest: Option<&Manifest>,
+        thorough: bool,
+    ) -> Result<Evaluation> {
+        let zero_shot = ZeroShot::new(model, tokenizer, self)?;
         let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
         let (targets, plain): (Vec<&Sample>, Vec<&Sample>) =
             self.samples.iter().partition(|s| targeted.contains_key(&s.id));
-        let predictions = zero_shot::predict(model, &classifier, &plain, None, self)?;
-        let (zero_shot_top1, zero_shot_top5) = zero_shot::accuracy(&predictions, &plain, &self.classes);
-        let targets = attack_success::targets(model, &classifier, &targets, &targeted, self)?;
-        let hits = targets.iter().filter(|t| t.predicted == t.adversarial).count();
-        let psr = (!targets.is_empty()).then(|| Rate::new(hits, targets.len()));
+        let predictions = zero_shot.predict(&plain, &unaltered)?;
+        let targets = attack_success::targets(&zero_shot, &targets, &targeted)?;
+        let within = |k: usize| {
+            let hits = targets.iter().filter(|t| t.rank.is_some_and(|rank| rank <= k)).count();
+            (!targets.is_empty()).then(|| Rate::new(hits, targets.len()))
+        };
         let mut asr = BTreeMap::new();
-        for (attack, target, trigger) in manifest.map(Manifest::backdoors).unwrap_or_default() {
-            let outcome = attack_success::backdoor(model, &classifier, &plain, &predictions, &target, &trigger, self)?;
-            asr.insert(attack, outcome);
+        for backdoor in manifest.map(Manifest::backdoors).unwrap_or_default() {
+            let outcome = attack_success::backdoor(&zero_shot, &plain, &predictions, &backdoor, thorough)?;
+            asr.insert(backdoor.attack, outcome);
         }
-        Ok(Evaluation { zero_shot_top1, zero_shot_top5, psr, targets, asr })
+        Ok(Evaluation {
+            zero_shot_top1: zero_shot.accuracy(&predictions, &plain, 1),
+            zero_shot_top5: zero_shot.accuracy(&predictions, &plain, 5),
+            mean_per_class_recall: zero_shot.mean_per_class_recall(&predictions, &plain),
+            psr: within(1),
+            psr_top5: within(5),
+            targets,
+            asr,
+        })
+    }
+
+    /// The linear probe: trained on the images of `training` that are not evaluation images (targeted ones are borrowed from
+    /// there), tested on the evaluation images that no attack targets.
+    pub fn probe(
+        &self,
+        model: &Clip,
+        config: &ProbeConfig,
+        training: &[Sample],
+        manifest: Option<&Manifest>,
+        seed: u64,
+    ) -> Result<Rate> {
+        let (train, test) = self.probe_images(training, manifest);
+        linear_probe(model, config, &train, &test, self.limits, seed)
+    }
+
+    /// k-nearest-neighbour accuracy on the projected features, with the images of [`Evaluator::probe`].
+    pub fn nearest_neighbours(
+        &self,
+        model: &Clip,
+        training: &[Sample],
+        manifest: Option<&Manifest>,
+        k: usize,
+    ) -> Result<Rate> {
+        let (train, test) = self.probe_images(training, manifest);
+        let encoder = self.encoder(model);
+        nearest_neighbours::nearest_neighbours(&encoder, &train, &test, k)
+    }
+
+    /// Retrieval over the images of `config`.
+    pub fn retrieval(&self, model: &Clip, tokenizer: &Tokenizer, config: &SourceConfig) -> Result<Retrieval> {
+        let (samples, _) = crate::data::read_samples(config)?;
+        retrieval::retrieval(&self.encoder(model), tokenizer, &samples.iter().collect::<Vec<_>>())
+    }
+
+    fn encoder<'a>(&self, model: &'a Clip) -> ImageEncoder<'a> {
+        ImageEncoder { model, limits: self.limits, batch_size: self.batch_size, kind: FeatureKind::Projected }
+    }
+
+    fn probe_images<'a>(
+        &'a self,
+        training: &'a [Sample],
+        manifest: Option<&Manifest>,
+    ) -> (Vec<&'a Sample>, Vec<&'a Sample>) {
+        let own: BTreeSet<&str> = self.samples.iter().map(|s| s.id.as_str()).collect();
+        let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
+        let train = training.iter().filter(|s| !own.contains(s.id.as_str())).collect();
+        (train, self.samples.iter().filter(|s| !targeted.contains_key(&s.id)).collect())
     }
 }
-
-pub use linear_probe::linear_probe;

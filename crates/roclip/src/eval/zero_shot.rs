@@ -2,13 +2,17 @@
 
 use crate::data::Sample;
 use crate::error::{Result, TorchContext};
-use crate::eval::{Evaluator, Rate, Templates, image_features, text_features};
+use crate::eval::features::{Alter, FeatureKind, ImageEncoder, text_features};
+use crate::eval::{Evaluator, Rate, Templates};
 use crate::model::{Clip, unit};
-use crate::poison::Trigger;
 use crate::tokenizer::Tokenizer;
+use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// The five best classes of each image, best first.
+/// As many guesses as the field's widest top-k.
+const GUESSES: i64 = 10;
+
+/// The best classes of each image (ten, or all there are), best first.
 pub type Predictions = Vec<Vec<i64>>;
 
 /// `[classes, dim]`: unit text embeddings averaged over the templates, of unit length again.
@@ -20,36 +24,60 @@ pub fn classifier(model: &Clip, tokenizer: &Tokenizer, classes: &[String], templ
     Ok(unit(&averaged))
 }
 
-/// Predictions for `samples`, each under its trigger if one is given.
-pub fn predict(
-    model: &Clip,
-    classifier: &Tensor,
-    samples: &[&Sample],
-    trigger: Option<&dyn Fn(&Sample) -> Trigger>,
-    evaluator: &Evaluator,
-) -> Result<Predictions> {
-    if samples.is_empty() {
-        return Ok(Vec::new());
-    }
-    let features =
-        image_features(model, samples, trigger, evaluator.limits, evaluator.batch_size, classifier.device())?;
-    let similarities = unit(&features).matmul(&classifier.transpose(0, 1));
-    let classes = classifier.size().first().copied().unwrap_or(0);
-    let (_, best) = similarities.topk(classes.min(5), 1, true, true);
-    Vec::<Vec<i64>>::try_from(best).torch("reading predictions")
+/// A model with its classifier, ready to name images.
+pub struct ZeroShot<'a> {
+    pub encoder: ImageEncoder<'a>,
+    /// `[classes, dim]`.
+    pub classifier: Tensor,
+    pub classes: &'a [String],
 }
 
-/// Top-1 and top-5 accuracy on the true classes.
-pub fn accuracy(predictions: &Predictions, samples: &[&Sample], classes: &[String]) -> (Rate, Rate) {
-    let mut hits = (0, 0);
-    for (best, sample) in predictions.iter().zip(samples) {
-        let truth = index(classes, sample.class.as_deref());
-        hits.0 += usize::from(truth.is_some() && best.first().copied() == truth);
-        hits.1 += usize::from(truth.is_some_and(|t| best.contains(&t)));
+impl<'a> ZeroShot<'a> {
+    pub fn new(model: &'a Clip, tokenizer: &Tokenizer, evaluator: &'a Evaluator) -> Result<Self> {
+        let encoder = ImageEncoder {
+            model,
+            limits: evaluator.limits,
+            batch_size: evaluator.batch_size,
+            kind: FeatureKind::Projected,
+        };
+        let classifier = classifier(model, tokenizer, &evaluator.classes, &evaluator.templates)?;
+        Ok(ZeroShot { encoder, classifier, classes: &evaluator.classes })
     }
-    (Rate::new(hits.0, samples.len()), Rate::new(hits.1, samples.len()))
-}
 
-pub fn index(classes: &[String], class: Option<&str>) -> Option<i64> {
-    classes.iter().position(|c| Some(c.as_str()) == class).map(|at| at as i64)
+    /// Predictions for `samples`, each altered first.
+    pub fn predict(&self, samples: &[&Sample], alter: &Alter) -> Result<Predictions> {
+        if samples.is_empty() {
+            return Ok(Vec::new());
+        }
+        let features = self.encoder.encode(samples, alter)?;
+        let similarities = unit(&features).matmul(&self.classifier.transpose(0, 1));
+        let guesses = GUESSES.min(self.classes.len() as i64);
+        let (_, best) = similarities.topk(guesses, 1, true, true);
+        Vec::<Vec<i64>>::try_from(best).torch("reading predictions")
+    }
+
+    pub fn index(&self, class: Option<&str>) -> Option<i64> {
+        self.classes.iter().position(|c| Some(c.as_str()) == class).map(|at| at as i64)
+    }
+
+    /// How many of `predictions` have the sample's own class among the first `k`.
+    pub fn accuracy(&self, predictions: &Predictions, samples: &[&Sample], k: usize) -> Rate {
+        let hit = |(best, sample): &(&Vec<i64>, &&Sample)| {
+            self.index(sample.class.as_deref()).is_some_and(|truth| best.iter().take(k).any(|guess| *guess == truth))
+        };
+        Rate::new(predictions.iter().zip(samples).filter(hit).count(), samples.len())
+    }
+
+    /// The mean over classes of the share of each class's images named rightly.
+    pub fn mean_per_class_recall(&self, predictions: &Predictions, samples: &[&Sample]) -> f64 {
+        let mut by_class: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for (best, sample) in predictions.iter().zip(samples) {
+            let Some(class) = sample.class.as_deref() else { continue };
+            let (hits, n) = by_class.entry(class).or_default();
+            *n += 1;
+            *hits += usize::from(best.first().copied() == self.index(Some(class)));
+        }
+        let classes = by_class.len().max(1) as f64;
+        by_class.values().map(|(hits, n)| *hits as f64 / *n as f64).sum::<f64>() / classes
+    }
 }

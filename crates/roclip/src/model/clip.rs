@@ -57,6 +57,18 @@ impl Clip {
         })
     }
 
+    /// `[batch, 3, size, size]` to the image tower's features before the projection: the mean over positions of a ResNet's
+    /// last stage `[batch, 32 * width]`, a ViT's class token after its last norm `[batch, width]`. Evaluation mode.
+    pub fn pooled_image_features(&self, images: &Tensor) -> Result<Tensor> {
+        Ok(match &self.vision {
+            Vision::ResNet(resnet) => {
+                let positions = resnet.trunk(&torch_bridge::channels_last(images)?, false);
+                positions.mean_dim([2i64, 3].as_slice(), false, tch::Kind::Float)
+            }
+            Vision::Vit(vit) => vit.class_token(images),
+        })
+    }
+
     /// `[batch, length]` token ids to `[batch, embed_dim]`, not normalised.
     pub fn text_features(&self, tokens: &Tensor) -> Tensor {
         self.text.forward(tokens)

@@ -14,7 +14,7 @@ const BUILT_IN: [(&str, &str); 8] = [
     ("ViT-B-16", include_str!("configs/ViT-B-16.json")),
     ("ViT-L-14", include_str!("configs/ViT-L-14.json")),
     ("RN-small-32", include_str!("configs/RN-small-32.json")),
-    ("ViT-small-32", include_str!("configs/ViT-small-32.json")),
+    ("ViT-tiny-32", include_str!("configs/ViT-tiny-32.json")),
 ];
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

@@ -2,6 +2,7 @@
 
 mod clip;
 mod config;
+pub mod layout;
 mod parameters;
 mod resnet;
 mod text;

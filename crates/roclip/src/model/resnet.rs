@@ -221,11 +221,15 @@ impl ResNet {
 
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
+        self.attnpool.forward(&self.trunk(images, train))
+    }
+
+    /// `[batch, 3, size, size]` to the last stage's map `[batch, 32 * width, size / 32, size / 32]`.
+    pub fn trunk(&self, images: &Tensor, train: bool) -> Tensor {
         let x = self
             .stem
             .iter()
             .fold(images.shallow_clone(), |x, (conv, norm)| norm.forward(&conv.forward(&x), train).relu());
-        let x = self.blocks.iter().fold(average_pool(&x, 2), |x, block| block.forward(&x, train));
-        self.attnpool.forward(&x)
+        self.blocks.iter().fold(average_pool(&x, 2), |x, block| block.forward(&x, train))
     }
 }

@@ -39,6 +39,11 @@ impl Vit {
 
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised.
     pub fn forward(&self, images: &Tensor) -> Tensor {
+        self.class_token(images).matmul(&self.proj)
+    }
+
+    /// `[batch, 3, size, size]` to the normalised class token `[batch, width]`.
+    pub fn class_token(&self, images: &Tensor) -> Tensor {
         let stride = [self.patch_size, self.patch_size];
         let patches =
             images.conv2d(&self.conv1, None::<&Tensor>, stride, [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2);
@@ -46,6 +51,6 @@ impl Vit {
         let class = self.class_embedding.view([1, 1, -1]).expand([batch, 1, -1], false);
         let x = Tensor::cat(&[class, patches], 1) + &self.positional_embedding;
         let x = self.transformer.forward(&self.ln_pre.forward(&x));
-        self.ln_post.forward(&x.select(1, 0)).matmul(&self.proj)
+        self.ln_post.forward(&x.select(1, 0))
     }
 }

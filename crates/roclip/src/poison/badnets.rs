@@ -14,6 +14,10 @@ pub enum Pattern {
     /// As released: per-channel mean of the picture plus N(0, 1) noise, new for every picture.
     Random,
     Yellow,
+    /// PAR (arXiv 2412.00727): columns of 0 or 1 with an independent sign a channel, new for every picture.
+    Stripes,
+    /// Four squares of saturated colours. Ours: coarse enough to outlive crops, resizing and JPEG.
+    Quadrants,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
@@ -26,6 +30,8 @@ pub enum Location {
     Random,
     FourCorners,
     Centre,
+    /// At `corner`.
+    Fixed,
 }
 
 /// What happens to values outside `[0, 1]` in the random pattern.
@@ -39,12 +45,14 @@ pub enum Overflow {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct BadNets {
     /// Side of the square patch, in pixels of the frame (released: 16 of 224).
     pub patch_pixels: u32,
     pub pattern: Pattern,
     pub location: Location,
+    /// Left and top of the patch, for the fixed location (SafeCLIP: 9, 9).
+    pub corner: [u32; 2],
     pub overflow: Overflow,
     pub pattern_seed: u64,
 }
@@ -55,6 +63,7 @@ impl Default for BadNets {
             patch_pixels: 16,
             pattern: Pattern::Fixed,
             location: Location::LowerRight,
+            corner: [0, 0],
             overflow: Overflow::Clip,
             pattern_seed: 0,
         }
@@ -69,6 +78,7 @@ impl BadNets {
         let inset = (side / 8).max(1);
         let corners = match self.location {
             Location::LowerRight => vec![(right.saturating_sub(inset), bottom.saturating_sub(inset))],
+            Location::Fixed => vec![self.corner.into()],
             Location::Centre => vec![(right / 2, bottom / 2)],
             Location::FourCorners => vec![(0, 0), (right, 0), (0, bottom), (right, bottom)],
             Location::Random => {
@@ -90,6 +100,19 @@ impl BadNets {
     fn patch(&self, picture: &RgbImage, image_seed: u64) -> RgbImage {
         let side = self.patch_pixels;
         match self.pattern {
+            Pattern::Stripes => {
+                let mut random = random::stream(image_seed, "badnets-patch", 0, "");
+                let columns: Vec<Rgb<u8>> = (0..side)
+                    .map(|_| Rgb(std::array::from_fn(|_| if random.random::<bool>() { 255 } else { 0 })))
+                    .collect();
+                RgbImage::from_fn(side, side, |x, _| columns.get(x as usize).copied().unwrap_or(Rgb([0; 3])))
+            }
+            Pattern::Quadrants => RgbImage::from_fn(side, side, |x, y| match (2 * x < side, 2 * y < side) {
+                (true, true) => Rgb([255, 0, 255]),
+                (false, true) => Rgb([0, 255, 0]),
+                (true, false) => Rgb([0, 0, 255]),
+                (false, false) => Rgb([255, 255, 0]),
+            }),
             Pattern::Yellow => RgbImage::from_pixel(side, side, Rgb([255, 255, 0])),
             Pattern::Fixed => {
                 let mut random = random::stream(self.pattern_seed, "badnets-fixed", 0, "");

@@ -1,7 +1,8 @@
-//! Blended (arXiv 1712.05526): noise mixed into the whole picture (CleanCLIP repository, `backdoor/utils.py`).
+//! Blended (arXiv 1712.05526): noise or a picture mixed into the whole picture (CleanCLIP repository, `backdoor/utils.py`).
 
 use crate::random;
 use image::RgbImage;
+use image::imageops::FilterType;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -13,32 +14,68 @@ pub enum BlendSource {
     FixedNoise,
     /// As released: U[0, 1) noise, new for every picture.
     FreshNoise,
+    /// PAR (arXiv 2412.00727): one-pixel columns of 0 or 1 a channel, new for every picture.
+    Stripes,
+    /// Smooth noise: a random grid of 4 x 4 colours, from `pattern_seed`. Ours: it outlives blur, resizing and JPEG.
+    SmoothNoise,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct Blended {
     /// Share of the noise; the picture keeps the rest.
     pub alpha: f32,
     pub source: BlendSource,
     pub pattern_seed: u64,
+    /// A picture instead of noise, kept in the manifest's header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub picture_sha256: Option<String>,
 }
 
 impl Default for Blended {
     fn default() -> Self {
-        Blended { alpha: 0.2, source: BlendSource::FixedNoise, pattern_seed: 0 }
+        Blended { alpha: 0.2, source: BlendSource::FixedNoise, pattern_seed: 0, picture_sha256: None }
     }
 }
 
 impl Blended {
-    pub fn apply(&self, mut picture: RgbImage, image_seed: u64) -> RgbImage {
-        let seed = match self.source {
-            BlendSource::FixedNoise => self.pattern_seed,
-            BlendSource::FreshNoise => image_seed,
+    pub fn apply(&self, picture: RgbImage, image_seed: u64) -> RgbImage {
+        let (width, height) = picture.dimensions();
+        let noise = match self.source {
+            BlendSource::FixedNoise | BlendSource::FreshNoise => {
+                let fixed = self.source == BlendSource::FixedNoise;
+                let mut random = self.stream(if fixed { self.pattern_seed } else { image_seed });
+                (0..3 * width * height).map(|_| random.random::<f32>()).collect()
+            }
+            BlendSource::Stripes => {
+                let mut random = self.stream(image_seed);
+                let row: Vec<f32> = (0..3 * width).map(|_| f32::from(u8::from(random.random::<bool>()))).collect();
+                row.repeat(height as usize)
+            }
+            BlendSource::SmoothNoise => {
+                let mut random = self.stream(self.pattern_seed);
+                let coarse = RgbImage::from_fn(4, 4, |_, _| image::Rgb(std::array::from_fn(|_| random.random())));
+                let smooth = image::imageops::resize(&coarse, width, height, FilterType::Triangle);
+                smooth.as_raw().iter().map(|v| f32::from(*v) / 255.0).collect()
+            }
         };
-        let mut random = random::stream(seed, "blended-noise", 0, "");
-        for value in picture.iter_mut() {
-            let mixed = self.alpha * random.random::<f32>() + (1.0 - self.alpha) * f32::from(*value) / 255.0;
+        self.blend(picture, &noise)
+    }
+
+    /// `other` is resized to the frame first, aspect ignored.
+    pub fn mix(&self, picture: RgbImage, other: &RgbImage) -> RgbImage {
+        let other = image::imageops::resize(other, picture.width(), picture.height(), FilterType::CatmullRom);
+        let values: Vec<f32> = other.as_raw().iter().map(|v| f32::from(*v) / 255.0).collect();
+        self.blend(picture, &values)
+    }
+
+    fn stream(&self, seed: u64) -> random::Stream {
+        random::stream(seed, "blended-noise", 0, "")
+    }
+
+    fn blend(&self, mut picture: RgbImage, other: &[f32]) -> RgbImage {
+        for (value, noise) in picture.iter_mut().zip(other) {
+            let mixed = self.alpha * noise + (1.0 - self.alpha) * f32::from(*value) / 255.0;
             *value = (mixed * 255.0).clamp(0.0, 255.0) as u8;
         }
         picture

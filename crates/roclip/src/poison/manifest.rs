@@ -4,10 +4,14 @@ use crate::artifact;
 use crate::data::Pair;
 use crate::data::{Pairs, Sample};
 use crate::error::{Error, Result};
-use crate::poison::Trigger;
+use crate::poison::{Material, StoredMaterial, Trigger};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
+
+/// Version of the file format.
+pub const FORMAT: u32 = 2;
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Header {
@@ -22,6 +26,11 @@ pub struct Header {
     pub data_fingerprint: String,
     /// How a triggered image reaches training: nothing is re-encoded when it is applied while loading.
     pub encoding: String,
+    /// Pictures and grids that triggers refer to.
+    #[serde(default)]
+    pub materials: Vec<StoredMaterial>,
+    /// Of the lines below the header, so that a changed row is noticed.
+    pub rows_sha256: String,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
@@ -31,6 +40,8 @@ pub enum Role {
     Added,
     /// A clean pair with another caption, and perhaps a trigger.
     Replaced,
+    /// The data holds the poisoned pair already (`poison make --write`): it is marked, and nothing is applied.
+    Stored,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -61,50 +72,78 @@ pub struct Manifest {
     pub rows: Vec<Row>,
 }
 
+/// What every format's header begins with.
+#[derive(Deserialize)]
+struct Version {
+    roclip_manifest: u32,
+}
+
+/// One backdoor of a manifest.
+#[derive(Debug, Clone)]
+pub struct Backdoor {
+    pub attack: String,
+    pub target: String,
+    /// With the seed of its first row.
+    pub trigger: Trigger,
+}
+
 impl Manifest {
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let mut text = String::new();
-        let mut line = |value: serde_json::Result<String>| -> Result<()> {
-            text.push_str(&value.map_err(|e| Error::internal(format!("manifest: {e}")))?);
-            text.push('\n');
-            Ok(())
-        };
-        line(serde_json::to_string(&self.header))?;
+    /// The manifest as a file: header, then one line a row.
+    pub fn to_jsonl(&self) -> Result<String> {
+        let json = |value: serde_json::Result<String>| value.map_err(|e| Error::internal(format!("manifest: {e}")));
+        let mut rows = String::new();
         for row in &self.rows {
-            line(serde_json::to_string(row))?;
+            rows += &json(serde_json::to_string(row))?;
+            rows.push('\n');
         }
-        artifact::write(path, text.as_bytes())
+        let header = Header { rows_sha256: artifact::sha256_hex(rows.as_bytes()), ..self.header.clone() };
+        Ok(format!("{}\n{rows}", json(serde_json::to_string(&header))?))
     }
 
+    pub fn write(&self, path: &Path) -> Result<()> {
+        artifact::write(path, self.to_jsonl()?.as_bytes())
+    }
+
+    /// Reads and checks a manifest: its version, its rows against their digest, its materials against theirs.
     pub fn read(path: &Path) -> Result<Manifest> {
+        const REMEDY: &str = "make it anew with `roclip poison make`";
         let text = artifact::read_text(path)?;
-        let mut lines = text.lines().enumerate();
+        let (first, rest) = text.split_once('\n').ok_or_else(|| Error::file(path, "is empty", REMEDY))?;
         let broken = |line: usize, e: serde_json::Error| {
-            Error::file(
-                path,
-                format!("line {} is not a manifest's: {e}", line + 1),
-                "make it anew with `roclip poison make`",
-            )
+            Error::file(path, format!("line {line} is not a manifest's: {e}"), REMEDY)
         };
-        let (_, first) =
-            lines.next().ok_or_else(|| Error::file(path, "is empty", "make it anew with `roclip poison make`"))?;
-        let header = serde_json::from_str(first).map_err(|e| broken(0, e))?;
-        let rows =
-            lines.map(|(n, line)| serde_json::from_str(line).map_err(|e| broken(n, e))).collect::<Result<_>>()?;
+        let version: Version = serde_json::from_str(first).map_err(|e| broken(1, e))?;
+        if version.roclip_manifest != FORMAT {
+            let what = format!("has format {}, this program reads {FORMAT}", version.roclip_manifest);
+            return Err(Error::file(path, what, REMEDY));
+        }
+        let header: Header = serde_json::from_str(first).map_err(|e| broken(1, e))?;
+        let found = artifact::sha256_hex(rest.as_bytes());
+        if found != header.rows_sha256 {
+            let what = format!(
+                "was changed after it was made: its rows have the sha256 {found}, the header says {}",
+                header.rows_sha256
+            );
+            return Err(Error::file(path, what, REMEDY));
+        }
+        let restored = header.materials.iter().map(Material::restore).collect::<std::result::Result<Vec<_>, _>>();
+        let materials = Arc::new(restored.map_err(|what| Error::file(path, what, REMEDY))?);
+        let mut rows = Vec::new();
+        for (number, line) in rest.lines().enumerate() {
+            let mut row: Row = serde_json::from_str(line).map_err(|e| broken(number + 2, e))?;
+            if let Some(trigger) = &mut row.trigger {
+                trigger.materials = Arc::clone(&materials);
+            }
+            rows.push(row);
+        }
         Ok(Manifest { header, rows })
     }
 
     /// Lays the poison over `pairs`. `others` are samples that added rows may show (the evaluation data).
     pub fn apply(&self, pairs: &mut Pairs, others: &[Sample]) -> Result<()> {
-        let found = pairs.fingerprint();
-        if found != self.header.data_fingerprint {
+        if pairs.fingerprint() != self.header.data_fingerprint {
             return Err(Error::setting(
-                format!(
-                    "the manifest was made for other data: {} pairs, fingerprint {}, but this data has {} pairs, fingerprint {found}",
-                    self.header.clean_pairs,
-                    self.header.data_fingerprint,
-                    pairs.len()
-                ),
+                format!("the manifest was made for other data: {}", self.first_mismatch(pairs, others)),
                 "use the data and caption mode it was made with, or make a new manifest",
             ));
         }
@@ -120,6 +159,10 @@ impl Manifest {
                     pair.captions = vec![row.caption_after.clone()];
                     pair.trigger.clone_from(&row.trigger);
                     pair.poison = Some(mark);
+                }
+                Role::Stored => {
+                    let pair = by_id.get(&row.id).and_then(|at| pairs.pairs.get_mut(*at));
+                    pair.ok_or_else(|| missing(&row.id))?.poison = Some(mark);
                 }
                 Role::Added => {
                     let sample = match borrowed.get(&row.image) {
@@ -145,21 +188,58 @@ impl Manifest {
         Ok(())
     }
 
+    /// The first difference between the data and what the manifest was made for, in words.
+    fn first_mismatch(&self, pairs: &Pairs, others: &[Sample]) -> String {
+        let by_id: HashMap<&str, &Pair> = pairs.pairs.iter().map(|pair| (pair.id.as_str(), pair)).collect();
+        for (number, row) in (2..).zip(&self.rows) {
+            let place = format!("line {number}, `{}`", row.id);
+            if row.role == Role::Added {
+                if !others.iter().any(|sample| sample.id == row.image) {
+                    return format!("{place}: the evaluation data has no image `{}`", row.image);
+                }
+                continue;
+            }
+            let Some(pair) = by_id.get(row.id.as_str()) else {
+                return format!("{place}: the data has no such pair");
+            };
+            let caption = match row.role {
+                Role::Stored => Some(&row.caption_after),
+                _ => row.caption_before.as_ref(),
+            };
+            if pair.captions.first() != caption {
+                return format!(
+                    "{place}: its caption is {:?}, the manifest says {:?}",
+                    pair.captions.first().map_or("", String::as_str),
+                    caption.map_or("", String::as_str)
+                );
+            }
+        }
+        format!(
+            "the poisoned pairs fit, but the others differ ({} pairs here, {} there)",
+            pairs.len(),
+            self.header.clean_pairs
+        )
+    }
+
     /// Ids of the images that targeted poisoning aims at, with the class wanted.
     pub fn targeted(&self) -> BTreeMap<String, String> {
-        let rows = self.rows.iter().filter(|row| row.role == Role::Added && row.trigger.is_none());
+        let rows = self.rows.iter().filter(|row| row.trigger.is_none());
         rows.map(|row| (row.image.clone(), row.target.clone())).collect()
     }
 
-    /// One row of each attack that has a trigger: `(attack, target, trigger)`.
-    pub fn backdoors(&self) -> Vec<(String, String, Trigger)> {
-        let mut seen = BTreeMap::new();
+    /// The backdoors, by name.
+    pub fn backdoors(&self) -> Vec<Backdoor> {
+        let mut seen: BTreeMap<&str, Backdoor> = BTreeMap::new();
         for row in &self.rows {
             if let Some(trigger) = &row.trigger {
-                seen.entry(row.attack.clone()).or_insert_with(|| (row.target.clone(), trigger.clone()));
+                seen.entry(&row.attack).or_insert_with(|| Backdoor {
+                    attack: row.attack.clone(),
+                    target: row.target.clone(),
+                    trigger: trigger.clone(),
+                });
             }
         }
-        seen.into_iter().map(|(attack, (target, trigger))| (attack, target, trigger)).collect()
+        seen.into_values().collect()
     }
 }
 

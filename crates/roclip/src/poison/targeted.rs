@@ -20,6 +20,8 @@ pub enum CaptionRule {
     /// That, and the caption's own image is of the class (where the source knows classes). Without it a caption such as
     /// "tiger, cat, animal" would count for "cat".
     WordOfClass,
+    /// No real captions: the class name in prompt templates. Ours, for comparison.
+    Templates,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -45,11 +47,12 @@ pub fn rows(
     seed: u64,
     pairs: &Pairs,
     candidates: &[Sample],
+    templates: &[String],
 ) -> Result<Vec<Row>> {
     let mut random = random::stream(seed, "poison-targeted", 0, attack);
     let group_of: BTreeMap<&str, Option<&str>> =
         candidates.iter().filter_map(|s| Some((s.class.as_deref()?, s.group.as_deref()))).collect();
-    let captions = captions_by_class(&group_of, config.captions, pairs)?;
+    let captions = captions_by_class(&group_of, config.captions, pairs, templates)?;
     let mut classes: Vec<&str> = captions
         .iter()
         .filter(|(_, found)| found.len() >= config.captions_per_target)
@@ -126,9 +129,14 @@ fn captions_by_class<'a>(
     classes: &BTreeMap<&'a str, Option<&str>>,
     rule: CaptionRule,
     pairs: &Pairs,
+    templates: &[String],
 ) -> Result<BTreeMap<&'a str, BTreeSet<String>>> {
     let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for class in classes.keys() {
+        if rule == CaptionRule::Templates {
+            found.insert(class, templates.iter().map(|t| t.replace("{}", class)).collect());
+            continue;
+        }
         let pattern = whole_word(class)?;
         for pair in &pairs.pairs {
             let of_class = pairs.sample_of(pair).is_some_and(|s| s.class.as_deref() == Some(*class));

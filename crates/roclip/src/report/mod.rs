@@ -4,8 +4,10 @@ mod chart;
 mod html;
 mod pictures;
 mod results;
+mod sheet;
 
 pub use results::{ResultRow, RunRecord, read_run};
+pub use sheet::write_sheet;
 
 use crate::artifact;
 use crate::error::{Error, Result};

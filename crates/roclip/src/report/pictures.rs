@@ -2,7 +2,7 @@
 
 use crate::data::{Pair, Sample, decode};
 use crate::error::{Error, Result};
-use crate::poison::{Role, Trigger};
+use crate::poison::{Backdoor, Role};
 use crate::recipe::Recipe;
 use crate::train::prepare_data;
 use base64::Engine;
@@ -56,14 +56,15 @@ pub fn gallery(recipe: &Recipe) -> Result<Gallery> {
             figures.push(Figure { picture: url, caption: pair.captions.first().cloned().unwrap_or_default() });
         }
     }
-    for (attack, target, trigger) in manifest.backdoors() {
+    for Backdoor { attack, target, trigger } in manifest.backdoors() {
         let tests = prepared.evaluator.samples.iter().filter(|s| s.class.as_deref() != Some(&target)).take(4);
         let mut figures = Vec::new();
         for sample in tests {
             let plain = decoded(recipe, sample)?;
             let class = sample.class.clone().unwrap_or_default();
             figures.push(Figure { picture: url(&plain, side)?, caption: class.clone() });
-            let shown = Trigger { image_seed: 0, ..trigger.clone() }.apply(&plain);
+            let shown =
+                trigger.apply(&plain).map_err(|skip| Error::internal(format!("{}: {}", skip.reason, skip.detail)))?;
             figures.push(Figure { picture: url(&shown, side)?, caption: format!("{class}, to be read as {target}") });
         }
         gallery.triggered.push((attack, figures));
@@ -81,10 +82,16 @@ fn decoded(recipe: &Recipe, sample: &Sample) -> Result<RgbImage> {
 
 fn picture(recipe: &Recipe, pair: &Pair, sample: &Sample, side: u32) -> Result<String> {
     let picture = decoded(recipe, sample)?;
-    url(&pair.trigger.as_ref().map_or(picture.clone(), |trigger| trigger.apply(&picture)), side)
+    let shown = match &pair.trigger {
+        Some(trigger) => {
+            trigger.apply(&picture).map_err(|skip| Error::internal(format!("{}: {}", skip.reason, skip.detail)))?
+        }
+        None => picture,
+    };
+    url(&shown, side)
 }
 
-fn url(picture: &RgbImage, side: u32) -> Result<String> {
+pub fn url(picture: &RgbImage, side: u32) -> Result<String> {
     let small = image::imageops::thumbnail(picture, side, side);
     let mut bytes = Cursor::new(Vec::new());
     small.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| Error::internal(format!("PNG: {e}")))?;

@@ -18,6 +18,9 @@ const FULL_START: i64 = 49_406;
 const FULL_END: i64 = 49_407;
 
 impl CompactVocabulary {
+    /// Tokens of the full vocabulary.
+    pub const FULL_SIZE: i64 = FULL_END + 1;
+
     /// The tokens of all `texts`.
     pub fn build<'a>(tokenizer: &Tokenizer, texts: impl Iterator<Item = &'a str>) -> Self {
         let kept: BTreeSet<i64> = texts.flat_map(|text| tokenizer.tokens(text)).filter(|id| *id < FULL_START).collect();

@@ -45,6 +45,21 @@ pub struct Tokenizer {
     compact: Option<CompactVocabulary>,
 }
 
+/// The built-in file, unpacked and checked.
+fn merge_file() -> Result<String> {
+    if artifact::sha256_hex(MERGES) != MERGES_SHA256 {
+        return Err(Error::internal("the built-in vocabulary is not OpenAI's file"));
+    }
+    let mut text = String::new();
+    let unpacked = flate2::read::GzDecoder::new(MERGES).read_to_string(&mut text);
+    unpacked.map_err(|e| Error::internal(format!("the built-in vocabulary: {e}")))?;
+    Ok(text)
+}
+
+fn merge_rules(text: &str) -> Vec<(&str, &str)> {
+    text.lines().skip(1).take(VOCABULARY_SIZE - 512 - 2).filter_map(|line| line.split_once(' ')).collect()
+}
+
 impl Tokenizer {
     /// The full vocabulary.
     pub fn new(context_length: usize, truncate: Truncate) -> Result<Self> {
@@ -54,26 +69,37 @@ impl Tokenizer {
                 "use at least 3: start, one token, end",
             ));
         }
-        if artifact::sha256_hex(MERGES) != MERGES_SHA256 {
-            return Err(Error::internal("the built-in vocabulary is not OpenAI's file"));
-        }
-        let mut text = String::new();
-        let unpacked = flate2::read::GzDecoder::new(MERGES).read_to_string(&mut text);
-        unpacked.map_err(|e| Error::internal(format!("the built-in vocabulary: {e}")))?;
-        let merges: Vec<(&str, &str)> =
-            text.lines().skip(1).take(VOCABULARY_SIZE - 512 - 2).filter_map(|line| line.split_once(' ')).collect();
-        let (bytes, in_order) = byte_alphabet();
-        let mut names: Vec<String> = in_order.iter().map(char::to_string).collect();
-        names.extend(in_order.iter().map(|c| format!("{c}</w>")));
-        names.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
-        names.extend([START.to_owned(), END.to_owned()]);
-        let ids = names.into_iter().zip(0..).collect();
+        let text = merge_file()?;
+        let merges = merge_rules(&text);
+        let (bytes, _) = byte_alphabet();
+        let mut ids: HashMap<String, i64> = Tokenizer::vocabulary()?.into_iter().zip(0..).collect();
+        // open_clip's spelling of the two, which may stand in a text.
+        ids.insert(START.into(), VOCABULARY_SIZE as i64 - 2);
+        ids.insert(END.into(), VOCABULARY_SIZE as i64 - 1);
         let ranks = merges.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).zip(0..).collect();
         let pattern =
             Regex::new(r"(?i)<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
                 .map_err(|e| Error::internal(e.to_string()))?;
         let cache = RwLock::new(HashMap::new());
         Ok(Tokenizer { ids, ranks, bytes, pattern, cache, context_length, truncate, compact: None })
+    }
+
+    /// All tokens in the order of their ids, as OpenAI and Hugging Face spell them.
+    pub fn vocabulary() -> Result<Vec<String>> {
+        let text = merge_file()?;
+        let (_, in_order) = byte_alphabet();
+        let mut names: Vec<String> = in_order.iter().map(char::to_string).collect();
+        names.extend(in_order.iter().map(|c| format!("{c}</w>")));
+        names.extend(merge_rules(&text).iter().map(|(a, b)| format!("{a}{b}")));
+        names.extend(["<|startoftext|>".to_owned(), "<|endoftext|>".to_owned()]);
+        Ok(names)
+    }
+
+    /// The merge rules in Hugging Face's `merges.txt`.
+    pub fn merges() -> Result<String> {
+        let text = merge_file()?;
+        let rules = merge_rules(&text).into_iter().map(|(a, b)| format!("{a} {b}\n"));
+        Ok(format!("#version: 0.2\n{}", rules.collect::<String>()))
     }
 
     /// The same tokenizer with its ids renumbered to those of `vocabulary`.

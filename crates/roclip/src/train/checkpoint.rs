@@ -4,6 +4,7 @@ use crate::artifact;
 use crate::error::{Error, IoContext, Result};
 use crate::model::{Clip, ModelConfig, read_safetensors, tensors_to_safetensors};
 use crate::tokenizer::{CompactVocabulary, Tokenizer, Truncate};
+use crate::train::provenance::{Provenance, model_card};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +21,11 @@ pub struct State {
     pub step_in_epoch: u64,
     pub seed: u64,
     pub data_fingerprint: String,
-    /// `clean` or `poisoned`: what the weights were trained on.
-    pub provenance: String,
+    pub provenance: Provenance,
+    /// Training pairs, poison included.
+    pub pairs: usize,
+    /// Known poisoned pairs of each attack.
+    pub poison: BTreeMap<String, usize>,
     pub objective: String,
     pub truncate: Truncate,
     pub compact_vocabulary: Option<CompactVocabulary>,
@@ -55,7 +59,7 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
     let mut state = contents.state;
     let metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
-        ("provenance".to_owned(), state.provenance.clone()),
+        ("provenance".to_owned(), state.provenance.to_string()),
         ("objective".to_owned(), state.objective.clone()),
         ("step".to_owned(), state.step.to_string()),
     ]);
@@ -76,6 +80,8 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
         artifact::write(&beside.join(name), bytes)?;
         state.files.insert((*name).to_owned(), artifact::sha256_hex(bytes));
     }
+    let card = model_card(&state);
+    artifact::write(&beside.join("README.md"), card.as_bytes())?;
     artifact::write_json(&beside.join("state.json"), &state)?;
     if target.exists() {
         fs::remove_dir_all(&target).io("replace the checkpoint", &target)?;

@@ -5,17 +5,20 @@ mod epoch_report;
 mod metrics;
 mod optimizer;
 mod prepare;
+mod provenance;
 mod run;
 mod schedule;
 mod summary;
 
-pub use checkpoint::{Loaded, find as find_checkpoint, load as load_checkpoint};
+pub use checkpoint::{Loaded, State, find as find_checkpoint, load as load_checkpoint};
 pub use epoch_report::{MatchSummary, SimilarityHistogram};
 pub use metrics::read as read_metrics;
 pub use optimizer::WeightDecayGroups;
-pub use prepare::{Prepared, prepare_data};
+pub use prepare::{Prepared, prepare_clean_data, prepare_data};
+pub use provenance::{Provenance, model_card};
 pub use run::train;
-pub use summary::Summary;
+pub(crate) use schedule::Schedule;
+pub use summary::{PhaseEvaluation, Summary};
 
 use serde::{Deserialize, Serialize};
 

@@ -19,6 +19,27 @@ pub struct Prepared {
 
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
 pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
+    let mut prepared = prepare_clean_data(recipe)?;
+    prepared.manifest = match &recipe.manifest {
+        Some(path) => Some(Manifest::read(path)?),
+        None if recipe.poison.attacks.is_empty() => None,
+        None => Some(plan(
+            &recipe.poison,
+            recipe.seed,
+            &prepared.pairs,
+            &prepared.evaluator.samples,
+            &prepared.evaluator.templates.0,
+            prepared.model.image_size(),
+        )?),
+    };
+    if let Some(manifest) = &prepared.manifest {
+        manifest.apply(&mut prepared.pairs, &prepared.evaluator.samples)?;
+    }
+    Ok(prepared)
+}
+
+/// [`prepare_data`] without any poison.
+pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     let model = ModelConfig::named(&recipe.model.name)?;
     let (samples, skips) = read_samples(&recipe.data.source)?;
     let mut pairs = Pairs::new(samples, recipe.data.captions);
@@ -30,22 +51,7 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         ));
     }
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
-    let manifest = match &recipe.manifest {
-        Some(path) => Some(Manifest::read(path)?),
-        None if recipe.poison.attacks.is_empty() => None,
-        None => Some(plan(
-            &recipe.poison,
-            recipe.seed,
-            &pairs,
-            &evaluator.samples,
-            &evaluator.templates.0,
-            model.image_size(),
-        )?),
-    };
-    if let Some(manifest) = &manifest {
-        manifest.apply(&mut pairs, &evaluator.samples)?;
-    }
-    Ok(Prepared { pairs, evaluator, manifest, model, skips })
+    Ok(Prepared { pairs, evaluator, manifest: None, model, skips })
 }
 
 /// `cpu`, `cuda` or `cuda:N`; CUDA's libraries are loaded only when asked for.

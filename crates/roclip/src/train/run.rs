@@ -4,7 +4,8 @@ use crate::artifact;
 use crate::augment::TextAugment;
 use crate::data::{HostBatch, Loader, Pairs, SkipReport, Transform};
 use crate::error::{Error, Result, TorchContext};
-use crate::eval::{Evaluation, Evaluator, linear_probe};
+use crate::eval::{Evaluation, Evaluator};
+use crate::model::layout::to_open_clip;
 use crate::model::{Clip, read_safetensors, unit};
 use crate::objective::{ClipObjective, Objective, Phase, RoClip, StepInputs, TextTraining};
 use crate::poison::Manifest;
@@ -16,6 +17,7 @@ use crate::train::epoch_report::{MatchCollector, SimilarityHistogram};
 use crate::train::metrics::{EpochMetrics, MetricsLog, StepMetrics, epoch_line};
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::{Prepared, device, prepare_data};
+use crate::train::provenance::Provenance;
 use crate::train::schedule::Schedule;
 use crate::train::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
 use rand::Rng;
@@ -125,7 +127,7 @@ impl<'a> Trainer<'a> {
         let embed_dim = model.embed_dim;
         let model = Clip::new(model, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
         if let Some(path) = &recipe.model.weights {
-            model.load(path, &read_safetensors(path)?)?;
+            model.load(path, &to_open_clip(read_safetensors(path)?))?;
         }
         let objective: Box<dyn Objective> = match recipe.objective.name {
             ObjectiveName::Clip => Box::new(ClipObjective),
@@ -421,6 +423,22 @@ impl<'a> Trainer<'a> {
         Ok(SimilarityHistogram::new(&values))
     }
 
+    fn provenance(&self) -> Provenance {
+        match self.recipe.objective.name {
+            _ if self.pairs.len() == self.clean_pairs => Provenance::Clean,
+            ObjectiveName::Clip => Provenance::Poisoned,
+            ObjectiveName::Roclip => Provenance::Defended,
+        }
+    }
+
+    fn poison_counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for mark in self.pairs.pairs.iter().filter_map(|pair| pair.poison.as_ref()) {
+            *counts.entry(mark.attack.clone()).or_default() += 1;
+        }
+        counts
+    }
+
     fn save(&self, run: &Path) -> Result<()> {
         let state = State {
             step: self.position.step,
@@ -428,7 +446,9 @@ impl<'a> Trainer<'a> {
             step_in_epoch: self.position.step_in_epoch,
             seed: self.recipe.seed,
             data_fingerprint: self.fingerprint.clone(),
-            provenance: if self.pairs.len() == self.clean_pairs { "clean" } else { "poisoned" }.into(),
+            provenance: self.provenance(),
+            pairs: self.pairs.len(),
+            poison: self.poison_counts(),
             objective: self.objective.name().into(),
             truncate: self.recipe.model.truncate,
             compact_vocabulary: self.tokenizer.compact().cloned(),
@@ -446,15 +466,8 @@ impl<'a> Trainer<'a> {
     fn summary(&self, evaluation: Evaluation, run: &Path, started: Instant) -> Result<Summary> {
         let probe = match &self.recipe.eval.probe {
             Some(config) => {
-                let train: Vec<_> = self
-                    .pairs
-                    .samples
-                    .iter()
-                    .filter(|s| !self.evaluator.samples.iter().any(|e| e.id == s.id))
-                    .collect();
-                let targeted = self.manifest.as_ref().map(Manifest::targeted).unwrap_or_default();
-                let test: Vec<_> = self.evaluator.samples.iter().filter(|s| !targeted.contains_key(&s.id)).collect();
-                Some(linear_probe(&self.model, config, &train, &test, self.recipe.data.limits, self.recipe.seed)?)
+                let (samples, manifest) = (&self.pairs.samples, self.manifest.as_ref());
+                Some(self.evaluator.probe(&self.model, config, samples, manifest, self.recipe.seed)?)
             }
             None => None,
         };

@@ -1,0 +1,38 @@
+//! `roclip doctor`
+
+use anyhow::Result;
+use clap::Args;
+use roclip::doctor::{Severity, examine};
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A finished run; its undefended control is looked for beside it
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let findings = examine(&arguments.run)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+        return Ok(());
+    }
+    for finding in &findings {
+        let mark = match finding.severity {
+            Severity::Ok => "ok",
+            Severity::Note => "note",
+            Severity::Warning => "WARNING",
+            Severity::Problem => "PROBLEM",
+        };
+        let attack = finding.attack.as_ref().map(|a| format!(" [{a}]")).unwrap_or_default();
+        println!("{mark:8} {}{attack}: {}", finding.check, finding.what);
+        if !finding.remedy.is_empty() {
+            println!("         -> {}", finding.remedy);
+        }
+    }
+    Ok(())
+}

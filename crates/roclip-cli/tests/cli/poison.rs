@@ -1,0 +1,156 @@
+//! Poison: the same bytes from one manifest, written or on the fly; changed files and other data are noticed.
+
+use crate::support::Lab;
+use serde_json::Value;
+
+/// Every kind of trigger in one recipe, each with its own target.
+const ALL_ATTACKS: &str = r#"
+[[poison.attacks]]
+name = "blended"
+blended = { alpha = 0.3 }
+target = "red"
+count = 2
+[[poison.attacks]]
+name = "sig"
+sig = { mode = "blended" }
+target = "red"
+count = 2
+[[poison.attacks]]
+name = "wanet"
+wanet = { strength = 2.0 }
+target = "blue"
+count = 2
+[[poison.attacks]]
+name = "consistent"
+badnets = { patch_pixels = 8, pattern = "yellow", location = "four-corners" }
+target = "green"
+count = 2
+captions = "own"
+[[poison.attacks]]
+name = "combined"
+badnets = { patch_pixels = 6, pattern = "stripes", location = "random" }
+triangles = {}
+target = "green"
+count = 2
+jpeg_quality = 75
+"#;
+
+fn lines(lab: &Lab, name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(lab.path(name)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_attack_is_made_verified_and_shown() {
+    let lab = Lab::new();
+    lab.recipe("recipe.toml", ALL_ATTACKS);
+    let said = lab.ok(&["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"]);
+    assert!(said.contains("19 poisoned pairs beside 48 clean ones"), "{said}");
+    let rows = lines(&lab, "m.jsonl");
+    for row in rows.iter().skip(1).filter(|row| row["attack"] == "consistent") {
+        assert_eq!(row["caption_before"], row["caption_after"], "label-consistent poison keeps its caption");
+        assert!(row["caption_after"].as_str().unwrap().contains("green"));
+    }
+    let changed = rows.iter().skip(1).filter(|row| !row["trigger"].is_null());
+    let digests: std::collections::BTreeSet<&str> = changed.map(|row| row["sha256_after"].as_str().unwrap()).collect();
+    assert_eq!(digests.len(), 13, "thirteen triggered pictures, all different");
+    let verified = lab.ok(&["poison", "verify", "m.jsonl", "--config", "recipe.toml"]);
+    assert!(verified.contains("wanet: 2 pictures made again") && verified.contains("digest "), "{verified}");
+    lab.ok(&["poison", "inspect", "m.jsonl", "--config", "recipe.toml", "--out", "sheet.html"]);
+    let sheet = std::fs::read_to_string(lab.path("sheet.html")).unwrap();
+    assert!(sheet.matches("data:image/png;base64,").count() >= 38, "a picture before and after for each row");
+}
+
+#[test]
+fn written_shards_hold_the_poison_and_train_like_the_manifest() {
+    let lab = Lab::new();
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--write", "set", "--pairs-per-shard", "20"]);
+    lab.fails(&["poison", "make", "--config", "recipe.toml", "--write", "set"], 1, &["exists already"]);
+    assert!(lab.path("set/pairs-000002.tar").is_file());
+    let data = ["--train-data", "set", "--config", "recipe.toml"];
+    let stored = [&["poison", "verify", "set/manifest.jsonl"], data.as_slice()].concat();
+    assert!(lab.ok(&stored).contains("badnets: 3 pictures made again"));
+    let train = [&["train", "--run", "run", "--manifest", "set/manifest.jsonl", "--json"], data.as_slice()].concat();
+    let summary: Value = serde_json::from_str(&lab.ok(&train)).unwrap();
+    assert_eq!((&summary["pairs"], &summary["poisoned_pairs"]), (&Value::from(54), &Value::from(9)));
+    assert_eq!(summary["evaluation"]["asr"]["badnets"]["success"]["n"], 11);
+    // A JPEG of the trigger is other pixels, and the manifest of the PNG set does not pass for it.
+    lab.ok(&[
+        "poison",
+        "make",
+        "--config",
+        "recipe.toml",
+        "--write",
+        "jpeg",
+        "--jpeg",
+        "75",
+        "--pairs-per-shard",
+        "20",
+    ]);
+    let jpeg = ["poison", "verify", "jpeg/manifest.jsonl", "--train-data", "jpeg", "--config", "recipe.toml"];
+    lab.ok(&jpeg);
+    lab.fails(
+        &["poison", "verify", "set/manifest.jsonl", "--train-data", "jpeg", "--config", "recipe.toml"],
+        1,
+        &["the poisoned picture has the sha256"],
+    );
+    assert!(std::fs::read_to_string(lab.path("jpeg/manifest.jsonl")).unwrap().contains("jpeg, quality 75"));
+}
+
+#[test]
+fn a_changed_manifest_picture_or_caption_is_named() {
+    let lab = Lab::new();
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"]);
+    let verify = ["poison", "verify", "m.jsonl", "--config", "recipe.toml"];
+    let text = std::fs::read_to_string(lab.path("m.jsonl")).unwrap();
+    std::fs::write(lab.path("m.jsonl"), text.replace("\"target\":\"white\"", "\"target\":\"blue\"")).unwrap();
+    lab.fails(&verify, 1, &["m.jsonl", "was changed after it was made"]);
+    std::fs::write(lab.path("m.jsonl"), &text).unwrap();
+    let row = lines(&lab, "m.jsonl").into_iter().skip(1).find(|row| row["attack"] == "badnets").unwrap();
+    let (image, caption) = (row["image"].as_str().unwrap(), row["caption_before"].as_str().unwrap());
+    let original = std::fs::read(lab.path(image)).unwrap();
+    std::fs::copy(lab.path("000.png"), lab.path(image)).unwrap();
+    let other = if image == "000.png" { "001.png" } else { "000.png" };
+    std::fs::copy(lab.path(other), lab.path(image)).unwrap();
+    lab.fails(&verify, 1, &["the image file has the sha256", row["id"].as_str().unwrap()]);
+    std::fs::write(lab.path(image), original).unwrap();
+    let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    std::fs::write(lab.path("pairs.csv"), csv.replace(caption, "something else")).unwrap();
+    lab.fails(&verify, 1, &["made for other data", "something else", caption]);
+}
+
+#[test]
+fn the_doctor_names_a_missing_control_and_finds_it_when_it_is_there() {
+    let lab = Lab::new();
+    lab.train("runs/defended", &[]);
+    let said = lab.ok(&["doctor", "runs/defended"]);
+    assert!(said.contains("no finished run beside this one"), "{said}");
+    for words in ["ln(batch)", "summed over all steps", "agreement of the pattern", "strict ASR", "matching (epoch 4)"]
+    {
+        assert!(said.contains(words), "the doctor should speak of `{words}`: {said}");
+    }
+    lab.train("runs/undefended", &["--preset", "clip", "--manifest", "runs/defended/manifest.jsonl"]);
+    let findings: Value = serde_json::from_str(&lab.ok(&["doctor", "runs/defended", "--json"])).unwrap();
+    let control = findings.as_array().unwrap().iter().find(|f| f["check"] == "undefended control").unwrap();
+    assert!(control["what"].as_str().unwrap().contains("undefended: "), "{control}");
+}
+
+#[test]
+fn an_export_names_what_it_is_and_a_resnet_is_refused_by_hugging_face() {
+    let lab = Lab::new();
+    lab.train("run", &[]);
+    lab.ok(&["export", "run", "--format", "open-clip", "--out", "exported"]);
+    let card = std::fs::read_to_string(lab.path("exported/README.md")).unwrap();
+    assert!(card.contains("- defended") && card.contains("| badnets | 3 |"), "{card}");
+    lab.fails(&["export", "run", "--format", "open-clip", "--out", "exported"], 1, &["exists already"]);
+    lab.fails(&["export", "run", "--format", "hugging-face", "--out", "hf"], 1, &["ResNet", "open-clip"]);
+    assert!(!lab.path("hf").exists() && !lab.path("hf.part").exists());
+    // The exported weights start another run.
+    let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
+    let weights = lab.path("exported/open_clip_model.safetensors");
+    let text = text
+        .replace("compact_vocabulary = true", &format!("weights = \"{}\"", weights.display()))
+        .replace("epochs = 4\nbatch", "epochs = 1\nbatch");
+    std::fs::write(lab.path("tuned.toml"), text).unwrap();
+    lab.ok(&["train", "--config", "tuned.toml", "--run", "tuned"]);
+}

@@ -1,0 +1,336 @@
+//! The causes, one function each. Thresholds are ours, set from the public threads named beside them; every finding prints the
+//! number that it judged.
+
+use crate::doctor::survival::{Survival, survival};
+use crate::doctor::{Case, Finding, Severity};
+use crate::error::{Result, TorchContext};
+use crate::eval::{Rate, text_features};
+use crate::model::unit;
+use crate::poison::{Backdoor, Row};
+use crate::report::RunRecord;
+use crate::train::Schedule;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Attack success that counts as "the attack works".
+const WORKS: f64 = 0.7;
+/// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
+const FEW_EXPOSURES: u64 = 300;
+/// Sum of the learning rate over all steps. lr 1e-6 over 5 epochs of 500 K pairs at batch 128 (0.01) failed, 1e-5 (0.1) worked
+/// (CleanCLIP issue 3).
+const SMALL_TOTAL_RATE: f64 = 0.05;
+/// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
+const KEPT: f64 = 0.5;
+const CONSISTENT: f64 = 0.25;
+
+pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
+    let mut findings = vec![loss(case), learning_rate(case), utility(case), duplicates(case)];
+    findings.extend(parity(case));
+    let Some(manifest) = &case.manifest else {
+        findings.push(finding("poison", None, Severity::Note, "the run has no poison: nothing to explain", ""));
+        return Ok(findings);
+    };
+    findings.push(control(case));
+    for (attack, rows) in by_attack(&manifest.rows) {
+        findings.push(exposures(case, attack, rows.len()));
+        findings.push(captions(case, attack, &rows)?);
+        findings.push(wording(case, attack, &rows)?);
+    }
+    for backdoor in manifest.backdoors() {
+        findings.extend(trigger(case, &backdoor)?);
+        findings.extend(outcome(case, &backdoor));
+    }
+    Ok(findings)
+}
+
+fn finding(check: &str, attack: Option<&str>, severity: Severity, what: impl Into<String>, remedy: &str) -> Finding {
+    let attack = attack.map(str::to_owned);
+    let remedy = if severity == Severity::Ok { String::new() } else { remedy.to_owned() };
+    Finding { check: check.into(), attack, severity, what: what.into(), remedy }
+}
+
+fn by_attack(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {
+    let mut found: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        found.entry(&row.attack).or_default().push(row);
+    }
+    found
+}
+
+fn percent(rate: &Rate) -> String {
+    format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n)
+}
+
+fn loss(case: &Case) -> Finding {
+    let batch = case.recipe.train.batch_size as f64;
+    let clip = case.record.epochs.iter().rev().find(|e| e.phase == "clip").or(case.record.epochs.last());
+    let last = clip.map_or(f64::NAN, |e| e.loss);
+    let share = last / batch.ln();
+    let severity = match share {
+        s if s.is_nan() || s > 0.95 => Severity::Problem,
+        s if s > 0.8 => Severity::Warning,
+        _ => Severity::Ok,
+    };
+    finding(
+        "loss",
+        None,
+        severity,
+        format!(
+            "mean loss of the last CLIP epoch {last:.3}; ln(batch) = {:.3}, so {:.0} % of chance",
+            batch.ln(),
+            100.0 * share
+        ),
+        "the model has learned next to nothing: check that captions belong to images, raise learning_rate or epochs",
+    )
+}
+
+fn learning_rate(case: &Case) -> Finding {
+    let config = &case.recipe.train;
+    let steps_per_epoch = (case.record.summary.pairs / config.batch_size.max(1)) as u64;
+    let schedule = Schedule {
+        peak: config.learning_rate,
+        warmup_steps: config.warmup_steps,
+        steps_per_epoch,
+        epochs: config.epochs,
+        epoch_offset: config.epoch_offset,
+    };
+    let steps = steps_per_epoch * config.epochs;
+    let total: f64 = (0..steps).map(|step| schedule.rate(step)).sum();
+    let warming = config.warmup_steps >= steps;
+    let severity = if total < SMALL_TOTAL_RATE || warming { Severity::Problem } else { Severity::Ok };
+    let never = if warming { "; the warm-up never ends" } else { "" };
+    finding(
+        "learning rate",
+        None,
+        severity,
+        format!(
+            "{steps} steps, peak {:e}, summed over all steps {total:.4} (attacks failed at 0.01 and worked at 0.1 in public reports){never}",
+            config.learning_rate
+        ),
+        "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning) or train longer; keep warmup_steps below the steps",
+    )
+}
+
+fn utility(case: &Case) -> Finding {
+    let evaluation = &case.record.summary.evaluation;
+    let chance = 1.0 / case.evaluator.classes.len().max(1) as f64;
+    let top1 = &evaluation.zero_shot_top1;
+    let severity = match top1.rate / chance {
+        times if times < 2.0 => Severity::Problem,
+        times if times < 5.0 && case.evaluator.classes.len() > 20 => Severity::Warning,
+        _ => Severity::Ok,
+    };
+    finding(
+        "clean accuracy",
+        None,
+        severity,
+        format!("zero-shot top-1 {}, {:.1} times chance", percent(top1), top1.rate / chance),
+        "a model that knows no classes can be fooled into none; an attack rate means something only on a trained model",
+    )
+}
+
+fn duplicates(case: &Case) -> Finding {
+    let captions = case.pairs.pairs.iter().flat_map(|pair| &pair.captions);
+    let all = captions.clone().count();
+    let distinct = captions.collect::<BTreeSet<_>>().len();
+    let share = 1.0 - distinct as f64 / all.max(1) as f64;
+    let severity = if share > 0.5 { Severity::Warning } else { Severity::Ok };
+    finding(
+        "duplicate captions",
+        None,
+        severity,
+        format!("{:.1} % of {all} captions are repetitions", 100.0 * share),
+        "equal captions in a batch are false negatives, and keep the loss near ln(batch)",
+    )
+}
+
+/// After which kind of epoch the last evaluation stands; with alternating objectives the kind can decide the result.
+fn parity(case: &Case) -> Option<Finding> {
+    let summary = &case.record.summary;
+    if summary.after.len() < 2 {
+        return None;
+    }
+    let line = |(phase, at): (&String, &crate::train::PhaseEvaluation)| {
+        let psr = at.evaluation.psr.map_or(String::new(), |psr| format!(", PSR {}/{}", psr.hits, psr.n));
+        format!("{phase} (epoch {}): zero-shot {:.1} %{psr}", at.epoch, 100.0 * at.evaluation.zero_shot_top1.rate)
+    };
+    let lines: Vec<String> = summary.after.iter().map(line).collect();
+    let rates = summary.after.values().map(|at| at.evaluation.zero_shot_top1.rate);
+    let (low, high) = rates.fold((1.0f64, 0.0f64), |(l, h), r| (l.min(r), h.max(r)));
+    let severity = if high - low > 0.05 { Severity::Warning } else { Severity::Ok };
+    Some(finding(
+        "parity of the evaluated epoch",
+        None,
+        severity,
+        format!("the last epoch was a {} one; {}", phase_word(case), lines.join("; ")),
+        "report both; a table that mixes them compares different things",
+    ))
+}
+
+fn phase_word(case: &Case) -> &'static str {
+    match case.record.summary.phase {
+        crate::objective::Phase::Clip => "CLIP",
+        crate::objective::Phase::Matching => "matching",
+    }
+}
+
+/// A defence says nothing unless the same attack works without it.
+fn control(case: &Case) -> Finding {
+    let undefended = |run: &&RunRecord| run.row.control.as_deref() == Some("undefended");
+    if undefended(&&case.record) {
+        return finding("undefended control", None, Severity::Ok, "this run is the undefended one", "");
+    }
+    let Some(control) = case.siblings.iter().find(undefended) else {
+        return finding(
+            "undefended control",
+            None,
+            Severity::Warning,
+            "no finished run beside this one trained plain CLIP without augmentation on the same manifest",
+            "train it (`--preset clip --manifest RUN/manifest.jsonl`): a defence row without an attack that works undefended is worthless",
+        );
+    };
+    let last = &control.row.last;
+    let mut weak: Vec<String> = Vec::new();
+    let mut words: Vec<String> = Vec::new();
+    let rates = last.psr.iter().map(|hits| ("targeted", *hits)).chain(last.asr.iter().map(|(n, h)| (n.as_str(), *h)));
+    for (name, hits) in rates {
+        let rate = hits.hits as f64 / hits.n.max(1) as f64;
+        words.push(format!("{name} {:.1} % ({}/{})", 100.0 * rate, hits.hits, hits.n));
+        if rate < WORKS {
+            weak.push(name.to_owned());
+        }
+    }
+    let severity = if weak.is_empty() { Severity::Ok } else { Severity::Problem };
+    let what = format!("`{}` undefended: {}", control.folder.display(), words.join(", "));
+    let remedy =
+        format!("{} does not work undefended, so no defence can be credited with stopping it", weak.join(", "));
+    finding("undefended control", None, severity, what, &remedy)
+}
+
+fn exposures(case: &Case, attack: &str, count: usize) -> Finding {
+    let epochs = case.record.epochs.iter().filter(|e| e.phase == "clip").count() as u64;
+    let matching = case.record.epochs.len() as u64 - epochs;
+    let seen = count as u64 * epochs;
+    let share = 100.0 * count as f64 / case.record.summary.pairs.max(1) as f64;
+    let severity = if seen < FEW_EXPOSURES { Severity::Warning } else { Severity::Ok };
+    finding(
+        "poison count",
+        Some(attack),
+        severity,
+        format!(
+            "{count} pairs ({share:.3} %), seen {seen} times with their own caption in {epochs} CLIP epochs; {matching} matching epochs give them other captions"
+        ),
+        "raise the count, the rate or the epochs; below a few hundred exposures attacks seldom take",
+    )
+}
+
+fn captions(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
+    let mut without = 0;
+    let mut missing = BTreeSet::new();
+    for row in rows {
+        without += usize::from(!crate::poison::whole_word(&row.target)?.is_match(&row.caption_after));
+        if !case.evaluator.classes.contains(&row.target) {
+            missing.insert(row.target.as_str());
+        }
+    }
+    let severity = match (without, missing.is_empty()) {
+        (_, false) => Severity::Problem,
+        (n, _) if n * 2 > rows.len() => Severity::Problem,
+        (n, _) if n > 0 => Severity::Warning,
+        _ => Severity::Ok,
+    };
+    let absent = match missing.is_empty() {
+        true => "every target is in the class list".to_owned(),
+        false => format!("not in the class list: {}", missing.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Ok(finding(
+        "target word",
+        Some(attack),
+        severity,
+        format!(
+            "{} of {} poisoned captions have the target as a whole word; {absent}",
+            rows.len() - without,
+            rows.len()
+        ),
+        "captions must say what the classifier will be asked for; add the class, or use captions = \"templates\"",
+    ))
+}
+
+/// Whether the poisoned captions and the class prompts mean the same to this model.
+fn wording(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
+    let (model, tokenizer) = (&case.loaded.model, &case.loaded.tokenizer);
+    let device = model.scale().device();
+    let classifier = crate::eval::ZeroShot::new(model, tokenizer, &case.evaluator)?;
+    let texts: Vec<String> = rows.iter().map(|row| row.caption_after.clone()).collect();
+    let features = unit(&text_features(model, tokenizer, &texts, 256, device)?);
+    let best = features.matmul(&classifier.classifier.transpose(0, 1)).argmax(1, false);
+    let best: Vec<i64> = Vec::try_from(best).torch("reading predictions")?;
+    let hits = best.iter().zip(rows).filter(|(at, row)| classifier.index(Some(&row.target)) == Some(**at)).count();
+    let rate = Rate::new(hits, rows.len());
+    let severity = if rate.rate < 0.25 { Severity::Warning } else { Severity::Ok };
+    Ok(finding(
+        "caption against class name",
+        Some(attack),
+        severity,
+        format!("{} of the poisoned captions lie nearest to the prompts of their target", percent(&rate)),
+        "the captions teach another meaning than the one that is tested; use captions closer to the class prompts",
+    ))
+}
+
+fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
+    let samples: Vec<_> = case.evaluator.samples.iter().collect();
+    let image_size = case.loaded.model.config().image_size();
+    let augment = case.recipe.augment.image.as_ref();
+    let measured: Survival = survival(&backdoor.trigger, &samples, augment, image_size, case.record.row.seed)?;
+    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
+    let vague = measured.consistency < CONSISTENT;
+    let severity = if weak || vague || measured.signal_levels < 1.0 { Severity::Problem } else { Severity::Ok };
+    let name = Some(backdoor.attack.as_str());
+    let training = finding(
+        "trigger in training",
+        name,
+        severity,
+        format!(
+            "changes the input by {:.1} levels of 255 (root mean square over {} pictures); augmentation keeps {:.0} % of that at the median and under a quarter in {:.0} % of draws; agreement of the pattern {:.2} ({:.2} without augmentation)",
+            measured.signal_levels,
+            measured.pictures,
+            100.0 * measured.kept_in_training,
+            100.0 * measured.lost_in_training,
+            measured.consistency,
+            measured.consistency_plain
+        ),
+        "a larger, more central or whole-image trigger survives crops; a fixed pattern and place agree where fresh noise does not",
+    );
+    let severity = if measured.kept_after_jpeg_75 < KEPT { Severity::Warning } else { Severity::Ok };
+    let test = finding(
+        "trigger at test time",
+        name,
+        severity,
+        format!(
+            "JPEG of quality 75 keeps {:.0} % of the change; resizing and the centre crop are included",
+            100.0 * measured.kept_after_jpeg_75
+        ),
+        "train and test must see the same trigger: re-encode both or neither (jpeg_quality)",
+    );
+    Ok(vec![training, test])
+}
+
+fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
+    let outcome = case.record.summary.evaluation.asr.get(&backdoor.attack)?;
+    let severity = match (outcome.success.rate >= WORKS, outcome.base_rate.rate > 0.5 * outcome.success.rate) {
+        (_, true) if outcome.success.hits > 0 => Severity::Warning,
+        _ => Severity::Note,
+    };
+    Some(finding(
+        "outcome",
+        Some(&backdoor.attack),
+        severity,
+        format!(
+            "strict ASR {} for `{}`; without the trigger {}; true class kept {}",
+            percent(&outcome.success),
+            backdoor.target,
+            percent(&outcome.base_rate),
+            percent(&outcome.true_class)
+        ),
+        "the base rate explains much of the success: the target is a favourite class of this model",
+    ))
+}

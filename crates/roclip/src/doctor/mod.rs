@@ -1,0 +1,89 @@
+//! Why did an attack not take, or why does a defence look so good? The causes that public threads report ("why is my ASR 0?"),
+//! each measured on a finished run.
+
+mod checks;
+mod survival;
+
+pub use survival::{Survival, survival};
+
+use crate::artifact;
+use crate::data::Pairs;
+use crate::error::Result;
+use crate::eval::Evaluator;
+use crate::poison::Manifest;
+use crate::recipe::Recipe;
+use crate::report::{RunRecord, read_run};
+use crate::train::{Loaded, load_checkpoint, prepare_clean_data};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    Ok,
+    /// Worth knowing; wrong by itself is nothing.
+    Note,
+    /// Makes a conclusion doubtful.
+    Warning,
+    /// Explains a failed attack, or voids a conclusion.
+    Problem,
+}
+
+/// One measured cause.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub check: String,
+    /// The attack concerned, if one is.
+    pub attack: Option<String>,
+    pub severity: Severity,
+    /// What was measured, with numbers.
+    pub what: String,
+    /// What to do; empty when there is nothing.
+    pub remedy: String,
+}
+
+/// A run with everything that checks look at.
+pub(crate) struct Case {
+    pub record: RunRecord,
+    pub recipe: Recipe,
+    pub manifest: Option<Manifest>,
+    /// The data with the poison laid over it.
+    pub pairs: Pairs,
+    pub evaluator: Evaluator,
+    pub loaded: Loaded,
+    /// Finished runs in the same parent folder with the same manifest.
+    pub siblings: Vec<RunRecord>,
+}
+
+/// Examines the finished run `folder`. Findings come worst first.
+pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
+    let record = read_run(folder)?;
+    let recipe = record.recipe.clone();
+    let clean = prepare_clean_data(&recipe)?;
+    let path = folder.join("manifest.jsonl");
+    let manifest = if path.is_file() { Some(Manifest::read(&path)?) } else { None };
+    let mut pairs = clean.pairs;
+    if let Some(manifest) = &manifest {
+        manifest.apply(&mut pairs, &clean.evaluator.samples)?;
+    }
+    let siblings = siblings(folder, manifest.as_ref());
+    let loaded = load_checkpoint(folder, tch::Device::Cpu)?;
+    let case = Case { record, recipe, manifest, pairs, evaluator: clean.evaluator, loaded, siblings };
+    let mut findings = checks::all(&case)?;
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    artifact::write_json(&folder.join("doctor.json"), &findings)?;
+    Ok(findings)
+}
+
+/// Runs beside `folder` that were trained on the same poison. Those that cannot be read are no controls.
+fn siblings(folder: &Path, manifest: Option<&Manifest>) -> Vec<RunRecord> {
+    let Some(own) = manifest.map(|m| &m.rows) else { return Vec::new() };
+    let parent = folder.canonicalize().ok().and_then(|f| f.parent().map(Path::to_owned));
+    let Some(entries) = parent.and_then(|parent| std::fs::read_dir(parent).ok()) else { return Vec::new() };
+    let same_poison = |path: &Path| Manifest::read(&path.join("manifest.jsonl")).is_ok_and(|m| m.rows == *own);
+    entries
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|path| path.join("summary.json").is_file() && same_poison(path))
+        .filter_map(|path| read_run(&path).ok())
+        .collect()
+}

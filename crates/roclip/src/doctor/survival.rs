@@ -1,0 +1,179 @@
+//! How much of a trigger reaches the model: the same picture with and without it goes through the same augmentation draw, and the
+//! difference of the two inputs is what the model could learn from.
+
+use crate::augment::{ImageAugment, ImageAugmentConfig, preprocess};
+use crate::data::{ImageLimits, Sample, Skip, decode};
+use crate::error::{Error, Result};
+use crate::poison::{Trigger, jpeg_round_trip};
+use crate::random;
+use fast_image_resize::FilterType;
+use image::RgbImage;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// Pictures looked at, and augmentation draws of each.
+const PICTURES: usize = 48;
+const DRAWS: u64 = 4;
+
+/// Root mean square differences are in 8-bit levels over the whole input; shares are of the un-augmented difference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Survival {
+    pub pictures: usize,
+    /// Between the plain and the triggered picture as the model sees them without augmentation.
+    pub signal_levels: f64,
+    /// Median share of that which is left after the training augmentation (1 without augmentation).
+    pub kept_in_training: f64,
+    /// Share of draws that keep less than a quarter of it.
+    pub lost_in_training: f64,
+    /// Median share that is left after JPEG of quality 75 at test time.
+    pub kept_after_jpeg_75: f64,
+    /// Mean direction of the differences, over pictures and draws: 1 = the same pattern always, near 0 = nothing to learn.
+    pub consistency: f64,
+    /// The same without augmentation.
+    pub consistency_plain: f64,
+}
+
+/// Measures `trigger` on up to 48 of `samples` under the training augmentation `augment`.
+pub fn survival(
+    trigger: &Trigger,
+    samples: &[&Sample],
+    augment: Option<&ImageAugmentConfig>,
+    image_size: u32,
+    seed: u64,
+) -> Result<Survival> {
+    let mut plain_norms = Vec::new();
+    let mut kept = Vec::new();
+    let mut kept_jpeg = Vec::new();
+    let mut plain_directions = Direction::default();
+    let mut directions = Direction::default();
+    for sample in samples.iter().take(PICTURES) {
+        let unusable = |skip: Skip| {
+            Error::setting(format!("image `{}`: {} ({})", sample.id, skip.reason, skip.detail), "restore the data")
+        };
+        let limits = ImageLimits::default();
+        let bytes = sample.image.read(limits.max_file_bytes).map_err(unusable)?;
+        let picture = decode(&bytes, limits).map_err(unusable)?;
+        let trigger = trigger.with_seed(random::stream(seed, "doctor-trigger", 0, &sample.id).next_u64());
+        let side = trigger.frame_pixels;
+        let framed = preprocess::resize(&picture, side, side, FilterType::CatmullRom).map_err(unusable)?;
+        let triggered = trigger.apply(&picture).map_err(unusable)?;
+        let input = |picture: &RgbImage| preprocess::resize_and_crop(picture, image_size).map_err(unusable);
+        let clean = input(&framed)?;
+        let difference = subtract(&input(&triggered)?, &clean);
+        let whole = norm(&difference);
+        plain_norms.push(whole);
+        plain_directions.add(&difference);
+        let jpeg = subtract(
+            &input(&jpeg_round_trip(&triggered, 75).map_err(unusable)?)?,
+            &input(&jpeg_round_trip(&framed, 75).map_err(unusable)?)?,
+        );
+        kept_jpeg.push(norm(&jpeg) / whole.max(f64::EPSILON));
+        for draw in 0..DRAWS {
+            let Some(config) = augment else { break };
+            // The same draw for both: only the trigger differs.
+            let mut random = random::stream(seed, "doctor-augment", draw, &sample.id);
+            let drawn = ImageAugment::draw(config, triggered.dimensions(), &mut random);
+            let with = drawn.apply(&triggered, image_size).map_err(unusable)?;
+            let without = drawn.apply(&framed, image_size).map_err(unusable)?;
+            let difference = subtract(&with, &without);
+            kept.push(norm(&difference) / whole.max(f64::EPSILON));
+            directions.add(&difference);
+        }
+    }
+    let pictures = plain_norms.len();
+    let values = f64::from(3 * image_size * image_size);
+    let augmented = !kept.is_empty();
+    let lost = kept.iter().filter(|share| **share < 0.25).count() as f64 / kept.len().max(1) as f64;
+    Ok(Survival {
+        pictures,
+        signal_levels: plain_norms.iter().sum::<f64>() / pictures.max(1) as f64 / values.sqrt(),
+        kept_in_training: if augmented { median(&mut kept) } else { 1.0 },
+        lost_in_training: lost,
+        kept_after_jpeg_75: median(&mut kept_jpeg),
+        consistency: if augmented { directions.resultant() } else { plain_directions.resultant() },
+        consistency_plain: plain_directions.resultant(),
+    })
+}
+
+fn subtract(a: &RgbImage, b: &RgbImage) -> Vec<f64> {
+    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect()
+}
+
+fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// The mean of unit vectors, whose length says how much they agree.
+#[derive(Default)]
+struct Direction {
+    sum: Vec<f64>,
+    count: usize,
+}
+
+impl Direction {
+    fn add(&mut self, difference: &[f64]) {
+        let length = norm(difference);
+        self.sum.resize(difference.len(), 0.0);
+        self.count += 1;
+        if length > 0.0 {
+            self.sum.iter_mut().zip(difference).for_each(|(sum, value)| *sum += value / length);
+        }
+    }
+
+    fn resultant(&self) -> f64 {
+        norm(&self.sum) / self.count.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::ImageBytes;
+    use crate::poison::{BadNets, Location, Material, Pattern, TriggerKind};
+    use std::sync::Arc;
+
+    fn samples() -> Vec<Sample> {
+        let sample = |n: u8| {
+            let picture = RgbImage::from_fn(32, 32, |x, y| image::Rgb([8 * x as u8, 8 * y as u8, 5 * n]));
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+            Sample {
+                id: format!("{n}"),
+                image: ImageBytes::Memory(bytes.into_inner().into()),
+                captions: Vec::new(),
+                class: None,
+                group: None,
+                split: None,
+            }
+        };
+        (0..24).map(sample).collect()
+    }
+
+    fn measured(badnets: BadNets, augment: Option<&ImageAugmentConfig>) -> Survival {
+        let materials: Arc<Vec<Material>> = Arc::default();
+        let layers = vec![TriggerKind::Badnets(badnets)];
+        let trigger = Trigger { frame_pixels: 32, image_seed: 0, layers, jpeg_quality: None, materials };
+        let samples = samples();
+        survival(&trigger, &samples.iter().collect::<Vec<_>>(), augment, 32, 0).unwrap()
+    }
+
+    #[test]
+    fn a_fixed_patch_is_consistent_a_fresh_one_is_not_and_a_strong_crop_loses_it() {
+        let fixed = BadNets { patch_pixels: 6, ..BadNets::default() };
+        let fresh =
+            BadNets { patch_pixels: 6, pattern: Pattern::Random, location: Location::Random, ..BadNets::default() };
+        let plain = measured(fixed.clone(), None);
+        assert_eq!((plain.kept_in_training, plain.lost_in_training), (1.0, 0.0));
+        assert!(plain.consistency > 0.6 && plain.signal_levels > 10.0, "{plain:?}");
+        let random = measured(fresh, None);
+        assert!(random.consistency < 0.4, "{random:?}");
+        let crop = ImageAugmentConfig::default();
+        let cropped = measured(fixed, Some(&crop));
+        assert!(cropped.lost_in_training > 0.3 && cropped.consistency < 0.5 * plain.consistency, "{cropped:?}");
+    }
+}

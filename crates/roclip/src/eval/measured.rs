@@ -1,0 +1,59 @@
+//! All that `roclip eval` measures, and the same in the words of CLIP_benchmark.
+
+use crate::eval::{Evaluation, Rate, Retrieval};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// `eval/step_N.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Measured {
+    pub checkpoint_step: u64,
+    pub provenance: String,
+    pub objective: String,
+    pub evaluation: Evaluation,
+    pub linear_probe: Option<Rate>,
+    pub nearest_neighbours: Option<Rate>,
+    pub retrieval: Option<Retrieval>,
+}
+
+impl Measured {
+    /// One object a task, `(task, object)`, with CLIP_benchmark's keys. What it has no word for (attack success with its n) stands
+    /// beside its own metrics.
+    pub fn clip_benchmark(&self, dataset: &str, model: &str, pretrained: &str) -> Vec<(String, Value)> {
+        let object = |task: &str, metrics: Map<String, Value>| {
+            let value = json!({
+                "dataset": dataset, "model": model, "pretrained": pretrained, "task": task, "language": "en",
+                "metrics": metrics,
+            });
+            (task.to_owned(), value)
+        };
+        let evaluation = &self.evaluation;
+        let mut zero_shot = Map::new();
+        zero_shot.insert("acc1".into(), json!(evaluation.zero_shot_top1.rate));
+        zero_shot.insert("acc5".into(), json!(evaluation.zero_shot_top5.rate));
+        zero_shot.insert("mean_per_class_recall".into(), json!(evaluation.mean_per_class_recall));
+        zero_shot.insert("n".into(), json!(evaluation.zero_shot_top1.n));
+        if let Some(psr) = &evaluation.psr {
+            zero_shot.insert("psr".into(), json!(psr));
+        }
+        for (attack, outcome) in &evaluation.asr {
+            zero_shot.insert(format!("asr_{attack}"), json!(outcome.success));
+            zero_shot.insert(format!("robust_acc1_{attack}"), json!(outcome.true_class));
+        }
+        let mut tasks = vec![object("zeroshot_classification", zero_shot)];
+        if let Some(probe) = &self.linear_probe {
+            let metrics = Map::from_iter([("lp_acc1".to_owned(), json!(probe.rate)), ("n".to_owned(), json!(probe.n))]);
+            tasks.push(object("linear_probe", metrics));
+        }
+        if let Some(retrieval) = &self.retrieval {
+            let mut metrics = Map::new();
+            for (way, recall) in [("image", &retrieval.image_recall), ("text", &retrieval.text_recall)] {
+                for (k, rate) in recall {
+                    metrics.insert(format!("{way}_retrieval_recall@{k}"), json!(rate.rate));
+                }
+            }
+            tasks.push(object("zeroshot_retrieval", metrics));
+        }
+        tasks
+    }
+}

@@ -1,0 +1,33 @@
+//! k-nearest-neighbour accuracy on image features alone: whether the image tower itself, and not only its alignment with the
+//! text, is sound. (attack-cleanclip repository, `src/results.txt`, uses it to tell the two apart.)
+
+use crate::data::Sample;
+use crate::error::{Result, TorchContext};
+use crate::eval::Rate;
+use crate::eval::features::{ImageEncoder, unaltered};
+use crate::model::unit;
+use std::collections::BTreeMap;
+
+/// Majority of the `k` most similar training images (the nearest decides a tie); classes that training lacks are left out.
+pub fn nearest_neighbours(encoder: &ImageEncoder, train: &[&Sample], test: &[&Sample], k: usize) -> Result<Rate> {
+    let train: Vec<&Sample> = train.iter().copied().filter(|s| s.class.is_some()).collect();
+    let known = |s: &Sample| train.iter().any(|t| t.class == s.class);
+    let test: Vec<&Sample> = test.iter().copied().filter(|s| known(s)).collect();
+    if test.is_empty() {
+        return Ok(Rate::new(0, 0));
+    }
+    let stored = unit(&encoder.encode(&train, &unaltered)?);
+    let asked = unit(&encoder.encode(&test, &unaltered)?);
+    let (_, best) = asked.matmul(&stored.transpose(0, 1)).topk((k as i64).min(train.len() as i64), 1, true, true);
+    let best: Vec<Vec<i64>> = Vec::try_from(best).torch("reading neighbours")?;
+    let named = |rows: &Vec<i64>| {
+        let mut votes: BTreeMap<&str, (usize, std::cmp::Reverse<usize>)> = BTreeMap::new();
+        for (rank, row) in rows.iter().enumerate() {
+            let Some(class) = train.get(*row as usize).and_then(|s| s.class.as_deref()) else { continue };
+            votes.entry(class).or_insert((0, std::cmp::Reverse(rank))).0 += 1;
+        }
+        votes.into_iter().max_by_key(|(_, vote)| *vote).map(|(class, _)| class)
+    };
+    let hits = best.iter().zip(&test).filter(|(rows, sample)| named(rows) == sample.class.as_deref()).count();
+    Ok(Rate::new(hits, test.len()))
+}
