@@ -1,7 +1,7 @@
 //! Numbers that PyTorch, open_clip and torchvision computed: the scripts that wrote the files stand beside them in
 //! `tests/golden/`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use base64::Engine;
 use image::RgbImage;

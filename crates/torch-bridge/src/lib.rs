@@ -3,6 +3,8 @@
 //! This is the only crate with unsafe code and C++. Everything here takes and gives `tch` tensors; nothing else of the
 //! project sees an address.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
 mod ffi;
 
 use tch::Tensor;

@@ -24,6 +24,9 @@ pub struct Arguments {
     /// Seeds, each a whole set of runs
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
+    /// Rows to train
+    #[arg(long, value_delimiter = ',', default_values_t = ROWS.map(str::to_owned), value_parser = ROWS)]
+    rows: Vec<String>,
     /// Folder for the runs, report.html and results.json
     #[arg(long, value_name = "FOLDER", default_value = "runs/demo")]
     out: PathBuf,
@@ -31,6 +34,8 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0)]
     jobs: usize,
 }
+
+const ROWS: [&str; 4] = ["undefended", "augmentation-only", "roclip", "clean-data"];
 
 /// The four rows that belong together: without its controls a defence's row means nothing.
 fn rows(recipe: &Recipe) -> Vec<(&'static str, Recipe)> {
@@ -69,7 +74,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let mut waiting: Vec<(String, PathBuf)> = Vec::new();
     for seed in &arguments.seeds {
-        for (name, mut recipe) in rows(&base) {
+        for (name, mut recipe) in rows(&base).into_iter().filter(|(name, _)| arguments.rows.iter().any(|r| r == name)) {
             recipe.seed = *seed;
             let run = arguments.out.join(format!("{name}-seed{seed}"));
             if run.exists() {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use roclip::report::{ResultRow, write_report};
+use roclip::report::{ResultRow, Spread, over_seeds, write_report};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -47,5 +47,44 @@ pub fn print_table(rows: &[ResultRow]) {
             row.seconds,
             row.peak_memory_bytes >> 20
         );
+    }
+    print_means(rows);
+}
+
+/// One block a row: means and ranges over seeds, and counts pooled over seeds with 95 % Wilson intervals.
+fn print_means(rows: &[ResultRow]) {
+    let summaries = over_seeds(rows);
+    if summaries.iter().all(|summary| summary.seeds.len() < 2) {
+        return;
+    }
+    let spread = |value: &Option<Spread>| match value {
+        Some(s) => format!("{:.1} % [{:.1}, {:.1}]", 100.0 * s.mean, 100.0 * s.low, 100.0 * s.high),
+        None => "-".into(),
+    };
+    println!("\nover seeds: mean [lowest, highest]; counts pooled, with 95 % Wilson intervals");
+    for summary in &summaries {
+        println!(
+            "{} ({} seeds): zero-shot {}, top-5 {}, probe {}",
+            summary.label,
+            summary.seeds.len(),
+            spread(&summary.zero_shot_top1),
+            spread(&summary.zero_shot_top5),
+            spread(&summary.linear_probe)
+        );
+        let attacks = summary.asr.iter().map(|(name, rate)| (format!("ASR {name}"), rate));
+        let targeted = summary.psr.iter().map(|rate| ("PSR".to_owned(), rate));
+        for (name, rate) in targeted.chain(attacks) {
+            let worst = summary.asr_range.get(name.trim_start_matches("ASR "));
+            let range = worst.map(|s| format!("; seeds {:.1} to {:.1} %", 100.0 * s.low, 100.0 * s.high));
+            println!(
+                "    {name:28} {:5.1} % ({}/{}) [{:.1}, {:.1}]{}",
+                100.0 * rate.rate,
+                rate.hits,
+                rate.n,
+                100.0 * rate.low,
+                100.0 * rate.high,
+                range.unwrap_or_default()
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Black-box tests of the binary, in temporary folders, on data small enough to train on in seconds.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bad_input;
 mod poison;

@@ -12,5 +12,6 @@ mod weights;
 
 pub use clip::{Clip, unit};
 pub use config::{ModelConfig, TextConfig, VisionConfig, VisionLayers};
+pub(crate) use parameters::extent;
 pub use parameters::{Parameters, Scope};
 pub use weights::{read_safetensors, tensors_to_safetensors};

@@ -11,6 +11,11 @@ struct Entries {
     buffers: BTreeMap<String, Tensor>,
 }
 
+/// Size of one dimension; 0 where there is none.
+pub(crate) fn extent(tensor: &Tensor, dimension: usize) -> i64 {
+    tensor.size().get(dimension).copied().unwrap_or(0)
+}
+
 /// All tensors of a model, sorted by name.
 #[derive(Clone)]
 pub struct Parameters {

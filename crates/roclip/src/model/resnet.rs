@@ -1,6 +1,6 @@
 //! OpenAI's ResNet (open_clip `ModifiedResNet`): a stem of three convolutions, antialiased strides, attention pooling.
 
-use crate::model::{ModelConfig, Scope};
+use crate::model::{ModelConfig, Scope, extent};
 use tch::{Kind, Tensor};
 
 const EXPANSION: i64 = 4;
@@ -167,7 +167,7 @@ impl AttentionPool {
         let x = x.flatten(2, 3).transpose(1, 2).contiguous();
         let mean = x.mean_dim([1i64].as_slice(), true, Kind::Float);
         let x = Tensor::cat(&[mean, x], 1) + &self.positional_embedding;
-        let (batch, width) = (x.size()[0], x.size()[2]);
+        let (batch, width) = (extent(&x, 0), extent(&x, 2));
         let split = |t: Tensor| t.view([batch, -1, self.heads, width / self.heads]).transpose(1, 2);
         let query = split(self.query.forward(&x.narrow(1, 0, 1)));
         let (key, value) = (split(self.key.forward(&x)), split(self.value.forward(&x)));

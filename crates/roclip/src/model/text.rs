@@ -1,7 +1,7 @@
 //! CLIP's text tower: a causal transformer, pooled at end-of-text.
 
 use crate::model::transformer::{LayerNorm, Transformer, TransformerShape};
-use crate::model::{ModelConfig, Scope};
+use crate::model::{ModelConfig, Scope, extent};
 use tch::Tensor;
 
 pub struct TextTower {
@@ -40,11 +40,11 @@ impl TextTower {
     /// `length` may be anything up to the context: the tower is causal and pools at the largest id, which is end-of-text, so
     /// positions behind the longest caption cannot change the result and need not be computed.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
-        let length = tokens.size()[1];
+        let length = extent(tokens, 1);
         let x = Tensor::embedding(&self.token_embedding, tokens, -1, false, false)
             + self.positional_embedding.narrow(0, 0, length);
         let x = self.transformer.forward(&x);
-        let end = tokens.argmax(1, true).unsqueeze(-1).expand([-1, 1, x.size()[2]], false);
+        let end = tokens.argmax(1, true).unsqueeze(-1).expand([-1, 1, extent(&x, 2)], false);
         // The norm works on each position by itself, so pooling first gives the same numbers with less work.
         let pooled = self.ln_final.forward(&x.gather(1, &end, false).squeeze_dim(1));
         pooled.matmul(&self.text_projection)

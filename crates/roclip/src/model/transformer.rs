@@ -3,7 +3,7 @@
 //! tch operations that cannot fail on the shapes fixed at construction are used in their infallible form, so that the
 //! code reads like the formula.
 
-use crate::model::Scope;
+use crate::model::{Scope, extent};
 use tch::Tensor;
 
 const LAYER_NORM_EPSILON: f64 = 1e-5;
@@ -89,7 +89,7 @@ impl Block {
     }
 
     fn attend(&self, x: &Tensor) -> Tensor {
-        let (batch, length, width) = (x.size()[0], x.size()[1], self.shape.width);
+        let (batch, length, width) = (extent(x, 0), extent(x, 1), self.shape.width);
         let heads = x
             .linear(&self.in_proj_weight, Some(&self.in_proj_bias))
             .view([batch, length, 3, self.shape.heads, width / self.shape.heads])

@@ -1,7 +1,7 @@
 //! OpenAI's vision transformer (open_clip `VisionTransformer`).
 
 use crate::model::transformer::{LayerNorm, Transformer, TransformerShape};
-use crate::model::{ModelConfig, Scope};
+use crate::model::{ModelConfig, Scope, extent};
 use tch::Tensor;
 
 pub struct Vit {
@@ -47,7 +47,7 @@ impl Vit {
         let stride = [self.patch_size, self.patch_size];
         let patches =
             images.conv2d(&self.conv1, None::<&Tensor>, stride, [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2);
-        let batch = patches.size()[0];
+        let batch = extent(&patches, 0);
         let class = self.class_embedding.view([1, 1, -1]).expand([batch, 1, -1], false);
         let x = Tensor::cat(&[class, patches], 1) + &self.positional_embedding;
         let x = self.transformer.forward(&self.ln_pre.forward(&x));

@@ -93,6 +93,6 @@ pub trait Objective {
 /// `a`, `b` `[batch, dim]`.
 pub fn info_nce(a: &Tensor, b: &Tensor, scale: &Tensor) -> Tensor {
     let logits = a.matmul(&b.transpose(0, 1)) * scale;
-    let targets = Tensor::arange(logits.size()[0], (tch::Kind::Int64, logits.device()));
+    let targets = Tensor::arange(crate::model::extent(&logits, 0), (tch::Kind::Int64, logits.device()));
     (logits.cross_entropy_for_logits(&targets) + logits.transpose(0, 1).cross_entropy_for_logits(&targets)) * 0.5
 }

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Patch {
     /// The picture, in the manifest's header; laid on pixel by pixel, never resized.
@@ -11,12 +11,6 @@ pub struct Patch {
     pub picture_sha256: String,
     /// Its top-left corner; centred when absent, at `int(frame / 2 - side / 2)` as released.
     pub corner: Option<[u32; 2]>,
-}
-
-impl Default for Patch {
-    fn default() -> Self {
-        Patch { picture_sha256: String::new(), corner: None }
-    }
 }
 
 impl Patch {

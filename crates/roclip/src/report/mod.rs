@@ -4,9 +4,11 @@ mod chart;
 mod html;
 mod pictures;
 mod results;
+mod seeds;
 mod sheet;
 
 pub use results::{ResultRow, RunRecord, read_run};
+pub use seeds::{SeedSummary, Spread, over_seeds};
 pub use sheet::write_sheet;
 
 use crate::artifact;

@@ -4,7 +4,7 @@ use crate::artifact;
 use crate::error::{Error, Result};
 use crate::eval::Rate;
 use crate::recipe::{ObjectiveName, Recipe};
-use crate::train::{MatchSummary, SimilarityHistogram, Summary, read_metrics};
+use crate::train::{EpochLine, MatchSummary, SimilarityHistogram, Summary, read_epochs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -128,21 +128,14 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     }
     let summary: Summary = artifact::read_json(&path)?;
     let recipe = Recipe::read(&folder.join("run.toml"))?;
-    let mut epochs = Vec::new();
-    for line in read_metrics(folder)?.into_iter().filter(|line| line["event"] == "epoch") {
-        let broken = |e: serde_json::Error| {
-            Error::file(folder, format!("metrics.jsonl: {e}"), "was it written by another version?")
-        };
-        let evaluation: Option<crate::eval::Evaluation> =
-            serde_json::from_value(line["evaluation"].clone()).map_err(broken)?;
-        epochs.push(EpochRecord {
-            phase: line["phase"].as_str().unwrap_or_default().to_owned(),
-            loss: line["loss"].as_f64().unwrap_or(f64::NAN),
-            scores: evaluation.as_ref().map(|e| scores(line["epoch"].as_u64().unwrap_or(0), e)),
-            matches: serde_json::from_value(line["matches"].clone()).map_err(broken)?,
-            similarity: serde_json::from_value(line["similarity"].clone()).map_err(broken)?,
-        });
-    }
+    let epoch = |line: EpochLine| EpochRecord {
+        scores: line.evaluation.as_ref().map(|e| scores(line.epoch, e)),
+        phase: line.phase,
+        loss: line.loss,
+        matches: line.matches,
+        similarity: line.similarity,
+    };
+    let epochs = read_epochs(folder)?.into_iter().map(epoch).collect();
     let row = ResultRow {
         objective: summary.objective.clone(),
         control: control(&recipe, summary.poisoned_pairs > 0),

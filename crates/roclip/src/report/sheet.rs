@@ -39,7 +39,7 @@ pub fn write_sheet(manifest: &Manifest, pairs: &Pairs, others: &[Sample], per_at
             let settings = serde_json::to_string(trigger).map_err(|e| Error::internal(format!("JSON: {e}")))?;
             let _ = write!(html, "<p><code>{}</code></p>", escape(&settings));
         }
-        html += "<table><tr><th>before</th><th>after</th><th>class → target</th><th>caption before</th><th>caption after</th></tr>";
+        html += "<table class=\"left\"><tr><th>before</th><th>after</th><th>class → target</th><th>caption before</th><th>caption after</th></tr>";
         for row in rows.take(per_attack) {
             let stored = row.role == Role::Stored;
             let id = if stored { row.id.as_str() } else { row.image.as_str() };

@@ -5,7 +5,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::eval::Evaluation;
 use crate::objective::Phase;
 use crate::train::epoch_report::{MatchSummary, SimilarityHistogram};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -23,7 +23,7 @@ impl MetricsLog {
         if step > 0 && path.is_file() {
             let kept: Vec<String> = read(run)?
                 .into_iter()
-                .filter(|line| line["step"].as_u64().is_some_and(|at| at <= step))
+                .filter(|line| line.get("step").and_then(Value::as_u64).is_some_and(|at| at <= step))
                 .map(|l| l.to_string())
                 .collect();
             artifact::write(&path, format!("{}\n", kept.join("\n")).as_bytes())?;
@@ -36,9 +36,11 @@ impl MetricsLog {
 
     pub fn write<T: Serialize>(&mut self, event: &str, step: u64, epoch: u64, values: &T) -> Result<()> {
         let mut line = serde_json::to_value(values).map_err(|e| Error::internal(format!("metrics: {e}")))?;
-        line["event"] = event.into();
-        line["step"] = step.into();
-        line["epoch"] = epoch.into();
+        if let Some(fields) = line.as_object_mut() {
+            fields.insert("event".into(), event.into());
+            fields.insert("step".into(), step.into());
+            fields.insert("epoch".into(), epoch.into());
+        }
         writeln!(self.file, "{line}").io("append to", &self.path)
     }
 }
@@ -63,6 +65,28 @@ pub fn read(run: &Path) -> Result<Vec<Value>> {
         }
     }
     Ok(values)
+}
+
+/// An `epoch` line, read back.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EpochLine {
+    pub epoch: u64,
+    pub phase: String,
+    pub loss: f64,
+    pub evaluation: Option<Evaluation>,
+    pub matches: Option<MatchSummary>,
+    pub similarity: SimilarityHistogram,
+}
+
+/// The `epoch` lines of a run.
+pub fn read_epochs(run: &Path) -> Result<Vec<EpochLine>> {
+    let lines = read(run)?.into_iter().filter(|line| line.get("event").is_some_and(|event| event == "epoch"));
+    let parse = |line| {
+        serde_json::from_value(line).map_err(|e| {
+            Error::file(&run.join("metrics.jsonl"), e.to_string(), "was it written by another version? train again")
+        })
+    };
+    lines.map(parse).collect()
 }
 
 /// A `step` line.

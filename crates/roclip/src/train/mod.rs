@@ -12,7 +12,7 @@ mod summary;
 
 pub use checkpoint::{Loaded, State, find as find_checkpoint, load as load_checkpoint};
 pub use epoch_report::{MatchSummary, SimilarityHistogram};
-pub use metrics::read as read_metrics;
+pub use metrics::{EpochLine, read_epochs};
 pub use optimizer::WeightDecayGroups;
 pub use prepare::{Prepared, prepare_clean_data, prepare_data};
 pub use provenance::{Provenance, model_card};

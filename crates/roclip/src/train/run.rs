@@ -14,7 +14,7 @@ use crate::recipe::{ObjectiveName, Recipe};
 use crate::tokenizer::{CompactVocabulary, Tokenizer};
 use crate::train::checkpoint::{self, Contents, State};
 use crate::train::epoch_report::{MatchCollector, SimilarityHistogram};
-use crate::train::metrics::{EpochMetrics, MetricsLog, StepMetrics, epoch_line};
+use crate::train::metrics::{EpochMetrics, MetricsLog, StepMetrics, epoch_line, read_epochs};
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::{Prepared, device, prepare_data};
 use crate::train::provenance::Provenance;
@@ -472,11 +472,9 @@ impl<'a> Trainer<'a> {
             None => None,
         };
         let mut after = BTreeMap::new();
-        for line in crate::train::read_metrics(run)?.into_iter().filter(|l| l["event"] == "epoch") {
-            if let Ok(evaluation) = serde_json::from_value(line["evaluation"].clone()) {
-                let epoch = line["epoch"].as_u64().unwrap_or(0);
-                after
-                    .insert(line["phase"].as_str().unwrap_or("clip").to_owned(), PhaseEvaluation { epoch, evaluation });
+        for line in read_epochs(run)? {
+            if let Some(evaluation) = line.evaluation {
+                after.insert(line.phase, PhaseEvaluation { epoch: line.epoch, evaluation });
             }
         }
         Ok(Summary {

@@ -1,0 +1,107 @@
+//! Rows over their seeds: means with ranges, and pooled counts with Wilson intervals.
+
+use crate::eval::Rate;
+use crate::report::results::{Hits, ResultRow};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A mean with its extremes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub mean: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    pub fn of(values: &[f64]) -> Option<Spread> {
+        let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+        (!values.is_empty()).then(|| Spread { mean: values.iter().sum::<f64>() / values.len() as f64, low, high })
+    }
+}
+
+/// All seeds of one row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeedSummary {
+    pub label: String,
+    pub seeds: Vec<u64>,
+    pub zero_shot_top1: Option<Spread>,
+    pub zero_shot_top5: Option<Spread>,
+    pub linear_probe: Option<Spread>,
+    /// Over the targets of all seeds.
+    pub psr: Option<Rate>,
+    /// Over the test images of all seeds, by attack.
+    pub asr: BTreeMap<String, Rate>,
+    /// The worst seed's rate, by attack.
+    pub asr_range: BTreeMap<String, Spread>,
+}
+
+/// One summary a row, in the order of the rows.
+pub fn over_seeds(rows: &[ResultRow]) -> Vec<SeedSummary> {
+    let mut groups: Vec<(String, Vec<&ResultRow>)> = Vec::new();
+    for row in rows {
+        match groups.iter_mut().find(|(label, _)| *label == row.label()) {
+            Some((_, members)) => members.push(row),
+            None => groups.push((row.label(), vec![row])),
+        }
+    }
+    groups.into_iter().map(|(label, rows)| summary(label, &rows)).collect()
+}
+
+fn summary(label: String, rows: &[&ResultRow]) -> SeedSummary {
+    let spread = |value: &dyn Fn(&ResultRow) -> f64| Spread::of(&rows.iter().map(|r| value(r)).collect::<Vec<_>>());
+    let pool = |hits: &[Hits]| Rate::new(hits.iter().map(|h| h.hits).sum(), hits.iter().map(|h| h.n).sum());
+    let targets: Vec<Hits> = rows.iter().filter_map(|r| r.last.psr).collect();
+    let mut by_attack: BTreeMap<String, Vec<Hits>> = BTreeMap::new();
+    for (attack, hits) in rows.iter().flat_map(|r| &r.last.asr) {
+        by_attack.entry(attack.clone()).or_default().push(*hits);
+    }
+    let rates = |hits: &[Hits]| hits.iter().map(|h| h.hits as f64 / h.n.max(1) as f64).collect::<Vec<_>>();
+    let probes: Vec<f64> = rows.iter().filter_map(|r| r.linear_probe).collect();
+    SeedSummary {
+        label,
+        seeds: rows.iter().map(|r| r.seed).collect(),
+        zero_shot_top1: spread(&|r| r.last.zero_shot_top1),
+        zero_shot_top5: spread(&|r| r.last.zero_shot_top5),
+        linear_probe: Spread::of(&probes),
+        psr: (!targets.is_empty()).then(|| pool(&targets)),
+        asr_range: by_attack.iter().filter_map(|(a, hits)| Some((a.clone(), Spread::of(&rates(hits))?))).collect(),
+        asr: by_attack.iter().map(|(attack, hits)| (attack.clone(), pool(hits))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::results::Scores;
+
+    #[test]
+    fn seeds_of_a_row_are_pooled_and_rows_are_not() {
+        let row = |control: Option<&str>, seed: u64, top1: f64, hits: usize| ResultRow {
+            objective: "clip".into(),
+            control: control.map(str::to_owned),
+            seed,
+            linear_probe: Some(top1),
+            last: Scores {
+                epoch: 1,
+                zero_shot_top1: top1,
+                zero_shot_top5: top1,
+                psr: Some(Hits { hits, n: 16 }),
+                asr: BTreeMap::from([("badnets".to_owned(), Hits { hits: 10 * hits, n: 100 })]),
+                poisoned_accuracy: BTreeMap::new(),
+            },
+            after: BTreeMap::new(),
+            seconds: 0.0,
+            peak_memory_bytes: 0,
+        };
+        let rows = [row(Some("undefended"), 0, 0.2, 4), row(Some("undefended"), 1, 0.4, 8), row(None, 0, 0.5, 1)];
+        let [undefended, defended] = over_seeds(&rows).try_into().unwrap();
+        assert_eq!(undefended.seeds, [0, 1]);
+        let top1 = undefended.zero_shot_top1.unwrap();
+        assert!((top1.mean - 0.3).abs() < 1e-12 && (top1.low, top1.high) == (0.2, 0.4));
+        assert_eq!(undefended.psr.map(|p| (p.hits, p.n)), Some((12, 32)));
+        assert_eq!(undefended.asr["badnets"].hits, 120);
+        assert_eq!(undefended.asr_range["badnets"].high, 0.8);
+        assert_eq!(defended.seeds, [0]);
+    }
+}
