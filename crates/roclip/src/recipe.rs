@@ -5,7 +5,7 @@ use crate::augment::{ImageAugmentConfig, TextAugmentConfig, TextRefresh};
 use crate::data::{CaptionMode, ImageLimits, SourceConfig};
 use crate::error::{Error, Result};
 use crate::eval::EvalConfig;
-use crate::objective::RoClipConfig;
+use crate::objective::{RoClipConfig, SafeClipConfig};
 use crate::poison::PoisonConfig;
 use crate::tokenizer::Truncate;
 use crate::train::{TrainConfig, WeightDecayGroups};
@@ -89,6 +89,7 @@ pub enum ObjectiveName {
     #[default]
     Clip,
     Roclip,
+    Safeclip,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
@@ -96,6 +97,7 @@ pub enum ObjectiveName {
 pub struct ObjectiveConfig {
     pub name: ObjectiveName,
     pub roclip: RoClipConfig,
+    pub safeclip: SafeClipConfig,
 }
 
 impl Recipe {
@@ -114,6 +116,7 @@ impl Recipe {
     ///
     /// - `roclip-released`: the released objective, augmentation, optimizer groups and step counter, faults included.
     /// - `roclip`: the objective with mended defaults.
+    /// - `safeclip-released` and `safeclip`: the same for SafeCLIP.
     /// - `clip`: the plain objective without augmentation, the undefended baseline.
     pub fn apply_preset(&mut self, preset: &str) -> Result<()> {
         match preset {
@@ -121,11 +124,10 @@ impl Recipe {
                 self.objective.name = ObjectiveName::Clip;
                 self.augment = AugmentConfig::default();
             }
-            "roclip" => {
-                self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, roclip: RoClipConfig::default() }
-            }
+            "roclip" => self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, ..ObjectiveConfig::default() },
             "roclip-released" => {
-                self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, roclip: RoClipConfig::released() };
+                self.objective.name = ObjectiveName::Roclip;
+                self.objective.roclip = RoClipConfig::released();
                 self.augment.image = Some(ImageAugmentConfig::default());
                 self.augment.text = Some(TextAugmentConfig { refresh: TextRefresh::FrozenOnce });
                 self.model.truncate = Truncate::DropEot;
@@ -136,8 +138,26 @@ impl Recipe {
                 self.train.learning_rate = 5e-5;
                 self.train.warmup_steps = 10_000;
             }
+            "safeclip" => {
+                self.objective = ObjectiveConfig { name: ObjectiveName::Safeclip, ..ObjectiveConfig::default() }
+            }
+            "safeclip-released" => {
+                self.objective.name = ObjectiveName::Safeclip;
+                self.objective.safeclip = SafeClipConfig::released();
+                self.augment.image = Some(ImageAugmentConfig::default());
+                self.augment.text = Some(TextAugmentConfig { refresh: TextRefresh::FrozenOnce });
+                self.model.truncate = Truncate::DropEot;
+                self.train.weight_decay_groups = WeightDecayGroups::ByName;
+                self.train.epochs = 32;
+                self.train.batch_size = 128;
+                self.train.learning_rate = 5e-4;
+                self.train.warmup_steps = 10_000;
+            }
             other => {
-                return Err(Error::setting(format!("unknown preset `{other}`"), "use clip, roclip or roclip-released"));
+                return Err(Error::setting(
+                    format!("unknown preset `{other}`"),
+                    "use clip, roclip, roclip-released, safeclip or safeclip-released",
+                ));
             }
         }
         Ok(())

@@ -80,7 +80,10 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
             let before = rows_of(&roclip);
             let pairs = [0, 1, 2, 3, 4, 5];
             let output = roclip
-                .loss(Phase::Matching, &StepInputs { image: &image, text: &texts.get(step), scale, pairs: &pairs })
+                .loss(
+                    Phase::Matching,
+                    &StepInputs { image: &image, text: &texts.get(step), second: None, scale, pairs: &pairs },
+                )
                 .unwrap();
             output.loss.backward();
             let expected = file[&format!("{mode}.losses")].get(step).double_value(&[]);
@@ -105,7 +108,7 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
         assert_eq!(position[0], file[&format!("{mode}.pointer")].int64_value(&[]));
     }
     for step in 0..10i64 {
-        let inputs = StepInputs { image: &images.get(step), text: &texts.get(step), scale, pairs: &[] };
+        let inputs = StepInputs { image: &images.get(step), text: &texts.get(step), second: None, scale, pairs: &[] };
         let loss = ClipObjective.loss(Phase::Clip, &inputs).unwrap().loss.double_value(&[]);
         assert!((loss - file["clip.losses"].get(step).double_value(&[])).abs() < 1e-5);
     }

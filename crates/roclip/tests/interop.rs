@@ -43,7 +43,8 @@ fn check(model: &str, compact: bool) {
     let state = State {
         step: 1,
         epoch: 1,
-        step_in_epoch: 0,
+        pass: 0,
+        step_in_pass: 0,
         seed: 5,
         data_fingerprint: String::new(),
         provenance: Provenance::Clean,

@@ -10,7 +10,7 @@ pub struct RecipeFlags {
     /// Recipe to start from (TOML); `roclip recipe` prints one with every key
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set what a preset fixes: clip, roclip or roclip-released (the released code, faults included)
+    /// Set what a preset fixes: clip, roclip, safeclip, and roclip-released or safeclip-released (the released code, faults included)
     #[arg(long)]
     preset: Option<String>,
     /// One seed for everything
@@ -34,8 +34,8 @@ pub struct RecipeFlags {
     /// Model: RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, or a JSON file in open_clip's format
     #[arg(long)]
     model: Option<String>,
-    /// clip or roclip
-    #[arg(long, value_parser = ["clip", "roclip"])]
+    /// clip, roclip or safeclip
+    #[arg(long, value_parser = ["clip", "roclip", "safeclip"])]
     objective: Option<String>,
     #[arg(long)]
     epochs: Option<u64>,
@@ -107,6 +107,7 @@ impl RecipeFlags {
         set(&mut recipe.model.name, &self.model);
         match self.objective.as_deref() {
             Some("clip") => recipe.objective.name = ObjectiveName::Clip,
+            Some("safeclip") => recipe.objective.name = ObjectiveName::Safeclip,
             Some(_) => recipe.objective.name = ObjectiveName::Roclip,
             None => {}
         }

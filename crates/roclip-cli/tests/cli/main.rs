@@ -4,5 +4,6 @@
 
 mod bad_input;
 mod poison;
+mod safeclip;
 mod support;
 mod workflow;

@@ -36,12 +36,39 @@ pub struct HostBatch {
     pub step: u64,
     /// Indices into [`Pairs::pairs`]; `batch` of them, less what was skipped.
     pub pairs: Vec<usize>,
+    pub view: View,
+    /// Another draw of both augmentations, where it was asked for.
+    pub second: Option<View>,
+    pub skips: SkipReport,
+}
+
+/// One augmented view of a batch.
+#[derive(Debug, Default)]
+pub struct View {
     /// `[batch, 3, size, size]`, normalised.
     pub images: Vec<f32>,
     /// `[batch, length]`, cut to the longest caption of the batch.
     pub tokens: Vec<i64>,
     pub length: usize,
-    pub skips: SkipReport,
+}
+
+/// What a pass over the data asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct PassPlan {
+    pub epoch: u64,
+    /// Place of the pass in its epoch, from 0.
+    pub pass: u64,
+    pub two_views: bool,
+    /// Steps that are done already.
+    pub first_step: u64,
+    pub steps: u64,
+}
+
+impl PassPlan {
+    /// Number of the augmentation draw: a second pass in an epoch sees other ones.
+    fn draw(&self) -> u64 {
+        self.epoch | (self.pass << 32)
+    }
 }
 
 /// Everything workers share, all of it read-only but the cache.
@@ -93,24 +120,34 @@ impl Loader {
             ..self.shared.transform
         };
         let plain = Shared { pairs: Arc::clone(&self.shared.pairs), transform, cache: Arc::clone(&self.shared.cache) };
-        plain.batch(0, 0, indices)
+        plain.batch(0, 0, false, indices)
+    }
+
+    /// The given pairs through the augmentation's draw `draw`, as one batch.
+    pub fn augmented_batch(&self, draw: u64, indices: &[usize]) -> HostBatch {
+        self.shared.batch(0, draw, false, indices)
     }
 
     pub fn steps_per_epoch(&self) -> u64 {
-        (self.shared.pairs.len() / self.batch_size) as u64
+        self.steps(self.shared.pairs.len())
     }
 
-    /// The order of an epoch: a permutation of the pair indices.
-    pub fn order(&self, epoch: u64) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.shared.pairs.len()).collect();
-        order.shuffle(&mut random::stream(self.shared.transform.seed, "order", epoch, ""));
+    /// Steps of a pass over `count` pairs.
+    pub fn steps(&self, count: usize) -> u64 {
+        (count / self.batch_size) as u64
+    }
+
+    /// The order of a pass over `pairs` (all when none): a permutation of their indices.
+    pub fn order(&self, epoch: u64, pass: u64, pairs: Option<Vec<usize>>) -> Vec<usize> {
+        let mut order = pairs.unwrap_or_else(|| (0..self.shared.pairs.len()).collect());
+        let id = if pass == 0 { String::new() } else { pass.to_string() };
+        order.shuffle(&mut random::stream(self.shared.transform.seed, "order", epoch, &id));
         order
     }
 
-    /// The batches of `epoch` from step `first` on.
-    pub fn epoch(&self, epoch: u64, first: u64) -> Epoch {
-        let order = Arc::new(self.order(epoch));
-        let steps = self.steps_per_epoch();
+    /// The batches of a pass.
+    pub fn pass(&self, order: Vec<usize>, plan: PassPlan) -> Batches {
+        let order = Arc::new(order);
         let mut channels = Vec::new();
         let mut threads = Vec::new();
         for worker in 0..self.workers as u64 {
@@ -118,11 +155,11 @@ impl Loader {
             let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&order));
             let (workers, batch_size) = (self.workers as u64, self.batch_size);
             threads.push(std::thread::spawn(move || {
-                let mut step = first + worker;
-                while step < steps {
+                let mut step = plan.first_step + worker;
+                while step < plan.steps {
                     let from = step as usize * batch_size;
                     let indices = order.get(from..from + batch_size).unwrap_or_default();
-                    if sender.send(shared.batch(step, epoch, indices)).is_err() {
+                    if sender.send(shared.batch(step, plan.draw(), plan.two_views, indices)).is_err() {
                         return; // The consumer stopped early.
                     }
                     step += workers;
@@ -130,19 +167,19 @@ impl Loader {
             }));
             channels.push(receiver);
         }
-        Epoch { channels, threads, next: 0, remaining: steps.saturating_sub(first) }
+        Batches { channels, threads, next: 0, remaining: plan.steps.saturating_sub(plan.first_step) }
     }
 }
 
-/// An iterator over an epoch's batches.
-pub struct Epoch {
+/// An iterator over a pass's batches.
+pub struct Batches {
     channels: Vec<Receiver<HostBatch>>,
     threads: Vec<JoinHandle<()>>,
     next: usize,
     remaining: u64,
 }
 
-impl Iterator for Epoch {
+impl Iterator for Batches {
     type Item = Result<HostBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -160,7 +197,7 @@ impl Iterator for Epoch {
     }
 }
 
-impl Drop for Epoch {
+impl Drop for Batches {
     fn drop(&mut self) {
         self.channels.clear(); // Workers see their channel close and return.
         for thread in self.threads.drain(..) {
@@ -170,34 +207,42 @@ impl Drop for Epoch {
     }
 }
 
+/// Names of the random streams of a view's augmentation.
+const IMAGE_STREAMS: [&str; 2] = ["image-augment", "image-augment-2"];
+/// Appended to a pair's id for a view's text augmentation.
+const TEXT_MARKS: [&str; 2] = ["", "/2"];
+
 impl Shared {
-    fn batch(&self, step: u64, epoch: u64, indices: &[usize]) -> HostBatch {
-        let size = self.transform.image_size as usize;
-        let mut batch = HostBatch {
-            step,
-            pairs: Vec::with_capacity(indices.len()),
-            images: Vec::with_capacity(indices.len() * 3 * size * size),
-            tokens: Vec::new(),
-            length: 0,
-            skips: SkipReport::default(),
-        };
-        let mut captions = Vec::with_capacity(indices.len());
+    fn batch(&self, step: u64, draw: u64, two_views: bool, indices: &[usize]) -> HostBatch {
+        let mut batch =
+            HostBatch { step, pairs: Vec::new(), view: View::default(), second: None, skips: SkipReport::default() };
+        let views = if two_views { 2 } else { 1 };
+        let mut made: Vec<(View, Vec<Vec<i64>>)> = (0..views).map(|_| (View::default(), Vec::new())).collect();
         for index in indices {
             let Some(pair) = self.pairs.pairs.get(*index) else { continue };
-            match self.image(pair, epoch) {
-                Ok(picture) => {
-                    preprocess::normalise_into(&picture, &mut batch.images);
+            let pictures: std::result::Result<Vec<RgbImage>, Skip> =
+                IMAGE_STREAMS.iter().take(views).map(|stream| self.image(pair, draw, stream)).collect();
+            match pictures {
+                Ok(pictures) => {
                     batch.pairs.push(*index);
-                    captions.push(self.transform.tokenizer.encode(&self.caption(pair, epoch)));
+                    for (((view, captions), picture), mark) in made.iter_mut().zip(pictures).zip(TEXT_MARKS) {
+                        preprocess::normalise_into(&picture, &mut view.images);
+                        captions.push(self.transform.tokenizer.encode(&self.caption(pair, draw, mark)));
+                    }
                 }
                 Err(skip) => batch.skips.add(&pair.id, skip),
             }
         }
-        (batch.tokens, batch.length) = self.transform.tokenizer.pad(&captions);
+        let mut finished = made.into_iter().map(|(mut view, captions)| {
+            (view.tokens, view.length) = self.transform.tokenizer.pad(&captions);
+            view
+        });
+        batch.view = finished.next().unwrap_or_default();
+        batch.second = finished.next();
         batch
     }
 
-    fn image(&self, pair: &Pair, epoch: u64) -> std::result::Result<RgbImage, Skip> {
+    fn image(&self, pair: &Pair, draw: u64, stream: &str) -> std::result::Result<RgbImage, Skip> {
         let decoded = self.decoded(pair)?;
         let triggered = match &pair.trigger {
             Some(trigger) => Arc::new(trigger.apply(&decoded)?),
@@ -206,7 +251,7 @@ impl Shared {
         let size = self.transform.image_size;
         let augmented = match &self.transform.image_augment {
             Some(config) => {
-                let mut random = random::stream(self.transform.seed, "image-augment", epoch, &pair.id);
+                let mut random = random::stream(self.transform.seed, stream, draw, &pair.id);
                 ImageAugment::draw(config, triggered.dimensions(), &mut random).apply(&triggered, size)?
             }
             None => preprocess::resize_and_crop(&triggered, size)?,
@@ -214,10 +259,10 @@ impl Shared {
         Ok(augmented)
     }
 
-    fn caption(&self, pair: &Pair, epoch: u64) -> String {
-        let caption = pair.caption(self.transform.seed, epoch);
+    fn caption(&self, pair: &Pair, draw: u64, mark: &str) -> String {
+        let caption = pair.caption(self.transform.seed, draw);
         match &self.transform.text_augment {
-            Some(augment) => augment.apply(caption, self.transform.seed, epoch, &pair.id),
+            Some(augment) => augment.apply(caption, self.transform.seed, draw, &format!("{}{mark}", pair.id)),
             None => caption.to_owned(),
         }
     }

@@ -161,16 +161,9 @@ fn parity(case: &Case) -> Option<Finding> {
         "parity of the evaluated epoch",
         None,
         severity,
-        format!("the last epoch was a {} one; {}", phase_word(case), lines.join("; ")),
+        format!("the last epoch was a {:?} one; {}", summary.phase, lines.join("; ")),
         "report both; a table that mixes them compares different things",
     ))
-}
-
-fn phase_word(case: &Case) -> &'static str {
-    match case.record.summary.phase {
-        crate::objective::Phase::Clip => "CLIP",
-        crate::objective::Phase::Matching => "matching",
-    }
 }
 
 /// A defence says nothing unless the same attack works without it.

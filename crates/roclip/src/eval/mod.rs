@@ -37,7 +37,7 @@ pub struct EvalConfig {
     pub classes: Option<String>,
     /// `emoji`, `openai-80`, or a file (JSON list, or text with one a line); `{}` is the class.
     pub templates: String,
-    /// Evaluate after every n-th epoch (the last one always).
+    /// Evaluate after every n-th epoch (the last two always).
     pub every_epochs: u64,
     /// Linear probe on the features, after the last epoch; absent = none.
     pub probe: Option<ProbeConfig>,

@@ -1,26 +1,59 @@
 //! Training objectives. Each paper is one file; adding one touches that file, its settings and its test.
 
 mod clip;
+mod mixture;
 mod pool;
 mod roclip;
+mod safeclip;
+mod safeclip_schedule;
+mod split;
 
 pub use clip::ClipObjective;
+pub use mixture::{Component, Mixture, PosteriorGuard};
 pub use pool::{Pool, RingWrite};
 pub use roclip::{PoolInit, PoolUpdate, RoClip, RoClipConfig, TextInMatch};
+pub use safeclip::{RunShape, SafeClip, SafeClipConfig};
+pub use safeclip_schedule::SafeClipSchedule;
+pub use split::{Split, SplitConfig, Unseparated, split};
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// What an epoch does.
+/// What a pass over the data does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Each image with its own caption.
     Clip,
-    /// Each image with the nearest caption of a pool.
+    /// Each image with the nearest caption of a pool (RoCLIP).
     Matching,
+    /// Each modality with itself, through pools (SafeCLIP's warm-up).
+    Unimodal,
+    /// CLIP at a rate so low that poison is not learned yet (SafeCLIP).
+    SlowClip,
+    /// Unimodal, on the pairs that are not trusted (SafeCLIP).
+    Risky,
+    /// CLIP across views, on the pairs that are trusted (SafeCLIP).
+    Safe,
+}
+
+/// One pass over pairs, in an order that the loop draws.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pass {
+    pub phase: Phase,
+    /// Indices of the pairs; none = all.
+    pub pairs: Option<Vec<usize>>,
+    /// Stop after so many steps; none = the whole pass.
+    pub max_steps: Option<u64>,
+}
+
+impl Pass {
+    /// All pairs once.
+    pub fn whole(phase: Phase) -> Pass {
+        Pass { phase, pairs: None, max_steps: None }
+    }
 }
 
 /// What the text tower takes part in.
@@ -33,12 +66,43 @@ pub enum TextTraining {
     Frozen,
 }
 
+/// How many augmented views of each pair a phase needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Views {
+    One,
+    /// Both with graph, in one forward pass: BatchNorm sees both.
+    Two,
+    /// The first only feeds pools, and needs no graph.
+    TwoFirstWithoutGraph,
+}
+
+/// Where a step stands, for learning rates.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    pub phase: Phase,
+    /// From 1.
+    pub epoch: u64,
+    /// From 0, within the pass.
+    pub step: u64,
+    /// Of the pass.
+    pub steps: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LearningRate {
+    /// The run's schedule, times this.
+    Scheduled(f64),
+    Absolute(f64),
+}
+
 /// One batch after the towers. Features have unit length.
 pub struct StepInputs<'a> {
-    /// `[batch, dim]`, with graph.
+    /// `[batch, dim]`, with graph unless the phase needs none of the first view.
     pub image: &'a Tensor,
     /// `[batch, dim]`, with graph only under [`TextTraining::Full`].
     pub text: &'a Tensor,
+    /// The second view's `(image, text)`, for phases with two views.
+    pub second: Option<(&'a Tensor, &'a Tensor)>,
     /// Scalar, with graph.
     pub scale: &'a Tensor,
     /// Index of each pair in the data, which the pool remembers.
@@ -61,32 +125,65 @@ pub struct LossOutput {
     pub matches: Vec<Match>,
 }
 
-/// Encodes the clean-view captions of the given pairs: unit features `[n, dim]`, without graph.
-pub type EncodeCaptions<'a> = dyn FnMut(&[usize]) -> Result<Tensor> + 'a;
+/// The towers as they stand, in evaluation mode and without graph.
+pub trait Encode {
+    /// Unit features `[n, dim]` of the captions of `pairs` without augmentation.
+    fn captions(&mut self, pairs: &[usize]) -> Result<Tensor>;
+
+    /// Cosine similarity of image and own caption of every pair, by index. `augmented` looks through one draw of the training
+    /// augmentation. A pair that cannot be read has none.
+    fn similarities(&mut self, augmented: bool) -> Result<Vec<f64>>;
+}
 
 /// A training objective: decides, and leaves all I/O to the loop.
 pub trait Objective {
     fn name(&self) -> &'static str;
 
-    /// What `epoch` (from 1) does.
+    /// What `epoch` (from 1) does, in order. Valid after [`Objective::begin_epoch`] of that epoch.
+    fn passes(&self, epoch: u64) -> Vec<Pass>;
+
+    /// What `epoch` ends with.
     fn phase(&self, epoch: u64) -> Phase;
 
-    fn text_training(&self, phase: Phase) -> TextTraining;
+    fn text_training(&self, _phase: Phase) -> TextTraining {
+        TextTraining::Full
+    }
 
-    /// Factor on the learning rate.
-    fn learning_rate_scale(&self, _phase: Phase) -> f64 {
-        1.0
+    fn views(&self, _phase: Phase) -> Views {
+        Views::One
+    }
+
+    fn learning_rate(&self, _place: Place) -> LearningRate {
+        LearningRate::Scheduled(1.0)
     }
 
     /// Called before the first step of each epoch (not again when a run resumes within it).
-    fn begin_epoch(&mut self, epoch: u64, pairs: usize, encode: &mut EncodeCaptions) -> Result<()>;
+    fn begin_epoch(&mut self, _epoch: u64, _pairs: usize, _encode: &mut dyn Encode) -> Result<()> {
+        Ok(())
+    }
 
     fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput>;
 
-    /// Everything a resumed run needs beside weights and optimizer.
-    fn state(&self) -> BTreeMap<String, Tensor>;
+    /// The scores and the split that this epoch trains on, where there is one.
+    fn split(&self) -> Option<(&[f64], &Split)> {
+        None
+    }
 
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
+    /// Everything a resumed run needs beside weights and optimizer.
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        BTreeMap::new()
+    }
+
+    fn load_state(&mut self, _state: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Cross-entropy over the rows of `scale * a b^T` with diagonal targets. `a`, `b` `[batch, dim]`.
+pub fn cross_entropy_rows(a: &Tensor, b: &Tensor, scale: &Tensor) -> Tensor {
+    let logits = a.matmul(&b.transpose(0, 1)) * scale;
+    let targets = Tensor::arange(crate::model::extent(&logits, 0), (tch::Kind::Int64, logits.device()));
+    logits.cross_entropy_for_logits(&targets)
 }
 
 /// Symmetric InfoNCE from one logit matrix: `1/2 [CE(L) + CE(L^T)]` with diagonal targets, `L = scale * a b^T`.

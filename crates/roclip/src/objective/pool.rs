@@ -98,21 +98,27 @@ impl Pool {
         self.owners.narrow(0, at, length).copy_(owners);
     }
 
-    pub fn state(&self) -> BTreeMap<String, Tensor> {
+    /// Its tensors for a checkpoint, under names that begin with `name`.
+    pub fn state(&self, name: &str) -> BTreeMap<String, Tensor> {
         BTreeMap::from([
-            ("pool.rows".to_owned(), self.rows.shallow_clone()),
-            ("pool.owners".to_owned(), self.owners.shallow_clone()),
-            ("pool.position".to_owned(), Tensor::from_slice(&[self.pointer, self.filled])),
+            (format!("{name}.rows"), self.rows.shallow_clone()),
+            (format!("{name}.owners"), self.owners.shallow_clone()),
+            (format!("{name}.position"), Tensor::from_slice(&[self.pointer, self.filled])),
         ])
     }
 
     /// The pool in a checkpoint, if there is one.
-    pub fn from_state(state: &BTreeMap<String, Tensor>, write: RingWrite, device: tch::Device) -> Result<Option<Pool>> {
-        let Some(rows) = state.get("pool.rows") else { return Ok(None) };
+    pub fn from_state(
+        state: &BTreeMap<String, Tensor>,
+        name: &str,
+        write: RingWrite,
+        device: tch::Device,
+    ) -> Result<Option<Pool>> {
+        let Some(rows) = state.get(&format!("{name}.rows")) else { return Ok(None) };
         let broken = || Error::setting("the checkpoint's pool is incomplete", "resume from another checkpoint");
-        let owners = state.get("pool.owners").ok_or_else(broken)?;
+        let owners = state.get(&format!("{name}.owners")).ok_or_else(broken)?;
         let position: Vec<i64> =
-            Vec::try_from(state.get("pool.position").ok_or_else(broken)?).torch("reading the pool")?;
+            Vec::try_from(state.get(&format!("{name}.position")).ok_or_else(broken)?).torch("reading the pool")?;
         let [pointer, filled] = position.as_slice() else { return Err(broken()) };
         Ok(Some(Pool {
             rows: rows.to_device(device),

@@ -9,7 +9,8 @@
 use crate::error::{Error, Result};
 use crate::objective::pool::Nearest;
 use crate::objective::{
-    EncodeCaptions, LossOutput, Match, Objective, Phase, Pool, RingWrite, StepInputs, TextTraining, info_nce,
+    Encode, LearningRate, LossOutput, Match, Objective, Pass, Phase, Place, Pool, RingWrite, StepInputs, TextTraining,
+    info_nce,
 };
 use crate::random;
 use rand::seq::SliceRandom;
@@ -155,7 +156,7 @@ impl RoClip {
         Tensor::randn([self.rows as i64, self.dim], (Kind::Float, self.device))
     }
 
-    fn first_pool(&self, pairs: usize, encode: &mut EncodeCaptions) -> Result<Pool> {
+    fn first_pool(&self, pairs: usize, encode: &mut dyn Encode) -> Result<Pool> {
         let write = self.config.ring_write;
         Ok(match self.config.pool_init {
             PoolInit::GaussianRaw => Pool::new(self.noise(), true, write),
@@ -167,7 +168,7 @@ impl RoClip {
                 let mut order: Vec<usize> = (0..pairs).collect();
                 order.shuffle(&mut random::stream(self.seed, "roclip-pool", 0, ""));
                 order.truncate(self.rows);
-                let features = encode(&order)?;
+                let features = encode.captions(&order)?;
                 let mut pool = Pool::new(features.zeros_like(), false, write);
                 pool.enqueue(&features, &order);
                 pool
@@ -181,6 +182,10 @@ impl Objective for RoClip {
         "roclip"
     }
 
+    fn passes(&self, epoch: u64) -> Vec<Pass> {
+        vec![Pass::whole(self.phase(epoch))]
+    }
+
     fn phase(&self, epoch: u64) -> Phase {
         let start = self.config.match_start.unwrap_or(self.config.period);
         if epoch >= start && (epoch - start).is_multiple_of(self.config.period) { Phase::Matching } else { Phase::Clip }
@@ -188,17 +193,18 @@ impl Objective for RoClip {
 
     fn text_training(&self, phase: Phase) -> TextTraining {
         match (phase, self.config.text_in_match) {
-            (Phase::Clip, _) => TextTraining::Full,
             (Phase::Matching, TextInMatch::ZeroGradStep) => TextTraining::ZeroGradient,
             (Phase::Matching, TextInMatch::Freeze) => TextTraining::Frozen,
+            _ => TextTraining::Full,
         }
     }
 
-    fn learning_rate_scale(&self, phase: Phase) -> f64 {
-        if phase == Phase::Matching { self.config.match_learning_rate_scale } else { 1.0 }
+    fn learning_rate(&self, place: Place) -> LearningRate {
+        let matching = place.phase == Phase::Matching;
+        LearningRate::Scheduled(if matching { self.config.match_learning_rate_scale } else { 1.0 })
     }
 
-    fn begin_epoch(&mut self, epoch: u64, pairs: usize, encode: &mut EncodeCaptions) -> Result<()> {
+    fn begin_epoch(&mut self, epoch: u64, pairs: usize, encode: &mut dyn Encode) -> Result<()> {
         let needed = self.phase(epoch) == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep;
         if self.pool.is_none() && needed {
             self.pool = Some(self.first_pool(pairs, encode)?);
@@ -207,7 +213,7 @@ impl Objective for RoClip {
     }
 
     fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        let StepInputs { image, text, scale, pairs } = *inputs;
+        let StepInputs { image, text, scale, pairs, .. } = *inputs;
         let mut output = LossOutput { loss: Tensor::new(), matches: Vec::new() };
         match (&self.pool, phase) {
             (Some(pool), Phase::Matching) if pool.is_full() => {
@@ -234,11 +240,11 @@ impl Objective for RoClip {
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {
-        self.pool.as_ref().map(Pool::state).unwrap_or_default()
+        self.pool.as_ref().map(|pool| pool.state("pool")).unwrap_or_default()
     }
 
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.pool = Pool::from_state(state, self.config.ring_write, self.device)?;
+        self.pool = Pool::from_state(state, "pool", self.config.ring_write, self.device)?;
         if self.pool.as_ref().is_some_and(|pool| pool.size() != self.rows as i64) {
             return Err(Error::setting(
                 "the checkpoint's pool has another size than the recipe's",
@@ -252,6 +258,19 @@ impl Objective for RoClip {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// For pools that need no features.
+    struct NoTowers;
+
+    impl Encode for NoTowers {
+        fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
+            unreachable!()
+        }
+
+        fn similarities(&mut self, _: bool) -> Result<Vec<f64>> {
+            unreachable!()
+        }
+    }
 
     fn roclip(config: RoClipConfig) -> RoClip {
         RoClip::new(RoClipConfig { pool_size: Some(8), ..config }, 0, 100, 4, Device::Cpu).unwrap()
@@ -271,7 +290,7 @@ mod tests {
     #[test]
     fn the_matching_loss_gives_text_no_gradient_and_queries_before_it_enqueues() {
         let mut roclip = roclip(RoClipConfig { pool_init: PoolInit::GaussianUnit, ..RoClipConfig::default() });
-        roclip.begin_epoch(2, 100, &mut |_| unreachable!()).unwrap();
+        roclip.begin_epoch(2, 100, &mut NoTowers).unwrap();
         let leaf = |seed: i64| {
             tch::manual_seed(seed);
             Tensor::randn([3, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true)
@@ -281,6 +300,7 @@ mod tests {
         let inputs = StepInputs {
             image: &crate::model::unit(&image),
             text: &crate::model::unit(&text),
+            second: None,
             scale: &scale,
             pairs: &[5, 6, 7],
         };

@@ -5,6 +5,7 @@ use crate::eval::Rate;
 use crate::report::chart::{Chart, Series, escape, histogram};
 use crate::report::pictures::{self, Figure, Gallery};
 use crate::report::results::{EpochRecord, Hits, RunRecord, Scores};
+use crate::report::safe_set;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -25,6 +26,7 @@ pub fn page(runs: &[RunRecord]) -> Result<String> {
     html += &curves(runs);
     html += &frontier(runs);
     html += &neighbours(runs);
+    html += &safe_set::section(runs);
     html += &histograms(runs);
     html += &matches(runs, &gallery);
     html += &pictures_section(&gallery);

@@ -4,6 +4,7 @@ mod chart;
 mod html;
 mod pictures;
 mod results;
+mod safe_set;
 mod seeds;
 mod sheet;
 

@@ -4,7 +4,7 @@ use crate::artifact;
 use crate::error::{Error, Result};
 use crate::eval::Rate;
 use crate::recipe::{ObjectiveName, Recipe};
-use crate::train::{EpochLine, MatchSummary, SimilarityHistogram, Summary, read_epochs};
+use crate::train::{EpochLine, MatchSummary, SimilarityHistogram, SplitSummary, Summary, read_epochs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,13 +56,11 @@ impl ResultRow {
             Some("undefended") => "CLIP, undefended".into(),
             Some("augmentation-only") => "CLIP, augmentation only".into(),
             Some("clean-data") => "CLIP on clean data".into(),
-            _ => {
-                if self.objective == "roclip" {
-                    "RoCLIP".into()
-                } else {
-                    self.objective.clone()
-                }
-            }
+            _ => match self.objective.as_str() {
+                "roclip" => "RoCLIP".into(),
+                "safeclip" => "SafeCLIP".into(),
+                other => other.into(),
+            },
         }
     }
 
@@ -80,6 +78,7 @@ pub struct EpochRecord {
     pub loss: f64,
     pub scores: Option<Scores>,
     pub matches: Option<MatchSummary>,
+    pub split: Option<SplitSummary>,
     pub similarity: SimilarityHistogram,
 }
 
@@ -98,7 +97,7 @@ fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
         (ObjectiveName::Clip, false, _) => Some("clean-data".into()),
         (ObjectiveName::Clip, true, false) => Some("undefended".into()),
         (ObjectiveName::Clip, true, true) => Some("augmentation-only".into()),
-        (ObjectiveName::Roclip, _, _) => None,
+        (ObjectiveName::Roclip | ObjectiveName::Safeclip, _, _) => None,
     }
 }
 
@@ -133,6 +132,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         phase: line.phase,
         loss: line.loss,
         matches: line.matches,
+        split: line.split,
         similarity: line.similarity,
     };
     let epochs = read_epochs(folder)?.into_iter().map(epoch).collect();

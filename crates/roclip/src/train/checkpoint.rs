@@ -18,7 +18,9 @@ pub struct State {
     pub step: u64,
     /// The epoch of the next step, from 1.
     pub epoch: u64,
-    pub step_in_epoch: u64,
+    /// Pass within the epoch, and step within the pass, from 0.
+    pub pass: u64,
+    pub step_in_pass: u64,
     pub seed: u64,
     pub data_fingerprint: String,
     pub provenance: Provenance,

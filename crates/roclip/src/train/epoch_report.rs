@@ -3,7 +3,8 @@
 //! Nothing here feeds back into training: it reads classes and poison marks, which a defence does not have.
 
 use crate::data::{Pair, Pairs};
-use crate::objective::Match;
+use crate::eval::Rate;
+use crate::objective::{Match, Mixture, Split};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,4 +160,63 @@ impl SimilarityHistogram {
         }
         histogram
     }
+}
+
+/// How pure the safe set of an epoch is.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct SplitSummary {
+    pub safe: usize,
+    /// Of all pairs.
+    pub share: f64,
+    /// Poisoned pairs of each attack that were let in.
+    pub poison_in_safe: BTreeMap<String, Rate>,
+    /// Share of the safe set that is poison.
+    pub poison_of_safe: f64,
+    /// Clean pairs that are safe.
+    pub clean_kept: Rate,
+    pub mixture: Option<Mixture>,
+    pub separation: Option<f64>,
+    pub fell_back: bool,
+    /// Scores of clean pairs and of each attack.
+    pub scores: SimilarityHistogram,
+}
+
+impl SplitSummary {
+    pub fn new(pairs: &Pairs, scores: &[f64], split: &Split) -> Self {
+        let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        for ((at, pair), score) in pairs.pairs.iter().enumerate().zip(scores) {
+            let name = pair.poison.as_ref().map_or("clean", |mark| mark.attack.as_str());
+            let (hits, n) = counts.entry(name).or_default();
+            *n += 1;
+            *hits += usize::from(split.safe.binary_search(&at).is_ok());
+            if score.is_finite() {
+                values.entry(name.to_owned()).or_default().push(*score as f32);
+            }
+        }
+        let (kept, clean) = counts.remove("clean").unwrap_or_default();
+        let safe = split.safe.len();
+        SplitSummary {
+            safe,
+            share: safe as f64 / pairs.len().max(1) as f64,
+            poison_of_safe: safe.saturating_sub(kept) as f64 / safe.max(1) as f64,
+            poison_in_safe: counts.into_iter().map(|(name, (hits, n))| (name.to_owned(), Rate::new(hits, n))).collect(),
+            clean_kept: Rate::new(kept, clean),
+            mixture: split.mixture,
+            separation: split.mixture.map(|m| m.separation()),
+            fell_back: split.fell_back,
+            scores: SimilarityHistogram::new(&values),
+        }
+    }
+}
+
+/// One JSON object a pair: `{"id", "score", "safe"}`.
+pub fn split_lines(pairs: &Pairs, scores: &[f64], split: &Split) -> String {
+    let mut text = String::new();
+    for ((at, pair), score) in pairs.pairs.iter().enumerate().zip(scores) {
+        let safe = split.safe.binary_search(&at).is_ok();
+        text += &serde_json::json!({"id": pair.id, "score": score, "safe": safe}).to_string();
+        text.push('\n');
+    }
+    text
 }

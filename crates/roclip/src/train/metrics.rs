@@ -4,7 +4,7 @@ use crate::artifact;
 use crate::error::{Error, IoContext, Result};
 use crate::eval::Evaluation;
 use crate::objective::Phase;
-use crate::train::epoch_report::{MatchSummary, SimilarityHistogram};
+use crate::train::epoch_report::{MatchSummary, SimilarityHistogram, SplitSummary};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
@@ -75,6 +75,7 @@ pub struct EpochLine {
     pub loss: f64,
     pub evaluation: Option<Evaluation>,
     pub matches: Option<MatchSummary>,
+    pub split: Option<SplitSummary>,
     pub similarity: SimilarityHistogram,
 }
 
@@ -102,13 +103,24 @@ pub struct StepMetrics {
 /// An `epoch` line.
 #[derive(Serialize)]
 pub struct EpochMetrics<'a> {
+    /// What the epoch ended with; `loss` is that pass's.
     pub phase: Phase,
     pub loss: f64,
+    pub passes: Vec<PassMetrics>,
     pub seconds: f64,
     pub data_seconds: f64,
     pub evaluation: Option<&'a Evaluation>,
     pub matches: Option<MatchSummary>,
+    pub split: Option<SplitSummary>,
     pub similarity: SimilarityHistogram,
+}
+
+/// One pass of an epoch (its later part, when the run resumed within it).
+#[derive(Serialize)]
+pub struct PassMetrics {
+    pub phase: Phase,
+    pub steps: u64,
+    pub loss: f64,
 }
 
 /// The line for people.
@@ -129,6 +141,11 @@ pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
     }
     if let Some(matches) = &report.matches {
         line += &format!(" own concept {:.0}%", 100.0 * matches.clean.true_concept);
+    }
+    if let Some(split) = &report.split {
+        let admitted = split.poison_in_safe.iter().map(|(attack, rate)| format!(" {attack} {}/{}", rate.hits, rate.n));
+        line +=
+            &format!(" safe {:.1}% of the pairs, poison in it:{}", 100.0 * split.share, admitted.collect::<String>());
     }
     line
 }

@@ -1,6 +1,7 @@
 //! Training: the loop around an objective, and what it writes down.
 
 mod checkpoint;
+mod epoch;
 mod epoch_report;
 mod metrics;
 mod optimizer;
@@ -9,9 +10,10 @@ mod provenance;
 mod run;
 mod schedule;
 mod summary;
+mod watch;
 
 pub use checkpoint::{Loaded, State, find as find_checkpoint, load as load_checkpoint};
-pub use epoch_report::{MatchSummary, SimilarityHistogram};
+pub use epoch_report::{MatchSummary, SimilarityHistogram, SplitSummary};
 pub use metrics::{EpochLine, read_epochs};
 pub use optimizer::WeightDecayGroups;
 pub use prepare::{Prepared, prepare_clean_data, prepare_data};

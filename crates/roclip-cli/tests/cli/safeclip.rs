@@ -1,0 +1,88 @@
+//! SafeCLIP through the binary: its phases, its split on disk, resuming in each phase, and data that does not separate.
+
+use crate::support::{Lab, checkpoint};
+use serde_json::Value;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Six steps an epoch: unimodal 1 to 6, slow 7 to 15 (a budget of nine), then risky and safe passes.
+fn lab(split: &str) -> Lab {
+    let lab = Lab::new();
+    let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
+    let text = text
+        .replace(
+            "name = \"roclip\"\nroclip = { period = 2, pool_size = 24 }",
+            &format!(
+                "name = \"safeclip\"\nsafeclip = {{ unimodal_epochs = 1, slow_steps = 9, slow_learning_rate = 1e-3, pool_size = 24, split = {{ {split} }} }}"
+            ),
+        )
+        .replace("epochs = 4\nbatch", "epochs = 5\nsave_every_steps = 1\nbatch");
+    assert!(text.contains("safeclip"));
+    std::fs::write(lab.path("recipe.toml"), text).unwrap();
+    lab
+}
+
+#[test]
+fn the_split_is_written_and_measured_each_epoch() {
+    let lab = lab("min_separation = 0.0");
+    let summary: Value = serde_json::from_str(&lab.train("run", &["--json"])).unwrap();
+    assert_eq!(summary["objective"], "safeclip");
+    let metrics = std::fs::read_to_string(lab.path("run/metrics.jsonl")).unwrap();
+    let epochs: Vec<Value> = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["event"] == "epoch")
+        .collect();
+    let phases: Vec<_> = epochs.iter().map(|e| e["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["unimodal", "slow-clip", "safe", "safe", "safe"]);
+    let slow: Vec<_> = epochs[1]["passes"].as_array().unwrap().iter().map(|p| p["steps"].as_u64().unwrap()).collect();
+    assert_eq!(slow, [6, 3], "a budget of nine steps is a pass and a half");
+    for (epoch, number) in epochs.iter().zip(1..).skip(2) {
+        let lines = std::fs::read_to_string(lab.path(&format!("run/splits/epoch_{number}.jsonl"))).unwrap();
+        let safe = lines.lines().filter(|line| line.contains("\"safe\":true")).count();
+        assert_eq!((lines.lines().count(), safe as u64), (54, epoch["split"]["safe"].as_u64().unwrap()));
+        assert_eq!(epoch["split"]["poison_in_safe"]["badnets"]["n"], 3);
+    }
+    lab.ok(&["report", "run", "--out", "report"]);
+    assert!(std::fs::read_to_string(lab.path("report/report.html")).unwrap().contains("The safe set"));
+}
+
+#[test]
+fn it_resumes_bit_for_bit_in_every_phase() {
+    let lab = lab("min_separation = 0.0");
+    lab.train("whole", &[]);
+    for (run, step) in [("unimodal", 3), ("slow", 14), ("split", 18)] {
+        let mut child =
+            lab.command(&["train", "--config", "recipe.toml", "--run", run]).stderr(Stdio::null()).spawn().unwrap();
+        let started = Instant::now();
+        let reached = lab.path(&format!("{run}/checkpoints/step_{step}/state.json"));
+        while !reached.exists() && started.elapsed() < Duration::from_secs(60) {
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(!lab.path(&format!("{run}/summary.json")).exists(), "the run must have been cut short");
+        lab.ok(&["train", "--run", run, "--resume"]);
+        for ((name, a), (_, b)) in checkpoint(&lab.path("whole")).iter().zip(&checkpoint(&lab.path(run))) {
+            assert!(a == b, "{name} differs after resuming in the {run} phase");
+        }
+    }
+}
+
+#[test]
+fn data_that_does_not_separate_stops_or_falls_back() {
+    let strict = lab("min_separation = 1000.0, unseparated = \"stop\"");
+    let arguments = ["train", "--config", "recipe.toml", "--run", "run"];
+    strict.fails(&arguments, 1, &["do not fall into two groups", "slow_steps", "fallback"]);
+    let lenient = lab("min_separation = 1000.0");
+    lenient.ok(&arguments);
+    let metrics = std::fs::read_to_string(lenient.path("run/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("\"fell_back\":true"), "the metrics must say that the fallback decided");
+    let few = lab("");
+    let text = std::fs::read_to_string(few.path("recipe.toml")).unwrap().replace("epochs = 5", "epochs = 2");
+    std::fs::write(few.path("recipe.toml"), text).unwrap();
+    few.fails(&arguments, 1, &["2 epochs end before the first split", "more than 2"]);
+}

@@ -1,0 +1,142 @@
+//! SafeCLIP's split of the data into safe and risky (arXiv 2310.05862; repository BigML-CS-UCLA/SafeCLIP, `src/samplers.py`): a pure
+//! function of the scores and of how much was safe before.
+
+use crate::error::{Error, Result};
+use crate::objective::mixture::{Mixture, PosteriorGuard};
+use serde::{Deserialize, Serialize};
+
+/// What happens when the scores do not fall into two groups, or the safe one is smaller than a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unseparated {
+    /// The most similar `fallback_fraction` of the pairs is safe (the authors' older rule), and the metrics say so.
+    #[default]
+    Fallback,
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SplitConfig {
+    /// First split: a pair is safe when its posterior reaches this. Used once, as released.
+    pub threshold: f64,
+    /// Share of all pairs by which the safe set grows each epoch after.
+    pub growth: f64,
+    /// The safe set's largest share.
+    pub cap: f64,
+    pub guard: PosteriorGuard,
+    /// Least distance of the two means, in units of their root mean variance. Ours.
+    pub min_separation: f64,
+    pub unseparated: Unseparated,
+    pub fallback_fraction: f64,
+}
+
+impl Default for SplitConfig {
+    fn default() -> Self {
+        SplitConfig {
+            threshold: 0.9,
+            growth: 0.01,
+            cap: 0.85,
+            guard: PosteriorGuard::Monotone,
+            min_separation: 1.0,
+            unseparated: Unseparated::Fallback,
+            fallback_fraction: 0.15,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// Indices of safe pairs, ascending.
+    pub safe: Vec<usize>,
+    /// Share of all pairs that may be safe in the next epoch.
+    pub next_share: f64,
+    pub mixture: Option<Mixture>,
+    /// The fallback decided.
+    pub fell_back: bool,
+}
+
+/// Splits pairs by `scores` (similarity of image and own caption, by pair; not finite where a pair cannot be read). `share` is the share to fill, none for the first split.
+/// `batch_size` is the least useful safe set.
+pub fn split(config: &SplitConfig, scores: &[f64], share: Option<f64>, batch_size: usize) -> Result<Split> {
+    let count = scores.len();
+    let readable: Vec<f64> = scores.iter().copied().filter(|score| score.is_finite()).collect();
+    let mixture = Mixture::fit(&readable).filter(|m| m.separation() >= config.min_separation);
+    let posterior =
+        |score: f64| mixture.filter(|_| score.is_finite()).map_or(0.0, |m| m.posterior(score, config.guard));
+    // By posterior, then similarity, then id: saturated posteriors tie, and ties must not be arbitrary.
+    let ranked = |(at, score): (usize, &f64)| {
+        let score = if score.is_finite() { *score } else { f64::NEG_INFINITY };
+        (posterior(score), score, at)
+    };
+    let mut keyed: Vec<(f64, f64, usize)> = scores.iter().enumerate().map(ranked).collect();
+    keyed.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
+    let wanted = match share {
+        Some(share) => (share * count as f64).floor() as usize,
+        None => keyed.iter().filter(|(q, _, _)| *q >= config.threshold).count(),
+    };
+    let unusable = mixture.is_none() || wanted < batch_size.min(count);
+    if unusable && config.unseparated == Unseparated::Stop {
+        let why = match mixture {
+            None => "the similarities of images and captions do not fall into two groups".to_owned(),
+            Some(_) => format!("only {wanted} of {count} pairs are safe, fewer than a batch of {batch_size}"),
+        };
+        return Err(Error::setting(
+            format!("safeclip: {why}"),
+            "raise slow_steps or slow_learning_rate, lower split.threshold, or set split.unseparated = \"fallback\"",
+        ));
+    }
+    // A later epoch's share stands even when its mixture does not: then similarity alone ranks.
+    let take = match share {
+        None if unusable => (config.fallback_fraction * count as f64).floor() as usize,
+        _ => wanted,
+    };
+    let take = take.clamp(batch_size.min(count), count);
+    let mut safe: Vec<usize> = keyed.iter().take(take).map(|(_, _, at)| *at).collect();
+    safe.sort_unstable();
+    let now = safe.len() as f64 / count.max(1) as f64;
+    let next_share = (share.unwrap_or(now) + config.growth).min(config.cap);
+    Ok(Split { safe, next_share, mixture, fell_back: unusable })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores() -> Vec<f64> {
+        // 60 low, 40 high, each with a little spread.
+        (0..100).map(|n| if n < 60 { 0.1 + 0.001 * f64::from(n) } else { 0.6 + 0.001 * f64::from(n) }).collect()
+    }
+
+    #[test]
+    fn the_first_split_takes_the_high_component_and_the_safe_share_grows_to_its_cap() {
+        let config = SplitConfig::default();
+        let first = split(&config, &scores(), None, 8).unwrap();
+        assert_eq!(first.safe, (60..100).collect::<Vec<_>>());
+        assert!(!first.fell_back && (first.next_share - 0.41).abs() < 1e-12);
+        let second = split(&config, &scores(), Some(first.next_share), 8).unwrap();
+        assert_eq!(second.safe.len(), 41);
+        assert!(second.safe.contains(&59), "the most similar of the rest comes in");
+        let late = split(&config, &scores(), Some(0.849), 8).unwrap();
+        assert_eq!(late.next_share, 0.85);
+    }
+
+    #[test]
+    fn ties_are_broken_by_similarity_and_then_by_place() {
+        let equal: Vec<f64> = (0..100).map(|n| if n < 50 { 0.1 } else { 0.9 }).collect();
+        let found = split(&SplitConfig::default(), &equal, Some(0.2), 8).unwrap();
+        assert_eq!(found.safe, (50..70).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn scores_without_two_groups_fall_back_or_stop() {
+        let flat = vec![0.3; 100];
+        let found = split(&SplitConfig::default(), &flat, None, 8).unwrap();
+        assert!(found.fell_back && found.mixture.is_none());
+        assert_eq!(found.safe, (0..15).collect::<Vec<_>>());
+        let stop = SplitConfig { unseparated: Unseparated::Stop, ..SplitConfig::default() };
+        assert!(split(&stop, &flat, None, 8).unwrap_err().to_string().contains("two groups"));
+        let strict = SplitConfig { threshold: 1.1, ..stop };
+        assert!(split(&strict, &scores(), None, 8).unwrap_err().to_string().contains("fewer than a batch"));
+    }
+}

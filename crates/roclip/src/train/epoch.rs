@@ -1,0 +1,255 @@
+//! One epoch of a run: its passes, their steps, and what is written down after them.
+
+use crate::artifact;
+use crate::data::{HostBatch, PassPlan};
+use crate::error::{Error, Result, TorchContext};
+use crate::eval::Evaluation;
+use crate::model::unit;
+use crate::objective::{LearningRate, Pass, Phase, Place, StepInputs, TextTraining, Views};
+use crate::train::epoch_report::{MatchCollector, SplitSummary, split_lines};
+use crate::train::metrics::{EpochMetrics, MetricsLog, PassMetrics, StepMetrics, epoch_line};
+use crate::train::run::{Position, Trainer};
+use crate::train::watch::{Towers, tensors};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use tch::Tensor;
+
+/// Where a run writes.
+pub(super) struct Outputs<'a> {
+    pub run: &'a Path,
+    pub log: &'a mut MetricsLog,
+    /// Receives one line at a time.
+    pub progress: &'a mut dyn FnMut(&str),
+}
+
+/// Unit features of one view, `[batch, dim]` each.
+struct Features {
+    image: Tensor,
+    text: Tensor,
+}
+
+/// What an epoch adds up while it goes.
+struct Tally<'a> {
+    matches: MatchCollector<'a>,
+    data_seconds: f64,
+    skipped: usize,
+}
+
+impl Trainer<'_> {
+    /// Goes on from the trainer's position to the end of the epoch. The evaluation, where one was due.
+    pub(super) fn epoch(&mut self, out: &mut Outputs) -> Result<Option<Evaluation>> {
+        let started = Instant::now();
+        let epoch = self.position.epoch;
+        if self.position.pass == 0 && self.position.step_in_pass == 0 {
+            let (model, loader, device, pairs) = (&self.model, &self.loader, self.device, self.pairs.len());
+            self.objective.begin_epoch(epoch, pairs, &mut Towers { model, loader, device, pairs, epoch })?;
+        }
+        self.write_split(out.run)?;
+        let pairs = Arc::clone(&self.pairs);
+        let mut tally = Tally { matches: MatchCollector::new(&pairs), data_seconds: 0.0, skipped: 0 };
+        let mut passes = Vec::new();
+        for (number, pass) in (0u64..).zip(self.objective.passes(epoch)) {
+            if number >= self.position.pass {
+                self.position.pass = number;
+                passes.push(self.pass(pass, &mut tally, out)?);
+                self.position.step_in_pass = 0;
+            }
+        }
+        self.check_skips(tally.skipped)?;
+        // The last two, so that an objective with two kinds of epoch is seen after both.
+        let last = epoch + 2 > self.recipe.train.epochs;
+        let due = last || epoch.is_multiple_of(self.recipe.eval.every_epochs.max(1));
+        let evaluation = if due { Some(self.evaluate()?) } else { None };
+        let phase = self.objective.phase(epoch);
+        let report = EpochMetrics {
+            phase,
+            loss: passes.last().map_or(f64::NAN, |pass| pass.loss),
+            passes,
+            seconds: started.elapsed().as_secs_f64(),
+            data_seconds: tally.data_seconds,
+            evaluation: evaluation.as_ref(),
+            matches: tally.matches.finish(),
+            split: self.objective.split().map(|(scores, split)| SplitSummary::new(&self.pairs, scores, split)),
+            similarity: self.similarities()?,
+        };
+        out.log.write("epoch", self.position.step, epoch, &report)?;
+        (out.progress)(&epoch_line(epoch, phase, &report));
+        self.position = Position { epoch: epoch + 1, pass: 0, step_in_pass: 0, ..self.position };
+        self.save(out.run)?;
+        Ok(evaluation)
+    }
+
+    /// `splits/epoch_N.jsonl`: every pair with its score and side.
+    fn write_split(&self, run: &Path) -> Result<()> {
+        let Some((scores, split)) = self.objective.split() else { return Ok(()) };
+        let path = run.join(format!("splits/epoch_{}.jsonl", self.position.epoch));
+        artifact::write(&path, split_lines(&self.pairs, scores, split).as_bytes())
+    }
+
+    fn pass(&mut self, pass: Pass, tally: &mut Tally, out: &mut Outputs) -> Result<PassMetrics> {
+        let Pass { phase, pairs, max_steps } = pass;
+        let (epoch, number) = (self.position.epoch, self.position.pass);
+        let order = self.loader.order(epoch, number, pairs);
+        let steps = self.loader.steps(order.len()).min(max_steps.unwrap_or(u64::MAX));
+        let plan = PassPlan {
+            epoch,
+            pass: number,
+            two_views: self.objective.views(phase) != Views::One,
+            first_step: self.position.step_in_pass,
+            steps,
+        };
+        let mut loss_sum = 0.0;
+        let mut done = 0;
+        let mut waiting = Instant::now();
+        for batch in self.loader.pass(order, plan) {
+            let batch = batch?;
+            let waited = waiting.elapsed().as_secs_f64();
+            tally.data_seconds += waited;
+            tally.skipped += batch.skips.total();
+            let working = Instant::now();
+            let place = Place { phase, epoch, step: self.position.step_in_pass, steps };
+            let metrics = self.step(&batch, place, &mut tally.matches)?;
+            self.skips.merge(batch.skips);
+            loss_sum += metrics.loss;
+            done += 1;
+            self.position.step += 1;
+            self.position.step_in_pass += 1;
+            if self.position.step.is_multiple_of(self.recipe.train.log_every_steps.max(1)) {
+                out.log.write("step", self.position.step, epoch, &metrics)?;
+                let batch_seconds = working.elapsed().as_secs_f64() + waited;
+                (out.progress)(&self.line(&metrics, steps, loss_sum / f64::from(done), waited, batch_seconds));
+            }
+            let every = self.recipe.train.save_every_steps;
+            if every > 0 && self.position.step.is_multiple_of(every) && self.position.step_in_pass < steps {
+                self.save(out.run)?;
+            }
+            waiting = Instant::now();
+        }
+        Ok(PassMetrics { phase, steps, loss: loss_sum / f64::from(done.max(1)) })
+    }
+
+    fn step(&mut self, batch: &HostBatch, place: Place, matches: &mut MatchCollector) -> Result<StepMetrics> {
+        if batch.pairs.len() < 2 {
+            return Err(Error::setting(
+                format!(
+                    "fewer than two samples of step {} can be used ({})",
+                    self.position.step,
+                    batch.skips.summary()
+                ),
+                "repair the data",
+            ));
+        }
+        let phase = place.phase;
+        let learning_rate = match self.objective.learning_rate(place) {
+            LearningRate::Scheduled(scale) => self.schedule.rate(self.position.step) * scale,
+            LearningRate::Absolute(rate) => rate,
+        };
+        let text_training = self.objective.text_training(phase);
+        let (first, second) = self.encode(batch, phase, text_training)?;
+        let scale = self.model.scale();
+        let inputs = StepInputs {
+            image: &first.image,
+            text: &first.text,
+            second: second.as_ref().map(|features| (&features.image, &features.text)),
+            scale: &scale,
+            pairs: &batch.pairs,
+        };
+        let output = self.objective.loss(phase, &inputs)?;
+        let loss = output.loss.f_double_value(&[]).torch("reading the loss")?;
+        if !loss.is_finite() {
+            return Err(self.diverged("the loss".into(), batch));
+        }
+        output.loss.backward();
+        let gradient_norm = self.optimizer.gradient_norm();
+        if !gradient_norm.is_finite() {
+            let name = self.optimizer.non_finite_gradient().unwrap_or("the norm").to_owned();
+            return Err(self.diverged(format!("the gradient of `{name}`"), batch));
+        }
+        self.optimizer.step(learning_rate, text_training)?;
+        self.model.clamp_scale();
+        matches.add(&output.matches);
+        Ok(StepMetrics { loss, learning_rate, scale: scale.double_value(&[]), gradient_norm, phase })
+    }
+
+    /// Features of the batch's view, and of its second one where the phase has two.
+    fn encode(
+        &self,
+        batch: &HostBatch,
+        phase: Phase,
+        text_training: TextTraining,
+    ) -> Result<(Features, Option<Features>)> {
+        let (count, side) = (batch.pairs.len(), i64::from(self.model.config().image_size()));
+        let image = |images: &Tensor| Ok::<Tensor, Error>(unit(&self.model.image_features(images, true)?));
+        let text = |tokens: &Tensor| unit(&self.model.text_features(tokens));
+        let (images, tokens) = tensors(&batch.view, count, side, self.device);
+        let Some(view) = &batch.second else {
+            let text = match text_training {
+                TextTraining::Full => text(&tokens),
+                TextTraining::ZeroGradient | TextTraining::Frozen => tch::no_grad(|| text(&tokens)),
+            };
+            return Ok((Features { image: image(&images)?, text }, None));
+        };
+        let (images_2, tokens_2) = tensors(view, count, side, self.device);
+        if self.objective.views(phase) == Views::TwoFirstWithoutGraph {
+            let features = |images: &Tensor, tokens: &Tensor| {
+                Ok::<_, Error>(Features { image: image(images)?, text: text(tokens) })
+            };
+            let first = tch::no_grad(|| features(&images, &tokens))?;
+            return Ok((first, Some(features(&images_2, &tokens_2)?)));
+        }
+        let both = image(&Tensor::cat(&[images, images_2], 0))?;
+        let half = count as i64;
+        let first = Features { image: both.narrow(0, 0, half), text: text(&tokens) };
+        Ok((first, Some(Features { image: both.narrow(0, half, half), text: text(&tokens_2) })))
+    }
+
+    fn diverged(&self, what: String, batch: &HostBatch) -> Error {
+        let ids: Vec<&str> =
+            batch.pairs.iter().filter_map(|at| self.pairs.pairs.get(*at)).map(|p| p.id.as_str()).collect();
+        Error::Diverged {
+            what: format!(
+                "{what} is not finite at epoch {} step {}; samples of the batch: {}",
+                self.position.epoch,
+                self.position.step,
+                ids.join(" ")
+            ),
+            remedy: "lower learning_rate, raise warmup_steps, or look at these samples; the last checkpoint is intact"
+                .into(),
+        }
+    }
+
+    /// open_clip's line, with the time to go (were all epochs whole passes at this pace).
+    fn line(&self, metrics: &StepMetrics, steps: u64, mean_loss: f64, data_seconds: f64, batch_seconds: f64) -> String {
+        let config = &self.recipe.train;
+        let done = self.position.step_in_pass;
+        let left = self.schedule.steps_per_epoch * (config.epochs - self.position.epoch) + steps - done;
+        format!(
+            "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {data_seconds:.3} Batch (t): {batch_seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {:.0}s",
+            self.position.epoch,
+            done * config.batch_size as u64,
+            steps * config.batch_size as u64,
+            100.0 * done as f64 / steps.max(1) as f64,
+            config.batch_size as f64 / batch_seconds.max(1e-9),
+            metrics.learning_rate,
+            metrics.scale,
+            metrics.loss,
+            left as f64 * batch_seconds
+        )
+    }
+
+    fn check_skips(&self, skipped: usize) -> Result<()> {
+        let allowed = self.recipe.data.max_skip_fraction * self.pairs.len() as f64;
+        if skipped as f64 > allowed {
+            return Err(Error::setting(
+                format!(
+                    "{skipped} of {} pairs could not be used in one epoch: {}",
+                    self.pairs.len(),
+                    self.skips.summary()
+                ),
+                "repair the data, or raise data.max_skip_fraction",
+            ));
+        }
+        Ok(())
+    }
+}
