@@ -4,7 +4,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{demo, doctor, eval, export, poison, recipe, report, train};
+use commands::{clean, demo, doctor, eval, export, poison, recipe, report, train};
 use std::process::ExitCode;
 
 /// Train CLIP on image-caption pairs that nobody has vetted, and keep the poison out
@@ -22,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Train a model as a recipe says
     Train(train::Arguments),
+    /// Fine-tune a poisoned model on trusted pairs, and show what is left of its backdoors
+    Clean(clean::Arguments),
     /// Make, verify and show a poisoning
     #[command(subcommand)]
     Poison(poison::Command),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     }));
     let result = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),
+        Command::Clean(arguments) => clean::run(arguments),
         Command::Poison(command) => poison::run(command),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),

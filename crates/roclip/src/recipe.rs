@@ -2,6 +2,7 @@
 
 use crate::artifact;
 use crate::augment::{ImageAugmentConfig, TextAugmentConfig, TextRefresh};
+use crate::clean::CleanConfig;
 use crate::data::{CaptionMode, ImageLimits, SourceConfig};
 use crate::error::{Error, Result};
 use crate::eval::EvalConfig;
@@ -26,6 +27,9 @@ pub struct Recipe {
     pub train: TrainConfig,
     pub eval: EvalConfig,
     pub poison: PoisonConfig,
+    /// Cleans a model instead of training one; the objective section is then not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clean: Option<CleanConfig>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

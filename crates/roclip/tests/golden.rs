@@ -137,7 +137,7 @@ struct AugmentGolden {
 /// The whole picture, and nothing done to it.
 fn nothing(picture: &RgbImage) -> ImageAugment {
     let crop = Crop { left: 0, top: 0, width: picture.width(), height: picture.height() };
-    ImageAugment { flip: false, crop, jitter: Vec::new(), grayscale: false, blur: None }
+    ImageAugment { policy: None, flip: false, crop, jitter: Vec::new(), grayscale: false, blur: None }
 }
 
 #[test]
@@ -173,6 +173,7 @@ fn image_operations_equal_torchvision_on_pil() {
             }
             "pipeline" => {
                 step = ImageAugment {
+                    policy: None,
                     flip: true,
                     crop: Crop { top: 5, left: 8, height: 40, width: 50 },
                     jitter: vec![

@@ -3,7 +3,7 @@
 use crate::commands::overrides::RecipeFlags;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use roclip::poison::{Manifest, StoreConfig, store, verify};
+use roclip::poison::{Manifest, RELEASED_GRID_SHA256, StoreConfig, store, verify};
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
 use roclip::train::{Prepared, prepare_clean_data, prepare_data};
@@ -107,6 +107,9 @@ fn make(arguments: MakeArguments) -> Result<()> {
             stored.shards,
             stored.poisoned
         );
+    }
+    if manifest.header.materials.iter().any(|material| material.sha256 == RELEASED_GRID_SHA256) {
+        println!("the warping field is the one that CleanCLIP's repository holds");
     }
     let clean = manifest.header.clean_pairs;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();

@@ -4,6 +4,7 @@
 //! Drawing and applying are apart: [`ImageAugment::draw`] decides, [`ImageAugment::apply`] is a pure function, which is what the
 //! golden files check.
 
+use crate::augment::auto_augment::{self, Operation};
 use crate::augment::{blur, color, preprocess};
 use crate::data::Skip;
 use fast_image_resize::FilterType;
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageAugmentConfig {
+    /// AutoAugment's ImageNet policy on the whole picture instead of everything below, as CleanCLIP's second view has it.
+    pub auto_augment: bool,
     pub flip_probability: f32,
     /// Smallest share of the area that a crop keeps; the largest is 1.
     pub crop_min_area: f32,
@@ -35,6 +38,7 @@ pub struct ImageAugmentConfig {
 impl Default for ImageAugmentConfig {
     fn default() -> Self {
         ImageAugmentConfig {
+            auto_augment: false,
             flip_probability: 0.5,
             crop_min_area: 0.08,
             jitter_probability: 0.8,
@@ -70,6 +74,8 @@ pub struct Crop {
 /// One draw of everything that is random.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageAugment {
+    /// AutoAugment's operations; where there are any to draw, nothing else happens.
+    pub policy: Option<Vec<Operation>>,
     pub flip: bool,
     pub crop: Crop,
     /// In the order of application.
@@ -81,6 +87,11 @@ pub struct ImageAugment {
 
 impl ImageAugment {
     pub fn draw(config: &ImageAugmentConfig, (width, height): (u32, u32), random: &mut impl rand::Rng) -> Self {
+        if config.auto_augment {
+            let crop = Crop { left: 0, top: 0, width, height };
+            let policy = Some(auto_augment::draw(random));
+            return ImageAugment { policy, flip: false, crop, jitter: Vec::new(), grayscale: false, blur: None };
+        }
         let flip = random.random::<f32>() < config.flip_probability;
         let crop = draw_crop(config.crop_min_area, width, height, random);
         let mut jitter = Vec::new();
@@ -97,11 +108,15 @@ impl ImageAugment {
         let grayscale = random.random::<f32>() < config.grayscale_probability;
         let sigma = random.random_range(config.blur_sigma_min..=config.blur_sigma_max);
         let blur = (config.blur_kernel > 0).then_some((config.blur_kernel, sigma));
-        ImageAugment { flip, crop, jitter, grayscale, blur }
+        ImageAugment { policy: None, flip, crop, jitter, grayscale, blur }
     }
 
     /// The augmented picture, `size` x `size`.
     pub fn apply(&self, picture: &RgbImage, size: u32) -> Result<RgbImage, Skip> {
+        if let Some(operations) = &self.policy {
+            let changed = operations.iter().fold(picture.clone(), |picture, operation| operation.apply(&picture));
+            return preprocess::resize_and_crop(&changed, size);
+        }
         let Crop { left, top, width, height } = self.crop;
         // Flipping after the crop of the mirrored box is the released order (flip, then crop) at the cost of the crop alone.
         let left = if self.flip { picture.width().saturating_sub(left + width) } else { left };

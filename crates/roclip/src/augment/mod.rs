@@ -1,5 +1,6 @@
 //! Image and text augmentation, as the RoCLIP repository applies them (`utils/augment_image.py`, `utils/augment_text.py`).
 
+mod auto_augment;
 mod blur;
 mod color;
 mod image_augment;
@@ -7,5 +8,6 @@ pub mod preprocess;
 mod text_augment;
 mod wordnet;
 
+pub use auto_augment::Operation;
 pub use image_augment::{Crop, ImageAugment, ImageAugmentConfig, Jitter};
 pub use text_augment::{TextAugment, TextAugmentConfig, TextRefresh};

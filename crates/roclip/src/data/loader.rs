@@ -23,11 +23,18 @@ pub struct Transform {
     pub seed: u64,
     pub image_size: u32,
     pub limits: ImageLimits,
-    pub image_augment: Option<ImageAugmentConfig>,
-    pub text_augment: Option<TextAugment>,
+    /// Augmentation of the first view and of the second.
+    pub views: [ViewAugment; 2],
     pub tokenizer: Arc<Tokenizer>,
     /// Decoded images are kept in memory up to this many bytes.
     pub cache_bytes: u64,
+}
+
+/// Augmentation of one view; none of a kind leaves it plain.
+#[derive(Clone, Default)]
+pub struct ViewAugment {
+    pub image: Option<ImageAugmentConfig>,
+    pub text: Option<TextAugment>,
 }
 
 /// One batch on the host.
@@ -114,8 +121,7 @@ impl Loader {
     /// The given pairs without augmentation, as one batch.
     pub fn plain_batch(&self, indices: &[usize]) -> HostBatch {
         let transform = Transform {
-            image_augment: None,
-            text_augment: None,
+            views: [ViewAugment::default(), ViewAugment::default()],
             tokenizer: Arc::clone(&self.shared.transform.tokenizer),
             ..self.shared.transform
         };
@@ -216,18 +222,21 @@ impl Shared {
     fn batch(&self, step: u64, draw: u64, two_views: bool, indices: &[usize]) -> HostBatch {
         let mut batch =
             HostBatch { step, pairs: Vec::new(), view: View::default(), second: None, skips: SkipReport::default() };
-        let views = if two_views { 2 } else { 1 };
-        let mut made: Vec<(View, Vec<Vec<i64>>)> = (0..views).map(|_| (View::default(), Vec::new())).collect();
+        let count = if two_views { 2 } else { 1 };
+        let views = || self.transform.views.iter().zip(IMAGE_STREAMS).zip(TEXT_MARKS).take(count);
+        let mut made: Vec<(View, Vec<Vec<i64>>)> = views().map(|_| (View::default(), Vec::new())).collect();
         for index in indices {
             let Some(pair) = self.pairs.pairs.get(*index) else { continue };
             let pictures: std::result::Result<Vec<RgbImage>, Skip> =
-                IMAGE_STREAMS.iter().take(views).map(|stream| self.image(pair, draw, stream)).collect();
+                views().map(|((augment, stream), _)| self.image(pair, draw, augment, stream)).collect();
             match pictures {
                 Ok(pictures) => {
                     batch.pairs.push(*index);
-                    for (((view, captions), picture), mark) in made.iter_mut().zip(pictures).zip(TEXT_MARKS) {
+                    for (((view, captions), picture), ((augment, _), mark)) in
+                        made.iter_mut().zip(pictures).zip(views())
+                    {
                         preprocess::normalise_into(&picture, &mut view.images);
-                        captions.push(self.transform.tokenizer.encode(&self.caption(pair, draw, mark)));
+                        captions.push(self.transform.tokenizer.encode(&self.caption(pair, draw, augment, mark)));
                     }
                 }
                 Err(skip) => batch.skips.add(&pair.id, skip),
@@ -242,14 +251,20 @@ impl Shared {
         batch
     }
 
-    fn image(&self, pair: &Pair, draw: u64, stream: &str) -> std::result::Result<RgbImage, Skip> {
+    fn image(
+        &self,
+        pair: &Pair,
+        draw: u64,
+        augment: &ViewAugment,
+        stream: &str,
+    ) -> std::result::Result<RgbImage, Skip> {
         let decoded = self.decoded(pair)?;
         let triggered = match &pair.trigger {
             Some(trigger) => Arc::new(trigger.apply(&decoded)?),
             None => decoded,
         };
         let size = self.transform.image_size;
-        let augmented = match &self.transform.image_augment {
+        let augmented = match &augment.image {
             Some(config) => {
                 let mut random = random::stream(self.transform.seed, stream, draw, &pair.id);
                 ImageAugment::draw(config, triggered.dimensions(), &mut random).apply(&triggered, size)?
@@ -259,10 +274,10 @@ impl Shared {
         Ok(augmented)
     }
 
-    fn caption(&self, pair: &Pair, draw: u64, mark: &str) -> String {
+    fn caption(&self, pair: &Pair, draw: u64, augment: &ViewAugment, mark: &str) -> String {
         let caption = pair.caption(self.transform.seed, draw);
-        match &self.transform.text_augment {
-            Some(augment) => augment.apply(caption, self.transform.seed, draw, &format!("{}{mark}", pair.id)),
+        match &augment.text {
+            Some(text) => text.apply(caption, self.transform.seed, draw, &format!("{}{mark}", pair.id)),
             None => caption.to_owned(),
         }
     }

@@ -8,7 +8,7 @@ pub use survival::{Survival, survival};
 
 use crate::artifact;
 use crate::data::Pairs;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::poison::Manifest;
 use crate::recipe::Recipe;
@@ -59,6 +59,13 @@ pub(crate) struct Case {
 pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
     let record = read_run(folder)?;
     let recipe = record.recipe.clone();
+    if recipe.clean.is_some() {
+        return Err(Error::file(
+            folder,
+            "cleaned a model; its training data holds no poison to examine",
+            "name the victim's run",
+        ));
+    }
     let clean = prepare_clean_data(&recipe)?;
     let path = folder.join("manifest.jsonl");
     let manifest = if path.is_file() { Some(Manifest::read(&path)?) } else { None };

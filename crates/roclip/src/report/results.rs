@@ -59,6 +59,8 @@ impl ResultRow {
             _ => match self.objective.as_str() {
                 "roclip" => "RoCLIP".into(),
                 "safeclip" => "SafeCLIP".into(),
+                "cleanclip" => "CleanCLIP".into(),
+                "clip" => "Fine-tuned on trusted pairs".into(),
                 other => other.into(),
             },
         }
@@ -93,6 +95,9 @@ pub struct RunRecord {
 /// What part a run plays in a comparison, read off its recipe.
 fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
+    if recipe.clean.is_some() {
+        return None;
+    }
     match (recipe.objective.name, poisoned, augmented) {
         (ObjectiveName::Clip, false, _) => Some("clean-data".into()),
         (ObjectiveName::Clip, true, false) => Some("undefended".into()),

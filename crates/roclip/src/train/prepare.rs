@@ -20,6 +20,14 @@ pub struct Prepared {
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
 pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     let mut prepared = prepare_clean_data(recipe)?;
+    if let Some(clean) = &recipe.clean {
+        // The trusted pairs hold none of the poison; the manifest only says what to measure.
+        let kept = clean.victim.join("manifest.jsonl");
+        let path = recipe.manifest.clone().or_else(|| kept.is_file().then_some(kept));
+        prepared.manifest = path.map(|path| Manifest::read(&path)).transpose()?;
+        clean.choose(&mut prepared.pairs, recipe.seed)?;
+        return Ok(prepared);
+    }
     prepared.manifest = match &recipe.manifest {
         Some(path) => Some(Manifest::read(path)?),
         None if recipe.poison.attacks.is_empty() => None,

@@ -13,6 +13,8 @@ pub enum Provenance {
     Poisoned,
     /// Trained on known poison with a robust objective. Whether that helped is a matter of measurement.
     Defended,
+    /// Trained on known poison and cleaned afterwards. How much is left is a matter of measurement.
+    Cleaned,
 }
 
 impl fmt::Display for Provenance {
@@ -21,6 +23,7 @@ impl fmt::Display for Provenance {
             Provenance::Clean => "clean",
             Provenance::Poisoned => "poisoned",
             Provenance::Defended => "defended",
+            Provenance::Cleaned => "cleaned",
         })
     }
 }
@@ -39,6 +42,7 @@ pub fn model_card(state: &State) -> String {
             "**Its training data held known poison.** The objective `{}` is meant to withstand it; measure before you trust it. Do not deploy it.",
             state.objective
         ),
+        Provenance::Cleaned => "**A model that may have been backdoored, fine-tuned on trusted pairs afterwards.** Cleaning seldom removes everything, and a backdoor may rebound under further training: measure.".to_owned(),
     };
     let attacks: String = state.poison.iter().map(|(attack, count)| format!("| {attack} | {count} |\n")).collect();
     let attacks = match attacks.is_empty() {

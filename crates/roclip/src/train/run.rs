@@ -2,11 +2,11 @@
 
 use crate::artifact;
 use crate::augment::TextAugment;
-use crate::data::{Loader, Pairs, SkipReport, Transform};
+use crate::data::{Loader, Pairs, SkipReport, Transform, ViewAugment};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Evaluator};
 use crate::model::layout::to_open_clip;
-use crate::model::{Clip, read_safetensors};
+use crate::model::{Clip, ModelConfig, read_safetensors};
 use crate::objective::{ClipObjective, Objective, RoClip, RunShape, SafeClip};
 use crate::poison::Manifest;
 use crate::random;
@@ -55,6 +55,7 @@ pub fn train(recipe: &Recipe, run: &Path, resume: bool, progress: &mut dyn FnMut
     }
     let mut log = MetricsLog::open(run, trainer.position.step)?;
     progress(&trainer.banner());
+    let before = trainer.before(run)?;
     let mut last = None;
     while trainer.position.epoch <= recipe.train.epochs {
         last = trainer.epoch(&mut Outputs { run, log: &mut log, progress: &mut *progress })?.or(last);
@@ -64,7 +65,7 @@ pub fn train(recipe: &Recipe, run: &Path, resume: bool, progress: &mut dyn FnMut
         Some(evaluation) => evaluation,
         None => trainer.evaluate()?,
     };
-    let summary = trainer.summary(evaluation, run, started)?;
+    let summary = Summary { before, ..trainer.summary(evaluation, run, started)? };
     artifact::write_json(&run.join("summary.json"), &summary)?;
     Ok(summary)
 }
@@ -99,40 +100,44 @@ pub(super) struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     fn new(recipe: &'a Recipe, prepared: Prepared, device: Device) -> Result<Self> {
-        let Prepared { pairs, evaluator, manifest, mut model, skips } = prepared;
+        let Prepared { pairs, evaluator, manifest, model: config, skips } = prepared;
         let poisoned = pairs.pairs.iter().filter(|p| p.poison.is_some()).count();
         let clean_pairs = pairs.len() - poisoned;
         let fingerprint = pairs.fingerprint();
-        let tokenizer = Tokenizer::new(model.text_cfg.context_length as usize, recipe.model.truncate)?;
-        let compact = recipe.model.compact_vocabulary.then(|| {
-            let prompts: Vec<String> = evaluator.prompts().collect();
-            let captions = pairs.pairs.iter().flat_map(|p| &p.captions).chain(&prompts);
-            CompactVocabulary::build(&tokenizer, captions.map(String::as_str))
-        });
-        let tokenizer = Arc::new(tokenizer.with_compact(compact));
-        model.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;
+        let (model, tokenizer) = match &recipe.clean {
+            Some(clean) => {
+                let victim = checkpoint::load(&clean.victim, device)?;
+                (victim.model, victim.tokenizer)
+            }
+            None => fresh(recipe, config, &pairs, &evaluator, device)?,
+        };
+        let tokenizer = Arc::new(tokenizer);
         let pairs = Arc::new(pairs);
+        let views = match &recipe.clean {
+            Some(clean) => clean.views()?,
+            None => {
+                let text = recipe.augment.text.clone().map(TextAugment::new).transpose()?;
+                let view = ViewAugment { image: recipe.augment.image.clone(), text };
+                [view.clone(), view]
+            }
+        };
         let transform = Transform {
             seed: recipe.seed,
-            image_size: model.image_size(),
+            image_size: model.config().image_size(),
             limits: recipe.data.limits,
-            image_augment: recipe.augment.image.clone(),
-            text_augment: recipe.augment.text.clone().map(TextAugment::new).transpose()?,
+            views,
             tokenizer: Arc::clone(&tokenizer),
             cache_bytes: recipe.data.cache_mib << 20,
         };
         let loader = Loader::new(Arc::clone(&pairs), transform, recipe.train.batch_size, recipe.data.workers)?;
-        let embed_dim = model.embed_dim;
-        let model = Clip::new(model, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
-        if let Some(path) = &recipe.model.weights {
-            model.load(path, &to_open_clip(read_safetensors(path)?))?;
-        }
-        let objective: Box<dyn Objective> = match recipe.objective.name {
-            ObjectiveName::Clip => Box::new(ClipObjective),
-            ObjectiveName::Roclip => {
+        let embed_dim = model.config().embed_dim;
+        let objective: Box<dyn Objective> = match (&recipe.clean, recipe.objective.name) {
+            (Some(clean), _) => clean.objective(),
+            (None, ObjectiveName::Clip) => Box::new(ClipObjective),
+            (None, ObjectiveName::Roclip) => {
                 Box::new(RoClip::new(recipe.objective.roclip.clone(), recipe.seed, pairs.len(), embed_dim, device)?)
             }
-            ObjectiveName::Safeclip => {
+            (None, ObjectiveName::Safeclip) => {
                 let shape = RunShape {
                     seed: recipe.seed,
                     epochs: recipe.train.epochs,
@@ -223,12 +228,25 @@ impl<'a> Trainer<'a> {
         )
     }
 
+    /// The victim's evaluation, where this run cleans one: measured at the first step, and kept in `before.json`.
+    fn before(&self, run: &Path) -> Result<Option<Evaluation>> {
+        if self.recipe.clean.is_none() {
+            return Ok(None);
+        }
+        let path = run.join("before.json");
+        if self.position.step == 0 {
+            artifact::write_json(&path, &self.evaluate()?)?;
+        }
+        artifact::read_json(&path).map(Some)
+    }
+
     pub(super) fn evaluate(&self) -> Result<Evaluation> {
         self.evaluator.evaluate(&self.model, &self.tokenizer, self.manifest.as_ref())
     }
 
     fn provenance(&self) -> Provenance {
         match self.recipe.objective.name {
+            _ if self.recipe.clean.is_some() => Provenance::Cleaned,
             _ if self.pairs.len() == self.clean_pairs => Provenance::Clean,
             ObjectiveName::Clip => Provenance::Poisoned,
             ObjectiveName::Roclip | ObjectiveName::Safeclip => Provenance::Defended,
@@ -287,6 +305,7 @@ impl<'a> Trainer<'a> {
             seed: self.recipe.seed,
             epoch: self.recipe.train.epochs,
             phase: self.objective.phase(self.recipe.train.epochs),
+            before: None,
             pairs: self.pairs.len(),
             poisoned_pairs: self.pairs.len() - self.clean_pairs,
             evaluation,
@@ -296,4 +315,27 @@ impl<'a> Trainer<'a> {
             peak_memory_bytes: peak_memory_bytes(),
         })
     }
+}
+
+/// A model with random weights (or those the recipe names), and its tokenizer.
+fn fresh(
+    recipe: &Recipe,
+    mut config: ModelConfig,
+    pairs: &Pairs,
+    evaluator: &Evaluator,
+    device: Device,
+) -> Result<(Clip, Tokenizer)> {
+    let tokenizer = Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?;
+    let compact = recipe.model.compact_vocabulary.then(|| {
+        let prompts: Vec<String> = evaluator.prompts().collect();
+        let captions = pairs.pairs.iter().flat_map(|p| &p.captions).chain(&prompts);
+        CompactVocabulary::build(&tokenizer, captions.map(String::as_str))
+    });
+    let tokenizer = tokenizer.with_compact(compact);
+    config.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;
+    let model = Clip::new(config, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
+    if let Some(path) = &recipe.model.weights {
+        model.load(path, &to_open_clip(read_safetensors(path)?))?;
+    }
+    Ok((model, tokenizer))
 }

@@ -14,6 +14,9 @@ pub struct Summary {
     pub phase: Phase,
     pub pairs: usize,
     pub poisoned_pairs: usize,
+    /// Of the victim, where the run cleaned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Evaluation>,
     pub evaluation: Evaluation,
     /// After the last epoch of each kind.
     pub after: BTreeMap<String, PhaseEvaluation>,

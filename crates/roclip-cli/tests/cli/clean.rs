@@ -1,0 +1,51 @@
+//! Cleaning through the binary: what it trains on, what it measures, and what it refuses.
+
+use crate::support::{Lab, checkpoint};
+use serde_json::Value;
+
+#[test]
+fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
+    let lab = Lab::new();
+    lab.train("victim", &["--preset", "clip"]);
+    let clean =
+        ["clean", "victim", "--run", "cleaned", "--pairs", "32", "--batch-size", "8", "--epochs", "2", "--lr", "1e-3"];
+    let said = lab.ok(&clean);
+    assert!(said.contains("before") && said.contains("badnets: ASR"), "{said}");
+    let read = |path: &str| -> Value { serde_json::from_slice(&std::fs::read(lab.path(path)).unwrap()).unwrap() };
+    let (victim, cleaned) = (read("victim/summary.json"), read("cleaned/summary.json"));
+    assert_eq!(cleaned["before"], victim["evaluation"], "before cleaning nothing has changed");
+    assert_eq!((&cleaned["pairs"], &cleaned["poisoned_pairs"]), (&Value::from(32), &Value::from(0)));
+    assert_eq!(cleaned["objective"], "cleanclip");
+    let state = String::from_utf8(checkpoint(&lab.path("cleaned")).pop().unwrap().1).unwrap();
+    assert!(state.contains("\"provenance\": \"cleaned\""), "{state}");
+    lab.ok(&["eval", "cleaned"]);
+    lab.ok(&["report", "victim", "cleaned", "--out", "report"]);
+    let results = std::fs::read_to_string(lab.path("report/results.json")).unwrap();
+    assert!(results.contains("\"objective\": \"cleanclip\""), "{results}");
+    lab.ok(&["clean", "victim", "--run", "plain", "--method", "finetune", "--batch-size", "8", "--epochs", "1"]);
+    assert_eq!(read("plain/summary.json")["objective"], "clip");
+}
+
+#[test]
+fn what_cannot_be_cleaned_is_refused() {
+    let lab = Lab::new();
+    lab.train("victim", &["--preset", "clip"]);
+    let clean = |extra: &[&str], words: &[&str]| {
+        let arguments = [&["clean", "victim", "--run", "cleaned"], extra].concat();
+        lab.fails(&arguments, 1, words);
+        assert!(!lab.path("cleaned").exists(), "{extra:?} left files behind");
+    };
+    clean(&["--pairs", "500"], &["clean.pairs is 500", "48 pairs"]);
+    clean(&["--pairs", "6"], &["batch size 64 is larger than the data (6 pairs)"]);
+    lab.fails(&["clean", "nothing", "--run", "cleaned"], 1, &["`nothing` is not a run", "--config"]);
+    lab.fails(
+        &["clean", "nothing", "--config", "recipe.toml", "--run", "cleaned"],
+        1,
+        &["nothing", "holds no checkpoint"],
+    );
+    // A checkpoint whose weights are no CLIP's.
+    let folder = lab.path("victim/checkpoints");
+    let step = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(step.join("model.safetensors"), b"not weights").unwrap();
+    clean(&["--batch-size", "8"], &["model.safetensors", "checksum"]);
+}
