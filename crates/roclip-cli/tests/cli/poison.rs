@@ -125,6 +125,11 @@ fn the_doctor_names_a_missing_control_and_finds_it_when_it_is_there() {
     lab.train("runs/defended", &[]);
     let said = lab.ok(&["doctor", "runs/defended"]);
     assert!(said.contains("no finished run beside this one"), "{said}");
+    let notes = said.lines().zip(said.lines().skip(1)).filter(|(line, _)| line.starts_with("note "));
+    assert!(
+        notes.clone().count() > 0 && notes.clone().all(|(_, next)| !next.contains("->")),
+        "a note asks for nothing"
+    );
     for words in ["ln(batch)", "summed over all steps", "agreement of the pattern", "strict ASR", "matching (epoch 4)"]
     {
         assert!(said.contains(words), "the doctor should speak of `{words}`: {said}");

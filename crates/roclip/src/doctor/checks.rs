@@ -324,6 +324,10 @@ fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
             percent(&outcome.base_rate),
             percent(&outcome.true_class)
         ),
-        "the base rate explains much of the success: the target is a favourite class of this model",
+        if severity == Severity::Warning {
+            "the base rate explains much of the success: the target is a favourite class of this model"
+        } else {
+            ""
+        },
     ))
 }
