@@ -1,4 +1,4 @@
-# make demo    set up, build, and show who got fooled (under 10 minutes after the build on 2 cores)
+# make demo    set up, build, and show who got fooled (about 12 minutes after the build on 2 cores)
 # make test    set up, build and run every test
 .PHONY: demo test build lint interop libtorch libtorch-cuda emoji emoji-verify
 

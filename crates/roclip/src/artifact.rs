@@ -23,6 +23,32 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     File::open(folder).and_then(|f| f.sync_all()).io("sync the folder", folder)
 }
 
+/// Fills a new folder so that it appears whole or not at all: `fill` writes beside it, and the result is renamed into place.
+/// An unfinished folder of an earlier call is removed.
+pub fn write_folder<T>(folder: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    if folder.exists() {
+        return Err(Error::file(folder, "exists already", "name a new folder"));
+    }
+    let mut name = folder.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let beside = folder.with_file_name(name);
+    if beside.exists() {
+        fs::remove_dir_all(&beside).io("remove the unfinished", &beside)?;
+    }
+    fs::create_dir_all(&beside).io("create the folder", &beside)?;
+    match fill(&beside) {
+        Ok(value) => {
+            fs::rename(&beside, folder).io("rename into place", folder)?;
+            Ok(value)
+        }
+        Err(error) => {
+            // The first error is the one to report; a folder left behind is removed by the next call.
+            let _ = fs::remove_dir_all(&beside);
+            Err(error)
+        }
+    }
+}
+
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::internal(format!("JSON: {e}")))?;
     text.push(b'\n');

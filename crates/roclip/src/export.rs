@@ -2,7 +2,7 @@
 
 use crate::artifact;
 use crate::augment::preprocess::{MEAN, STD};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::model::{layout, tensors_to_safetensors};
 use crate::tokenizer::Tokenizer;
 use crate::train::{Loaded, model_card};
@@ -20,9 +20,6 @@ pub enum ExportFormat {
 
 /// Writes the model of a checkpoint to the new folder `folder`. A compact vocabulary is expanded to the full one.
 pub fn export(loaded: &Loaded, format: ExportFormat, folder: &Path) -> Result<()> {
-    if folder.exists() {
-        return Err(Error::file(folder, "exists already", "name a new folder"));
-    }
     let (config, weights) = layout::with_full_vocabulary(&loaded.model, loaded.tokenizer.compact());
     let metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
@@ -68,14 +65,7 @@ pub fn export(loaded: &Loaded, format: ExportFormat, folder: &Path) -> Result<()
             files.push(("merges.txt", Tokenizer::merges()?.into_bytes()));
         }
     }
-    let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let beside = folder.with_file_name(name);
-    if beside.exists() {
-        std::fs::remove_dir_all(&beside).io("remove the unfinished", &beside)?;
-    }
-    for (name, bytes) in &files {
-        artifact::write(&beside.join(name), bytes)?;
-    }
-    std::fs::rename(&beside, folder).io("rename into place", folder)
+    artifact::write_folder(folder, |beside| {
+        files.iter().try_for_each(|(name, bytes)| artifact::write(&beside.join(name), bytes))
+    })
 }

@@ -4,7 +4,7 @@
 use crate::doctor::survival::{Survival, survival};
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::{Result, TorchContext};
-use crate::eval::{Rate, text_features};
+use crate::eval::{Rate, ZeroShot, text_features};
 use crate::model::unit;
 use crate::poison::{Backdoor, Row};
 use crate::report::RunRecord;
@@ -30,10 +30,11 @@ pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
         return Ok(findings);
     };
     findings.push(control(case));
+    let classifier = ZeroShot::new(&case.loaded.model, &case.loaded.tokenizer, &case.evaluator)?;
     for (attack, rows) in by_attack(&manifest.rows) {
         findings.push(exposures(case, attack, rows.len()));
         findings.push(captions(case, attack, &rows)?);
-        findings.push(wording(case, attack, &rows)?);
+        findings.push(wording(case, &classifier, attack, &rows)?);
     }
     for backdoor in manifest.backdoors() {
         findings.extend(trigger(case, &backdoor)?);
@@ -249,10 +250,9 @@ fn captions(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
 }
 
 /// Whether the poisoned captions and the class prompts mean the same to this model.
-fn wording(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
+fn wording(case: &Case, classifier: &ZeroShot, attack: &str, rows: &[&Row]) -> Result<Finding> {
     let (model, tokenizer) = (&case.loaded.model, &case.loaded.tokenizer);
     let device = model.scale().device();
-    let classifier = crate::eval::ZeroShot::new(model, tokenizer, &case.evaluator)?;
     let texts: Vec<String> = rows.iter().map(|row| row.caption_after.clone()).collect();
     let features = unit(&text_features(model, tokenizer, &texts, 256, device)?);
     let best = features.matmul(&classifier.classifier.transpose(0, 1)).argmax(1, false);

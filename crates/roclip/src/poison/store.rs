@@ -38,28 +38,7 @@ pub fn store(
     folder: &Path,
     config: StoreConfig,
 ) -> Result<Stored> {
-    if folder.exists() {
-        return Err(Error::file(folder, "exists already", "name a new folder"));
-    }
-    let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let beside = folder.with_file_name(name);
-    if beside.exists() {
-        std::fs::remove_dir_all(&beside).io("remove the unfinished", &beside)?;
-    }
-    std::fs::create_dir_all(&beside).io("create the folder", &beside)?;
-    let written = write_all(manifest, pairs, others, &beside, config);
-    match written {
-        Ok(stored) => {
-            std::fs::rename(&beside, folder).io("rename into place", folder)?;
-            Ok(stored)
-        }
-        Err(error) => {
-            // The first error is the one to report; a folder left behind is removed by the next call.
-            let _ = std::fs::remove_dir_all(&beside);
-            Err(error)
-        }
-    }
+    artifact::write_folder(folder, |beside| write_all(manifest, pairs, others, beside, config))
 }
 
 fn write_all(
