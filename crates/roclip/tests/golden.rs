@@ -82,7 +82,15 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
             let output = roclip
                 .loss(
                     Phase::Matching,
-                    &StepInputs { image: &image, text: &texts.get(step), second: None, scale, pairs: &pairs },
+                    &StepInputs {
+                        image: &image,
+                        text: &texts.get(step),
+                        second: None,
+                        reference: None,
+                        sub_captions: None,
+                        scale,
+                        pairs: &pairs,
+                    },
                 )
                 .unwrap();
             output.loss.backward();
@@ -108,7 +116,15 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
         assert_eq!(position[0], file[&format!("{mode}.pointer")].int64_value(&[]));
     }
     for step in 0..10i64 {
-        let inputs = StepInputs { image: &images.get(step), text: &texts.get(step), second: None, scale, pairs: &[] };
+        let inputs = StepInputs {
+            image: &images.get(step),
+            text: &texts.get(step),
+            second: None,
+            reference: None,
+            sub_captions: None,
+            scale,
+            pairs: &[],
+        };
         let loss = ClipObjective.loss(Phase::Clip, &inputs).unwrap().loss.double_value(&[]);
         assert!((loss - file["clip.losses"].get(step).double_value(&[])).abs() < 1e-5);
     }

@@ -3,17 +3,23 @@
 use crate::commands::overrides::RecipeFlags;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use roclip::clean::{CleanClipConfig, CleanConfig, CleanMethod};
+use roclip::clean::CleanMethod;
 use roclip::eval::{Evaluation, Rate};
 use roclip::poison::PoisonConfig;
 use roclip::recipe::Recipe;
-use roclip::train::TrainConfig;
+use roclip::train::{Summary, TrainConfig};
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Method {
     /// CLIP loss and in-modal losses against AutoAugment and EDA views
     Cleanclip,
+    /// CleanCLIP with sub-captions and counterfactuals (reconstructed: its equations are not public)
+    TaCleaner,
+    /// An adversarial patch, then CLIP on patched pictures and EDA captions (reconstructed: no public code)
+    Abd,
+    /// Push features away from the victim's, and recover
+    Par,
     /// Plain CLIP on the trusted pairs, the control
     Finetune,
 }
@@ -32,9 +38,15 @@ pub struct Arguments {
     /// Weight of the in-modal losses (lambda 2)
     #[arg(long, value_name = "WEIGHT")]
     inmodal_weight: Option<f64>,
+    /// Fine-tune the cleaned model on harmless pairs, and measure after 0, 10, 30, 100 and 300 steps whether the backdoors come back
+    #[arg(long)]
+    rebound: bool,
     /// Folder of the cleaning run
     #[arg(long, value_name = "FOLDER")]
     run: PathBuf,
+    /// Go on from the newest checkpoint in the folder
+    #[arg(long)]
+    resume: bool,
     /// Print the summary as JSON on stdout
     #[arg(long)]
     json: bool,
@@ -46,36 +58,59 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bail!("`{}` is not a run; give a recipe for its data with --config", arguments.victim.display());
     }
     let mut base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
-    // The released settings (CleanCLIP repository, README); the victim's own training settings say nothing about cleaning.
-    base.train = TrainConfig {
-        epochs: 10,
-        batch_size: 64,
-        learning_rate: 1e-5,
-        warmup_steps: 50,
-        threads: base.train.threads,
-        ..TrainConfig::default()
-    };
+    base.train = released_training(arguments.method, &base.train);
     let mut recipe = arguments.recipe.resolve(base)?;
     recipe.poison = PoisonConfig::default();
     let given = recipe.clean.take();
-    let mut cleanclip = given.as_ref().map_or_else(CleanClipConfig::default, |clean| clean.cleanclip);
-    cleanclip.inmodal_weight = arguments.inmodal_weight.unwrap_or(cleanclip.inmodal_weight);
-    recipe.clean = Some(CleanConfig {
-        victim: arguments.victim.clone(),
-        method: match arguments.method {
-            Method::Cleanclip => CleanMethod::Cleanclip,
-            Method::Finetune => CleanMethod::Finetune,
-        },
-        pairs: arguments.pairs.or(given.and_then(|clean| clean.pairs)),
-        cleanclip,
-    });
-    let summary = roclip::train::train(&recipe, &arguments.run, false, &mut |line| eprintln!("{line}"))?;
+    let mut clean = given.unwrap_or_default();
+    clean.victim = arguments.victim.clone();
+    clean.method = match arguments.method {
+        Method::Cleanclip => CleanMethod::Cleanclip,
+        Method::TaCleaner => CleanMethod::TaCleaner,
+        Method::Abd => CleanMethod::Abd,
+        Method::Par => CleanMethod::Par,
+        Method::Finetune => CleanMethod::Finetune,
+    };
+    clean.pairs = arguments.pairs.or(clean.pairs);
+    clean.cleanclip.inmodal_weight = arguments.inmodal_weight.unwrap_or(clean.cleanclip.inmodal_weight);
+    if arguments.rebound {
+        clean.rebound.get_or_insert_default();
+    }
+    recipe.clean = Some(clean);
+    let summary = roclip::train::train(&recipe, &arguments.run, arguments.resume, &mut |line| eprintln!("{line}"))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     } else if let Some(before) = &summary.before {
         print(before, &summary.evaluation);
+        print_rebound(&summary);
     }
     Ok(())
+}
+
+/// The released training settings; the victim's own say nothing about cleaning. CleanCLIP repository, README (TA-Cleaner and ABD build
+/// on it and give none); PAR repository, scripts.
+fn released_training(method: Method, victim: &TrainConfig) -> TrainConfig {
+    let threads = victim.threads;
+    let cleanclip = TrainConfig {
+        epochs: 10,
+        batch_size: 64,
+        learning_rate: 1e-5,
+        warmup_steps: 50,
+        threads,
+        ..TrainConfig::default()
+    };
+    match method {
+        Method::Par => TrainConfig {
+            epochs: 2,
+            batch_size: 512,
+            learning_rate: 3e-5,
+            warmup_steps: 0,
+            beta2: 0.98,
+            weight_decay: 1e-4,
+            ..cleanclip
+        },
+        _ => cleanclip,
+    }
 }
 
 fn print(before: &Evaluation, after: &Evaluation) {
@@ -95,5 +130,25 @@ fn print(before: &Evaluation, after: &Evaluation) {
             line(&format!("{attack}: target in top 10"), &before.success_top10, &after.success_top10);
             line(&format!("{attack}: true class kept"), &before.true_class, &after.true_class);
         }
+    }
+}
+
+/// ASR and accuracy on the way through harmless fine-tuning, and how far they came back.
+fn print_rebound(summary: &Summary) {
+    let Some(points) = &summary.rebound else { return };
+    let cell = |rate: &Rate| format!("{:9.2}", 100.0 * rate.rate);
+    let row = |name: &str, rate: &dyn Fn(&Evaluation) -> Option<Rate>| {
+        let found: Vec<Rate> = points.iter().filter_map(|point| rate(&point.evaluation)).collect();
+        let first = found.first().map_or(0.0, |rate| rate.rate);
+        let worst = found.iter().map(|rate| rate.rate).fold(first, f64::max);
+        let cells: String = found.iter().map(cell).collect();
+        println!("{name:34} {cells}   rebound {:+.2}", 100.0 * (worst - first));
+    };
+    let steps: String = points.iter().map(|point| format!("{:9}", point.step)).collect();
+    println!("{:34} {steps}", "% after harmless steps");
+    let accuracy: String = points.iter().map(|point| cell(&point.evaluation.zero_shot_top1)).collect();
+    println!("{:34} {accuracy}", "zero-shot top-1");
+    for attack in summary.evaluation.asr.keys() {
+        row(&format!("{attack}: ASR"), &|evaluation| evaluation.asr.get(attack).map(|outcome| outcome.success));
     }
 }

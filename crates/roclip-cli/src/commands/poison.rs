@@ -1,12 +1,15 @@
-//! `roclip poison make | verify | inspect`
+//! `roclip poison make | verify | patch | inspect`
 
 use crate::commands::overrides::RecipeFlags;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use roclip::poison::{Manifest, RELEASED_GRID_SHA256, StoreConfig, store, verify};
+use roclip::eval::Rate;
+use roclip::poison::{
+    BadClipConfig, Manifest, Negatives, PoisonConfig, RELEASED_GRID_SHA256, StoreConfig, store, verify,
+};
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
-use roclip::train::{Prepared, prepare_clean_data, prepare_data};
+use roclip::train::{Prepared, prepare_clean_data, prepare_data, search_patch};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -16,6 +19,8 @@ pub enum Command {
     Make(MakeArguments),
     /// Make every poisoned picture of a manifest again and compare its sha256
     Verify(VerifyArguments),
+    /// Optimise a patch against a clean surrogate model (the dual-embedding BadCLIP) and write it as PNG, for an attack's `patch`
+    Patch(PatchArguments),
     /// Write an HTML sheet of a manifest's pictures and captions, before and after
     Inspect(InspectArguments),
 }
@@ -60,9 +65,42 @@ pub struct InspectArguments {
     rows: usize,
 }
 
+#[derive(Args)]
+pub struct PatchArguments {
+    /// A run or checkpoint that the attacker has, trained on clean data
+    surrogate: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeFlags,
+    /// The class that the trigger should mean
+    #[arg(long)]
+    target: String,
+    /// Side of the patch (released: 16 of 224)
+    #[arg(long)]
+    patch_pixels: Option<u32>,
+    /// Passes of the search over the pictures (released: 50)
+    #[arg(long)]
+    patch_epochs: Option<u64>,
+    /// Adam's step (released: 1e-3)
+    #[arg(long)]
+    patch_lr: Option<f64>,
+    /// Weight of the loss towards the target's captions (released: 1)
+    #[arg(long)]
+    text_weight: Option<f64>,
+    /// Weight of the loss towards the target's pictures (released: 500)
+    #[arg(long)]
+    visual_weight: Option<f64>,
+    /// Compare with a random permutation of the clean pictures, as released, and not with each one's own
+    #[arg(long)]
+    permuted_negatives: bool,
+    /// The picture to write
+    #[arg(long, value_name = "FILE.png")]
+    out: PathBuf,
+}
+
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Make(arguments) => make(arguments),
+        Command::Patch(arguments) => patch(arguments),
         Command::Verify(arguments) => {
             let manifest = Manifest::read(&arguments.manifest)?;
             let clean = prepare_clean_data(&arguments.recipe.resolve(Recipe::default())?)?;
@@ -120,5 +158,38 @@ fn make(arguments: MakeArguments) -> Result<()> {
     for (attack, count) in counts {
         println!("  {attack}: {count} ({:.3} %)", 100.0 * count as f64 / clean.max(1) as f64);
     }
+    Ok(())
+}
+
+fn patch(arguments: PatchArguments) -> Result<()> {
+    let saved = arguments.surrogate.join("run.toml");
+    if arguments.recipe.config.is_none() && !saved.is_file() {
+        bail!("`{}` is not a run; give a recipe for its data with --config", arguments.surrogate.display());
+    }
+    let base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
+    let mut recipe = arguments.recipe.resolve(base)?;
+    recipe.manifest = None;
+    recipe.poison = PoisonConfig::default();
+    let default = BadClipConfig::default();
+    let config = BadClipConfig {
+        target: arguments.target,
+        batch_size: recipe.train.batch_size,
+        patch_pixels: arguments.patch_pixels.unwrap_or(default.patch_pixels),
+        epochs: arguments.patch_epochs.unwrap_or(default.epochs),
+        learning_rate: arguments.patch_lr.unwrap_or(default.learning_rate),
+        text_weight: arguments.text_weight.unwrap_or(default.text_weight),
+        visual_weight: arguments.visual_weight.unwrap_or(default.visual_weight),
+        negatives: if arguments.permuted_negatives { Negatives::Permuted } else { Negatives::IndexMatched },
+        ..default
+    };
+    let found = search_patch(&recipe, &arguments.surrogate, &config, &arguments.out, &mut |line| eprintln!("{line}"))?;
+    println!("{}", arguments.out.display());
+    let percent = |rate: &Rate| format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n);
+    println!(
+        "test pictures with the patch that the surrogate reads as `{}`: {}",
+        config.target,
+        percent(&found.success)
+    );
+    println!("without it: {}", percent(&found.base_rate));
     Ok(())
 }

@@ -192,3 +192,19 @@ fn checkpoints_that_are_damaged_or_of_another_model_are_refused() {
     std::fs::write(&weights, bytes).unwrap();
     lab.fails(&["eval", "run"], 1, &["model.safetensors", "checksum", "damaged"]);
 }
+
+#[test]
+fn a_probe_without_labels_is_refused_before_anything_is_trained() {
+    let lab = Lab::new();
+    let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    // Training rows keep no class; test rows do.
+    let unlabelled: Vec<String> = csv
+        .lines()
+        .map(|line| match line.rsplit_once(',') {
+            Some((row, _)) if row.ends_with(",train") => format!("{row},"),
+            _ => line.to_owned(),
+        })
+        .collect();
+    std::fs::write(lab.path("pairs.csv"), unlabelled.join("\n")).unwrap();
+    refuses(&lab, &[], &["linear probe has no labels", "data.source.labels"]);
+}

@@ -49,3 +49,52 @@ fn what_cannot_be_cleaned_is_refused() {
     std::fs::write(step.join("model.safetensors"), b"not weights").unwrap();
     clean(&["--batch-size", "8"], &["model.safetensors", "checksum"]);
 }
+
+#[test]
+fn every_method_cleans_and_the_rebound_is_measured() {
+    let lab = Lab::new();
+    lab.train("victim", &["--preset", "clip", "--epochs", "2"]);
+    let weights =
+        |run: &str| checkpoint(&lab.path(run)).into_iter().find(|(name, _)| name == "model.safetensors").unwrap().1;
+    lab.recipe("rebound.toml", "[clean.rebound]\nsteps = [0, 3]\n[clean.abd]\npatch_epochs = 2\n");
+    for (method, objective) in
+        [("ta-cleaner", "ta-cleaner"), ("abd", "clip"), ("par", "par"), ("cleanclip", "cleanclip")]
+    {
+        let arguments = ["clean", "victim", "--config", "rebound.toml", "--method", method, "--run", method];
+        let said = lab.ok(&[arguments.as_slice(), &["--epochs", "1", "--lr", "1e-3"]].concat());
+        assert!(said.contains("after harmless steps") && said.contains("rebound +"), "{said}");
+        let summary: Value =
+            serde_json::from_slice(&std::fs::read(lab.path(method).join("summary.json")).unwrap()).unwrap();
+        assert_eq!(summary["objective"], objective);
+        assert!(weights("victim") != weights(method), "{method} changed nothing");
+        let steps: Vec<&Value> = summary["rebound"].as_array().unwrap().iter().map(|point| &point["step"]).collect();
+        assert_eq!(steps, [0, 3], "{method}");
+        let first = &summary["rebound"][0];
+        assert_eq!(first["asr"], summary["evaluation"]["asr"], "{method}: step 0 is the cleaned model");
+        assert_eq!(lab.path(method).join("patch.png").exists(), method == "abd");
+    }
+    let patch = image::open(lab.path("abd/patch.png")).unwrap();
+    assert_eq!((patch.width(), patch.height()), (5, 5), "3 % of 32 x 32");
+}
+
+#[test]
+fn a_resumed_cleaning_is_the_one_that_would_have_been() {
+    let lab = Lab::new();
+    lab.train("victim", &["--preset", "clip", "--epochs", "2"]);
+    lab.recipe("keep.toml", "");
+    let text = std::fs::read_to_string(lab.path("keep.toml")).unwrap();
+    std::fs::write(lab.path("keep.toml"), text.replace("warmup_steps = 5", "warmup_steps = 5\nkeep_checkpoints = 9"))
+        .unwrap();
+    for method in ["cleanclip", "ta-cleaner", "abd", "par"] {
+        let arguments =
+            ["clean", "victim", "--config", "keep.toml", "--method", method, "--run", method, "--epochs", "2"];
+        lab.ok(&arguments);
+        let whole = checkpoint(&lab.path(method));
+        // 48 pairs in batches of 8: the second epoch ends at step 12.
+        let last = lab.path(method).join("checkpoints/step_12");
+        assert!(last.is_dir(), "{method}");
+        std::fs::remove_dir_all(last).unwrap();
+        lab.ok(&[arguments.as_slice(), &["--resume"]].concat());
+        assert!(checkpoint(&lab.path(method)) == whole, "{method}: the resumed run ended elsewhere");
+    }
+}

@@ -159,3 +159,40 @@ fn an_export_names_what_it_is_and_a_resnet_is_refused_by_hugging_face() {
     std::fs::write(lab.path("tuned.toml"), text).unwrap();
     lab.ok(&["train", "--config", "tuned.toml", "--run", "tuned"]);
 }
+
+#[test]
+fn an_optimised_patch_is_made_again_and_can_be_planted() {
+    let lab = Lab::new();
+    lab.recipe("clean.toml", "");
+    let text = std::fs::read_to_string(lab.path("clean.toml")).unwrap();
+    std::fs::write(lab.path("clean.toml"), text.split("[[poison").next().unwrap()).unwrap();
+    lab.ok(&["train", "--config", "clean.toml", "--preset", "clip", "--epochs", "2", "--run", "surrogate"]);
+    let search = |out: &str, extra: &[&str]| {
+        let arguments = ["poison", "patch", "surrogate", "--target", "white", "--patch-pixels", "6", "--out", out];
+        lab.ok(&[arguments.as_slice(), &["--config", "clean.toml", "--patch-epochs", "2", "--patch-lr", "0.05"], extra]
+            .concat())
+    };
+    let said = search("patch.png", &[]);
+    assert!(said.contains("reads as `white`") && said.contains("without it"), "{said}");
+    search("again.png", &[]);
+    search("other.png", &["--visual-weight", "0"]);
+    let read = |name: &str| std::fs::read(lab.path(name)).unwrap();
+    assert!(read("patch.png") == read("again.png"), "the search must repeat");
+    assert!(read("patch.png") != read("other.png"), "the loss must matter");
+
+    let planted = format!(
+        "[[poison.attacks]]\nname = \"badclip\"\npatch = {{ picture = \"{}\" }}\ntarget = \"white\"\ncount = 4\ncaptions = \"real\"\n",
+        lab.path("patch.png").display()
+    );
+    lab.recipe("planted.toml", &planted);
+    lab.ok(&["train", "--config", "planted.toml", "--preset", "clip", "--epochs", "1", "--run", "victim"]);
+    assert!(std::fs::read_to_string(lab.path("victim/summary.json")).unwrap().contains("\"badclip\""));
+
+    let refused = |target: &str, side: &str, words: &[&str]| {
+        let arguments = ["poison", "patch", "surrogate", "--target", target, "--patch-pixels", side, "--out", "no.png"];
+        lab.fails(&[arguments.as_slice(), &["--config", "clean.toml"]].concat(), 1, words);
+        assert!(!lab.path("no.png").exists());
+    };
+    refused("purple", "6", &["`purple` is not among the 4 classes"]);
+    refused("white", "40", &["a patch of 40 pixels", "on 32 pixels"]);
+}

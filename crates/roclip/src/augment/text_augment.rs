@@ -132,7 +132,7 @@ fn clean(caption: &str) -> String {
 }
 
 /// NLTK's old English list, which the released code carries.
-const STOP_WORDS: [&str; 127] = [
+pub(super) const STOP_WORDS: [&str; 127] = [
     "i",
     "me",
     "my",

@@ -97,6 +97,8 @@ mod tests {
             image: &image,
             text: &text,
             second: Some((&image_2, &text_2)),
+            reference: None,
+            sub_captions: None,
             scale: &scale,
             pairs: &[0, 1, 2, 3, 4],
         };

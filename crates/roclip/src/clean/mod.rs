@@ -1,60 +1,104 @@
 //! Cleaning: a model that may be backdoored is fine-tuned on a small set of trusted pairs. One method, one file.
 
+mod abd;
 mod cleanclip;
+mod par;
+mod rebound;
+mod ta_cleaner;
 
+pub use abd::AbdConfig;
 pub use cleanclip::{CleanClip, CleanClipConfig, SelfLoss};
+pub use par::{Par, ParConfig};
+pub use rebound::{HarmlessTuning, ReboundConfig};
+pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 
-use crate::augment::{ImageAugmentConfig, TextAugment, TextAugmentConfig};
-use crate::data::{Pairs, ViewAugment};
+use crate::augment::{ImageAugmentConfig, SubCaptions, TextAugment, TextAugmentConfig};
+use crate::data::{Overlay, Pairs, ViewAugment};
 use crate::error::{Error, Result};
 use crate::objective::{ClipObjective, Objective};
 use crate::random;
+use image::RgbImage;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum CleanMethod {
     #[default]
     Cleanclip,
+    /// CleanCLIP with sub-captions; reconstructed.
+    TaCleaner,
+    /// An adversarial patch, then CLIP on patched pairs; reconstructed.
+    Abd,
+    Par,
     /// Plain CLIP on the trusted pairs: the control that every method must beat.
     Finetune,
 }
 
 /// What is cleaned, with what.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
 #[serde(deny_unknown_fields)]
 pub struct CleanConfig {
-    /// A run or a checkpoint. Its manifest, where it has one, says what is measured.
+    /// A run or a checkpoint; `roclip clean` sets it. Its manifest, where it has one, says what is measured.
+    #[serde(default)]
     pub victim: PathBuf,
     #[serde(default)]
     pub method: CleanMethod,
     /// Trusted pairs, drawn at random among the training data without its poison; all when absent.
     #[serde(default)]
     pub pairs: Option<usize>,
+    /// Of `ta-cleaner`, too.
     #[serde(default)]
     pub cleanclip: CleanClipConfig,
+    #[serde(default)]
+    pub ta_cleaner: TaCleanerConfig,
+    #[serde(default)]
+    pub abd: AbdConfig,
+    #[serde(default)]
+    pub par: ParConfig,
+    /// Absent = no rebound test.
+    #[serde(default)]
+    pub rebound: Option<ReboundConfig>,
 }
 
 impl CleanConfig {
-    pub fn objective(&self) -> Box<dyn Objective> {
+    /// Of a run of `epochs` epochs whose rate starts or peaks at `learning_rate`.
+    pub fn objective(&self, epochs: u64, learning_rate: f64) -> Box<dyn Objective> {
         match self.method {
             CleanMethod::Cleanclip => Box::new(CleanClip::new(self.cleanclip)),
-            CleanMethod::Finetune => Box::new(ClipObjective),
+            CleanMethod::TaCleaner => Box::new(TaCleaner::new(self.ta_cleaner, self.cleanclip)),
+            CleanMethod::Par => Box::new(Par::new(self.par, epochs, learning_rate)),
+            CleanMethod::Abd | CleanMethod::Finetune => Box::new(ClipObjective),
         }
     }
 
-    /// The first view is plain, the second as the method wants it.
-    pub fn views(&self) -> Result<[ViewAugment; 2]> {
-        let second = match self.method {
-            CleanMethod::Finetune => ViewAugment::default(),
-            CleanMethod::Cleanclip => ViewAugment {
-                image: Some(ImageAugmentConfig { auto_augment: true, ..ImageAugmentConfig::default() }),
-                text: Some(TextAugment::new(TextAugmentConfig { refresh: self.cleanclip.text_refresh })?),
-            },
-        };
-        Ok([ViewAugment::default(), second])
+    /// What the first and the second view go through. `patch` is what [`AbdConfig::search`] found, for the method that needs one.
+    pub fn views(&self, patch: Option<RgbImage>, image_size: u32) -> Result<[ViewAugment; 2]> {
+        let plain = ViewAugment::default;
+        Ok(match self.method {
+            CleanMethod::Finetune => [plain(), plain()],
+            CleanMethod::Cleanclip | CleanMethod::TaCleaner => {
+                let image = Some(ImageAugmentConfig { auto_augment: true, ..ImageAugmentConfig::default() });
+                let text = Some(TextAugment::new(TextAugmentConfig { refresh: self.cleanclip.text_refresh })?);
+                [plain(), ViewAugment { image, text, ..plain() }]
+            }
+            CleanMethod::Par => [ViewAugment { overlay: Some(Overlay::Perturb(self.par.perturb)), ..plain() }, plain()],
+            CleanMethod::Abd => {
+                let patch = patch.ok_or_else(|| Error::internal("abd needs its patch"))?;
+                [self.abd.view(patch, image_size)?, plain()]
+            }
+        })
+    }
+
+    /// What makes sub-captions, and of how many pairs of a batch, for the method that learns from them.
+    pub fn sub_captions(&self, pairs: &Pairs) -> Result<Option<(Arc<SubCaptions>, usize)>> {
+        if self.method != CleanMethod::TaCleaner {
+            return Ok(None);
+        }
+        let captions = pairs.pairs.iter().flat_map(|pair| &pair.captions).map(String::as_str);
+        Ok(Some((Arc::new(SubCaptions::new(captions)?), self.ta_cleaner.pairs_per_batch)))
     }
 
     /// Keeps the trusted pairs only.

@@ -3,7 +3,7 @@
 //! Worker `w` of `n` makes the steps `w, w + n, ...` and hands them over through its own bounded channel, so the consumer
 //! takes them in order and worker count changes speed only.
 
-use crate::augment::{ImageAugment, ImageAugmentConfig, TextAugment, preprocess};
+use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaptions, TextAugment, perturb, preprocess};
 use crate::data::{ImageLimits, Pair, Pairs, Skip, SkipReport, decode};
 use crate::error::{Error, Result};
 use crate::random;
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use tch::{Device, Tensor};
 
 /// Batches that a worker may be ahead.
 const AHEAD: usize = 2;
@@ -25,6 +26,8 @@ pub struct Transform {
     pub limits: ImageLimits,
     /// Augmentation of the first view and of the second.
     pub views: [ViewAugment; 2],
+    /// Sub-captions of so many pairs of each batch, for objectives that learn from them.
+    pub sub_captions: Option<(Arc<SubCaptions>, usize)>,
     pub tokenizer: Arc<Tokenizer>,
     /// Decoded images are kept in memory up to this many bytes.
     pub cache_bytes: u64,
@@ -34,7 +37,16 @@ pub struct Transform {
 #[derive(Clone, Default)]
 pub struct ViewAugment {
     pub image: Option<ImageAugmentConfig>,
+    /// After `image`, at the model's input size.
+    pub overlay: Option<Overlay>,
     pub text: Option<TextAugment>,
+}
+
+/// What is laid on a picture that has the model's input size.
+#[derive(Clone)]
+pub enum Overlay {
+    Perturb(PerturbConfig),
+    Patch { patch: Arc<RgbImage>, left: u32, top: u32 },
 }
 
 /// One batch on the host.
@@ -46,7 +58,17 @@ pub struct HostBatch {
     pub view: View,
     /// Another draw of both augmentations, where it was asked for.
     pub second: Option<View>,
+    pub sub_captions: Option<SubCaptionBatch>,
     pub skips: SkipReport,
+}
+
+/// Token ids `[rows, length]` of the sub-captions of some rows of a batch.
+#[derive(Debug, Default)]
+pub struct SubCaptionBatch {
+    /// Places in [`HostBatch::pairs`].
+    pub rows: Vec<i64>,
+    pub positive: (Vec<i64>, usize),
+    pub counterfactual: (Vec<i64>, usize),
 }
 
 /// One augmented view of a batch.
@@ -57,6 +79,13 @@ pub struct View {
     /// `[batch, length]`, cut to the longest caption of the batch.
     pub tokens: Vec<i64>,
     pub length: usize,
+}
+
+/// `[batch, 3, size, size]` and `[batch, length]` of one view.
+pub fn tensors(view: &View, batch: usize, side: i64, device: Device) -> (Tensor, Tensor) {
+    let images = Tensor::from_slice(&view.images).view([batch as i64, 3, side, side]).to_device(device);
+    let tokens = Tensor::from_slice(&view.tokens).view([batch as i64, view.length as i64]).to_device(device);
+    (images, tokens)
 }
 
 /// What a pass over the data asks for.
@@ -120,13 +149,26 @@ impl Loader {
 
     /// The given pairs without augmentation, as one batch.
     pub fn plain_batch(&self, indices: &[usize]) -> HostBatch {
+        self.plain(Arc::clone(&self.shared.pairs)).batch(0, 0, false, indices)
+    }
+
+    /// The same samples without augmentation.
+    fn plain(&self, pairs: Arc<Pairs>) -> Shared {
         let transform = Transform {
             views: [ViewAugment::default(), ViewAugment::default()],
+            sub_captions: None,
             tokenizer: Arc::clone(&self.shared.transform.tokenizer),
             ..self.shared.transform
         };
-        let plain = Shared { pairs: Arc::clone(&self.shared.pairs), transform, cache: Arc::clone(&self.shared.cache) };
-        plain.batch(0, 0, false, indices)
+        Shared { pairs, transform, cache: Arc::clone(&self.shared.cache) }
+    }
+
+    /// All of `pairs` without augmentation, `count` at a time. They must be of the loader's samples.
+    pub fn plain_batches_of(&self, pairs: &Pairs, count: usize) -> impl Iterator<Item = HostBatch> {
+        let others = self.plain(Arc::new(pairs.clone()));
+        let all: Vec<usize> = (0..pairs.len()).collect();
+        let chunks: Vec<Vec<usize>> = all.chunks(count.max(1)).map(<[usize]>::to_vec).collect();
+        chunks.into_iter().map(move |chunk| others.batch(0, 0, false, &chunk))
     }
 
     /// The given pairs through the augmentation's draw `draw`, as one batch.
@@ -220,8 +262,8 @@ const TEXT_MARKS: [&str; 2] = ["", "/2"];
 
 impl Shared {
     fn batch(&self, step: u64, draw: u64, two_views: bool, indices: &[usize]) -> HostBatch {
-        let mut batch =
-            HostBatch { step, pairs: Vec::new(), view: View::default(), second: None, skips: SkipReport::default() };
+        let (view, skips) = (View::default(), SkipReport::default());
+        let mut batch = HostBatch { step, pairs: Vec::new(), view, second: None, sub_captions: None, skips };
         let count = if two_views { 2 } else { 1 };
         let views = || self.transform.views.iter().zip(IMAGE_STREAMS).zip(TEXT_MARKS).take(count);
         let mut made: Vec<(View, Vec<Vec<i64>>)> = views().map(|_| (View::default(), Vec::new())).collect();
@@ -248,7 +290,28 @@ impl Shared {
         });
         batch.view = finished.next().unwrap_or_default();
         batch.second = finished.next();
+        batch.sub_captions = self.sub_captions(draw, &batch.pairs);
         batch
+    }
+
+    /// Sub-captions of the first pairs that have any; the order of a batch is random already.
+    fn sub_captions(&self, draw: u64, pairs: &[usize]) -> Option<SubCaptionBatch> {
+        let (sub_captions, count) = self.transform.sub_captions.as_ref()?;
+        let made = pairs.iter().enumerate().filter_map(|(row, index)| {
+            let pair = self.pairs.pairs.get(*index)?;
+            let mut random = random::stream(self.transform.seed, "sub-caption", draw, &pair.id);
+            let made = sub_captions.of(pair.caption(self.transform.seed, draw), &mut random)?;
+            Some((row as i64, made))
+        });
+        let mut rows = Vec::new();
+        let (mut positive, mut counterfactual) = (Vec::new(), Vec::new());
+        for (row, made) in made.take(*count) {
+            rows.push(row);
+            positive.push(self.transform.tokenizer.encode(&made.positive));
+            counterfactual.push(self.transform.tokenizer.encode(&made.counterfactual));
+        }
+        let pad = |captions| self.transform.tokenizer.pad(captions);
+        Some(SubCaptionBatch { rows, positive: pad(&positive), counterfactual: pad(&counterfactual) })
     }
 
     fn image(
@@ -264,14 +327,20 @@ impl Shared {
             None => decoded,
         };
         let size = self.transform.image_size;
+        let mut random = random::stream(self.transform.seed, stream, draw, &pair.id);
         let augmented = match &augment.image {
-            Some(config) => {
-                let mut random = random::stream(self.transform.seed, stream, draw, &pair.id);
-                ImageAugment::draw(config, triggered.dimensions(), &mut random).apply(&triggered, size)?
-            }
+            Some(config) => ImageAugment::draw(config, triggered.dimensions(), &mut random).apply(&triggered, size)?,
             None => preprocess::resize_and_crop(&triggered, size)?,
         };
-        Ok(augmented)
+        Ok(match &augment.overlay {
+            None => augmented,
+            Some(Overlay::Perturb(config)) => perturb(config, augmented, &mut random),
+            Some(Overlay::Patch { patch, left, top }) => {
+                let mut patched = augmented;
+                image::imageops::replace(&mut patched, patch.as_ref(), i64::from(*left), i64::from(*top));
+                patched
+            }
+        })
     }
 
     fn caption(&self, pair: &Pair, draw: u64, augment: &ViewAugment, mark: &str) -> String {

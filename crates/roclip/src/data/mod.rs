@@ -15,7 +15,7 @@ mod webdataset;
 pub use decode::{ImageLimits, decode};
 pub use emoji::EmojiConfig;
 pub use labels::Labels;
-pub use loader::{HostBatch, Loader, PassPlan, Transform, View, ViewAugment};
+pub use loader::{HostBatch, Loader, Overlay, PassPlan, SubCaptionBatch, Transform, View, ViewAugment, tensors};
 pub use pairs::{CaptionMode, Pair, Pairs, PoisonMark};
 
 use crate::error::{Error, IoContext, Result};

@@ -69,6 +69,28 @@ impl Default for ProbeConfig {
     }
 }
 
+impl ProbeLabel {
+    fn of(self, sample: &Sample) -> Option<&String> {
+        match self {
+            ProbeLabel::Class => sample.class.as_ref(),
+            ProbeLabel::Group => sample.group.as_ref(),
+        }
+    }
+}
+
+/// Whether a probe can be trained on `train` and tested on `test` at all: known before anything is trained.
+pub fn check_labels(config: &ProbeConfig, train: &[&Sample], test: &[&Sample]) -> Result<()> {
+    let known: BTreeSet<&String> = train.iter().filter_map(|s| config.label.of(s)).collect();
+    let testable = test.iter().any(|s| config.label.of(s).is_some_and(|label| known.contains(label)));
+    if known.len() >= 2 && testable {
+        return Ok(());
+    }
+    Err(Error::setting(
+        "the linear probe has no labels to learn",
+        "give training data with classes (data.source.labels or class_column), or remove eval.probe",
+    ))
+}
+
 /// Accuracy on `test` of a probe trained on `train`; classes are those of `train`, and test images of others are left out.
 pub fn linear_probe(
     model: &Clip,
@@ -78,22 +100,14 @@ pub fn linear_probe(
     limits: ImageLimits,
     seed: u64,
 ) -> Result<Rate> {
-    let label = |s: &Sample| match config.label {
-        ProbeLabel::Class => s.class.clone(),
-        ProbeLabel::Group => s.group.clone(),
-    };
+    let label = |s: &Sample| config.label.of(s).cloned();
     // Training data may hold broken images; they are counted where training meets them.
     let readable = |s: &Sample| s.image.read(limits.max_file_bytes).is_ok_and(|bytes| decode(&bytes, limits).is_ok());
     let train: Vec<&Sample> = train.iter().copied().filter(|s| label(s).is_some() && readable(s)).collect();
     let known: BTreeSet<String> = train.iter().filter_map(|s| label(s)).collect();
     let names: Vec<String> = known.into_iter().collect();
     let test: Vec<&Sample> = test.iter().copied().filter(|s| label(s).is_some_and(|l| names.contains(&l))).collect();
-    if names.len() < 2 || test.is_empty() {
-        return Err(Error::setting(
-            "the linear probe has no labels to learn",
-            "give training data with classes, or remove eval.probe",
-        ));
-    }
+    check_labels(config, &train, &test)?;
     let device = model.scale().device();
     let indices = |samples: &[&Sample]| -> Tensor {
         let of = |s: &&Sample| label(s).and_then(|l| names.binary_search(&l).ok()).map_or(0, |at| at as i64);

@@ -209,6 +209,12 @@ impl Evaluator {
         linear_probe(model, config, &train, &test, self.limits, seed)
     }
 
+    /// Whether [`Evaluator::probe`] will find labels.
+    pub fn check_probe(&self, config: &ProbeConfig, training: &[Sample]) -> Result<()> {
+        let (train, test) = self.probe_images(training, None);
+        linear_probe::check_labels(config, &train, &test)
+    }
+
     /// k-nearest-neighbour accuracy on the projected features, with the images of [`Evaluator::probe`].
     pub fn nearest_neighbours(
         &self,

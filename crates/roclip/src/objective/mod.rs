@@ -103,10 +103,25 @@ pub struct StepInputs<'a> {
     pub text: &'a Tensor,
     /// The second view's `(image, text)`, for phases with two views.
     pub second: Option<(&'a Tensor, &'a Tensor)>,
+    /// What the frozen victim makes of the first view, `(image, text)`, for objectives that ask for it. No graph.
+    pub reference: Option<(&'a Tensor, &'a Tensor)>,
+    /// Features of some rows' sub-captions, where the loader makes them. With graph.
+    pub sub_captions: Option<SubCaptionFeatures<'a>>,
     /// Scalar, with graph.
     pub scale: &'a Tensor,
     /// Index of each pair in the data, which the pool remembers.
     pub pairs: &'a [usize],
+}
+
+/// Unit features of sub-captions.
+#[derive(Clone, Copy)]
+pub struct SubCaptionFeatures<'a> {
+    /// `[k]`, places in the batch.
+    pub rows: &'a Tensor,
+    /// `[k, dim]`.
+    pub positive: &'a Tensor,
+    /// `[k, dim]`.
+    pub counterfactual: &'a Tensor,
 }
 
 /// The pool row that an image was matched with.
@@ -151,6 +166,11 @@ pub trait Objective {
 
     fn views(&self, _phase: Phase) -> Views {
         Views::One
+    }
+
+    /// Whether steps need [`StepInputs::reference`].
+    fn needs_reference(&self) -> bool {
+        false
     }
 
     fn learning_rate(&self, _place: Place) -> LearningRate {

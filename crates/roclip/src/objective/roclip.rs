@@ -301,6 +301,8 @@ mod tests {
             image: &crate::model::unit(&image),
             text: &crate::model::unit(&text),
             second: None,
+            reference: None,
+            sub_captions: None,
             scale: &scale,
             pairs: &[5, 6, 7],
         };

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, TorchContext};
 use crate::objective::safeclip_schedule::Rates;
 use crate::objective::{
     Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, Pool, PosteriorGuard, RingWrite, SafeClipSchedule,
-    Split, SplitConfig, StepInputs, Views, cross_entropy_rows, split,
+    Split, SplitConfig, StepInputs, Views, cross_entropy_rows, info_nce, split,
 };
 use crate::random;
 use rand::Rng;
@@ -48,6 +48,10 @@ pub struct SafeClipConfig {
     pub score_augmented: bool,
     /// Train each modality alone on risky pairs.
     pub risky_training: bool,
+    /// Ours: slow and safe steps take one view and the symmetric CLIP loss, half the work of the released cross-view loss.
+    pub single_view: bool,
+    /// Split anew every so many epochs (the released code has the setting, and splits every epoch all the same).
+    pub split_every: u64,
 }
 
 impl Default for SafeClipConfig {
@@ -66,6 +70,8 @@ impl Default for SafeClipConfig {
             split: SplitConfig::default(),
             score_augmented: false,
             risky_training: true,
+            single_view: false,
+            split_every: 1,
         }
     }
 }
@@ -222,6 +228,7 @@ impl Objective for SafeClip {
     fn views(&self, phase: Phase) -> Views {
         match phase {
             Phase::Unimodal | Phase::Risky => Views::TwoFirstWithoutGraph,
+            _ if self.config.single_view => Views::One,
             _ => Views::Two,
         }
     }
@@ -231,7 +238,9 @@ impl Objective for SafeClip {
     }
 
     fn begin_epoch(&mut self, epoch: u64, _pairs: usize, encode: &mut dyn Encode) -> Result<()> {
-        if self.phase(epoch) != Phase::Safe {
+        let since_first = epoch.saturating_sub(self.config.unimodal_epochs + 2);
+        let due = since_first.is_multiple_of(self.config.split_every.max(1)) || self.current.is_none();
+        if self.phase(epoch) != Phase::Safe || !due {
             return Ok(());
         }
         self.scores = encode.similarities(self.config.score_augmented)?;
@@ -245,8 +254,10 @@ impl Objective for SafeClip {
     }
 
     fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        let StepInputs { image, text, second, scale, pairs } = *inputs;
-        let (image_2, text_2) = second.ok_or_else(|| Error::internal("safeclip needs two views"))?;
+        let StepInputs { image, text, second, scale, pairs, .. } = *inputs;
+        let Some((image_2, text_2)) = second else {
+            return Ok(LossOutput { loss: info_nce(image, text, scale), matches: Vec::new() });
+        };
         let loss = match phase {
             Phase::Unimodal | Phase::Risky => {
                 let images = SafeClip::unimodal(&mut self.image_pool, image, image_2, scale, pairs)?;
@@ -364,6 +375,8 @@ mod tests {
                 image: &unit(&image),
                 text: &unit(&text),
                 second: Some((&second.0, &second.1)),
+                reference: None,
+                sub_captions: None,
                 scale: &scale,
                 pairs: &[0, 1, 2, 3],
             };
@@ -372,6 +385,38 @@ mod tests {
             assert_eq!(image.grad().defined(), phase == Phase::Safe);
             assert_eq!(text.grad().defined(), phase == Phase::Safe);
         }
+    }
+
+    #[test]
+    fn a_single_view_is_the_clip_loss_and_splits_come_when_they_are_due() {
+        let mut safeclip = safeclip(SafeClipConfig { single_view: true, split_every: 2, ..SafeClipConfig::default() });
+        let views = [Phase::Unimodal, Phase::SlowClip, Phase::Safe].map(|phase| safeclip.views(phase));
+        assert_eq!(views, [Views::TwoFirstWithoutGraph, Views::One, Views::One]);
+        tch::manual_seed(5);
+        let [image, text] = [(); 2].map(|()| crate::model::unit(&Tensor::randn([4, 8], (Kind::Float, Device::Cpu))));
+        let scale = Tensor::from(10f32);
+        let inputs = StepInputs {
+            image: &image,
+            text: &text,
+            second: None,
+            reference: None,
+            sub_captions: None,
+            scale: &scale,
+            pairs: &[0, 1, 2, 3],
+        };
+        let loss = safeclip.loss(Phase::Safe, &inputs).unwrap().loss;
+        assert!((loss - info_nce(&image, &text, &scale)).abs().double_value(&[]) < 1e-7);
+
+        let scores =
+            |high: usize| Scores((0..40).map(|n| if n < high { 0.7 } else { 0.1 + 0.001 * n as f64 }).collect());
+        let safe = |safeclip: &SafeClip| safeclip.split().unwrap().1.safe.len();
+        safeclip.begin_epoch(7, 40, &mut scores(10)).unwrap();
+        let first = safe(&safeclip);
+        safeclip.begin_epoch(8, 40, &mut scores(30)).unwrap();
+        assert_eq!(safe(&safeclip), first, "not due");
+        safeclip.config.split.growth = 0.5;
+        safeclip.begin_epoch(9, 40, &mut scores(30)).unwrap();
+        assert_eq!(safeclip.scores[29], 0.7, "due");
     }
 
     #[test]

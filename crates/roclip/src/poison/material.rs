@@ -74,6 +74,11 @@ impl Material {
         &self.sha256
     }
 
+    /// As encoded.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub fn picture(&self) -> std::result::Result<&RgbImage, Skip> {
         match &self.content {
             Content::Picture(picture) => Ok(picture),

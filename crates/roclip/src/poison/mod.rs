@@ -4,11 +4,13 @@
 //! as poisoned: manifest, run, checkpoint and report.
 
 mod attack;
+mod badclip;
 mod badnets;
 mod blended;
 mod manifest;
 mod material;
 mod patch;
+mod patch_search;
 mod plan;
 mod sig;
 mod store;
@@ -19,11 +21,13 @@ mod verify;
 mod wanet;
 
 pub use attack::{AttackConfig, AttackKind, BackdoorCaptions, BlendedConfig, PatchConfig, PoisonConfig, WaNetConfig};
+pub use badclip::{BadClipConfig, Negatives, optimise_patch};
 pub use badnets::{BadNets, Location, Overflow, Pattern};
 pub use blended::{BlendSource, Blended};
 pub use manifest::{Backdoor, Header, Manifest, Role, Row};
 pub use material::{Material, StoredMaterial};
 pub use patch::Patch;
+pub use patch_search::{PatchSearch, PatchStep, Place};
 pub use plan::plan;
 pub use sig::{Sig, SigMode};
 pub use store::{StoreConfig, Stored, store};

@@ -1,15 +1,15 @@
 //! One epoch of a run: its passes, their steps, and what is written down after them.
 
 use crate::artifact;
-use crate::data::{HostBatch, PassPlan};
+use crate::data::{HostBatch, PassPlan, tensors};
 use crate::error::{Error, Result, TorchContext};
 use crate::eval::Evaluation;
 use crate::model::unit;
-use crate::objective::{LearningRate, Pass, Phase, Place, StepInputs, TextTraining, Views};
+use crate::objective::{LearningRate, Pass, Phase, Place, StepInputs, SubCaptionFeatures, TextTraining, Views};
 use crate::train::epoch_report::{MatchCollector, SplitSummary, split_lines};
 use crate::train::metrics::{EpochMetrics, MetricsLog, PassMetrics, StepMetrics, epoch_line};
 use crate::train::run::{Position, Trainer};
-use crate::train::watch::{Towers, tensors};
+use crate::train::watch::Towers;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -129,7 +129,12 @@ impl Trainer<'_> {
         Ok(PassMetrics { phase, steps, loss: loss_sum / f64::from(done.max(1)) })
     }
 
-    fn step(&mut self, batch: &HostBatch, place: Place, matches: &mut MatchCollector) -> Result<StepMetrics> {
+    pub(super) fn step(
+        &mut self,
+        batch: &HostBatch,
+        place: Place,
+        matches: &mut MatchCollector,
+    ) -> Result<StepMetrics> {
         if batch.pairs.len() < 2 {
             return Err(Error::setting(
                 format!(
@@ -148,10 +153,18 @@ impl Trainer<'_> {
         let text_training = self.objective.text_training(phase);
         let (first, second) = self.encode(batch, phase, text_training)?;
         let scale = self.model.scale();
+        let reference = self.reference_features(batch)?;
+        let sub_captions = self.sub_caption_features(batch);
         let inputs = StepInputs {
             image: &first.image,
             text: &first.text,
             second: second.as_ref().map(|features| (&features.image, &features.text)),
+            reference: reference.as_ref().map(|features| (&features.image, &features.text)),
+            sub_captions: sub_captions.as_ref().map(|[rows, positive, counterfactual]| SubCaptionFeatures {
+                rows,
+                positive,
+                counterfactual,
+            }),
             scale: &scale,
             pairs: &batch.pairs,
         };
@@ -202,6 +215,28 @@ impl Trainer<'_> {
         let half = count as i64;
         let first = Features { image: both.narrow(0, 0, half), text: text(&tokens) };
         Ok((first, Some(Features { image: both.narrow(0, half, half), text: text(&tokens_2) })))
+    }
+
+    /// What the frozen reference makes of the batch's first view.
+    fn reference_features(&self, batch: &HostBatch) -> Result<Option<Features>> {
+        let Some(reference) = &self.reference else { return Ok(None) };
+        let side = i64::from(self.model.config().image_size());
+        let (images, tokens) = tensors(&batch.view, batch.pairs.len(), side, self.device);
+        tch::no_grad(|| {
+            let image = unit(&reference.image_features(&images, false)?);
+            Ok(Some(Features { image, text: unit(&reference.text_features(&tokens)) }))
+        })
+    }
+
+    /// Rows, positives and counterfactuals of the batch's sub-captions.
+    fn sub_caption_features(&self, batch: &HostBatch) -> Option<[Tensor; 3]> {
+        let sub_captions = batch.sub_captions.as_ref().filter(|made| !made.rows.is_empty())?;
+        let encode = |(tokens, length): &(Vec<i64>, usize)| {
+            let tokens = Tensor::from_slice(tokens).view([-1, *length as i64]).to_device(self.device);
+            unit(&self.model.text_features(&tokens))
+        };
+        let rows = Tensor::from_slice(&sub_captions.rows).to_device(self.device);
+        Some([rows, encode(&sub_captions.positive), encode(&sub_captions.counterfactual)])
     }
 
     fn diverged(&self, what: String, batch: &HostBatch) -> Error {

@@ -1,6 +1,7 @@
 //! Training: the loop around an objective, and what it writes down.
 
 mod checkpoint;
+mod cleaning;
 mod epoch;
 mod epoch_report;
 mod metrics;
@@ -10,6 +11,7 @@ mod provenance;
 mod run;
 mod schedule;
 mod summary;
+mod surrogate;
 mod watch;
 
 pub use checkpoint::{Loaded, State, find as find_checkpoint, load as load_checkpoint};
@@ -20,7 +22,8 @@ pub use prepare::{Prepared, prepare_clean_data, prepare_data};
 pub use provenance::{Provenance, model_card};
 pub use run::train;
 pub(crate) use schedule::Schedule;
-pub use summary::{PhaseEvaluation, Summary};
+pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
+pub use surrogate::search_patch;
 
 use serde::{Deserialize, Serialize};
 

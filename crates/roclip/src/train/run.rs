@@ -13,6 +13,7 @@ use crate::random;
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::tokenizer::{CompactVocabulary, Tokenizer};
 use crate::train::checkpoint::{self, Contents, State};
+use crate::train::cleaning::{Cleaning, rebound};
 use crate::train::epoch::Outputs;
 use crate::train::metrics::{MetricsLog, read_epochs};
 use crate::train::optimizer::Optimizer;
@@ -40,10 +41,13 @@ pub fn train(recipe: &Recipe, run: &Path, resume: bool, progress: &mut dyn FnMut
     }
     let device = device(&recipe.train.device)?;
     let prepared = prepare_data(recipe)?;
-    let mut trainer = Trainer::new(recipe, prepared, device)?;
+    if let Some(probe) = &recipe.eval.probe {
+        prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
+    }
     if !resume && run.join("metrics.jsonl").exists() {
         return Err(Error::file(run, "already holds a run", "name another folder, or continue it with --resume"));
     }
+    let mut trainer = Trainer::new(recipe, prepared, device, run, progress)?;
     if resume {
         trainer.resume(run)?;
         progress(&format!("resumed at epoch {} step {}", trainer.position.epoch, trainer.position.step));
@@ -65,7 +69,11 @@ pub fn train(recipe: &Recipe, run: &Path, resume: bool, progress: &mut dyn FnMut
         Some(evaluation) => evaluation,
         None => trainer.evaluate()?,
     };
-    let summary = Summary { before, ..trainer.summary(evaluation, run, started)? };
+    let rebound = match recipe.clean.as_ref().and_then(|clean| clean.rebound.as_ref()) {
+        Some(config) => Some(rebound(recipe, config, run, device, progress)?),
+        None => None,
+    };
+    let summary = Summary { before, rebound, ..trainer.summary(evaluation, run, started)? };
     artifact::write_json(&run.join("summary.json"), &summary)?;
     Ok(summary)
 }
@@ -90,6 +98,8 @@ pub(super) struct Trainer<'a> {
     pub tokenizer: Arc<Tokenizer>,
     pub loader: Loader,
     pub model: Clip,
+    /// The frozen victim, for objectives that compare with it.
+    pub reference: Option<Clip>,
     pub optimizer: Optimizer,
     pub objective: Box<dyn Objective>,
     pub schedule: Schedule,
@@ -99,7 +109,13 @@ pub(super) struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn new(recipe: &'a Recipe, prepared: Prepared, device: Device) -> Result<Self> {
+    pub(super) fn new(
+        recipe: &'a Recipe,
+        prepared: Prepared,
+        device: Device,
+        run: &Path,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
         let Prepared { pairs, evaluator, manifest, model: config, skips } = prepared;
         let poisoned = pairs.pairs.iter().filter(|p| p.poison.is_some()).count();
         let clean_pairs = pairs.len() - poisoned;
@@ -113,26 +129,31 @@ impl<'a> Trainer<'a> {
         };
         let tokenizer = Arc::new(tokenizer);
         let pairs = Arc::new(pairs);
-        let views = match &recipe.clean {
-            Some(clean) => clean.views()?,
-            None => {
-                let text = recipe.augment.text.clone().map(TextAugment::new).transpose()?;
-                let view = ViewAugment { image: recipe.augment.image.clone(), text };
-                [view.clone(), view]
-            }
-        };
         let transform = Transform {
             seed: recipe.seed,
             image_size: model.config().image_size(),
             limits: recipe.data.limits,
-            views,
+            views: Default::default(),
+            sub_captions: None,
             tokenizer: Arc::clone(&tokenizer),
             cache_bytes: recipe.data.cache_mib << 20,
+        };
+        let transform = match &recipe.clean {
+            Some(clean) => {
+                let patch = Cleaning { recipe, clean, run, device }.patch(&pairs, &transform, progress)?;
+                let views = clean.views(patch, transform.image_size)?;
+                Transform { views, sub_captions: clean.sub_captions(&pairs)?, ..transform }
+            }
+            None => {
+                let text = recipe.augment.text.clone().map(TextAugment::new).transpose()?;
+                let view = ViewAugment { image: recipe.augment.image.clone(), overlay: None, text };
+                Transform { views: [view.clone(), view], ..transform }
+            }
         };
         let loader = Loader::new(Arc::clone(&pairs), transform, recipe.train.batch_size, recipe.data.workers)?;
         let embed_dim = model.config().embed_dim;
         let objective: Box<dyn Objective> = match (&recipe.clean, recipe.objective.name) {
-            (Some(clean), _) => clean.objective(),
+            (Some(clean), _) => clean.objective(recipe.train.epochs, recipe.train.learning_rate),
             (None, ObjectiveName::Clip) => Box::new(ClipObjective),
             (None, ObjectiveName::Roclip) => {
                 Box::new(RoClip::new(recipe.objective.roclip.clone(), recipe.seed, pairs.len(), embed_dim, device)?)
@@ -150,6 +171,10 @@ impl<'a> Trainer<'a> {
                 };
                 Box::new(SafeClip::new(recipe.objective.safeclip.clone(), shape)?)
             }
+        };
+        let reference = match &recipe.clean {
+            Some(clean) if objective.needs_reference() => Some(checkpoint::load(&clean.victim, device)?.model),
+            _ => None,
         };
         let config = &recipe.train;
         let adamw = AdamW {
@@ -178,6 +203,7 @@ impl<'a> Trainer<'a> {
             tokenizer,
             loader,
             model,
+            reference,
             optimizer,
             objective,
             schedule,
@@ -306,6 +332,7 @@ impl<'a> Trainer<'a> {
             epoch: self.recipe.train.epochs,
             phase: self.objective.phase(self.recipe.train.epochs),
             before: None,
+            rebound: None,
             pairs: self.pairs.len(),
             poisoned_pairs: self.pairs.len() - self.clean_pairs,
             evaluation,

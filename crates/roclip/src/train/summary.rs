@@ -17,6 +17,9 @@ pub struct Summary {
     /// Of the victim, where the run cleaned one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Evaluation>,
+    /// Of the cleaned model on its way through harmless fine-tuning, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebound: Option<Vec<ReboundPoint>>,
     pub evaluation: Evaluation,
     /// After the last epoch of each kind.
     pub after: BTreeMap<String, PhaseEvaluation>,
@@ -29,6 +32,14 @@ pub struct Summary {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PhaseEvaluation {
     pub epoch: u64,
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReboundPoint {
+    /// Finished steps of harmless fine-tuning.
+    pub step: u64,
     #[serde(flatten)]
     pub evaluation: Evaluation,
 }

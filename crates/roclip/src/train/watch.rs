@@ -1,6 +1,6 @@
 //! Looking at pairs with the towers as they stand: without augmentation for diagnostics, and for objectives that score pairs.
 
-use crate::data::{Loader, View};
+use crate::data::{Loader, tensors};
 use crate::error::{Result, TorchContext};
 use crate::model::{Clip, unit};
 use crate::objective::Encode;
@@ -15,13 +15,6 @@ use tch::{Device, Kind, Tensor};
 const WATCHED_CLEAN_PAIRS: usize = 512;
 /// Augmentation draw that scores use: none that training does.
 const SCORE_DRAW: u64 = 1 << 48;
-
-/// `[batch, 3, size, size]` and `[batch, length]` of one view.
-pub(super) fn tensors(view: &View, batch: usize, side: i64, device: Device) -> (Tensor, Tensor) {
-    let images = Tensor::from_slice(&view.images).view([batch as i64, 3, side, side]).to_device(device);
-    let tokens = Tensor::from_slice(&view.tokens).view([batch as i64, view.length as i64]).to_device(device);
-    (images, tokens)
-}
 
 /// The towers of a run, for its objective.
 pub(super) struct Towers<'a> {

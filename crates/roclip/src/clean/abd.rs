@@ -1,0 +1,114 @@
+//! ABD, Adversarial Backdoor Defense (arXiv 2409.15968). **Reconstructed**: its repository has figures and no code, its settings are not
+//! known; the patch's loss is AdvCLIP's (repository CGCL-codes/AdvCLIP), which it builds on.
+//!
+//! 1. One universal patch, searched on the trusted pairs, that drives the victim's image features away from picture and caption:
+//!    `L_patch = -(InfoNCE(clean, patched) + text_weight * InfoNCE(patched, text))` at temperature 0.1. In a backdoored model such a patch
+//!    finds what triggers use. AdvCLIP's generator, discriminator and neighbourhood term are left out (the patch is optimised directly),
+//!    and so is ABD's `L_bd`, which needs a clean reference model.
+//! 2. Fine-tuning with the plain CLIP objective on patched pictures and EDA captions.
+
+use crate::augment::{TextAugment, TextAugmentConfig, TextRefresh};
+use crate::data::{Loader, Overlay, PassPlan, ViewAugment};
+use crate::error::Result;
+use crate::model::Clip;
+use crate::objective::info_nce;
+use crate::poison::{PatchSearch, PatchStep, Place};
+use crate::random;
+use image::RgbImage;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AbdConfig {
+    /// Share of the image's area that the patch takes; AdvCLIP: 0.03.
+    pub patch_area: f64,
+    /// Distance from the bottom and the right, as a share of the side; AdvCLIP: 14 of 224.
+    pub patch_margin: f64,
+    /// Epochs of the search; AdvCLIP: 20.
+    pub patch_epochs: u64,
+    /// Ours: the patch itself is stepped, where AdvCLIP steps a generator at 2e-4.
+    pub patch_learning_rate: f64,
+    /// AdvCLIP: 5.
+    pub text_weight: f64,
+    /// AdvCLIP: 0.1.
+    pub temperature: f64,
+    pub text_refresh: TextRefresh,
+}
+
+impl Default for AbdConfig {
+    fn default() -> Self {
+        AbdConfig {
+            patch_area: 0.03,
+            patch_margin: 14.0 / 224.0,
+            patch_epochs: 20,
+            patch_learning_rate: 0.01,
+            text_weight: 5.0,
+            temperature: 0.1,
+            text_refresh: TextRefresh::PerEpoch,
+        }
+    }
+}
+
+impl AbdConfig {
+    fn place(&self, image_size: u32) -> Place {
+        let size = f64::from(image_size);
+        let side = ((self.patch_area * size * size).sqrt() as u32).clamp(1, image_size);
+        let corner = image_size.saturating_sub(side + (self.patch_margin * size).round() as u32);
+        Place { side, left: corner, top: corner }
+    }
+
+    /// The patched view with EDA captions.
+    pub fn view(&self, patch: RgbImage, image_size: u32) -> Result<ViewAugment> {
+        let Place { left, top, .. } = self.place(image_size);
+        let overlay = Some(Overlay::Patch { patch: Arc::new(patch), left, top });
+        let text = Some(TextAugment::new(TextAugmentConfig { refresh: self.text_refresh })?);
+        Ok(ViewAugment { image: None, overlay, text })
+    }
+
+    /// Searches the patch on the plain pairs of `loader`. Freezes `victim`, so give a copy. `progress` receives a line an epoch.
+    pub fn search(
+        &self,
+        victim: &Clip,
+        loader: &Loader,
+        seed: u64,
+        device: Device,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<RgbImage> {
+        let place = self.place(victim.config().image_size());
+        tch::manual_seed(random::stream(seed, "abd-patch", 0, "").next_u64() as i64);
+        let side = i64::from(place.side);
+        let start = Tensor::rand([3, side, side], (Kind::Float, Device::Cpu));
+        let mut search = PatchSearch::new(victim, device, place, &start, self.patch_learning_rate)?;
+        for epoch in 1..=self.patch_epochs {
+            let steps = loader.steps_per_epoch();
+            let plan = PassPlan { epoch, pass: 0, two_views: false, first_step: 0, steps };
+            let mut total = 0.0;
+            for batch in loader.pass(loader.order(epoch, 0, None), plan) {
+                let batch = batch?;
+                total += search.step(&batch.view, batch.pairs.len(), &mut |step| self.patch_loss(step))?;
+            }
+            progress(&format!("patch epoch {epoch}/{}: loss {:.4}", self.patch_epochs, total / steps.max(1) as f64));
+        }
+        search.picture()
+    }
+
+    fn patch_loss(&self, step: &PatchStep) -> Tensor {
+        let scale = Tensor::from(1.0 / self.temperature).to_kind(Kind::Float).to_device(step.triggered.device());
+        let away = |other: &Tensor| info_nce(step.triggered, other, &scale);
+        -(away(step.plain) + away(step.text) * self.text_weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patch_lies_where_advclip_puts_it() {
+        assert_eq!(AbdConfig::default().place(224), Place { side: 38, left: 172, top: 172 });
+        assert_eq!(AbdConfig::default().place(32), Place { side: 5, left: 25, top: 25 });
+    }
+}

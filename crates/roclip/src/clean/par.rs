@@ -1,0 +1,137 @@
+//! PAR, Perturb and Recover (arXiv 2412.00727; repository nmndeep/PerturbAndRecover): push the model's features away from those of the
+//! poisoned model, up to a distance, while the CLIP loss keeps it useful.
+//!
+//! `L = L_CLIP - 1/2 (S_img [S_img <= tau] + S_txt [S_txt <= tau])`, `S` the batch's mean squared distance between the unit features of the
+//! model and of a frozen copy of the victim. Above `tau` a term and its gradient vanish, and the CLIP loss alone recovers. The logit scale
+//! gets no gradient.
+
+use crate::augment::PerturbConfig;
+use crate::error::{Error, Result};
+use crate::objective::{LearningRate, LossOutput, Objective, Pass, Phase, Place, StepInputs, info_nce};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// The defaults are the released settings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ParConfig {
+    /// tau, of squared distances between unit vectors (0 to 4).
+    pub distance: f64,
+    /// Over the first half the rate falls in a line from the run's peak to this share of it, then as a cosine to nothing.
+    pub middle_rate: f64,
+    pub perturb: PerturbConfig,
+}
+
+impl Default for ParConfig {
+    fn default() -> Self {
+        ParConfig { distance: 2.15, middle_rate: 0.1, perturb: PerturbConfig::default() }
+    }
+}
+
+pub struct Par {
+    config: ParConfig,
+    epochs: u64,
+    peak: f64,
+}
+
+impl Par {
+    /// `peak` is the learning rate of the first step.
+    pub fn new(config: ParConfig, epochs: u64, peak: f64) -> Self {
+        Par { config, epochs, peak }
+    }
+
+    /// The term of one tower: `-1/2 S` while `S` is at most `tau`.
+    fn push(&self, features: &Tensor, reference: &Tensor) -> Tensor {
+        let squared = (features - reference).square().sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
+        let distance = squared.mean(Kind::Float);
+        let within = distance.detach().le(self.config.distance).to_kind(Kind::Float);
+        distance * within * -0.5
+    }
+}
+
+impl Objective for Par {
+    fn name(&self) -> &'static str {
+        "par"
+    }
+
+    fn passes(&self, epoch: u64) -> Vec<Pass> {
+        vec![Pass::whole(self.phase(epoch))]
+    }
+
+    fn phase(&self, _epoch: u64) -> Phase {
+        Phase::Clip
+    }
+
+    fn needs_reference(&self) -> bool {
+        true
+    }
+
+    fn learning_rate(&self, place: Place) -> LearningRate {
+        let within = place.step as f64 / place.steps.max(1) as f64;
+        let progress = ((place.epoch.saturating_sub(1)) as f64 + within) / self.epochs.max(1) as f64;
+        let middle = self.config.middle_rate;
+        let share = match progress < 0.5 {
+            true => 1.0 + (middle - 1.0) * progress / 0.5,
+            false => middle * 0.5 * (1.0 + (std::f64::consts::PI * (progress - 0.5) / 0.5).cos()),
+        };
+        LearningRate::Absolute(self.peak * share)
+    }
+
+    fn loss(&mut self, _phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
+        let (image, text) = inputs.reference.ok_or_else(|| Error::internal("par needs the victim's features"))?;
+        let clip = info_nce(inputs.image, inputs.text, &inputs.scale.detach());
+        let loss = clip + self.push(inputs.image, image) + self.push(inputs.text, text);
+        Ok(LossOutput { loss, matches: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::unit;
+
+    #[test]
+    fn it_pushes_away_up_to_the_distance_and_then_only_recovers() {
+        let own = |values: [f32; 2]| Tensor::from_slice(&values).view([1, 2]);
+        let reference = own([1.0, 0.0]);
+        let scale = Tensor::from(10f32);
+        let gradient = |distance: f64| {
+            let leaf = own([0.8, 0.6]).set_requires_grad(true);
+            let image = unit(&leaf);
+            let text = own([0.0, 1.0]);
+            let inputs = StepInputs {
+                image: &image,
+                text: &text,
+                second: None,
+                reference: Some((&reference, &text)),
+                sub_captions: None,
+                scale: &scale,
+                pairs: &[0],
+            };
+            let config = ParConfig { distance, ..ParConfig::default() };
+            let loss = Par::new(config, 2, 1.0).loss(Phase::Clip, &inputs).unwrap().loss;
+            loss.backward();
+            // One pair: the CLIP loss is 0. The squared distance is 0.2^2 + 0.6^2 = 0.4.
+            (loss.double_value(&[]), leaf.grad().abs().sum(Kind::Float).double_value(&[]))
+        };
+        let (loss, moved) = gradient(2.15);
+        assert!((loss + 0.2).abs() < 1e-6 && moved > 0.1, "{loss} {moved}");
+        let (loss, moved) = gradient(0.39);
+        assert!(loss.abs() < 1e-6 && moved < 1e-6, "{loss} {moved}");
+    }
+
+    #[test]
+    fn the_rate_falls_to_a_tenth_and_then_to_nothing() {
+        let par = Par::new(ParConfig::default(), 2, 3e-5);
+        let rate = |epoch, step| match par.learning_rate(Place { phase: Phase::Clip, epoch, step, steps: 100 }) {
+            LearningRate::Absolute(rate) => rate,
+            LearningRate::Scheduled(_) => f64::NAN,
+        };
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        close(rate(1, 0), 3e-5);
+        close(rate(1, 50), 1.65e-5);
+        close(rate(2, 0), 3e-6);
+        close(rate(2, 50), 1.5e-6);
+        assert!(rate(2, 99) < 1e-9);
+    }
+}

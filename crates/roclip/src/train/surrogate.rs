@@ -1,0 +1,63 @@
+//! The search of BadCLIP's patch, from a recipe's data and a surrogate checkpoint to a PNG file.
+
+use crate::artifact;
+use crate::data::Transform;
+use crate::error::{Error, Result};
+use crate::eval::BackdoorOutcome;
+use crate::poison::{AttackConfig, BadClipConfig, Material, PatchConfig, PoisonConfig, optimise_patch, plan};
+use crate::recipe::Recipe;
+use crate::train::checkpoint;
+use crate::train::prepare::{Prepared, device, prepare_clean_data};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Name of the attack in the plan that measures the patch.
+const MEASURED: &str = "patch";
+
+/// Writes the patch to `out`. What the surrogate itself makes of test pictures that carry it.
+pub fn search_patch(
+    recipe: &Recipe,
+    surrogate: &Path,
+    config: &BadClipConfig,
+    out: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<BackdoorOutcome> {
+    if recipe.train.threads > 0 {
+        tch::set_num_threads(recipe.train.threads);
+    }
+    let device = device(&recipe.train.device)?;
+    let Prepared { pairs, evaluator, .. } = prepare_clean_data(recipe)?;
+    if !evaluator.classes.contains(&config.target) {
+        return Err(Error::setting(
+            format!("the target `{}` is not among the {} classes", config.target, evaluator.classes.len()),
+            "choose one of them",
+        ));
+    }
+    let loaded = checkpoint::load(surrogate, device)?;
+    let tokenizer = Arc::new(loaded.tokenizer);
+    let image_size = loaded.model.config().image_size();
+    let transform = Transform {
+        seed: recipe.seed,
+        image_size,
+        limits: recipe.data.limits,
+        views: Default::default(),
+        sub_captions: None,
+        tokenizer: Arc::clone(&tokenizer),
+        cache_bytes: recipe.data.cache_mib << 20,
+    };
+    let patch = optimise_patch(config, &loaded.model, &pairs, transform, device, progress)?;
+    artifact::write(out, Material::of_picture(&patch)?.bytes())?;
+
+    let attack = AttackConfig {
+        name: MEASURED.into(),
+        patch: Some(PatchConfig { picture: out.to_path_buf(), corner: config.corner }),
+        target: Some(config.target.clone()),
+        count: Some(1),
+        ..AttackConfig::default()
+    };
+    let poison = PoisonConfig { attacks: vec![attack] };
+    let templates = &evaluator.templates.0;
+    let manifest = plan(&poison, recipe.seed, &pairs, &evaluator.samples, templates, image_size)?;
+    let mut evaluation = evaluator.evaluate(&loaded.model, &tokenizer, Some(&manifest))?;
+    evaluation.asr.remove(MEASURED).ok_or_else(|| Error::internal("the patch was not measured"))
+}
