@@ -84,6 +84,7 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
                     Phase::Matching,
                     &StepInputs {
                         image: &image,
+                        raw_image: &image,
                         text: &texts.get(step),
                         second: None,
                         reference: None,
@@ -118,6 +119,7 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
     for step in 0..10i64 {
         let inputs = StepInputs {
             image: &images.get(step),
+            raw_image: &images.get(step),
             text: &texts.get(step),
             second: None,
             reference: None,

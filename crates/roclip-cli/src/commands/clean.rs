@@ -20,6 +20,8 @@ enum Method {
     Abd,
     /// Push features away from the victim's, and recover
     Par,
+    /// A linear classifier and the image tower on labelled trusted images; measured by the classifier
+    Supervised,
     /// Plain CLIP on the trusted pairs, the control
     Finetune,
 }
@@ -69,6 +71,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Method::TaCleaner => CleanMethod::TaCleaner,
         Method::Abd => CleanMethod::Abd,
         Method::Par => CleanMethod::Par,
+        Method::Supervised => CleanMethod::Supervised,
         Method::Finetune => CleanMethod::Finetune,
     };
     clean.pairs = arguments.pairs.or(clean.pairs);
@@ -109,6 +112,10 @@ fn released_training(method: Method, victim: &TrainConfig) -> TrainConfig {
             weight_decay: 1e-4,
             ..cleanclip
         },
+        // Batch 80 by the parser's default of the linear probe, which this baseline shares.
+        Method::Supervised => {
+            TrainConfig { batch_size: 80, learning_rate: 1e-4, warmup_steps: 500, weight_decay: 0.01, ..cleanclip }
+        }
         _ => cleanclip,
     }
 }

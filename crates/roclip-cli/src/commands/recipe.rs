@@ -9,9 +9,16 @@ use roclip::recipe::Recipe;
 pub struct Arguments {
     #[command(flatten)]
     recipe: RecipeFlags,
+    /// Print the keys of `roclip clean` too
+    #[arg(long)]
+    clean: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    print!("{}", arguments.recipe.resolve(Recipe::default())?.to_toml()?);
+    let mut recipe = arguments.recipe.resolve(Recipe::default())?;
+    if arguments.clean {
+        recipe.clean.get_or_insert_default().rebound.get_or_insert_default();
+    }
+    print!("{}", recipe.to_toml()?);
     Ok(())
 }

@@ -95,6 +95,7 @@ mod tests {
         let scale = Tensor::from(7f32);
         let inputs = StepInputs {
             image: &image,
+            raw_image: &image,
             text: &text,
             second: Some((&image_2, &text_2)),
             reference: None,

@@ -4,12 +4,14 @@ mod abd;
 mod cleanclip;
 mod par;
 mod rebound;
+mod supervised;
 mod ta_cleaner;
 
 pub use abd::AbdConfig;
 pub use cleanclip::{CleanClip, CleanClipConfig, SelfLoss};
 pub use par::{Par, ParConfig};
 pub use rebound::{HarmlessTuning, ReboundConfig};
+pub use supervised::Supervised;
 pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 
 use crate::augment::{ImageAugmentConfig, SubCaptions, TextAugment, TextAugmentConfig};
@@ -33,6 +35,8 @@ pub enum CleanMethod {
     /// An adversarial patch, then CLIP on patched pairs; reconstructed.
     Abd,
     Par,
+    /// A classifier and the image tower on labelled images; the text tower rests.
+    Supervised,
     /// Plain CLIP on the trusted pairs: the control that every method must beat.
     Finetune,
 }
@@ -70,7 +74,8 @@ impl CleanConfig {
             CleanMethod::Cleanclip => Box::new(CleanClip::new(self.cleanclip)),
             CleanMethod::TaCleaner => Box::new(TaCleaner::new(self.ta_cleaner, self.cleanclip)),
             CleanMethod::Par => Box::new(Par::new(self.par, epochs, learning_rate)),
-            CleanMethod::Abd | CleanMethod::Finetune => Box::new(ClipObjective),
+            // The supervised objective needs labels, which the trainer has.
+            CleanMethod::Abd | CleanMethod::Finetune | CleanMethod::Supervised => Box::new(ClipObjective),
         }
     }
 
@@ -78,7 +83,7 @@ impl CleanConfig {
     pub fn views(&self, patch: Option<RgbImage>, image_size: u32) -> Result<[ViewAugment; 2]> {
         let plain = ViewAugment::default;
         Ok(match self.method {
-            CleanMethod::Finetune => [plain(), plain()],
+            CleanMethod::Finetune | CleanMethod::Supervised => [plain(), plain()],
             CleanMethod::Cleanclip | CleanMethod::TaCleaner => {
                 let image = Some(ImageAugmentConfig { auto_augment: true, ..ImageAugmentConfig::default() });
                 let text = Some(TextAugment::new(TextAugmentConfig { refresh: self.cleanclip.text_refresh })?);

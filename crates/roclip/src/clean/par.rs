@@ -101,6 +101,7 @@ mod tests {
             let text = own([0.0, 1.0]);
             let inputs = StepInputs {
                 image: &image,
+                raw_image: &image,
                 text: &text,
                 second: None,
                 reference: Some((&reference, &text)),

@@ -104,6 +104,7 @@ mod tests {
         let (positive, counterfactual) = (pick(&positive), pick(&counterfactual));
         let inputs = StepInputs {
             image: &image,
+            raw_image: &image,
             text: &text,
             second: Some((&image_2, &text_2)),
             reference: None,

@@ -4,7 +4,7 @@
 //! takes them in order and worker count changes speed only.
 
 use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaptions, TextAugment, perturb, preprocess};
-use crate::data::{ImageLimits, Pair, Pairs, Skip, SkipReport, decode};
+use crate::data::{ImageLimits, Pair, Pairs, Skip, SkipReport};
 use crate::error::{Error, Result};
 use crate::random;
 use crate::tokenizer::Tokenizer;
@@ -357,8 +357,7 @@ impl Shared {
             return Ok(Arc::clone(hit));
         }
         let sample = self.pairs.sample_of(pair).ok_or_else(|| Skip::new("no such sample", pair.id.clone()))?;
-        let bytes = sample.image.read(self.transform.limits.max_file_bytes)?;
-        let picture = Arc::new(decode(&bytes, self.transform.limits)?);
+        let picture = Arc::new(sample.picture(self.transform.limits)?);
         let size = picture.as_raw().len() as u64;
         if let Some(slot) =
             slot.filter(|_| self.cache.bytes.load(Ordering::Relaxed) + size <= self.transform.cache_bytes)

@@ -19,6 +19,7 @@ pub use loader::{HostBatch, Loader, Overlay, PassPlan, SubCaptionBatch, Transfor
 pub use pairs::{CaptionMode, Pair, Pairs, PoisonMark};
 
 use crate::error::{Error, IoContext, Result};
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -91,6 +92,21 @@ pub struct Skip {
 impl Skip {
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Skip { reason, detail: detail.into() }
+    }
+
+    /// An error, where nothing can go on without this image.
+    pub fn into_error(self, image: &str) -> Error {
+        Error::setting(
+            format!("image `{image}` cannot be used: {} ({})", self.reason, self.detail),
+            "repair it, or remove it from the data",
+        )
+    }
+}
+
+impl Sample {
+    /// The picture, decoded.
+    pub fn picture(&self, limits: ImageLimits) -> std::result::Result<RgbImage, Skip> {
+        decode(&self.image.read(limits.max_file_bytes)?, limits)
     }
 }
 

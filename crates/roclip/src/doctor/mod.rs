@@ -2,6 +2,7 @@
 //! each measured on a finished run.
 
 mod checks;
+mod reading;
 mod survival;
 
 pub use survival::{Survival, survival};

@@ -2,8 +2,8 @@
 //! difference of the two inputs is what the model could learn from.
 
 use crate::augment::{ImageAugment, ImageAugmentConfig, preprocess};
-use crate::data::{ImageLimits, Sample, Skip, decode};
-use crate::error::{Error, Result};
+use crate::data::{ImageLimits, Sample, Skip};
+use crate::error::Result;
 use crate::poison::{Trigger, jpeg_round_trip};
 use crate::random;
 use fast_image_resize::FilterType;
@@ -47,12 +47,8 @@ pub fn survival(
     let mut plain_directions = Direction::default();
     let mut directions = Direction::default();
     for sample in samples.iter().take(PICTURES) {
-        let unusable = |skip: Skip| {
-            Error::setting(format!("image `{}`: {} ({})", sample.id, skip.reason, skip.detail), "restore the data")
-        };
-        let limits = ImageLimits::default();
-        let bytes = sample.image.read(limits.max_file_bytes).map_err(unusable)?;
-        let picture = decode(&bytes, limits).map_err(unusable)?;
+        let unusable = |skip: Skip| skip.into_error(&sample.id);
+        let picture = sample.picture(ImageLimits::default()).map_err(unusable)?;
         let trigger = trigger.with_seed(random::stream(seed, "doctor-trigger", 0, &sample.id).next_u64());
         let side = trigger.frame_pixels;
         let framed = preprocess::resize(&picture, side, side, FilterType::CatmullRom).map_err(unusable)?;

@@ -1,8 +1,8 @@
 //! Features of images and texts, in evaluation mode and without graph.
 
 use crate::augment::preprocess;
-use crate::data::{ImageLimits, Sample, Skip, decode};
-use crate::error::{Error, Result};
+use crate::data::{ImageLimits, Sample, Skip};
+use crate::error::Result;
 use crate::model::Clip;
 use crate::tokenizer::Tokenizer;
 use image::RgbImage;
@@ -47,14 +47,8 @@ impl ImageEncoder<'_> {
         for chunk in samples.chunks(self.batch_size.max(1)) {
             let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
             for sample in chunk {
-                let unusable = |skip: Skip| {
-                    Error::setting(
-                        format!("evaluation image `{}`: {} ({})", sample.id, skip.reason, skip.detail),
-                        "repair or remove it",
-                    )
-                };
-                let bytes = sample.image.read(self.limits.max_file_bytes).map_err(unusable)?;
-                let picture = decode(&bytes, self.limits).map_err(unusable)?;
+                let unusable = |skip: Skip| skip.into_error(&sample.id);
+                let picture = sample.picture(self.limits).map_err(unusable)?;
                 let picture = alter(sample, picture).map_err(unusable)?;
                 let picture = preprocess::resize_and_crop(&picture, size).map_err(unusable)?;
                 preprocess::normalise_into(&picture, &mut values);

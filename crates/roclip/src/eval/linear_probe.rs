@@ -2,7 +2,7 @@
 //! image features without augmentation, one linear layer, cross-entropy, AdamW with cosine and no warm-up, no validation.
 //! [`Solver::Lbfgs`] is the strong one: standardised features, and the penalty chosen on held-out training images.
 
-use crate::data::{ImageLimits, Sample, decode};
+use crate::data::{ImageLimits, Sample};
 use crate::error::{Error, Result, TorchContext};
 use crate::eval::Rate;
 use crate::eval::features::{FeatureKind, ImageEncoder, unaltered};
@@ -102,7 +102,7 @@ pub fn linear_probe(
 ) -> Result<Rate> {
     let label = |s: &Sample| config.label.of(s).cloned();
     // Training data may hold broken images; they are counted where training meets them.
-    let readable = |s: &Sample| s.image.read(limits.max_file_bytes).is_ok_and(|bytes| decode(&bytes, limits).is_ok());
+    let readable = |s: &Sample| s.picture(limits).is_ok();
     let train: Vec<&Sample> = train.iter().copied().filter(|s| label(s).is_some() && readable(s)).collect();
     let known: BTreeSet<String> = train.iter().filter_map(|s| label(s)).collect();
     let names: Vec<String> = known.into_iter().collect();

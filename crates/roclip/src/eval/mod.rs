@@ -17,7 +17,7 @@ pub use interval::Rate;
 pub use linear_probe::{ProbeConfig, ProbeLabel, Solver, linear_probe};
 pub use measured::Measured;
 pub use retrieval::Retrieval;
-pub use zero_shot::ZeroShot;
+pub use zero_shot::{Head, ZeroShot};
 
 use crate::data::{ImageLimits, Sample, SourceConfig};
 use crate::error::{Error, Result};
@@ -149,7 +149,19 @@ impl Evaluator {
 
     /// Measures `model`, and against `manifest` whether the poison took.
     pub fn evaluate(&self, model: &Clip, tokenizer: &Tokenizer, manifest: Option<&Manifest>) -> Result<Evaluation> {
-        self.measure(model, tokenizer, manifest, false)
+        self.measure(ZeroShot::new(model, tokenizer, self)?, manifest, false)
+    }
+
+    /// [`Evaluator::evaluate`] with a trained classifier in place of class prompts.
+    pub fn evaluate_head(
+        &self,
+        model: &Clip,
+        tokenizer: &Tokenizer,
+        head: &Head,
+        manifest: Option<&Manifest>,
+    ) -> Result<Evaluation> {
+        let zero_shot = ZeroShot::new(model, tokenizer, self)?;
+        self.measure(ZeroShot { head: Some(head), ..zero_shot }, manifest, false)
     }
 
     /// [`Evaluator::evaluate`], and what is left of each backdoor after JPEG and resizing.
@@ -159,17 +171,10 @@ impl Evaluator {
         tokenizer: &Tokenizer,
         manifest: Option<&Manifest>,
     ) -> Result<Evaluation> {
-        self.measure(model, tokenizer, manifest, true)
+        self.measure(ZeroShot::new(model, tokenizer, self)?, manifest, true)
     }
 
-    fn measure(
-        &self,
-        model: &Clip,
-        tokenizer: &Tokenizer,
-        manifest: Option<&Manifest>,
-        thorough: bool,
-    ) -> Result<Evaluation> {
-        let zero_shot = ZeroShot::new(model, tokenizer, self)?;
+    fn measure(&self, zero_shot: ZeroShot, manifest: Option<&Manifest>, thorough: bool) -> Result<Evaluation> {
         let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
         let (targets, plain): (Vec<&Sample>, Vec<&Sample>) =
             self.samples.iter().partition(|s| targeted.contains_key(&s.id));

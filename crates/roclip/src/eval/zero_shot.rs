@@ -24,11 +24,29 @@ pub fn classifier(model: &Clip, tokenizer: &Tokenizer, classes: &[String], templ
     Ok(unit(&averaged))
 }
 
+/// A trained linear classifier on un-normalised image features.
+#[derive(Debug)]
+pub struct Head {
+    /// `[classes, dim]`, in the order of the evaluation's class list.
+    pub weight: Tensor,
+    /// `[classes]`.
+    pub bias: Tensor,
+}
+
+impl Head {
+    /// `features` `[n, dim]`, not normalised, to `[n, classes]`.
+    pub fn logits(&self, features: &Tensor) -> Tensor {
+        features.linear(&self.weight, Some(&self.bias))
+    }
+}
+
 /// A model with its classifier, ready to name images.
 pub struct ZeroShot<'a> {
     pub encoder: ImageEncoder<'a>,
     /// `[classes, dim]`.
     pub classifier: Tensor,
+    /// Names images instead of `classifier`, where there is one.
+    pub head: Option<&'a Head>,
     pub classes: &'a [String],
 }
 
@@ -41,7 +59,7 @@ impl<'a> ZeroShot<'a> {
             kind: FeatureKind::Projected,
         };
         let classifier = classifier(model, tokenizer, &evaluator.classes, &evaluator.templates)?;
-        Ok(ZeroShot { encoder, classifier, classes: &evaluator.classes })
+        Ok(ZeroShot { encoder, classifier, head: None, classes: &evaluator.classes })
     }
 
     /// Predictions for `samples`, each altered first.
@@ -50,7 +68,10 @@ impl<'a> ZeroShot<'a> {
             return Ok(Vec::new());
         }
         let features = self.encoder.encode(samples, alter)?;
-        let similarities = unit(&features).matmul(&self.classifier.transpose(0, 1));
+        let similarities = match self.head {
+            Some(head) => tch::no_grad(|| head.logits(&features)),
+            None => unit(&features).matmul(&self.classifier.transpose(0, 1)),
+        };
         let guesses = GUESSES.min(self.classes.len() as i64);
         let (_, best) = similarities.topk(guesses, 1, true, true);
         Vec::<Vec<i64>>::try_from(best).torch("reading predictions")

@@ -17,6 +17,7 @@ pub use safeclip_schedule::SafeClipSchedule;
 pub use split::{Split, SplitConfig, Unseparated, split};
 
 use crate::error::Result;
+use crate::eval::Head;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -99,6 +100,8 @@ pub enum LearningRate {
 pub struct StepInputs<'a> {
     /// `[batch, dim]`, with graph unless the phase needs none of the first view.
     pub image: &'a Tensor,
+    /// The same features before they got unit length.
+    pub raw_image: &'a Tensor,
     /// `[batch, dim]`, with graph only under [`TextTraining::Full`].
     pub text: &'a Tensor,
     /// The second view's `(image, text)`, for phases with two views.
@@ -171,6 +174,16 @@ pub trait Objective {
     /// Whether steps need [`StepInputs::reference`].
     fn needs_reference(&self) -> bool {
         false
+    }
+
+    /// Trainable tensors of its own, beside the towers'. Names must not begin as a tower's do.
+    fn parameters(&self) -> BTreeMap<String, Tensor> {
+        BTreeMap::new()
+    }
+
+    /// A classifier that stands in for class prompts when the model is measured.
+    fn head(&self) -> Option<&Head> {
+        None
     }
 
     fn learning_rate(&self, _place: Place) -> LearningRate {

@@ -299,6 +299,7 @@ mod tests {
         let scale = Tensor::from(10f32);
         let inputs = StepInputs {
             image: &crate::model::unit(&image),
+            raw_image: &image,
             text: &crate::model::unit(&text),
             second: None,
             reference: None,

@@ -373,6 +373,7 @@ mod tests {
             let second = (unit(&image_2), unit(&text_2));
             let inputs = StepInputs {
                 image: &unit(&image),
+                raw_image: &image,
                 text: &unit(&text),
                 second: Some((&second.0, &second.1)),
                 reference: None,
@@ -397,6 +398,7 @@ mod tests {
         let scale = Tensor::from(10f32);
         let inputs = StepInputs {
             image: &image,
+            raw_image: &image,
             text: &text,
             second: None,
             reference: None,

@@ -149,12 +149,7 @@ fn backdoor(
 /// sha256 of the image file, and of the 8-bit RGB pixels that training decodes under `trigger`.
 pub(crate) fn hashes(sample: &Sample, trigger: Option<&Trigger>) -> Result<(String, String)> {
     let limits = ImageLimits::default();
-    let unusable = |skip: crate::data::Skip| {
-        Error::setting(
-            format!("image `{}` cannot be poisoned: {} ({})", sample.id, skip.reason, skip.detail),
-            "remove it from the data or choose another seed",
-        )
-    };
+    let unusable = |skip: crate::data::Skip| skip.into_error(&sample.id);
     let bytes = sample.image.read(limits.max_file_bytes).map_err(unusable)?;
     let decoded = decode(&bytes, limits).map_err(unusable)?;
     let after = match trigger {

@@ -63,12 +63,7 @@ fn write_all(
             let key = format!("{:09}", shard * config.pairs_per_shard + offset);
             let sample =
                 pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
-            let member = encode(sample, pair, config.jpeg_quality).map_err(|skip| {
-                Error::setting(
-                    format!("image `{}` cannot be stored: {} ({})", sample.id, skip.reason, skip.detail),
-                    "repair or remove it",
-                )
-            })?;
+            let member = encode(sample, pair, config.jpeg_quality).map_err(|skip| skip.into_error(&sample.id))?;
             let captions: Vec<String> = pair.captions.iter().map(|c| c.trim().to_owned()).collect();
             let row = rows.get(pair.id.as_str());
             let metadata = json!({

@@ -1,6 +1,6 @@
 //! Small pictures for the report: targets, backdoored pairs and triggered tests, made again from recipe and manifest.
 
-use crate::data::{Pair, Sample, decode};
+use crate::data::{Pair, Sample};
 use crate::error::{Error, Result};
 use crate::poison::{Backdoor, Role};
 use crate::recipe::Recipe;
@@ -63,8 +63,7 @@ pub fn gallery(recipe: &Recipe) -> Result<Gallery> {
             let plain = decoded(recipe, sample)?;
             let class = sample.class.clone().unwrap_or_default();
             figures.push(Figure { picture: url(&plain, side)?, caption: class.clone() });
-            let shown =
-                trigger.apply(&plain).map_err(|skip| Error::internal(format!("{}: {}", skip.reason, skip.detail)))?;
+            let shown = trigger.apply(&plain).map_err(|skip| skip.into_error(&sample.id))?;
             figures.push(Figure { picture: url(&shown, side)?, caption: format!("{class}, to be read as {target}") });
         }
         gallery.triggered.push((attack, figures));
@@ -73,19 +72,13 @@ pub fn gallery(recipe: &Recipe) -> Result<Gallery> {
 }
 
 fn decoded(recipe: &Recipe, sample: &Sample) -> Result<RgbImage> {
-    let unusable = |skip: crate::data::Skip| {
-        Error::setting(format!("image `{}`: {}", sample.id, skip.reason), "restore the data of the run")
-    };
-    let bytes = sample.image.read(recipe.data.limits.max_file_bytes).map_err(unusable)?;
-    decode(&bytes, recipe.data.limits).map_err(unusable)
+    sample.picture(recipe.data.limits).map_err(|skip| skip.into_error(&sample.id))
 }
 
 fn picture(recipe: &Recipe, pair: &Pair, sample: &Sample, side: u32) -> Result<String> {
     let picture = decoded(recipe, sample)?;
     let shown = match &pair.trigger {
-        Some(trigger) => {
-            trigger.apply(&picture).map_err(|skip| Error::internal(format!("{}: {}", skip.reason, skip.detail)))?
-        }
+        Some(trigger) => trigger.apply(&picture).map_err(|skip| skip.into_error(&sample.id))?,
         None => picture,
     };
     url(&shown, side)

@@ -1,7 +1,7 @@
 //! A sheet of a manifest's poison for a person's eye: each picture and caption before and after.
 
 use crate::artifact;
-use crate::data::{ImageLimits, Pairs, Sample, Skip, decode};
+use crate::data::{ImageLimits, Pairs, Sample, Skip};
 use crate::error::{Error, Result};
 use crate::poison::{Manifest, Role};
 use crate::report::chart::escape;
@@ -44,12 +44,8 @@ pub fn write_sheet(manifest: &Manifest, pairs: &Pairs, others: &[Sample], per_at
             let stored = row.role == Role::Stored;
             let id = if stored { row.id.as_str() } else { row.image.as_str() };
             let sample = samples.get(id).ok_or_else(|| Error::internal(format!("no image `{id}`")))?;
-            let unusable = |skip: Skip| {
-                Error::setting(format!("image `{id}`: {} ({})", skip.reason, skip.detail), "restore the data")
-            };
-            let limits = ImageLimits::default();
-            let bytes = sample.image.read(limits.max_file_bytes).map_err(unusable)?;
-            let before = decode(&bytes, limits).map_err(unusable)?;
+            let unusable = |skip: Skip| skip.into_error(id);
+            let before = sample.picture(ImageLimits::default()).map_err(unusable)?;
             let after = match row.trigger.as_ref().filter(|_| !stored) {
                 Some(trigger) => trigger.apply(&before).map_err(unusable)?,
                 None => before.clone(),

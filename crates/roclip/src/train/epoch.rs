@@ -23,10 +23,17 @@ pub(super) struct Outputs<'a> {
     pub progress: &'a mut dyn FnMut(&str),
 }
 
-/// Unit features of one view, `[batch, dim]` each.
+/// Features of one view, `[batch, dim]` each; of unit length but the raw ones.
 struct Features {
+    raw_image: Tensor,
     image: Tensor,
     text: Tensor,
+}
+
+impl Features {
+    fn new(raw_image: Tensor, text: Tensor) -> Self {
+        Features { image: unit(&raw_image), raw_image, text }
+    }
 }
 
 /// What an epoch adds up while it goes.
@@ -157,6 +164,7 @@ impl Trainer<'_> {
         let sub_captions = self.sub_caption_features(batch);
         let inputs = StepInputs {
             image: &first.image,
+            raw_image: &first.raw_image,
             text: &first.text,
             second: second.as_ref().map(|features| (&features.image, &features.text)),
             reference: reference.as_ref().map(|features| (&features.image, &features.text)),
@@ -193,7 +201,7 @@ impl Trainer<'_> {
         text_training: TextTraining,
     ) -> Result<(Features, Option<Features>)> {
         let (count, side) = (batch.pairs.len(), i64::from(self.model.config().image_size()));
-        let image = |images: &Tensor| Ok::<Tensor, Error>(unit(&self.model.image_features(images, true)?));
+        let image = |images: &Tensor| self.model.image_features(images, true);
         let text = |tokens: &Tensor| unit(&self.model.text_features(tokens));
         let (images, tokens) = tensors(&batch.view, count, side, self.device);
         let Some(view) = &batch.second else {
@@ -201,20 +209,19 @@ impl Trainer<'_> {
                 TextTraining::Full => text(&tokens),
                 TextTraining::ZeroGradient | TextTraining::Frozen => tch::no_grad(|| text(&tokens)),
             };
-            return Ok((Features { image: image(&images)?, text }, None));
+            return Ok((Features::new(image(&images)?, text), None));
         };
         let (images_2, tokens_2) = tensors(view, count, side, self.device);
         if self.objective.views(phase) == Views::TwoFirstWithoutGraph {
-            let features = |images: &Tensor, tokens: &Tensor| {
-                Ok::<_, Error>(Features { image: image(images)?, text: text(tokens) })
-            };
+            let features =
+                |images: &Tensor, tokens: &Tensor| Ok::<_, Error>(Features::new(image(images)?, text(tokens)));
             let first = tch::no_grad(|| features(&images, &tokens))?;
             return Ok((first, Some(features(&images_2, &tokens_2)?)));
         }
         let both = image(&Tensor::cat(&[images, images_2], 0))?;
         let half = count as i64;
-        let first = Features { image: both.narrow(0, 0, half), text: text(&tokens) };
-        Ok((first, Some(Features { image: both.narrow(0, half, half), text: text(&tokens_2) })))
+        let first = Features::new(both.narrow(0, 0, half), text(&tokens));
+        Ok((first, Some(Features::new(both.narrow(0, half, half), text(&tokens_2)))))
     }
 
     /// What the frozen reference makes of the batch's first view.
@@ -223,8 +230,8 @@ impl Trainer<'_> {
         let side = i64::from(self.model.config().image_size());
         let (images, tokens) = tensors(&batch.view, batch.pairs.len(), side, self.device);
         tch::no_grad(|| {
-            let image = unit(&reference.image_features(&images, false)?);
-            Ok(Some(Features { image, text: unit(&reference.text_features(&tokens)) }))
+            let image = reference.image_features(&images, false)?;
+            Ok(Some(Features::new(image, unit(&reference.text_features(&tokens)))))
         })
     }
 

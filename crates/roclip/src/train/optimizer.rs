@@ -143,7 +143,7 @@ impl Optimizer {
     }
 }
 
-/// Everything that is neither the image tower nor the temperature.
+/// Everything that is neither the image tower nor the temperature nor an objective's own.
 fn is_text(name: &str) -> bool {
-    !name.starts_with("visual.") && name != "logit_scale"
+    !name.starts_with("visual.") && name != "logit_scale" && !name.starts_with("head.")
 }

@@ -1,5 +1,6 @@
 //! From a recipe to data: everything that can be wrong with a recipe's inputs is found here, before any work.
 
+use crate::clean::{CleanMethod, Supervised};
 use crate::data::{Pairs, SkipReport, read_samples};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
@@ -25,6 +26,9 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         let kept = clean.victim.join("manifest.jsonl");
         let path = recipe.manifest.clone().or_else(|| kept.is_file().then_some(kept));
         prepared.manifest = path.map(|path| Manifest::read(&path)).transpose()?;
+        if clean.method == CleanMethod::Supervised {
+            Supervised::labelled(&mut prepared.pairs, &prepared.evaluator.classes)?;
+        }
         clean.choose(&mut prepared.pairs, recipe.seed)?;
         return Ok(prepared);
     }

@@ -2,6 +2,7 @@
 
 use crate::artifact;
 use crate::augment::TextAugment;
+use crate::clean::{CleanMethod, Supervised};
 use crate::data::{Loader, Pairs, SkipReport, Transform, ViewAugment};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Evaluator};
@@ -153,6 +154,9 @@ impl<'a> Trainer<'a> {
         let loader = Loader::new(Arc::clone(&pairs), transform, recipe.train.batch_size, recipe.data.workers)?;
         let embed_dim = model.config().embed_dim;
         let objective: Box<dyn Objective> = match (&recipe.clean, recipe.objective.name) {
+            (Some(clean), _) if clean.method == CleanMethod::Supervised => {
+                Box::new(Supervised::new(&pairs, &evaluator.classes, embed_dim, recipe.seed, device))
+            }
             (Some(clean), _) => clean.objective(recipe.train.epochs, recipe.train.learning_rate),
             (None, ObjectiveName::Clip) => Box::new(ClipObjective),
             (None, ObjectiveName::Roclip) => {
@@ -191,7 +195,9 @@ impl<'a> Trainer<'a> {
             epochs: config.epochs,
             epoch_offset: config.epoch_offset,
         };
-        let optimizer = Optimizer::new(model.parameters().trainable(), config.weight_decay_groups, adamw);
+        let mut trainable = model.parameters().trainable();
+        trainable.extend(objective.parameters());
+        let optimizer = Optimizer::new(trainable, config.weight_decay_groups, adamw);
         let position = Position { step: 0, epoch: 1, pass: 0, step_in_pass: 0 };
         Ok(Trainer {
             recipe,
@@ -267,7 +273,14 @@ impl<'a> Trainer<'a> {
     }
 
     pub(super) fn evaluate(&self) -> Result<Evaluation> {
-        self.evaluator.evaluate(&self.model, &self.tokenizer, self.manifest.as_ref())
+        let manifest = self.manifest.as_ref();
+        match self.objective.head() {
+            // Before its first step a classifier knows nothing; the victim is measured by its prompts.
+            Some(head) if self.position.step > 0 => {
+                self.evaluator.evaluate_head(&self.model, &self.tokenizer, head, manifest)
+            }
+            _ => self.evaluator.evaluate(&self.model, &self.tokenizer, manifest),
+        }
     }
 
     fn provenance(&self) -> Provenance {

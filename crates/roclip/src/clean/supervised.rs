@@ -1,0 +1,107 @@
+//! Supervised fine-tuning, CleanCLIP's labelled baseline (repository nishadsinghi/CleanCLIP, class `Finetune`): a linear classifier on
+//! un-normalised image features, trained together with the image tower by cross-entropy. The text tower rests, and no longer fits: what is
+//! measured afterwards is the classifier. (The released `--backdoor_sufi` flag is broken and left out.)
+
+use crate::data::Pairs;
+use crate::error::{Error, Result};
+use crate::eval::Head;
+use crate::objective::{LossOutput, Objective, Pass, Phase, StepInputs, TextTraining};
+use crate::random;
+use rand::Rng;
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// Names of the classifier's weights in the optimizer and in checkpoints.
+const WEIGHT: &str = "head.weight";
+const BIAS: &str = "head.bias";
+
+pub struct Supervised {
+    head: Head,
+    /// Index of the class of each pair.
+    labels: Vec<i64>,
+}
+
+impl Supervised {
+    /// Keeps the pairs whose class is one of `classes`. They are an error when there are none.
+    pub fn labelled(pairs: &mut Pairs, classes: &[String]) -> Result<()> {
+        let known = |class: Option<&String>| class.is_some_and(|class| classes.contains(class));
+        let samples = &pairs.samples;
+        pairs.pairs.retain(|pair| known(samples.get(pair.sample).and_then(|sample| sample.class.as_ref())));
+        if pairs.is_empty() {
+            return Err(Error::setting(
+                "no trusted pair has one of the evaluation's classes",
+                "supervised cleaning needs labelled images: set data.source.labels or class_column",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A classifier with PyTorch's default weights, uniform within `1 / sqrt(dim)`. `pairs` went through [`Supervised::labelled`].
+    pub fn new(pairs: &Pairs, classes: &[String], embed_dim: i64, seed: u64, device: Device) -> Self {
+        let class = |pair: &crate::data::Pair| pairs.sample_of(pair).and_then(|sample| sample.class.as_ref());
+        let index = |pair| classes.iter().position(|name| Some(name) == class(pair)).unwrap_or(0) as i64;
+        tch::manual_seed(random::stream(seed, "supervised-head", 0, "").next_u64() as i64);
+        let bound = (embed_dim as f64).powf(-0.5);
+        let uniform = |size: &[i64]| {
+            let values = (Tensor::rand(size, (Kind::Float, Device::Cpu)) * 2.0 - 1.0) * bound;
+            values.to_device(device).set_requires_grad(true)
+        };
+        let count = classes.len() as i64;
+        let head = Head { weight: uniform(&[count, embed_dim]), bias: uniform(&[count]) };
+        Supervised { head, labels: pairs.pairs.iter().map(index).collect() }
+    }
+}
+
+impl Objective for Supervised {
+    fn name(&self) -> &'static str {
+        "supervised"
+    }
+
+    fn passes(&self, epoch: u64) -> Vec<Pass> {
+        vec![Pass::whole(self.phase(epoch))]
+    }
+
+    fn phase(&self, _epoch: u64) -> Phase {
+        Phase::Clip
+    }
+
+    fn text_training(&self, _phase: Phase) -> TextTraining {
+        TextTraining::Frozen
+    }
+
+    fn parameters(&self) -> BTreeMap<String, Tensor> {
+        BTreeMap::from([
+            (WEIGHT.to_owned(), self.head.weight.shallow_clone()),
+            (BIAS.to_owned(), self.head.bias.shallow_clone()),
+        ])
+    }
+
+    fn head(&self) -> Option<&Head> {
+        Some(&self.head)
+    }
+
+    fn loss(&mut self, _phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
+        let labels: Vec<i64> = inputs.pairs.iter().filter_map(|pair| self.labels.get(*pair).copied()).collect();
+        let labels = Tensor::from_slice(&labels).to_device(inputs.raw_image.device());
+        let loss = self.head.logits(inputs.raw_image).cross_entropy_for_logits(&labels);
+        Ok(LossOutput { loss, matches: Vec::new() })
+    }
+
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        self.parameters()
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (name, tensor) in [(WEIGHT, &mut self.head.weight), (BIAS, &mut self.head.bias)] {
+            let saved = state.get(name).filter(|saved| saved.size() == tensor.size());
+            let saved = saved.ok_or_else(|| {
+                Error::setting(
+                    format!("the checkpoint has no `{name}` of this size"),
+                    "resume with the recipe of the run",
+                )
+            })?;
+            tch::no_grad(|| tensor.copy_(saved));
+        }
+        Ok(())
+    }
+}
