@@ -1,7 +1,6 @@
 //! The causes, one function each. Thresholds are ours, set from the public threads named beside them; every finding prints the
 //! number that it judged.
 
-use crate::doctor::reading::{Reading, readings};
 use crate::doctor::survival::{Survival, survival};
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::{Result, TorchContext};
@@ -22,8 +21,6 @@ const SMALL_TOTAL_RATE: f64 = 0.05;
 /// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
 const KEPT: f64 = 0.5;
 const CONSISTENT: f64 = 0.25;
-/// Share of its success that a trigger must keep when the undefended model sees it through the training augmentation.
-const READABLE: f64 = 0.5;
 
 pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
     let mut findings = vec![loss(case), learning_rate(case), utility(case), duplicates(case)];
@@ -39,14 +36,9 @@ pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
         findings.push(captions(case, attack, &rows)?);
         findings.push(wording(case, &classifier, attack, &rows)?);
     }
-    let backdoors = manifest.backdoors();
-    for backdoor in &backdoors {
-        findings.extend(trigger(case, backdoor)?);
-        findings.extend(outcome(case, backdoor));
-    }
-    if let Some(control) = undefended(case) {
-        let readings = readings(case, control, &backdoors)?;
-        findings.extend(readings.iter().map(|(attack, reading)| readable(attack, reading)));
+    for backdoor in manifest.backdoors() {
+        findings.extend(trigger(case, &backdoor)?);
+        findings.extend(outcome(case, &backdoor));
     }
     Ok(findings)
 }
@@ -175,36 +167,13 @@ fn parity(case: &Case) -> Option<Finding> {
     ))
 }
 
-fn is_undefended(run: &RunRecord) -> bool {
-    run.row.control.as_deref() == Some("undefended")
-}
-
-fn undefended(case: &Case) -> Option<&RunRecord> {
-    case.siblings.iter().find(|run| is_undefended(run))
-}
-
-/// Whether augmentation hides the trigger from a model that knows it.
-fn readable(attack: &str, reading: &Reading) -> Finding {
-    let hidden = reading.augmented.rate < READABLE * reading.plain.rate;
-    finding(
-        "trigger through augmentation",
-        Some(attack),
-        if hidden { Severity::Problem } else { Severity::Ok },
-        format!(
-            "the undefended model reads {} of triggered test pictures as the target, and {} of the same through one draw of the training augmentation",
-            percent(&reading.plain),
-            percent(&reading.augmented)
-        ),
-        "augmentation hides it: most poisoned pairs teach nothing; a defence that augments is not tested by this trigger",
-    )
-}
-
 /// A defence says nothing unless the same attack works without it.
 fn control(case: &Case) -> Finding {
-    if is_undefended(&case.record) {
+    let undefended = |run: &&RunRecord| run.row.control.as_deref() == Some("undefended");
+    if undefended(&&case.record) {
         return finding("undefended control", None, Severity::Ok, "this run is the undefended one", "");
     }
-    let Some(control) = undefended(case) else {
+    let Some(control) = case.siblings.iter().find(undefended) else {
         return finding(
             "undefended control",
             None,

@@ -2,7 +2,6 @@
 //! each measured on a finished run.
 
 mod checks;
-mod reading;
 mod survival;
 
 pub use survival::{Survival, survival};
