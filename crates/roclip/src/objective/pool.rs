@@ -35,6 +35,28 @@ pub struct Nearest {
 }
 
 impl Pool {
+    /// Rows of a pool for `pairs` pairs: `size`, or `fraction` of them, or 2 % when neither is given.
+    pub fn rows(size: Option<usize>, fraction: Option<f64>, pairs: usize) -> Result<usize> {
+        let rows = match (size, fraction) {
+            (Some(_), Some(_)) => return Err(Error::setting("both pool_size and pool_fraction are given", "give one")),
+            (Some(rows), None) => rows,
+            (None, fraction) => (fraction.unwrap_or(0.02) * pairs as f64).round() as usize,
+        };
+        if rows < 2 {
+            return Err(Error::setting(
+                format!("the pool would hold {rows} captions of {pairs} pairs"),
+                "raise pool_size or pool_fraction",
+            ));
+        }
+        if rows > pairs {
+            return Err(Error::setting(
+                format!("the pool ({rows} captions) is larger than the data ({pairs} pairs)"),
+                "lower pool_size",
+            ));
+        }
+        Ok(rows)
+    }
+
     /// A pool that holds `rows` as they are, owned by nobody.
     pub fn new(rows: Tensor, filled: bool, write: RingWrite) -> Pool {
         let size = rows.size().first().copied().unwrap_or(0);

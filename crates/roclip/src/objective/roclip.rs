@@ -104,27 +104,6 @@ impl RoClipConfig {
             ..RoClipConfig::default()
         }
     }
-
-    fn rows(&self, pairs: usize) -> Result<usize> {
-        let rows = match (self.pool_size, self.pool_fraction) {
-            (Some(_), Some(_)) => return Err(Error::setting("both pool_size and pool_fraction are given", "give one")),
-            (Some(rows), None) => rows,
-            (None, fraction) => (fraction.unwrap_or(0.02) * pairs as f64).round() as usize,
-        };
-        if rows < 2 {
-            return Err(Error::setting(
-                format!("the pool would hold {rows} captions of {pairs} pairs"),
-                "raise pool_size or pool_fraction",
-            ));
-        }
-        if rows > pairs {
-            return Err(Error::setting(
-                format!("the pool ({rows} captions) is larger than the data ({pairs} pairs)"),
-                "lower pool_size",
-            ));
-        }
-        Ok(rows)
-    }
 }
 
 pub struct RoClip {
@@ -145,7 +124,7 @@ impl RoClip {
         if config.match_start == Some(0) {
             return Err(Error::setting("roclip.match_start is 0", "epochs count from 1"));
         }
-        let rows = config.rows(pairs)?;
+        let rows = Pool::rows(config.pool_size, config.pool_fraction, pairs)?;
         Ok(RoClip { config, seed, rows, dim, device, pool: None })
     }
 

@@ -124,17 +124,7 @@ impl SafeClip {
         if config.slow_steps == Some(0) {
             return Err(Error::setting("safeclip.slow_steps is 0", "set at least 1, or remove it for one pass"));
         }
-        let rows = match (config.pool_size, config.pool_fraction) {
-            (Some(_), Some(_)) => return Err(Error::setting("both pool_size and pool_fraction are given", "give one")),
-            (Some(rows), None) => rows,
-            (None, fraction) => (fraction.unwrap_or(0.02) * shape.pairs as f64).round() as usize,
-        };
-        if rows < 2 || rows > shape.pairs {
-            return Err(Error::setting(
-                format!("safeclip: pools of {rows} rows for {} pairs", shape.pairs),
-                "set pool_size between 2 and the number of pairs",
-            ));
-        }
+        let rows = Pool::rows(config.pool_size, config.pool_fraction, shape.pairs)?;
         let pool = |name: &str| {
             let size = [rows as i64, shape.embed_dim];
             let first = match config.noise_pools {
