@@ -24,7 +24,7 @@ pub struct Arguments {
     /// Seeds, each a whole set of runs
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
-    /// Rows to train
+    /// Rows to train; `defended` is the recipe itself
     #[arg(long, value_delimiter = ',', default_values_t = ROWS.map(str::to_owned), value_parser = ROWS)]
     rows: Vec<String>,
     /// Folder for the runs, report.html and results.json
@@ -35,7 +35,7 @@ pub struct Arguments {
     jobs: usize,
 }
 
-const ROWS: [&str; 4] = ["undefended", "augmentation-only", "roclip", "clean-data"];
+const ROWS: [&str; 4] = ["undefended", "augmentation-only", "defended", "clean-data"];
 
 /// The four rows that belong together: without its controls a defence's row means nothing.
 fn rows(recipe: &Recipe) -> Vec<(&'static str, Recipe)> {
@@ -54,7 +54,7 @@ fn rows(recipe: &Recipe) -> Vec<(&'static str, Recipe)> {
     vec![
         ("undefended", plain(true)),
         ("augmentation-only", augmented),
-        ("roclip", recipe.clone()),
+        ("defended", recipe.clone()),
         ("clean-data", plain(false)),
     ]
 }
