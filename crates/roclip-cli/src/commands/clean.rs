@@ -8,7 +8,7 @@ use roclip::eval::{Evaluation, Rate};
 use roclip::poison::PoisonConfig;
 use roclip::recipe::Recipe;
 use roclip::train::{Summary, TrainConfig};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Method {
@@ -37,9 +37,9 @@ pub struct Arguments {
     /// Trusted pairs, drawn among the victim's training data without its poison (or among --train-data); all when absent
     #[arg(long)]
     pairs: Option<usize>,
-    /// Weight of the in-modal losses (lambda 2)
-    #[arg(long, value_name = "WEIGHT")]
-    inmodal_weight: Option<f64>,
+    /// Weight of the in-modal losses (lambda 2); several, as in 0.5,1,2,4,8, are a sweep: each cleans in a folder of its own in --run
+    #[arg(long, value_name = "WEIGHT", value_delimiter = ',')]
+    inmodal_weight: Vec<f64>,
     /// Fine-tune the cleaned model on harmless pairs, and measure after 0, 10, 30, 100 and 300 steps whether the backdoors come back
     #[arg(long)]
     rebound: bool,
@@ -75,12 +75,30 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Method::Finetune => CleanMethod::Finetune,
     };
     clean.pairs = arguments.pairs.or(clean.pairs);
-    clean.cleanclip.inmodal_weight = arguments.inmodal_weight.unwrap_or(clean.cleanclip.inmodal_weight);
+    let given_weight = clean.cleanclip.inmodal_weight;
     if arguments.rebound {
         clean.rebound.get_or_insert_default();
     }
-    recipe.clean = Some(clean);
-    let summary = roclip::train::train(&recipe, &arguments.run, arguments.resume, &mut |line| eprintln!("{line}"))?;
+    let mut train = |weight: f64, run: &Path| {
+        clean.cleanclip.inmodal_weight = weight;
+        recipe.clean = Some(clean.clone());
+        roclip::train::train(&recipe, run, arguments.resume, &mut |line| eprintln!("{line}"))
+    };
+    if let [_, _, ..] = arguments.inmodal_weight.as_slice() {
+        let mut summaries = Vec::new();
+        for weight in &arguments.inmodal_weight {
+            summaries.push((*weight, train(*weight, &arguments.run.join(format!("inmodal-{weight}")))?));
+        }
+        if arguments.json {
+            let only: Vec<&Summary> = summaries.iter().map(|(_, summary)| summary).collect();
+            println!("{}", serde_json::to_string_pretty(&only)?);
+        } else {
+            print_sweep(&summaries);
+        }
+        return Ok(());
+    }
+    let weight = arguments.inmodal_weight.first().copied().unwrap_or(given_weight);
+    let summary = train(weight, &arguments.run)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     } else if let Some(before) = &summary.before {
@@ -137,6 +155,26 @@ fn print(before: &Evaluation, after: &Evaluation) {
             line(&format!("{attack}: target in top 10"), &before.success_top10, &after.success_top10);
             line(&format!("{attack}: true class kept"), &before.true_class, &after.true_class);
         }
+    }
+}
+
+/// Accuracy against attack success: one line a weight, and the victim first.
+fn print_sweep(summaries: &[(f64, Summary)]) {
+    let Some((_, first)) = summaries.first() else { return };
+    let attacks: Vec<&String> = first.evaluation.asr.keys().collect();
+    let names: String = attacks.iter().map(|attack| format!(" {attack:>18}")).collect();
+    println!("{:>15} {:>10}{names}   (% ASR)", "in-modal weight", "zero-shot");
+    let row = |name: String, evaluation: &Evaluation| {
+        let cell =
+            |attack: &&String| evaluation.asr.get(*attack).map_or(f64::NAN, |outcome| 100.0 * outcome.success.rate);
+        let cells: String = attacks.iter().map(|attack| format!(" {:18.2}", cell(attack))).collect();
+        println!("{name:>15} {:10.2}{cells}", 100.0 * evaluation.zero_shot_top1.rate);
+    };
+    if let Some(before) = &first.before {
+        row("victim".into(), before);
+    }
+    for (weight, summary) in summaries {
+        row(weight.to_string(), &summary.evaluation);
     }
 }
 

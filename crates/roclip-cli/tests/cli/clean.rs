@@ -22,6 +22,12 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
     lab.ok(&["report", "victim", "cleaned", "--out", "report"]);
     let results = std::fs::read_to_string(lab.path("report/results.json")).unwrap();
     assert!(results.contains("\"objective\": \"cleanclip\""), "{results}");
+    let sweep =
+        ["clean", "victim", "--run", "sweep", "--inmodal-weight", "0.5,4", "--batch-size", "8", "--epochs", "1"];
+    let said = lab.ok(&sweep);
+    let rows: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(rows, ["in-modal", "victim", "0.5", "4"], "{said}");
+    assert!(lab.path("sweep/inmodal-4/summary.json").is_file());
     lab.ok(&["clean", "victim", "--run", "plain", "--method", "finetune", "--batch-size", "8", "--epochs", "1"]);
     assert_eq!(read("plain/summary.json")["objective"], "clip");
 }
