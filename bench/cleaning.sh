@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every cleaning method on backdoored victims, with the rebound test. About 40 minutes a seed on one core.
+# Every cleaning method on backdoored victims, with the rebound test. Most of an hour a seed on one core.
 #
 #     bench/cleaning.sh FOLDER [SEED...]        (seeds 0 1 2 when none is given)
 #
