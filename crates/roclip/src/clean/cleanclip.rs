@@ -6,7 +6,7 @@
 
 use crate::augment::TextRefresh;
 use crate::error::{Error, Result};
-use crate::objective::{LossOutput, Objective, Pass, Phase, StepInputs, Views, cross_entropy_rows, info_nce};
+use crate::objective::{LossOutput, Objective, Phase, StepInputs, Views, cross_entropy_rows, info_nce};
 use serde::{Deserialize, Serialize};
 
 /// Directions of the in-modal loss.
@@ -55,14 +55,6 @@ impl CleanClip {
 impl Objective for CleanClip {
     fn name(&self) -> &'static str {
         "cleanclip"
-    }
-
-    fn passes(&self, epoch: u64) -> Vec<Pass> {
-        vec![Pass::whole(self.phase(epoch))]
-    }
-
-    fn phase(&self, _epoch: u64) -> Phase {
-        Phase::Clip
     }
 
     fn views(&self, _phase: Phase) -> Views {

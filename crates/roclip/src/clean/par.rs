@@ -7,7 +7,7 @@
 
 use crate::augment::PerturbConfig;
 use crate::error::{Error, Result};
-use crate::objective::{LearningRate, LossOutput, Objective, Pass, Phase, Place, StepInputs, info_nce};
+use crate::objective::{LearningRate, LossOutput, Objective, Phase, Place, StepInputs, info_nce};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -52,14 +52,6 @@ impl Par {
 impl Objective for Par {
     fn name(&self) -> &'static str {
         "par"
-    }
-
-    fn passes(&self, epoch: u64) -> Vec<Pass> {
-        vec![Pass::whole(self.phase(epoch))]
-    }
-
-    fn phase(&self, _epoch: u64) -> Phase {
-        Phase::Clip
     }
 
     fn needs_reference(&self) -> bool {

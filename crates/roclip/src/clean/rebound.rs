@@ -2,7 +2,7 @@
 //! are measured along the way. (The procedure of the ImmuneCLIP repository's logs; its steps are our grid.)
 
 use crate::error::Result;
-use crate::objective::{ClipObjective, LearningRate, LossOutput, Objective, Pass, Phase, Place, StepInputs};
+use crate::objective::{ClipObjective, LearningRate, LossOutput, Objective, Phase, Place, StepInputs};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,14 +30,6 @@ pub struct HarmlessTuning {
 impl Objective for HarmlessTuning {
     fn name(&self) -> &'static str {
         "rebound"
-    }
-
-    fn passes(&self, epoch: u64) -> Vec<Pass> {
-        ClipObjective.passes(epoch)
-    }
-
-    fn phase(&self, epoch: u64) -> Phase {
-        ClipObjective.phase(epoch)
     }
 
     fn learning_rate(&self, _place: Place) -> LearningRate {

@@ -5,7 +5,7 @@
 use crate::data::Pairs;
 use crate::error::{Error, Result};
 use crate::eval::Head;
-use crate::objective::{LossOutput, Objective, Pass, Phase, StepInputs, TextTraining};
+use crate::objective::{LossOutput, Objective, Phase, StepInputs, TextTraining};
 use crate::random;
 use rand::Rng;
 use std::collections::BTreeMap;
@@ -55,14 +55,6 @@ impl Supervised {
 impl Objective for Supervised {
     fn name(&self) -> &'static str {
         "supervised"
-    }
-
-    fn passes(&self, epoch: u64) -> Vec<Pass> {
-        vec![Pass::whole(self.phase(epoch))]
-    }
-
-    fn phase(&self, _epoch: u64) -> Phase {
-        Phase::Clip
     }
 
     fn text_training(&self, _phase: Phase) -> TextTraining {

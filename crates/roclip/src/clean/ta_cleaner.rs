@@ -6,7 +6,7 @@
 
 use crate::clean::{CleanClip, CleanClipConfig};
 use crate::error::Result;
-use crate::objective::{LossOutput, Objective, Pass, Phase, StepInputs, SubCaptionFeatures, Views, info_nce};
+use crate::objective::{LossOutput, Objective, Phase, StepInputs, SubCaptionFeatures, Views, info_nce};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -39,14 +39,6 @@ impl TaCleaner {
 impl Objective for TaCleaner {
     fn name(&self) -> &'static str {
         "ta-cleaner"
-    }
-
-    fn passes(&self, epoch: u64) -> Vec<Pass> {
-        self.cleanclip.passes(epoch)
-    }
-
-    fn phase(&self, epoch: u64) -> Phase {
-        self.cleanclip.phase(epoch)
     }
 
     fn views(&self, phase: Phase) -> Views {

@@ -327,6 +327,9 @@ impl Shared {
             None => decoded,
         };
         let size = self.transform.image_size;
+        if augment.image.is_none() && augment.overlay.is_none() {
+            return preprocess::resize_and_crop(&triggered, size);
+        }
         let mut random = random::stream(self.transform.seed, stream, draw, &pair.id);
         let augmented = match &augment.image {
             Some(config) => ImageAugment::draw(config, triggered.dimensions(), &mut random).apply(&triggered, size)?,

@@ -157,11 +157,15 @@ pub trait Encode {
 pub trait Objective {
     fn name(&self) -> &'static str;
 
-    /// What `epoch` (from 1) does, in order. Valid after [`Objective::begin_epoch`] of that epoch.
-    fn passes(&self, epoch: u64) -> Vec<Pass>;
+    /// What `epoch` (from 1) does, in order; by default all pairs once. Valid after [`Objective::begin_epoch`] of that epoch.
+    fn passes(&self, epoch: u64) -> Vec<Pass> {
+        vec![Pass::whole(self.phase(epoch))]
+    }
 
     /// What `epoch` ends with.
-    fn phase(&self, epoch: u64) -> Phase;
+    fn phase(&self, _epoch: u64) -> Phase {
+        Phase::Clip
+    }
 
     fn text_training(&self, _phase: Phase) -> TextTraining {
         TextTraining::Full

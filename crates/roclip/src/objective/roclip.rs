@@ -9,7 +9,7 @@
 use crate::error::{Error, Result};
 use crate::objective::pool::Nearest;
 use crate::objective::{
-    Encode, LearningRate, LossOutput, Match, Objective, Pass, Phase, Place, Pool, RingWrite, StepInputs, TextTraining,
+    Encode, LearningRate, LossOutput, Match, Objective, Phase, Place, Pool, RingWrite, StepInputs, TextTraining,
     info_nce,
 };
 use crate::random;
@@ -159,10 +159,6 @@ impl RoClip {
 impl Objective for RoClip {
     fn name(&self) -> &'static str {
         "roclip"
-    }
-
-    fn passes(&self, epoch: u64) -> Vec<Pass> {
-        vec![Pass::whole(self.phase(epoch))]
     }
 
     fn phase(&self, epoch: u64) -> Phase {
