@@ -13,7 +13,7 @@ ours=target/release/examples/bench
 compare() {
   local name=$1 meaning=$2; shift 2
   local left=() ; while [ "$1" != -- ]; do left+=("$1"); shift; done; shift
-  for _ in 1 2 3 4 5; do echo "$("$ours" "${left[@]}") $("$python" bench/pytorch.py "$@")"; done |
+  for _ in 1 2 3 4 5; do echo "$("$ours" "${left[@]}") $("$python" bench/with_pytorch.py "$@")"; done |
     "$python" -c '
 import statistics, sys
 name, meaning = sys.argv[1:]

@@ -1,4 +1,4 @@
-//! One side of `bench/run.sh`: prints one number. The other side is `bench/pytorch.py`, with the same subcommands.
+//! One side of `bench/run.sh`: prints one number. The other side is `bench/with_pytorch.py`, with the same subcommands.
 //!
 //!     bench step MODEL BATCH TEXT_LENGTH THREADS    seconds of a training step (both towers, loss, AdamW), median
 //!     bench augment FOLDER SIZE                     images a second on one core: decode, the released augmentation, normalise
@@ -78,7 +78,7 @@ fn step(model: &str, batch: i64, length: i64, threads: i32) -> Outcome<f64> {
 
 fn augment(folder: &str, size: u32) -> Outcome<f64> {
     let (samples, _) = read_samples(&SourceConfig { path: folder.into(), ..SourceConfig::default() })?;
-    let samples = samples.get(..samples.len().min(600)).unwrap_or_default();
+    let samples = samples.get(..samples.len().min(200)).unwrap_or_default();
     let config = ImageAugmentConfig::default();
     let mut random = roclip::random::stream(0, "bench", 0, "");
     let mut values = Vec::new();

@@ -29,6 +29,11 @@ pub fn write_folder<T>(folder: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> 
     if folder.exists() {
         return Err(Error::file(folder, "exists already", "name a new folder"));
     }
+    replace_folder(folder, fill)
+}
+
+/// [`write_folder`] where an older folder of that name may stand; it is removed once the new one is whole.
+pub fn replace_folder<T>(folder: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let mut name = folder.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let beside = folder.with_file_name(name);
@@ -38,6 +43,9 @@ pub fn write_folder<T>(folder: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> 
     fs::create_dir_all(&beside).io("create the folder", &beside)?;
     match fill(&beside) {
         Ok(value) => {
+            if folder.exists() {
+                fs::remove_dir_all(folder).io("replace", folder)?;
+            }
             fs::rename(&beside, folder).io("rename into place", folder)?;
             Ok(value)
         }

@@ -2,7 +2,8 @@
 
 use crate::commands::overrides::RecipeFlags;
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use roclip::clean::CleanMethod;
 use roclip::eval::{Evaluation, Rate};
 use roclip::poison::PoisonConfig;
@@ -10,30 +11,24 @@ use roclip::recipe::Recipe;
 use roclip::train::{Summary, TrainConfig};
 use std::path::{Path, PathBuf};
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Method {
-    /// CLIP loss and in-modal losses against AutoAugment and EDA views
-    Cleanclip,
-    /// CleanCLIP with sub-captions and counterfactuals (reconstructed: its equations are not public)
-    TaCleaner,
-    /// An adversarial patch, then CLIP on patched pictures and EDA captions (reconstructed: no public code)
-    Abd,
-    /// Push features away from the victim's, and recover
-    Par,
-    /// A linear classifier and the image tower on labelled trusted images; measured by the classifier
-    Supervised,
-    /// Plain CLIP on the trusted pairs, the control
-    Finetune,
+/// `--method`: the library's methods under their names.
+fn methods() -> impl TypedValueParser<Value = CleanMethod> {
+    let values = CleanMethod::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(values).try_map(|given| {
+        let known = CleanMethod::ALL.into_iter().find(|(_, name, _)| *name == given);
+        known.map(|(method, ..)| method).ok_or("not a method")
+    })
 }
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The run or checkpoint to clean
-    victim: PathBuf,
+    /// The run or checkpoint to clean; a resumed run knows it
+    #[arg(required_unless_present = "resume")]
+    victim: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeFlags,
-    #[arg(long, value_enum, default_value = "cleanclip")]
-    method: Method,
+    #[arg(long, value_parser = methods(), default_value = "cleanclip")]
+    method: CleanMethod,
     /// Trusted pairs, drawn among the victim's training data without its poison (or among --train-data); all when absent
     #[arg(long)]
     pairs: Option<usize>,
@@ -43,10 +38,13 @@ pub struct Arguments {
     /// Fine-tune the cleaned model on harmless pairs, and measure after 0, 10, 30, 100 and 300 steps whether the backdoors come back
     #[arg(long)]
     rebound: bool,
+    /// Constant learning rate of the rebound test, which it turns on (default: the cleaning's own)
+    #[arg(long, value_name = "RATE")]
+    rebound_lr: Option<f64>,
     /// Folder of the cleaning run
     #[arg(long, value_name = "FOLDER")]
     run: PathBuf,
-    /// Go on from the newest checkpoint in the folder
+    /// Go on from the newest checkpoint in the folder, with the recipe saved there
     #[arg(long)]
     resume: bool,
     /// Print the summary as JSON on stdout
@@ -55,39 +53,32 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let saved = arguments.victim.join("run.toml");
-    if arguments.recipe.config.is_none() && !saved.is_file() {
-        bail!("`{}` is not a run; give a recipe for its data with --config", arguments.victim.display());
-    }
-    let mut base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
-    base.train = released_training(arguments.method, &base.train);
-    let mut recipe = arguments.recipe.resolve(base)?;
-    recipe.poison = PoisonConfig::default();
-    let given = recipe.clean.take();
-    let mut clean = given.unwrap_or_default();
-    clean.victim = arguments.victim.clone();
-    clean.method = match arguments.method {
-        Method::Cleanclip => CleanMethod::Cleanclip,
-        Method::TaCleaner => CleanMethod::TaCleaner,
-        Method::Abd => CleanMethod::Abd,
-        Method::Par => CleanMethod::Par,
-        Method::Supervised => CleanMethod::Supervised,
-        Method::Finetune => CleanMethod::Finetune,
+    let weights = arguments.inmodal_weight.as_slice();
+    let sweep_folder = |weight: f64| arguments.run.join(format!("inmodal-{weight}"));
+    let saved = match weights {
+        [first, _, ..] => sweep_folder(*first).join("run.toml"),
+        _ => arguments.run.join("run.toml"),
     };
-    clean.pairs = arguments.pairs.or(clean.pairs);
+    let mut recipe = match &arguments.victim {
+        Some(victim) if !(arguments.resume && saved.is_file()) => begin(&arguments, victim)?,
+        None if !saved.is_file() => bail!("`{}` holds no cleaning run to resume", arguments.run.display()),
+        _ => arguments.recipe.resolve(Recipe::read(&saved)?)?,
+    };
+    let Some(mut clean) = recipe.clean.take() else {
+        bail!("`{}` is not a cleaning run; `roclip train --resume` continues it", arguments.run.display());
+    };
     let given_weight = clean.cleanclip.inmodal_weight;
-    if arguments.rebound {
-        clean.rebound.get_or_insert_default();
-    }
     let mut train = |weight: f64, run: &Path| {
         clean.cleanclip.inmodal_weight = weight;
         recipe.clean = Some(clean.clone());
-        roclip::train::train(&recipe, run, arguments.resume, &mut |line| eprintln!("{line}"))
+        // A sweep that was interrupted has weights that have not begun.
+        let resume = arguments.resume && run.join("run.toml").is_file();
+        roclip::train::train(&recipe, run, resume, &mut |line| eprintln!("{line}"))
     };
-    if let [_, _, ..] = arguments.inmodal_weight.as_slice() {
+    if let [_, _, ..] = weights {
         let mut summaries = Vec::new();
-        for weight in &arguments.inmodal_weight {
-            summaries.push((*weight, train(*weight, &arguments.run.join(format!("inmodal-{weight}")))?));
+        for weight in weights {
+            summaries.push((*weight, train(*weight, &sweep_folder(*weight))?));
         }
         if arguments.json {
             let only: Vec<&Summary> = summaries.iter().map(|(_, summary)| summary).collect();
@@ -97,8 +88,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         return Ok(());
     }
-    let weight = arguments.inmodal_weight.first().copied().unwrap_or(given_weight);
-    let summary = train(weight, &arguments.run)?;
+    let summary = train(weights.first().copied().unwrap_or(given_weight), &arguments.run)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     } else if let Some(before) = &summary.before {
@@ -108,9 +98,31 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The recipe of a new cleaning run: the victim's data and evaluation, the method's training settings, and the flags.
+fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
+    let saved = victim.join("run.toml");
+    if arguments.recipe.config.is_none() && !saved.is_file() {
+        bail!("`{}` is not a run; give a recipe for its data with --config", victim.display());
+    }
+    let mut base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
+    base.train = released_training(arguments.method, &base.train);
+    let mut recipe = arguments.recipe.resolve(base)?;
+    recipe.poison = PoisonConfig::default();
+    let mut clean = recipe.clean.take().unwrap_or_default();
+    clean.victim = victim.to_owned();
+    clean.method = arguments.method;
+    clean.pairs = arguments.pairs.or(clean.pairs);
+    if arguments.rebound || arguments.rebound_lr.is_some() {
+        let rebound = clean.rebound.get_or_insert_default();
+        rebound.learning_rate = arguments.rebound_lr.or(rebound.learning_rate);
+    }
+    recipe.clean = Some(clean);
+    Ok(recipe)
+}
+
 /// The released training settings; the victim's own say nothing about cleaning. CleanCLIP repository, README (TA-Cleaner and ABD build
 /// on it and give none); PAR repository, scripts.
-fn released_training(method: Method, victim: &TrainConfig) -> TrainConfig {
+fn released_training(method: CleanMethod, victim: &TrainConfig) -> TrainConfig {
     let threads = victim.threads;
     let cleanclip = TrainConfig {
         epochs: 10,
@@ -121,7 +133,7 @@ fn released_training(method: Method, victim: &TrainConfig) -> TrainConfig {
         ..TrainConfig::default()
     };
     match method {
-        Method::Par => TrainConfig {
+        CleanMethod::Par => TrainConfig {
             epochs: 2,
             batch_size: 512,
             learning_rate: 3e-5,
@@ -131,7 +143,7 @@ fn released_training(method: Method, victim: &TrainConfig) -> TrainConfig {
             ..cleanclip
         },
         // Batch 80 by the parser's default of the linear probe, which this baseline shares.
-        Method::Supervised => {
+        CleanMethod::Supervised => {
             TrainConfig { batch_size: 80, learning_rate: 1e-4, warmup_steps: 500, weight_decay: 0.01, ..cleanclip }
         }
         _ => cleanclip,

@@ -78,6 +78,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             recipe.seed = *seed;
             let run = arguments.out.join(format!("{name}-seed{seed}"));
             if run.exists() {
+                eprintln!("`{}` replaces an older run", run.display());
                 std::fs::remove_dir_all(&run)
                     .with_context(|| format!("cannot remove the old run `{}`", run.display()))?;
             }

@@ -93,7 +93,9 @@ fn every_method_cleans_and_the_rebound_is_measured() {
 #[test]
 fn a_resumed_cleaning_is_the_one_that_would_have_been() {
     let lab = Lab::new();
+    lab.fails(&["clean", "--run", "nothing", "--resume"], 1, &["holds no cleaning run"]);
     lab.train("victim", &["--preset", "clip", "--epochs", "2"]);
+    lab.fails(&["clean", "--run", "victim", "--resume"], 1, &["not a cleaning run", "roclip train --resume"]);
     lab.recipe("keep.toml", "");
     let text = std::fs::read_to_string(lab.path("keep.toml")).unwrap();
     std::fs::write(lab.path("keep.toml"), text.replace("warmup_steps = 5", "warmup_steps = 5\nkeep_checkpoints = 9"))
@@ -107,7 +109,7 @@ fn a_resumed_cleaning_is_the_one_that_would_have_been() {
         let last = lab.path(method).join("checkpoints/step_12");
         assert!(last.is_dir(), "{method}");
         std::fs::remove_dir_all(last).unwrap();
-        lab.ok(&[arguments.as_slice(), &["--resume"]].concat());
+        lab.ok(&["clean", "--run", method, "--resume"]);
         assert!(checkpoint(&lab.path(method)) == whole, "{method}: the resumed run ended elsewhere");
     }
 }

@@ -17,7 +17,7 @@ pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 use crate::augment::{ImageAugmentConfig, SubCaptions, TextAugment, TextAugmentConfig};
 use crate::data::{Overlay, Pairs, ViewAugment};
 use crate::error::{Error, Result};
-use crate::objective::{ClipObjective, Objective};
+use crate::objective::{ClipObjective, Objective, RunShape};
 use crate::random;
 use image::RgbImage;
 use rand::seq::SliceRandom;
@@ -39,6 +39,30 @@ pub enum CleanMethod {
     Supervised,
     /// Plain CLIP on the trusted pairs: the control that every method must beat.
     Finetune,
+}
+
+impl CleanMethod {
+    /// Every method with its name and what it does, for a command line.
+    pub const ALL: [(CleanMethod, &'static str, &'static str); 6] = [
+        (CleanMethod::Cleanclip, "cleanclip", "CLIP loss and in-modal losses against AutoAugment and EDA views"),
+        (
+            CleanMethod::TaCleaner,
+            "ta-cleaner",
+            "CleanCLIP with sub-captions and counterfactuals (reconstructed: its equations are not public)",
+        ),
+        (
+            CleanMethod::Abd,
+            "abd",
+            "An adversarial patch, then CLIP on patched pictures and EDA captions (reconstructed: no public code)",
+        ),
+        (CleanMethod::Par, "par", "Push features away from the victim's, and recover"),
+        (
+            CleanMethod::Supervised,
+            "supervised",
+            "A linear classifier and the image tower on labelled trusted images; measured by the classifier",
+        ),
+        (CleanMethod::Finetune, "finetune", "Plain CLIP on the trusted pairs, the control"),
+    ];
 }
 
 /// What is cleaned, with what.
@@ -68,14 +92,16 @@ pub struct CleanConfig {
 }
 
 impl CleanConfig {
-    /// Of a run of `epochs` epochs whose rate starts or peaks at `learning_rate`.
-    pub fn objective(&self, epochs: u64, learning_rate: f64) -> Box<dyn Objective> {
+    /// Of a run of this shape on `pairs`; `classes` are the evaluation's.
+    pub fn objective(&self, shape: RunShape, pairs: &Pairs, classes: &[String]) -> Box<dyn Objective> {
         match self.method {
             CleanMethod::Cleanclip => Box::new(CleanClip::new(self.cleanclip)),
             CleanMethod::TaCleaner => Box::new(TaCleaner::new(self.ta_cleaner, self.cleanclip)),
-            CleanMethod::Par => Box::new(Par::new(self.par, epochs, learning_rate)),
-            // The supervised objective needs labels, which the trainer has.
-            CleanMethod::Abd | CleanMethod::Finetune | CleanMethod::Supervised => Box::new(ClipObjective),
+            CleanMethod::Par => Box::new(Par::new(self.par, shape.epochs, shape.learning_rate)),
+            CleanMethod::Supervised => {
+                Box::new(Supervised::new(pairs, classes, shape.embed_dim, shape.seed, shape.device))
+            }
+            CleanMethod::Abd | CleanMethod::Finetune => Box::new(ClipObjective),
         }
     }
 

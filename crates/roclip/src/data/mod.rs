@@ -234,32 +234,18 @@ pub fn read_samples(config: &SourceConfig) -> Result<(Vec<Sample>, SkipReport)> 
     Ok((samples, skips))
 }
 
-fn holds_shards(folder: &Path) -> Result<bool> {
-    let is_shard = |name: &str| [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end));
-    for entry in std::fs::read_dir(folder).io("list", folder)? {
-        if is_shard(&entry.io("list", folder)?.file_name().to_string_lossy().to_lowercase()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 fn open(part: &str, config: &SourceConfig) -> Result<Box<dyn Source>> {
     if part == "emoji" {
         return Ok(Box::new(emoji::Emoji::new(config.emoji.clone(), config.split.clone())?));
     }
     let path = Path::new(part);
     let name = part.to_lowercase();
-    if path.is_dir() && !holds_shards(path)? {
-        return Ok(Box::new(folder::Folder::new(path.to_owned())));
-    }
-    if part.contains('{')
-        || path.is_dir()
-        || name.ends_with(".tar")
-        || name.ends_with(".tar.gz")
-        || name.ends_with(".tgz")
-    {
-        return Ok(Box::new(webdataset::WebDataset::new(webdataset::expand(part)?)));
+    if path.is_dir() || part.contains('{') || webdataset::is_shard(path) {
+        let shards = webdataset::expand(part)?;
+        return Ok(match shards.is_empty() {
+            true => Box::new(folder::Folder::new(path.to_owned())),
+            false => Box::new(webdataset::WebDataset::new(shards)),
+        });
     }
     std::fs::metadata(path).io("find", path)?;
     if name.ends_with(".csv") || name.ends_with(".tsv") || name.ends_with(".txt") {

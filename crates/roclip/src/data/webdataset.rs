@@ -30,6 +30,12 @@ impl WebDataset {
     }
 }
 
+/// Whether a file is a shard, by its name.
+pub fn is_shard(file: &Path) -> bool {
+    let name = file.to_string_lossy().to_lowercase();
+    [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end))
+}
+
 /// A folder, a single shard or one brace range (`shard-{000..015}.tar`) as a sorted list of shards.
 pub fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
     let path = Path::new(pattern);
@@ -37,8 +43,7 @@ pub fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
         let mut shards = Vec::new();
         for entry in std::fs::read_dir(path).io("list", path)? {
             let file = entry.io("list", path)?.path();
-            let name = file.to_string_lossy().to_lowercase();
-            if name.ends_with(".tar") || name.ends_with(".tar.gz") || name.ends_with(".tgz") {
+            if is_shard(&file) {
                 shards.push(file);
             }
         }

@@ -274,10 +274,9 @@ fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     let image_size = case.loaded.model.config().image_size();
     let augment = case.recipe.augment.image.as_ref();
     let measured: Survival = survival(&backdoor.trigger, &samples, augment, image_size, case.record.row.seed)?;
-    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
-    let vague = measured.consistency < CONSISTENT;
-    let severity = if weak || vague || measured.signal_levels < 1.0 { Severity::Problem } else { Severity::Ok };
     let name = Some(backdoor.attack.as_str());
+    let success = case.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
+    let severity = trigger_severity(&measured, success);
     let training = finding(
         "trigger in training",
         name,
@@ -307,6 +306,18 @@ fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     Ok(vec![training, test])
 }
 
+/// A trigger that hardly reaches the model explains a failed attack. Where the attack works all the same (a scrambled picture has a look
+/// of its own, though no two changes agree) it is worth a note.
+fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
+    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
+    let vague = measured.consistency < CONSISTENT;
+    match weak || vague || measured.signal_levels < 1.0 {
+        false => Severity::Ok,
+        true if success.is_some_and(|rate| rate >= WORKS) => Severity::Note,
+        true => Severity::Problem,
+    }
+}
+
 fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
     let outcome = case.record.summary.evaluation.asr.get(&backdoor.attack)?;
     let severity = match (outcome.success.rate >= WORKS, outcome.base_rate.rate > 0.5 * outcome.success.rate) {
@@ -330,4 +341,27 @@ fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
             ""
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_faint_trigger_is_a_problem_unless_its_attack_works() {
+        let clear = Survival {
+            pictures: 1,
+            signal_levels: 30.0,
+            kept_in_training: 0.9,
+            lost_in_training: 0.0,
+            kept_after_jpeg_75: 1.0,
+            consistency: 0.8,
+            consistency_plain: 0.8,
+        };
+        let vague = Survival { consistency: 0.1, ..clear.clone() };
+        assert_eq!(trigger_severity(&clear, Some(0.0)), Severity::Ok);
+        assert_eq!(trigger_severity(&vague, Some(0.1)), Severity::Problem);
+        assert_eq!(trigger_severity(&vague, None), Severity::Problem);
+        assert_eq!(trigger_severity(&vague, Some(0.9)), Severity::Note);
+    }
 }

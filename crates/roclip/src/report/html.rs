@@ -1,11 +1,11 @@
 //! The report page.
 
 use crate::error::Result;
-use crate::eval::Rate;
 use crate::report::chart::{Chart, Series, escape, histogram};
 use crate::report::pictures::{self, Figure, Gallery};
 use crate::report::results::{EpochRecord, Hits, RunRecord, Scores};
 use crate::report::safe_set;
+use crate::report::seeds::{Spread, by_label, pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -51,14 +51,7 @@ fn lead(runs: &[RunRecord]) -> String {
 
 /// Runs of one row, in the order of the table.
 fn groups(runs: &[RunRecord]) -> Vec<(String, Vec<&RunRecord>)> {
-    let mut groups: Vec<(String, Vec<&RunRecord>)> = Vec::new();
-    for run in runs {
-        match groups.last_mut().filter(|(label, _)| *label == run.row.label()) {
-            Some((_, members)) => members.push(run),
-            None => groups.push((run.row.label(), vec![run])),
-        }
-    }
-    groups
+    by_label(runs, |run| run.row.label())
 }
 
 fn class(index: usize) -> String {
@@ -67,21 +60,16 @@ fn class(index: usize) -> String {
 
 /// Mean, and the range over seeds where there are several.
 fn mean(values: &[f64]) -> String {
-    let total: f64 = values.iter().sum();
-    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+    let Some(Spread { mean, low, high }) = Spread::of(values) else { return "–".into() };
     match values.len() {
-        0 => "–".into(),
-        1 => format!("{:.1} %", 100.0 * total),
-        n => format!("{:.1} %<small>{:.1} – {:.1}</small>", 100.0 * total / n as f64, 100.0 * low, 100.0 * high),
+        1 => format!("{:.1} %", 100.0 * mean),
+        _ => format!("{:.1} %<small>{:.1} – {:.1}</small>", 100.0 * mean, 100.0 * low, 100.0 * high),
     }
 }
 
 /// Pooled counts with their Wilson interval.
 fn pooled(hits: &[Hits]) -> String {
-    if hits.is_empty() {
-        return "–".into();
-    }
-    let rate = Rate::new(hits.iter().map(|h| h.hits).sum(), hits.iter().map(|h| h.n).sum());
+    let Some(rate) = pool(hits) else { return "–".into() };
     format!(
         "{:.1} %<small>{}/{} [{:.1}, {:.1}]</small>",
         100.0 * rate.rate,
@@ -149,7 +137,7 @@ fn table(runs: &[RunRecord]) -> String {
 
 fn average(members: &[&RunRecord], f: impl Fn(&RunRecord) -> Option<f64>) -> Option<f64> {
     let values: Vec<f64> = members.iter().filter_map(|r| f(r)).collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    Spread::of(&values).map(|spread| spread.mean)
 }
 
 /// What a defence costs against augmentation alone and against no defence.

@@ -38,19 +38,30 @@ pub struct SeedSummary {
 
 /// One summary a row, in the order of the rows.
 pub fn over_seeds(rows: &[ResultRow]) -> Vec<SeedSummary> {
-    let mut groups: Vec<(String, Vec<&ResultRow>)> = Vec::new();
-    for row in rows {
-        match groups.iter_mut().find(|(label, _)| *label == row.label()) {
-            Some((_, members)) => members.push(row),
-            None => groups.push((row.label(), vec![row])),
+    by_label(rows, ResultRow::label).into_iter().map(|(label, rows)| summary(label, &rows)).collect()
+}
+
+/// Members under each label, in the order of first appearance.
+pub fn by_label<T>(items: &[T], label: impl Fn(&T) -> String) -> Vec<(String, Vec<&T>)> {
+    let mut groups: Vec<(String, Vec<&T>)> = Vec::new();
+    for item in items {
+        let own = label(item);
+        match groups.iter_mut().find(|(label, _)| *label == own) {
+            Some((_, members)) => members.push(item),
+            None => groups.push((own, vec![item])),
         }
     }
-    groups.into_iter().map(|(label, rows)| summary(label, &rows)).collect()
+    groups
+}
+
+/// Counts of several seeds as one rate; none without counts.
+pub fn pool(hits: &[Hits]) -> Option<Rate> {
+    let rate = || Rate::new(hits.iter().map(|h| h.hits).sum(), hits.iter().map(|h| h.n).sum());
+    (!hits.is_empty()).then(rate)
 }
 
 fn summary(label: String, rows: &[&ResultRow]) -> SeedSummary {
     let spread = |value: &dyn Fn(&ResultRow) -> f64| Spread::of(&rows.iter().map(|r| value(r)).collect::<Vec<_>>());
-    let pool = |hits: &[Hits]| Rate::new(hits.iter().map(|h| h.hits).sum(), hits.iter().map(|h| h.n).sum());
     let targets: Vec<Hits> = rows.iter().filter_map(|r| r.last.psr).collect();
     let mut by_attack: BTreeMap<String, Vec<Hits>> = BTreeMap::new();
     for (attack, hits) in rows.iter().flat_map(|r| &r.last.asr) {
@@ -64,9 +75,9 @@ fn summary(label: String, rows: &[&ResultRow]) -> SeedSummary {
         zero_shot_top1: spread(&|r| r.last.zero_shot_top1),
         zero_shot_top5: spread(&|r| r.last.zero_shot_top5),
         linear_probe: Spread::of(&probes),
-        psr: (!targets.is_empty()).then(|| pool(&targets)),
+        psr: pool(&targets),
         asr_range: by_attack.iter().filter_map(|(a, hits)| Some((a.clone(), Spread::of(&rates(hits))?))).collect(),
-        asr: by_attack.iter().map(|(attack, hits)| (attack.clone(), pool(hits))).collect(),
+        asr: by_attack.iter().filter_map(|(attack, hits)| Some((attack.clone(), pool(hits)?))).collect(),
     }
 }
 

@@ -54,10 +54,6 @@ pub struct Contents<'a> {
 pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
     let folder = run.join("checkpoints");
     let target = folder.join(format!("step_{}", contents.state.step));
-    let beside = folder.join(format!("step_{}.part", contents.state.step));
-    if beside.exists() {
-        fs::remove_dir_all(&beside).io("remove an unfinished checkpoint", &beside)?;
-    }
     let mut state = contents.state;
     let metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
@@ -78,17 +74,14 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
         ("open_clip_config.json", config),
     ];
     state.files.clear();
-    for (name, bytes) in &files {
-        artifact::write(&beside.join(name), bytes)?;
-        state.files.insert((*name).to_owned(), artifact::sha256_hex(bytes));
-    }
-    let card = model_card(&state);
-    artifact::write(&beside.join("README.md"), card.as_bytes())?;
-    artifact::write_json(&beside.join("state.json"), &state)?;
-    if target.exists() {
-        fs::remove_dir_all(&target).io("replace the checkpoint", &target)?;
-    }
-    fs::rename(&beside, &target).io("rename into place", &target)?;
+    state.files.extend(files.iter().map(|(name, bytes)| ((*name).to_owned(), artifact::sha256_hex(bytes))));
+    artifact::replace_folder(&target, |folder| {
+        for (name, bytes) in &files {
+            artifact::write(&folder.join(name), bytes)?;
+        }
+        artifact::write(&folder.join("README.md"), model_card(&state).as_bytes())?;
+        artifact::write_json(&folder.join("state.json"), &state)
+    })?;
     verify(&target)?;
     prune(&folder, keep)?;
     Ok(target)

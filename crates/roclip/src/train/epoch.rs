@@ -1,7 +1,7 @@
 //! One epoch of a run: its passes, their steps, and what is written down after them.
 
 use crate::artifact;
-use crate::data::{HostBatch, PassPlan, tensors};
+use crate::data::{HostBatch, PassPlan, View, tensors};
 use crate::error::{Error, Result, TorchContext};
 use crate::eval::Evaluation;
 use crate::model::unit;
@@ -158,9 +158,10 @@ impl Trainer<'_> {
             LearningRate::Absolute(rate) => rate,
         };
         let text_training = self.objective.text_training(phase);
-        let (first, second) = self.encode(batch, phase, text_training)?;
+        let view = self.tensors(batch, &batch.view);
+        let (first, second) = self.encode(batch, &view, phase, text_training)?;
         let scale = self.model.scale();
-        let reference = self.reference_features(batch)?;
+        let reference = self.reference_features(&view)?;
         let sub_captions = self.sub_caption_features(batch);
         let inputs = StepInputs {
             image: &first.image,
@@ -193,45 +194,47 @@ impl Trainer<'_> {
         Ok(StepMetrics { loss, learning_rate, scale: scale.double_value(&[]), gradient_norm, phase })
     }
 
-    /// Features of the batch's view, and of its second one where the phase has two.
+    /// Images `[batch, 3, side, side]` and tokens `[batch, length]` of a view.
+    fn tensors(&self, batch: &HostBatch, view: &View) -> (Tensor, Tensor) {
+        tensors(view, batch.pairs.len(), i64::from(self.model.config().image_size()), self.device)
+    }
+
+    /// Features of the batch's first view, and of its second one where the phase has two.
     fn encode(
         &self,
         batch: &HostBatch,
+        (images, tokens): &(Tensor, Tensor),
         phase: Phase,
         text_training: TextTraining,
     ) -> Result<(Features, Option<Features>)> {
-        let (count, side) = (batch.pairs.len(), i64::from(self.model.config().image_size()));
         let image = |images: &Tensor| self.model.image_features(images, true);
         let text = |tokens: &Tensor| unit(&self.model.text_features(tokens));
-        let (images, tokens) = tensors(&batch.view, count, side, self.device);
         let Some(view) = &batch.second else {
             let text = match text_training {
-                TextTraining::Full => text(&tokens),
-                TextTraining::ZeroGradient | TextTraining::Frozen => tch::no_grad(|| text(&tokens)),
+                TextTraining::Full => text(tokens),
+                TextTraining::ZeroGradient | TextTraining::Frozen => tch::no_grad(|| text(tokens)),
             };
-            return Ok((Features::new(image(&images)?, text), None));
+            return Ok((Features::new(image(images)?, text), None));
         };
-        let (images_2, tokens_2) = tensors(view, count, side, self.device);
+        let (images_2, tokens_2) = self.tensors(batch, view);
         if self.objective.views(phase) == Views::TwoFirstWithoutGraph {
             let features =
                 |images: &Tensor, tokens: &Tensor| Ok::<_, Error>(Features::new(image(images)?, text(tokens)));
-            let first = tch::no_grad(|| features(&images, &tokens))?;
+            let first = tch::no_grad(|| features(images, tokens))?;
             return Ok((first, Some(features(&images_2, &tokens_2)?)));
         }
-        let both = image(&Tensor::cat(&[images, images_2], 0))?;
-        let half = count as i64;
-        let first = Features::new(both.narrow(0, 0, half), text(&tokens));
+        let both = image(&Tensor::cat(&[images, &images_2], 0))?;
+        let half = batch.pairs.len() as i64;
+        let first = Features::new(both.narrow(0, 0, half), text(tokens));
         Ok((first, Some(Features::new(both.narrow(0, half, half), text(&tokens_2)))))
     }
 
     /// What the frozen reference makes of the batch's first view.
-    fn reference_features(&self, batch: &HostBatch) -> Result<Option<Features>> {
+    fn reference_features(&self, (images, tokens): &(Tensor, Tensor)) -> Result<Option<Features>> {
         let Some(reference) = &self.reference else { return Ok(None) };
-        let side = i64::from(self.model.config().image_size());
-        let (images, tokens) = tensors(&batch.view, batch.pairs.len(), side, self.device);
         tch::no_grad(|| {
-            let image = reference.image_features(&images, false)?;
-            Ok(Some(Features::new(image, unit(&reference.text_features(&tokens)))))
+            let image = reference.image_features(images, false)?;
+            Ok(Some(Features::new(image, unit(&reference.text_features(tokens)))))
         })
     }
 

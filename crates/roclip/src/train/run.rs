@@ -2,7 +2,6 @@
 
 use crate::artifact;
 use crate::augment::TextAugment;
-use crate::clean::{CleanMethod, Supervised};
 use crate::data::{Loader, Pairs, SkipReport, Transform, ViewAugment};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Evaluator};
@@ -152,29 +151,27 @@ impl<'a> Trainer<'a> {
             }
         };
         let loader = Loader::new(Arc::clone(&pairs), transform, recipe.train.batch_size, recipe.data.workers)?;
-        let embed_dim = model.config().embed_dim;
+        let shape = RunShape {
+            seed: recipe.seed,
+            epochs: recipe.train.epochs,
+            pairs: pairs.len(),
+            batch_size: recipe.train.batch_size,
+            embed_dim: model.config().embed_dim,
+            learning_rate: recipe.train.learning_rate,
+            warmup_steps: recipe.train.warmup_steps,
+            device,
+        };
         let objective: Box<dyn Objective> = match (&recipe.clean, recipe.objective.name) {
-            (Some(clean), _) if clean.method == CleanMethod::Supervised => {
-                Box::new(Supervised::new(&pairs, &evaluator.classes, embed_dim, recipe.seed, device))
-            }
-            (Some(clean), _) => clean.objective(recipe.train.epochs, recipe.train.learning_rate),
+            (Some(clean), _) => clean.objective(shape, &pairs, &evaluator.classes),
             (None, ObjectiveName::Clip) => Box::new(ClipObjective),
-            (None, ObjectiveName::Roclip) => {
-                Box::new(RoClip::new(recipe.objective.roclip.clone(), recipe.seed, pairs.len(), embed_dim, device)?)
-            }
-            (None, ObjectiveName::Safeclip) => {
-                let shape = RunShape {
-                    seed: recipe.seed,
-                    epochs: recipe.train.epochs,
-                    pairs: pairs.len(),
-                    batch_size: recipe.train.batch_size,
-                    embed_dim,
-                    learning_rate: recipe.train.learning_rate,
-                    warmup_steps: recipe.train.warmup_steps,
-                    device,
-                };
-                Box::new(SafeClip::new(recipe.objective.safeclip.clone(), shape)?)
-            }
+            (None, ObjectiveName::Roclip) => Box::new(RoClip::new(
+                recipe.objective.roclip.clone(),
+                recipe.seed,
+                pairs.len(),
+                shape.embed_dim,
+                device,
+            )?),
+            (None, ObjectiveName::Safeclip) => Box::new(SafeClip::new(recipe.objective.safeclip.clone(), shape)?),
         };
         let reference = match &recipe.clean {
             Some(clean) if objective.needs_reference() => Some(checkpoint::load(&clean.victim, device)?.model),

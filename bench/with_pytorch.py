@@ -1,7 +1,7 @@
 """The other side of bench/run.sh: the same work by PyTorch, open_clip, torchvision and PIL, as the released code does it.
 
-    pytorch.py step MODEL.json BATCH TEXT_LENGTH THREADS
-    pytorch.py augment FOLDER SIZE
+    with_pytorch.py step MODEL.json BATCH TEXT_LENGTH THREADS
+    with_pytorch.py augment FOLDER SIZE
 """
 
 import json
@@ -62,15 +62,16 @@ def augment(folder, size):
         transforms.ToTensor(),
         transforms.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     ])
-    files = sorted(pathlib.Path(folder).rglob("*.jpg"))[:600]
+    files = sorted(pathlib.Path(folder).rglob("*.jpg"))[:200]
     started = time.perf_counter()
     for file in files:
         pipeline(Image.open(file).convert("RGB"))
     return len(files) / (time.perf_counter() - started)
 
 
-name, *rest = sys.argv[1:]
-if name == "step":
-    print(f"{step(rest[0], *map(int, rest[1:])):.6f}")
-else:
-    print(f"{augment(rest[0], int(rest[1])):.6f}")
+if __name__ == "__main__":
+    name, *rest = sys.argv[1:]
+    if name == "step":
+        print(f"{step(rest[0], *map(int, rest[1:])):.6f}")
+    else:
+        print(f"{augment(rest[0], int(rest[1])):.6f}")
