@@ -65,6 +65,7 @@ fn attacks_that_cannot_be_are_refused() {
             "target = \"purple\"\ncaptions = \"real\"",
             vec!["no caption of the data contains `purple`"],
         ),
+        ("target = \"white\"", "target = \"purple\"", vec!["backdoor target `purple` is not among the 4 classes"]),
         ("badnets = {", "targeted = {}\nbadnets = {", vec!["make two attacks of it"]),
         ("badnets = { patch_pixels = 6 }\n", "", vec!["nothing says what it does"]),
         ("badnets = {", "wanet = { grid = 40 }\nbadnets = {", vec!["warping grid of 40", "frame of 32"]),

@@ -54,6 +54,17 @@ pub fn targets(
     Ok(images.iter().zip(&predictions).map(outcome).collect())
 }
 
+/// The place of a backdoor's target among the classes; an error where it has none.
+pub fn target_index(classes: &[String], target: &str) -> Result<i64> {
+    let at = classes.iter().position(|class| class == target);
+    at.map(|at| at as i64).ok_or_else(|| {
+        Error::setting(
+            format!("backdoor target `{target}` is not among the {} classes", classes.len()),
+            "add it to the class list: success cannot be measured without it",
+        )
+    })
+}
+
 /// Measures one backdoor. `clean` are the predictions of `images` without it; `thorough` adds what survives JPEG and resizing.
 pub fn backdoor(
     zero_shot: &ZeroShot,
@@ -63,12 +74,7 @@ pub fn backdoor(
     thorough: bool,
 ) -> Result<BackdoorOutcome> {
     let target = backdoor.target.as_str();
-    let Some(target_index) = zero_shot.index(Some(target)) else {
-        return Err(Error::setting(
-            format!("backdoor target `{target}` is not among the {} classes", zero_shot.classes.len()),
-            "add it to the class list: success cannot be measured without it",
-        ));
-    };
+    let target_index = target_index(&zero_shot.classes, target)?;
     let is_victim = |image: &Sample| image.class.as_deref() != Some(target);
     // A trigger that differs from picture to picture gets a fresh seed for each, as it did in training.
     let triggered = |image: &Sample, picture: RgbImage| {

@@ -214,6 +214,14 @@ impl Evaluator {
         linear_probe(model, config, &train, &test, self.limits, seed)
     }
 
+    /// Whether every backdoor's target is a class, without which its success cannot be measured.
+    pub fn check_targets(&self, manifest: &Manifest) -> Result<()> {
+        manifest
+            .backdoors()
+            .iter()
+            .try_for_each(|backdoor| attack_success::target_index(&self.classes, &backdoor.target).map(|_| ()))
+    }
+
     /// Whether [`Evaluator::probe`] will find labels.
     pub fn check_probe(&self, config: &ProbeConfig, training: &[Sample]) -> Result<()> {
         let (train, test) = self.probe_images(training, None);

@@ -21,33 +21,34 @@ pub struct Prepared {
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
 pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     let mut prepared = prepare_clean_data(recipe)?;
+    prepared.manifest = manifest(recipe, &prepared)?;
+    if let Some(manifest) = &prepared.manifest {
+        prepared.evaluator.check_targets(manifest)?;
+    }
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest only says what to measure.
-        let kept = clean.victim.join("manifest.jsonl");
-        let path = recipe.manifest.clone().or_else(|| kept.is_file().then_some(kept));
-        prepared.manifest = path.map(|path| Manifest::read(&path)).transpose()?;
         if clean.method == CleanMethod::Supervised {
             Supervised::labelled(&mut prepared.pairs, &prepared.evaluator.classes)?;
         }
         clean.choose(&mut prepared.pairs, recipe.seed)?;
-        return Ok(prepared);
-    }
-    prepared.manifest = match &recipe.manifest {
-        Some(path) => Some(Manifest::read(path)?),
-        None if recipe.poison.attacks.is_empty() => None,
-        None => Some(plan(
-            &recipe.poison,
-            recipe.seed,
-            &prepared.pairs,
-            &prepared.evaluator.samples,
-            &prepared.evaluator.templates.0,
-            prepared.model.image_size(),
-        )?),
-    };
-    if let Some(manifest) = &prepared.manifest {
+    } else if let Some(manifest) = &prepared.manifest {
         manifest.apply(&mut prepared.pairs, &prepared.evaluator.samples)?;
     }
     Ok(prepared)
+}
+
+/// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
+fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
+    let victims = recipe.clean.as_ref().map(|clean| clean.victim.join("manifest.jsonl"));
+    if let Some(path) = recipe.manifest.clone().or_else(|| victims.filter(|path| path.is_file())) {
+        return Manifest::read(&path).map(Some);
+    }
+    if recipe.clean.is_some() || recipe.poison.attacks.is_empty() {
+        return Ok(None);
+    }
+    let Prepared { pairs, evaluator, model, .. } = prepared;
+    let size = model.image_size();
+    plan(&recipe.poison, recipe.seed, pairs, &evaluator.samples, &evaluator.templates.0, size).map(Some)
 }
 
 /// [`prepare_data`] without any poison.
