@@ -132,15 +132,11 @@ impl Recipe {
             "roclip-released" => {
                 self.objective.name = ObjectiveName::Roclip;
                 self.objective.roclip = RoClipConfig::released();
-                self.augment.image = Some(ImageAugmentConfig::default());
-                self.augment.text = Some(TextAugmentConfig { refresh: TextRefresh::FrozenOnce });
-                self.model.truncate = Truncate::DropEot;
-                self.train.weight_decay_groups = WeightDecayGroups::ByName;
+                self.released_pipeline();
                 self.train.epoch_offset = 1;
                 self.train.epochs = 24;
                 self.train.batch_size = 512;
                 self.train.learning_rate = 5e-5;
-                self.train.warmup_steps = 10_000;
             }
             "safeclip" => {
                 self.objective = ObjectiveConfig { name: ObjectiveName::Safeclip, ..ObjectiveConfig::default() }
@@ -148,14 +144,10 @@ impl Recipe {
             "safeclip-released" => {
                 self.objective.name = ObjectiveName::Safeclip;
                 self.objective.safeclip = SafeClipConfig::released();
-                self.augment.image = Some(ImageAugmentConfig::default());
-                self.augment.text = Some(TextAugmentConfig { refresh: TextRefresh::FrozenOnce });
-                self.model.truncate = Truncate::DropEot;
-                self.train.weight_decay_groups = WeightDecayGroups::ByName;
+                self.released_pipeline();
                 self.train.epochs = 32;
                 self.train.batch_size = 128;
                 self.train.learning_rate = 5e-4;
-                self.train.warmup_steps = 10_000;
             }
             other => {
                 return Err(Error::setting(
@@ -165,6 +157,15 @@ impl Recipe {
             }
         }
         Ok(())
+    }
+
+    /// What both released repositories share: augmentation, truncation, optimizer groups and warm-up.
+    fn released_pipeline(&mut self) {
+        self.augment.image = Some(ImageAugmentConfig::default());
+        self.augment.text = Some(TextAugmentConfig { refresh: TextRefresh::FrozenOnce });
+        self.model.truncate = Truncate::DropEot;
+        self.train.weight_decay_groups = WeightDecayGroups::ByName;
+        self.train.warmup_steps = 10_000;
     }
 }
 
