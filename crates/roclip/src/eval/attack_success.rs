@@ -74,7 +74,7 @@ pub fn backdoor(
     thorough: bool,
 ) -> Result<BackdoorOutcome> {
     let target = backdoor.target.as_str();
-    let target_index = target_index(&zero_shot.classes, target)?;
+    let target_index = target_index(zero_shot.classes, target)?;
     let is_victim = |image: &Sample| image.class.as_deref() != Some(target);
     // A trigger that differs from picture to picture gets a fresh seed for each, as it did in training.
     let triggered = |image: &Sample, picture: RgbImage| {
