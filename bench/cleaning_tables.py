@@ -23,6 +23,7 @@ def table(title, columns, rows):
 
 
 runs = {m: [json.loads((s / m / "summary.json").read_text()) for s in seeds if (s / m / "summary.json").exists()] for m in methods}
+methods = [m for m in methods if runs[m]]
 victims = next(found for found in runs.values() if found)
 attacks = list(victims[0]["evaluation"]["asr"])
 percent = lambda rate: 100 * rate["rate"]
