@@ -6,5 +6,6 @@ mod bad_input;
 mod clean;
 mod poison;
 mod safeclip;
+mod sift;
 mod support;
 mod workflow;

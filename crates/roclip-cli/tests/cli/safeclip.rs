@@ -2,8 +2,6 @@
 
 use crate::support::{Lab, checkpoint};
 use serde_json::Value;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 /// Six steps an epoch: unimodal 1 to 6, slow 7 to 15 (a budget of nine), then risky and safe passes.
 fn lab(split: &str) -> Lab {
@@ -52,19 +50,7 @@ fn it_resumes_bit_for_bit_in_every_phase() {
     let lab = lab("min_separation = 0.0");
     lab.train("whole", &[]);
     for (run, step) in [("unimodal", 3), ("slow", 14), ("split", 18)] {
-        let mut child =
-            lab.command(&["train", "--config", "recipe.toml", "--run", run]).stderr(Stdio::null()).spawn().unwrap();
-        let started = Instant::now();
-        let reached = lab.path(&format!("{run}/checkpoints/step_{step}/state.json"));
-        while !reached.exists() && started.elapsed() < Duration::from_secs(60) {
-            if child.try_wait().unwrap().is_some() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let _ = child.kill();
-        child.wait().unwrap();
-        assert!(!lab.path(&format!("{run}/summary.json")).exists(), "the run must have been cut short");
+        lab.cut_short(run, step);
         lab.ok(&["train", "--run", run, "--resume"]);
         for ((name, a), (_, b)) in checkpoint(&lab.path("whole")).iter().zip(&checkpoint(&lab.path(run))) {
             assert!(a == b, "{name} differs after resuming in the {run} phase");

@@ -1,7 +1,8 @@
 //! A tiny data set, a tiny model and a way to call the binary.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub const CLASSES: [&str; 4] = ["red", "green", "blue", "white"];
@@ -120,6 +121,25 @@ count = 3
         let mut arguments = vec!["train", "--config", "recipe.toml", "--run", run];
         arguments.extend(extra);
         self.ok(&arguments)
+    }
+
+    /// Trains `recipe.toml` in `run`, and kills it at the first checkpoint of `step` or later. The recipe saves every step, and keeps
+    /// one checkpoint, so that a certain one may come and go unseen.
+    pub fn cut_short(&self, run: &str, step: u64) {
+        let mut child =
+            self.command(&["train", "--config", "recipe.toml", "--run", run]).stderr(Stdio::null()).spawn().unwrap();
+        let started = Instant::now();
+        let folder = self.path(&format!("{run}/checkpoints"));
+        let newest = || {
+            let names = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|e| e.file_name());
+            names.filter_map(|name| name.to_str()?.strip_prefix("step_")?.parse().ok()).max().unwrap_or(0u64)
+        };
+        while newest() < step && started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(!self.path(&format!("{run}/summary.json")).exists(), "the run must have been cut short");
     }
 }
 

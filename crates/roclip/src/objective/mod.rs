@@ -1,11 +1,13 @@
 //! Training objectives. Each paper is one file; adding one touches that file, its settings and its test.
 
+mod agreement;
 mod clip;
 mod mixture;
 mod pool;
 mod roclip;
 mod safeclip;
 mod safeclip_schedule;
+mod sift;
 mod split;
 
 pub use clip::ClipObjective;
@@ -14,6 +16,7 @@ pub use pool::{Pool, RingWrite};
 pub use roclip::{PoolInit, PoolUpdate, RoClip, RoClipConfig, TextInMatch};
 pub use safeclip::{RunShape, SafeClip, SafeClipConfig};
 pub use safeclip_schedule::SafeClipSchedule;
+pub use sift::{Sift, SiftConfig};
 pub use split::{Split, SplitConfig, Unseparated, split};
 
 use crate::error::Result;
@@ -143,6 +146,14 @@ pub struct LossOutput {
     pub matches: Vec<Match>,
 }
 
+/// What the towers make of all pairs that can be read. Unit features `[pairs, dim]`.
+pub struct AllFeatures {
+    /// The pair of each row.
+    pub pairs: Vec<usize>,
+    pub image: Tensor,
+    pub text: Tensor,
+}
+
 /// The towers as they stand, in evaluation mode and without graph.
 pub trait Encode {
     /// Unit features `[n, dim]` of the captions of `pairs` without augmentation.
@@ -151,6 +162,12 @@ pub trait Encode {
     /// Cosine similarity of image and own caption of every pair, by index. `augmented` looks through one draw of the training
     /// augmentation. A pair that cannot be read has none.
     fn similarities(&mut self, augmented: bool) -> Result<Vec<f64>>;
+
+    /// Features of every pair without augmentation.
+    fn features(&mut self) -> Result<AllFeatures>;
+
+    /// A number for the picture of every pair, by index: equal for copies of one picture, re-encoded ones as a rule included.
+    fn pictures(&mut self) -> Result<Vec<i64>>;
 }
 
 /// A training objective: decides, and leaves all I/O to the loop.

@@ -233,11 +233,20 @@ impl Objective for RoClip {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::AllFeatures;
 
     /// For pools that need no features.
     struct NoTowers;
 
     impl Encode for NoTowers {
+        fn features(&mut self) -> Result<AllFeatures> {
+            unreachable!()
+        }
+
+        fn pictures(&mut self) -> Result<Vec<i64>> {
+            unreachable!()
+        }
+
         fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
             unreachable!()
         }

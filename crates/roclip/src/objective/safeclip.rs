@@ -308,10 +308,19 @@ impl Objective for SafeClip {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::AllFeatures;
 
     struct Scores(Vec<f64>);
 
     impl Encode for Scores {
+        fn features(&mut self) -> Result<AllFeatures> {
+            unreachable!()
+        }
+
+        fn pictures(&mut self) -> Result<Vec<i64>> {
+            unreachable!()
+        }
+
         fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
             unreachable!()
         }

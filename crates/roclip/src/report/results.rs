@@ -102,7 +102,7 @@ fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
         (ObjectiveName::Clip, false, _) => Some("clean-data".into()),
         (ObjectiveName::Clip, true, false) => Some("undefended".into()),
         (ObjectiveName::Clip, true, true) => Some("augmentation-only".into()),
-        (ObjectiveName::Roclip | ObjectiveName::Safeclip, _, _) => None,
+        (ObjectiveName::Roclip | ObjectiveName::Safeclip | ObjectiveName::Sift, _, _) => None,
     }
 }
 

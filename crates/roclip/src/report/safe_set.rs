@@ -12,7 +12,7 @@ pub fn section(runs: &[RunRecord]) -> String {
     let mut html = String::new();
     for run in runs.iter().filter(|run| run.epochs.iter().any(|epoch| epoch.split.is_some())) {
         if html.is_empty() {
-            html += "<h2>The safe set</h2><p class=\"note\">Pairs that the split trusts, by epoch: how much of the clean data is kept, and how much poison is let in. Histograms: similarity of image and own caption when the split was made.</p>";
+            html += "<h2>The safe set</h2><p class=\"note\">Pairs that the split trusts, by epoch: how much of the clean data is kept, and how much poison is let in. Histograms: the score that the split was made by, for SafeCLIP the similarity of image and own caption.</p>";
         }
         let _ = write!(html, "<p>{}, seed {}</p>", escape(&run.row.label()), run.row.seed);
         html += "<table><tr><th>epoch</th><th>safe pairs</th><th>clean kept</th><th>poison of the safe set</th><th>separation</th><th class=\"left\">poison let in</th></tr>";

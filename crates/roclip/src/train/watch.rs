@@ -1,9 +1,9 @@
 //! Looking at pairs with the towers as they stand: without augmentation for diagnostics, and for objectives that score pairs.
 
-use crate::data::{Loader, tensors};
+use crate::data::{HostBatch, Loader, tensors};
 use crate::error::{Result, TorchContext};
 use crate::model::{Clip, unit};
-use crate::objective::Encode;
+use crate::objective::{AllFeatures, Encode};
 use crate::random;
 use crate::train::epoch_report::SimilarityHistogram;
 use crate::train::run::Trainer;
@@ -15,6 +15,11 @@ use tch::{Device, Kind, Tensor};
 const WATCHED_CLEAN_PAIRS: usize = 512;
 /// Augmentation draw that scores use: none that training does.
 const SCORE_DRAW: u64 = 1 << 48;
+
+/// Difference of two cells' brightness, in units of the normalised picture: above what another encoding changes.
+const CLEARLY_BRIGHTER: f64 = 0.05;
+/// Pairs encoded at a time.
+const ENCODED_AT_A_TIME: usize = 256;
 
 /// The towers of a run, for its objective.
 pub(super) struct Towers<'a> {
@@ -54,6 +59,20 @@ impl Towers<'_> {
     }
 }
 
+impl Towers<'_> {
+    /// Every pair that can be read, without augmentation.
+    fn plain_batches(&self, mut see: impl FnMut(HostBatch) -> Result<()>) -> Result<()> {
+        let all: Vec<usize> = (0..self.pairs).collect();
+        for chunk in all.chunks(ENCODED_AT_A_TIME) {
+            let batch = self.loader.plain_batch(chunk);
+            if !batch.pairs.is_empty() {
+                see(batch)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Encode for Towers<'_> {
     fn captions(&mut self, pairs: &[usize]) -> Result<Tensor> {
         let mut features = Vec::new();
@@ -75,6 +94,44 @@ impl Encode for Towers<'_> {
         }
         Ok(scores)
     }
+
+    fn features(&mut self) -> Result<AllFeatures> {
+        let (mut pairs, mut images, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        self.plain_batches(|batch| {
+            let (pictures, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
+            images.push(tch::no_grad(|| self.model.image_features(&pictures, false).map(|raw| unit(&raw)))?);
+            texts.push(tch::no_grad(|| unit(&self.model.text_features(&tokens))));
+            pairs.extend(batch.pairs);
+            Ok(())
+        })?;
+        Ok(AllFeatures { pairs, image: Tensor::cat(&images, 0), text: Tensor::cat(&texts, 0) })
+    }
+
+    fn pictures(&mut self) -> Result<Vec<i64>> {
+        // A pair that cannot be read is a picture of its own.
+        let mut found: Vec<i64> = (0..self.pairs as i64).map(|at| -1 - at).collect();
+        self.plain_batches(|batch| {
+            let (pictures, _) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
+            let hashes: Vec<i64> = Vec::try_from(picture_hashes(&pictures)).torch("reading picture hashes")?;
+            for (at, hash) in batch.pairs.into_iter().zip(hashes) {
+                if let Some(slot) = found.get_mut(at) {
+                    *slot = hash;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// 63 bits a picture, `[batch]` from `[batch, 3, side, side]`: whether each cell of a coarse grid is clearly brighter than the cell on its
+/// left. Survives another encoding or size as a rule; a picture that happens to share it with another is merely judged with it.
+fn picture_hashes(pictures: &Tensor) -> Tensor {
+    let grid = pictures.mean_dim([1i64].as_slice(), true, Kind::Float).adaptive_avg_pool2d([7, 10]).squeeze_dim(1);
+    let brighter = (grid.narrow(2, 1, 9) - grid.narrow(2, 0, 9)).gt(CLEARLY_BRIGHTER).flatten(1, 2);
+    let bits: Vec<i64> = (0..63).map(|bit| 1 << bit).collect();
+    let bits = Tensor::from_slice(&bits).to_device(pictures.device());
+    (brighter.to_kind(Kind::Int64) * bits).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)
 }
 
 impl Trainer<'_> {
