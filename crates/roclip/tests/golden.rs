@@ -7,7 +7,9 @@ use base64::Engine;
 use image::RgbImage;
 use roclip::augment::{Crop, ImageAugment, Jitter, preprocess};
 use roclip::model::{Clip, ModelConfig, read_safetensors};
-use roclip::objective::{ClipObjective, Objective, Phase, PoolInit, RingWrite, RoClip, RoClipConfig, StepInputs};
+use roclip::objective::{
+    ClipObjective, Objective, Phase, PoolInit, RingWrite, RoClip, RoClipConfig, RunShape, StepInputs,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -67,7 +69,17 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
             pool_init: PoolInit::GaussianRaw,
             ..RoClipConfig::default()
         };
-        let mut roclip = RoClip::new(config, 0, 100, 8, Device::Cpu).unwrap();
+        let shape = RunShape {
+            seed: 0,
+            epochs: 1,
+            pairs: 100,
+            batch_size: 4,
+            embed_dim: 8,
+            learning_rate: 1e-3,
+            warmup_steps: 0,
+            device: Device::Cpu,
+        };
+        let mut roclip = RoClip::new(config, shape).unwrap();
         let state = BTreeMap::from([
             ("pool.rows".to_owned(), file["pool"].copy()),
             ("pool.owners".to_owned(), Tensor::arange(20, (Kind::Int64, Device::Cpu))),

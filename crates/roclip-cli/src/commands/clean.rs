@@ -27,8 +27,9 @@ pub struct Arguments {
     victim: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeFlags,
-    #[arg(long, value_parser = methods(), default_value = "cleanclip")]
-    method: CleanMethod,
+    /// cleanclip when absent
+    #[arg(long, value_parser = methods())]
+    method: Option<CleanMethod>,
     /// Trusted pairs, drawn among the victim's training data without its poison (or among --train-data); all when absent
     #[arg(long)]
     pairs: Option<usize>,
@@ -62,7 +63,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut recipe = match &arguments.victim {
         Some(victim) if !(arguments.resume && saved.is_file()) => begin(&arguments, victim)?,
         None if !saved.is_file() => bail!("`{}` holds no cleaning run to resume", arguments.run.display()),
-        _ => arguments.recipe.resolve(Recipe::read(&saved)?)?,
+        _ => {
+            let recipe = Recipe::read(&saved)?;
+            arguments.check_unchanged(&recipe)?;
+            arguments.recipe.resolve(recipe)?
+        }
     };
     let Some(mut clean) = recipe.clean.take() else {
         bail!("`{}` is not a cleaning run; `roclip train --resume` continues it", arguments.run.display());
@@ -98,6 +103,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+impl Arguments {
+    /// A resumed cleaning goes on as it began: a flag that says otherwise is an error, not ignored.
+    fn check_unchanged(&self, saved: &Recipe) -> Result<()> {
+        let Some(clean) = &saved.clean else { return Ok(()) };
+        let rebound = clean.rebound.as_ref();
+        let changed = [
+            ("--method", self.method.is_some_and(|method| method != clean.method)),
+            ("--pairs", self.pairs.is_some() && self.pairs != clean.pairs),
+            ("--rebound", self.rebound && rebound.is_none()),
+            ("--rebound-lr", self.rebound_lr.is_some() && self.rebound_lr != rebound.and_then(|r| r.learning_rate)),
+        ];
+        if let Some((flag, _)) = changed.iter().find(|(_, changed)| *changed) {
+            bail!(
+                "{flag} is not what the cleaning in `{}` began with; leave it out, or clean anew in another folder",
+                self.run.display()
+            );
+        }
+        Ok(())
+    }
+}
+
 /// The recipe of a new cleaning run: the victim's data and evaluation, the method's training settings, and the flags.
 fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
     let saved = victim.join("run.toml");
@@ -105,12 +131,13 @@ fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
         bail!("`{}` is not a run; give a recipe for its data with --config", victim.display());
     }
     let mut base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
-    base.train = released_training(arguments.method, &base.train);
+    let method = arguments.method.unwrap_or_default();
+    base.train = released_training(method, &base.train);
     let mut recipe = arguments.recipe.resolve(base)?;
     recipe.poison = PoisonConfig::default();
     let mut clean = recipe.clean.take().unwrap_or_default();
     clean.victim = victim.to_owned();
-    clean.method = arguments.method;
+    clean.method = method;
     clean.pairs = arguments.pairs.or(clean.pairs);
     if arguments.rebound || arguments.rebound_lr.is_some() {
         let rebound = clean.rebound.get_or_insert_default();

@@ -109,7 +109,12 @@ fn a_resumed_cleaning_is_the_one_that_would_have_been() {
         let last = lab.path(method).join("checkpoints/step_12");
         assert!(last.is_dir(), "{method}");
         std::fs::remove_dir_all(last).unwrap();
-        lab.ok(&["clean", "--run", method, "--resume"]);
+        let other = if method == "par" { "abd" } else { "par" };
+        for changed in [["--method", other], ["--pairs", "20"], ["--rebound-lr", "0.1"]] {
+            let words = [changed[0], "not what the cleaning", "began with"];
+            lab.fails(&[&["clean", "--run", method, "--resume"], &changed[..]].concat(), 1, &words);
+        }
+        lab.ok(&["clean", "--run", method, "--resume", "--method", method]);
         assert!(checkpoint(&lab.path(method)) == whole, "{method}: the resumed run ended elsewhere");
     }
 }

@@ -216,10 +216,12 @@ impl Evaluator {
 
     /// Whether every backdoor's target is a class, without which its success cannot be measured.
     pub fn check_targets(&self, manifest: &Manifest) -> Result<()> {
-        manifest
-            .backdoors()
-            .iter()
-            .try_for_each(|backdoor| attack_success::target_index(&self.classes, &backdoor.target).map(|_| ()))
+        manifest.backdoors().iter().try_for_each(|backdoor| self.check_target(&backdoor.target))
+    }
+
+    /// The same of one target.
+    pub fn check_target(&self, target: &str) -> Result<()> {
+        attack_success::target_index(&self.classes, target).map(|_| ())
     }
 
     /// Whether [`Evaluator::probe`] will find labels.

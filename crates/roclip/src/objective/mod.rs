@@ -14,7 +14,7 @@ pub use clip::ClipObjective;
 pub use mixture::{Component, Mixture, PosteriorGuard};
 pub use pool::{Pool, RingWrite};
 pub use roclip::{PoolInit, PoolUpdate, RoClip, RoClipConfig, TextInMatch};
-pub use safeclip::{RunShape, SafeClip, SafeClipConfig};
+pub use safeclip::{SafeClip, SafeClipConfig};
 pub use safeclip_schedule::SafeClipSchedule;
 pub use sift::{Sift, SiftConfig};
 pub use split::{Split, SplitConfig, Unseparated, split};
@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::eval::Head;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// What a pass over the data does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub enum Phase {
     SlowClip,
     /// Unimodal, on the pairs that are not trusted (SafeCLIP).
     Risky,
-    /// CLIP across views, on the pairs that are trusted (SafeCLIP).
+    /// CLIP on the pairs that are trusted (SafeCLIP, there across views; sifting).
     Safe,
 }
 
@@ -168,6 +168,19 @@ pub trait Encode {
 
     /// A number for the picture of every pair, by index: equal for copies of one picture, re-encoded ones as a rule included.
     fn pictures(&mut self) -> Result<Vec<i64>>;
+}
+
+/// What an objective may know of its run.
+#[derive(Debug, Clone, Copy)]
+pub struct RunShape {
+    pub seed: u64,
+    pub epochs: u64,
+    pub pairs: usize,
+    pub batch_size: usize,
+    pub embed_dim: i64,
+    pub learning_rate: f64,
+    pub warmup_steps: u64,
+    pub device: Device,
 }
 
 /// A training objective: decides, and leaves all I/O to the loop.

@@ -9,14 +9,14 @@
 use crate::error::{Error, Result};
 use crate::objective::pool::Nearest;
 use crate::objective::{
-    Encode, LearningRate, LossOutput, Match, Objective, Phase, Place, Pool, RingWrite, StepInputs, TextTraining,
-    info_nce,
+    Encode, LearningRate, LossOutput, Match, Objective, Phase, Place, Pool, RingWrite, RunShape, StepInputs,
+    TextTraining, info_nce,
 };
 use crate::random;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// What the pool holds before the first matching step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -108,31 +108,28 @@ impl RoClipConfig {
 
 pub struct RoClip {
     config: RoClipConfig,
-    seed: u64,
+    shape: RunShape,
     rows: usize,
-    dim: i64,
-    device: Device,
     pool: Option<Pool>,
 }
 
 impl RoClip {
-    /// `dim` is the embedding's; `pairs` the number of training pairs.
-    pub fn new(config: RoClipConfig, seed: u64, pairs: usize, dim: i64, device: Device) -> Result<Self> {
+    pub fn new(config: RoClipConfig, shape: RunShape) -> Result<Self> {
         if config.period == 0 {
             return Err(Error::setting("roclip.period is 0", "set the matching period K to 1 or more"));
         }
         if config.match_start == Some(0) {
             return Err(Error::setting("roclip.match_start is 0", "epochs count from 1"));
         }
-        let rows = Pool::rows(config.pool_size, config.pool_fraction, pairs)?;
-        Ok(RoClip { config, seed, rows, dim, device, pool: None })
+        let rows = Pool::rows(config.pool_size, config.pool_fraction, shape.pairs)?;
+        Ok(RoClip { config, shape, rows, pool: None })
     }
 
     fn noise(&self) -> Tensor {
         // The generator is libtorch's, seeded here from the run's own stream: one pool for all machines.
         use rand::Rng;
-        tch::manual_seed(random::stream(self.seed, "roclip-pool", 0, "").next_u64() as i64);
-        Tensor::randn([self.rows as i64, self.dim], (Kind::Float, self.device))
+        tch::manual_seed(random::stream(self.shape.seed, "roclip-pool", 0, "").next_u64() as i64);
+        Tensor::randn([self.rows as i64, self.shape.embed_dim], (Kind::Float, self.shape.device))
     }
 
     fn first_pool(&self, pairs: usize, encode: &mut dyn Encode) -> Result<Pool> {
@@ -140,12 +137,14 @@ impl RoClip {
         Ok(match self.config.pool_init {
             PoolInit::GaussianRaw => Pool::new(self.noise(), true, write),
             PoolInit::GaussianUnit => Pool::new(crate::model::unit(&self.noise()), true, write),
-            PoolInit::FillBeforeUse => {
-                Pool::new(Tensor::zeros([self.rows as i64, self.dim], (Kind::Float, self.device)), false, write)
-            }
+            PoolInit::FillBeforeUse => Pool::new(
+                Tensor::zeros([self.rows as i64, self.shape.embed_dim], (Kind::Float, self.shape.device)),
+                false,
+                write,
+            ),
             PoolInit::Captions => {
                 let mut order: Vec<usize> = (0..pairs).collect();
-                order.shuffle(&mut random::stream(self.seed, "roclip-pool", 0, ""));
+                order.shuffle(&mut random::stream(self.shape.seed, "roclip-pool", 0, ""));
                 order.truncate(self.rows);
                 let features = encode.captions(&order)?;
                 let mut pool = Pool::new(features.zeros_like(), false, write);
@@ -219,7 +218,7 @@ impl Objective for RoClip {
     }
 
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.pool = Pool::from_state(state, "pool", self.config.ring_write, self.device)?;
+        self.pool = Pool::from_state(state, "pool", self.config.ring_write, self.shape.device)?;
         if self.pool.as_ref().is_some_and(|pool| pool.size() != self.rows as i64) {
             return Err(Error::setting(
                 "the checkpoint's pool has another size than the recipe's",
@@ -234,6 +233,7 @@ impl Objective for RoClip {
 mod tests {
     use super::*;
     use crate::objective::AllFeatures;
+    use tch::Device;
 
     /// For pools that need no features.
     struct NoTowers;
@@ -256,8 +256,19 @@ mod tests {
         }
     }
 
+    const SHAPE: RunShape = RunShape {
+        seed: 0,
+        epochs: 10,
+        pairs: 100,
+        batch_size: 4,
+        embed_dim: 4,
+        learning_rate: 1e-3,
+        warmup_steps: 0,
+        device: Device::Cpu,
+    };
+
     fn roclip(config: RoClipConfig) -> RoClip {
-        RoClip::new(RoClipConfig { pool_size: Some(8), ..config }, 0, 100, 4, Device::Cpu).unwrap()
+        RoClip::new(RoClipConfig { pool_size: Some(8), ..config }, SHAPE).unwrap()
     }
 
     #[test]
@@ -302,7 +313,7 @@ mod tests {
 
     #[test]
     fn impossible_settings_are_refused_with_a_remedy() {
-        let error = |config: RoClipConfig| RoClip::new(config, 0, 100, 4, Device::Cpu).err().unwrap().to_string();
+        let error = |config: RoClipConfig| RoClip::new(config, SHAPE).err().unwrap().to_string();
         assert!(error(RoClipConfig { period: 0, ..RoClipConfig::default() }).contains("period is 0"));
         assert!(
             error(RoClipConfig { pool_size: Some(101), ..RoClipConfig::default() }).contains("larger than the data")

@@ -12,14 +12,14 @@
 use crate::error::{Error, Result, TorchContext};
 use crate::objective::safeclip_schedule::Rates;
 use crate::objective::{
-    Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, Pool, PosteriorGuard, RingWrite, SafeClipSchedule,
-    Split, SplitConfig, StepInputs, Views, cross_entropy_rows, info_nce, split,
+    Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, Pool, PosteriorGuard, RingWrite, RunShape,
+    SafeClipSchedule, Split, SplitConfig, StepInputs, Views, cross_entropy_rows, info_nce, split,
 };
 use crate::random;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -88,19 +88,6 @@ impl SafeClipConfig {
             ..SafeClipConfig::default()
         }
     }
-}
-
-/// What the objective must know of the run.
-#[derive(Debug, Clone, Copy)]
-pub struct RunShape {
-    pub seed: u64,
-    pub epochs: u64,
-    pub pairs: usize,
-    pub batch_size: usize,
-    pub embed_dim: i64,
-    pub learning_rate: f64,
-    pub warmup_steps: u64,
-    pub device: Device,
 }
 
 pub struct SafeClip {
@@ -309,6 +296,7 @@ impl Objective for SafeClip {
 mod tests {
     use super::*;
     use crate::objective::AllFeatures;
+    use tch::Device;
 
     struct Scores(Vec<f64>);
 

@@ -59,6 +59,7 @@ impl ResultRow {
             _ => match self.objective.as_str() {
                 "roclip" => "RoCLIP".into(),
                 "safeclip" => "SafeCLIP".into(),
+                "sift" => "Sifting".into(),
                 "cleanclip" => "CleanCLIP".into(),
                 "clip" => "Fine-tuned on trusted pairs".into(),
                 other => other.into(),

@@ -9,7 +9,7 @@ use crate::poison::Material;
 use crate::recipe::Recipe;
 use crate::train::checkpoint;
 use crate::train::epoch_report::MatchCollector;
-use crate::train::prepare::prepare_data;
+use crate::train::prepare::{manifest_file, prepare_data};
 use crate::train::run::Trainer;
 use crate::train::summary::ReboundPoint;
 use image::RgbImage;
@@ -66,10 +66,9 @@ pub(super) fn rebound(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<ReboundPoint>> {
     // Another seed draws other pairs in another order than cleaning did.
-    let mut harmless = Recipe { seed: recipe.seed.wrapping_add(1 << 32), ..recipe.clone() };
+    let (seed, manifest) = (recipe.seed.wrapping_add(1 << 32), manifest_file(recipe));
+    let mut harmless = Recipe { seed, manifest, ..recipe.clone() };
     if let Some(clean) = &mut harmless.clean {
-        let manifest = clean.victim.join("manifest.jsonl");
-        harmless.manifest = harmless.manifest.take().or_else(|| manifest.is_file().then_some(manifest));
         clean.victim = run.to_path_buf();
         clean.method = CleanMethod::Finetune;
         clean.pairs = None;

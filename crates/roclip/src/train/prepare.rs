@@ -7,6 +7,7 @@ use crate::eval::Evaluator;
 use crate::model::ModelConfig;
 use crate::poison::{Manifest, plan};
 use crate::recipe::Recipe;
+use std::path::PathBuf;
 use tch::Device;
 
 /// Data, evaluator and manifest of a recipe: what both `train` and `poison make` begin with.
@@ -39,8 +40,7 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
 
 /// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
 fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
-    let victims = recipe.clean.as_ref().map(|clean| clean.victim.join("manifest.jsonl"));
-    if let Some(path) = recipe.manifest.clone().or_else(|| victims.filter(|path| path.is_file())) {
+    if let Some(path) = manifest_file(recipe) {
         return Manifest::read(&path).map(Some);
     }
     if recipe.clean.is_some() || recipe.poison.attacks.is_empty() {
@@ -49,6 +49,12 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
     let Prepared { pairs, evaluator, model, .. } = prepared;
     let size = model.image_size();
     plan(&recipe.poison, recipe.seed, pairs, &evaluator.samples, &evaluator.templates.0, size).map(Some)
+}
+
+/// The manifest that the recipe names, or that of the victim it cleans.
+pub(super) fn manifest_file(recipe: &Recipe) -> Option<PathBuf> {
+    let victims = recipe.clean.as_ref().map(|clean| clean.victim.join("manifest.jsonl"));
+    recipe.manifest.clone().or_else(|| victims.filter(|path| path.is_file()))
 }
 
 /// [`prepare_data`] without any poison.

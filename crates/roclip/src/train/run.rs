@@ -164,13 +164,7 @@ impl<'a> Trainer<'a> {
         let objective: Box<dyn Objective> = match (&recipe.clean, recipe.objective.name) {
             (Some(clean), _) => clean.objective(shape, &pairs, &evaluator.classes),
             (None, ObjectiveName::Clip) => Box::new(ClipObjective),
-            (None, ObjectiveName::Roclip) => Box::new(RoClip::new(
-                recipe.objective.roclip.clone(),
-                recipe.seed,
-                pairs.len(),
-                shape.embed_dim,
-                device,
-            )?),
+            (None, ObjectiveName::Roclip) => Box::new(RoClip::new(recipe.objective.roclip.clone(), shape)?),
             (None, ObjectiveName::Safeclip) => Box::new(SafeClip::new(recipe.objective.safeclip.clone(), shape)?),
             (None, ObjectiveName::Sift) => Box::new(Sift::new(recipe.objective.sift.clone(), shape)?),
         };

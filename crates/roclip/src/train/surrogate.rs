@@ -27,12 +27,7 @@ pub fn search_patch(
     }
     let device = device(&recipe.train.device)?;
     let Prepared { pairs, evaluator, .. } = prepare_clean_data(recipe)?;
-    if !evaluator.classes.contains(&config.target) {
-        return Err(Error::setting(
-            format!("the target `{}` is not among the {} classes", config.target, evaluator.classes.len()),
-            "choose one of them",
-        ));
-    }
+    evaluator.check_target(&config.target)?;
     let loaded = checkpoint::load(surrogate, device)?;
     let tokenizer = Arc::new(loaded.tokenizer);
     let image_size = loaded.model.config().image_size();
