@@ -90,6 +90,8 @@ pub struct Place {
     pub step: u64,
     /// Of the pass.
     pub steps: u64,
+    /// Finished steps of the run.
+    pub run_step: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,11 +6,16 @@
 //! agrees with the neighbours of the other ([`plausibility`]). The most plausible share of the half is accepted, and anew in each round, so
 //! that what came in by mistake can go. After the rounds the run goes on with all that was accepted.
 //!
-//! Every epoch has the steps of a pass over all pairs, so that a run costs what its control with augmentation alone costs.
+//! What one round accepts by mistake is learned in the next and not forgotten by the one after, so the first round should be strict.
+//!
+//! Every epoch has the steps of a pass over all pairs, so that a run costs what its control with augmentation alone costs. The learning rate
+//! stays at its peak during the rounds, and falls to zero along a cosine after them.
 
 use crate::error::{Error, Result, TorchContext};
 use crate::objective::agreement::plausibility;
-use crate::objective::{Encode, LossOutput, Objective, Pass, Phase, RunShape, Split, StepInputs, info_nce};
+use crate::objective::{
+    Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, RunShape, Split, StepInputs, info_nce,
+};
 use crate::random;
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -36,7 +41,7 @@ pub struct SiftConfig {
 impl Default for SiftConfig {
     fn default() -> Self {
         SiftConfig {
-            round_epochs: 4,
+            round_epochs: 3,
             shares: vec![0.6, 0.6, 0.75, 0.75],
             neighbours: 10,
             references: 16_384,
@@ -156,6 +161,21 @@ impl Objective for Sift {
             left -= steps;
         }
         passes
+    }
+
+    fn learning_rate(&self, place: Place) -> LearningRate {
+        let steps = (self.shape.pairs / self.shape.batch_size) as u64;
+        let rounds = self.config.shares.len() as u64 * self.config.round_epochs * steps;
+        let (step, warmup) = (place.run_step, self.shape.warmup_steps);
+        let factor = match step.checked_sub(rounds) {
+            _ if step < warmup => (step + 1) as f64 / warmup as f64,
+            None => 1.0,
+            Some(since) => {
+                let last = (self.shape.epochs * steps).saturating_sub(rounds).max(1);
+                0.5 * (1.0 + (std::f64::consts::PI * since as f64 / last as f64).cos())
+            }
+        };
+        LearningRate::Absolute(self.shape.learning_rate * factor)
     }
 
     fn begin_epoch(&mut self, epoch: u64, _pairs: usize, encode: &mut dyn Encode) -> Result<()> {
@@ -302,6 +322,23 @@ mod tests {
         assert_eq!(second.len(), (0.75 * (PAIRS - first.len()) as f64).round() as usize);
         assert!(second.iter().chain(&all).all(|at| !model.liars.contains(at)));
         assert_eq!(all.len(), second.len() + (0.75 * first.len() as f64).round() as usize);
+    }
+
+    #[test]
+    fn the_rate_warms_up_stays_at_its_peak_in_the_rounds_and_falls_to_zero_after() {
+        let sift = Sift::new(sift(&[0.5, 0.5]).config, RunShape { warmup_steps: 4, ..shape() }).unwrap();
+        let rate = |run_step| {
+            let place = Place { phase: Phase::Safe, epoch: 1, step: 0, steps: 10, run_step };
+            match sift.learning_rate(place) {
+                LearningRate::Absolute(rate) => rate / 1e-3,
+                LearningRate::Scheduled(_) => unreachable!(),
+            }
+        };
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+        assert!(close(rate(0), 0.25) && close(rate(3), 1.0));
+        // Two rounds of two epochs of ten steps, then six epochs.
+        assert!(close(rate(4), 1.0) && close(rate(39), 1.0) && close(rate(40), 1.0));
+        assert!(close(rate(70), 0.5) && rate(99) < 1e-3);
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl Trainer<'_> {
             tally.data_seconds += waited;
             tally.skipped += batch.skips.total();
             let working = Instant::now();
-            let place = Place { phase, epoch, step: self.position.step_in_pass, steps };
+            let Position { step: run_step, step_in_pass: step, .. } = self.position;
+            let place = Place { phase, epoch, step, steps, run_step };
             let metrics = self.step(&batch, place, &mut tally.matches)?;
             self.skips.merge(batch.skips);
             loss_sum += metrics.loss;
