@@ -42,7 +42,7 @@ impl Default for SiftConfig {
     fn default() -> Self {
         SiftConfig {
             round_epochs: 3,
-            shares: vec![0.6, 0.6, 0.75, 0.75],
+            shares: vec![0.4, 0.6, 0.75, 0.75],
             neighbours: 10,
             references: 16_384,
             copies_together: true,
