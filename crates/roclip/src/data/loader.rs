@@ -147,9 +147,15 @@ impl Loader {
         Ok(Loader { shared, batch_size, workers: workers.max(1) })
     }
 
-    /// The given pairs without augmentation, as one batch.
-    pub fn plain_batch(&self, indices: &[usize]) -> HostBatch {
-        self.plain(Arc::clone(&self.shared.pairs)).batch(0, 0, false, indices)
+    /// Every one of `indices` once, `count` at a time and in their order: plain, or through the augmentation's draw `draw`.
+    pub fn look(&self, indices: Vec<usize>, draw: Option<u64>, count: usize) -> Batches {
+        let steps = indices.len().div_ceil(count.max(1)) as u64;
+        let shared = match draw {
+            Some(_) => Arc::clone(&self.shared),
+            None => Arc::new(self.plain(Arc::clone(&self.shared.pairs))),
+        };
+        let plan = PassPlan { epoch: draw.unwrap_or(0), pass: 0, two_views: false, first_step: 0, steps };
+        self.batches(shared, indices, count.max(1), plan)
     }
 
     /// The same samples without augmentation.
@@ -171,11 +177,6 @@ impl Loader {
         chunks.into_iter().map(move |chunk| others.batch(0, 0, false, &chunk))
     }
 
-    /// The given pairs through the augmentation's draw `draw`, as one batch.
-    pub fn augmented_batch(&self, draw: u64, indices: &[usize]) -> HostBatch {
-        self.shared.batch(0, draw, false, indices)
-    }
-
     pub fn steps_per_epoch(&self) -> u64 {
         self.steps(self.shared.pairs.len())
     }
@@ -195,18 +196,22 @@ impl Loader {
 
     /// The batches of a pass.
     pub fn pass(&self, order: Vec<usize>, plan: PassPlan) -> Batches {
+        self.batches(Arc::clone(&self.shared), order, self.batch_size, plan)
+    }
+
+    fn batches(&self, shared: Arc<Shared>, order: Vec<usize>, batch_size: usize, plan: PassPlan) -> Batches {
         let order = Arc::new(order);
         let mut channels = Vec::new();
         let mut threads = Vec::new();
         for worker in 0..self.workers as u64 {
             let (sender, receiver) = sync_channel(AHEAD);
-            let (shared, order) = (Arc::clone(&self.shared), Arc::clone(&order));
-            let (workers, batch_size) = (self.workers as u64, self.batch_size);
+            let (shared, order, workers) = (Arc::clone(&shared), Arc::clone(&order), self.workers as u64);
             threads.push(std::thread::spawn(move || {
                 let mut step = plan.first_step + worker;
                 while step < plan.steps {
                     let from = step as usize * batch_size;
-                    let indices = order.get(from..from + batch_size).unwrap_or_default();
+                    let to = (from + batch_size).min(order.len());
+                    let indices = order.get(from..to).unwrap_or_default();
                     if sender.send(shared.batch(step, plan.draw(), plan.two_views, indices)).is_err() {
                         return; // The consumer stopped early.
                     }
@@ -369,5 +374,58 @@ impl Shared {
             self.cache.bytes.fetch_add(size, Ordering::Relaxed);
         }
         Ok(picture)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{CaptionMode, ImageBytes, Sample};
+    use crate::tokenizer::Truncate;
+
+    /// Seven samples of which one has no picture.
+    fn loader(workers: usize) -> Loader {
+        let samples: Vec<Sample> = (0..7u8)
+            .map(|number| {
+                let mut png = std::io::Cursor::new(Vec::new());
+                let picture = RgbImage::from_pixel(4, 4, image::Rgb([number * 30; 3]));
+                picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
+                let bytes = if number == 2 { b"not a picture".to_vec() } else { png.into_inner() };
+                Sample {
+                    id: format!("s{number}"),
+                    image: ImageBytes::Memory(Arc::from(bytes)),
+                    captions: vec![format!("picture {number}")],
+                    class: None,
+                    group: None,
+                    split: None,
+                }
+            })
+            .collect();
+        let view = ViewAugment { image: Some(ImageAugmentConfig::default()), ..ViewAugment::default() };
+        let transform = Transform {
+            seed: 1,
+            image_size: 4,
+            limits: ImageLimits::default(),
+            views: [view.clone(), view],
+            sub_captions: None,
+            tokenizer: Arc::new(Tokenizer::new(8, Truncate::KeepEot).unwrap()),
+            cache_bytes: 0,
+        };
+        Loader::new(Arc::new(Pairs::new(samples, CaptionMode::Expand)), transform, 2, workers).unwrap()
+    }
+
+    #[test]
+    fn a_look_sees_every_pair_once_and_in_order_whatever_the_workers() {
+        let look = |workers, draw| -> Vec<HostBatch> {
+            loader(workers).look(vec![6, 5, 4, 3, 2, 1, 0], draw, 3).collect::<Result<_>>().unwrap()
+        };
+        let plain = look(1, None);
+        let seen: Vec<Vec<usize>> = plain.iter().map(|batch| batch.pairs.clone()).collect();
+        assert_eq!(seen, [vec![6, 5, 4], vec![3, 1], vec![0]], "pair 2 cannot be read");
+        assert_eq!(plain[1].skips.total(), 1);
+        let images = |batches: &[HostBatch]| batches.iter().flat_map(|b| b.view.images.clone()).collect::<Vec<f32>>();
+        assert_eq!(images(&plain), images(&look(3, None)));
+        assert_eq!(images(&look(1, Some(9))), images(&look(3, Some(9))));
+        assert_ne!(images(&look(1, Some(9))), images(&plain), "a draw goes through the augmentation");
     }
 }

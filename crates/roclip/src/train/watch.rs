@@ -18,6 +18,8 @@ const SCORE_DRAW: u64 = 1 << 48;
 
 /// Difference of two cells' brightness, in units of the normalised picture: above what another encoding changes.
 const CLEARLY_BRIGHTER: f64 = 0.05;
+/// Pairs scored at a time.
+const SCORED_AT_A_TIME: usize = 128;
 /// Pairs encoded at a time.
 const ENCODED_AT_A_TIME: usize = 256;
 
@@ -38,11 +40,8 @@ impl Towers<'_> {
     /// `(pair, similarity of image and own caption)` of those that can be read.
     fn scored(&self, indices: &[usize], draw: Option<u64>) -> Result<Vec<(usize, f32)>> {
         let mut found = Vec::with_capacity(indices.len());
-        for chunk in indices.chunks(128) {
-            let batch = match draw {
-                Some(draw) => self.loader.augmented_batch(draw, chunk),
-                None => self.loader.plain_batch(chunk),
-            };
+        for batch in self.loader.look(indices.to_vec(), draw, SCORED_AT_A_TIME) {
+            let batch = batch?;
             if batch.pairs.is_empty() {
                 continue;
             }
@@ -62,9 +61,8 @@ impl Towers<'_> {
 impl Towers<'_> {
     /// Every pair that can be read, without augmentation.
     fn plain_batches(&self, mut see: impl FnMut(HostBatch) -> Result<()>) -> Result<()> {
-        let all: Vec<usize> = (0..self.pairs).collect();
-        for chunk in all.chunks(ENCODED_AT_A_TIME) {
-            let batch = self.loader.plain_batch(chunk);
+        for batch in self.loader.look((0..self.pairs).collect(), None, ENCODED_AT_A_TIME) {
+            let batch = batch?;
             if !batch.pairs.is_empty() {
                 see(batch)?;
             }
@@ -76,8 +74,8 @@ impl Towers<'_> {
 impl Encode for Towers<'_> {
     fn captions(&mut self, pairs: &[usize]) -> Result<Tensor> {
         let mut features = Vec::new();
-        for chunk in pairs.chunks(256) {
-            let batch = self.loader.plain_batch(chunk);
+        for batch in self.loader.look(pairs.to_vec(), None, ENCODED_AT_A_TIME) {
+            let batch = batch?;
             let (_, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
             features.push(tch::no_grad(|| unit(&self.model.text_features(&tokens))));
         }
