@@ -1,22 +1,18 @@
 //! SafeCLIP through the binary: its phases, its split on disk, resuming in each phase, and data that does not separate.
 
-use crate::support::{Lab, checkpoint};
+use crate::support::Lab;
 use serde_json::Value;
 
 /// Six steps an epoch: unimodal 1 to 6, slow 7 to 15 (a budget of nine), then risky and safe passes.
 fn lab(split: &str) -> Lab {
     let lab = Lab::new();
-    let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
-    let text = text
-        .replace(
-            "name = \"roclip\"\nroclip = { period = 2, pool_size = 24 }",
-            &format!(
-                "name = \"safeclip\"\nsafeclip = {{ unimodal_epochs = 1, slow_steps = 9, slow_learning_rate = 1e-3, pool_size = 24, split = {{ {split} }} }}"
-            ),
-        )
-        .replace("epochs = 4\nbatch", "epochs = 5\nsave_every_steps = 1\nbatch");
-    assert!(text.contains("safeclip"));
-    std::fs::write(lab.path("recipe.toml"), text).unwrap();
+    lab.objective(
+        "safeclip",
+        &format!(
+            "unimodal_epochs = 1, slow_steps = 9, slow_learning_rate = 1e-3, pool_size = 24, split = {{ {split} }}"
+        ),
+        5,
+    );
     lab
 }
 
@@ -48,14 +44,7 @@ fn the_split_is_written_and_measured_each_epoch() {
 #[test]
 fn it_resumes_bit_for_bit_in_every_phase() {
     let lab = lab("min_separation = 0.0");
-    lab.train("whole", &[]);
-    for (run, step) in [("unimodal", 3), ("slow", 14), ("split", 18)] {
-        lab.cut_short(run, step);
-        lab.ok(&["train", "--run", run, "--resume"]);
-        for ((name, a), (_, b)) in checkpoint(&lab.path("whole")).iter().zip(&checkpoint(&lab.path(run))) {
-            assert!(a == b, "{name} differs after resuming in the {run} phase");
-        }
-    }
+    lab.resumes_bit_for_bit(&[("unimodal", 3), ("slow", 14), ("split", 18)]);
 }
 
 #[test]

@@ -1,21 +1,13 @@
 //! Sifting through the binary: halves that share no picture, resuming in every phase, and settings that cannot work.
 
-use crate::support::{Lab, checkpoint};
+use crate::support::Lab;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Six steps an epoch: one epoch on each half, then two on what is accepted.
 fn lab(settings: &str) -> Lab {
     let lab = Lab::new();
-    let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
-    let text = text
-        .replace(
-            "name = \"roclip\"\nroclip = { period = 2, pool_size = 24 }",
-            &format!("name = \"sift\"\nsift = {{ {settings} }}"),
-        )
-        .replace("epochs = 4\nbatch", "epochs = 4\nsave_every_steps = 1\nbatch");
-    assert!(text.contains("sift"));
-    std::fs::write(lab.path("recipe.toml"), text).unwrap();
+    lab.objective("sift", settings, 4);
     lab
 }
 
@@ -54,14 +46,7 @@ fn halves_share_no_picture_and_the_last_epochs_train_on_both() {
 #[test]
 fn it_resumes_bit_for_bit_in_a_round_and_after() {
     let lab = lab(SETTINGS);
-    lab.train("whole", &[]);
-    for (run, step) in [("first", 3), ("second", 9), ("after", 16)] {
-        lab.cut_short(run, step);
-        lab.ok(&["train", "--run", run, "--resume"]);
-        for ((name, a), (_, b)) in checkpoint(&lab.path("whole")).iter().zip(&checkpoint(&lab.path(run))) {
-            assert!(a == b, "{name} differs after resuming in the {run} part");
-        }
-    }
+    lab.resumes_bit_for_bit(&[("first", 3), ("second", 9), ("after", 16)]);
 }
 
 #[test]

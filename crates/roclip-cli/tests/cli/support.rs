@@ -89,6 +89,31 @@ count = 3
         std::fs::write(self.path(name), text).unwrap();
     }
 
+    /// `recipe.toml` with another objective and its settings, for `epochs` epochs, with a checkpoint after each step.
+    pub fn objective(&self, name: &str, settings: &str, epochs: u32) {
+        let text = std::fs::read_to_string(self.path("recipe.toml")).unwrap();
+        let text = text
+            .replace(
+                "name = \"roclip\"\nroclip = { period = 2, pool_size = 24 }",
+                &format!("name = \"{name}\"\n{name} = {{ {settings} }}"),
+            )
+            .replace("epochs = 4\nbatch", &format!("epochs = {epochs}\nsave_every_steps = 1\nbatch"));
+        assert!(text.contains(settings) && text.contains("save_every_steps"));
+        std::fs::write(self.path("recipe.toml"), text).unwrap();
+    }
+
+    /// Kills runs of `recipe.toml` at these steps, resumes them, and compares them with the run that was left alone.
+    pub fn resumes_bit_for_bit(&self, parts: &[(&str, u64)]) {
+        self.train("whole", &[]);
+        for (run, step) in parts {
+            self.cut_short(run, *step);
+            self.ok(&["train", "--run", run, "--resume"]);
+            for ((name, a), (_, b)) in checkpoint(&self.path("whole")).iter().zip(&checkpoint(&self.path(run))) {
+                assert!(a == b, "{name} differs after resuming in the {run} part");
+            }
+        }
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_roclip"));
         command.args(arguments).current_dir(self.folder.path());

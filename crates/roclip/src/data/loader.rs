@@ -149,12 +149,16 @@ impl Loader {
 
     /// Every one of `indices` once, `count` at a time and in their order: plain, or through the augmentation's draw `draw`.
     pub fn look(&self, indices: Vec<usize>, draw: Option<u64>, count: usize) -> Batches {
-        let steps = indices.len().div_ceil(count.max(1)) as u64;
         let shared = match draw {
             Some(_) => Arc::clone(&self.shared),
             None => Arc::new(self.plain(Arc::clone(&self.shared.pairs))),
         };
-        let plan = PassPlan { epoch: draw.unwrap_or(0), pass: 0, two_views: false, first_step: 0, steps };
+        self.looks(shared, indices, draw.unwrap_or(0), count)
+    }
+
+    fn looks(&self, shared: Arc<Shared>, indices: Vec<usize>, draw: u64, count: usize) -> Batches {
+        let steps = indices.len().div_ceil(count.max(1)) as u64;
+        let plan = PassPlan { epoch: draw, pass: 0, two_views: false, first_step: 0, steps };
         self.batches(shared, indices, count.max(1), plan)
     }
 
@@ -170,11 +174,8 @@ impl Loader {
     }
 
     /// All of `pairs` without augmentation, `count` at a time. They must be of the loader's samples.
-    pub fn plain_batches_of(&self, pairs: &Pairs, count: usize) -> impl Iterator<Item = HostBatch> {
-        let others = self.plain(Arc::new(pairs.clone()));
-        let all: Vec<usize> = (0..pairs.len()).collect();
-        let chunks: Vec<Vec<usize>> = all.chunks(count.max(1)).map(<[usize]>::to_vec).collect();
-        chunks.into_iter().map(move |chunk| others.batch(0, 0, false, &chunk))
+    pub fn plain_batches_of(&self, pairs: &Pairs, count: usize) -> Batches {
+        self.looks(Arc::new(self.plain(Arc::new(pairs.clone()))), (0..pairs.len()).collect(), 0, count)
     }
 
     pub fn steps_per_epoch(&self) -> u64 {

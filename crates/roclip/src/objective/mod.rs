@@ -58,6 +58,13 @@ impl Pass {
     pub fn whole(phase: Phase) -> Pass {
         Pass { phase, pairs: None, max_steps: None }
     }
+
+    /// As many passes over `pairs` (none = all) as `budget` steps need, at `steps` a pass.
+    pub fn fill(phase: Phase, pairs: Option<Vec<usize>>, steps: u64, budget: u64) -> Vec<Pass> {
+        let steps = steps.max(1);
+        let lengths = (0..budget).step_by(steps as usize).map(|done| steps.min(budget - done));
+        lengths.map(|length| Pass { phase, pairs: pairs.clone(), max_steps: Some(length) }).collect()
+    }
 }
 
 /// What the text tower takes part in.

@@ -169,15 +169,8 @@ impl Objective for SafeClip {
     fn passes(&self, epoch: u64) -> Vec<Pass> {
         match self.phase(epoch) {
             Phase::SlowClip => {
-                let whole = self.steps_per_epoch().max(1);
-                let mut left = self.config.slow_steps.unwrap_or(whole);
-                let mut passes = Vec::new();
-                while left > 0 {
-                    let steps = left.min(whole);
-                    passes.push(Pass { max_steps: Some(steps), ..Pass::whole(Phase::SlowClip) });
-                    left -= steps;
-                }
-                passes
+                let whole = self.steps_per_epoch();
+                Pass::fill(Phase::SlowClip, None, whole, self.config.slow_steps.unwrap_or(whole.max(1)))
             }
             Phase::Safe => {
                 let safe = self.current.as_ref().map(|split| split.safe.clone()).unwrap_or_default();

@@ -92,7 +92,11 @@ impl Sift {
         Ok(Sift { config, shape, pictures: Vec::new(), scores, accepted: [Vec::new(), Vec::new()], current })
     }
 
-    /// The half that round `round` (from 0) trains on; none after the rounds.
+    fn steps_per_epoch(&self) -> u64 {
+        (self.shape.pairs / self.shape.batch_size) as u64
+    }
+
+    /// The half that `epoch` trains on; none after the rounds.
     fn trained_half(&self, epoch: u64) -> Option<usize> {
         let round = epoch.saturating_sub(1) / self.config.round_epochs;
         (round < self.config.shares.len() as u64).then_some((round % 2) as usize)
@@ -152,19 +156,12 @@ impl Objective for Sift {
 
     fn passes(&self, _epoch: u64) -> Vec<Pass> {
         let safe = &self.current.safe;
-        let whole = ((safe.len() / self.shape.batch_size) as u64).max(1);
-        let mut left = (self.shape.pairs / self.shape.batch_size) as u64;
-        let mut passes = Vec::new();
-        while left > 0 {
-            let steps = left.min(whole);
-            passes.push(Pass { phase: Phase::Safe, pairs: Some(safe.clone()), max_steps: Some(steps) });
-            left -= steps;
-        }
-        passes
+        let steps = (safe.len() / self.shape.batch_size) as u64;
+        Pass::fill(Phase::Safe, Some(safe.clone()), steps, self.steps_per_epoch())
     }
 
     fn learning_rate(&self, place: Place) -> LearningRate {
-        let steps = (self.shape.pairs / self.shape.batch_size) as u64;
+        let steps = self.steps_per_epoch();
         let rounds = self.config.shares.len() as u64 * self.config.round_epochs * steps;
         let (step, warmup) = (place.run_step, self.shape.warmup_steps);
         let factor = match step.checked_sub(rounds) {

@@ -163,6 +163,7 @@ fn target_features(model: &Clip, loader: &Loader, of_target: &Pairs, device: Dev
     let mut features = Vec::new();
     let side = i64::from(model.config().image_size());
     for batch in loader.plain_batches_of(of_target, 256) {
+        let batch = batch?;
         if batch.pairs.is_empty() {
             continue;
         }
