@@ -53,6 +53,7 @@ fn check(model: &str, compact: bool) {
         objective: "clip".into(),
         truncate: Truncate::KeepEot,
         compact_vocabulary: vocabulary,
+        epoch_so_far: None,
         files: BTreeMap::new(),
     };
     let loaded = Loaded { model, tokenizer, state, folder: folder.path().to_owned() };

@@ -4,13 +4,11 @@ use crate::support::Lab;
 use serde_json::Value;
 
 /// Six steps an epoch: unimodal 1 to 6, slow 7 to 15 (a budget of nine), then risky and safe passes.
-fn lab(split: &str) -> Lab {
+fn lab(settings: &str) -> Lab {
     let lab = Lab::new();
     lab.objective(
         "safeclip",
-        &format!(
-            "unimodal_epochs = 1, slow_steps = 9, slow_learning_rate = 1e-3, pool_size = 24, split = {{ {split} }}"
-        ),
+        &format!("unimodal_epochs = 1, slow_steps = 9, slow_learning_rate = 1e-3, pool_size = 24, {settings}"),
         5,
     );
     lab
@@ -18,7 +16,7 @@ fn lab(split: &str) -> Lab {
 
 #[test]
 fn the_split_is_written_and_measured_each_epoch() {
-    let lab = lab("min_separation = 0.0");
+    let lab = lab("split = { min_separation = 0.0 }");
     let summary: Value = serde_json::from_str(&lab.train("run", &["--json"])).unwrap();
     assert_eq!(summary["objective"], "safeclip");
     let metrics = std::fs::read_to_string(lab.path("run/metrics.jsonl")).unwrap();
@@ -43,8 +41,20 @@ fn the_split_is_written_and_measured_each_epoch() {
 
 #[test]
 fn it_resumes_bit_for_bit_in_every_phase() {
-    let lab = lab("min_separation = 0.0");
+    let lab = lab("split = { min_separation = 0.0 }");
     lab.resumes_bit_for_bit(&[("unimodal", 3), ("slow", 14), ("split", 18)]);
+}
+
+#[test]
+fn it_splits_by_plausibility_and_resumes_there() {
+    let plausible = lab("split = { min_separation = 0.0 }, plausibility = { neighbours = 3 }");
+    plausible.resumes_bit_for_bit(&[("split", 18)]);
+    let similar = lab("split = { min_separation = 0.0 }");
+    similar.train("whole", &[]);
+    let scores = |lab: &Lab| std::fs::read_to_string(lab.path("whole/splits/epoch_3.jsonl")).unwrap();
+    assert_ne!(scores(&plausible), scores(&similar));
+    let arguments = ["train", "--config", "recipe.toml", "--run", "run"];
+    lab("score_augmented = true, plausibility = {}").fails(&arguments, 1, &["score_augmented", "remove one"]);
 }
 
 #[test]
@@ -52,11 +62,11 @@ fn data_that_does_not_separate_stops_or_falls_back() {
     let strict = lab("min_separation = 1000.0, unseparated = \"stop\"");
     let arguments = ["train", "--config", "recipe.toml", "--run", "run"];
     strict.fails(&arguments, 1, &["do not fall into two groups", "slow_steps", "fallback"]);
-    let lenient = lab("min_separation = 1000.0");
+    let lenient = lab("split = { min_separation = 1000.0 }");
     lenient.ok(&arguments);
     let metrics = std::fs::read_to_string(lenient.path("run/metrics.jsonl")).unwrap();
     assert!(metrics.contains("\"fell_back\":true"), "the metrics must say that the fallback decided");
-    let few = lab("");
+    let few = lab("split = {}");
     let text = std::fs::read_to_string(few.path("recipe.toml")).unwrap().replace("epochs = 5", "epochs = 2");
     std::fs::write(few.path("recipe.toml"), text).unwrap();
     few.fails(&arguments, 1, &["2 epochs end before the first split", "more than 2"]);

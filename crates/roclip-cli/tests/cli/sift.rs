@@ -11,7 +11,7 @@ fn lab(settings: &str) -> Lab {
     lab
 }
 
-const SETTINGS: &str = "round_epochs = 1, shares = [0.7, 0.7], neighbours = 3";
+const SETTINGS: &str = "round_epochs = 1, shares = [0.7, 0.7], plausibility = { neighbours = 3 }";
 
 /// Ids that an epoch trained on.
 fn trained(lab: &Lab, run: &str, epoch: u32) -> BTreeSet<String> {

@@ -1,5 +1,6 @@
 //! A tiny data set, a tiny model and a way to call the binary.
 
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -111,7 +112,20 @@ count = 3
             for ((name, a), (_, b)) in checkpoint(&self.path("whole")).iter().zip(&checkpoint(&self.path(run))) {
                 assert!(a == b, "{name} differs after resuming in the {run} part");
             }
+            assert_eq!(self.epochs("whole"), self.epochs(run), "epochs reported after resuming in the {run} part");
         }
+    }
+
+    /// The `epoch` lines of a run without the times.
+    pub fn epochs(&self, run: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
+        let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.retain(|line| line["event"] == "epoch");
+        for fields in lines.iter_mut().filter_map(Value::as_object_mut) {
+            fields.retain(|name, _| !name.ends_with("seconds"));
+        }
+        assert!(!lines.is_empty());
+        lines
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

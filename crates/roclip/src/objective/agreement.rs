@@ -1,7 +1,62 @@
-//! How well a pair fits what a model has made of all the others: the neighbour disagreement by which sifting judges. Ours.
+//! How well a pair fits what a model has made of all the others: the neighbour disagreement by which sifting judges, and SafeCLIP where
+//! it is asked to. Ours.
 
-use crate::error::{Result, TorchContext};
+use crate::error::{Error, Result, TorchContext};
+use crate::objective::Encode;
+use crate::random;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlausibilityConfig {
+    /// Neighbours that are asked about each image and each caption.
+    pub neighbours: usize,
+    /// Pairs among which neighbours are sought; all when there are fewer.
+    pub references: usize,
+    /// Whether copies of a picture may be each other's neighbours. On only to measure what an attacker gains whose copies are not
+    /// recognised as copies.
+    pub copies_vouch: bool,
+}
+
+impl Default for PlausibilityConfig {
+    fn default() -> Self {
+        PlausibilityConfig { neighbours: 10, references: 16_384, copies_vouch: false }
+    }
+}
+
+impl PlausibilityConfig {
+    /// Refuses settings that cannot work; `objective` is whose they are.
+    pub fn check(&self, objective: &str) -> Result<()> {
+        if self.neighbours == 0 || self.references <= self.neighbours {
+            return Err(Error::setting(
+                format!("{objective}: {} neighbours of {} references", self.neighbours, self.references),
+                "ask at least 1 neighbour, and seek it among more references",
+            ));
+        }
+        Ok(())
+    }
+
+    /// [`plausibility`] of each pair of `pictures` (`[pairs]`, equal for copies) by index, as the towers stand; not finite where a pair
+    /// cannot be read.
+    pub fn scores(&self, seed: u64, pictures: &[i64], encode: &mut dyn Encode) -> Result<Vec<f64>> {
+        let seen = encode.features()?;
+        let picture = |at: &usize| pictures.get(*at).filter(|_| !self.copies_vouch).copied().unwrap_or(*at as i64);
+        let copies: Vec<i64> = seen.pairs.iter().map(picture).collect();
+        let mut references: Vec<i64> = (0..seen.pairs.len() as i64).collect();
+        references.shuffle(&mut random::stream(seed, "plausibility-references", 0, ""));
+        references.truncate(self.references);
+        let found = plausibility(&seen.image, &seen.text, &copies, &references, self.neighbours as i64)?;
+        let mut scores = vec![f64::NAN; pictures.len()];
+        for (at, score) in seen.pairs.into_iter().zip(found) {
+            if let Some(slot) = scores.get_mut(at) {
+                *slot = score;
+            }
+        }
+        Ok(scores)
+    }
+}
 
 /// Rows compared at a time: bounds the memory of the similarity matrices.
 const ROWS_AT_A_TIME: i64 = 1024;

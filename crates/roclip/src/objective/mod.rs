@@ -10,6 +10,7 @@ mod safeclip_schedule;
 mod sift;
 mod split;
 
+pub use agreement::PlausibilityConfig;
 pub use clip::ClipObjective;
 pub use mixture::{Component, Mixture, PosteriorGuard};
 pub use pool::{Pool, RingWrite};

@@ -12,8 +12,8 @@
 use crate::error::{Error, Result, TorchContext};
 use crate::objective::safeclip_schedule::Rates;
 use crate::objective::{
-    Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, Pool, PosteriorGuard, RingWrite, RunShape,
-    SafeClipSchedule, Split, SplitConfig, StepInputs, Views, cross_entropy_rows, info_nce, split,
+    Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, PlausibilityConfig, Pool, PosteriorGuard,
+    RingWrite, RunShape, SafeClipSchedule, Split, SplitConfig, StepInputs, Views, cross_entropy_rows, info_nce, split,
 };
 use crate::random;
 use rand::Rng;
@@ -46,6 +46,8 @@ pub struct SafeClipConfig {
     pub split: SplitConfig,
     /// As released, similarities are scored through a fresh random augmentation; otherwise on plain pairs.
     pub score_augmented: bool,
+    /// Ours: split by how plausible each pair is beside all others, not by its similarity alone, which poison that has been learned has, too.
+    pub plausibility: Option<PlausibilityConfig>,
     /// Train each modality alone on risky pairs.
     pub risky_training: bool,
     /// Ours: slow and safe steps take one view and the symmetric CLIP loss, half the work of the released cross-view loss.
@@ -69,6 +71,7 @@ impl Default for SafeClipConfig {
             ring_write: RingWrite::Wrap,
             split: SplitConfig::default(),
             score_augmented: false,
+            plausibility: None,
             risky_training: true,
             single_view: false,
             split_every: 1,
@@ -95,6 +98,8 @@ pub struct SafeClip {
     shape: RunShape,
     image_pool: Pool,
     text_pool: Pool,
+    /// A number for the picture of each pair, the same for copies; looked at when it is first needed.
+    pictures: Vec<i64>,
     scores: Vec<f64>,
     current: Option<Split>,
     first_share: Option<f64>,
@@ -111,6 +116,15 @@ impl SafeClip {
         if config.slow_steps == Some(0) {
             return Err(Error::setting("safeclip.slow_steps is 0", "set at least 1, or remove it for one pass"));
         }
+        if let Some(plausibility) = &config.plausibility {
+            plausibility.check("safeclip")?;
+            if config.score_augmented {
+                return Err(Error::setting(
+                    "safeclip: plausibility looks at plain pairs, and score_augmented is set",
+                    "remove one of the two",
+                ));
+            }
+        }
         let rows = Pool::rows(config.pool_size, config.pool_fraction, shape.pairs)?;
         let pool = |name: &str| {
             let size = [rows as i64, shape.embed_dim];
@@ -124,7 +138,18 @@ impl SafeClip {
             Pool::new(first, config.noise_pools, config.ring_write)
         };
         let (image_pool, text_pool) = (pool("safeclip-image-pool"), pool("safeclip-text-pool"));
-        Ok(SafeClip { config, shape, image_pool, text_pool, scores: Vec::new(), current: None, first_share: None })
+        let (pictures, scores) = (Vec::new(), Vec::new());
+        Ok(SafeClip { config, shape, image_pool, text_pool, pictures, scores, current: None, first_share: None })
+    }
+
+    fn score(&mut self, encode: &mut dyn Encode) -> Result<Vec<f64>> {
+        let Some(plausibility) = self.config.plausibility else {
+            return encode.similarities(self.config.score_augmented);
+        };
+        if self.pictures.is_empty() {
+            self.pictures = encode.pictures()?;
+        }
+        plausibility.scores(self.shape.seed, &self.pictures, encode)
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -213,7 +238,7 @@ impl Objective for SafeClip {
         if self.phase(epoch) != Phase::Safe || !due {
             return Ok(());
         }
-        self.scores = encode.similarities(self.config.score_augmented)?;
+        self.scores = self.score(encode)?;
         let share = self.current.as_ref().map(|split| split.next_share);
         let next = split(&self.config.split, &self.scores, share, self.shape.batch_size)?;
         if self.first_share.is_none() {
@@ -294,12 +319,20 @@ mod tests {
     struct Scores(Vec<f64>);
 
     impl Encode for Scores {
+        /// Four concepts; every tenth pair has a caption that its neighbours contradict.
         fn features(&mut self) -> Result<AllFeatures> {
-            unreachable!()
+            let pairs: Vec<usize> = (0..self.0.len()).collect();
+            let basis = Tensor::eye(4, (Kind::Float, Device::Cpu));
+            let of = |shift: i64| {
+                let concepts: Vec<i64> =
+                    pairs.iter().map(|at| (*at as i64 + shift * i64::from(at % 10 == 0)) % 4).collect();
+                basis.index_select(0, &Tensor::from_slice(&concepts))
+            };
+            Ok(AllFeatures { image: of(0), text: of(1), pairs })
         }
 
         fn pictures(&mut self) -> Result<Vec<i64>> {
-            unreachable!()
+            Ok((0..self.0.len() as i64).collect())
         }
 
         fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
@@ -399,6 +432,20 @@ mod tests {
         safeclip.config.split.growth = 0.5;
         safeclip.begin_epoch(9, 40, &mut scores(30)).unwrap();
         assert_eq!(safeclip.scores[29], 0.7, "due");
+    }
+
+    #[test]
+    fn plausibility_splits_where_similarity_is_the_same_for_all() {
+        let config = SafeClipConfig {
+            plausibility: Some(PlausibilityConfig { neighbours: 3, references: 40, copies_vouch: false }),
+            ..SafeClipConfig::default()
+        };
+        let mut safeclip = safeclip(config.clone());
+        safeclip.begin_epoch(7, 40, &mut Scores(vec![0.9; 40])).unwrap();
+        let safe = &safeclip.split().unwrap().1.safe;
+        assert!(safe.len() == 36 && safe.iter().all(|at| at % 10 != 0));
+        let both = SafeClip::new(SafeClipConfig { score_augmented: true, ..config }, safeclip.shape);
+        assert!(both.err().unwrap().to_string().contains("remove one of the two"));
     }
 
     #[test]

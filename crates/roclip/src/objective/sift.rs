@@ -3,7 +3,7 @@
 //! SafeCLIP and its kin ask a model how well it likes the pairs it was trained on; poison that has been learned looks as good as
 //! anything. Here a round of epochs trains on one half alone, and then judges the other, so that what is judged was not learned (or not
 //! for a whole round). All copies of a picture are in the same half. What is judged: whether image and caption agree, and whether each
-//! agrees with the neighbours of the other ([`plausibility`]). The most plausible share of the half is accepted, and anew in each round, so
+//! agrees with the neighbours of the other (`agreement.rs`). The most plausible share of the half is accepted, and anew in each round, so
 //! that what came in by mistake can go. After the rounds the run goes on with all that was accepted.
 //!
 //! What one round accepts by mistake is learned in the next and not forgotten by the one after, so the first round should be strict.
@@ -12,13 +12,12 @@
 //! stays at its peak during the rounds, and falls to zero along a cosine after them.
 
 use crate::error::{Error, Result, TorchContext};
-use crate::objective::agreement::plausibility;
 use crate::objective::{
-    Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, RunShape, Split, StepInputs, info_nce,
+    Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, PlausibilityConfig, RunShape, Split, StepInputs,
+    info_nce,
 };
 use crate::random;
 use rand::RngExt;
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -30,10 +29,7 @@ pub struct SiftConfig {
     pub round_epochs: u64,
     /// One round each: the share of the other half that is accepted after it. Rounds train on the first half, the second, the first...
     pub shares: Vec<f64>,
-    /// Neighbours that are asked about each image and each caption.
-    pub neighbours: usize,
-    /// Pairs among which neighbours are sought; all when there are fewer.
-    pub references: usize,
+    pub plausibility: PlausibilityConfig,
     /// Whether all copies of a picture are in the same half. Off only to measure what that does.
     pub copies_together: bool,
 }
@@ -43,8 +39,7 @@ impl Default for SiftConfig {
         SiftConfig {
             round_epochs: 3,
             shares: vec![0.4, 0.6, 0.75, 0.75],
-            neighbours: 10,
-            references: 16_384,
+            plausibility: PlausibilityConfig::default(),
             copies_together: true,
         }
     }
@@ -81,12 +76,7 @@ impl Sift {
                 format!("train more than {} epochs, or set fewer rounds", rounds * config.round_epochs.max(1)),
             ));
         }
-        if config.neighbours == 0 || config.references <= config.neighbours {
-            return Err(Error::setting(
-                format!("sift: {} neighbours of {} references", config.neighbours, config.references),
-                "ask at least 1 neighbour, and seek it among more references",
-            ));
-        }
+        config.plausibility.check("sift")?;
         let current = Split { safe: Vec::new(), next_share: 0.0, mixture: None, fell_back: false };
         let scores = vec![f64::NAN; shape.pairs];
         Ok(Sift { config, shape, pictures: Vec::new(), scores, accepted: [Vec::new(), Vec::new()], current })
@@ -120,15 +110,10 @@ impl Sift {
 
     /// Judges `half`, and keeps its most plausible `share`.
     fn judge(&mut self, half: usize, share: f64, encode: &mut dyn Encode) -> Result<()> {
-        let seen = encode.features()?;
-        let pictures: Vec<i64> = seen.pairs.iter().filter_map(|at| self.pictures.get(*at)).copied().collect();
-        let mut references: Vec<i64> = (0..seen.pairs.len() as i64).collect();
-        references.shuffle(&mut random::stream(self.shape.seed, "sift-references", 0, ""));
-        references.truncate(self.config.references);
-        let neighbours = self.config.neighbours as i64;
-        let found = plausibility(&seen.image, &seen.text, &pictures, &references, neighbours)?;
+        let scores = self.config.plausibility.scores(self.shape.seed, &self.pictures, encode)?;
         let mut judged: Vec<(f64, usize)> =
-            found.into_iter().zip(seen.pairs).filter(|(_, at)| self.half_of(*at) == half).collect();
+            scores.into_iter().zip(0..).filter(|(score, _)| score.is_finite()).collect();
+        judged.retain(|(_, at)| self.half_of(*at) == half);
         for (score, at) in &judged {
             if let Some(slot) = self.scores.get_mut(*at) {
                 *slot = *score;
@@ -292,8 +277,17 @@ mod tests {
         }
     }
 
+    fn asks(neighbours: usize, references: usize) -> PlausibilityConfig {
+        PlausibilityConfig { neighbours, references, ..PlausibilityConfig::default() }
+    }
+
     fn sift(shares: &[f64]) -> Sift {
-        let config = SiftConfig { round_epochs: 2, shares: shares.to_vec(), neighbours: 3, ..SiftConfig::default() };
+        let config = SiftConfig {
+            round_epochs: 2,
+            shares: shares.to_vec(),
+            plausibility: asks(3, 100),
+            ..SiftConfig::default()
+        };
         Sift::new(config, shape()).unwrap()
     }
 
@@ -375,6 +369,6 @@ mod tests {
         assert!(fails(SiftConfig { shares: vec![0.5], ..base() }).contains("at least two"));
         assert!(fails(SiftConfig { shares: vec![0.5, 1.5], ..base() }).contains("1.5"));
         assert!(fails(SiftConfig { round_epochs: 3, ..base() }).contains("more than 12"));
-        assert!(fails(SiftConfig { neighbours: 9, references: 9, ..base() }).contains("9 references"));
+        assert!(fails(SiftConfig { plausibility: asks(9, 9), ..base() }).contains("9 references"));
     }
 }

@@ -5,6 +5,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::model::{Clip, ModelConfig, read_safetensors, tensors_to_safetensors};
 use crate::tokenizer::{CompactVocabulary, Tokenizer, Truncate};
 use crate::train::provenance::{Provenance, model_card};
+use crate::train::tally::EpochTally;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,6 +32,9 @@ pub struct State {
     pub objective: String,
     pub truncate: Truncate,
     pub compact_vocabulary: Option<CompactVocabulary>,
+    /// What the epoch has added up, where the checkpoint is within one.
+    #[serde(default)]
+    pub epoch_so_far: Option<EpochTally>,
     /// sha256 of the other files.
     pub files: BTreeMap<String, String>,
 }

@@ -8,7 +8,6 @@ use crate::objective::{Phase, Place};
 use crate::poison::Material;
 use crate::recipe::Recipe;
 use crate::train::checkpoint;
-use crate::train::epoch_report::MatchCollector;
 use crate::train::prepare::{manifest_file, prepare_data};
 use crate::train::run::Trainer;
 use crate::train::summary::ReboundPoint;
@@ -82,8 +81,6 @@ pub(super) fn rebound(
     let mut trainer = Trainer::new(&harmless, prepared, device, run, progress)?;
     let learning_rate = config.learning_rate.unwrap_or(recipe.train.learning_rate);
     trainer.objective = Box::new(HarmlessTuning { learning_rate });
-    let pairs = Arc::clone(&trainer.pairs);
-    let mut matches = MatchCollector::new(&pairs);
     let mut points = Vec::new();
     let mut wanted = config.steps.clone();
     wanted.sort_unstable();
@@ -104,7 +101,7 @@ pub(super) fn rebound(
         let plan = PassPlan { epoch, pass: 0, two_views: false, first_step: 0, steps: steps.min(last - done) };
         for batch in trainer.loader.pass(trainer.loader.order(epoch, 0, None), plan) {
             let place = Place { phase: Phase::Clip, epoch, step: done, steps: last, run_step: done };
-            trainer.step(&batch?, place, &mut matches)?;
+            trainer.step(&batch?, place)?;
             done += 1;
             measure(&trainer, done, progress)?;
         }

@@ -6,12 +6,12 @@ use crate::error::{Error, Result, TorchContext};
 use crate::eval::Evaluation;
 use crate::model::unit;
 use crate::objective::{LearningRate, Pass, Phase, Place, StepInputs, SubCaptionFeatures, TextTraining, Views};
-use crate::train::epoch_report::{MatchCollector, SplitSummary, split_lines};
-use crate::train::metrics::{EpochMetrics, MetricsLog, PassMetrics, StepMetrics, epoch_line};
+use crate::train::epoch_report::{SplitSummary, split_lines};
+use crate::train::metrics::{EpochMetrics, MetricsLog, StepMetrics, epoch_line};
 use crate::train::run::{Position, Trainer};
+use crate::train::tally::EpochTally;
 use crate::train::watch::Towers;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 use tch::Tensor;
 
@@ -36,34 +36,24 @@ impl Features {
     }
 }
 
-/// What an epoch adds up while it goes.
-struct Tally<'a> {
-    matches: MatchCollector<'a>,
-    data_seconds: f64,
-    skipped: usize,
-}
-
 impl Trainer<'_> {
     /// Goes on from the trainer's position to the end of the epoch. The evaluation, where one was due.
     pub(super) fn epoch(&mut self, out: &mut Outputs) -> Result<Option<Evaluation>> {
-        let started = Instant::now();
         let epoch = self.position.epoch;
-        if self.position.pass == 0 && self.position.step_in_pass == 0 {
+        if !self.position.within_epoch() {
+            self.tally = EpochTally::new();
             let (model, loader, device, pairs) = (&self.model, &self.loader, self.device, self.pairs.len());
             self.objective.begin_epoch(epoch, pairs, &mut Towers { model, loader, device, pairs, epoch })?;
         }
         self.write_split(out.run)?;
-        let pairs = Arc::clone(&self.pairs);
-        let mut tally = Tally { matches: MatchCollector::new(&pairs), data_seconds: 0.0, skipped: 0 };
-        let mut passes = Vec::new();
         for (number, pass) in (0u64..).zip(self.objective.passes(epoch)) {
             if number >= self.position.pass {
                 self.position.pass = number;
-                passes.push(self.pass(pass, &mut tally, out)?);
+                self.pass(pass, out)?;
                 self.position.step_in_pass = 0;
             }
         }
-        self.check_skips(tally.skipped)?;
+        self.check_skips()?;
         // The last two, so that an objective with two kinds of epoch is seen after both.
         let last = epoch + 2 > self.recipe.train.epochs;
         let due = last || epoch.is_multiple_of(self.recipe.eval.every_epochs.max(1));
@@ -71,12 +61,12 @@ impl Trainer<'_> {
         let phase = self.objective.phase(epoch);
         let report = EpochMetrics {
             phase,
-            loss: passes.last().map_or(f64::NAN, |pass| pass.loss),
-            passes,
-            seconds: started.elapsed().as_secs_f64(),
-            data_seconds: tally.data_seconds,
+            loss: self.tally.passes.last().map_or(f64::NAN, |pass| pass.loss),
+            passes: &self.tally.passes,
+            seconds: self.tally.seconds(),
+            data_seconds: self.tally.data_seconds,
             evaluation: evaluation.as_ref(),
-            matches: tally.matches.finish(),
+            matches: self.tally.matches.finish(),
             split: self.objective.split().map(|(scores, split)| SplitSummary::new(&self.pairs, scores, split)),
             similarity: self.similarities()?,
         };
@@ -94,7 +84,7 @@ impl Trainer<'_> {
         artifact::write(&path, split_lines(&self.pairs, scores, split).as_bytes())
     }
 
-    fn pass(&mut self, pass: Pass, tally: &mut Tally, out: &mut Outputs) -> Result<PassMetrics> {
+    fn pass(&mut self, pass: Pass, out: &mut Outputs) -> Result<()> {
         let Pass { phase, pairs, max_steps } = pass;
         let (epoch, number) = (self.position.epoch, self.position.pass);
         let order = self.loader.order(epoch, number, pairs);
@@ -106,27 +96,25 @@ impl Trainer<'_> {
             first_step: self.position.step_in_pass,
             steps,
         };
-        let mut loss_sum = 0.0;
-        let mut done = 0;
         let mut waiting = Instant::now();
         for batch in self.loader.pass(order, plan) {
             let batch = batch?;
             let waited = waiting.elapsed().as_secs_f64();
-            tally.data_seconds += waited;
-            tally.skipped += batch.skips.total();
+            self.tally.data_seconds += waited;
+            self.tally.skipped += batch.skips.total();
             let working = Instant::now();
             let Position { step: run_step, step_in_pass: step, .. } = self.position;
             let place = Place { phase, epoch, step, steps, run_step };
-            let metrics = self.step(&batch, place, &mut tally.matches)?;
+            let metrics = self.step(&batch, place)?;
             self.skips.merge(batch.skips);
-            loss_sum += metrics.loss;
-            done += 1;
+            self.tally.loss_sum += metrics.loss;
+            self.tally.steps += 1;
             self.position.step += 1;
             self.position.step_in_pass += 1;
             if self.position.step.is_multiple_of(self.recipe.train.log_every_steps.max(1)) {
                 out.log.write("step", self.position.step, epoch, &metrics)?;
                 let batch_seconds = working.elapsed().as_secs_f64() + waited;
-                (out.progress)(&self.line(&metrics, steps, loss_sum / f64::from(done), waited, batch_seconds));
+                (out.progress)(&self.line(&metrics, steps, waited, batch_seconds));
             }
             let every = self.recipe.train.save_every_steps;
             if every > 0 && self.position.step.is_multiple_of(every) && self.position.step_in_pass < steps {
@@ -134,15 +122,11 @@ impl Trainer<'_> {
             }
             waiting = Instant::now();
         }
-        Ok(PassMetrics { phase, steps, loss: loss_sum / f64::from(done.max(1)) })
+        self.tally.finish_pass(phase, steps);
+        Ok(())
     }
 
-    pub(super) fn step(
-        &mut self,
-        batch: &HostBatch,
-        place: Place,
-        matches: &mut MatchCollector,
-    ) -> Result<StepMetrics> {
+    pub(super) fn step(&mut self, batch: &HostBatch, place: Place) -> Result<StepMetrics> {
         if batch.pairs.len() < 2 {
             return Err(Error::setting(
                 format!(
@@ -191,7 +175,7 @@ impl Trainer<'_> {
         }
         self.optimizer.step(learning_rate, text_training)?;
         self.model.clamp_scale();
-        matches.add(&output.matches);
+        self.tally.matches.add(&self.pairs, &output.matches);
         Ok(StepMetrics { loss, learning_rate, scale: scale.double_value(&[]), gradient_norm, phase })
     }
 
@@ -266,9 +250,9 @@ impl Trainer<'_> {
     }
 
     /// open_clip's line, with the time to go (were all epochs whole passes at this pace).
-    fn line(&self, metrics: &StepMetrics, steps: u64, mean_loss: f64, data_seconds: f64, batch_seconds: f64) -> String {
+    fn line(&self, metrics: &StepMetrics, steps: u64, data_seconds: f64, batch_seconds: f64) -> String {
         let config = &self.recipe.train;
-        let done = self.position.step_in_pass;
+        let (done, mean_loss) = (self.position.step_in_pass, self.tally.mean_loss());
         let left = self.schedule.steps_per_epoch * (config.epochs - self.position.epoch) + steps - done;
         format!(
             "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {data_seconds:.3} Batch (t): {batch_seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {:.0}s",
@@ -284,7 +268,8 @@ impl Trainer<'_> {
         )
     }
 
-    fn check_skips(&self, skipped: usize) -> Result<()> {
+    fn check_skips(&self) -> Result<()> {
+        let skipped = self.tally.skipped;
         let allowed = self.recipe.data.max_skip_fraction * self.pairs.len() as f64;
         if skipped as f64 > allowed {
             return Err(Error::setting(

@@ -45,48 +45,37 @@ pub struct MatchSummary {
 
 const EXAMPLES: usize = 48;
 
-/// Collects an epoch's matches.
-pub struct MatchCollector<'a> {
-    pairs: &'a Pairs,
-    matches: Vec<Match>,
+/// Adds up an epoch's matches.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct MatchTally {
+    matched: usize,
     duplicates: usize,
+    similarity_sum: f64,
+    /// Shares are counts until the end.
+    summary: MatchSummary,
 }
 
-impl<'a> MatchCollector<'a> {
-    pub fn new(pairs: &'a Pairs) -> Self {
-        MatchCollector { pairs, matches: Vec::new(), duplicates: 0 }
-    }
-
-    /// The matches of one batch.
-    pub fn add(&mut self, batch: &[Match]) {
+impl MatchTally {
+    /// The matches of one batch of `pairs`.
+    pub fn add(&mut self, pairs: &Pairs, batch: &[Match]) {
         let mut seen = BTreeSet::new();
         self.duplicates += batch.iter().filter(|m| m.neighbour.is_some_and(|n| !seen.insert(n))).count();
-        self.matches.extend_from_slice(batch);
-    }
-
-    pub fn finish(self) -> Option<MatchSummary> {
-        if self.matches.is_empty() {
-            return None;
-        }
-        let total = self.matches.len() as f64;
-        let mut summary = MatchSummary {
-            mean_similarity: self.matches.iter().map(|m| f64::from(m.similarity)).sum::<f64>() / total,
-            duplicate_share: self.duplicates as f64 / total,
-            ..MatchSummary::default()
-        };
-        let mut seen_targets = BTreeSet::new();
-        for found in &self.matches {
-            let Some(pair) = self.pairs.pairs.get(found.pair) else { continue };
-            let neighbour = found.neighbour.and_then(|at| self.pairs.pairs.get(at));
+        self.matched += batch.len();
+        for found in batch {
+            self.similarity_sum += f64::from(found.similarity);
+            let Some(pair) = pairs.pairs.get(found.pair) else { continue };
+            let neighbour = found.neighbour.and_then(|at| pairs.pairs.get(at));
             let shares = match &pair.poison {
-                Some(mark) => summary.poisoned.entry(mark.attack.clone()).or_default(),
-                None => &mut summary.clean,
+                Some(mark) => self.summary.poisoned.entry(mark.attack.clone()).or_default(),
+                None => &mut self.summary.clean,
             };
-            shares.count(self.pairs, pair, found, neighbour);
+            shares.count(pairs, pair, found, neighbour);
             if let (Some(mark), Some(neighbour)) = (&pair.poison, neighbour) {
-                let image = self.pairs.sample_of(pair).map(|s| s.id.clone()).unwrap_or_default();
-                if summary.examples.len() < EXAMPLES && seen_targets.insert((mark.attack.clone(), image.clone())) {
-                    summary.examples.push(MatchExample {
+                let image = pairs.sample_of(pair).map(|s| s.id.clone()).unwrap_or_default();
+                let examples = &mut self.summary.examples;
+                let known = examples.iter().any(|known| known.attack == mark.attack && known.image == image);
+                if examples.len() < EXAMPLES && !known {
+                    examples.push(MatchExample {
                         image,
                         attack: mark.attack.clone(),
                         adversarial: mark.target.clone(),
@@ -96,6 +85,19 @@ impl<'a> MatchCollector<'a> {
                 }
             }
         }
+    }
+
+    /// None where nothing was matched.
+    pub fn finish(&self) -> Option<MatchSummary> {
+        if self.matched == 0 {
+            return None;
+        }
+        let total = self.matched as f64;
+        let mut summary = MatchSummary {
+            mean_similarity: self.similarity_sum / total,
+            duplicate_share: self.duplicates as f64 / total,
+            ..self.summary.clone()
+        };
         for shares in summary.poisoned.values_mut().chain([&mut summary.clean]) {
             shares.finish();
         }

@@ -106,7 +106,7 @@ pub struct EpochMetrics<'a> {
     /// What the epoch ended with; `loss` is that pass's.
     pub phase: Phase,
     pub loss: f64,
-    pub passes: Vec<PassMetrics>,
+    pub passes: &'a [PassMetrics],
     pub seconds: f64,
     pub data_seconds: f64,
     pub evaluation: Option<&'a Evaluation>,
@@ -115,8 +115,8 @@ pub struct EpochMetrics<'a> {
     pub similarity: SimilarityHistogram,
 }
 
-/// One pass of an epoch (its later part, when the run resumed within it).
-#[derive(Serialize)]
+/// One pass of an epoch.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PassMetrics {
     pub phase: Phase,
     pub steps: u64,

@@ -12,6 +12,7 @@ mod run;
 mod schedule;
 mod summary;
 mod surrogate;
+mod tally;
 mod watch;
 
 pub use checkpoint::{Loaded, State, find as find_checkpoint, load as load_checkpoint};

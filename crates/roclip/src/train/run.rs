@@ -21,6 +21,7 @@ use crate::train::prepare::{Prepared, device, prepare_data};
 use crate::train::provenance::Provenance;
 use crate::train::schedule::Schedule;
 use crate::train::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
+use crate::train::tally::EpochTally;
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -88,6 +89,13 @@ pub(super) struct Position {
     pub step_in_pass: u64,
 }
 
+impl Position {
+    /// Whether the epoch has begun.
+    pub fn within_epoch(&self) -> bool {
+        self.pass > 0 || self.step_in_pass > 0
+    }
+}
+
 pub(super) struct Trainer<'a> {
     pub recipe: &'a Recipe,
     pub pairs: Arc<Pairs>,
@@ -105,6 +113,7 @@ pub(super) struct Trainer<'a> {
     pub schedule: Schedule,
     pub device: Device,
     pub position: Position,
+    pub tally: EpochTally,
     pub skips: SkipReport,
 }
 
@@ -207,6 +216,7 @@ impl<'a> Trainer<'a> {
             schedule,
             device,
             position,
+            tally: EpochTally::new(),
             skips,
         })
     }
@@ -235,6 +245,9 @@ impl<'a> Trainer<'a> {
         self.objective.load_state(&objective)?;
         self.position =
             Position { step: state.step, epoch: state.epoch, pass: state.pass, step_in_pass: state.step_in_pass };
+        if let Some(tally) = state.epoch_so_far {
+            self.tally = tally;
+        }
         Ok(())
     }
 
@@ -306,6 +319,7 @@ impl<'a> Trainer<'a> {
             objective: self.objective.name().into(),
             truncate: self.recipe.model.truncate,
             compact_vocabulary: self.tokenizer.compact().cloned(),
+            epoch_so_far: self.position.within_epoch().then(|| self.tally.so_far()),
             files: BTreeMap::new(),
         };
         let contents = Contents {

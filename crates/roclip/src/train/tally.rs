@@ -1,0 +1,58 @@
+//! What an epoch adds up while it goes. A checkpoint within the epoch carries it, so that a resumed run reports the whole epoch.
+
+use crate::objective::Phase;
+use crate::train::epoch_report::MatchTally;
+use crate::train::metrics::PassMetrics;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct EpochTally {
+    pub(super) matches: MatchTally,
+    /// Samples that could not be used.
+    pub(super) skipped: usize,
+    pub(super) data_seconds: f64,
+    /// Finished ones.
+    pub(super) passes: Vec<PassMetrics>,
+    /// Over the steps of the pass under way.
+    pub(super) loss_sum: f64,
+    pub(super) steps: u64,
+    /// Before `since`.
+    seconds: f64,
+    #[serde(skip, default = "Instant::now")]
+    since: Instant,
+}
+
+impl EpochTally {
+    pub fn new() -> Self {
+        EpochTally {
+            matches: MatchTally::default(),
+            skipped: 0,
+            data_seconds: 0.0,
+            passes: Vec::new(),
+            loss_sum: 0.0,
+            steps: 0,
+            seconds: 0.0,
+            since: Instant::now(),
+        }
+    }
+
+    /// Wall-clock time of the epoch, without the time between a kill and the resume.
+    pub fn seconds(&self) -> f64 {
+        self.seconds + self.since.elapsed().as_secs_f64()
+    }
+
+    /// What a checkpoint keeps.
+    pub fn so_far(&self) -> EpochTally {
+        EpochTally { seconds: self.seconds(), since: Instant::now(), ..self.clone() }
+    }
+
+    pub fn mean_loss(&self) -> f64 {
+        self.loss_sum / self.steps.max(1) as f64
+    }
+
+    pub fn finish_pass(&mut self, phase: Phase, steps: u64) {
+        self.passes.push(PassMetrics { phase, steps, loss: self.mean_loss() });
+        (self.loss_sum, self.steps) = (0.0, 0);
+    }
+}
