@@ -6,7 +6,7 @@ use crate::clean::CleanConfig;
 use crate::data::{CaptionMode, ImageLimits, SourceConfig};
 use crate::error::{Error, Result};
 use crate::eval::EvalConfig;
-use crate::objective::{RoClipConfig, SafeClipConfig, SiftConfig};
+use crate::objective::{RoClipConfig, SafeClipConfig};
 use crate::poison::PoisonConfig;
 use crate::tokenizer::Truncate;
 use crate::train::{TrainConfig, WeightDecayGroups};
@@ -94,7 +94,6 @@ pub enum ObjectiveName {
     Clip,
     Roclip,
     Safeclip,
-    Sift,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
@@ -103,7 +102,6 @@ pub struct ObjectiveConfig {
     pub name: ObjectiveName,
     pub roclip: RoClipConfig,
     pub safeclip: SafeClipConfig,
-    pub sift: SiftConfig,
 }
 
 impl Recipe {

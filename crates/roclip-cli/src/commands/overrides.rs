@@ -34,8 +34,8 @@ pub struct RecipeFlags {
     /// Model: RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, or a JSON file in open_clip's format
     #[arg(long)]
     model: Option<String>,
-    /// clip, roclip, safeclip or sift
-    #[arg(long, value_parser = ["clip", "roclip", "safeclip", "sift"])]
+    /// clip, roclip or safeclip
+    #[arg(long, value_parser = ["clip", "roclip", "safeclip"])]
     objective: Option<String>,
     #[arg(long)]
     epochs: Option<u64>,
@@ -108,7 +108,6 @@ impl RecipeFlags {
         match self.objective.as_deref() {
             Some("clip") => recipe.objective.name = ObjectiveName::Clip,
             Some("safeclip") => recipe.objective.name = ObjectiveName::Safeclip,
-            Some("sift") => recipe.objective.name = ObjectiveName::Sift,
             Some(_) => recipe.objective.name = ObjectiveName::Roclip,
             None => {}
         }

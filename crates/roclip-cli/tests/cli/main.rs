@@ -6,6 +6,5 @@ mod bad_input;
 mod clean;
 mod poison;
 mod safeclip;
-mod sift;
 mod support;
 mod workflow;

@@ -59,7 +59,7 @@ fn it_splits_by_plausibility_and_resumes_there() {
 
 #[test]
 fn data_that_does_not_separate_stops_or_falls_back() {
-    let strict = lab("min_separation = 1000.0, unseparated = \"stop\"");
+    let strict = lab("split = { min_separation = 1000.0, unseparated = \"stop\" }");
     let arguments = ["train", "--config", "recipe.toml", "--run", "run"];
     strict.fails(&arguments, 1, &["do not fall into two groups", "slow_steps", "fallback"]);
     let lenient = lab("split = { min_separation = 1000.0 }");

@@ -116,11 +116,10 @@ mod tests {
     #[test]
     fn the_rate_falls_to_a_tenth_and_then_to_nothing() {
         let par = Par::new(ParConfig::default(), 2, 3e-5);
-        let rate =
-            |epoch, step| match par.learning_rate(Place { phase: Phase::Clip, epoch, step, steps: 100, run_step: 0 }) {
-                LearningRate::Absolute(rate) => rate,
-                LearningRate::Scheduled(_) => f64::NAN,
-            };
+        let rate = |epoch, step| match par.learning_rate(Place { phase: Phase::Clip, epoch, step, steps: 100 }) {
+            LearningRate::Absolute(rate) => rate,
+            LearningRate::Scheduled(_) => f64::NAN,
+        };
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
         close(rate(1, 0), 3e-5);
         close(rate(1, 50), 1.65e-5);

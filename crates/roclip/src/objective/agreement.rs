@@ -1,5 +1,5 @@
-//! How well a pair fits what a model has made of all the others: the neighbour disagreement by which sifting judges, and SafeCLIP where
-//! it is asked to. Ours.
+//! How well a pair fits what a model has made of all the others: neighbour disagreement, by which SafeCLIP splits where it is asked to.
+//! Ours.
 
 use crate::error::{Error, Result, TorchContext};
 use crate::objective::Encode;
@@ -27,11 +27,11 @@ impl Default for PlausibilityConfig {
 }
 
 impl PlausibilityConfig {
-    /// Refuses settings that cannot work; `objective` is whose they are.
-    pub fn check(&self, objective: &str) -> Result<()> {
+    /// Refuses settings that cannot work.
+    pub fn check(&self) -> Result<()> {
         if self.neighbours == 0 || self.references <= self.neighbours {
             return Err(Error::setting(
-                format!("{objective}: {} neighbours of {} references", self.neighbours, self.references),
+                format!("plausibility: {} neighbours of {} references", self.neighbours, self.references),
                 "ask at least 1 neighbour, and seek it among more references",
             ));
         }
@@ -115,6 +115,7 @@ fn standardised(values: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::AllFeatures;
     use tch::Device;
 
     /// Four concepts at right angles.
@@ -131,6 +132,43 @@ mod tests {
         let least = scores.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
         assert_eq!(least, 9);
         assert!(scores[0] > 0.0 && scores[9] < -0.9);
+    }
+
+    /// Ten pairs that can be read, of eleven; the last three show one picture.
+    struct Model;
+
+    const CONCEPTS: [i64; 10] = [0, 0, 0, 1, 1, 1, 2, 3, 3, 3];
+
+    impl Encode for Model {
+        fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
+            unreachable!()
+        }
+
+        fn similarities(&mut self, _: bool) -> Result<Vec<f64>> {
+            unreachable!()
+        }
+
+        fn features(&mut self) -> Result<AllFeatures> {
+            let pairs = vec![0, 1, 2, 3, 4, 5, 6, 8, 9, 10];
+            Ok(AllFeatures { pairs, image: features(&CONCEPTS), text: features(&CONCEPTS) })
+        }
+
+        fn pictures(&mut self) -> Result<Vec<i64>> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn scores_are_by_pair_and_copies_vouch_only_where_they_are_asked_to() {
+        let pictures = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8];
+        let scores = |copies_vouch| {
+            let config = PlausibilityConfig { neighbours: 2, references: 100, copies_vouch };
+            config.scores(0, &pictures, &mut Model).unwrap()
+        };
+        let (apart, vouching) = (scores(false), scores(true));
+        assert_eq!(apart.iter().map(|score| score.is_nan()).filter(|unread| *unread).count(), 1);
+        assert!(apart[7].is_nan() && apart[10] < apart[0] - 0.5);
+        assert!((vouching[10] - vouching[0]).abs() < 1e-6 && vouching[6] < vouching[0]);
     }
 
     #[test]

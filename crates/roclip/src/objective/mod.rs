@@ -7,7 +7,6 @@ mod pool;
 mod roclip;
 mod safeclip;
 mod safeclip_schedule;
-mod sift;
 mod split;
 
 pub use agreement::PlausibilityConfig;
@@ -17,7 +16,6 @@ pub use pool::{Pool, RingWrite};
 pub use roclip::{PoolInit, PoolUpdate, RoClip, RoClipConfig, TextInMatch};
 pub use safeclip::{SafeClip, SafeClipConfig};
 pub use safeclip_schedule::SafeClipSchedule;
-pub use sift::{Sift, SiftConfig};
 pub use split::{Split, SplitConfig, Unseparated, split};
 
 use crate::error::Result;
@@ -40,7 +38,7 @@ pub enum Phase {
     SlowClip,
     /// Unimodal, on the pairs that are not trusted (SafeCLIP).
     Risky,
-    /// CLIP on the pairs that are trusted (SafeCLIP, there across views; sifting).
+    /// CLIP on the pairs that are trusted (SafeCLIP, there across views).
     Safe,
 }
 
@@ -58,13 +56,6 @@ impl Pass {
     /// All pairs once.
     pub fn whole(phase: Phase) -> Pass {
         Pass { phase, pairs: None, max_steps: None }
-    }
-
-    /// As many passes over `pairs` (none = all) as `budget` steps need, at `steps` a pass.
-    pub fn fill(phase: Phase, pairs: Option<Vec<usize>>, steps: u64, budget: u64) -> Vec<Pass> {
-        let steps = steps.max(1);
-        let lengths = (0..budget).step_by(steps as usize).map(|done| steps.min(budget - done));
-        lengths.map(|length| Pass { phase, pairs: pairs.clone(), max_steps: Some(length) }).collect()
     }
 }
 
@@ -98,8 +89,6 @@ pub struct Place {
     pub step: u64,
     /// Of the pass.
     pub steps: u64,
-    /// Finished steps of the run.
-    pub run_step: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -117,7 +117,7 @@ impl SafeClip {
             return Err(Error::setting("safeclip.slow_steps is 0", "set at least 1, or remove it for one pass"));
         }
         if let Some(plausibility) = &config.plausibility {
-            plausibility.check("safeclip")?;
+            plausibility.check()?;
             if config.score_augmented {
                 return Err(Error::setting(
                     "safeclip: plausibility looks at plain pairs, and score_augmented is set",
@@ -194,8 +194,10 @@ impl Objective for SafeClip {
     fn passes(&self, epoch: u64) -> Vec<Pass> {
         match self.phase(epoch) {
             Phase::SlowClip => {
-                let whole = self.steps_per_epoch();
-                Pass::fill(Phase::SlowClip, None, whole, self.config.slow_steps.unwrap_or(whole.max(1)))
+                let whole = self.steps_per_epoch().max(1);
+                let budget = self.config.slow_steps.unwrap_or(whole);
+                let lengths = (0..budget).step_by(whole as usize).map(|done| whole.min(budget - done));
+                lengths.map(|steps| Pass { max_steps: Some(steps), ..Pass::whole(Phase::SlowClip) }).collect()
             }
             Phase::Safe => {
                 let safe = self.current.as_ref().map(|split| split.safe.clone()).unwrap_or_default();
@@ -446,6 +448,10 @@ mod tests {
         assert!(safe.len() == 36 && safe.iter().all(|at| at % 10 != 0));
         let both = SafeClip::new(SafeClipConfig { score_augmented: true, ..config }, safeclip.shape);
         assert!(both.err().unwrap().to_string().contains("remove one of the two"));
+        let alone = PlausibilityConfig { neighbours: 9, references: 9, copies_vouch: false };
+        let fails =
+            SafeClip::new(SafeClipConfig { plausibility: Some(alone), ..SafeClipConfig::default() }, safeclip.shape);
+        assert!(fails.err().unwrap().to_string().contains("9 references"));
     }
 
     #[test]

@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn ends(rates: &Rates, phase: Phase, epoch: u64, steps: u64) -> (f64, f64) {
-        let at = |step| rates.rate(Place { phase, epoch, step, steps, run_step: 0 });
+        let at = |step| rates.rate(Place { phase, epoch, step, steps });
         (at(0), at(steps - 1))
     }
 
@@ -152,7 +152,7 @@ mod tests {
         for phase in [Phase::Safe, Phase::Risky] {
             let factors: Vec<f64> = (7..=32)
                 .flat_map(|epoch| (0..50).map(move |step| (epoch, step)))
-                .map(|(epoch, step)| rates.rate(Place { phase, epoch, step, steps: 50, run_step: 0 }))
+                .map(|(epoch, step)| rates.rate(Place { phase, epoch, step, steps: 50 }))
                 .collect();
             let peak = factors.iter().position(|f| *f > 0.999).unwrap();
             assert!(factors[..peak].windows(2).all(|w| w[0] <= w[1]));

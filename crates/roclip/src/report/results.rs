@@ -59,7 +59,6 @@ impl ResultRow {
             _ => match self.objective.as_str() {
                 "roclip" => "RoCLIP".into(),
                 "safeclip" => "SafeCLIP".into(),
-                "sift" => "Sifting".into(),
                 "cleanclip" => "CleanCLIP".into(),
                 "clip" => "Fine-tuned on trusted pairs".into(),
                 other => other.into(),
@@ -103,7 +102,7 @@ fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
         (ObjectiveName::Clip, false, _) => Some("clean-data".into()),
         (ObjectiveName::Clip, true, false) => Some("undefended".into()),
         (ObjectiveName::Clip, true, true) => Some("augmentation-only".into()),
-        (ObjectiveName::Roclip | ObjectiveName::Safeclip | ObjectiveName::Sift, _, _) => None,
+        (ObjectiveName::Roclip | ObjectiveName::Safeclip, _, _) => None,
     }
 }
 

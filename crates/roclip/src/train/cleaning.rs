@@ -100,7 +100,7 @@ pub(super) fn rebound(
     while done < last {
         let plan = PassPlan { epoch, pass: 0, two_views: false, first_step: 0, steps: steps.min(last - done) };
         for batch in trainer.loader.pass(trainer.loader.order(epoch, 0, None), plan) {
-            let place = Place { phase: Phase::Clip, epoch, step: done, steps: last, run_step: done };
+            let place = Place { phase: Phase::Clip, epoch, step: done, steps: last };
             trainer.step(&batch?, place)?;
             done += 1;
             measure(&trainer, done, progress)?;

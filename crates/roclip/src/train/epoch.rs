@@ -103,8 +103,7 @@ impl Trainer<'_> {
             self.tally.data_seconds += waited;
             self.tally.skipped += batch.skips.total();
             let working = Instant::now();
-            let Position { step: run_step, step_in_pass: step, .. } = self.position;
-            let place = Place { phase, epoch, step, steps, run_step };
+            let place = Place { phase, epoch, step: self.position.step_in_pass, steps };
             let metrics = self.step(&batch, place)?;
             self.skips.merge(batch.skips);
             self.tally.loss_sum += metrics.loss;

@@ -21,12 +21,12 @@ impl MetricsLog {
     pub fn open(run: &Path, step: u64) -> Result<Self> {
         let path = run.join("metrics.jsonl");
         if step > 0 && path.is_file() {
-            let kept: Vec<String> = read(run)?
+            let kept: String = read(run)?
                 .into_iter()
                 .filter(|line| line.get("step").and_then(Value::as_u64).is_some_and(|at| at <= step))
-                .map(|l| l.to_string())
+                .map(|line| format!("{line}\n"))
                 .collect();
-            artifact::write(&path, format!("{}\n", kept.join("\n")).as_bytes())?;
+            artifact::write(&path, kept.as_bytes())?;
         } else {
             artifact::write(&path, b"")?;
         }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Evaluator};
 use crate::model::layout::to_open_clip;
 use crate::model::{Clip, ModelConfig, read_safetensors};
-use crate::objective::{ClipObjective, Objective, RoClip, RunShape, SafeClip, Sift};
+use crate::objective::{ClipObjective, Objective, RoClip, RunShape, SafeClip};
 use crate::poison::Manifest;
 use crate::random;
 use crate::recipe::{ObjectiveName, Recipe};
@@ -175,7 +175,6 @@ impl<'a> Trainer<'a> {
             (None, ObjectiveName::Clip) => Box::new(ClipObjective),
             (None, ObjectiveName::Roclip) => Box::new(RoClip::new(recipe.objective.roclip.clone(), shape)?),
             (None, ObjectiveName::Safeclip) => Box::new(SafeClip::new(recipe.objective.safeclip.clone(), shape)?),
-            (None, ObjectiveName::Sift) => Box::new(Sift::new(recipe.objective.sift.clone(), shape)?),
         };
         let reference = match &recipe.clean {
             Some(clean) if objective.needs_reference() => Some(checkpoint::load(&clean.victim, device)?.model),
@@ -293,7 +292,7 @@ impl<'a> Trainer<'a> {
             _ if self.recipe.clean.is_some() => Provenance::Cleaned,
             _ if self.pairs.len() == self.clean_pairs => Provenance::Clean,
             ObjectiveName::Clip => Provenance::Poisoned,
-            ObjectiveName::Roclip | ObjectiveName::Safeclip | ObjectiveName::Sift => Provenance::Defended,
+            ObjectiveName::Roclip | ObjectiveName::Safeclip => Provenance::Defended,
         }
     }
 
