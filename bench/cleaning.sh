@@ -33,7 +33,6 @@ cp surrogate/checkpoints/step_*/model.safetensors surrogate.safetensors
 # The settings of victims from scratch were chosen on seed 10 for CleanCLIP, and are shared; PAR wants small batches and a rate of its own.
 flags() { # METHOD
     case ${VICTIM:-scratch}-$1 in
-    tuned-par) echo --pairs 2000 --epochs 10 --batch-size 64 --lr "${LR:-3e-4}" ;;
     tuned-*) echo --pairs 2000 --epochs 10 --lr "${LR:-3e-4}" ;;
     *-cleanclip | *-ta-cleaner) echo --epochs 10 --lr 3e-3 --inmodal-weight 8 ;;
     *-finetune | *-abd) echo --epochs 10 --lr 3e-3 ;;
