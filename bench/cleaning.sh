@@ -24,11 +24,13 @@ sed '/^\[\[poison/,$d' "$root/recipes/emoji-victims.toml" >surrogate.toml
 finished surrogate || "$roclip" train --config surrogate.toml --seed 10 --run surrogate >/dev/null 2>surrogate.log
 case ${VICTIM:-scratch} in
 scratch) recipe=emoji-victims.toml patch=(--patch-pixels 8 --patch-epochs 10 --patch-lr 0.01) ;;
-tuned) recipe=emoji-victims-tuned.toml patch=(--patch-pixels 12 --patch-epochs 6 --patch-lr 0.03) ;;
+tuned)
+    recipe=emoji-victims-tuned.toml patch=(--patch-pixels 12 --patch-epochs 6 --patch-lr 0.03)
+    cp surrogate/checkpoints/step_*/model.safetensors surrogate.safetensors
+    ;;
 *) echo "VICTIM is $VICTIM; say scratch or tuned" >&2 && exit 2 ;;
 esac
 [ -f patch.png ] || "$roclip" poison patch surrogate --target cactus "${patch[@]}" --out patch.png 2>patch.log | tee patch.txt
-cp surrogate/checkpoints/step_*/model.safetensors surrogate.safetensors
 
 # The settings of victims from scratch were chosen on seed 10 for CleanCLIP, and are shared; PAR wants small batches and a rate of its own.
 flags() { # METHOD

@@ -19,12 +19,7 @@ fn the_split_is_written_and_measured_each_epoch() {
     let lab = lab("split = { min_separation = 0.0 }");
     let summary: Value = serde_json::from_str(&lab.train("run", &["--json"])).unwrap();
     assert_eq!(summary["objective"], "safeclip");
-    let metrics = std::fs::read_to_string(lab.path("run/metrics.jsonl")).unwrap();
-    let epochs: Vec<Value> = metrics
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .filter(|line: &Value| line["event"] == "epoch")
-        .collect();
+    let epochs = lab.epochs("run");
     let phases: Vec<_> = epochs.iter().map(|e| e["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["unimodal", "slow-clip", "safe", "safe", "safe"]);
     let slow: Vec<_> = epochs[1]["passes"].as_array().unwrap().iter().map(|p| p["steps"].as_u64().unwrap()).collect();
