@@ -13,6 +13,8 @@ use crate::train::{TrainConfig, WeightDecayGroups};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+mod assignment;
+
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {

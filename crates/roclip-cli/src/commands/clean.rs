@@ -66,7 +66,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
         _ => {
             let recipe = Recipe::read(&saved)?;
             arguments.check_unchanged(&recipe)?;
-            arguments.recipe.resolve(recipe)?
+            let began_with = recipe.clean.clone();
+            let recipe = arguments.recipe.resolve(recipe)?;
+            if recipe.clean != began_with {
+                bail!("--set changes what is cleaned or how; leave it out, or clean anew in another folder");
+            }
+            recipe
         }
     };
     let Some(mut clean) = recipe.clean.take() else {

@@ -72,10 +72,14 @@ pub struct RecipeFlags {
     /// cpu, cuda or cuda:N
     #[arg(long)]
     device: Option<String>,
+    /// Any key of the recipe, as in train.beta2=0.95 or clean.abd.patch_area=0.1; no value takes the key out, as in augment.text=.
+    /// After all other flags; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 impl RecipeFlags {
-    /// The recipe file (`base` when none is given), then the preset, then the flags.
+    /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.
     pub fn resolve(&self, base: Recipe) -> Result<Recipe> {
         let mut recipe = match &self.config {
             Some(path) => Recipe::read(path)?,
@@ -126,6 +130,9 @@ impl RecipeFlags {
         set(&mut recipe.data.workers, &self.workers);
         set(&mut recipe.train.threads, &self.threads);
         set(&mut recipe.train.device, &self.device);
+        for assignment in &self.set {
+            recipe = recipe.assign(assignment)?;
+        }
         Ok(recipe)
     }
 }

@@ -54,6 +54,25 @@ fn an_unknown_key_in_a_recipe_is_named() {
 }
 
 #[test]
+fn an_assignment_that_cannot_be_is_named() {
+    let lab = Lab::new();
+    refuses(&lab, &["--set", "train.learning_rte=1"], &["train.learning_rte=1", "unknown field", "roclip recipe"]);
+    refuses(&lab, &["--set", "train.epochs=many"], &["train.epochs=many", "expected u64"]);
+    let printed = lab.ok(&[
+        "recipe",
+        "--config",
+        "recipe.toml",
+        "--epochs",
+        "3",
+        "--set",
+        "train.epochs=5",
+        "--set",
+        "eval.probe=",
+    ]);
+    assert!(printed.contains("\nepochs = 5\n") && !printed.contains("[eval.probe]"), "{printed}");
+}
+
+#[test]
 fn attacks_that_cannot_be_are_refused() {
     for (from, to, words) in [
         ("targets = 2", "targets = 40", vec!["of 40 targets"]),

@@ -114,6 +114,8 @@ fn a_resumed_cleaning_is_the_one_that_would_have_been() {
             let words = [changed[0], "not what the cleaning", "began with"];
             lab.fails(&[&["clean", "--run", method, "--resume"], &changed[..]].concat(), 1, &words);
         }
+        let set = ["clean", "--run", method, "--resume", "--set", "clean.abd.patch_area=0.5"];
+        lab.fails(&set, 1, &["--set changes", "clean anew"]);
         lab.ok(&["clean", "--run", method, "--resume", "--method", method]);
         assert!(checkpoint(&lab.path(method)) == whole, "{method}: the resumed run ended elsewhere");
     }

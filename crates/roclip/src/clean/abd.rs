@@ -15,17 +15,29 @@ use crate::objective::info_nce;
 use crate::poison::{PatchSearch, PatchStep, Place};
 use crate::random;
 use image::RgbImage;
-use rand::Rng;
+use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
+/// Where the patch lies, in the search and in the pictures learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum PatchPlace {
+    /// AdvCLIP: near the lower right corner. A vision transformer does not carry over what it learns there to a trigger elsewhere.
+    Corner,
+    /// Ours: somewhere else in each batch of the search, and on each picture of each epoch.
+    #[default]
+    Anywhere,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AbdConfig {
+    pub patch_place: PatchPlace,
     /// Share of the image's area that the patch takes; AdvCLIP: 0.03.
     pub patch_area: f64,
-    /// Distance from the bottom and the right, as a share of the side; AdvCLIP: 14 of 224.
+    /// Of `corner`: distance from the bottom and the right, as a share of the side; AdvCLIP: 14 of 224.
     pub patch_margin: f64,
     /// Epochs of the search; AdvCLIP: 20.
     pub patch_epochs: u64,
@@ -41,6 +53,7 @@ pub struct AbdConfig {
 impl Default for AbdConfig {
     fn default() -> Self {
         AbdConfig {
+            patch_place: PatchPlace::default(),
             patch_area: 0.03,
             patch_margin: 14.0 / 224.0,
             patch_epochs: 20,
@@ -63,7 +76,8 @@ impl AbdConfig {
     /// The patched view with EDA captions.
     pub fn view(&self, patch: RgbImage, image_size: u32) -> Result<ViewAugment> {
         let Place { left, top, .. } = self.place(image_size);
-        let overlay = Some(Overlay::Patch { patch: Arc::new(patch), left, top });
+        let corner = (self.patch_place == PatchPlace::Corner).then_some([left, top]);
+        let overlay = Some(Overlay::Patch { patch: Arc::new(patch), corner });
         let text = Some(TextAugment::new(TextAugmentConfig { refresh: self.text_refresh })?);
         Ok(ViewAugment { image: None, overlay, text })
     }
@@ -77,8 +91,10 @@ impl AbdConfig {
         device: Device,
         progress: &mut dyn FnMut(&str),
     ) -> Result<RgbImage> {
-        let place = self.place(victim.config().image_size());
-        tch::manual_seed(random::stream(seed, "abd-patch", 0, "").next_u64() as i64);
+        let size = victim.config().image_size();
+        let place = self.place(size);
+        let mut random = random::stream(seed, "abd-patch", 0, "");
+        tch::manual_seed(random.next_u64() as i64);
         let side = i64::from(place.side);
         let start = Tensor::rand([3, side, side], (Kind::Float, Device::Cpu));
         let mut search = PatchSearch::new(victim, device, place, &start, self.patch_learning_rate)?;
@@ -88,6 +104,10 @@ impl AbdConfig {
             let mut total = 0.0;
             for batch in loader.pass(loader.order(epoch, 0, None), plan) {
                 let batch = batch?;
+                if self.patch_place == PatchPlace::Anywhere {
+                    let [left, top] = [(); 2].map(|()| random.random_range(0..=size.saturating_sub(place.side)));
+                    search.move_to(left, top)?;
+                }
                 total += search.step(&batch.view, batch.pairs.len(), &mut |step| self.patch_loss(step))?;
             }
             progress(&format!("patch epoch {epoch}/{}: loss {:.4}", self.patch_epochs, total / steps.max(1) as f64));

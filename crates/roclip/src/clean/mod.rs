@@ -7,7 +7,7 @@ mod rebound;
 mod supervised;
 mod ta_cleaner;
 
-pub use abd::AbdConfig;
+pub use abd::{AbdConfig, PatchPlace};
 pub use cleanclip::{CleanClip, CleanClipConfig, SelfLoss};
 pub use par::{Par, ParConfig};
 pub use rebound::{HarmlessTuning, ReboundConfig};

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::random;
 use crate::tokenizer::Tokenizer;
 use image::RgbImage;
+use rand::RngExt;
 use rand::seq::SliceRandom;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -46,7 +47,11 @@ pub struct ViewAugment {
 #[derive(Clone)]
 pub enum Overlay {
     Perturb(PerturbConfig),
-    Patch { patch: Arc<RgbImage>, left: u32, top: u32 },
+    /// At `corner` (left, top), or somewhere else on each picture and draw.
+    Patch {
+        patch: Arc<RgbImage>,
+        corner: Option<[u32; 2]>,
+    },
 }
 
 /// One batch on the host.
@@ -344,9 +349,12 @@ impl Shared {
         Ok(match &augment.overlay {
             None => augmented,
             Some(Overlay::Perturb(config)) => perturb(config, augmented, &mut random),
-            Some(Overlay::Patch { patch, left, top }) => {
+            Some(Overlay::Patch { patch, corner }) => {
                 let mut patched = augmented;
-                image::imageops::replace(&mut patched, patch.as_ref(), i64::from(*left), i64::from(*top));
+                let room = |side: u32| size.saturating_sub(side);
+                let [left, top] = corner
+                    .unwrap_or_else(|| [patch.width(), patch.height()].map(|side| random.random_range(0..=room(side))));
+                image::imageops::replace(&mut patched, patch.as_ref(), i64::from(left), i64::from(top));
                 patched
             }
         })
@@ -383,9 +391,10 @@ mod tests {
     use super::*;
     use crate::data::{CaptionMode, ImageBytes, Sample};
     use crate::tokenizer::Truncate;
+    use std::collections::BTreeSet;
 
-    /// Seven samples of which one has no picture.
-    fn loader(workers: usize) -> Loader {
+    /// Seven samples of one colour each, the first black, of which one has no picture.
+    fn loader(workers: usize, view: ViewAugment) -> Loader {
         let samples: Vec<Sample> = (0..7u8)
             .map(|number| {
                 let mut png = std::io::Cursor::new(Vec::new());
@@ -402,7 +411,6 @@ mod tests {
                 }
             })
             .collect();
-        let view = ViewAugment { image: Some(ImageAugmentConfig::default()), ..ViewAugment::default() };
         let transform = Transform {
             seed: 1,
             image_size: 4,
@@ -417,8 +425,9 @@ mod tests {
 
     #[test]
     fn a_look_sees_every_pair_once_and_in_order_whatever_the_workers() {
+        let view = ViewAugment { image: Some(ImageAugmentConfig::default()), ..ViewAugment::default() };
         let look = |workers, draw| -> Vec<HostBatch> {
-            loader(workers).look(vec![6, 5, 4, 3, 2, 1, 0], draw, 3).collect::<Result<_>>().unwrap()
+            loader(workers, view.clone()).look(vec![6, 5, 4, 3, 2, 1, 0], draw, 3).collect::<Result<_>>().unwrap()
         };
         let plain = look(1, None);
         let seen: Vec<Vec<usize>> = plain.iter().map(|batch| batch.pairs.clone()).collect();
@@ -428,5 +437,20 @@ mod tests {
         assert_eq!(images(&plain), images(&look(3, None)));
         assert_eq!(images(&look(1, Some(9))), images(&look(3, Some(9))));
         assert_ne!(images(&look(1, Some(9))), images(&plain), "a draw goes through the augmentation");
+    }
+
+    #[test]
+    fn a_patch_lies_at_its_corner_or_somewhere_else_in_each_draw() {
+        let bright = |corner| -> BTreeSet<Vec<usize>> {
+            let patch = Arc::new(RgbImage::from_pixel(2, 2, image::Rgb([255; 3])));
+            let view = ViewAugment { overlay: Some(Overlay::Patch { patch, corner }), ..ViewAugment::default() };
+            let loader = loader(1, view);
+            let pictures =
+                (1..=20).map(|draw| loader.look(vec![0], Some(draw), 1).next().unwrap().unwrap().view.images);
+            pictures.map(|rgb| (0..16).filter(|at| rgb[*at] > 0.0).collect()).collect()
+        };
+        assert_eq!(bright(Some([1, 2])), BTreeSet::from([vec![9, 10, 13, 14]]));
+        let anywhere = bright(None);
+        assert!(anywhere.len() > 3 && anywhere.iter().all(|pixels| pixels.len() == 4), "{anywhere:?}");
     }
 }

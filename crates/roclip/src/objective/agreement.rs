@@ -38,17 +38,16 @@ impl PlausibilityConfig {
         Ok(())
     }
 
-    /// [`plausibility`] of each pair of `pictures` (`[pairs]`, equal for copies) by index, as the towers stand; not finite where a pair
-    /// cannot be read.
-    pub fn scores(&self, seed: u64, pictures: &[i64], encode: &mut dyn Encode) -> Result<Vec<f64>> {
+    /// [`plausibility`] of each of `pairs` pairs by index, as the towers stand; not finite where a pair cannot be read.
+    pub fn scores(&self, seed: u64, pairs: usize, encode: &mut dyn Encode) -> Result<Vec<f64>> {
         let seen = encode.features()?;
-        let picture = |at: &usize| pictures.get(*at).filter(|_| !self.copies_vouch).copied().unwrap_or(*at as i64);
-        let copies: Vec<i64> = seen.pairs.iter().map(picture).collect();
-        let mut references: Vec<i64> = (0..seen.pairs.len() as i64).collect();
+        let rows = 0..seen.pairs.len() as i64;
+        let copies = if self.copies_vouch { rows.clone().collect() } else { seen.pictures };
+        let mut references: Vec<i64> = rows.collect();
         references.shuffle(&mut random::stream(seed, "plausibility-references", 0, ""));
         references.truncate(self.references);
         let found = plausibility(&seen.image, &seen.text, &copies, &references, self.neighbours as i64)?;
-        let mut scores = vec![f64::NAN; pictures.len()];
+        let mut scores = vec![f64::NAN; pairs];
         for (at, score) in seen.pairs.into_iter().zip(found) {
             if let Some(slot) = scores.get_mut(at) {
                 *slot = score;
@@ -150,20 +149,16 @@ mod tests {
 
         fn features(&mut self) -> Result<AllFeatures> {
             let pairs = vec![0, 1, 2, 3, 4, 5, 6, 8, 9, 10];
-            Ok(AllFeatures { pairs, image: features(&CONCEPTS), text: features(&CONCEPTS) })
-        }
-
-        fn pictures(&mut self) -> Result<Vec<i64>> {
-            unreachable!()
+            let pictures = vec![0, 1, 2, 3, 4, 5, 6, 8, 8, 8];
+            Ok(AllFeatures { pairs, pictures, image: features(&CONCEPTS), text: features(&CONCEPTS) })
         }
     }
 
     #[test]
     fn scores_are_by_pair_and_copies_vouch_only_where_they_are_asked_to() {
-        let pictures = [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8];
         let scores = |copies_vouch| {
             let config = PlausibilityConfig { neighbours: 2, references: 100, copies_vouch };
-            config.scores(0, &pictures, &mut Model).unwrap()
+            config.scores(0, 11, &mut Model).unwrap()
         };
         let (apart, vouching) = (scores(false), scores(true));
         assert_eq!(apart.iter().map(|score| score.is_nan()).filter(|unread| *unread).count(), 1);

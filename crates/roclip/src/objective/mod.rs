@@ -149,6 +149,8 @@ pub struct LossOutput {
 pub struct AllFeatures {
     /// The pair of each row.
     pub pairs: Vec<usize>,
+    /// A number for the picture of each row: equal for copies of one picture, re-encoded ones as a rule included.
+    pub pictures: Vec<i64>,
     pub image: Tensor,
     pub text: Tensor,
 }
@@ -164,9 +166,6 @@ pub trait Encode {
 
     /// Features of every pair without augmentation.
     fn features(&mut self) -> Result<AllFeatures>;
-
-    /// A number for the picture of every pair, by index: equal for copies of one picture, re-encoded ones as a rule included.
-    fn pictures(&mut self) -> Result<Vec<i64>>;
 }
 
 /// What an objective may know of its run.

@@ -243,10 +243,6 @@ mod tests {
             unreachable!()
         }
 
-        fn pictures(&mut self) -> Result<Vec<i64>> {
-            unreachable!()
-        }
-
         fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
             unreachable!()
         }

@@ -98,8 +98,6 @@ pub struct SafeClip {
     shape: RunShape,
     image_pool: Pool,
     text_pool: Pool,
-    /// A number for the picture of each pair, the same for copies; looked at when it is first needed.
-    pictures: Vec<i64>,
     scores: Vec<f64>,
     current: Option<Split>,
     first_share: Option<f64>,
@@ -138,18 +136,14 @@ impl SafeClip {
             Pool::new(first, config.noise_pools, config.ring_write)
         };
         let (image_pool, text_pool) = (pool("safeclip-image-pool"), pool("safeclip-text-pool"));
-        let (pictures, scores) = (Vec::new(), Vec::new());
-        Ok(SafeClip { config, shape, image_pool, text_pool, pictures, scores, current: None, first_share: None })
+        Ok(SafeClip { config, shape, image_pool, text_pool, scores: Vec::new(), current: None, first_share: None })
     }
 
-    fn score(&mut self, encode: &mut dyn Encode) -> Result<Vec<f64>> {
-        let Some(plausibility) = self.config.plausibility else {
-            return encode.similarities(self.config.score_augmented);
-        };
-        if self.pictures.is_empty() {
-            self.pictures = encode.pictures()?;
+    fn score(&self, encode: &mut dyn Encode) -> Result<Vec<f64>> {
+        match self.config.plausibility {
+            Some(plausibility) => plausibility.scores(self.shape.seed, self.shape.pairs, encode),
+            None => encode.similarities(self.config.score_augmented),
         }
-        plausibility.scores(self.shape.seed, &self.pictures, encode)
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -330,11 +324,7 @@ mod tests {
                     pairs.iter().map(|at| (*at as i64 + shift * i64::from(at % 10 == 0)) % 4).collect();
                 basis.index_select(0, &Tensor::from_slice(&concepts))
             };
-            Ok(AllFeatures { image: of(0), text: of(1), pairs })
-        }
-
-        fn pictures(&mut self) -> Result<Vec<i64>> {
-            Ok((0..self.0.len() as i64).collect())
+            Ok(AllFeatures { image: of(0), text: of(1), pictures: (0..pairs.len() as i64).collect(), pairs })
         }
 
         fn captions(&mut self, _: &[usize]) -> Result<Tensor> {

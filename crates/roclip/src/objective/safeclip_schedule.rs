@@ -2,6 +2,7 @@
 //! back to its peak in the last epoch. The corrected schedule needs no set sizes, falls monotonely and ends at zero.
 
 use crate::objective::{Phase, Place};
+use crate::train::warmup_cosine;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -87,14 +88,6 @@ impl Rates {
         let pass = if place.phase == Phase::Risky { place.steps as f64 } else { mean_steps };
         warmup_cosine(pass * epoch + place.step as f64, self.warmup_steps as f64, total)
     }
-}
-
-/// Linear over `warmup` steps, then cosine to zero at `total`, and up again beyond it.
-fn warmup_cosine(t: f64, warmup: f64, total: f64) -> f64 {
-    if t < warmup {
-        return (t + 1.0) / warmup;
-    }
-    0.5 * (1.0 + (std::f64::consts::PI * (t - warmup) / (total - warmup)).cos())
 }
 
 #[cfg(test)]

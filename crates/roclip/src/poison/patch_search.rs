@@ -17,6 +17,19 @@ pub struct Place {
     pub top: u32,
 }
 
+impl Place {
+    fn check(self, size: u32) -> Result<()> {
+        let Place { side, left, top } = self;
+        if side == 0 || left + side > size || top + side > size {
+            return Err(Error::setting(
+                format!("a patch of {side} pixels at ({left}, {top}) on {size} pixels"),
+                "make the patch smaller, and not 0, or move it",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Unit features of one step, `[batch, dim]`.
 pub struct PatchStep<'a> {
     /// With graph to the patch.
@@ -42,13 +55,7 @@ pub struct PatchSearch<'a> {
 impl<'a> PatchSearch<'a> {
     /// `start` `[3, side, side]`. Freezes `model` for good.
     pub fn new(model: &'a Clip, device: Device, place: Place, start: &Tensor, learning_rate: f64) -> Result<Self> {
-        let size = model.config().image_size();
-        if place.side == 0 || place.left + place.side > size || place.top + place.side > size {
-            return Err(Error::setting(
-                format!("a patch of {} pixels at ({}, {}) on {size} pixels", place.side, place.left, place.top),
-                "make the patch smaller, and not 0, or move it",
-            ));
-        }
+        place.check(model.config().image_size())?;
         for parameter in model.parameters().trainable().values() {
             let _ = parameter.set_requires_grad(false);
         }
@@ -56,6 +63,14 @@ impl<'a> PatchSearch<'a> {
         let zeros = || patch.detach().zeros_like();
         let (moments, steps) = ([zeros(), zeros()], Tensor::zeros([], (Kind::Float, device)));
         Ok(PatchSearch { model, device, place, patch, moments, steps, learning_rate })
+    }
+
+    /// The next steps lay the patch there.
+    pub fn move_to(&mut self, left: u32, top: u32) -> Result<()> {
+        let place = Place { left, top, ..self.place };
+        place.check(self.model.config().image_size())?;
+        self.place = place;
+        Ok(())
     }
 
     /// One step of Adam on `view`, which holds `count` pairs. The loss.

@@ -71,12 +71,12 @@ impl MatchTally {
             };
             shares.count(pairs, pair, found, neighbour);
             if let (Some(mark), Some(neighbour)) = (&pair.poison, neighbour) {
-                let image = pairs.sample_of(pair).map(|s| s.id.clone()).unwrap_or_default();
+                let image = pairs.sample_of(pair).map_or("", |sample| &sample.id);
                 let examples = &mut self.summary.examples;
                 let known = examples.iter().any(|known| known.attack == mark.attack && known.image == image);
                 if examples.len() < EXAMPLES && !known {
                     examples.push(MatchExample {
-                        image,
+                        image: image.to_owned(),
                         attack: mark.attack.clone(),
                         adversarial: mark.target.clone(),
                         matched_caption: neighbour.captions.first().cloned().unwrap_or_default(),

@@ -22,7 +22,7 @@ pub use optimizer::WeightDecayGroups;
 pub use prepare::{Prepared, prepare_clean_data, prepare_data};
 pub use provenance::{Provenance, model_card};
 pub use run::train;
-pub(crate) use schedule::Schedule;
+pub(crate) use schedule::{Schedule, warmup_cosine};
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
 pub use surrogate::search_patch;
 

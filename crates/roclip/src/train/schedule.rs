@@ -16,12 +16,17 @@ impl Schedule {
     pub fn rate(&self, step: u64) -> f64 {
         let t = (step + self.epoch_offset * self.steps_per_epoch) as f64;
         let (warmup, total) = (self.warmup_steps as f64, (self.steps_per_epoch * self.epochs) as f64);
-        if t < warmup {
-            return self.peak * (t + 1.0) / warmup;
-        }
-        let progress = (t - warmup) / (total - warmup).max(1.0);
-        0.5 * self.peak * (1.0 + (std::f64::consts::PI * progress).cos())
+        self.peak * warmup_cosine(t, warmup, total)
     }
+}
+
+/// Share of the peak: linear over `warmup` steps, then cosine to zero at `total`, and up again beyond it.
+pub(crate) fn warmup_cosine(t: f64, warmup: f64, total: f64) -> f64 {
+    if t < warmup {
+        return (t + 1.0) / warmup;
+    }
+    let fall = if total == warmup { 1.0 } else { (t - warmup) / (total - warmup) };
+    0.5 * (1.0 + (std::f64::consts::PI * fall).cos())
 }
 
 #[cfg(test)]

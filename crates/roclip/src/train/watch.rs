@@ -1,6 +1,6 @@
 //! Looking at pairs with the towers as they stand: without augmentation for diagnostics, and for objectives that score pairs.
 
-use crate::data::{HostBatch, Loader, tensors};
+use crate::data::{Loader, tensors};
 use crate::error::{Result, TorchContext};
 use crate::model::{Clip, unit};
 use crate::objective::{AllFeatures, Encode};
@@ -58,19 +58,6 @@ impl Towers<'_> {
     }
 }
 
-impl Towers<'_> {
-    /// Every pair that can be read, without augmentation.
-    fn plain_batches(&self, mut see: impl FnMut(HostBatch) -> Result<()>) -> Result<()> {
-        for batch in self.loader.look((0..self.pairs).collect(), None, ENCODED_AT_A_TIME) {
-            let batch = batch?;
-            if !batch.pairs.is_empty() {
-                see(batch)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Encode for Towers<'_> {
     fn captions(&mut self, pairs: &[usize]) -> Result<Tensor> {
         let mut features = Vec::new();
@@ -94,31 +81,20 @@ impl Encode for Towers<'_> {
     }
 
     fn features(&mut self) -> Result<AllFeatures> {
-        let (mut pairs, mut images, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        self.plain_batches(|batch| {
-            let (pictures, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
-            images.push(tch::no_grad(|| self.model.image_features(&pictures, false).map(|raw| unit(&raw)))?);
+        let (mut pairs, mut pictures, mut images, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for batch in self.loader.look((0..self.pairs).collect(), None, ENCODED_AT_A_TIME) {
+            let batch = batch?;
+            if batch.pairs.is_empty() {
+                continue;
+            }
+            let (image, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
+            let hashes: Vec<i64> = Vec::try_from(picture_hashes(&image)).torch("reading picture hashes")?;
+            pictures.extend(hashes);
+            images.push(tch::no_grad(|| self.model.image_features(&image, false).map(|raw| unit(&raw)))?);
             texts.push(tch::no_grad(|| unit(&self.model.text_features(&tokens))));
             pairs.extend(batch.pairs);
-            Ok(())
-        })?;
-        Ok(AllFeatures { pairs, image: Tensor::cat(&images, 0), text: Tensor::cat(&texts, 0) })
-    }
-
-    fn pictures(&mut self) -> Result<Vec<i64>> {
-        // A pair that cannot be read is a picture of its own.
-        let mut found: Vec<i64> = (0..self.pairs as i64).map(|at| -1 - at).collect();
-        self.plain_batches(|batch| {
-            let (pictures, _) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
-            let hashes: Vec<i64> = Vec::try_from(picture_hashes(&pictures)).torch("reading picture hashes")?;
-            for (at, hash) in batch.pairs.into_iter().zip(hashes) {
-                if let Some(slot) = found.get_mut(at) {
-                    *slot = hash;
-                }
-            }
-            Ok(())
-        })?;
-        Ok(found)
+        }
+        Ok(AllFeatures { pairs, pictures, image: Tensor::cat(&images, 0), text: Tensor::cat(&texts, 0) })
     }
 }
 
