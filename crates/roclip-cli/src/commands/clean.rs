@@ -33,9 +33,13 @@ pub struct Arguments {
     /// Trusted pairs, drawn among the victim's training data without its poison (or among --train-data); all when absent
     #[arg(long)]
     pairs: Option<usize>,
-    /// Weight of the in-modal losses (lambda 2); several, as in 0.5,1,2,4,8, are a sweep: each cleans in a folder of its own in --run
-    #[arg(long, value_name = "WEIGHT", value_delimiter = ',')]
-    inmodal_weight: Vec<f64>,
+    /// Weight of CleanCLIP's in-modal losses (lambda 2)
+    #[arg(long, value_name = "WEIGHT")]
+    inmodal_weight: Option<f64>,
+    /// Clean once with each value of a recipe's key, as in train.learning_rate=3e-4,1e-3,3e-3 or clean.cleanclip.inmodal_weight=0.5,1,2,4,8,
+    /// each in a folder of its own in --run, and print accuracy beside attack success
+    #[arg(long, value_name = "KEY=VALUE,VALUE")]
+    sweep: Option<String>,
     /// Fine-tune the cleaned model on harmless pairs, and measure after 0, 10, 30, 100 and 300 steps whether the backdoors come back
     #[arg(long)]
     rebound: bool,
@@ -54,13 +58,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let weights = arguments.inmodal_weight.as_slice();
-    let sweep_folder = |weight: f64| arguments.run.join(format!("inmodal-{weight}"));
-    let saved = match weights {
-        [first, _, ..] => sweep_folder(*first).join("run.toml"),
-        _ => arguments.run.join("run.toml"),
-    };
-    let mut recipe = match &arguments.victim {
+    let points = arguments.points()?;
+    let Some(saved) = points.first().map(|point| point.run.join("run.toml")) else { bail!("nothing to clean with") };
+    let recipe = match &arguments.victim {
         Some(victim) if !(arguments.resume && saved.is_file()) => begin(&arguments, victim)?,
         None if !saved.is_file() => bail!("`{}` holds no cleaning run to resume", arguments.run.display()),
         _ => {
@@ -74,47 +74,71 @@ pub fn run(arguments: Arguments) -> Result<()> {
             recipe
         }
     };
-    let Some(mut clean) = recipe.clean.take() else {
+    if recipe.clean.is_none() {
         bail!("`{}` is not a cleaning run; `roclip train --resume` continues it", arguments.run.display());
-    };
-    let given_weight = clean.cleanclip.inmodal_weight;
-    let mut train = |weight: f64, run: &Path| {
-        clean.cleanclip.inmodal_weight = weight;
-        recipe.clean = Some(clean.clone());
-        // A sweep that was interrupted has weights that have not begun.
-        let resume = arguments.resume && run.join("run.toml").is_file();
-        roclip::train::train(&recipe, run, resume, &mut |line| eprintln!("{line}"))
-    };
-    if let [_, _, ..] = weights {
-        let mut summaries = Vec::new();
-        for weight in weights {
-            summaries.push((*weight, train(*weight, &sweep_folder(*weight))?));
-        }
-        if arguments.json {
-            let only: Vec<&Summary> = summaries.iter().map(|(_, summary)| summary).collect();
-            println!("{}", serde_json::to_string_pretty(&only)?);
-        } else {
-            print_sweep(&summaries);
-        }
-        return Ok(());
     }
-    let summary = train(weights.first().copied().unwrap_or(given_weight), &arguments.run)?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
-    } else if let Some(before) = &summary.before {
-        print(before, &summary.evaluation);
-        print_rebound(&summary);
+    // All before the first is trained: a value that cannot be should not cost the time of the others.
+    let recipes: roclip::error::Result<Vec<Recipe>> = points.iter().map(|point| point.recipe(&recipe)).collect();
+    let mut summaries = Vec::new();
+    for (point, recipe) in points.iter().zip(recipes?) {
+        // A sweep that was interrupted has points that have not begun.
+        let resume = arguments.resume && point.run.join("run.toml").is_file();
+        summaries.push(roclip::train::train(&recipe, &point.run, resume, &mut |line| eprintln!("{line}"))?);
+    }
+    match (arguments.sweep.is_some(), summaries.as_slice()) {
+        (true, all) if arguments.json => println!("{}", serde_json::to_string_pretty(all)?),
+        (true, all) => print_sweep(&points, all),
+        (false, [only]) if arguments.json => println!("{}", serde_json::to_string_pretty(only)?),
+        (false, all) => {
+            for summary in all {
+                if let Some(before) = &summary.before {
+                    print(before, &summary.evaluation);
+                    print_rebound(summary);
+                }
+            }
+        }
     }
     Ok(())
 }
 
+/// One cleaning run, of a sweep or alone.
+struct Point {
+    /// The key's last word and its value.
+    name: [String; 2],
+    assignment: Option<String>,
+    run: PathBuf,
+}
+
+impl Point {
+    fn recipe(&self, base: &Recipe) -> roclip::error::Result<Recipe> {
+        self.assignment.as_ref().map_or_else(|| Ok(base.clone()), |assignment| base.assign(assignment))
+    }
+}
+
 impl Arguments {
+    fn points(&self) -> Result<Vec<Point>> {
+        let Some(sweep) = &self.sweep else {
+            return Ok(vec![Point { name: Default::default(), assignment: None, run: self.run.clone() }]);
+        };
+        let Some((key, values)) = sweep.split_once('=') else {
+            bail!("--sweep {sweep}: give KEY=VALUE,VALUE, as in train.learning_rate=3e-4,1e-3");
+        };
+        let word = key.rsplit('.').next().unwrap_or(key);
+        let point = |value: &str| Point {
+            name: [word, value].map(str::to_owned),
+            assignment: Some(format!("{key}={value}")),
+            run: self.run.join(format!("{word}-{value}")),
+        };
+        Ok(values.split(',').map(str::trim).filter(|value| !value.is_empty()).map(point).collect())
+    }
+
     /// A resumed cleaning goes on as it began: a flag that says otherwise is an error, not ignored.
     fn check_unchanged(&self, saved: &Recipe) -> Result<()> {
         let Some(clean) = &saved.clean else { return Ok(()) };
         let rebound = clean.rebound.as_ref();
         let changed = [
             ("--method", self.method.is_some_and(|method| method != clean.method)),
+            ("--inmodal-weight", self.inmodal_weight.is_some_and(|weight| weight != clean.cleanclip.inmodal_weight)),
             ("--pairs", self.pairs.is_some() && self.pairs != clean.pairs),
             ("--rebound", self.rebound && rebound.is_none()),
             ("--rebound-lr", self.rebound_lr.is_some() && self.rebound_lr != rebound.and_then(|r| r.learning_rate)),
@@ -144,6 +168,7 @@ fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
     clean.victim = victim.to_owned();
     clean.method = method;
     clean.pairs = arguments.pairs.or(clean.pairs);
+    clean.cleanclip.inmodal_weight = arguments.inmodal_weight.unwrap_or(clean.cleanclip.inmodal_weight);
     if arguments.rebound || arguments.rebound_lr.is_some() {
         let rebound = clean.rebound.get_or_insert_default();
         rebound.learning_rate = arguments.rebound_lr.or(rebound.learning_rate);
@@ -202,23 +227,25 @@ fn print(before: &Evaluation, after: &Evaluation) {
     }
 }
 
-/// Accuracy against attack success: one line a weight, and the victim first.
-fn print_sweep(summaries: &[(f64, Summary)]) {
-    let Some((_, first)) = summaries.first() else { return };
+/// Accuracy against attack success: one line a value, and the victim first.
+fn print_sweep(points: &[Point], summaries: &[Summary]) {
+    let (Some(point), Some(first)) = (points.first(), summaries.first()) else { return };
     let attacks: Vec<&String> = first.evaluation.asr.keys().collect();
     let names: String = attacks.iter().map(|attack| format!(" {attack:>18}")).collect();
-    println!("{:>15} {:>10}{names}   (% ASR)", "in-modal weight", "zero-shot");
-    let row = |name: String, evaluation: &Evaluation| {
+    let [key, _] = &point.name;
+    println!("{key:>15} {:>10}{names}   (% ASR)", "zero-shot");
+    let row = |name: &str, evaluation: &Evaluation| {
         let cell =
             |attack: &&String| evaluation.asr.get(*attack).map_or(f64::NAN, |outcome| 100.0 * outcome.success.rate);
         let cells: String = attacks.iter().map(|attack| format!(" {:18.2}", cell(attack))).collect();
         println!("{name:>15} {:10.2}{cells}", 100.0 * evaluation.zero_shot_top1.rate);
     };
     if let Some(before) = &first.before {
-        row("victim".into(), before);
+        row("victim", before);
     }
-    for (weight, summary) in summaries {
-        row(weight.to_string(), &summary.evaluation);
+    for (point, summary) in points.iter().zip(summaries) {
+        let [_, value] = &point.name;
+        row(value, &summary.evaluation);
     }
 }
 

@@ -22,12 +22,26 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
     lab.ok(&["report", "victim", "cleaned", "--out", "report"]);
     let results = std::fs::read_to_string(lab.path("report/results.json")).unwrap();
     assert!(results.contains("\"objective\": \"cleanclip\""), "{results}");
-    let sweep =
-        ["clean", "victim", "--run", "sweep", "--inmodal-weight", "0.5,4", "--batch-size", "8", "--epochs", "1"];
+    let sweep = [
+        "clean",
+        "victim",
+        "--run",
+        "sweep",
+        "--sweep",
+        "clean.cleanclip.inmodal_weight=0.5,4",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "1",
+    ];
     let said = lab.ok(&sweep);
     let rows: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(rows, ["in-modal", "victim", "0.5", "4"], "{said}");
-    assert!(lab.path("sweep/inmodal-4/summary.json").is_file());
+    assert_eq!(rows, ["inmodal_weight", "victim", "0.5", "4"], "{said}");
+    assert_ne!(
+        lab.epochs("sweep/inmodal_weight-0.5"),
+        lab.epochs("sweep/inmodal_weight-4"),
+        "other weights, another loss"
+    );
     lab.ok(&["clean", "victim", "--run", "plain", "--method", "finetune", "--batch-size", "8", "--epochs", "1"]);
     assert_eq!(read("plain/summary.json")["objective"], "clip");
 }
@@ -41,6 +55,9 @@ fn what_cannot_be_cleaned_is_refused() {
         lab.fails(&arguments, 1, words);
         assert!(!lab.path("cleaned").exists(), "{extra:?} left files behind");
     };
+    clean(&["--sweep", "train.epochs"], &["train.epochs", "KEY=VALUE,VALUE"]);
+    clean(&["--sweep", "train.epochs="], &["nothing to clean with"]);
+    clean(&["--sweep", "clean.weight=1"], &["`clean.weight=1`", "unknown field"]);
     clean(&["--pairs", "500"], &["clean.pairs is 500", "48 pairs"]);
     clean(&["--pairs", "6"], &["batch size 64 is larger than the data (6 pairs)"]);
     lab.fails(&["clean", "nothing", "--run", "cleaned"], 1, &["`nothing` is not a run", "--config"]);
@@ -110,7 +127,7 @@ fn a_resumed_cleaning_is_the_one_that_would_have_been() {
         assert!(last.is_dir(), "{method}");
         std::fs::remove_dir_all(last).unwrap();
         let other = if method == "par" { "abd" } else { "par" };
-        for changed in [["--method", other], ["--pairs", "20"], ["--rebound-lr", "0.1"]] {
+        for changed in [["--inmodal-weight", "3"], ["--method", other], ["--pairs", "20"], ["--rebound-lr", "0.1"]] {
             let words = [changed[0], "not what the cleaning", "began with"];
             lab.fails(&[&["clean", "--run", method, "--resume"], &changed[..]].concat(), 1, &words);
         }
