@@ -26,7 +26,6 @@ case ${VICTIM:-scratch} in
 scratch) rates=own recipe=emoji-victims.toml patch=(--patch-pixels 8 --patch-epochs 10 --patch-lr 0.01) ;;
 tuned)
     rates=${LR:-1e-3 3e-3} recipe=emoji-victims-tuned.toml patch=(--patch-pixels 12 --patch-epochs 6 --patch-lr 0.03)
-    [ -f surrogate.safetensors ] || cp surrogate/checkpoints/step_*/model.safetensors surrogate.safetensors
     ;;
 *) echo "VICTIM is $VICTIM; say scratch or tuned" >&2 && exit 2 ;;
 esac

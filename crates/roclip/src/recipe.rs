@@ -71,7 +71,8 @@ pub struct ModelSettings {
     /// Keep only the tokens that the data and the prompts use. For small data sets.
     pub compact_vocabulary: bool,
     pub truncate: Truncate,
-    /// Start from these weights (safetensors) instead of random ones.
+    /// Start from these weights instead of random ones: those of a run or checkpoint, with its vocabulary, or a safetensors file, which
+    /// must have the full one.
     pub weights: Option<PathBuf>,
 }
 

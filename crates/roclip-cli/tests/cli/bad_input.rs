@@ -200,12 +200,16 @@ fn checkpoints_that_are_damaged_or_of_another_model_are_refused() {
         std::fs::read_to_string(lab.path("model.json")).unwrap().replace("\"embed_dim\": 16", "\"embed_dim\": 24");
     std::fs::write(lab.path("other.json"), model).unwrap();
     std::fs::copy(&weights, lab.path("kept.safetensors")).unwrap();
-    replace(&lab, "compact_vocabulary = true", "compact_vocabulary = true\nweights = \"kept.safetensors\"");
-    lab.fails(
-        &["train", "--config", "recipe.toml", "--run", "other", "--model", "other.json"],
-        1,
-        &["kept.safetensors", "this model needs"],
-    );
+    let from = |weights: &str, more: &[&str], words: &[&str]| {
+        let set = format!("model.weights={weights}");
+        lab.fails(&[&["train", "--config", "recipe.toml", "--run", "other", "--set", &set], more].concat(), 1, words);
+    };
+    from("kept.safetensors", &[], &["kept.safetensors", "which tokens", "name the folder"]);
+    let full = ["--set", "model.compact_vocabulary=false"];
+    from("kept.safetensors", &full, &["kept.safetensors", "this model needs"]);
+    from("run", &full, &["`run`: has a compact vocabulary", "compact_vocabulary = true"]);
+    from("run", &["--model", "other.json"], &["is another model than", "other.json"]);
+    from("nothing", &full, &["nothing"]);
     let mut bytes = std::fs::read(&weights).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;

@@ -147,3 +147,21 @@ fn the_demo_command_makes_four_rows_of_any_recipe() {
     assert_eq!(controls, [Some("undefended"), Some("augmentation-only"), None, Some("clean-data")]);
     assert!(results[3]["psr"].is_null() && results[3]["asr"].as_object().unwrap().is_empty());
 }
+
+/// Found when a fine-tuned model's own captions lacked one token: its vocabulary had another size than the weights, and one of the same
+/// size would have given every token another's row.
+#[test]
+fn a_run_that_starts_from_another_keeps_its_vocabulary() {
+    let lab = Lab::new();
+    lab.train("first", &["--epochs", "1"]);
+    let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    std::fs::write(lab.path("pairs.csv"), csv.replace("a picture of", "some zebra near")).unwrap();
+    let vocabulary = |run: &str| {
+        let state = String::from_utf8(checkpoint(&lab.path(run)).pop().unwrap().1).unwrap();
+        serde_json::from_str::<Value>(&state).unwrap()["compact_vocabulary"].clone()
+    };
+    lab.train("second", &["--epochs", "1", "--set", "model.weights=first"]);
+    lab.train("afresh", &["--epochs", "1"]);
+    assert_eq!(vocabulary("second"), vocabulary("first"));
+    assert_ne!(vocabulary("afresh"), vocabulary("first"));
+}

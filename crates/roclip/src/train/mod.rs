@@ -10,6 +10,7 @@ mod prepare;
 mod provenance;
 mod run;
 mod schedule;
+mod start;
 mod summary;
 mod surrogate;
 mod tally;

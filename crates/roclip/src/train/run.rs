@@ -5,13 +5,11 @@ use crate::augment::TextAugment;
 use crate::data::{Loader, Pairs, SkipReport, Transform, ViewAugment};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Evaluator};
-use crate::model::layout::to_open_clip;
-use crate::model::{Clip, ModelConfig, read_safetensors};
+use crate::model::Clip;
 use crate::objective::{ClipObjective, Objective, RoClip, RunShape, SafeClip};
 use crate::poison::Manifest;
-use crate::random;
 use crate::recipe::{ObjectiveName, Recipe};
-use crate::tokenizer::{CompactVocabulary, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::{self, Contents, State};
 use crate::train::cleaning::{Cleaning, rebound};
 use crate::train::epoch::Outputs;
@@ -20,9 +18,9 @@ use crate::train::optimizer::Optimizer;
 use crate::train::prepare::{Prepared, device, prepare_data};
 use crate::train::provenance::Provenance;
 use crate::train::schedule::Schedule;
+use crate::train::start::start;
 use crate::train::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
 use crate::train::tally::EpochTally;
-use rand::Rng;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -134,7 +132,7 @@ impl<'a> Trainer<'a> {
                 let victim = checkpoint::load(&clean.victim, device)?;
                 (victim.model, victim.tokenizer)
             }
-            None => fresh(recipe, config, &pairs, &evaluator, device)?,
+            None => start(recipe, config, &pairs, &evaluator, device)?,
         };
         let tokenizer = Arc::new(tokenizer);
         let pairs = Arc::new(pairs);
@@ -360,27 +358,4 @@ impl<'a> Trainer<'a> {
             peak_memory_bytes: peak_memory_bytes(),
         })
     }
-}
-
-/// A model with random weights (or those the recipe names), and its tokenizer.
-fn fresh(
-    recipe: &Recipe,
-    mut config: ModelConfig,
-    pairs: &Pairs,
-    evaluator: &Evaluator,
-    device: Device,
-) -> Result<(Clip, Tokenizer)> {
-    let tokenizer = Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?;
-    let compact = recipe.model.compact_vocabulary.then(|| {
-        let prompts: Vec<String> = evaluator.prompts().collect();
-        let captions = pairs.pairs.iter().flat_map(|p| &p.captions).chain(&prompts);
-        CompactVocabulary::build(&tokenizer, captions.map(String::as_str))
-    });
-    let tokenizer = tokenizer.with_compact(compact);
-    config.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;
-    let model = Clip::new(config, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
-    if let Some(path) = &recipe.model.weights {
-        model.load(path, &to_open_clip(read_safetensors(path)?))?;
-    }
-    Ok((model, tokenizer))
 }
