@@ -32,10 +32,11 @@ esac
 [ -f patch.png ] || "$roclip" poison patch surrogate --target cactus "${patch[@]}" --out patch.png 2>patch.log | tee patch.txt
 
 # The settings of victims from scratch were chosen on seed 10 for CleanCLIP, and are shared; PAR wants small batches and a rate of its own.
-# ABD's patch of the tuned victims is as large as their trigger (in its paper it has 5.6 times the area).
+# ABD's patch of the tuned victims is as large as their trigger. `abd+reference` has the backdoor term, with the surrogate as the clean model.
 flags() { # METHOD RATE
     case ${VICTIM:-scratch}-$1 in
     tuned-abd) echo --pairs 2000 --epochs 10 --lr "$2" --set clean.abd.patch_area=0.1407 ;;
+    tuned-abd+reference) echo "$(flags abd "$2")" --set clean.abd.reference=surrogate ;;
     tuned-par) echo --pairs 2000 --epochs 10 --lr "$2" --batch-size 64 ;;
     tuned-*) echo --pairs 2000 --epochs 10 --lr "$2" ;;
     *-cleanclip | *-ta-cleaner) echo --epochs 10 --lr 3e-3 --inmodal-weight 8 ;;
@@ -56,7 +57,7 @@ for seed in "$@"; do
         for method in ${METHODS:-finetune cleanclip ta-cleaner abd par}; do
             run=$folder/$method
             # shellcheck disable=SC2046  # the flags are words
-            finished "$run" || "$roclip" clean "seed-$seed/victim" --method "$method" --run "$run" --rebound-lr 1e-4 $(flags "$method" "$rate") \
+            finished "$run" || "$roclip" clean "seed-$seed/victim" --method "${method%+*}" --run "$run" --rebound-lr 1e-4 $(flags "$method" "$rate") \
                 >"$run.txt" 2>"$run.log"
         done
     done

@@ -8,7 +8,7 @@ import sys
 
 folder = pathlib.Path(sys.argv[1])
 seeds = sorted(folder.glob("seed-*"))
-methods = ["finetune", "cleanclip", "ta-cleaner", "abd", "par"]
+methods = ["finetune", "cleanclip", "ta-cleaner", "abd", "abd+reference", "par"]
 
 
 def cell(values):

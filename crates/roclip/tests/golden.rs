@@ -91,21 +91,8 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
             let image = images.get(step).set_requires_grad(true);
             let before = rows_of(&roclip);
             let pairs = [0, 1, 2, 3, 4, 5];
-            let output = roclip
-                .loss(
-                    Phase::Matching,
-                    &StepInputs {
-                        image: &image,
-                        raw_image: &image,
-                        text: &texts.get(step),
-                        second: None,
-                        reference: None,
-                        sub_captions: None,
-                        scale,
-                        pairs: &pairs,
-                    },
-                )
-                .unwrap();
+            let output =
+                roclip.loss(Phase::Matching, &StepInputs::of(&image, &texts.get(step), scale, &pairs)).unwrap();
             output.loss.backward();
             let expected = file[&format!("{mode}.losses")].get(step).double_value(&[]);
             assert!(
@@ -129,16 +116,8 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
         assert_eq!(position[0], file[&format!("{mode}.pointer")].int64_value(&[]));
     }
     for step in 0..10i64 {
-        let inputs = StepInputs {
-            image: &images.get(step),
-            raw_image: &images.get(step),
-            text: &texts.get(step),
-            second: None,
-            reference: None,
-            sub_captions: None,
-            scale,
-            pairs: &[],
-        };
+        let (image, text) = (images.get(step), texts.get(step));
+        let inputs = StepInputs::of(&image, &text, scale, &[]);
         let loss = ClipObjective.loss(Phase::Clip, &inputs).unwrap().loss.double_value(&[]);
         assert!((loss - file["clip.losses"].get(step).double_value(&[])).abs() < 1e-5);
     }

@@ -105,6 +105,16 @@ fn every_method_cleans_and_the_rebound_is_measured() {
     }
     let patch = image::open(lab.path("abd/patch.png")).unwrap();
     assert_eq!((patch.width(), patch.height()), (5, 5), "3 % of 32 x 32");
+
+    let model = std::fs::read_to_string(lab.path("model.json")).unwrap();
+    std::fs::write(lab.path("other.json"), model.replace("\"embed_dim\": 16", "\"embed_dim\": 24")).unwrap();
+    lab.train("other", &["--preset", "clip", "--epochs", "1", "--model", "other.json"]);
+    let abd = ["clean", "victim", "--config", "rebound.toml", "--method", "abd", "--epochs", "1", "--run", "referred"];
+    let with = |reference: &'static str| [abd.as_slice(), &["--set", reference]].concat();
+    lab.fails(&with("clean.abd.reference=other"), 1, &["`other`", "24 dimensions", "clean.abd.reference"]);
+    lab.fails(&with("clean.abd.reference=nothing"), 1, &["nothing"]);
+    lab.ok(&with("clean.abd.reference=victim"));
+    assert!(image::open(lab.path("referred/patch.png")).unwrap() != patch, "the reference changed nothing");
 }
 
 #[test]

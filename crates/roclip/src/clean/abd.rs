@@ -3,20 +3,22 @@
 //!
 //! 1. One universal patch, searched on the trusted pairs, that drives the victim's image features away from picture and caption:
 //!    `L_patch = -(InfoNCE(clean, patched) + text_weight * InfoNCE(patched, text))` at temperature 0.1. In a backdoored model such a patch
-//!    finds what triggers use. AdvCLIP's generator, discriminator and neighbourhood term are left out (the patch is optimised directly),
-//!    and so is ABD's `L_bd`, which needs a clean reference model.
+//!    finds what triggers use. AdvCLIP's generator, discriminator and neighbourhood term are left out (the patch is optimised directly).
+//!    ABD's backdoor term, `L_bd = -InfoNCE(patched, the patched pictures to a clean model)`, is added where such a model is given: a
+//!    defender who has one seldom needs to clean.
 //! 2. Fine-tuning with the plain CLIP objective on patched pictures and EDA captions.
 
 use crate::augment::{TextAugment, TextAugmentConfig, TextRefresh};
 use crate::data::{Loader, Overlay, PassPlan, ViewAugment};
 use crate::error::Result;
-use crate::model::Clip;
+use crate::model::{Clip, unit};
 use crate::objective::info_nce;
 use crate::poison::{PatchSearch, PatchStep, Place};
 use crate::random;
 use image::RgbImage;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -31,7 +33,7 @@ pub enum PatchPlace {
     Anywhere,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AbdConfig {
     pub patch_place: PatchPlace,
@@ -45,6 +47,10 @@ pub struct AbdConfig {
     pub patch_learning_rate: f64,
     /// AdvCLIP: 5.
     pub text_weight: f64,
+    /// Run or checkpoint of a clean CLIP with as many dimensions, for the backdoor term; left out when absent.
+    pub reference: Option<PathBuf>,
+    /// Of the backdoor term. Not known; ours.
+    pub backdoor_weight: f64,
     /// AdvCLIP: 0.1.
     pub temperature: f64,
     pub text_refresh: TextRefresh,
@@ -59,6 +65,8 @@ impl Default for AbdConfig {
             patch_epochs: 20,
             patch_learning_rate: 0.01,
             text_weight: 5.0,
+            reference: None,
+            backdoor_weight: 1.0,
             temperature: 0.1,
             text_refresh: TextRefresh::PerEpoch,
         }
@@ -82,10 +90,12 @@ impl AbdConfig {
         Ok(ViewAugment { image: None, overlay, text })
     }
 
-    /// Searches the patch on the plain pairs of `loader`. Freezes `victim`, so give a copy. `progress` receives a line an epoch.
+    /// Searches the patch on the plain pairs of `loader`. Freezes `victim`, so give a copy, and `reference`, the clean model of the backdoor
+    /// term. `progress` receives a line an epoch.
     pub fn search(
         &self,
         victim: &Clip,
+        reference: Option<&Clip>,
         loader: &Loader,
         seed: u64,
         device: Device,
@@ -93,6 +103,9 @@ impl AbdConfig {
     ) -> Result<RgbImage> {
         let size = victim.config().image_size();
         let place = self.place(size);
+        if let Some(reference) = reference {
+            reference.freeze();
+        }
         let mut random = random::stream(seed, "abd-patch", 0, "");
         tch::manual_seed(random.next_u64() as i64);
         let side = i64::from(place.side);
@@ -108,27 +121,57 @@ impl AbdConfig {
                     let [left, top] = [(); 2].map(|()| random.random_range(0..=size.saturating_sub(place.side)));
                     search.move_to(left, top)?;
                 }
-                total += search.step(&batch.view, batch.pairs.len(), &mut |step| self.patch_loss(step))?;
+                total += search.step(&batch.view, batch.pairs.len(), &mut |step| self.patch_loss(step, reference))?;
             }
             progress(&format!("patch epoch {epoch}/{}: loss {:.4}", self.patch_epochs, total / steps.max(1) as f64));
         }
         search.picture()
     }
 
-    fn patch_loss(&self, step: &PatchStep) -> Tensor {
+    fn patch_loss(&self, step: &PatchStep, reference: Option<&Clip>) -> Result<Tensor> {
         let scale = Tensor::from(1.0 / self.temperature).to_kind(Kind::Float).to_device(step.triggered.device());
         let away = |other: &Tensor| info_nce(step.triggered, other, &scale);
-        -(away(step.plain) + away(step.text) * self.text_weight)
+        let adversarial = away(step.plain) + away(step.text) * self.text_weight;
+        let Some(reference) = reference else { return Ok(-adversarial) };
+        let clean = unit(&reference.image_features(step.triggered_images, false)?);
+        Ok(-(adversarial + away(&clean) * self.backdoor_weight))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ModelConfig;
 
     #[test]
     fn the_patch_lies_where_advclip_puts_it() {
         assert_eq!(AbdConfig::default().place(224), Place { side: 38, left: 172, top: 172 });
         assert_eq!(AbdConfig::default().place(32), Place { side: 5, left: 25, top: 25 });
+    }
+
+    #[test]
+    fn the_backdoor_term_drives_apart_what_victim_and_reference_see() {
+        let model = |seed| Clip::new(ModelConfig::named("ViT-tiny-32").unwrap(), Device::Cpu, seed).unwrap();
+        let (victim, reference) = (model(0), model(1));
+        reference.freeze();
+        let float = (Kind::Float, Device::Cpu);
+        let images = Tensor::rand([4, 3, 32, 32], float).set_requires_grad(true);
+        let seen = |model: &Clip| unit(&model.image_features(&images, false).unwrap());
+        let triggered = seen(&victim);
+        let plain = unit(&triggered.detach().randn_like());
+        let step = PatchStep {
+            triggered_images: &images,
+            triggered: &triggered,
+            plain: &plain,
+            text: &plain,
+            scale: &Tensor::from(1f32),
+        };
+        let config = AbdConfig { backdoor_weight: 3.0, temperature: 0.5, ..AbdConfig::default() };
+        let added = config.patch_loss(&step, Some(&reference)).unwrap() - config.patch_loss(&step, None).unwrap();
+        let wanted = info_nce(&triggered, &seen(&reference), &Tensor::from(2f32)) * -3.0;
+        assert!((added.double_value(&[]) - wanted.double_value(&[])).abs() < 1e-4);
+        added.backward();
+        assert!(images.grad().abs().max().double_value(&[]) > 0.0, "the pictures shape what the reference sees");
+        assert!(reference.parameters().trainable().values().all(|parameter| !parameter.grad().defined()));
     }
 }

@@ -85,16 +85,8 @@ mod tests {
         tch::manual_seed(0);
         let [image, text, image_2, text_2] = [(); 4].map(|()| unit(&Tensor::randn([5, 8], (Kind::Float, Device::Cpu))));
         let scale = Tensor::from(7f32);
-        let inputs = StepInputs {
-            image: &image,
-            raw_image: &image,
-            text: &text,
-            second: Some((&image_2, &text_2)),
-            reference: None,
-            sub_captions: None,
-            scale: &scale,
-            pairs: &[0, 1, 2, 3, 4],
-        };
+        let one = StepInputs::of(&image, &text, &scale, &[0, 1, 2, 3, 4]);
+        let inputs = StepInputs { second: Some((&image_2, &text_2)), ..one };
         let loss = |clip_weight: f64, inmodal_weight: f64, self_loss: SelfLoss| {
             let config = CleanClipConfig { clip_weight, inmodal_weight, self_loss, ..CleanClipConfig::default() };
             CleanClip::new(config).loss(Phase::Clip, &inputs).unwrap().loss.double_value(&[])

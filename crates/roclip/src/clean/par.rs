@@ -91,16 +91,8 @@ mod tests {
             let leaf = own([0.8, 0.6]).set_requires_grad(true);
             let image = unit(&leaf);
             let text = own([0.0, 1.0]);
-            let inputs = StepInputs {
-                image: &image,
-                raw_image: &image,
-                text: &text,
-                second: None,
-                reference: Some((&reference, &text)),
-                sub_captions: None,
-                scale: &scale,
-                pairs: &[0],
-            };
+            let one = StepInputs::of(&image, &text, &scale, &[0]);
+            let inputs = StepInputs { reference: Some((&reference, &text)), ..one };
             let config = ParConfig { distance, ..ParConfig::default() };
             let loss = Par::new(config, 2, 1.0).loss(Phase::Clip, &inputs).unwrap().loss;
             loss.backward();

@@ -101,20 +101,10 @@ mod tests {
         let chosen = Tensor::from_slice(&[2i64, 0]);
         let pick = |t: &Tensor| t.narrow(0, 0, 2);
         let (positive, counterfactual) = (pick(&positive), pick(&counterfactual));
-        let inputs = StepInputs {
-            image: &image,
-            raw_image: &image,
-            text: &text,
-            second: Some((&image_2, &text_2)),
-            reference: None,
-            sub_captions: Some(SubCaptionFeatures {
-                rows: &chosen,
-                positive: &positive,
-                counterfactual: &counterfactual,
-            }),
-            scale: &scale,
-            pairs: &[0, 1, 2, 3],
-        };
+        let sub_captions =
+            Some(SubCaptionFeatures { rows: &chosen, positive: &positive, counterfactual: &counterfactual });
+        let one = StepInputs::of(&image, &text, &scale, &[0, 1, 2, 3]);
+        let inputs = StepInputs { second: Some((&image_2, &text_2)), sub_captions, ..one };
         let value =
             |objective: &mut dyn Objective| objective.loss(Phase::Clip, &inputs).unwrap().loss.double_value(&[]);
         let plain = value(&mut CleanClip::new(CleanClipConfig::default()));

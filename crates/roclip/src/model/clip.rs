@@ -49,6 +49,13 @@ impl Clip {
         &self.parameters
     }
 
+    /// No parameter has a gradient from here on, for good; what the model computes still carries those of its inputs.
+    pub fn freeze(&self) {
+        for parameter in self.parameters.trainable().values() {
+            let _ = parameter.set_requires_grad(false);
+        }
+    }
+
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised. `train` decides BatchNorm's statistics.
     pub fn image_features(&self, images: &Tensor, train: bool) -> Result<Tensor> {
         Ok(match &self.vision {

@@ -114,13 +114,7 @@ fn standardised(values: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objective::AllFeatures;
-    use tch::Device;
-
-    /// Four concepts at right angles.
-    fn features(concepts: &[i64]) -> Tensor {
-        Tensor::eye(4, (Kind::Float, Device::Cpu)).index_select(0, &Tensor::from_slice(concepts))
-    }
+    use crate::objective::known_towers::{KnownTowers, concepts as features};
 
     #[test]
     fn a_caption_that_its_neighbours_contradict_is_the_least_plausible() {
@@ -134,31 +128,17 @@ mod tests {
     }
 
     /// Ten pairs that can be read, of eleven; the last three show one picture.
-    struct Model;
-
-    const CONCEPTS: [i64; 10] = [0, 0, 0, 1, 1, 1, 2, 3, 3, 3];
-
-    impl Encode for Model {
-        fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
-            unreachable!()
-        }
-
-        fn similarities(&mut self, _: bool) -> Result<Vec<f64>> {
-            unreachable!()
-        }
-
-        fn features(&mut self) -> Result<AllFeatures> {
-            let pairs = vec![0, 1, 2, 3, 4, 5, 6, 8, 9, 10];
-            let pictures = vec![0, 1, 2, 3, 4, 5, 6, 8, 8, 8];
-            Ok(AllFeatures { pairs, pictures, image: features(&CONCEPTS), text: features(&CONCEPTS) })
-        }
+    fn towers() -> KnownTowers {
+        let of = [0, 0, 0, 1, 1, 1, 2, 3, 3, 3];
+        let (pairs, pictures) = (vec![0, 1, 2, 3, 4, 5, 6, 8, 9, 10], vec![0, 1, 2, 3, 4, 5, 6, 8, 8, 8]);
+        KnownTowers { pairs, pictures, ..KnownTowers::new(&of, &of) }
     }
 
     #[test]
     fn scores_are_by_pair_and_copies_vouch_only_where_they_are_asked_to() {
         let scores = |copies_vouch| {
             let config = PlausibilityConfig { neighbours: 2, references: 100, copies_vouch };
-            config.scores(0, 11, &mut Model).unwrap()
+            config.scores(0, 11, &mut towers()).unwrap()
         };
         let (apart, vouching) = (scores(false), scores(true));
         assert_eq!(apart.iter().map(|score| score.is_nan()).filter(|unread| *unread).count(), 1);

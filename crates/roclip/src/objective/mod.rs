@@ -2,6 +2,8 @@
 
 mod agreement;
 mod clip;
+#[cfg(test)]
+mod known_towers;
 mod mixture;
 mod pool;
 mod roclip;
@@ -116,6 +118,13 @@ pub struct StepInputs<'a> {
     pub scale: &'a Tensor,
     /// Index of each pair in the data, which the pool remembers.
     pub pairs: &'a [usize],
+}
+
+impl<'a> StepInputs<'a> {
+    /// One view of unit length as it came, and nothing beside it.
+    pub fn of(image: &'a Tensor, text: &'a Tensor, scale: &'a Tensor, pairs: &'a [usize]) -> Self {
+        StepInputs { image, raw_image: image, text, second: None, reference: None, sub_captions: None, scale, pairs }
+    }
 }
 
 /// Unit features of sub-captions.

@@ -232,25 +232,8 @@ impl Objective for RoClip {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objective::AllFeatures;
+    use crate::objective::known_towers::KnownTowers;
     use tch::Device;
-
-    /// For pools that need no features.
-    struct NoTowers;
-
-    impl Encode for NoTowers {
-        fn features(&mut self) -> Result<AllFeatures> {
-            unreachable!()
-        }
-
-        fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
-            unreachable!()
-        }
-
-        fn similarities(&mut self, _: bool) -> Result<Vec<f64>> {
-            unreachable!()
-        }
-    }
 
     const SHAPE: RunShape = RunShape {
         seed: 0,
@@ -281,23 +264,15 @@ mod tests {
     #[test]
     fn the_matching_loss_gives_text_no_gradient_and_queries_before_it_enqueues() {
         let mut roclip = roclip(RoClipConfig { pool_init: PoolInit::GaussianUnit, ..RoClipConfig::default() });
-        roclip.begin_epoch(2, 100, &mut NoTowers).unwrap();
+        roclip.begin_epoch(2, 100, &mut KnownTowers::new(&[], &[])).unwrap();
         let leaf = |seed: i64| {
             tch::manual_seed(seed);
             Tensor::randn([3, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true)
         };
         let (image, text) = (leaf(1), leaf(2));
         let scale = Tensor::from(10f32);
-        let inputs = StepInputs {
-            image: &crate::model::unit(&image),
-            raw_image: &image,
-            text: &crate::model::unit(&text),
-            second: None,
-            reference: None,
-            sub_captions: None,
-            scale: &scale,
-            pairs: &[5, 6, 7],
-        };
+        let [image_unit, text_unit] = [&image, &text].map(crate::model::unit);
+        let inputs = StepInputs::of(&image_unit, &text_unit, &scale, &[5, 6, 7]);
         let output = roclip.loss(Phase::Matching, &inputs).unwrap();
         output.loss.backward();
         assert!(image.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);

@@ -309,32 +309,8 @@ impl Objective for SafeClip {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objective::AllFeatures;
+    use crate::objective::known_towers::KnownTowers;
     use tch::Device;
-
-    struct Scores(Vec<f64>);
-
-    impl Encode for Scores {
-        /// Four concepts; every tenth pair has a caption that its neighbours contradict.
-        fn features(&mut self) -> Result<AllFeatures> {
-            let pairs: Vec<usize> = (0..self.0.len()).collect();
-            let basis = Tensor::eye(4, (Kind::Float, Device::Cpu));
-            let of = |shift: i64| {
-                let concepts: Vec<i64> =
-                    pairs.iter().map(|at| (*at as i64 + shift * i64::from(at % 10 == 0)) % 4).collect();
-                basis.index_select(0, &Tensor::from_slice(&concepts))
-            };
-            Ok(AllFeatures { image: of(0), text: of(1), pictures: (0..pairs.len() as i64).collect(), pairs })
-        }
-
-        fn captions(&mut self, _: &[usize]) -> Result<Tensor> {
-            unreachable!()
-        }
-
-        fn similarities(&mut self, _: bool) -> Result<Vec<f64>> {
-            Ok(self.0.clone())
-        }
-    }
 
     fn safeclip(config: SafeClipConfig) -> SafeClip {
         let shape = RunShape {
@@ -358,7 +334,7 @@ mod tests {
         let steps: Vec<_> = safeclip.passes(6).iter().map(|p| p.max_steps).collect();
         assert_eq!(steps, [Some(10), Some(10), Some(3)]);
         let scores = (0..40).map(|n| if n < 30 { 0.1 + 0.001 * f64::from(n) } else { 0.7 }).collect();
-        safeclip.begin_epoch(7, 40, &mut Scores(scores)).unwrap();
+        safeclip.begin_epoch(7, 40, &mut KnownTowers::with_similarities(scores)).unwrap();
         let [risky, safe] = safeclip.passes(7).try_into().unwrap();
         assert_eq!((risky.phase, risky.pairs.unwrap().len()), (Phase::Risky, 30));
         assert_eq!((safe.phase, safe.pairs.unwrap()), (Phase::Safe, (30..40).collect()));
@@ -376,16 +352,9 @@ mod tests {
         for phase in [Phase::Unimodal, Phase::Safe] {
             let [image, text, image_2, text_2] = [1, 2, 3, 4].map(leaf);
             let second = (unit(&image_2), unit(&text_2));
-            let inputs = StepInputs {
-                image: &unit(&image),
-                raw_image: &image,
-                text: &unit(&text),
-                second: Some((&second.0, &second.1)),
-                reference: None,
-                sub_captions: None,
-                scale: &scale,
-                pairs: &[0, 1, 2, 3],
-            };
+            let first = (unit(&image), unit(&text));
+            let one = StepInputs::of(&first.0, &first.1, &scale, &[0, 1, 2, 3]);
+            let inputs = StepInputs { second: Some((&second.0, &second.1)), ..one };
             safeclip.loss(phase, &inputs).unwrap().loss.backward();
             assert!(image_2.grad().defined() && text_2.grad().defined());
             assert_eq!(image.grad().defined(), phase == Phase::Safe);
@@ -401,21 +370,14 @@ mod tests {
         tch::manual_seed(5);
         let [image, text] = [(); 2].map(|()| crate::model::unit(&Tensor::randn([4, 8], (Kind::Float, Device::Cpu))));
         let scale = Tensor::from(10f32);
-        let inputs = StepInputs {
-            image: &image,
-            raw_image: &image,
-            text: &text,
-            second: None,
-            reference: None,
-            sub_captions: None,
-            scale: &scale,
-            pairs: &[0, 1, 2, 3],
-        };
+        let inputs = StepInputs::of(&image, &text, &scale, &[0, 1, 2, 3]);
         let loss = safeclip.loss(Phase::Safe, &inputs).unwrap().loss;
         assert!((loss - info_nce(&image, &text, &scale)).abs().double_value(&[]) < 1e-7);
 
-        let scores =
-            |high: usize| Scores((0..40).map(|n| if n < high { 0.7 } else { 0.1 + 0.001 * n as f64 }).collect());
+        let scores = |high: usize| {
+            let of = |n| if n < high { 0.7 } else { 0.1 + 0.001 * n as f64 };
+            KnownTowers::with_similarities((0..40).map(of).collect())
+        };
         let safe = |safeclip: &SafeClip| safeclip.split().unwrap().1.safe.len();
         safeclip.begin_epoch(7, 40, &mut scores(10)).unwrap();
         let first = safe(&safeclip);
@@ -433,7 +395,10 @@ mod tests {
             ..SafeClipConfig::default()
         };
         let mut safeclip = safeclip(config.clone());
-        safeclip.begin_epoch(7, 40, &mut Scores(vec![0.9; 40])).unwrap();
+        // Four concepts; every tenth pair has a caption that its neighbours contradict.
+        let images: Vec<i64> = (0..40).map(|at| at % 4).collect();
+        let captions: Vec<i64> = (0..40).map(|at| (at + i64::from(at % 10 == 0)) % 4).collect();
+        safeclip.begin_epoch(7, 40, &mut KnownTowers::new(&images, &captions)).unwrap();
         let safe = &safeclip.split().unwrap().1.safe;
         assert!(safe.len() == 36 && safe.iter().all(|at| at % 10 != 0));
         let both = SafeClip::new(SafeClipConfig { score_augmented: true, ..config }, safeclip.shape);
@@ -448,7 +413,7 @@ mod tests {
     fn its_state_survives_a_checkpoint() {
         let mut first = safeclip(SafeClipConfig::default());
         let scores = (0..40).map(|n| if n < 30 { 0.1 + 0.001 * f64::from(n) } else { 0.7 }).collect();
-        first.begin_epoch(7, 40, &mut Scores(scores)).unwrap();
+        first.begin_epoch(7, 40, &mut KnownTowers::with_similarities(scores)).unwrap();
         let mut second = safeclip(SafeClipConfig::default());
         second.load_state(&first.state()).unwrap();
         assert_eq!(first.passes(7), second.passes(7));

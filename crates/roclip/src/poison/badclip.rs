@@ -119,7 +119,7 @@ pub fn optimise_patch(
                 let text = info_nce(step.triggered, step.text, step.scale);
                 let negatives = step.plain.index_select(0, &order);
                 let visual = triplet(step.triggered, &chosen, &negatives, config.margin);
-                text * config.text_weight + visual * config.visual_weight
+                Ok(text * config.text_weight + visual * config.visual_weight)
             })?;
             steps += 1;
         }

@@ -30,8 +30,10 @@ impl Place {
     }
 }
 
-/// Unit features of one step, `[batch, dim]`.
+/// What a loss is made of: unit features of one step, `[batch, dim]`, but for the pictures.
 pub struct PatchStep<'a> {
+    /// Normalised pictures `[batch, 3, size, size]` with the patch on, with graph to it.
+    pub triggered_images: &'a Tensor,
     /// With graph to the patch.
     pub triggered: &'a Tensor,
     /// The same pictures without the patch.
@@ -56,9 +58,7 @@ impl<'a> PatchSearch<'a> {
     /// `start` `[3, side, side]`. Freezes `model` for good.
     pub fn new(model: &'a Clip, device: Device, place: Place, start: &Tensor, learning_rate: f64) -> Result<Self> {
         place.check(model.config().image_size())?;
-        for parameter in model.parameters().trainable().values() {
-            let _ = parameter.set_requires_grad(false);
-        }
+        model.freeze();
         let patch = start.to_device(device).detach().copy().set_requires_grad(true);
         let zeros = || patch.detach().zeros_like();
         let (moments, steps) = ([zeros(), zeros()], Tensor::zeros([], (Kind::Float, device)));
@@ -74,14 +74,20 @@ impl<'a> PatchSearch<'a> {
     }
 
     /// One step of Adam on `view`, which holds `count` pairs. The loss.
-    pub fn step(&mut self, view: &View, count: usize, loss: &mut dyn FnMut(&PatchStep) -> Tensor) -> Result<f64> {
+    pub fn step(
+        &mut self,
+        view: &View,
+        count: usize,
+        loss: &mut dyn FnMut(&PatchStep) -> Result<Tensor>,
+    ) -> Result<f64> {
         let (images, tokens) = tensors(view, count, i64::from(self.model.config().image_size()), self.device);
         let (plain, text) = tch::no_grad(|| -> Result<_> {
             Ok((unit(&self.model.image_features(&images, false)?), unit(&self.model.text_features(&tokens))))
         })?;
-        let triggered = unit(&self.model.image_features(&self.lay_on(&images), false)?);
-        let scale = self.model.scale().detach();
-        let value = loss(&PatchStep { triggered: &triggered, plain: &plain, text: &text, scale: &scale });
+        let triggered_images = &self.lay_on(&images);
+        let triggered = &unit(&self.model.image_features(triggered_images, false)?);
+        let scale = &self.model.scale().detach();
+        let value = loss(&PatchStep { triggered_images, triggered, plain: &plain, text: &text, scale })?;
         let number = value.f_double_value(&[]).torch("reading the patch loss")?;
         if !number.is_finite() {
             return Err(Error::Diverged {

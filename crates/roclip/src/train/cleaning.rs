@@ -4,6 +4,7 @@ use crate::artifact;
 use crate::clean::{CleanConfig, CleanMethod, HarmlessTuning, ReboundConfig};
 use crate::data::{ImageLimits, Loader, Pairs, PassPlan, Transform, decode};
 use crate::error::{Error, Result};
+use crate::model::Clip;
 use crate::objective::{Phase, Place};
 use crate::poison::Material;
 use crate::recipe::Recipe;
@@ -43,6 +44,7 @@ impl Cleaning<'_> {
         }
         // Searching freezes weights, so it gets a copy of its own.
         let victim = checkpoint::load(&self.clean.victim, self.device)?.model;
+        let reference = self.reference(&victim)?;
         let plain = Transform {
             views: Default::default(),
             sub_captions: None,
@@ -50,9 +52,28 @@ impl Cleaning<'_> {
             ..*transform
         };
         let loader = Loader::new(Arc::clone(pairs), plain, self.recipe.train.batch_size, self.recipe.data.workers)?;
-        let patch = self.clean.abd.search(&victim, &loader, self.recipe.seed, self.device, progress)?;
+        let patch =
+            self.clean.abd.search(&victim, reference.as_ref(), &loader, self.recipe.seed, self.device, progress)?;
         artifact::write(&path, Material::of_picture(&patch)?.bytes())?;
         Ok(Some(patch))
+    }
+
+    /// The clean model of ABD's backdoor term.
+    fn reference(&self, victim: &Clip) -> Result<Option<Clip>> {
+        let Some(path) = &self.clean.abd.reference else { return Ok(None) };
+        let reference = checkpoint::load(path, self.device)?.model;
+        let shape = |model: &Clip| (model.config().embed_dim, model.config().image_size());
+        let ((dim, size), (wanted_dim, wanted_size)) = (shape(&reference), shape(victim));
+        if (dim, size) != (wanted_dim, wanted_size) {
+            return Err(Error::file(
+                path,
+                format!(
+                    "has features of {dim} dimensions of {size} pixels, and the victim {wanted_dim} of {wanted_size}"
+                ),
+                "give a clean model of the victim's kind as clean.abd.reference, or none",
+            ));
+        }
+        Ok(Some(reference))
     }
 }
 
