@@ -114,6 +114,12 @@ impl SafeClip {
         if config.slow_steps == Some(0) {
             return Err(Error::setting("safeclip.slow_steps is 0", "set at least 1, or remove it for one pass"));
         }
+        if let Some(share) = config.split.first_share.filter(|share| !(0.0..=config.split.cap).contains(share)) {
+            return Err(Error::setting(
+                format!("safeclip.split.first_share is {share}, and cap {}", config.split.cap),
+                "set a share between 0 and the cap, or remove it and let the mixture decide",
+            ));
+        }
         if let Some(plausibility) = &config.plausibility {
             plausibility.check()?;
             if config.score_augmented {
@@ -403,6 +409,9 @@ mod tests {
         assert!(safe.len() == 36 && safe.iter().all(|at| at % 10 != 0));
         let both = SafeClip::new(SafeClipConfig { score_augmented: true, ..config }, safeclip.shape);
         assert!(both.err().unwrap().to_string().contains("remove one of the two"));
+        let split = SplitConfig { first_share: Some(0.9), ..SplitConfig::default() };
+        let fails = SafeClip::new(SafeClipConfig { split, ..SafeClipConfig::default() }, safeclip.shape);
+        assert!(fails.err().unwrap().to_string().contains("first_share is 0.9, and cap 0.85"));
         let alone = PlausibilityConfig { neighbours: 9, references: 9, copies_vouch: false };
         let fails =
             SafeClip::new(SafeClipConfig { plausibility: Some(alone), ..SafeClipConfig::default() }, safeclip.shape);

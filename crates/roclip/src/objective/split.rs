@@ -20,6 +20,9 @@ pub enum Unseparated {
 pub struct SplitConfig {
     /// First split: a pair is safe when its posterior reaches this. Used once, as released.
     pub threshold: f64,
+    /// Ours: the first split takes this share of the pairs, the best by score, and the mixture has no say. For scores that are good at
+    /// the top but do not fall into two groups.
+    pub first_share: Option<f64>,
     /// Share of all pairs by which the safe set grows each epoch after.
     pub growth: f64,
     /// The safe set's largest share.
@@ -35,6 +38,7 @@ impl Default for SplitConfig {
     fn default() -> Self {
         SplitConfig {
             threshold: 0.9,
+            first_share: None,
             growth: 0.01,
             cap: 0.85,
             guard: PosteriorGuard::Monotone,
@@ -56,10 +60,12 @@ pub struct Split {
     pub fell_back: bool,
 }
 
-/// Splits pairs by `scores` (similarity of image and own caption, by pair; not finite where a pair cannot be read). `share` is the share to fill, none for the first split.
-/// `batch_size` is the least useful safe set.
+/// Splits pairs by `scores` (similarity of image and own caption, by pair; not finite where a pair cannot be read). `share` is the share to
+/// fill, none for the first split. `batch_size` is the least useful safe set.
 pub fn split(config: &SplitConfig, scores: &[f64], share: Option<f64>, batch_size: usize) -> Result<Split> {
     let count = scores.len();
+    let first = if share.is_none() { config.first_share } else { None };
+    let given = share.or(first);
     let readable: Vec<f64> = scores.iter().copied().filter(|score| score.is_finite()).collect();
     let mixture = Mixture::fit(&readable).filter(|m| m.separation() >= config.min_separation);
     let posterior =
@@ -71,11 +77,11 @@ pub fn split(config: &SplitConfig, scores: &[f64], share: Option<f64>, batch_siz
     };
     let mut keyed: Vec<(f64, f64, usize)> = scores.iter().enumerate().map(ranked).collect();
     keyed.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
-    let wanted = match share {
+    let wanted = match given {
         Some(share) => (share * count as f64).floor() as usize,
         None => keyed.iter().filter(|(q, _, _)| *q >= config.threshold).count(),
     };
-    let unusable = mixture.is_none() || wanted < batch_size.min(count);
+    let unusable = first.is_none() && (mixture.is_none() || wanted < batch_size.min(count));
     if unusable && config.unseparated == Unseparated::Stop {
         let why = match mixture {
             None => "the similarities of images and captions do not fall into two groups".to_owned(),
@@ -87,7 +93,7 @@ pub fn split(config: &SplitConfig, scores: &[f64], share: Option<f64>, batch_siz
         ));
     }
     // A later epoch's share stands even when its mixture does not: then similarity alone ranks.
-    let take = match share {
+    let take = match given {
         None if unusable => (config.fallback_fraction * count as f64).floor() as usize,
         _ => wanted,
     };
@@ -119,6 +125,18 @@ mod tests {
         assert!(second.safe.contains(&59), "the most similar of the rest comes in");
         let late = split(&config, &scores(), Some(0.849), 8).unwrap();
         assert_eq!(late.next_share, 0.85);
+    }
+
+    #[test]
+    fn a_first_share_asks_no_mixture_and_grows_from_there() {
+        let config = SplitConfig { first_share: Some(0.3), unseparated: Unseparated::Stop, ..SplitConfig::default() };
+        let first = split(&config, &scores(), None, 8).unwrap();
+        assert_eq!(first.safe, (70..100).collect::<Vec<_>>());
+        assert!((first.next_share - 0.31).abs() < 1e-12);
+        let flat = split(&config, &[0.3; 100], None, 8).unwrap();
+        assert!(!flat.fell_back && flat.safe.len() == 30);
+        let later = split(&config, &scores(), Some(0.5), 8).unwrap();
+        assert_eq!(later.safe.len(), 50);
     }
 
     #[test]
