@@ -1,12 +1,13 @@
 //! The library's one error type. Every message says what was wrong, where, and what to do.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`: {source}; {}", path.display(), io_remedy(source))]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     /// A file that exists but does not hold what it should.
     #[error("`{}`: {what}; {remedy}", path.display())]
@@ -23,6 +24,17 @@ pub enum Error {
     Bridge(#[from] torch_bridge::BridgeError),
     #[error("internal: {what}; please report this")]
     Internal { what: String },
+}
+
+/// What to do about the failures that users meet; the rest are the machine's.
+fn io_remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::NotFound => "check the path (relative ones start at the current folder)",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions, or name another place",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some disk space",
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => "name another path",
+        _ => "check the disk or the file and try again",
+    }
 }
 
 impl Error {

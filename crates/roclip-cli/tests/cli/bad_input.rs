@@ -19,7 +19,7 @@ fn replace(lab: &Lab, from: &str, to: &str) {
 #[test]
 fn what_does_not_exist_or_fit_is_refused_before_work_starts() {
     let lab = Lab::new();
-    refuses(&lab, &["--train-data", "absent.csv"], &["absent.csv", "No such file"]);
+    refuses(&lab, &["--train-data", "absent.csv"], &["absent.csv", "No such file", "check the path"]);
     refuses(&lab, &["--csv-caption-key", "words"], &["`words`", "`image`, `caption`", "caption_column"]);
     refuses(&lab, &["--batch-size", "500"], &["batch size 500", "54 pairs"]);
     refuses(&lab, &["--batch-size", "1"], &["batch size 1", "at least 2"]);
@@ -188,7 +188,7 @@ fn a_run_that_diverges_stops_with_the_samples_of_the_batch() {
 }
 
 #[test]
-fn checkpoints_that_are_damaged_or_of_another_model_are_refused() {
+fn what_is_damaged_gone_or_of_another_model_is_refused() {
     let lab = Lab::new();
     lab.train("run", &["--epochs", "1"]);
     lab.fails(&["train", "--config", "recipe.toml", "--run", "run"], 1, &["already holds a run", "--resume"]);
@@ -210,6 +210,11 @@ fn checkpoints_that_are_damaged_or_of_another_model_are_refused() {
     from("run", &full, &["`run`: has a compact vocabulary", "compact_vocabulary = true"]);
     from("run", &["--model", "other.json"], &["is another model than", "other.json"]);
     from("nothing", &full, &["nothing"]);
+    // The report shows pictures of the data: without it there is no report, and no half of one.
+    std::fs::rename(lab.path("pairs.csv"), lab.path("elsewhere.csv")).unwrap();
+    lab.fails(&["report", "run", "--out", "report"], 1, &["pairs.csv", "check the path"]);
+    assert!(!lab.path("report").exists());
+    std::fs::rename(lab.path("elsewhere.csv"), lab.path("pairs.csv")).unwrap();
     let mut bytes = std::fs::read(&weights).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;

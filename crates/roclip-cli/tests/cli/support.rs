@@ -154,6 +154,7 @@ count = 3
             assert!(stderr.contains(word), "{arguments:?} should say `{word}`: {stderr}");
         }
         assert!(!stderr.contains("internal"), "{stderr}");
+        assert!(stderr.matches("os error").count() <= 1, "said twice: {stderr}");
     }
 
     pub fn train(&self, run: &str, extra: &[&str]) -> String {

@@ -24,7 +24,9 @@ pub fn write_report(runs: &[PathBuf], output: &Path) -> Result<Vec<ResultRow>> {
     let mut records = runs.iter().map(|run| read_run(run)).collect::<Result<Vec<_>>>()?;
     records.sort_by_key(|record| (record.row.order(), record.row.seed));
     let rows: Vec<ResultRow> = records.iter().map(|record| record.row.clone()).collect();
+    // The page reads the runs' data, and can fail; then neither file is written.
+    let page = html::page(&records)?;
     artifact::write_json(&output.join("results.json"), &rows)?;
-    artifact::write(&output.join("report.html"), html::page(&records)?.as_bytes())?;
+    artifact::write(&output.join("report.html"), page.as_bytes())?;
     Ok(rows)
 }
