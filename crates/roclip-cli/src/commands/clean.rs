@@ -1,6 +1,7 @@
 //! `roclip clean`
 
 use crate::commands::overrides::RecipeFlags;
+use crate::commands::run_flags::RunFlags;
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -46,23 +47,16 @@ pub struct Arguments {
     /// Constant learning rate of the rebound test, which it turns on (default: the cleaning's own)
     #[arg(long, value_name = "RATE")]
     rebound_lr: Option<f64>,
-    /// Folder of the cleaning run
-    #[arg(long, value_name = "FOLDER")]
-    run: PathBuf,
-    /// Go on from the newest checkpoint in the folder, with the recipe saved there
-    #[arg(long)]
-    resume: bool,
-    /// Print the summary as JSON on stdout
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: RunFlags,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let points = arguments.points()?;
     let Some(saved) = points.first().map(|point| point.run.join("run.toml")) else { bail!("nothing to clean with") };
     let recipe = match &arguments.victim {
-        Some(victim) if !(arguments.resume && saved.is_file()) => begin(&arguments, victim)?,
-        None if !saved.is_file() => bail!("`{}` holds no cleaning run to resume", arguments.run.display()),
+        Some(victim) if !(arguments.run.resume && saved.is_file()) => begin(&arguments, victim)?,
+        None if !saved.is_file() => bail!("`{}` holds no cleaning run to resume", arguments.run.folder.display()),
         _ => {
             let recipe = Recipe::read(&saved)?;
             arguments.check_unchanged(&recipe)?;
@@ -75,20 +69,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     };
     if recipe.clean.is_none() {
-        bail!("`{}` is not a cleaning run; `roclip train --resume` continues it", arguments.run.display());
+        bail!("`{}` is not a cleaning run; `roclip train --resume` continues it", arguments.run.folder.display());
     }
     // All before the first is trained: a value that cannot be should not cost the time of the others.
     let recipes: roclip::error::Result<Vec<Recipe>> = points.iter().map(|point| point.recipe(&recipe)).collect();
     let mut summaries = Vec::new();
     for (point, recipe) in points.iter().zip(recipes?) {
         // A sweep that was interrupted has points that have not begun.
-        let resume = arguments.resume && point.run.join("run.toml").is_file();
+        let resume = arguments.run.resume && point.run.join("run.toml").is_file();
         summaries.push(roclip::train::train(&recipe, &point.run, resume, &mut |line| eprintln!("{line}"))?);
     }
     match (arguments.sweep.is_some(), summaries.as_slice()) {
-        (true, all) if arguments.json => println!("{}", serde_json::to_string_pretty(all)?),
+        (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),
         (true, all) => print_sweep(&points, all),
-        (false, [only]) if arguments.json => println!("{}", serde_json::to_string_pretty(only)?),
+        (false, [only]) if arguments.run.json => println!("{}", serde_json::to_string_pretty(only)?),
         (false, all) => {
             for summary in all {
                 if let Some(before) = &summary.before {
@@ -118,7 +112,7 @@ impl Point {
 impl Arguments {
     fn points(&self) -> Result<Vec<Point>> {
         let Some(sweep) = &self.sweep else {
-            return Ok(vec![Point { name: Default::default(), assignment: None, run: self.run.clone() }]);
+            return Ok(vec![Point { name: Default::default(), assignment: None, run: self.run.folder.clone() }]);
         };
         let Some((key, values)) = sweep.split_once('=') else {
             bail!("--sweep {sweep}: give KEY=VALUE,VALUE, as in train.learning_rate=3e-4,1e-3");
@@ -127,7 +121,7 @@ impl Arguments {
         let point = |value: &str| Point {
             name: [word, value].map(str::to_owned),
             assignment: Some(format!("{key}={value}")),
-            run: self.run.join(format!("{word}-{value}")),
+            run: self.run.folder.join(format!("{word}-{value}")),
         };
         Ok(values.split(',').map(str::trim).filter(|value| !value.is_empty()).map(point).collect())
     }
@@ -146,7 +140,7 @@ impl Arguments {
         if let Some((flag, _)) = changed.iter().find(|(_, changed)| *changed) {
             bail!(
                 "{flag} is not what the cleaning in `{}` began with; leave it out, or clean anew in another folder",
-                self.run.display()
+                self.run.folder.display()
             );
         }
         Ok(())

@@ -103,11 +103,14 @@ fn print(measured: &Measured) {
     let evaluation = &measured.evaluation;
     show("zero-shot top-1", &evaluation.zero_shot_top1);
     show("zero-shot top-5", &evaluation.zero_shot_top5);
-    for (name, rate) in [("linear probe", &measured.linear_probe), ("nearest neighbours", &measured.nearest_neighbours)]
-    {
-        if let Some(rate) = rate {
-            show(name, rate);
-        }
+    let per_class = |name: &str, recall: f64| println!("{name:36} {:6.2} %", 100.0 * recall);
+    per_class("zero-shot, mean over classes", evaluation.mean_per_class_recall);
+    if let Some(probe) = &measured.linear_probe {
+        show("linear probe", &probe.top1);
+        per_class("linear probe, mean over classes", probe.mean_per_class_recall);
+    }
+    if let Some(rate) = &measured.nearest_neighbours {
+        show("nearest neighbours", rate);
     }
     if let Some(retrieval) = &measured.retrieval {
         for (k, rate) in &retrieval.image_recall {

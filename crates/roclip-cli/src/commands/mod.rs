@@ -9,4 +9,5 @@ pub mod overrides;
 pub mod poison;
 pub mod recipe;
 pub mod report;
+pub mod run_flags;
 pub mod train;

@@ -25,8 +25,18 @@ pub fn run(arguments: Arguments) -> Result<()> {
 /// One line a run.
 pub fn print_table(rows: &[ResultRow]) {
     println!(
-        "{:<24} {:>4}  {:>9} {:>7} {:>7}  {:>7}  {:<24} {:>5} {:>8}",
-        "row", "seed", "zero-shot", "top-5", "probe", "PSR", "ASR / true class kept", "s", "MiB"
+        "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {:>7}  {:<24} {:>5} {:>8}",
+        "row",
+        "seed",
+        "zero-shot",
+        "top-5",
+        "per class",
+        "probe",
+        "per class",
+        "PSR",
+        "ASR / true class kept",
+        "s",
+        "MiB"
     );
     for row in rows {
         let percent = |value: f64| format!("{:.1} %", 100.0 * value);
@@ -37,12 +47,14 @@ pub fn print_table(rows: &[ResultRow]) {
         });
         let asr: Vec<String> = asr.collect();
         println!(
-            "{:<24} {:>4}  {:>9} {:>7} {:>7}  {psr:>7}  {:<24} {:>5.0} {:>8}",
+            "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {psr:>7}  {:<24} {:>5.0} {:>8}",
             row.label(),
             row.seed,
             percent(row.last.zero_shot_top1),
             percent(row.last.zero_shot_top5),
+            percent(row.last.mean_per_class_recall),
             row.linear_probe.map_or("-".into(), percent),
+            row.linear_probe_mean_per_class_recall.map_or("-".into(), percent),
             asr.join(", "),
             row.seconds,
             row.peak_memory_bytes >> 20
@@ -64,12 +76,14 @@ fn print_means(rows: &[ResultRow]) {
     println!("\nover seeds: mean [lowest, highest]; counts pooled, with 95 % Wilson intervals");
     for summary in &summaries {
         println!(
-            "{} ({} seeds): zero-shot {}, top-5 {}, probe {}",
+            "{} ({} seeds): zero-shot {}, top-5 {}, per class {}, probe {}, per class {}",
             summary.label,
             summary.seeds.len(),
             spread(&summary.zero_shot_top1),
             spread(&summary.zero_shot_top5),
-            spread(&summary.linear_probe)
+            spread(&summary.per_class),
+            spread(&summary.linear_probe),
+            spread(&summary.linear_probe_per_class)
         );
         let attacks = summary.asr.iter().map(|(name, rate)| (format!("ASR {name}"), rate));
         let targeted = summary.psr.iter().map(|rate| ("PSR".to_owned(), rate));

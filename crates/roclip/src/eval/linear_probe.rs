@@ -4,9 +4,10 @@
 
 use crate::data::{ImageLimits, Sample};
 use crate::error::{Error, Result, TorchContext};
-use crate::eval::Rate;
 use crate::eval::features::{FeatureKind, ImageEncoder, unaltered};
+use crate::eval::per_class::mean_per_class_recall;
 use crate::eval::softmax_regression::SoftmaxRegression;
+use crate::eval::{Accuracy, Rate};
 use crate::model::Clip;
 use crate::random;
 use rand::Rng;
@@ -99,7 +100,7 @@ pub fn linear_probe(
     test: &[&Sample],
     limits: ImageLimits,
     seed: u64,
-) -> Result<Rate> {
+) -> Result<Accuracy> {
     let label = |s: &Sample| config.label.of(s).cloned();
     // Training data may hold broken images; they are counted where training meets them.
     let readable = |s: &Sample| s.picture(limits).is_ok();
@@ -129,8 +130,10 @@ pub fn linear_probe(
             strongest(&standard(&x), &y, classes, seed).predict(&standard(&test_x))
         }
     };
-    let hits = predicted.eq_tensor(&indices(&test)).sum(Kind::Int64).int64_value(&[]);
-    Ok(Rate::new(hits as usize, test.len()))
+    let hits = Vec::<bool>::try_from(predicted.eq_tensor(&indices(&test))).torch("reading the probe's predictions")?;
+    let top1 = Rate::new(hits.iter().filter(|hit| **hit).count(), test.len());
+    let mean_per_class_recall = mean_per_class_recall(test.iter().map(|s| config.label.of(s)).zip(hits));
+    Ok(Accuracy { top1, mean_per_class_recall })
 }
 
 /// The regression with the penalty that does best on held-out rows (the strongest of equals), refitted on all of them.

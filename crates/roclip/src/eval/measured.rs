@@ -1,6 +1,6 @@
 //! All that `roclip eval` measures, and the same in the words of CLIP_benchmark.
 
-use crate::eval::{Evaluation, Rate, Retrieval};
+use crate::eval::{Accuracy, Evaluation, Rate, Retrieval};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ pub struct Measured {
     pub provenance: String,
     pub objective: String,
     pub evaluation: Evaluation,
-    pub linear_probe: Option<Rate>,
+    pub linear_probe: Option<Accuracy>,
     pub nearest_neighbours: Option<Rate>,
     pub retrieval: Option<Retrieval>,
 }
@@ -42,7 +42,11 @@ impl Measured {
         }
         let mut tasks = vec![object("zeroshot_classification", zero_shot)];
         if let Some(probe) = &self.linear_probe {
-            let metrics = Map::from_iter([("lp_acc1".to_owned(), json!(probe.rate)), ("n".to_owned(), json!(probe.n))]);
+            let metrics = Map::from_iter([
+                ("lp_acc1".to_owned(), json!(probe.top1.rate)),
+                ("lp_mean_per_class_recall".to_owned(), json!(probe.mean_per_class_recall)),
+                ("n".to_owned(), json!(probe.top1.n)),
+            ]);
             tasks.push(object("linear_probe", metrics));
         }
         if let Some(retrieval) = &self.retrieval {

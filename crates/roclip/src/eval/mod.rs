@@ -7,6 +7,7 @@ mod interval;
 mod linear_probe;
 mod measured;
 mod nearest_neighbours;
+mod per_class;
 mod retrieval;
 mod softmax_regression;
 mod zero_shot;
@@ -16,6 +17,7 @@ pub use features::{FeatureKind, ImageEncoder, text_features, unaltered};
 pub use interval::Rate;
 pub use linear_probe::{ProbeConfig, ProbeLabel, Solver, linear_probe};
 pub use measured::Measured;
+pub use per_class::Accuracy;
 pub use retrieval::Retrieval;
 pub use zero_shot::{Head, ZeroShot};
 
@@ -209,7 +211,7 @@ impl Evaluator {
         training: &[Sample],
         manifest: Option<&Manifest>,
         seed: u64,
-    ) -> Result<Rate> {
+    ) -> Result<Accuracy> {
         let (train, test) = self.probe_images(training, manifest);
         linear_probe(model, config, &train, &test, self.limits, seed)
     }

@@ -3,10 +3,10 @@
 use crate::data::Sample;
 use crate::error::{Result, TorchContext};
 use crate::eval::features::{Alter, FeatureKind, ImageEncoder, text_features};
+use crate::eval::per_class::mean_per_class_recall;
 use crate::eval::{Evaluator, Rate, Templates};
 use crate::model::{Clip, unit};
 use crate::tokenizer::Tokenizer;
-use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// As many guesses as the field's widest top-k.
@@ -89,16 +89,11 @@ impl<'a> ZeroShot<'a> {
         Rate::new(predictions.iter().zip(samples).filter(hit).count(), samples.len())
     }
 
-    /// The mean over classes of the share of each class's images named rightly.
+    /// [`mean_per_class_recall`] of `predictions`.
     pub fn mean_per_class_recall(&self, predictions: &Predictions, samples: &[&Sample]) -> f64 {
-        let mut by_class: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        for (best, sample) in predictions.iter().zip(samples) {
-            let Some(class) = sample.class.as_deref() else { continue };
-            let (hits, n) = by_class.entry(class).or_default();
-            *n += 1;
-            *hits += usize::from(best.first().copied() == self.index(Some(class)));
-        }
-        let classes = by_class.len().max(1) as f64;
-        by_class.values().map(|(hits, n)| *hits as f64 / *n as f64).sum::<f64>() / classes
+        mean_per_class_recall(predictions.iter().zip(samples).filter_map(|(best, sample)| {
+            let class = sample.class.as_deref()?;
+            Some((class, best.first().copied() == self.index(Some(class))))
+        }))
     }
 }

@@ -88,7 +88,7 @@ fn attacks(runs: &[RunRecord]) -> Vec<String> {
 fn table(runs: &[RunRecord]) -> String {
     let attacks = attacks(runs);
     let mut html = String::from(
-        "<h2>The table</h2><table><tr><th>row</th><th>zero-shot top-1</th><th>top-5</th><th>linear probe</th><th>PSR</th>",
+        "<h2>The table</h2><table><tr><th>row</th><th>zero-shot top-1</th><th>top-5</th><th>per class</th><th>linear probe</th><th>per class</th><th>PSR</th>",
     );
     for attack in &attacks {
         let _ = write!(html, "<th>ASR {0}</th><th>true class, {0}</th>", escape(attack));
@@ -98,14 +98,17 @@ fn table(runs: &[RunRecord]) -> String {
         let scores: Vec<Scores> = members.iter().filter_map(|r| pick(r)).collect();
         let last = label.len() == members.first().map_or(0, |r| r.row.label().len());
         let of = |f: &dyn Fn(&Scores) -> f64| mean(&scores.iter().map(f).collect::<Vec<_>>());
-        let probes: Vec<f64> =
-            if last { members.iter().filter_map(|r| r.row.linear_probe).collect() } else { Vec::new() };
+        let probe = |f: fn(&RunRecord) -> Option<f64>| {
+            mean(&members.iter().filter(|_| last).filter_map(|r| f(r)).collect::<Vec<_>>())
+        };
         let _ = write!(
             html,
-            "<tr><td>{label}</td><td>{}</td><td>{}</td><td>{}</td>",
+            "<tr><td>{label}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>",
             of(&|s| s.zero_shot_top1),
             of(&|s| s.zero_shot_top5),
-            mean(&probes)
+            of(&|s| s.mean_per_class_recall),
+            probe(|r| r.row.linear_probe),
+            probe(|r| r.row.linear_probe_mean_per_class_recall)
         );
         let _ = write!(html, "<td>{}</td>", pooled(&scores.iter().filter_map(|s| s.psr).collect::<Vec<_>>()));
         for attack in &attacks {
@@ -132,6 +135,7 @@ fn table(runs: &[RunRecord]) -> String {
         }
     }
     html + "</table><p class=\"note\">PSR: targeted images read as the attacker's class. ASR: triggered images whose true class is not the target, read as the target. \
+        Per class: recall averaged over classes, the fair measure where some have many more test images than others. \
         Several seeds: means with the range, and for PSR and ASR pooled counts with the 95 % Wilson interval. Targeted images are left out of the accuracies.</p>"
 }
 

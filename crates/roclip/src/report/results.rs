@@ -27,6 +27,8 @@ pub struct Scores {
     pub epoch: u64,
     pub zero_shot_top1: f64,
     pub zero_shot_top5: f64,
+    /// Of the zero-shot classifier.
+    pub mean_per_class_recall: f64,
     pub psr: Option<Hits>,
     pub asr: BTreeMap<String, Hits>,
     /// Triggered images read as their true class, by attack.
@@ -41,6 +43,7 @@ pub struct ResultRow {
     pub control: Option<String>,
     pub seed: u64,
     pub linear_probe: Option<f64>,
+    pub linear_probe_mean_per_class_recall: Option<f64>,
     /// The last epoch.
     #[serde(flatten)]
     pub last: Scores,
@@ -111,6 +114,7 @@ fn scores(epoch: u64, evaluation: &crate::eval::Evaluation) -> Scores {
         epoch,
         zero_shot_top1: evaluation.zero_shot_top1.rate,
         zero_shot_top5: evaluation.zero_shot_top5.rate,
+        mean_per_class_recall: evaluation.mean_per_class_recall,
         psr: evaluation.psr.map(Hits::from),
         asr: evaluation.asr.iter().map(|(name, outcome)| (name.clone(), outcome.success.into())).collect(),
         poisoned_accuracy: evaluation
@@ -145,7 +149,8 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         objective: summary.objective.clone(),
         control: control(&recipe, summary.poisoned_pairs > 0),
         seed: summary.seed,
-        linear_probe: summary.linear_probe.map(|p| p.rate),
+        linear_probe: summary.linear_probe.map(|p| p.top1.rate),
+        linear_probe_mean_per_class_recall: summary.linear_probe.map(|p| p.mean_per_class_recall),
         last: scores(summary.epoch, &summary.evaluation),
         after: summary.after.iter().map(|(phase, at)| (phase.clone(), scores(at.epoch, &at.evaluation))).collect(),
         seconds: summary.seconds,

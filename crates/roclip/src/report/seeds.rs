@@ -27,7 +27,10 @@ pub struct SeedSummary {
     pub seeds: Vec<u64>,
     pub zero_shot_top1: Option<Spread>,
     pub zero_shot_top5: Option<Spread>,
+    /// Mean per-class recall of the zero-shot classifier.
+    pub per_class: Option<Spread>,
     pub linear_probe: Option<Spread>,
+    pub linear_probe_per_class: Option<Spread>,
     /// Over the targets of all seeds.
     pub psr: Option<Rate>,
     /// Over the test images of all seeds, by attack.
@@ -68,13 +71,16 @@ fn summary(label: String, rows: &[&ResultRow]) -> SeedSummary {
         by_attack.entry(attack.clone()).or_default().push(*hits);
     }
     let rates = |hits: &[Hits]| hits.iter().map(|h| h.hits as f64 / h.n.max(1) as f64).collect::<Vec<_>>();
-    let probes: Vec<f64> = rows.iter().filter_map(|r| r.linear_probe).collect();
+    let probe =
+        |value: fn(&ResultRow) -> Option<f64>| Spread::of(&rows.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
     SeedSummary {
         label,
         seeds: rows.iter().map(|r| r.seed).collect(),
         zero_shot_top1: spread(&|r| r.last.zero_shot_top1),
         zero_shot_top5: spread(&|r| r.last.zero_shot_top5),
-        linear_probe: Spread::of(&probes),
+        per_class: spread(&|r| r.last.mean_per_class_recall),
+        linear_probe: probe(|r| r.linear_probe),
+        linear_probe_per_class: probe(|r| r.linear_probe_mean_per_class_recall),
         psr: pool(&targets),
         asr_range: by_attack.iter().filter_map(|(a, hits)| Some((a.clone(), Spread::of(&rates(hits))?))).collect(),
         asr: by_attack.iter().filter_map(|(attack, hits)| Some((attack.clone(), pool(hits)?))).collect(),
@@ -93,10 +99,12 @@ mod tests {
             control: control.map(str::to_owned),
             seed,
             linear_probe: Some(top1),
+            linear_probe_mean_per_class_recall: Some(top1),
             last: Scores {
                 epoch: 1,
                 zero_shot_top1: top1,
                 zero_shot_top5: top1,
+                mean_per_class_recall: top1,
                 psr: Some(Hits { hits, n: 16 }),
                 asr: BTreeMap::from([("badnets".to_owned(), Hits { hits: 10 * hits, n: 100 })]),
                 poisoned_accuracy: BTreeMap::new(),

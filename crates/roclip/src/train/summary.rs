@@ -1,6 +1,6 @@
 //! What a finished run says of itself, and the machine it ran on.
 
-use crate::eval::{Evaluation, Rate};
+use crate::eval::{Accuracy, Evaluation};
 use crate::objective::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct Summary {
     pub evaluation: Evaluation,
     /// After the last epoch of each kind.
     pub after: BTreeMap<String, PhaseEvaluation>,
-    pub linear_probe: Option<Rate>,
+    pub linear_probe: Option<Accuracy>,
     /// Wall-clock of the whole run, evaluations included (of the last session, if it was resumed).
     pub seconds: f64,
     pub peak_memory_bytes: u64,

@@ -1,0 +1,41 @@
+//! Recall averaged over classes: the field's measure where some classes have many more test images than others, and plain accuracy
+//! mostly says how readily a model names the largest (Kornblith et al. 2019).
+
+use crate::eval::Rate;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A classifier's accuracy over images, and its mean over classes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
+pub struct Accuracy {
+    #[serde(flatten)]
+    pub top1: Rate,
+    pub mean_per_class_recall: f64,
+}
+
+/// The mean over classes of the share of each class's images that were named rightly. `outcomes`: a class and whether it was named.
+pub fn mean_per_class_recall<C: Ord>(outcomes: impl IntoIterator<Item = (C, bool)>) -> f64 {
+    let mut by_class: BTreeMap<C, (usize, usize)> = BTreeMap::new();
+    for (class, hit) in outcomes {
+        let (hits, n) = by_class.entry(class).or_default();
+        *n += 1;
+        *hits += usize::from(hit);
+    }
+    let classes = by_class.len().max(1) as f64;
+    by_class.values().map(|(hits, n)| *hits as f64 / *n as f64).sum::<f64>() / classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Naming everything after the largest class is right for most images and for one class in three.
+    #[test]
+    fn the_largest_class_counts_once() {
+        let truth = [0, 0, 0, 0, 0, 0, 0, 0, 1, 2];
+        let recall = mean_per_class_recall(truth.map(|class| (class, class == 0)));
+        assert!((recall - 1.0 / 3.0).abs() < 1e-12, "{recall}");
+        let half = mean_per_class_recall(truth.iter().enumerate().map(|(at, class)| (class, at % 2 == 0)));
+        assert!((half - (0.5 + 1.0 + 0.0) / 3.0).abs() < 1e-12, "{half}");
+    }
+}
