@@ -209,6 +209,8 @@ fn print(before: &Evaluation, after: &Evaluation) {
     println!("{:34} {:>24} {:>24}", "", "before", "after");
     line("zero-shot top-1", &before.zero_shot_top1, &after.zero_shot_top1);
     line("zero-shot top-5", &before.zero_shot_top5, &after.zero_shot_top5);
+    let recall = |evaluation: &Evaluation| format!("{:6.2} %", 100.0 * evaluation.mean_per_class_recall);
+    println!("{:34} {:>24} {:>24}", "zero-shot, mean over classes", recall(before), recall(after));
     if let (Some(before), Some(after)) = (&before.psr, &after.psr) {
         line("targeted poisoning (PSR)", before, after);
     }

@@ -87,8 +87,13 @@ fn attacks(runs: &[RunRecord]) -> Vec<String> {
 
 fn table(runs: &[RunRecord]) -> String {
     let attacks = attacks(runs);
-    let mut html = String::from(
-        "<h2>The table</h2><table><tr><th>row</th><th>zero-shot top-1</th><th>top-5</th><th>per class</th><th>linear probe</th><th>per class</th><th>PSR</th>",
+    // Where the test classes are of about one size the two measures say the same.
+    let unequal = |scores: &Scores| (scores.mean_per_class_recall - scores.zero_shot_top1).abs() > 0.02;
+    let per_class = runs.iter().any(|r| unequal(&r.row.last));
+    let recall = |cell: &str| if per_class { cell.to_owned() } else { String::new() };
+    let mut html = format!(
+        "<h2>The table</h2><table><tr><th>row</th><th>zero-shot top-1</th><th>top-5</th>{0}<th>linear probe</th>{0}<th>PSR</th>",
+        recall("<th>per class</th>")
     );
     for attack in &attacks {
         let _ = write!(html, "<th>ASR {0}</th><th>true class, {0}</th>", escape(attack));
@@ -103,12 +108,12 @@ fn table(runs: &[RunRecord]) -> String {
         };
         let _ = write!(
             html,
-            "<tr><td>{label}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>",
+            "<tr><td>{label}</td><td>{}</td><td>{}</td>{}<td>{}</td>{}",
             of(&|s| s.zero_shot_top1),
             of(&|s| s.zero_shot_top5),
-            of(&|s| s.mean_per_class_recall),
+            recall(&format!("<td>{}</td>", of(&|s| s.mean_per_class_recall))),
             probe(|r| r.row.linear_probe),
-            probe(|r| r.row.linear_probe_mean_per_class_recall)
+            recall(&format!("<td>{}</td>", probe(|r| r.row.linear_probe_mean_per_class_recall)))
         );
         let _ = write!(html, "<td>{}</td>", pooled(&scores.iter().filter_map(|s| s.psr).collect::<Vec<_>>()));
         for attack in &attacks {
@@ -134,9 +139,14 @@ fn table(runs: &[RunRecord]) -> String {
             }
         }
     }
-    html + "</table><p class=\"note\">PSR: targeted images read as the attacker's class. ASR: triggered images whose true class is not the target, read as the target. \
-        Per class: recall averaged over classes, the fair measure where some have many more test images than others. \
-        Several seeds: means with the range, and for PSR and ASR pooled counts with the 95 % Wilson interval. Targeted images are left out of the accuracies.</p>"
+    let what = "Per class: recall averaged over classes, the fair measure here, where some have many more test images than others. ";
+    let _ = write!(
+        html,
+        "</table><p class=\"note\">PSR: targeted images read as the attacker's class. ASR: triggered images whose true class is not the target, read as the target. \
+         {}Several seeds: means with the range, and for PSR and ASR pooled counts with the 95 % Wilson interval. Targeted images are left out of the accuracies.</p>",
+        recall(what)
+    );
+    html
 }
 
 fn average(members: &[&RunRecord], f: impl Fn(&RunRecord) -> Option<f64>) -> Option<f64> {
