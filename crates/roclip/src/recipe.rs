@@ -40,6 +40,10 @@ pub struct DataConfig {
     pub source: SourceConfig,
     /// What to do with several captions of one image.
     pub captions: CaptionMode,
+    /// At most so many pairs of one picture, however often it comes, drawn by the seed; absent = all. Takes reading every picture once
+    /// before training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs_per_picture: Option<usize>,
     pub limits: ImageLimits,
     /// Decoded images kept in memory, in MiB.
     pub cache_mib: u64,
@@ -55,6 +59,7 @@ impl Default for DataConfig {
         DataConfig {
             source,
             captions: CaptionMode::Expand,
+            pairs_per_picture: None,
             limits: ImageLimits::default(),
             cache_mib: 512,
             workers: 2,

@@ -26,6 +26,7 @@ fn what_does_not_exist_or_fit_is_refused_before_work_starts() {
     refuses(&lab, &["--pool-size", "5000"], &["pool (5000 captions)", "larger than the data", "54"]);
     refuses(&lab, &["--match-period", "0"], &["period is 0"]);
     refuses(&lab, &["--epochs", "0"], &["epochs is 0"]);
+    refuses(&lab, &["--set", "data.pairs_per_picture=0"], &["pairs_per_picture is 0"]);
     refuses(&lab, &["--model", "RN5O"], &["unknown model `RN5O`", "RN50"]);
     refuses(&lab, &["--device", "tpu"], &["unknown device `tpu`", "cuda"]);
     refuses(&lab, &["--preset", "magic"], &["unknown preset `magic`", "roclip-released"]);

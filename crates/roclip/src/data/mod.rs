@@ -3,6 +3,7 @@
 //! A source names its samples once; bytes are read when a worker asks for them. Samples that cannot be used are skipped,
 //! counted by reason and written down (`skips.jsonl`), never dropped in silence.
 
+mod copies;
 mod csv;
 mod decode;
 mod emoji;
@@ -12,6 +13,8 @@ mod loader;
 mod pairs;
 mod webdataset;
 
+pub use copies::limit_pairs_per_picture;
+pub(crate) use copies::picture_hashes;
 pub use decode::{ImageLimits, decode};
 pub use emoji::EmojiConfig;
 pub use labels::Labels;
@@ -119,6 +122,11 @@ pub struct SkipReport {
 impl SkipReport {
     pub fn add(&mut self, id: &str, skip: Skip) {
         self.by_reason.entry(skip.reason).or_default().insert(id.to_owned(), skip.detail);
+    }
+
+    /// Whether `id` is among them.
+    pub fn names(&self, id: &str) -> bool {
+        self.by_reason.values().any(|samples| samples.contains_key(id))
     }
 
     pub fn merge(&mut self, other: SkipReport) {

@@ -1,7 +1,7 @@
 //! From a recipe to data: everything that can be wrong with a recipe's inputs is found here, before any work.
 
 use crate::clean::{CleanMethod, Supervised};
-use crate::data::{Pairs, SkipReport, read_samples};
+use crate::data::{Pairs, SkipReport, limit_pairs_per_picture, read_samples};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::model::ModelConfig;
@@ -34,6 +34,11 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         clean.choose(&mut prepared.pairs, recipe.seed)?;
     } else if let Some(manifest) = &prepared.manifest {
         manifest.apply(&mut prepared.pairs, &prepared.evaluator.samples)?;
+    }
+    if let Some(limit) = recipe.data.pairs_per_picture {
+        let data = &recipe.data;
+        let left_out = limit_pairs_per_picture(&mut prepared.pairs, limit, data.limits, data.workers, recipe.seed)?;
+        prepared.skips.merge(left_out);
     }
     Ok(prepared)
 }

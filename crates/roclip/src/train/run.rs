@@ -58,6 +58,9 @@ pub fn train(recipe: &Recipe, run: &Path, resume: bool, progress: &mut dyn FnMut
     }
     let mut log = MetricsLog::open(run, trainer.position.step)?;
     progress(&trainer.banner());
+    if trainer.skips.total() > 0 {
+        progress(&format!("left out before training: {} (skips.jsonl)", trainer.skips.summary()));
+    }
     let before = trainer.before(run)?;
     let mut last = None;
     while trainer.position.epoch <= recipe.train.epochs {

@@ -1,6 +1,6 @@
 //! Looking at pairs with the towers as they stand: without augmentation for diagnostics, and for objectives that score pairs.
 
-use crate::data::{Loader, tensors};
+use crate::data::{Loader, picture_hashes, tensors};
 use crate::error::{Result, TorchContext};
 use crate::model::{Clip, unit};
 use crate::objective::{AllFeatures, Encode};
@@ -16,8 +16,6 @@ const WATCHED_CLEAN_PAIRS: usize = 512;
 /// Augmentation draw that scores use: none that training does.
 const SCORE_DRAW: u64 = 1 << 48;
 
-/// Difference of two cells' brightness, in units of the normalised picture: above what another encoding changes.
-const CLEARLY_BRIGHTER: f64 = 0.05;
 /// Pairs scored at a time.
 const SCORED_AT_A_TIME: usize = 128;
 /// Pairs encoded at a time.
@@ -96,16 +94,6 @@ impl Encode for Towers<'_> {
         }
         Ok(AllFeatures { pairs, pictures, image: Tensor::cat(&images, 0), text: Tensor::cat(&texts, 0) })
     }
-}
-
-/// 63 bits a picture, `[batch]` from `[batch, 3, side, side]`: whether each cell of a coarse grid is clearly brighter than the cell on its
-/// left. Survives another encoding or size as a rule; a picture that happens to share it with another is merely judged with it.
-fn picture_hashes(pictures: &Tensor) -> Tensor {
-    let grid = pictures.mean_dim([1i64].as_slice(), true, Kind::Float).adaptive_avg_pool2d([7, 10]).squeeze_dim(1);
-    let brighter = (grid.narrow(2, 1, 9) - grid.narrow(2, 0, 9)).gt(CLEARLY_BRIGHTER).flatten(1, 2);
-    let bits: Vec<i64> = (0..63).map(|bit| 1 << bit).collect();
-    let bits = Tensor::from_slice(&bits).to_device(pictures.device());
-    (brighter.to_kind(Kind::Int64) * bits).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)
 }
 
 impl Trainer<'_> {
