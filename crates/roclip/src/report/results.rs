@@ -42,6 +42,9 @@ pub struct ResultRow {
     /// `undefended`, `augmentation-only`, `clean-data`; null for a defence.
     pub control: Option<String>,
     pub seed: u64,
+    /// The recipe's `data.pairs_per_picture`, a defence of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs_per_picture: Option<usize>,
     pub linear_probe: Option<f64>,
     pub linear_probe_mean_per_class_recall: Option<f64>,
     /// The last epoch.
@@ -55,18 +58,19 @@ pub struct ResultRow {
 
 impl ResultRow {
     pub fn label(&self) -> String {
-        match self.control.as_deref() {
-            Some("undefended") => "CLIP, undefended".into(),
-            Some("augmentation-only") => "CLIP, augmentation only".into(),
-            Some("clean-data") => "CLIP on clean data".into(),
+        let name = match self.control.as_deref() {
+            Some("undefended") => "CLIP, undefended",
+            Some("augmentation-only") => "CLIP, augmentation only",
+            Some("clean-data") => "CLIP on clean data",
             _ => match self.objective.as_str() {
-                "roclip" => "RoCLIP".into(),
-                "safeclip" => "SafeCLIP".into(),
-                "cleanclip" => "CleanCLIP".into(),
-                "clip" => "Fine-tuned on trusted pairs".into(),
-                other => other.into(),
+                "roclip" => "RoCLIP",
+                "safeclip" => "SafeCLIP",
+                "cleanclip" => "CleanCLIP",
+                "clip" => "Fine-tuned on trusted pairs",
+                other => other,
             },
-        }
+        };
+        self.pairs_per_picture.map_or_else(|| name.to_owned(), |limit| format!("{name}, pairs a picture: {limit}"))
     }
 
     /// Position in tables.
@@ -149,6 +153,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         objective: summary.objective.clone(),
         control: control(&recipe, summary.poisoned_pairs > 0),
         seed: summary.seed,
+        pairs_per_picture: recipe.data.pairs_per_picture,
         linear_probe: summary.linear_probe.map(|p| p.top1.rate),
         linear_probe_mean_per_class_recall: summary.linear_probe.map(|p| p.mean_per_class_recall),
         last: scores(summary.epoch, &summary.evaluation),

@@ -98,6 +98,7 @@ mod tests {
             objective: "clip".into(),
             control: control.map(str::to_owned),
             seed,
+            pairs_per_picture: None,
             linear_probe: Some(top1),
             linear_probe_mean_per_class_recall: Some(top1),
             last: Scores {
@@ -122,5 +123,8 @@ mod tests {
         assert_eq!(undefended.asr["badnets"].hits, 120);
         assert_eq!(undefended.asr_range["badnets"].high, 0.8);
         assert_eq!(defended.seeds, [0]);
+        let [first, second, _] = rows;
+        let limited = ResultRow { pairs_per_picture: Some(1), ..second };
+        assert_eq!(over_seeds(&[first, limited]).len(), 2, "a row with fewer pairs a picture is a row of its own");
     }
 }
