@@ -1,4 +1,5 @@
-//! The library's one error type. Every message says what was wrong, where, and what to do.
+//! The library's one error type. Every message says what was wrong, where, and what to do. It names its cause, which is therefore no
+//! `source` (a chain would print it twice).
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {action} `{}`: {source}; {}", path.display(), io_remedy(source))]
-    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot {action} `{}`: {cause}; {}", path.display(), io_remedy(cause))]
+    Io { action: &'static str, path: PathBuf, cause: std::io::Error },
     /// A file that exists but does not hold what it should.
     #[error("`{}`: {what}; {remedy}", path.display())]
     File { path: PathBuf, what: String, remedy: String },
@@ -18,8 +19,8 @@ pub enum Error {
     /// Training met numbers it must not go on with.
     #[error("{what}; {remedy}")]
     Diverged { what: String, remedy: String },
-    #[error("libtorch, while {action}: {source}")]
-    Torch { action: &'static str, source: tch::TchError },
+    #[error("libtorch, while {action}: {cause}")]
+    Torch { action: &'static str, cause: tch::TchError },
     #[error(transparent)]
     Bridge(#[from] torch_bridge::BridgeError),
     #[error("internal: {what}; please report this")]
@@ -27,8 +28,8 @@ pub enum Error {
 }
 
 /// What to do about the failures that users meet; the rest are the machine's.
-fn io_remedy(source: &std::io::Error) -> &'static str {
-    match source.kind() {
+fn io_remedy(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
         ErrorKind::NotFound => "check the path (relative ones start at the current folder)",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions, or name another place",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some disk space",
@@ -58,7 +59,7 @@ pub trait IoContext<T> {
 
 impl<T> IoContext<T> for std::io::Result<T> {
     fn io(self, action: &'static str, path: &Path) -> Result<T> {
-        self.map_err(|source| Error::Io { action, path: path.to_owned(), source })
+        self.map_err(|cause| Error::Io { action, path: path.to_owned(), cause })
     }
 }
 
@@ -69,6 +70,6 @@ pub trait TorchContext<T> {
 
 impl<T> TorchContext<T> for std::result::Result<T, tch::TchError> {
     fn torch(self, action: &'static str) -> Result<T> {
-        self.map_err(|source| Error::Torch { action, source })
+        self.map_err(|cause| Error::Torch { action, cause })
     }
 }

@@ -12,14 +12,20 @@ use tch::Tensor;
 /// What went wrong below the border, in libtorch's or the loader's own words.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
-    #[error("libtorch: {0}")]
-    Torch(#[from] cxx::Exception),
+    #[error("libtorch: {cause}")]
+    Torch { cause: cxx::Exception },
     #[error("fused AdamW got {parameters} parameters but {other} {what}")]
     Lengths { parameters: usize, what: &'static str, other: usize },
     #[error(
-        "cannot load `{library}`: {source}; install PyTorch 2.11 with CUDA (`make libtorch-cuda`) or use `--device cpu`"
+        "cannot load `{library}`: {cause}; install PyTorch 2.11 with CUDA (`make libtorch-cuda`) or use `--device cpu`"
     )]
-    Library { library: &'static str, source: libloading::Error },
+    Library { library: &'static str, cause: libloading::Error },
+}
+
+impl From<cxx::Exception> for BridgeError {
+    fn from(cause: cxx::Exception) -> Self {
+        BridgeError::Torch { cause }
+    }
 }
 
 /// A copy of `tensor` `[batch, channels, height, width]` whose memory runs channels first, or the tensor itself if it
@@ -101,7 +107,7 @@ pub fn load_cuda() -> Result<(), BridgeError> {
             std::mem::forget(library);
             Ok(())
         }
-        Err(source) => Err(BridgeError::Library { library: LIBRARY, source }),
+        Err(cause) => Err(BridgeError::Library { library: LIBRARY, cause }),
     }
 }
 
