@@ -1,6 +1,6 @@
 //! Copies of a picture, and how many pairs one picture may have.
 //!
-//! Every released targeted attack repeats one picture under many captions; where a crawl keeps a picture once, one such pair is left.
+//! The released targeted attacks repeat one picture under many captions; where a crawl keeps a picture once, one such pair is left.
 //! Ours: none of the papers' programs looks for copies. An attacker answers by altering every copy until it is no longer seen as one.
 
 use crate::augment::preprocess;
