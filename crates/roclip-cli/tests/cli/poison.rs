@@ -134,7 +134,18 @@ fn the_doctor_names_a_missing_control_and_finds_it_when_it_is_there() {
     {
         assert!(said.contains(words), "the doctor should speak of `{words}`: {said}");
     }
-    lab.train("runs/undefended", &["--preset", "clip", "--manifest", "runs/defended/manifest.jsonl"]);
+    // A limit of pairs a picture is a defence: its run is no control, and the poison that it left out was not trained on.
+    let plain = ["--preset", "clip", "--manifest", "runs/defended/manifest.jsonl"];
+    lab.train("runs/limited", &[&plain[..], &["--set", "data.pairs_per_picture=2"]].concat());
+    assert!(lab.ok(&["doctor", "runs/defended"]).contains("no finished run beside this one"));
+    let summary: Value =
+        serde_json::from_str(&std::fs::read_to_string(lab.path("runs/limited/summary.json")).unwrap()).unwrap();
+    let findings: Value = serde_json::from_str(&lab.ok(&["doctor", "runs/limited", "--json"])).unwrap();
+    let counts = findings.as_array().unwrap().iter().filter(|f| f["check"] == "poison count");
+    let counted: u64 =
+        counts.map(|f| f["what"].as_str().unwrap().split(' ').next().unwrap().parse::<u64>().unwrap()).sum();
+    assert!(counted < 9 && Some(counted) == summary["poisoned_pairs"].as_u64(), "{findings}");
+    lab.train("runs/undefended", &plain);
     let findings: Value = serde_json::from_str(&lab.ok(&["doctor", "runs/defended", "--json"])).unwrap();
     let control = findings.as_array().unwrap().iter().find(|f| f["check"] == "undefended control").unwrap();
     assert!(control["what"].as_str().unwrap().contains("undefended: "), "{control}");

@@ -32,7 +32,7 @@ pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
     findings.push(control(case));
     let classifier = ZeroShot::new(&case.loaded.model, &case.loaded.tokenizer, &case.evaluator)?;
     for (attack, rows) in by_attack(&manifest.rows) {
-        findings.push(exposures(case, attack, rows.len()));
+        findings.push(exposures(case, attack));
         findings.push(captions(case, attack, &rows)?);
         findings.push(wording(case, &classifier, attack, &rows)?);
     }
@@ -169,7 +169,7 @@ fn parity(case: &Case) -> Option<Finding> {
 
 /// A defence says nothing unless the same attack works without it.
 fn control(case: &Case) -> Finding {
-    let undefended = |run: &&RunRecord| run.row.control.as_deref() == Some("undefended");
+    let undefended = |run: &&RunRecord| run.row.is_control("undefended");
     if undefended(&&case.record) {
         return finding("undefended control", None, Severity::Ok, "this run is the undefended one", "");
     }
@@ -200,7 +200,10 @@ fn control(case: &Case) -> Finding {
     finding("undefended control", None, severity, what, &remedy)
 }
 
-fn exposures(case: &Case, attack: &str, count: usize) -> Finding {
+fn exposures(case: &Case, attack: &str) -> Finding {
+    // Of the pairs that were trained on: a limit of pairs a picture leaves some of the manifest's rows out.
+    let marks = case.pairs.pairs.iter().filter_map(|pair| pair.poison.as_ref());
+    let count = marks.filter(|mark| mark.attack == attack).count();
     let epochs = case.record.epochs.iter().filter(|e| e.phase == "clip").count() as u64;
     let matching = case.record.epochs.len() as u64 - epochs;
     let seen = count as u64 * epochs;

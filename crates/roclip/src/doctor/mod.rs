@@ -13,7 +13,7 @@ use crate::eval::Evaluator;
 use crate::poison::Manifest;
 use crate::recipe::Recipe;
 use crate::report::{RunRecord, read_run};
-use crate::train::{Loaded, load_checkpoint, prepare_clean_data};
+use crate::train::{Loaded, Prepared, load_checkpoint, prepare_training};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -58,24 +58,19 @@ pub(crate) struct Case {
 /// Examines the finished run `folder`. Findings come worst first.
 pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
     let record = read_run(folder)?;
-    let recipe = record.recipe.clone();
-    if recipe.clean.is_some() {
+    if record.recipe.clean.is_some() {
         return Err(Error::file(
             folder,
             "cleaned a model; its training data holds no poison to examine",
             "name the victim's run",
         ));
     }
-    let clean = prepare_clean_data(&recipe)?;
-    let path = folder.join("manifest.jsonl");
-    let manifest = if path.is_file() { Some(Manifest::read(&path)?) } else { None };
-    let mut pairs = clean.pairs;
-    if let Some(manifest) = &manifest {
-        manifest.apply(&mut pairs, &clean.evaluator.samples)?;
-    }
+    let kept = folder.join("manifest.jsonl");
+    let recipe = Recipe { manifest: kept.is_file().then_some(kept), ..record.recipe.clone() };
+    let Prepared { pairs, evaluator, manifest, .. } = prepare_training(&recipe)?;
     let siblings = siblings(folder, manifest.as_ref());
     let loaded = load_checkpoint(folder, tch::Device::Cpu)?;
-    let case = Case { record, recipe, manifest, pairs, evaluator: clean.evaluator, loaded, siblings };
+    let case = Case { record, recipe, manifest, pairs, evaluator, loaded, siblings };
     let mut findings = checks::all(&case)?;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     artifact::write_json(&folder.join("doctor.json"), &findings)?;

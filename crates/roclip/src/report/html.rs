@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::report::chart::{Chart, Series, escape, histogram};
 use crate::report::pictures::{self, Figure, Gallery};
-use crate::report::results::{EpochRecord, Hits, RunRecord, Scores};
+use crate::report::results::{EpochRecord, Hits, ResultRow, RunRecord, Scores};
 use crate::report::safe_set;
 use crate::report::seeds::{Spread, by_label, pool};
 use std::collections::{BTreeMap, BTreeSet};
@@ -157,17 +157,18 @@ fn average(members: &[&RunRecord], f: impl Fn(&RunRecord) -> Option<f64>) -> Opt
 /// What a defence costs against augmentation alone and against no defence.
 fn cost(runs: &[RunRecord]) -> String {
     let groups = groups(runs);
-    let find = |control: Option<&str>| {
-        groups.iter().find(|(_, m)| m.first().is_some_and(|r| r.row.control.as_deref() == control))
-    };
+    let find =
+        |wanted: &dyn Fn(&ResultRow) -> bool| groups.iter().find(|(_, m)| m.first().is_some_and(|r| wanted(&r.row)));
     let mut html = String::from("<h2>What the defence costs</h2>");
-    let Some((label, defended)) = find(None) else { return html + "<p>No defence among these runs.</p>" };
+    let Some((label, defended)) = find(&|row| row.control.is_none()) else {
+        return html + "<p>No defence among these runs.</p>";
+    };
     for (control, name) in [
         ("undefended", "undefended CLIP"),
         ("augmentation-only", "augmentation alone"),
         ("clean-data", "CLIP on clean data"),
     ] {
-        let Some((_, other)) = find(Some(control)) else { continue };
+        let Some((_, other)) = find(&|row| row.is_control(control)) else { continue };
         let zero_shot = |members: &[&RunRecord]| average(members, |r| Some(r.row.last.zero_shot_top1));
         let probe = |members: &[&RunRecord]| average(members, |r| r.row.linear_probe);
         if let (Some(a), Some(b)) = (zero_shot(defended), zero_shot(other)) {

@@ -73,6 +73,11 @@ impl ResultRow {
         self.pairs_per_picture.map_or_else(|| name.to_owned(), |limit| format!("{name}, pairs a picture: {limit}"))
     }
 
+    /// Whether this is the control `name`, with all its pairs: a limit of pairs a picture defends.
+    pub fn is_control(&self, name: &str) -> bool {
+        self.control.as_deref() == Some(name) && self.pairs_per_picture.is_none()
+    }
+
     /// Position in tables.
     pub fn order(&self) -> usize {
         let known = ["undefended", "augmentation-only", "", "clean-data"];

@@ -9,7 +9,7 @@ use crate::objective::{Phase, Place};
 use crate::poison::Material;
 use crate::recipe::Recipe;
 use crate::train::checkpoint;
-use crate::train::prepare::{manifest_file, prepare_data};
+use crate::train::prepare::{manifest_file, prepare_training};
 use crate::train::run::Trainer;
 use crate::train::summary::ReboundPoint;
 use image::RgbImage;
@@ -94,7 +94,7 @@ pub(super) fn rebound(
         clean.pairs = None;
         clean.rebound = None;
     }
-    let mut prepared = prepare_data(&harmless)?;
+    let mut prepared = prepare_training(&harmless)?;
     if let (Some(clean), Some(wanted)) = (&mut harmless.clean, config.pairs) {
         clean.pairs = Some(wanted.min(prepared.pairs.len()));
         clean.choose(&mut prepared.pairs, harmless.seed)?;

@@ -20,7 +20,7 @@ pub use checkpoint::{Loaded, State, find as find_checkpoint, load as load_checkp
 pub use epoch_report::{MatchSummary, SimilarityHistogram, SplitSummary};
 pub use metrics::{EpochLine, read_epochs};
 pub use optimizer::WeightDecayGroups;
-pub use prepare::{Prepared, prepare_clean_data, prepare_data};
+pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
 pub use provenance::{Provenance, model_card};
 pub use run::train;
 pub(crate) use schedule::{Schedule, warmup_cosine};

@@ -35,6 +35,12 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     } else if let Some(manifest) = &prepared.manifest {
         manifest.apply(&mut prepared.pairs, &prepared.evaluator.samples)?;
     }
+    Ok(prepared)
+}
+
+/// [`prepare_data`] with the pairs that training sees: at most `data.pairs_per_picture` of each picture, which takes reading them all.
+pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
+    let mut prepared = prepare_data(recipe)?;
     if let Some(limit) = recipe.data.pairs_per_picture {
         let data = &recipe.data;
         let left_out = limit_pairs_per_picture(&mut prepared.pairs, limit, data.limits, data.workers, recipe.seed)?;

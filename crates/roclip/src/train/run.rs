@@ -15,7 +15,7 @@ use crate::train::cleaning::{Cleaning, rebound};
 use crate::train::epoch::Outputs;
 use crate::train::metrics::{MetricsLog, read_epochs};
 use crate::train::optimizer::Optimizer;
-use crate::train::prepare::{Prepared, device, prepare_data};
+use crate::train::prepare::{Prepared, device, prepare_training};
 use crate::train::provenance::Provenance;
 use crate::train::schedule::Schedule;
 use crate::train::start::start;
@@ -39,7 +39,7 @@ pub fn train(recipe: &Recipe, run: &Path, resume: bool, progress: &mut dyn FnMut
         tch::set_num_threads(recipe.train.threads);
     }
     let device = device(&recipe.train.device)?;
-    let prepared = prepare_data(recipe)?;
+    let prepared = prepare_training(recipe)?;
     if let Some(probe) = &recipe.eval.probe {
         prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
     }
