@@ -100,6 +100,7 @@ impl RecipeFlags {
         set(&mut recipe.data.source.path, &self.train_data);
         if self.val_data.is_some() {
             recipe.eval.source = roclip::data::SourceConfig::default();
+            recipe.eval.class_captions = None;
         }
         set(&mut recipe.eval.source.path, &self.val_data);
         for source in [&mut recipe.data.source, &mut recipe.eval.source] {

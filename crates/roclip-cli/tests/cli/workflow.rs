@@ -53,6 +53,23 @@ fn train_eval_and_report_agree_with_each_other() {
     assert!(!remote.contains("http://") && !remote.contains("https://"), "the report must need no network");
 }
 
+#[test]
+fn captions_of_another_split_name_the_classes_and_those_of_the_same_split_are_refused() {
+    let lab = Lab::new();
+    lab.train("run", &[]);
+    let prompts = |split: &str| {
+        format!("eval.class_captions={{ path = '{}', split = '{split}' }}", lab.path("pairs.csv").display())
+    };
+    let predicted = |flags: &[&str]| -> Value {
+        let printed = lab.ok(&[&["eval", "run", "--json"], flags].concat());
+        serde_json::from_str::<Value>(&printed).unwrap()["evaluation"].clone()
+    };
+    let (templates, captions) = (predicted(&[]), predicted(&["--set", &prompts("train")]));
+    assert_eq!(captions["zero_shot_top1"]["n"], templates["zero_shot_top1"]["n"]);
+    assert_ne!(captions, templates, "another classifier, other guesses");
+    lab.fails(&["eval", "run", "--set", &prompts("test")], 1, &["048.png", "eval.class_captions", "another split"]);
+}
+
 /// 16 pictures to test, less the two targets, less those that are white: 11 only holds if no target is white, so the number
 /// above also checks that the plan of seed 0 stays what it is.
 #[test]

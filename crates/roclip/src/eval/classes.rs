@@ -1,7 +1,7 @@
 //! Class names and prompt templates, read as data: JSON or text, never code.
 
 use crate::artifact;
-use crate::data::Labels;
+use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -74,6 +74,27 @@ impl Classes {
             return Err(Error::file(path, "names fewer than two classes", "give at least two"));
         }
         Ok(Classes { names: listed.clone(), listed })
+    }
+
+    /// Every class that an image has, in alphabetical order.
+    pub fn of_images(samples: &[Sample]) -> Classes {
+        let names: BTreeSet<String> = samples.iter().filter_map(|sample| sample.class.clone()).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        Classes { listed: names.clone(), names }
+    }
+
+    /// The class of an image that has a label.
+    ///
+    /// # Errors
+    /// When the list lacks it.
+    pub fn of(&self, sample: &Sample) -> Result<&str> {
+        let label = sample.class.as_deref().unwrap_or_default();
+        self.resolve(label).ok_or_else(|| {
+            Error::setting(
+                format!("class `{label}` of the image `{}` is not in the class list", sample.id),
+                "add it, or correct the labels",
+            )
+        })
     }
 
     /// The class that a label means: a name, or a number into the list.

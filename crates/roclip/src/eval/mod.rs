@@ -1,6 +1,7 @@
 //! Evaluation of a model: what it can do, and whether it was fooled.
 
 mod attack_success;
+mod class_captions;
 mod classes;
 mod features;
 mod interval;
@@ -23,6 +24,7 @@ pub use zero_shot::{Head, ZeroShot};
 
 use crate::data::{ImageLimits, Sample, SourceConfig};
 use crate::error::{Error, Result};
+use crate::eval::class_captions::class_captions;
 use crate::model::Clip;
 use crate::poison::Manifest;
 use crate::tokenizer::Tokenizer;
@@ -39,6 +41,9 @@ pub struct EvalConfig {
     pub classes: Option<String>,
     /// `emoji`, `openai-80`, or a file (JSON list, or text with one a line); `{}` is the class.
     pub templates: String,
+    /// Labelled images whose captions are the prompts of their class, instead of `templates`; the images themselves are not looked at. For
+    /// data whose captions are written unlike any template. Give a split that is neither trained on nor evaluated.
+    pub class_captions: Option<SourceConfig>,
     /// Evaluate after every n-th epoch (the last two always).
     pub every_epochs: u64,
     /// Linear probe on the features, after the last epoch; absent = none.
@@ -53,6 +58,7 @@ impl Default for EvalConfig {
             source: SourceConfig { split: Some("test".into()), ..SourceConfig::default() },
             classes: None,
             templates: "openai-80".into(),
+            class_captions: None,
             every_epochs: 1,
             probe: None,
             retrieval: None,
@@ -109,6 +115,8 @@ pub struct Evaluator {
     pub samples: Vec<Sample>,
     pub classes: Vec<String>,
     pub templates: Templates,
+    /// Of each class, in the order of `classes`.
+    pub prompts: Vec<Vec<String>>,
     pub limits: ImageLimits,
     pub batch_size: usize,
 }
@@ -125,28 +133,18 @@ impl Evaluator {
             ));
         }
         let classes = match &config.classes {
-            None => samples.iter().filter_map(|s| s.class.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
-            Some(name) => {
-                let classes = Classes::named(name)?;
-                for sample in &mut samples {
-                    let label = sample.class.clone().unwrap_or_default();
-                    let class = classes.resolve(&label).ok_or_else(|| {
-                        Error::setting(
-                            format!("class `{label}` of the evaluation image `{}` is not in the class list", sample.id),
-                            "add it, or correct the labels",
-                        )
-                    })?;
-                    sample.class = Some(class.to_owned());
-                }
-                classes.names
-            }
+            None => Classes::of_images(&samples),
+            Some(name) => Classes::named(name)?,
         };
-        Ok(Evaluator { samples, classes, templates: Templates::named(&config.templates)?, limits, batch_size: 128 })
-    }
-
-    /// Texts whose tokens a compact vocabulary must have.
-    pub fn prompts(&self) -> impl Iterator<Item = String> + '_ {
-        self.classes.iter().flat_map(|class| self.templates.fill(class))
+        for sample in &mut samples {
+            sample.class = Some(classes.of(sample)?.to_owned());
+        }
+        let templates = Templates::named(&config.templates)?;
+        let prompts = match &config.class_captions {
+            None => classes.names.iter().map(|class| templates.fill(class)).collect(),
+            Some(source) => class_captions(&crate::data::read_samples(source)?.0, &classes, &samples)?,
+        };
+        Ok(Evaluator { samples, classes: classes.names, templates, prompts, limits, batch_size: 128 })
     }
 
     /// Measures `model`, and against `manifest` whether the poison took.

@@ -4,7 +4,7 @@ use crate::data::Sample;
 use crate::error::{Result, TorchContext};
 use crate::eval::features::{Alter, FeatureKind, ImageEncoder, text_features};
 use crate::eval::per_class::mean_per_class_recall;
-use crate::eval::{Evaluator, Rate, Templates};
+use crate::eval::{Evaluator, Rate};
 use crate::model::{Clip, unit};
 use crate::tokenizer::Tokenizer;
 use tch::Tensor;
@@ -15,13 +15,13 @@ const GUESSES: i64 = 10;
 /// The best classes of each image (ten, or all there are), best first.
 pub type Predictions = Vec<Vec<i64>>;
 
-/// `[classes, dim]`: unit text embeddings averaged over the templates, of unit length again.
-pub fn classifier(model: &Clip, tokenizer: &Tokenizer, classes: &[String], templates: &Templates) -> Result<Tensor> {
-    let prompts: Vec<String> = classes.iter().flat_map(|class| templates.fill(class)).collect();
-    let features = unit(&text_features(model, tokenizer, &prompts, 256, model.scale().device())?);
-    let dim = model.config().embed_dim;
-    let averaged = features.view([classes.len() as i64, -1, dim]).mean_dim([1i64].as_slice(), false, tch::Kind::Float);
-    Ok(unit(&averaged))
+/// `[classes, dim]`: unit text embeddings of each class's prompts, averaged, and of unit length again.
+pub fn classifier(model: &Clip, tokenizer: &Tokenizer, prompts: &[Vec<String>]) -> Result<Tensor> {
+    let features = unit(&text_features(model, tokenizer, &prompts.concat(), 256, model.scale().device())?);
+    let counts: Vec<i64> = prompts.iter().map(|of_class| of_class.len() as i64).collect();
+    let mean = |of_class: &Tensor| of_class.mean_dim([0i64].as_slice(), false, tch::Kind::Float);
+    let averaged: Vec<Tensor> = features.split_with_sizes(counts, 0).iter().map(mean).collect();
+    Ok(unit(&Tensor::stack(&averaged, 0)))
 }
 
 /// A trained linear classifier on un-normalised image features.
@@ -58,7 +58,7 @@ impl<'a> ZeroShot<'a> {
             batch_size: evaluator.batch_size,
             kind: FeatureKind::Projected,
         };
-        let classifier = classifier(model, tokenizer, &evaluator.classes, &evaluator.templates)?;
+        let classifier = classifier(model, tokenizer, &evaluator.prompts)?;
         Ok(ZeroShot { encoder, classifier, head: None, classes: &evaluator.classes })
     }
 
@@ -95,5 +95,26 @@ impl<'a> ZeroShot<'a> {
             let class = sample.class.as_deref()?;
             Some((class, best.first().copied() == self.index(Some(class))))
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+    use crate::tokenizer::Truncate;
+    use tch::Device;
+
+    #[test]
+    fn a_class_is_the_mean_of_its_own_prompts_however_many() {
+        let model = Clip::new(ModelConfig::named("ViT-tiny-32").unwrap(), Device::Cpu, 0).unwrap();
+        let tokenizer = Tokenizer::new(model.config().text_cfg.context_length as usize, Truncate::default()).unwrap();
+        let class = |prompts: &[&str]| prompts.iter().map(|p| (*p).to_owned()).collect::<Vec<String>>();
+        let prompts = [class(&["a dog"]), class(&["two cats", "a cat asleep on a mat"])];
+        let rows = classifier(&model, &tokenizer, &prompts).unwrap();
+        let each = |text: &str| classifier(&model, &tokenizer, &[class(&[text])]).unwrap();
+        let cat = unit(&(each("two cats") + each("a cat asleep on a mat")));
+        let wanted = Tensor::cat(&[each("a dog"), cat], 0);
+        assert!((rows - wanted).abs().max().double_value(&[]) < 1e-5);
     }
 }
