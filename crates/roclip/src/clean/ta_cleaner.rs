@@ -71,15 +71,21 @@ impl Objective for TaCleaner {
             Some((augmented, _)) if self.config.augmented_pictures => augmented,
             _ => inputs.image,
         };
-        let (image, text) = (pictures.index_select(0, rows), inputs.text.index_select(0, rows));
+        let image = pictures.index_select(0, rows);
         let for_pictures = |features: &Tensor| match self.config.sub_captions_move {
             true => features.shallow_clone(),
             false => features.detach(),
         };
         let [seen, denied] = [positive, counterfactual].map(for_pictures);
         let pictures = info_nce(&image, &seen, inputs.scale) + with_negatives(&image, &seen, &denied, inputs.scale);
+        let loss = loss + pictures * self.config.weight;
+        // At weight 0 the term would still take the way back through the text tower.
+        if self.config.text_weight == 0.0 {
+            return Ok(LossOutput { loss, matches });
+        }
+        let text = inputs.text.index_select(0, rows);
         let captions = with_negatives(&text, positive, counterfactual, inputs.scale);
-        Ok(LossOutput { loss: loss + pictures * self.config.weight + captions * self.config.text_weight, matches })
+        Ok(LossOutput { loss: loss + captions * self.config.text_weight, matches })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::data::Sample;
 use crate::error::{Error, Result};
 use crate::eval::Classes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The captions of `others` by class, in the order of `classes`. Images without a class say nothing.
 ///
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// When a class has no caption, or when one of `others` is among the `evaluated` images: its caption would name it.
 pub(super) fn class_captions(others: &[Sample], classes: &Classes, evaluated: &[Sample]) -> Result<Vec<Vec<String>>> {
     let asked: BTreeSet<&str> = evaluated.iter().map(|sample| sample.id.as_str()).collect();
-    let mut prompts = vec![Vec::new(); classes.names.len()];
+    let mut by_class: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for sample in others.iter().filter(|sample| sample.class.is_some()) {
         if asked.contains(sample.id.as_str()) {
             return Err(Error::setting(
@@ -19,19 +19,17 @@ pub(super) fn class_captions(others: &[Sample], classes: &Classes, evaluated: &[
                 "give another split",
             ));
         }
-        let class = classes.of(sample)?;
-        let of_class = classes.names.iter().zip(&mut prompts).find(|(name, _)| *name == class);
-        if let Some((_, of_class)) = of_class {
-            of_class.extend(sample.captions.iter().cloned());
-        }
+        by_class.entry(classes.of(sample)?).or_default().extend(sample.captions.iter().cloned());
     }
-    match classes.names.iter().zip(&prompts).find(|(_, captions)| captions.is_empty()) {
-        Some((class, _)) => Err(Error::setting(
-            format!("eval.class_captions has no caption of the class `{class}`"),
-            "give a split with an image of every class, or set eval.templates",
-        )),
-        None => Ok(prompts),
-    }
+    let of_class = |class: &String| {
+        by_class.remove(class.as_str()).filter(|captions| !captions.is_empty()).ok_or_else(|| {
+            Error::setting(
+                format!("eval.class_captions has no caption of the class `{class}`"),
+                "give a split with an image of every class, or set eval.templates",
+            )
+        })
+    };
+    classes.names.iter().map(of_class).collect()
 }
 
 #[cfg(test)]
