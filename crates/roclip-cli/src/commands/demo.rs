@@ -98,7 +98,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 /// Fewer concepts, targets and epochs. Small enough for a smoke test; the pattern needs the whole demo.
 fn shrink(recipe: &mut Recipe) {
-    for source in [&mut recipe.data.source, &mut recipe.eval.source] {
+    let captions = recipe.eval.class_captions.as_mut();
+    for source in [&mut recipe.data.source, &mut recipe.eval.source].into_iter().chain(captions) {
         source.emoji.concepts = 64;
     }
     recipe.train.epochs = recipe.train.epochs.div_ceil(2);

@@ -11,17 +11,21 @@ const OPENAI: &str = include_str!("templates/openai-80.json");
 /// twice; here they are one class each, since nothing could tell equal prompts apart.
 const IMAGENET: &str = include_str!("templates/imagenet-1k.json");
 const EMOJI: &str = include_str!("templates/emoji.json");
+/// Ours: words that captions of photographs are made of. 40 of OpenAI's 80 templates have a word that Flickr8k's 30,000 training captions
+/// have less than ten times ("itap", "origami", "pixelated"), so a model trained there never learned it.
+const CAPTIONS: &str = include_str!("templates/captions.json");
 
 /// Prompts with `{}` in the place of the class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Templates(pub Vec<String>);
 
 impl Templates {
-    /// `openai-80`, `emoji`, or a file.
+    /// `openai-80`, `emoji`, `captions`, or a file.
     pub fn named(name: &str) -> Result<Templates> {
         let built_in = match name {
             "openai-80" => Some(OPENAI),
             "emoji" => Some(EMOJI),
+            "captions" => Some(CAPTIONS),
             _ => None,
         };
         let list = match built_in {
@@ -125,6 +129,18 @@ mod tests {
         assert_eq!(classes.resolve("954"), Some("banana"));
         assert_eq!(classes.resolve("banana"), Some("banana"));
         assert_eq!(classes.resolve("1000"), None);
-        assert_eq!(Templates::named("openai-80").unwrap().0.len(), 80);
+    }
+
+    #[test]
+    fn built_in_templates_take_the_class() {
+        for (name, count, dog) in [
+            ("openai-80", 80, "a bad photo of a dog."),
+            ("emoji", 6, "an icon showing dog"),
+            ("captions", 6, "two people and a dog"),
+        ] {
+            let prompts = Templates::named(name).unwrap().fill("dog");
+            assert_eq!(prompts.len(), count);
+            assert!(prompts.iter().any(|prompt| prompt == dog), "{name}");
+        }
     }
 }

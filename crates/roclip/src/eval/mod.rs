@@ -39,7 +39,7 @@ pub struct EvalConfig {
     /// Class names: `imagenet-1k`, or a file (JSON list, text with one a line, labels file). The classes of the images when
     /// absent. Images may be labelled by name or by number into the list.
     pub classes: Option<String>,
-    /// `emoji`, `openai-80`, or a file (JSON list, or text with one a line); `{}` is the class.
+    /// `openai-80`, `emoji`, `captions` (of photographs), or a file (JSON list, or text with one a line); `{}` is the class.
     pub templates: String,
     /// Labelled images whose captions are the prompts of their class, instead of `templates`; the images themselves are not looked at. For
     /// data whose captions are written unlike any template. Give a split that is neither trained on nor evaluated.
