@@ -43,10 +43,7 @@ fn rows(recipe: &Recipe) -> Vec<(&'static str, Recipe)> {
         let mut row = recipe.clone();
         row.objective.name = ObjectiveName::Clip;
         row.augment = AugmentConfig::default();
-        if !poisoned {
-            row.poison.attacks.clear();
-            row.manifest = None;
-        }
+        row.poison.measure_only = !poisoned;
         row
     };
     let mut augmented = recipe.clone();

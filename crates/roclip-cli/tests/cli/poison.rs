@@ -74,6 +74,12 @@ fn written_shards_hold_the_poison_and_train_like_the_manifest() {
     let summary: Value = serde_json::from_str(&lab.ok(&train)).unwrap();
     assert_eq!((&summary["pairs"], &summary["poisoned_pairs"]), (&Value::from(54), &Value::from(9)));
     assert_eq!(summary["evaluation"]["asr"]["badnets"]["success"]["n"], 11);
+    // Measured against only: the nine pairs that the shards hold are left out.
+    let clean =
+        ["train", "--run", "clean", "--manifest", "set/manifest.jsonl", "--set", "poison.measure_only=true", "--json"];
+    let summary: Value = serde_json::from_str(&lab.ok(&[clean.as_slice(), &data].concat())).unwrap();
+    assert_eq!((&summary["pairs"], &summary["poisoned_pairs"]), (&Value::from(45), &Value::from(0)));
+    assert_eq!(summary["evaluation"]["asr"]["badnets"]["success"]["n"], 11);
     // A JPEG of the trigger is other pixels, and the manifest of the PNG set does not pass for it.
     lab.ok(&[
         "poison",

@@ -164,7 +164,18 @@ fn the_demo_command_makes_four_rows_of_any_recipe() {
     let results = json(&lab, "demo/results.json");
     let controls: Vec<Option<&str>> = results.as_array().unwrap().iter().map(|r| r["control"].as_str()).collect();
     assert_eq!(controls, [Some("undefended"), Some("augmentation-only"), None, Some("clean-data")]);
-    assert!(results[3]["psr"].is_null() && results[3]["asr"].as_object().unwrap().is_empty());
+    // Clean data is measured against the poison it was not trained on: what happens by chance.
+    assert_eq!(results[3]["psr"]["n"], results[0]["psr"]["n"]);
+    assert_eq!(results[3]["asr"]["badnets"]["n"], results[0]["asr"]["badnets"]["n"]);
+    let summary = |row: &str| json(&lab, &format!("demo/{row}-seed0/summary.json"));
+    let (clean, undefended) = (summary("clean-data"), summary("undefended"));
+    assert_eq!((clean["poisoned_pairs"].as_u64(), clean["pairs"].as_u64()), (Some(0), Some(48)));
+    assert!(undefended["poisoned_pairs"].as_u64() > Some(0));
+    let state = String::from_utf8(checkpoint(&lab.path("demo/clean-data-seed0")).pop().unwrap().1).unwrap();
+    assert!(state.contains("\"provenance\": \"clean\""), "{state}");
+    let said = lab.ok(&["doctor", "demo/undefended-seed0"]);
+    assert!(said.contains("the model on clean data reads"), "{said}");
+    assert!(lab.ok(&["doctor", "demo/clean-data-seed0"]).contains("nothing to explain"));
 }
 
 /// Found when a fine-tuned model's own captions lacked one token: its vocabulary had another size than the weights, and one of the same

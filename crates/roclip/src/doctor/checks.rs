@@ -4,7 +4,7 @@
 use crate::doctor::survival::{Survival, survival};
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::{Result, TorchContext};
-use crate::eval::{Rate, ZeroShot, text_features};
+use crate::eval::{Evaluation, Rate, ZeroShot, text_features};
 use crate::model::unit;
 use crate::poison::{Backdoor, Row};
 use crate::report::RunRecord;
@@ -25,11 +25,12 @@ const CONSISTENT: f64 = 0.25;
 pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
     let mut findings = vec![loss(case), learning_rate(case), utility(case), duplicates(case)];
     findings.extend(parity(case));
-    let Some(manifest) = &case.manifest else {
+    let Some(manifest) = case.manifest.as_ref().filter(|_| !case.recipe.poison.measure_only) else {
         findings.push(finding("poison", None, Severity::Note, "the run has no poison: nothing to explain", ""));
         return Ok(findings);
     };
     findings.push(control(case));
+    findings.extend(targeted(case));
     let classifier = ZeroShot::new(&case.loaded.model, &case.loaded.tokenizer, &case.evaluator)?;
     for (attack, rows) in by_attack(&manifest.rows) {
         findings.push(exposures(case, attack));
@@ -198,6 +199,42 @@ fn control(case: &Case) -> Finding {
     let remedy =
         format!("{} does not work undefended, so no defence can be credited with stopping it", weak.join(", "));
     finding("undefended control", None, severity, what, &remedy)
+}
+
+/// Targets that are read as the attacker's class by a model that never saw the poison, too, are no success of the attack.
+fn targeted(case: &Case) -> Option<Finding> {
+    let own = &case.record.summary.evaluation;
+    let success = own.psr?;
+    let clean = case.siblings.iter().find(|run| run.row.is_control("clean-data"));
+    let Some(clean) = clean.map(|run| &run.summary.evaluation) else {
+        // All or nothing needs no comparison.
+        let severity = if success.hits > 0 && success.rate < WORKS { Severity::Warning } else { Severity::Ok };
+        return Some(finding(
+            "targeted images",
+            None,
+            severity,
+            format!("PSR {}; how many of these a model without the poison misreads so is not known", percent(&success)),
+            "train one beside it (`--preset clip --manifest RUN/manifest.jsonl --set poison.measure_only=true`)",
+        ));
+    };
+    let (own, clean) = (fooled(own), fooled(clean));
+    let shared = own.intersection(&clean).count();
+    let severity = if shared * 2 > own.len() { Severity::Warning } else { Severity::Ok };
+    Some(finding(
+        "targeted images",
+        None,
+        severity,
+        format!(
+            "PSR {}; the model on clean data reads {} targets so without any poison, {shared} of them the same",
+            percent(&success),
+            clean.len()
+        ),
+        "at most half of the hits are the attack's: a model of this strength takes these classes for each other anyway",
+    ))
+}
+
+fn fooled(evaluation: &Evaluation) -> BTreeSet<&str> {
+    evaluation.targets.iter().filter(|target| target.rank == Some(1)).map(|target| target.image.as_str()).collect()
 }
 
 fn exposures(case: &Case, attack: &str) -> Finding {

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields, default)]
 pub struct PoisonConfig {
     pub attacks: Vec<AttackConfig>,
+    /// Train without the poison, but measure against it: what "succeeds" then is no success of an attack (base rates).
+    pub measure_only: bool,
 }
 
 /// `targeted`, or a backdoor of one trigger or several laid on the same picture, in the order of the fields.

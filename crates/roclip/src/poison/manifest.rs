@@ -6,7 +6,7 @@ use crate::data::{Pairs, Sample};
 use crate::error::{Error, Result};
 use crate::poison::{Material, StoredMaterial, Trigger};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -139,14 +139,28 @@ impl Manifest {
         Ok(Manifest { header, rows })
     }
 
-    /// Lays the poison over `pairs`. `others` are samples that added rows may show (the evaluation data).
-    pub fn apply(&self, pairs: &mut Pairs, others: &[Sample]) -> Result<()> {
+    /// `pairs` without this poison: as they are, but for poisoned pairs that the data holds already.
+    pub fn leave_out(&self, pairs: &mut Pairs, others: &[Sample]) -> Result<()> {
+        self.check_data(pairs, others)?;
+        let stored = self.rows.iter().filter(|row| row.role == Role::Stored);
+        let stored: HashSet<&str> = stored.map(|row| row.id.as_str()).collect();
+        pairs.pairs.retain(|pair| !stored.contains(pair.id.as_str()));
+        Ok(())
+    }
+
+    fn check_data(&self, pairs: &Pairs, others: &[Sample]) -> Result<()> {
         if pairs.fingerprint() != self.header.data_fingerprint {
             return Err(Error::setting(
                 format!("the manifest was made for other data: {}", self.first_mismatch(pairs, others)),
                 "use the data and caption mode it was made with, or make a new manifest",
             ));
         }
+        Ok(())
+    }
+
+    /// Lays the poison over `pairs`. `others` are samples that added rows may show (the evaluation data).
+    pub fn apply(&self, pairs: &mut Pairs, others: &[Sample]) -> Result<()> {
+        self.check_data(pairs, others)?;
         let by_id: HashMap<String, usize> =
             pairs.pairs.iter().enumerate().map(|(at, pair)| (pair.id.clone(), at)).collect();
         let mut borrowed: BTreeMap<String, usize> = BTreeMap::new();

@@ -143,7 +143,8 @@ fn table(runs: &[RunRecord]) -> String {
     let _ = write!(
         html,
         "</table><p class=\"note\">PSR: targeted images read as the attacker's class. ASR: triggered images whose true class is not the target, read as the target. \
-         {}Several seeds: means with the range, and for PSR and ASR pooled counts with the 95 % Wilson interval. Targeted images are left out of the accuracies.</p>",
+         {}Several seeds: means with the range, and for PSR and ASR pooled counts with the 95 % Wilson interval. Targeted images are left out of the accuracies. \
+         Clean data is measured against the same poison without having been trained on it: what happens by chance.</p>",
         recall(what)
     );
     html

@@ -33,7 +33,11 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         }
         clean.choose(&mut prepared.pairs, recipe.seed)?;
     } else if let Some(manifest) = &prepared.manifest {
-        manifest.apply(&mut prepared.pairs, &prepared.evaluator.samples)?;
+        let (pairs, others) = (&mut prepared.pairs, &prepared.evaluator.samples);
+        match recipe.poison.measure_only {
+            true => manifest.leave_out(pairs, others)?,
+            false => manifest.apply(pairs, others)?,
+        }
     }
     Ok(prepared)
 }
