@@ -39,20 +39,18 @@ const ROWS: [&str; 4] = ["undefended", "augmentation-only", "defended", "clean-d
 
 /// The four rows that belong together: without its controls a defence's row means nothing.
 fn rows(recipe: &Recipe) -> Vec<(&'static str, Recipe)> {
-    let plain = |poisoned: bool| {
-        let mut row = recipe.clone();
-        row.objective.name = ObjectiveName::Clip;
-        row.augment = AugmentConfig::default();
-        row.poison.measure_only = !poisoned;
-        row
-    };
+    let mut undefended = recipe.clone();
+    undefended.objective.name = ObjectiveName::Clip;
+    undefended.augment = AugmentConfig::default();
+    let mut clean_data = undefended.clone();
+    clean_data.poison.measure_only = true;
     let mut augmented = recipe.clone();
     augmented.objective.name = ObjectiveName::Clip;
     vec![
-        ("undefended", plain(true)),
+        ("undefended", undefended),
         ("augmentation-only", augmented),
         ("defended", recipe.clone()),
-        ("clean-data", plain(false)),
+        ("clean-data", clean_data),
     ]
 }
 

@@ -205,32 +205,27 @@ fn control(case: &Case) -> Finding {
 fn targeted(case: &Case) -> Option<Finding> {
     let own = &case.record.summary.evaluation;
     let success = own.psr?;
-    let clean = case.siblings.iter().find(|run| run.row.is_control("clean-data"));
-    let Some(clean) = clean.map(|run| &run.summary.evaluation) else {
+    let (severity, by_chance, remedy) = match case.siblings.iter().find(|run| run.row.is_control("clean-data")) {
+        Some(clean) => {
+            let (own, clean) = (fooled(own), fooled(&clean.summary.evaluation));
+            let shared = own.intersection(&clean).count();
+            (
+                if shared * 2 > own.len() { Severity::Warning } else { Severity::Ok },
+                format!(
+                    "the model on clean data reads {} targets so without any poison, {shared} of them the same",
+                    clean.len()
+                ),
+                "less than half of the hits are the attack's: a model of this strength takes these classes for each other anyway",
+            )
+        }
         // All or nothing needs no comparison.
-        let severity = if success.hits > 0 && success.rate < WORKS { Severity::Warning } else { Severity::Ok };
-        return Some(finding(
-            "targeted images",
-            None,
-            severity,
-            format!("PSR {}; how many of these a model without the poison misreads so is not known", percent(&success)),
+        None => (
+            if success.hits > 0 && success.rate < WORKS { Severity::Warning } else { Severity::Ok },
+            "how many of these a model without the poison misreads so is not known".to_owned(),
             "train one beside it (`--preset clip --manifest RUN/manifest.jsonl --set poison.measure_only=true`)",
-        ));
-    };
-    let (own, clean) = (fooled(own), fooled(clean));
-    let shared = own.intersection(&clean).count();
-    let severity = if shared * 2 > own.len() { Severity::Warning } else { Severity::Ok };
-    Some(finding(
-        "targeted images",
-        None,
-        severity,
-        format!(
-            "PSR {}; the model on clean data reads {} targets so without any poison, {shared} of them the same",
-            percent(&success),
-            clean.len()
         ),
-        "at most half of the hits are the attack's: a model of this strength takes these classes for each other anyway",
-    ))
+    };
+    Some(finding("targeted images", None, severity, format!("PSR {}; {by_chance}", percent(&success)), remedy))
 }
 
 fn fooled(evaluation: &Evaluation) -> BTreeSet<&str> {

@@ -50,7 +50,7 @@ pub fn search_patch(
         count: Some(1),
         ..AttackConfig::default()
     };
-    let poison = PoisonConfig { attacks: vec![attack], measure_only: false };
+    let poison = PoisonConfig { attacks: vec![attack], ..PoisonConfig::default() };
     let templates = &evaluator.templates.0;
     let manifest = plan(&poison, recipe.seed, &pairs, &evaluator.samples, templates, image_size)?;
     let mut evaluation = evaluator.evaluate(&loaded.model, &tokenizer, Some(&manifest))?;
