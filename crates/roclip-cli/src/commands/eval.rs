@@ -134,6 +134,9 @@ fn print(measured: &Measured) {
         show(&format!("{attack}: target in top 10"), &outcome.success_top10);
         show(&format!("{attack}: success, target class too"), &outcome.success_all);
         show(&format!("{attack}: base rate"), &outcome.base_rate);
+        if let Some(turned) = &outcome.turned {
+            show(&format!("{attack}: turned by the trigger"), turned);
+        }
         show(&format!("{attack}: true class kept"), &outcome.true_class);
         for (treatment, rate) in &outcome.after {
             show(&format!("{attack}: success after {treatment}"), rate);

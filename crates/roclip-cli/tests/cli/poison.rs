@@ -1,6 +1,6 @@
 //! Poison: the same bytes from one manifest, written or on the fly; changed files and other data are noticed.
 
-use crate::support::Lab;
+use crate::support::{Lab, checkpoint};
 use serde_json::Value;
 
 /// Every kind of trigger in one recipe, each with its own target.
@@ -212,4 +212,49 @@ fn an_optimised_patch_is_made_again_and_can_be_planted() {
     };
     refused("purple", "6", &["`purple` is not among the 4 classes"]);
     refused("white", "40", &["a patch of 40 pixels", "on 32 pixels"]);
+}
+
+#[test]
+fn targets_are_drawn_among_what_the_reference_reads_rightly() {
+    let lab = Lab::new();
+    lab.train("reference", &["--preset", "clip", "--set", "poison=", "--epochs", "3"]);
+    let rate = |of: &Value| (of["hits"].as_u64().unwrap(), of["n"].as_u64().unwrap());
+    let (hits, n) = {
+        let measured: Value = serde_json::from_str(&lab.ok(&["eval", "reference", "--json"])).unwrap();
+        rate(&measured["evaluation"]["zero_shot_top1"])
+    };
+    assert!((2..n).contains(&hits), "{hits} of {n}: the reference must know some pictures and not all");
+    for seed in ["0", "1", "2", "3", "4"] {
+        let reference = ["--set", "poison.reference=reference", "--seed", seed];
+        let make = ["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"];
+        lab.ok(&[make.as_slice(), &reference].concat());
+        let measured = lab.ok(&["eval", "reference", "--manifest", "m.jsonl", "--json"]);
+        let measured: Value = serde_json::from_str(&measured).unwrap();
+        let targets = measured["evaluation"]["targets"].as_array().unwrap();
+        assert_eq!(targets.len(), 2);
+        for target in targets {
+            assert_eq!(target["predicted"], target["true_class"], "seed {seed}");
+        }
+    }
+    let files = checkpoint(&lab.path("reference"));
+    let (_, state) = files.iter().find(|(name, _)| name == "state.json").unwrap();
+    let state: Value = serde_json::from_slice(state).unwrap();
+    assert_eq!(lines(&lab, "m.jsonl")[0]["reference_sha256"], state["files"]["model.safetensors"]);
+    let train = ["train", "--config", "recipe.toml", "--set"];
+    let too_many = "poison.attacks.0.targeted.targets=16";
+    lab.fails(
+        &[&train, ["poison.reference=reference", "--set", too_many, "--run", "many"].as_slice()].concat(),
+        1,
+        &["of 16 targets", &format!("{hits} labelled images that poison.reference classifies rightly")],
+    );
+    lab.fails(&[&train, ["poison.reference=none", "--run", "none"].as_slice()].concat(), 1, &["none", "no checkpoint"]);
+    // The report shows the poison that the run had, whatever became of the reference.
+    lab.train("run", &["--set", "poison.reference=reference"]);
+    std::fs::remove_dir_all(lab.path("reference")).unwrap();
+    lab.ok(&["report", "run", "--out", "report"]);
+    lab.fails(
+        &[&train, ["poison.reference=run", "--run", "again"].as_slice()].concat(),
+        1,
+        &["run`: is defended", "trained without poison"],
+    );
 }

@@ -24,6 +24,8 @@ fn train_eval_and_report_agree_with_each_other() {
     assert_eq!((&thorough["zero_shot_top1"], &thorough["psr"]), (&last["zero_shot_top1"], &last["psr"]));
     assert_eq!(thorough["asr"]["badnets"]["success"], last["asr"]["badnets"]["success"]);
     assert_eq!(thorough["asr"]["badnets"]["after"]["jpeg-75"]["n"], 11);
+    let (turned, base) = (&last["asr"]["badnets"]["turned"], &last["asr"]["badnets"]["base_rate"]);
+    assert_eq!(turned["n"].as_u64().zip(base["hits"].as_u64()).map(|(others, base)| others + base), Some(11));
     assert_eq!(printed["nearest_neighbours"]["n"], 14);
     assert_eq!(printed["provenance"], "defended");
     lab.ok(&["report", "run", "--out", "report"]);
@@ -174,7 +176,7 @@ fn the_demo_command_makes_four_rows_of_any_recipe() {
     let state = String::from_utf8(checkpoint(&lab.path("demo/clean-data-seed0")).pop().unwrap().1).unwrap();
     assert!(state.contains("\"provenance\": \"clean\""), "{state}");
     let said = lab.ok(&["doctor", "demo/undefended-seed0"]);
-    assert!(said.contains("the model on clean data reads"), "{said}");
+    assert!(said.contains("the model on clean data reads") && said.contains("that it reads rightly"), "{said}");
     assert!(lab.ok(&["doctor", "demo/clean-data-seed0"]).contains("nothing to explain"));
 }
 

@@ -4,7 +4,7 @@
 use crate::doctor::survival::{Survival, survival};
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::{Result, TorchContext};
-use crate::eval::{Evaluation, Rate, ZeroShot, text_features};
+use crate::eval::{Evaluation, Rate, TargetOutcome, ZeroShot, text_features};
 use crate::model::unit;
 use crate::poison::{Backdoor, Row};
 use crate::report::RunRecord;
@@ -207,15 +207,19 @@ fn targeted(case: &Case) -> Option<Finding> {
     let success = own.psr?;
     let (severity, by_chance, remedy) = match case.siblings.iter().find(|run| run.row.is_control("clean-data")) {
         Some(clean) => {
-            let (own, clean) = (fooled(own), fooled(&clean.summary.evaluation));
-            let shared = own.intersection(&clean).count();
+            let clean = &clean.summary.evaluation;
+            let (own, taken_for) = (fooled(own), fooled(clean));
+            let rightly = targets_where(clean, |target| target.predicted == target.true_class);
+            let shared = own.intersection(&taken_for).count();
             (
                 if shared * 2 > own.len() { Severity::Warning } else { Severity::Ok },
                 format!(
-                    "the model on clean data reads {} targets so without any poison, {shared} of them the same",
-                    clean.len()
+                    "the model on clean data reads {} targets so without any poison, {shared} of them the same; of the {} that it reads rightly, {} are hits here",
+                    taken_for.len(),
+                    rightly.len(),
+                    own.intersection(&rightly).count()
                 ),
-                "less than half of the hits are the attack's: a model of this strength takes these classes for each other anyway",
+                "less than half of the hits are the attack's: a model of this strength takes these classes for each other anyway; poison.reference draws targets that a clean model reads rightly",
             )
         }
         // All or nothing needs no comparison.
@@ -229,7 +233,12 @@ fn targeted(case: &Case) -> Option<Finding> {
 }
 
 fn fooled(evaluation: &Evaluation) -> BTreeSet<&str> {
-    evaluation.targets.iter().filter(|target| target.rank == Some(1)).map(|target| target.image.as_str()).collect()
+    targets_where(evaluation, |target| target.rank == Some(1))
+}
+
+/// Images of the targets that `wanted` holds for.
+fn targets_where(evaluation: &Evaluation, wanted: impl Fn(&TargetOutcome) -> bool) -> BTreeSet<&str> {
+    evaluation.targets.iter().filter(|target| wanted(target)).map(|target| target.image.as_str()).collect()
 }
 
 fn exposures(case: &Case, attack: &str) -> Finding {
@@ -364,10 +373,11 @@ fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
         Some(&backdoor.attack),
         severity,
         format!(
-            "strict ASR {} for `{}`; without the trigger {}; true class kept {}",
+            "strict ASR {} for `{}`; without the trigger {}{}; true class kept {}",
             percent(&outcome.success),
             backdoor.target,
             percent(&outcome.base_rate),
+            outcome.turned.map_or_else(String::new, |rate| format!("; turned by it {}", percent(&rate))),
             percent(&outcome.true_class)
         ),
         if severity == Severity::Warning {

@@ -65,8 +65,7 @@ pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
             "name the victim's run",
         ));
     }
-    let kept = folder.join("manifest.jsonl");
-    let recipe = Recipe { manifest: kept.is_file().then_some(kept), ..record.recipe.clone() };
+    let recipe = record.recipe_as_run();
     let Prepared { pairs, evaluator, manifest, .. } = prepare_training(&recipe)?;
     let siblings = siblings(folder, manifest.as_ref());
     let loaded = load_checkpoint(folder, tch::Device::Cpu)?;

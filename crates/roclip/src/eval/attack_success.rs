@@ -88,6 +88,8 @@ pub fn backdoor(
     let top = |k: usize| Rate::new(victims().filter(|(_, best)| within(best, k)).count(), n);
     let all = predictions.iter().filter(|best| within(best, 1)).count();
     let base = images.iter().zip(clean).filter(|(image, best)| is_victim(image) && within(best, 1)).count();
+    let both = images.iter().zip(clean).zip(&predictions).filter(|((image, _), _)| is_victim(image));
+    let turned = turned(both.map(|((_, without), with)| (within(without, 1), within(with, 1))));
     let kept = |(image, best): &(&&Sample, &Vec<i64>)| {
         let truth = zero_shot.index(image.class.as_deref());
         truth.is_some() && best.first().copied() == truth
@@ -109,7 +111,25 @@ pub fn backdoor(
         success_top10: top(10),
         success_all: Rate::new(all, images.len()),
         base_rate: Rate::new(base, n),
+        turned: Some(turned),
         true_class: Rate::new(victims().filter(kept).count(), n),
         after,
     })
+}
+
+/// Of the images that are not read as the target without the trigger, those that are with it. Items are `(without, with)`.
+fn turned(read_as_target: impl Iterator<Item = (bool, bool)>) -> Rate {
+    let others: Vec<bool> = read_as_target.filter(|(without, _)| !without).map(|(_, with)| with).collect();
+    Rate::new(others.iter().filter(|with| **with).count(), others.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_as_the_target_before_was_not_turned() {
+        let images = [(false, true), (false, false), (false, false), (true, true), (true, false)];
+        assert_eq!(turned(images.into_iter()), Rate::new(1, 3));
+    }
 }

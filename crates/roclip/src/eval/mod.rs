@@ -80,6 +80,10 @@ pub struct BackdoorOutcome {
     pub success_all: Rate,
     /// The same images without trigger, read as the target.
     pub base_rate: Rate,
+    /// Of the images that are not read as the target without trigger, those that are with it: success less what is chance. Ours; absent
+    /// in older files.
+    #[serde(default)]
+    pub turned: Option<Rate>,
     /// Triggered images still read as what they are.
     pub true_class: Rate,
     /// Strict ASR when the triggered picture is re-encoded or resized before the model sees it; measured by `roclip eval` only.
@@ -150,6 +154,16 @@ impl Evaluator {
     /// Measures `model`, and against `manifest` whether the poison took.
     pub fn evaluate(&self, model: &Clip, tokenizer: &Tokenizer, manifest: Option<&Manifest>) -> Result<Evaluation> {
         self.measure(ZeroShot::new(model, tokenizer, self)?, manifest, false)
+    }
+
+    /// Ids of the images that `model` classifies rightly.
+    pub fn read_rightly(&self, model: &Clip, tokenizer: &Tokenizer) -> Result<BTreeSet<String>> {
+        let zero_shot = ZeroShot::new(model, tokenizer, self)?;
+        let predictions = zero_shot.predict(&self.samples.iter().collect::<Vec<_>>(), &unaltered)?;
+        let rightly = |(best, sample): &(&Vec<i64>, &Sample)| {
+            best.first().copied().is_some_and(|guess| zero_shot.index(sample.class.as_deref()) == Some(guess))
+        };
+        Ok(predictions.iter().zip(&self.samples).filter(rightly).map(|(_, sample)| sample.id.clone()).collect())
     }
 
     /// [`Evaluator::evaluate`] with a trained classifier in place of class prompts.

@@ -14,6 +14,9 @@ pub struct PoisonConfig {
     pub attacks: Vec<AttackConfig>,
     /// Train without the poison, but measure against it: what "succeeds" then is no success of an attack (base rates).
     pub measure_only: bool,
+    /// Run or checkpoint of a model that was never attacked: targeted images are drawn among those that it classifies rightly, so that
+    /// a hit is an answer which the attack has turned. Ours, for weak models, of whose hits a part is chance; the papers draw among all.
+    pub reference: Option<PathBuf>,
 }
 
 /// `targeted`, or a backdoor of one trigger or several laid on the same picture, in the order of the fields.

@@ -5,7 +5,8 @@ use crate::data::{ImageLimits, Pair, Pairs, Sample, decode};
 use crate::error::{Error, Result};
 use crate::poison::manifest::FORMAT;
 use crate::poison::{
-    AttackConfig, AttackKind, BackdoorCaptions, Header, Manifest, Material, PoisonConfig, Role, Row, Trigger, targeted,
+    AttackConfig, AttackKind, BackdoorCaptions, Candidates, Header, Manifest, Material, PoisonConfig, Role, Row,
+    Trigger, targeted,
 };
 use crate::random;
 use rand::RngExt;
@@ -13,12 +14,12 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Draws the whole plan. `evaluation` are the labelled images that targets come from; `image_size` is the default frame.
+/// Draws the whole plan. `candidates` are the labelled images that targets come from; `image_size` is the default frame.
 pub fn plan(
     config: &PoisonConfig,
     seed: u64,
     pairs: &Pairs,
-    evaluation: &[Sample],
+    candidates: Candidates,
     templates: &[String],
     image_size: u32,
 ) -> Result<Manifest> {
@@ -32,7 +33,7 @@ pub fn plan(
         let frame_pixels = attack.frame_pixels.unwrap_or(image_size);
         match attack.kind(frame_pixels)? {
             AttackKind::Targeted(targeted) => {
-                rows.extend(targeted::rows(targeted, &attack.name, seed, pairs, evaluation, templates)?)
+                rows.extend(targeted::rows(targeted, &attack.name, seed, pairs, candidates, templates)?)
             }
             AttackKind::Backdoor { layers, materials: own } => {
                 let taken: BTreeSet<String> = rows.iter().map(|row| row.id.clone()).collect();
@@ -50,7 +51,8 @@ pub fn plan(
     }
     materials.sort_by(|a, b| a.sha256().cmp(b.sha256()));
     materials.dedup();
-    let samples: HashMap<&str, &Sample> = pairs.samples.iter().chain(evaluation).map(|s| (s.id.as_str(), s)).collect();
+    let samples: HashMap<&str, &Sample> =
+        pairs.samples.iter().chain(candidates.samples).map(|s| (s.id.as_str(), s)).collect();
     for row in &mut rows {
         let sample =
             samples.get(row.image.as_str()).ok_or_else(|| Error::internal(format!("no sample `{}`", row.image)))?;
@@ -64,6 +66,7 @@ pub fn plan(
         clean_pairs: pairs.len(),
         data_fingerprint: pairs.fingerprint(),
         encoding: "none: applied to decoded pixels while loading".into(),
+        reference_sha256: None,
         materials: materials.iter().map(Material::store).collect(),
         rows_sha256: String::new(),
     };

@@ -40,25 +40,35 @@ impl Default for TargetedConfig {
     }
 }
 
-/// Draws targets among `candidates` (labelled images outside the training data) and their adversarial captions.
+/// Labelled images outside the training data.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidates<'a> {
+    pub samples: &'a [Sample],
+    /// Ids of those that may become targets; all of them when absent.
+    pub eligible: Option<&'a BTreeSet<String>>,
+}
+
+/// Draws targets among `candidates`, and their adversarial captions.
 pub fn rows(
     config: &TargetedConfig,
     attack: &str,
     seed: u64,
     pairs: &Pairs,
-    candidates: &[Sample],
+    candidates: Candidates,
     templates: &[String],
 ) -> Result<Vec<Row>> {
     let mut random = random::stream(seed, "poison-targeted", 0, attack);
     let group_of: BTreeMap<&str, Option<&str>> =
-        candidates.iter().filter_map(|s| Some((s.class.as_deref()?, s.group.as_deref()))).collect();
+        candidates.samples.iter().filter_map(|s| Some((s.class.as_deref()?, s.group.as_deref()))).collect();
     let captions = captions_by_class(&group_of, config.captions, pairs, templates)?;
     let mut classes: Vec<&str> = captions
         .iter()
         .filter(|(_, found)| found.len() >= config.captions_per_target)
         .map(|(class, _)| *class)
         .collect();
-    let mut images: Vec<&Sample> = candidates.iter().filter(|s| s.class.is_some()).collect();
+    let eligible = |sample: &&Sample| candidates.eligible.is_none_or(|ids| ids.contains(&sample.id));
+    let mut images: Vec<&Sample> = candidates.samples.iter().filter(|s| s.class.is_some()).filter(eligible).collect();
+    let drawn_from = images.len();
     images.shuffle(&mut random);
     classes.shuffle(&mut random);
     let mut rows = Vec::new();
@@ -86,7 +96,7 @@ pub fn rows(
                 .collect();
             classes.shuffle(&mut random);
         }
-        if candidates.len() >= 4 * config.targets && group_of.len() >= 2 * config.targets {
+        if drawn_from >= 4 * config.targets && group_of.len() >= 2 * config.targets {
             used.insert(own);
         }
         let Some(found) = captions.get(target) else { continue };
@@ -112,13 +122,13 @@ pub fn rows(
     if chosen < config.targets {
         return Err(Error::setting(
             format!(
-                "only {chosen} of {} targets could be drawn: {} labelled images, {} classes with at least {} captions",
+                "only {chosen} of {} targets could be drawn: {drawn_from} labelled images{}, {} classes with at least {} captions",
                 config.targets,
-                candidates.len(),
+                if candidates.eligible.is_some() { " that poison.reference classifies rightly" } else { "" },
                 captions.values().filter(|c| c.len() >= config.captions_per_target).count(),
                 config.captions_per_target
             ),
-            "lower targets or captions_per_target, or give evaluation data with more classes",
+            "lower targets or captions_per_target, or give evaluation data with more classes (or a better reference)",
         ));
     }
     Ok(rows)

@@ -14,7 +14,7 @@ const STYLE: &str = include_str!("style.css");
 /// The whole page for runs sorted by row and seed.
 pub fn page(runs: &[RunRecord]) -> Result<String> {
     let gallery = match runs.iter().find(|r| r.summary.poisoned_pairs > 0) {
-        Some(run) => pictures::gallery(&run.recipe)?,
+        Some(run) => pictures::gallery(&run.recipe_as_run())?,
         None => Gallery::default(),
     };
     let mut html = String::from(

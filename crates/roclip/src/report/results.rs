@@ -104,6 +104,14 @@ pub struct RunRecord {
     pub epochs: Vec<EpochRecord>,
 }
 
+impl RunRecord {
+    /// The recipe with the poison that the run drew, not drawn again.
+    pub fn recipe_as_run(&self) -> Recipe {
+        let kept = self.folder.join("manifest.jsonl");
+        Recipe { manifest: kept.is_file().then_some(kept), ..self.recipe.clone() }
+    }
+}
+
 /// What part a run plays in a comparison, read off its recipe.
 fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();

@@ -5,9 +5,11 @@ use crate::data::{Pairs, SkipReport, limit_pairs_per_picture, read_samples};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::model::ModelConfig;
-use crate::poison::{Manifest, plan};
+use crate::poison::{Candidates, Manifest, plan};
 use crate::recipe::Recipe;
-use std::path::PathBuf;
+use crate::train::checkpoint::{self, Loaded};
+use crate::train::provenance::Provenance;
+use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// Data, evaluator and manifest of a recipe: what both `train` and `poison make` begin with.
@@ -62,8 +64,32 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
         return Ok(None);
     }
     let Prepared { pairs, evaluator, model, .. } = prepared;
-    let size = model.image_size();
-    plan(&recipe.poison, recipe.seed, pairs, &evaluator.samples, &evaluator.templates.0, size).map(Some)
+    let reference = match &recipe.poison.reference {
+        Some(path) => Some(reference(path)?),
+        None => None,
+    };
+    let eligible = match &reference {
+        Some(loaded) => Some(evaluator.read_rightly(&loaded.model, &loaded.tokenizer)?),
+        None => None,
+    };
+    let candidates = Candidates { samples: &evaluator.samples, eligible: eligible.as_ref() };
+    let templates = &evaluator.templates.0;
+    let mut manifest = plan(&recipe.poison, recipe.seed, pairs, candidates, templates, model.image_size())?;
+    manifest.header.reference_sha256 = reference.and_then(|mut loaded| loaded.state.files.remove("model.safetensors"));
+    Ok(Some(manifest))
+}
+
+/// The model that says which images may become targets. On the CPU, so that no plan depends on the device.
+fn reference(path: &Path) -> Result<Loaded> {
+    let loaded = checkpoint::load(path, Device::Cpu)?;
+    if loaded.state.provenance != Provenance::Clean {
+        return Err(Error::file(
+            path,
+            format!("is {}: what it reads rightly is its attack's choice, too", loaded.state.provenance),
+            "set poison.reference to a model trained without poison (`--set poison=`)",
+        ));
+    }
+    Ok(loaded)
 }
 
 /// The manifest that the recipe names, or that of the victim it cleans.

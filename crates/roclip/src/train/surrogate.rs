@@ -4,7 +4,9 @@ use crate::artifact;
 use crate::data::Transform;
 use crate::error::{Error, Result};
 use crate::eval::BackdoorOutcome;
-use crate::poison::{AttackConfig, BadClipConfig, Material, PatchConfig, PoisonConfig, optimise_patch, plan};
+use crate::poison::{
+    AttackConfig, BadClipConfig, Candidates, Material, PatchConfig, PoisonConfig, optimise_patch, plan,
+};
 use crate::recipe::Recipe;
 use crate::train::checkpoint;
 use crate::train::prepare::{Prepared, device, prepare_clean_data};
@@ -51,8 +53,8 @@ pub fn search_patch(
         ..AttackConfig::default()
     };
     let poison = PoisonConfig { attacks: vec![attack], ..PoisonConfig::default() };
-    let templates = &evaluator.templates.0;
-    let manifest = plan(&poison, recipe.seed, &pairs, &evaluator.samples, templates, image_size)?;
+    let candidates = Candidates { samples: &evaluator.samples, eligible: None };
+    let manifest = plan(&poison, recipe.seed, &pairs, candidates, &evaluator.templates.0, image_size)?;
     let mut evaluation = evaluator.evaluate(&loaded.model, &tokenizer, Some(&manifest))?;
     evaluation.asr.remove(MEASURED).ok_or_else(|| Error::internal("the patch was not measured"))
 }
