@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use roclip::report::{ResultRow, Spread, over_seeds, write_report};
+use roclip::report::{Hits, ResultRow, Spread, over_seeds, write_report};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -25,7 +25,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 /// One line a run.
 pub fn print_table(rows: &[ResultRow]) {
     println!(
-        "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {:>7}  {:<24} {:>5} {:>8}",
+        "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {:>7}  {:<40} {:>5} {:>8}",
         "row",
         "seed",
         "zero-shot",
@@ -34,7 +34,7 @@ pub fn print_table(rows: &[ResultRow]) {
         "probe",
         "per class",
         "PSR",
-        "ASR / true class kept",
+        "ASR / without trigger / true class kept",
         "s",
         "MiB"
     );
@@ -43,11 +43,13 @@ pub fn print_table(rows: &[ResultRow]) {
         let psr = row.last.psr.map_or("-".into(), |h| format!("{}/{}", h.hits, h.n));
         let asr = row.last.asr.iter().map(|(name, h)| {
             let kept = row.last.poisoned_accuracy.get(name).copied().unwrap_or(0.0);
-            format!("{name} {} / {}", percent(h.hits as f64 / h.n.max(1) as f64), percent(kept))
+            let rate = |hits: Hits| percent(hits.hits as f64 / hits.n.max(1) as f64);
+            let chance = row.last.asr_base_rate.get(name).map_or("-".into(), |hits| rate(*hits));
+            format!("{name} {} / {chance} / {}", rate(*h), percent(kept))
         });
         let asr: Vec<String> = asr.collect();
         println!(
-            "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {psr:>7}  {:<24} {:>5.0} {:>8}",
+            "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {psr:>7}  {:<40} {:>5.0} {:>8}",
             row.label(),
             row.seed,
             percent(row.last.zero_shot_top1),
@@ -87,8 +89,10 @@ fn print_means(rows: &[ResultRow]) {
         );
         let attacks = summary.asr.iter().map(|(name, rate)| (format!("ASR {name}"), rate));
         let targeted = summary.psr.iter().map(|rate| ("PSR".to_owned(), rate));
-        for (name, rate) in targeted.chain(attacks) {
-            let worst = summary.asr_range.get(name.trim_start_matches("ASR "));
+        let chance = summary.asr_base_rate.iter().map(|(name, rate)| (format!("{name}, without trigger"), rate));
+        let turned = summary.asr_turned.iter().map(|(name, rate)| (format!("{name}, turned by trigger"), rate));
+        for (name, rate) in targeted.chain(attacks).chain(chance).chain(turned) {
+            let worst = name.strip_prefix("ASR ").and_then(|attack| summary.asr_range.get(attack));
             let range = worst.map(|s| format!("; seeds {:.1} to {:.1} %", 100.0 * s.low, 100.0 * s.high));
             println!(
                 "    {name:28} {:5.1} % ({}/{}) [{:.1}, {:.1}]{}",

@@ -117,9 +117,18 @@ fn table(runs: &[RunRecord]) -> String {
         );
         let _ = write!(html, "<td>{}</td>", pooled(&scores.iter().filter_map(|s| s.psr).collect::<Vec<_>>()));
         for attack in &attacks {
-            let asr: Vec<Hits> = scores.iter().filter_map(|s| s.asr.get(attack).copied()).collect();
+            let count = |of: fn(&Scores) -> &BTreeMap<String, Hits>| -> Vec<Hits> {
+                scores.iter().filter_map(|s| of(s).get(attack).copied()).collect()
+            };
+            let chance: String =
+                [("without the trigger", count(|s| &s.asr_base_rate)), ("turned", count(|s| &s.asr_turned))]
+                    .into_iter()
+                    .filter_map(|(name, hits)| {
+                        Some(format!("<small>{name} {:.1} %</small>", 100.0 * pool(&hits)?.rate))
+                    })
+                    .collect();
             let kept: Vec<f64> = scores.iter().filter_map(|s| s.poisoned_accuracy.get(attack).copied()).collect();
-            let _ = write!(html, "<td>{}</td><td>{}</td>", pooled(&asr), mean(&kept));
+            let _ = write!(html, "<td>{}{chance}</td><td>{}</td>", pooled(&count(|s| &s.asr)), mean(&kept));
         }
         let seconds = members.iter().map(|r| r.row.seconds).sum::<f64>() / members.len().max(1) as f64;
         let memory = members.iter().map(|r| r.row.peak_memory_bytes).max().unwrap_or(0) >> 20;
@@ -139,13 +148,17 @@ fn table(runs: &[RunRecord]) -> String {
             }
         }
     }
+    let clean_data =
+        "Clean data is measured against the same poison without having been trained on it: what happens by chance.";
     let what = "Per class: recall averaged over classes, the fair measure here, where some have many more test images than others. ";
     let _ = write!(
         html,
-        "</table><p class=\"note\">PSR: targeted images read as the attacker's class. ASR: triggered images whose true class is not the target, read as the target. \
+        "</table><p class=\"note\">PSR: targeted images read as the attacker's class. ASR: triggered images whose true class is not the target, read as the target; \
+         without the trigger: the same images, by chance; turned: of those read otherwise without it, the ones read as the target with it. \
          {}Several seeds: means with the range, and for PSR and ASR pooled counts with the 95 % Wilson interval. Targeted images are left out of the accuracies. \
-         Clean data is measured against the same poison without having been trained on it: what happens by chance.</p>",
-        recall(what)
+         {}</p>",
+        recall(what),
+        if runs.iter().any(|r| r.row.is_control("clean-data")) { clean_data } else { "" }
     );
     html
 }

@@ -8,7 +8,7 @@ mod safe_set;
 mod seeds;
 mod sheet;
 
-pub use results::{ResultRow, RunRecord, read_run};
+pub use results::{Hits, ResultRow, RunRecord, read_run};
 pub use seeds::{SeedSummary, Spread, over_seeds};
 pub use sheet::write_sheet;
 

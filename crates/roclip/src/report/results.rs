@@ -2,7 +2,7 @@
 
 use crate::artifact;
 use crate::error::{Error, Result};
-use crate::eval::Rate;
+use crate::eval::{BackdoorOutcome, Evaluation, Rate};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::train::{EpochLine, MatchSummary, SimilarityHistogram, SplitSummary, Summary, read_epochs};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ pub struct Scores {
     pub mean_per_class_recall: f64,
     pub psr: Option<Hits>,
     pub asr: BTreeMap<String, Hits>,
+    /// The images of `asr` read as the target without the trigger, by attack: the part that is chance.
+    pub asr_base_rate: BTreeMap<String, Hits>,
+    /// Of those that are not, the ones that are with the trigger. Lacks the attacks of runs older than this count.
+    pub asr_turned: BTreeMap<String, Hits>,
     /// Triggered images read as their true class, by attack.
     pub poisoned_accuracy: BTreeMap<String, f64>,
 }
@@ -126,14 +130,19 @@ fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     }
 }
 
-fn scores(epoch: u64, evaluation: &crate::eval::Evaluation) -> Scores {
+fn scores(epoch: u64, evaluation: &Evaluation) -> Scores {
+    let hits = |rate: fn(&BackdoorOutcome) -> Option<Rate>| -> BTreeMap<String, Hits> {
+        evaluation.asr.iter().filter_map(|(name, outcome)| Some((name.clone(), rate(outcome)?.into()))).collect()
+    };
     Scores {
         epoch,
         zero_shot_top1: evaluation.zero_shot_top1.rate,
         zero_shot_top5: evaluation.zero_shot_top5.rate,
         mean_per_class_recall: evaluation.mean_per_class_recall,
         psr: evaluation.psr.map(Hits::from),
-        asr: evaluation.asr.iter().map(|(name, outcome)| (name.clone(), outcome.success.into())).collect(),
+        asr: hits(|outcome| Some(outcome.success)),
+        asr_base_rate: hits(|outcome| Some(outcome.base_rate)),
+        asr_turned: hits(|outcome| outcome.turned),
         poisoned_accuracy: evaluation
             .asr
             .iter()

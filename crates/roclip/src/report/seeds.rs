@@ -1,7 +1,7 @@
 //! Rows over their seeds: means with ranges, and pooled counts with Wilson intervals.
 
 use crate::eval::Rate;
-use crate::report::results::{Hits, ResultRow};
+use crate::report::results::{Hits, ResultRow, Scores};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,6 +37,10 @@ pub struct SeedSummary {
     pub asr: BTreeMap<String, Rate>,
     /// The worst seed's rate, by attack.
     pub asr_range: BTreeMap<String, Spread>,
+    /// The same images without the trigger, over all seeds, by attack.
+    pub asr_base_rate: BTreeMap<String, Rate>,
+    /// Those that the trigger turned, over all seeds, by attack.
+    pub asr_turned: BTreeMap<String, Rate>,
 }
 
 /// One summary a row, in the order of the rows.
@@ -66,10 +70,7 @@ pub fn pool(hits: &[Hits]) -> Option<Rate> {
 fn summary(label: String, rows: &[&ResultRow]) -> SeedSummary {
     let spread = |value: &dyn Fn(&ResultRow) -> f64| Spread::of(&rows.iter().map(|r| value(r)).collect::<Vec<_>>());
     let targets: Vec<Hits> = rows.iter().filter_map(|r| r.last.psr).collect();
-    let mut by_attack: BTreeMap<String, Vec<Hits>> = BTreeMap::new();
-    for (attack, hits) in rows.iter().flat_map(|r| &r.last.asr) {
-        by_attack.entry(attack.clone()).or_default().push(*hits);
-    }
+    let asr = by_attack(rows, |scores| &scores.asr);
     let rates = |hits: &[Hits]| hits.iter().map(|h| h.hits as f64 / h.n.max(1) as f64).collect::<Vec<_>>();
     let probe =
         |value: fn(&ResultRow) -> Option<f64>| Spread::of(&rows.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
@@ -82,15 +83,28 @@ fn summary(label: String, rows: &[&ResultRow]) -> SeedSummary {
         linear_probe: probe(|r| r.linear_probe),
         linear_probe_per_class: probe(|r| r.linear_probe_mean_per_class_recall),
         psr: pool(&targets),
-        asr_range: by_attack.iter().filter_map(|(a, hits)| Some((a.clone(), Spread::of(&rates(hits))?))).collect(),
-        asr: by_attack.iter().filter_map(|(attack, hits)| Some((attack.clone(), pool(hits)?))).collect(),
+        asr_range: asr.iter().filter_map(|(a, hits)| Some((a.clone(), Spread::of(&rates(hits))?))).collect(),
+        asr: pooled(asr),
+        asr_base_rate: pooled(by_attack(rows, |scores| &scores.asr_base_rate)),
+        asr_turned: pooled(by_attack(rows, |scores| &scores.asr_turned)),
     }
+}
+
+fn by_attack(rows: &[&ResultRow], counts: fn(&Scores) -> &BTreeMap<String, Hits>) -> BTreeMap<String, Vec<Hits>> {
+    let mut all: BTreeMap<String, Vec<Hits>> = BTreeMap::new();
+    for (attack, hits) in rows.iter().flat_map(|row| counts(&row.last)) {
+        all.entry(attack.clone()).or_default().push(*hits);
+    }
+    all
+}
+
+fn pooled(by_attack: BTreeMap<String, Vec<Hits>>) -> BTreeMap<String, Rate> {
+    by_attack.into_iter().filter_map(|(attack, hits)| Some((attack, pool(&hits)?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::results::Scores;
 
     #[test]
     fn seeds_of_a_row_are_pooled_and_rows_are_not() {
@@ -108,6 +122,8 @@ mod tests {
                 mean_per_class_recall: top1,
                 psr: Some(Hits { hits, n: 16 }),
                 asr: BTreeMap::from([("badnets".to_owned(), Hits { hits: 10 * hits, n: 100 })]),
+                asr_base_rate: BTreeMap::from([("badnets".to_owned(), Hits { hits: 3, n: 100 })]),
+                asr_turned: BTreeMap::new(),
                 poisoned_accuracy: BTreeMap::new(),
             },
             after: BTreeMap::new(),
@@ -122,6 +138,8 @@ mod tests {
         assert_eq!(undefended.psr.map(|p| (p.hits, p.n)), Some((12, 32)));
         assert_eq!(undefended.asr["badnets"].hits, 120);
         assert_eq!(undefended.asr_range["badnets"].high, 0.8);
+        assert_eq!((undefended.asr_base_rate["badnets"].hits, undefended.asr_base_rate["badnets"].n), (6, 200));
+        assert!(undefended.asr_turned.is_empty(), "an old run has no such count");
         assert_eq!(defended.seeds, [0]);
         let [first, second, _] = rows;
         let limited = ResultRow { pairs_per_picture: Some(1), ..second };
