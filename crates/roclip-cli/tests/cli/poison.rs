@@ -136,8 +136,14 @@ fn the_doctor_names_a_missing_control_and_finds_it_when_it_is_there() {
         notes.clone().count() > 0 && notes.clone().all(|(_, next)| !next.contains("->")),
         "a note asks for nothing"
     );
-    for words in ["ln(batch)", "summed over all steps", "agreement of the pattern", "strict ASR", "matching (epoch 4)"]
-    {
+    for words in [
+        "ln(batch)",
+        "summed over all steps",
+        "agreement of the pattern",
+        "of its training pictures the model reads",
+        "strict ASR",
+        "matching (epoch 4)",
+    ] {
         assert!(said.contains(words), "the doctor should speak of `{words}`: {said}");
     }
     // A limit of pairs a picture is a defence: its run is no control, and the poison that it left out was not trained on.

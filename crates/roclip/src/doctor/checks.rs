@@ -1,26 +1,23 @@
 //! The causes, one function each. Thresholds are ours, set from the public threads named beside them; every finding prints the
 //! number that it judged.
 
-use crate::doctor::survival::{Survival, survival};
+use crate::doctor::backdoor;
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::{Result, TorchContext};
 use crate::eval::{Evaluation, Rate, TargetOutcome, ZeroShot, text_features};
 use crate::model::unit;
-use crate::poison::{Backdoor, Row};
+use crate::poison::Row;
 use crate::report::RunRecord;
 use crate::train::Schedule;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Attack success that counts as "the attack works".
-const WORKS: f64 = 0.7;
+pub(super) const WORKS: f64 = 0.7;
 /// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
 const FEW_EXPOSURES: u64 = 300;
 /// Sum of the learning rate over all steps. lr 1e-6 over 5 epochs of 500 K pairs at batch 128 (0.01) failed, 1e-5 (0.1) worked
 /// (CleanCLIP issue 3).
 const SMALL_TOTAL_RATE: f64 = 0.05;
-/// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
-const KEPT: f64 = 0.5;
-const CONSISTENT: f64 = 0.25;
 
 pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
     let mut findings = vec![loss(case), learning_rate(case), utility(case), duplicates(case)];
@@ -38,13 +35,18 @@ pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
         findings.push(wording(case, &classifier, attack, &rows)?);
     }
     for backdoor in manifest.backdoors() {
-        findings.extend(trigger(case, &backdoor)?);
-        findings.extend(outcome(case, &backdoor));
+        findings.extend(backdoor::checks(case, &classifier, &backdoor)?);
     }
     Ok(findings)
 }
 
-fn finding(check: &str, attack: Option<&str>, severity: Severity, what: impl Into<String>, remedy: &str) -> Finding {
+pub(super) fn finding(
+    check: &str,
+    attack: Option<&str>,
+    severity: Severity,
+    what: impl Into<String>,
+    remedy: &str,
+) -> Finding {
     let attack = attack.map(str::to_owned);
     let remedy = if severity == Severity::Ok { String::new() } else { remedy.to_owned() };
     Finding { check: check.into(), attack, severity, what: what.into(), remedy }
@@ -58,7 +60,7 @@ fn by_attack(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {
     found
 }
 
-fn percent(rate: &Rate) -> String {
+pub(super) fn percent(rate: &Rate) -> String {
     format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n)
 }
 
@@ -311,102 +313,4 @@ fn wording(case: &Case, classifier: &ZeroShot, attack: &str, rows: &[&Row]) -> R
         format!("{} of the poisoned captions lie nearest to the prompts of their target", percent(&rate)),
         "the captions teach another meaning than the one that is tested; use captions closer to the class prompts",
     ))
-}
-
-fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
-    let samples: Vec<_> = case.evaluator.samples.iter().collect();
-    let image_size = case.loaded.model.config().image_size();
-    let augment = case.recipe.augment.image.as_ref();
-    let measured: Survival = survival(&backdoor.trigger, &samples, augment, image_size, case.record.row.seed)?;
-    let name = Some(backdoor.attack.as_str());
-    let success = case.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
-    let severity = trigger_severity(&measured, success);
-    let training = finding(
-        "trigger in training",
-        name,
-        severity,
-        format!(
-            "changes the input by {:.1} levels of 255 (root mean square over {} pictures); augmentation keeps {:.0} % of that at the median and under a quarter in {:.0} % of draws; agreement of the pattern {:.2} ({:.2} without augmentation)",
-            measured.signal_levels,
-            measured.pictures,
-            100.0 * measured.kept_in_training,
-            100.0 * measured.lost_in_training,
-            measured.consistency,
-            measured.consistency_plain
-        ),
-        "a larger, more central or whole-image trigger survives crops; a fixed pattern and place agree where fresh noise does not",
-    );
-    let severity = if measured.kept_after_jpeg_75 < KEPT { Severity::Warning } else { Severity::Ok };
-    let test = finding(
-        "trigger at test time",
-        name,
-        severity,
-        format!(
-            "JPEG of quality 75 keeps {:.0} % of the change; resizing and the centre crop are included",
-            100.0 * measured.kept_after_jpeg_75
-        ),
-        "train and test must see the same trigger: re-encode both or neither (jpeg_quality)",
-    );
-    Ok(vec![training, test])
-}
-
-/// A trigger that hardly reaches the model explains a failed attack. Where the attack works all the same (a scrambled picture has a look
-/// of its own, though no two changes agree) it is worth a note.
-fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
-    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
-    let vague = measured.consistency < CONSISTENT;
-    match weak || vague || measured.signal_levels < 1.0 {
-        false => Severity::Ok,
-        true if success.is_some_and(|rate| rate >= WORKS) => Severity::Note,
-        true => Severity::Problem,
-    }
-}
-
-fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
-    let outcome = case.record.summary.evaluation.asr.get(&backdoor.attack)?;
-    let severity = match (outcome.success.rate >= WORKS, outcome.base_rate.rate > 0.5 * outcome.success.rate) {
-        (_, true) if outcome.success.hits > 0 => Severity::Warning,
-        _ => Severity::Note,
-    };
-    Some(finding(
-        "outcome",
-        Some(&backdoor.attack),
-        severity,
-        format!(
-            "strict ASR {} for `{}`; without the trigger {}{}; true class kept {}",
-            percent(&outcome.success),
-            backdoor.target,
-            percent(&outcome.base_rate),
-            outcome.turned.map_or_else(String::new, |rate| format!("; turned by it {}", percent(&rate))),
-            percent(&outcome.true_class)
-        ),
-        if severity == Severity::Warning {
-            "the base rate explains much of the success: the target is a favourite class of this model"
-        } else {
-            ""
-        },
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_faint_trigger_is_a_problem_unless_its_attack_works() {
-        let clear = Survival {
-            pictures: 1,
-            signal_levels: 30.0,
-            kept_in_training: 0.9,
-            lost_in_training: 0.0,
-            kept_after_jpeg_75: 1.0,
-            consistency: 0.8,
-            consistency_plain: 0.8,
-        };
-        let vague = Survival { consistency: 0.1, ..clear.clone() };
-        assert_eq!(trigger_severity(&clear, Some(0.0)), Severity::Ok);
-        assert_eq!(trigger_severity(&vague, Some(0.1)), Severity::Problem);
-        assert_eq!(trigger_severity(&vague, None), Severity::Problem);
-        assert_eq!(trigger_severity(&vague, Some(0.9)), Severity::Note);
-    }
 }

@@ -1,7 +1,9 @@
 //! Why did an attack not take, or why does a defence look so good? The causes that public threads report ("why is my ASR 0?"),
 //! each measured on a finished run.
 
+mod backdoor;
 mod checks;
+mod learned;
 mod survival;
 
 pub use survival::{Survival, survival};

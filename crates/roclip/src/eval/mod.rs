@@ -14,7 +14,7 @@ mod softmax_regression;
 mod zero_shot;
 
 pub use classes::{Classes, Templates};
-pub use features::{FeatureKind, ImageEncoder, text_features, unaltered};
+pub use features::{Alter, FeatureKind, ImageEncoder, text_features, unaltered};
 pub use interval::Rate;
 pub use linear_probe::{ProbeConfig, ProbeLabel, Solver, linear_probe};
 pub use measured::Measured;

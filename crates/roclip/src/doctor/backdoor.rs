@@ -1,0 +1,181 @@
+//! Causes of a failed backdoor: its trigger does not reach the model, or reaches it otherwise in training than at test time, or was not
+//! learned, or was learned and does not carry over. Thresholds are ours; every finding prints the number that it judged.
+
+use crate::doctor::checks::{WORKS, finding, percent};
+use crate::doctor::learned::{Learned, measure};
+use crate::doctor::survival::{Survival, survival};
+use crate::doctor::{Case, Finding, Severity};
+use crate::error::Result;
+use crate::eval::ZeroShot;
+use crate::poison::Backdoor;
+
+/// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
+const KEPT: f64 = 0.5;
+const CONSISTENT: f64 = 0.25;
+/// Share of its own training pictures that a backdoor which was learned turns.
+const LEARNED: f64 = 0.5;
+
+pub(super) fn checks(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) -> Result<Vec<Finding>> {
+    let mut findings = trigger(case, backdoor)?;
+    findings.extend(learned(case, classifier, backdoor)?);
+    findings.extend(outcome(case, backdoor));
+    Ok(findings)
+}
+
+fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
+    let samples: Vec<_> = case.evaluator.samples.iter().collect();
+    let image_size = case.loaded.model.config().image_size();
+    let augment = case.recipe.augment.image.as_ref();
+    let measured: Survival = survival(&backdoor.trigger, &samples, augment, image_size, case.record.row.seed)?;
+    let name = Some(backdoor.attack.as_str());
+    let success = case.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
+    let severity = trigger_severity(&measured, success);
+    let training = finding(
+        "trigger in training",
+        name,
+        severity,
+        format!(
+            "changes the input by {:.1} levels of 255 (root mean square over {} pictures); augmentation keeps {:.0} % of that at the median and under a quarter in {:.0} % of draws; agreement of the pattern {:.2} ({:.2} without augmentation)",
+            measured.signal_levels,
+            measured.pictures,
+            100.0 * measured.kept_in_training,
+            100.0 * measured.lost_in_training,
+            measured.consistency,
+            measured.consistency_plain
+        ),
+        "a larger, more central or whole-image trigger survives crops; a fixed pattern and place agree where fresh noise does not",
+    );
+    let severity = if measured.kept_after_jpeg_75 < KEPT { Severity::Warning } else { Severity::Ok };
+    let test = finding(
+        "trigger at test time",
+        name,
+        severity,
+        format!(
+            "JPEG of quality 75 keeps {:.0} % of the change; resizing and the centre crop are included",
+            100.0 * measured.kept_after_jpeg_75
+        ),
+        "train and test must see the same trigger: re-encode both or neither (jpeg_quality)",
+    );
+    Ok(vec![training, test])
+}
+
+/// A trigger that hardly reaches the model explains a failed attack. Where the attack works all the same (a scrambled picture has a look
+/// of its own, though no two changes agree) it is worth a note.
+fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
+    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
+    let vague = measured.consistency < CONSISTENT;
+    match weak || vague || measured.signal_levels < 1.0 {
+        false => Severity::Ok,
+        true if success.is_some_and(|rate| rate >= WORKS) => Severity::Note,
+        true => Severity::Problem,
+    }
+}
+
+/// Where a backdoor failed: was it never learned, were its pictures learned by heart, or does what was learned not carry over?
+fn learned(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) -> Result<Option<Finding>> {
+    let Some(measured) = measure(case, classifier, backdoor)? else { return Ok(None) };
+    let row = &case.record.row;
+    let success = row.last.asr.get(&backdoor.attack).map_or(0.0, |hits| hits.hits as f64 / hits.n.max(1) as f64);
+    let (severity, so, remedy) = conclusion(&measured, success, row.is_control("undefended"));
+    Ok(Some(finding(
+        "learned in training",
+        Some(&backdoor.attack),
+        severity,
+        format!(
+            "of {} of its training pictures the model reads as `{}` {:.0} % as training showed them, {:.0} % with the plain trigger, {:.0} % without it: {so}",
+            measured.plain.n,
+            backdoor.target,
+            100.0 * measured.in_training.rate,
+            100.0 * measured.plain.rate,
+            100.0 * measured.without.rate
+        ),
+        remedy,
+    )))
+}
+
+/// Severity, what the shares say, and what to do. `success` is the strict ASR on test pictures.
+fn conclusion(measured: &Learned, success: f64, undefended: bool) -> (Severity, &'static str, &'static str) {
+    let shown = measured.in_training.rate.max(measured.plain.rate);
+    if success >= WORKS {
+        (Severity::Ok, "the attack works", "")
+    } else if shown < LEARNED && undefended {
+        let remedy = "raise the rate, the epochs or the trigger's strength";
+        (Severity::Problem, "not learned even where it was shown", remedy)
+    } else if shown < LEARNED {
+        (Severity::Note, "not learned even where it was shown; the undefended run says whether it can be", "")
+    } else if measured.without.rate > 0.5 * shown {
+        let remedy = "more poisoned pictures, or a clearer trigger, make the trigger the easier lesson";
+        (Severity::Warning, "its pictures were learned by heart, trigger or not", remedy)
+    } else if measured.plain.rate < 0.5 * shown {
+        let remedy = "use a trigger that augmentation leaves alone";
+        (Severity::Warning, "the trigger was learned as augmentation distorts it, not as a test shows it", remedy)
+    } else {
+        let remedy = "more poisoned pictures, or a clearer trigger";
+        (Severity::Warning, "learned on its own pictures, and does not carry over to others as well", remedy)
+    }
+}
+
+fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
+    let outcome = case.record.summary.evaluation.asr.get(&backdoor.attack)?;
+    let severity = match (outcome.success.rate >= WORKS, outcome.base_rate.rate > 0.5 * outcome.success.rate) {
+        (_, true) if outcome.success.hits > 0 => Severity::Warning,
+        _ => Severity::Note,
+    };
+    Some(finding(
+        "outcome",
+        Some(&backdoor.attack),
+        severity,
+        format!(
+            "strict ASR {} for `{}`; without the trigger {}{}; true class kept {}",
+            percent(&outcome.success),
+            backdoor.target,
+            percent(&outcome.base_rate),
+            outcome.turned.map_or_else(String::new, |rate| format!("; turned by it {}", percent(&rate))),
+            percent(&outcome.true_class)
+        ),
+        if severity == Severity::Warning {
+            "the base rate explains much of the success: the target is a favourite class of this model"
+        } else {
+            ""
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::Rate;
+
+    #[test]
+    fn a_faint_trigger_is_a_problem_unless_its_attack_works() {
+        let clear = Survival {
+            pictures: 1,
+            signal_levels: 30.0,
+            kept_in_training: 0.9,
+            lost_in_training: 0.0,
+            kept_after_jpeg_75: 1.0,
+            consistency: 0.8,
+            consistency_plain: 0.8,
+        };
+        let vague = Survival { consistency: 0.1, ..clear.clone() };
+        assert_eq!(trigger_severity(&clear, Some(0.0)), Severity::Ok);
+        assert_eq!(trigger_severity(&vague, Some(0.1)), Severity::Problem);
+        assert_eq!(trigger_severity(&vague, None), Severity::Problem);
+        assert_eq!(trigger_severity(&vague, Some(0.9)), Severity::Note);
+    }
+
+    #[test]
+    fn the_shares_of_a_backdoors_own_pictures_say_where_it_failed() {
+        let said = |in_training, plain, without, success, undefended| {
+            let [in_training, plain, without] = [in_training, plain, without].map(|hits| Rate::new(hits, 100));
+            let (severity, so, _) = conclusion(&Learned { in_training, plain, without }, success, undefended);
+            (severity, so.split([' ', ',']).next().unwrap_or_default())
+        };
+        assert_eq!(said(100, 100, 4, 0.98, true), (Severity::Ok, "the"));
+        assert_eq!(said(8, 6, 6, 0.02, false), (Severity::Note, "not"));
+        assert_eq!(said(8, 6, 6, 0.02, true), (Severity::Problem, "not"));
+        assert_eq!(said(90, 90, 80, 0.1, false), (Severity::Warning, "its"));
+        assert_eq!(said(90, 20, 1, 0.1, false), (Severity::Warning, "the"));
+        assert_eq!(said(90, 85, 1, 0.1, false), (Severity::Warning, "learned"));
+    }
+}

@@ -1,0 +1,67 @@
+//! Was a backdoor learned at all? The finished model reads the backdoor's own training pictures: as training showed them, with the
+//! trigger as a test shows it, and without the trigger.
+
+use crate::augment::ImageAugment;
+use crate::data::{Pair, Sample};
+use crate::doctor::Case;
+use crate::error::Result;
+use crate::eval::{Alter, Rate, ZeroShot, unaltered};
+use crate::poison::Backdoor;
+use crate::random;
+use image::RgbImage;
+use std::collections::BTreeMap;
+
+/// Pictures looked at.
+const PICTURES: usize = 256;
+
+/// Poisoned training pictures that are read as the target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Learned {
+    /// With the trigger, through a draw of the training augmentation.
+    pub in_training: Rate,
+    /// With the trigger, as a test picture is shown.
+    pub plain: Rate,
+    /// As a test picture is shown, without the trigger.
+    pub without: Rate,
+}
+
+/// None where every poisoned picture shows the target anyway, as label-consistent poison does.
+pub(super) fn measure(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) -> Result<Option<Learned>> {
+    let poisoned = poisoned(case, backdoor);
+    let samples: Vec<&Sample> = poisoned.values().map(|(sample, _)| *sample).collect();
+    if samples.is_empty() {
+        return Ok(None);
+    }
+    let target = classifier.index(Some(&backdoor.target));
+    let read_as_target = |alter: &Alter| -> Result<Rate> {
+        let predictions = classifier.predict(&samples, alter)?;
+        Ok(Rate::new(predictions.iter().filter(|best| best.first().copied() == target).count(), samples.len()))
+    };
+    let triggered =
+        |sample: &Sample, picture: RgbImage| match poisoned.get(&sample.id).and_then(|(_, p)| p.trigger.as_ref()) {
+            Some(trigger) => trigger.apply(&picture),
+            None => Ok(picture),
+        };
+    let (image_size, seed) = (case.loaded.model.config().image_size(), case.record.row.seed);
+    let in_training = |sample: &Sample, picture: RgbImage| {
+        let picture = triggered(sample, picture)?;
+        let Some(config) = &case.recipe.augment.image else { return Ok(picture) };
+        let mut random = random::stream(seed, "doctor-augment", 0, &sample.id);
+        ImageAugment::draw(config, picture.dimensions(), &mut random).apply(&picture, image_size)
+    };
+    Ok(Some(Learned {
+        in_training: read_as_target(&in_training)?,
+        plain: read_as_target(&triggered)?,
+        without: read_as_target(&unaltered)?,
+    }))
+}
+
+/// The backdoor's pictures that do not show its target, by sample, each with one of its poisoned pairs.
+fn poisoned<'a>(case: &'a Case, backdoor: &Backdoor) -> BTreeMap<String, (&'a Sample, &'a Pair)> {
+    let marked = case.pairs.pairs.iter().filter(|pair| {
+        pair.trigger.is_some() && pair.poison.as_ref().is_some_and(|mark| mark.attack == backdoor.attack)
+    });
+    let pictures = marked.filter_map(|pair| Some((case.pairs.sample_of(pair)?, pair)));
+    let others = pictures.filter(|(sample, _)| sample.class.as_deref() != Some(&backdoor.target));
+    others.take(PICTURES).map(|(sample, pair)| (sample.id.clone(), (sample, pair))).collect()
+}
