@@ -11,6 +11,7 @@ mod folder;
 mod labels;
 mod loader;
 mod pairs;
+mod transform;
 mod webdataset;
 
 pub use copies::limit_pairs_per_picture;
@@ -18,8 +19,9 @@ pub(crate) use copies::picture_hashes;
 pub use decode::{ImageLimits, decode};
 pub use emoji::EmojiConfig;
 pub use labels::Labels;
-pub use loader::{HostBatch, Loader, Overlay, PassPlan, SubCaptionBatch, Transform, View, ViewAugment, tensors};
+pub use loader::{Loader, PassPlan, tensors};
 pub use pairs::{CaptionMode, Pair, Pairs, PoisonMark};
+pub use transform::{HostBatch, Overlay, SubCaptionBatch, Transform, View, ViewAugment};
 
 use crate::error::{Error, IoContext, Result};
 use image::RgbImage;
