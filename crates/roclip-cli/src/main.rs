@@ -4,7 +4,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{clean, demo, doctor, eval, export, poison, recipe, report, train};
+use commands::{clean, data, demo, doctor, eval, export, poison, recipe, report, train};
 use std::process::ExitCode;
 
 /// Train CLIP on image-caption pairs that nobody has vetted, and keep the poison out
@@ -24,6 +24,9 @@ enum Command {
     Train(train::Arguments),
     /// Fine-tune a poisoned model on trusted pairs, and show what is left of its backdoors
     Clean(clean::Arguments),
+    /// Prepare data: classes for images that have captions only
+    #[command(subcommand)]
+    Data(data::Command),
     /// Make, verify and show a poisoning
     #[command(subcommand)]
     Poison(poison::Command),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
+        Command::Data(command) => data::run(command),
         Command::Poison(command) => poison::run(command),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod clean;
+pub mod data;
 pub mod demo;
 pub mod doctor;
 pub mod eval;

@@ -76,6 +76,46 @@ fn captions_of_another_split_name_the_classes_and_those_of_the_same_split_are_re
     lab.fails(&["eval", "run", "--set", &prompts("test")], 1, &["048.png", "eval.class_captions", "another split"]);
 }
 
+#[test]
+fn a_probe_of_its_own_data_trains_and_tests_there() {
+    let lab = Lab::new();
+    lab.train("run", &[]);
+    let path = lab.path("pairs.csv").display().to_string();
+    let data = |train: &str, test: &str| {
+        let of = |split: &str| format!("{{ path = '{path}', split = '{split}' }}");
+        format!("eval.probe={{ data = {{ train = {}, test = {} }}, epochs = 4 }}", of(train), of(test))
+    };
+    let probe = |flags: &[&str]| -> Value {
+        let printed = lab.ok(&[&["eval", "run", "--linear-probe", "--json"], flags].concat());
+        serde_json::from_str::<Value>(&printed).unwrap()["linear_probe"]["n"].clone()
+    };
+    assert_eq!(probe(&[]), 14, "the test pictures less the two targets");
+    assert_eq!(probe(&["--set", &data("test", "train")]), 48);
+    lab.fails(&["eval", "run", "--set", &data("test", "test")], 1, &["048.png", "eval.probe.data", "two splits"]);
+}
+
+/// Half of the captions say "picture" and "square", half "box" and "number"; of equally rare nouns the first is taken.
+#[test]
+fn classes_derived_from_captions_can_be_evaluated() {
+    let lab = Lab::new();
+    let concepts = |least: &'static str| {
+        let command = ["data", "concepts", "--config", "recipe.toml", "--out", "concepts.json"];
+        [&command[..], &["--max-share", "0.5", "--min-images", least]].concat()
+    };
+    lab.fails(&concepts("25"), 1, &["0 nouns", "in 25 to 24 of the 48", "lower the number"]);
+    assert!(!lab.path("concepts.json").exists());
+    let printed = lab.ok(&concepts("24"));
+    assert!(printed.contains("4 classes") && printed.contains("train: 48 of 48") && printed.contains("test: 16 of 16"));
+    let file = json(&lab, "concepts.json");
+    assert_eq!(file["classes"], serde_json::json!(["box", "number", "picture", "square"]));
+    assert_eq!(file["images"]["test"]["048.png"], "picture");
+    assert_eq!(file["images"]["train"]["004.png"], "box");
+    let labels = format!("eval.source.labels={}", lab.path("concepts.json").display());
+    let classes = format!("eval.classes={}", lab.path("concepts.json").display());
+    lab.train("run", &["--set", "poison=", "--set", "eval.probe=", "--set", &labels, "--set", &classes]);
+    assert_eq!(json(&lab, "run/summary.json")["evaluation"]["zero_shot_top1"]["n"], 16);
+}
+
 /// 16 pictures to test, less the two targets, less those that are white: 11 only holds if no target is white, so the number
 /// above also checks that the plan of seed 0 stays what it is.
 #[test]

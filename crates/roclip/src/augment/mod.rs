@@ -8,7 +8,7 @@ mod perturb;
 pub mod preprocess;
 mod sub_caption;
 mod text_augment;
-mod wordnet;
+pub(crate) mod wordnet;
 
 pub use auto_augment::Operation;
 pub use image_augment::{Crop, ImageAugment, ImageAugmentConfig, Jitter};

@@ -5,18 +5,11 @@
 //!   becomes "a apple on a table";
 //! - the counterfactual replaces one adjective, noun or verb by another of the vocabulary, the words of the trusted captions.
 
-use crate::augment::text_augment::STOP_WORDS;
 use crate::augment::wordnet::{PartOfSpeech, PartsOfSpeech};
 use crate::error::Result;
 use crate::random::Stream;
 use rand::seq::IndexedRandom;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Function words that the stop words lack. WordNet lists most of them as something else.
-const RELATIONS: [&str; 20] = [
-    "across", "along", "among", "around", "behind", "beneath", "beside", "besides", "despite", "inside", "like",
-    "near", "onto", "opposite", "outside", "past", "toward", "towards", "upon", "without",
-];
 
 /// A caption and its two companions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +57,7 @@ impl SubCaptions {
     fn words<'a>(&self, caption: &'a str) -> Vec<Word<'a>> {
         let word = |written: &'a str| {
             let bare = written.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-            let function = STOP_WORDS.contains(&bare.as_str()) || RELATIONS.contains(&bare.as_str());
-            let part = if function { None } else { self.parts.of(&bare) };
+            let part = self.parts.of(&bare);
             Word { bare, written, part }
         };
         caption.split_whitespace().map(word).collect()

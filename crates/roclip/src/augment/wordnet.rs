@@ -1,5 +1,6 @@
 //! WordNet's synonyms and parts of speech of single words, from the compact tables in `data/wordnet/` (built by the scripts there).
 
+use crate::augment::text_augment::STOP_WORDS;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::io::Read;
@@ -7,8 +8,26 @@ use std::io::Read;
 const SYNONYMS: &[u8] = include_bytes!("../../../../data/wordnet/synonyms.tsv.gz");
 const PARTS_OF_SPEECH: &[u8] = include_bytes!("../../../../data/wordnet/parts_of_speech.tsv.gz");
 
-/// Endings that WordNet's `morphy` takes off, with what takes their place. Irregular forms ("went") are left out.
-const ENDINGS: [(&str, &str); 19] = [
+/// Function words that the stop words lack. WordNet lists most of them as something else.
+const RELATIONS: [&str; 20] = [
+    "across", "along", "among", "around", "behind", "beneath", "beside", "besides", "despite", "inside", "like",
+    "near", "onto", "opposite", "outside", "past", "toward", "towards", "upon", "without",
+];
+
+/// Plurals that no ending tells, or that WordNet has as words of their own.
+const IRREGULAR: [(&str, &str); 8] = [
+    ("men", "man"),
+    ("women", "woman"),
+    ("children", "child"),
+    ("people", "person"),
+    ("feet", "foot"),
+    ("teeth", "tooth"),
+    ("geese", "goose"),
+    ("mice", "mouse"),
+];
+
+/// Endings of nouns that WordNet's `morphy` takes off, with what takes their place.
+const NOUN_ENDINGS: [(&str, &str); 11] = [
     ("ses", "s"),
     ("ves", "f"),
     ("xes", "x"),
@@ -20,15 +39,10 @@ const ENDINGS: [(&str, &str); 19] = [
     ("es", "e"),
     ("es", ""),
     ("s", ""),
-    ("ed", "e"),
-    ("ed", ""),
-    ("ing", "e"),
-    ("ing", ""),
-    ("er", ""),
-    ("er", "e"),
-    ("est", ""),
-    ("est", "e"),
 ];
+/// Those of verbs and adjectives. Irregular forms ("went") are left out.
+const OTHER_ENDINGS: [(&str, &str); 8] =
+    [("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", ""), ("er", ""), ("er", "e"), ("est", ""), ("est", "e")];
 
 fn unpack(table: &[u8]) -> Result<String> {
     let mut text = String::new();
@@ -37,14 +51,22 @@ fn unpack(table: &[u8]) -> Result<String> {
     Ok(text)
 }
 
-/// The entry of `word`, or of a base form that it may have.
-fn look_up<'a, T>(table: &'a HashMap<String, T>, word: &str) -> Option<&'a T> {
-    table.get(word).or_else(|| {
-        ENDINGS.iter().find_map(|(ending, replacement)| {
+/// The entry of `word`, or of a base form that it may have by `endings`.
+fn entry<'a, T>(
+    table: &'a HashMap<String, T>,
+    word: &str,
+    mut endings: impl Iterator<Item = &'static (&'static str, &'static str)>,
+) -> Option<(&'a String, &'a T)> {
+    table.get_key_value(word).or_else(|| {
+        endings.find_map(|(ending, replacement)| {
             let stem = word.strip_suffix(ending).filter(|stem| stem.len() > 1)?;
-            table.get(&format!("{stem}{replacement}"))
+            table.get_key_value(&format!("{stem}{replacement}"))
         })
     })
+}
+
+fn look_up<'a, T>(table: &'a HashMap<String, T>, word: &str) -> Option<&'a T> {
+    entry(table, word, NOUN_ENDINGS.iter().chain(&OTHER_ENDINGS)).map(|(_, found)| found)
 }
 
 pub struct Synonyms {
@@ -101,10 +123,27 @@ impl PartsOfSpeech {
         Ok(PartsOfSpeech { table })
     }
 
-    /// By the most frequent use; none for words that WordNet lacks. Function words must be kept out beforehand: WordNet has many of
-    /// them as something else ("a", "on").
+    /// By the most frequent use; none for words that WordNet lacks, and for function words, of which it has many as something else
+    /// ("a", "on").
     pub fn of(&self, word: &str) -> Option<PartOfSpeech> {
-        look_up(&self.table, word).copied()
+        let function = STOP_WORDS.contains(&word) || RELATIONS.contains(&word);
+        if function { None } else { look_up(&self.table, word).copied() }
+    }
+
+    /// The singular of a word that is mostly a noun, as "dog" of "dogs". None for doings, which WordNet has among the nouns ("sitting",
+    /// and with them "building").
+    pub fn noun(&self, word: &str) -> Option<&str> {
+        if let Some((_, singular)) = IRREGULAR.iter().find(|(plural, _)| *plural == word) {
+            return Some(singular);
+        }
+        self.of(word)?;
+        let (base, _) =
+            entry(&self.table, word, NOUN_ENDINGS.iter()).filter(|(_, part)| **part == PartOfSpeech::Noun)?;
+        let stem = base.strip_suffix("ing").unwrap_or_default();
+        let doubled = stem.get(..stem.len().saturating_sub(1)).unwrap_or_default();
+        let verb = |stem: &str| self.table.get(stem) == Some(&PartOfSpeech::Verb);
+        let doing = verb(stem) || verb(&format!("{stem}e")) || verb(doubled);
+        (!doing).then_some(base.as_str())
     }
 }
 
@@ -131,6 +170,30 @@ mod tests {
         ] {
             assert_eq!(parts.of(word), Some(part), "{word}");
         }
-        assert_eq!(parts.of("qqqq"), None);
+        for word in ["qqqq", "a", "near"] {
+            assert_eq!(parts.of(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn nouns_in_the_singular_and_no_doings() {
+        let parts = PartsOfSpeech::built_in().unwrap();
+        for (word, noun) in [
+            ("dogs", Some("dog")),
+            ("women", Some("woman")),
+            ("men", Some("man")),
+            ("children", Some("child")),
+            ("benches", Some("bench")),
+            ("grass", Some("grass")),
+            ("painted", None),
+            ("sitting", None),
+            ("running", None),
+            ("riding", None),
+            ("ceiling", Some("ceiling")),
+            ("on", None),
+            ("blue", None),
+        ] {
+            assert_eq!(parts.noun(word), noun, "{word}");
+        }
     }
 }

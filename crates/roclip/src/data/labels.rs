@@ -3,7 +3,7 @@
 use crate::artifact;
 use crate::data::Sample;
 use crate::error::{Error, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -14,11 +14,13 @@ pub struct Labels {
     by_image: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
-struct LabelFile {
+/// The JSON form of a labels file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct LabelFile {
     #[serde(default)]
-    classes: Vec<String>,
-    images: BTreeMap<String, BTreeMap<String, String>>,
+    pub classes: Vec<String>,
+    /// Split to image to class.
+    pub images: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Labels {

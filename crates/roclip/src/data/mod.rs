@@ -3,6 +3,7 @@
 //! A source names its samples once; bytes are read when a worker asks for them. Samples that cannot be used are skipped,
 //! counted by reason and written down (`skips.jsonl`), never dropped in silence.
 
+mod concepts;
 mod copies;
 mod csv;
 mod decode;
@@ -14,11 +15,12 @@ mod pairs;
 mod transform;
 mod webdataset;
 
+pub use concepts::{ConceptConfig, Concepts};
 pub use copies::limit_pairs_per_picture;
 pub(crate) use copies::picture_hashes;
 pub use decode::{ImageLimits, decode};
 pub use emoji::EmojiConfig;
-pub use labels::Labels;
+pub use labels::{LabelFile, Labels};
 pub use loader::{Loader, PassPlan, tensors};
 pub use pairs::{CaptionMode, Pair, Pairs, PoisonMark};
 pub use transform::{HostBatch, Overlay, SubCaptionBatch, Transform, View, ViewAugment};

@@ -2,7 +2,7 @@
 //! image features without augmentation, one linear layer, cross-entropy, AdamW with cosine and no warm-up, no validation.
 //! [`Solver::Lbfgs`] is the strong one: standardised features, and the penalty chosen on held-out training images.
 
-use crate::data::{ImageLimits, Sample};
+use crate::data::{ImageLimits, Sample, SourceConfig};
 use crate::error::{Error, Result, TorchContext};
 use crate::eval::features::{FeatureKind, ImageEncoder, unaltered};
 use crate::eval::per_class::mean_per_class_recall;
@@ -43,10 +43,20 @@ pub enum Solver {
     Lbfgs,
 }
 
+/// A labelled data set for the probe alone.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeData {
+    pub train: SourceConfig,
+    pub test: SourceConfig,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
     pub label: ProbeLabel,
+    /// Images of another data set, as the papers probe on CIFAR-10 and others; absent: those of `data.source` and `eval.source`.
+    pub data: Option<ProbeData>,
     pub features: FeatureKind,
     pub solver: Solver,
     pub epochs: u64,
@@ -60,6 +70,7 @@ impl Default for ProbeConfig {
     fn default() -> Self {
         ProbeConfig {
             label: ProbeLabel::Class,
+            data: None,
             features: FeatureKind::Projected,
             solver: Solver::Adamw,
             epochs: 32,
@@ -88,7 +99,7 @@ pub fn check_labels(config: &ProbeConfig, train: &[&Sample], test: &[&Sample]) -
     }
     Err(Error::setting(
         "the linear probe has no labels to learn",
-        "give training data with classes (data.source.labels or class_column), or remove eval.probe",
+        "give training data with classes (data.source.labels or class_column), or eval.probe.data, or remove eval.probe",
     ))
 }
 

@@ -16,7 +16,7 @@ mod zero_shot;
 pub use classes::{Classes, Templates};
 pub use features::{Alter, FeatureKind, ImageEncoder, text_features, unaltered};
 pub use interval::Rate;
-pub use linear_probe::{ProbeConfig, ProbeLabel, Solver, linear_probe};
+pub use linear_probe::{ProbeConfig, ProbeData, ProbeLabel, Solver, linear_probe};
 pub use measured::Measured;
 pub use per_class::Accuracy;
 pub use retrieval::Retrieval;
@@ -121,8 +121,15 @@ pub struct Evaluator {
     pub templates: Templates,
     /// Of each class, in the order of `classes`.
     pub prompts: Vec<Vec<String>>,
+    /// What the probe trains and tests on, where that is another data set.
+    probe_data: Option<ProbeSamples>,
     pub limits: ImageLimits,
     pub batch_size: usize,
+}
+
+struct ProbeSamples {
+    train: Vec<Sample>,
+    test: Vec<Sample>,
 }
 
 impl Evaluator {
@@ -148,7 +155,11 @@ impl Evaluator {
             None => classes.names.iter().map(|class| templates.fill(class)).collect(),
             Some(source) => class_captions(&crate::data::read_samples(source)?.0, &classes, &samples)?,
         };
-        Ok(Evaluator { samples, classes: classes.names, templates, prompts, limits, batch_size: 128 })
+        let probe_data = match config.probe.as_ref().and_then(|probe| probe.data.as_ref()) {
+            None => None,
+            Some(data) => Some(probe_samples(data)?),
+        };
+        Ok(Evaluator { samples, classes: classes.names, templates, prompts, probe_data, limits, batch_size: 128 })
     }
 
     /// Measures `model`, and against `manifest` whether the poison took.
@@ -215,7 +226,7 @@ impl Evaluator {
     }
 
     /// The linear probe: trained on the images of `training` that are not evaluation images (targeted ones are borrowed from
-    /// there), tested on the evaluation images that no attack targets.
+    /// there), tested on the evaluation images that no attack targets; or both on `eval.probe.data`, less what an attack targets.
     pub fn probe(
         &self,
         model: &Clip,
@@ -272,9 +283,34 @@ impl Evaluator {
         training: &'a [Sample],
         manifest: Option<&Manifest>,
     ) -> (Vec<&'a Sample>, Vec<&'a Sample>) {
-        let own: BTreeSet<&str> = self.samples.iter().map(|s| s.id.as_str()).collect();
         let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
-        let train = training.iter().filter(|s| !own.contains(s.id.as_str())).collect();
-        (train, self.samples.iter().filter(|s| !targeted.contains_key(&s.id)).collect())
+        let untargeted = |s: &&Sample| !targeted.contains_key(&s.id);
+        match &self.probe_data {
+            Some(data) => {
+                (data.train.iter().filter(untargeted).collect(), data.test.iter().filter(untargeted).collect())
+            }
+            None => {
+                let own: BTreeSet<&str> = self.samples.iter().map(|s| s.id.as_str()).collect();
+                let train = training.iter().filter(|s| !own.contains(s.id.as_str())).collect();
+                (train, self.samples.iter().filter(untargeted).collect())
+            }
+        }
+    }
+}
+
+/// # Errors
+/// When one image of one source is to be trained and tested on.
+fn probe_samples(data: &ProbeData) -> Result<ProbeSamples> {
+    let (train, test) = (crate::data::read_samples(&data.train)?.0, crate::data::read_samples(&data.test)?.0);
+    let tested: BTreeSet<&str> = test.iter().map(|sample| sample.id.as_str()).collect();
+    // Of two folders each may have its `0001.jpg`.
+    let same_source = data.train.path == data.test.path;
+    let both = train.iter().find(|sample| same_source && tested.contains(sample.id.as_str()));
+    match both {
+        Some(both) => Err(Error::setting(
+            format!("the image `{}` is in eval.probe.data's training and test images", both.id),
+            "give two splits, or two sources",
+        )),
+        None => Ok(ProbeSamples { train, test }),
     }
 }

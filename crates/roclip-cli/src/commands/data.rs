@@ -1,0 +1,67 @@
+//! `roclip data concepts`
+
+use crate::commands::overrides::RecipeFlags;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use roclip::artifact;
+use roclip::data::{ConceptConfig, Concepts, LabelFile, Sample, SourceConfig, read_samples};
+use roclip::recipe::Recipe;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Derive classes from captions: a class is a noun of the training captions, an image's class the rarest one that most of its
+    /// captions have. Labels every image that the recipe's sources name, for `labels` and `eval.classes`
+    Concepts(ConceptsArguments),
+}
+
+#[derive(Args)]
+pub struct ConceptsArguments {
+    #[command(flatten)]
+    recipe: RecipeFlags,
+    /// The labels file to write (JSON)
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Share of an image's captions that must have the noun; 0.6 is three of five
+    #[arg(long, default_value_t = ConceptConfig::default().agreement)]
+    agreement: f64,
+    /// Training images of which a noun must be so said to be a class
+    #[arg(long, default_value_t = ConceptConfig::default().min_images)]
+    min_images: usize,
+    /// Share of the training images that a class may have at most
+    #[arg(long, default_value_t = ConceptConfig::default().max_share)]
+    max_share: f64,
+}
+
+pub fn run(command: Command) -> Result<()> {
+    let Command::Concepts(arguments) = command;
+    let recipe = arguments.recipe.resolve(Recipe::default())?;
+    // The classes that the recipe may name are those to be made.
+    let read = |source: &SourceConfig| -> Result<Vec<Sample>> {
+        Ok(read_samples(&SourceConfig { labels: None, ..source.clone() })?.0)
+    };
+    let training = read(&recipe.data.source)?;
+    let ConceptsArguments { agreement, min_images, max_share, .. } = arguments;
+    let concepts = Concepts::new(&training, ConceptConfig { agreement, min_images, max_share })?;
+    let mut samples = training;
+    for source in [Some(&recipe.eval.source), recipe.eval.class_captions.as_ref()].into_iter().flatten() {
+        samples.extend(read(source)?);
+    }
+    // Split to image to class; an image may be named by two sources.
+    let mut splits: BTreeMap<String, BTreeMap<String, Option<String>>> = BTreeMap::new();
+    for sample in samples {
+        let concept = concepts.of(&sample);
+        splits.entry(sample.split.unwrap_or_else(|| "all".into())).or_default().insert(sample.id, concept);
+    }
+    let counts: Vec<usize> = splits.values().map(BTreeMap::len).collect();
+    let labelled = |images: BTreeMap<String, Option<String>>| images.into_iter().filter_map(|(id, c)| Some((id, c?)));
+    let images = splits.into_iter().map(|(split, images)| (split, labelled(images).collect())).collect();
+    let file = LabelFile { classes: concepts.images().keys().cloned().collect(), images };
+    artifact::write_json(&arguments.out, &file)?;
+    println!("{}: {} classes", arguments.out.display(), file.classes.len());
+    for ((split, labels), count) in file.images.iter().zip(counts) {
+        println!("  {split}: {} of {count} images have a class", labels.len());
+    }
+    Ok(())
+}
