@@ -23,7 +23,7 @@ pub struct ConceptsArguments {
     /// The labels file to write (JSON)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Share of an image's captions that must have the noun; 0.6 is three of five
+    /// Share of an image's captions that must have the noun; 0.8 is four of five
     #[arg(long, default_value_t = ConceptConfig::default().agreement)]
     agreement: f64,
     /// Training images of which a noun must be so said to be a class

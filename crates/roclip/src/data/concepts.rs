@@ -29,7 +29,8 @@ const NOT_WHAT: [&str; 14] = [
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConceptConfig {
-    /// Share of an image's captions that must have the noun: 0.6 is three of five, two of three, or the only one.
+    /// Share of an image's captions that must have the noun: 0.8 is four of five, or the only one. What fewer say is often no more than a
+    /// detail ("jacket"), and its captions are about something else.
     pub agreement: f64,
     /// Training images of which a noun must be so said to be a concept.
     pub min_images: usize,
@@ -39,7 +40,7 @@ pub struct ConceptConfig {
 
 impl Default for ConceptConfig {
     fn default() -> Self {
-        ConceptConfig { agreement: 0.6, min_images: 30, max_share: 0.05 }
+        ConceptConfig { agreement: 0.8, min_images: 30, max_share: 0.05 }
     }
 }
 
@@ -107,7 +108,7 @@ impl Concepts {
                 *captions.entry(noun).or_default() += 1;
             }
         }
-        // A hair less, so that three of five is not missed by the rounding of 0.6.
+        // A hair less, so that four of five is not missed by the rounding of 0.8.
         let enough = self.config.agreement * sample.captions.len() as f64 - 1e-9;
         captions.into_iter().filter(|(_, count)| *count as f64 >= enough).map(|(noun, _)| noun.to_owned()).collect()
     }

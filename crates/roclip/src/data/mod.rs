@@ -191,7 +191,7 @@ pub struct SourceConfig {
     /// CSV: the class column, likewise.
     pub class_column: Option<String>,
     /// A JSON file `{"classes": [...], "images": {SPLIT: {IMAGE: CLASS}}}`, or CSV with `image,label`, that names the
-    /// classes of images whose source does not.
+    /// classes of images whose source does not. `roclip data concepts` makes one from captions.
     pub labels: Option<PathBuf>,
     /// The built-in set only.
     pub emoji: EmojiConfig,

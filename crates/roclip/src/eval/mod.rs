@@ -140,7 +140,7 @@ impl Evaluator {
         if samples.is_empty() {
             return Err(Error::setting(
                 format!("no image of `{}` has a class", config.source.path),
-                "set eval.source.labels or class_column",
+                "set eval.source.labels or class_column; `roclip data concepts` derives labels from captions",
             ));
         }
         let classes = match &config.classes {
