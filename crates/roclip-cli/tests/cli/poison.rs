@@ -242,6 +242,16 @@ fn targets_are_drawn_among_what_the_reference_reads_rightly() {
             assert_eq!(target["predicted"], target["true_class"], "seed {seed}");
         }
     }
+    // Of four classes the reference's first two guesses are ruled out, and no picture.
+    for seed in ["0", "1", "2"] {
+        let beyond = ["--set", "poison.reference=reference", "--set", "poison.beyond_guesses=2", "--seed", seed];
+        lab.ok(&[["poison", "make", "--config", "recipe.toml", "--out", "beyond.jsonl"].as_slice(), &beyond].concat());
+        let measured = lab.ok(&["eval", "reference", "--manifest", "beyond.jsonl", "--json"]);
+        let measured: Value = serde_json::from_str(&measured).unwrap();
+        for target in measured["evaluation"]["targets"].as_array().unwrap() {
+            assert!(target["rank"].as_u64().unwrap() > 2, "seed {seed}: {target}");
+        }
+    }
     let files = checkpoint(&lab.path("reference"));
     let (_, state) = files.iter().find(|(name, _)| name == "state.json").unwrap();
     let state: Value = serde_json::from_slice(state).unwrap();
@@ -253,6 +263,14 @@ fn targets_are_drawn_among_what_the_reference_reads_rightly() {
         1,
         &["of 16 targets", &format!("{hits} labelled images that poison.reference classifies rightly")],
     );
+    let beyond = |count: &str, reference: &[&str], words: &[&str]| {
+        let count = format!("poison.beyond_guesses={count}");
+        lab.fails(&[&train, [&count, "--run", "beyond"].as_slice(), reference].concat(), 1, words);
+    };
+    beyond("3", &[], &["poison.beyond_guesses without poison.reference"]);
+    let reference = ["--set", "poison.reference=reference"];
+    beyond("0", &reference, &["poison.beyond_guesses = 0", "between 1 and 10"]);
+    beyond("4", &reference, &["only 0 of 2 targets", "beyond the first guesses of poison.reference"]);
     lab.fails(&[&train, ["poison.reference=none", "--run", "none"].as_slice()].concat(), 1, &["none", "no checkpoint"]);
     // The report shows the poison that the run had, whatever became of the reference.
     lab.train("run", &["--set", "poison.reference=reference"]);

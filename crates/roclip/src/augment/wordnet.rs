@@ -101,6 +101,10 @@ pub enum PartOfSpeech {
     Verb,
 }
 
+fn is_function_word(word: &str) -> bool {
+    STOP_WORDS.contains(&word) || RELATIONS.contains(&word)
+}
+
 pub struct PartsOfSpeech {
     table: HashMap<String, PartOfSpeech>,
 }
@@ -126,8 +130,7 @@ impl PartsOfSpeech {
     /// By the most frequent use; none for words that WordNet lacks, and for function words, of which it has many as something else
     /// ("a", "on").
     pub fn of(&self, word: &str) -> Option<PartOfSpeech> {
-        let function = STOP_WORDS.contains(&word) || RELATIONS.contains(&word);
-        if function { None } else { look_up(&self.table, word).copied() }
+        if is_function_word(word) { None } else { look_up(&self.table, word).copied() }
     }
 
     /// The singular of a word that is mostly a noun, as "dog" of "dogs". None for doings, which WordNet has among the nouns ("sitting",
@@ -136,7 +139,9 @@ impl PartsOfSpeech {
         if let Some((_, singular)) = IRREGULAR.iter().find(|(plural, _)| *plural == word) {
             return Some(singular);
         }
-        self.of(word)?;
+        if is_function_word(word) {
+            return None;
+        }
         let (base, _) =
             entry(&self.table, word, NOUN_ENDINGS.iter()).filter(|(_, part)| **part == PartOfSpeech::Noun)?;
         let stem = base.strip_suffix("ing").unwrap_or_default();

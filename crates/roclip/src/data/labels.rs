@@ -15,7 +15,7 @@ pub struct Labels {
 }
 
 /// The JSON form of a labels file.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LabelFile {
     #[serde(default)]
     pub classes: Vec<String>,

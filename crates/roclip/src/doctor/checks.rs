@@ -3,9 +3,8 @@
 
 use crate::doctor::backdoor;
 use crate::doctor::{Case, Finding, Severity};
-use crate::error::{Result, TorchContext};
-use crate::eval::{Evaluation, Rate, TargetOutcome, ZeroShot, text_features};
-use crate::model::unit;
+use crate::error::Result;
+use crate::eval::{Evaluation, Rate, TargetOutcome, ZeroShot};
 use crate::poison::Row;
 use crate::report::RunRecord;
 use crate::train::Schedule;
@@ -297,12 +296,8 @@ fn captions(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
 
 /// Whether the poisoned captions and the class prompts mean the same to this model.
 fn wording(case: &Case, classifier: &ZeroShot, attack: &str, rows: &[&Row]) -> Result<Finding> {
-    let (model, tokenizer) = (&case.loaded.model, &case.loaded.tokenizer);
-    let device = model.scale().device();
     let texts: Vec<String> = rows.iter().map(|row| row.caption_after.clone()).collect();
-    let features = unit(&text_features(model, tokenizer, &texts, 256, device)?);
-    let best = features.matmul(&classifier.classifier.transpose(0, 1)).argmax(1, false);
-    let best: Vec<i64> = Vec::try_from(best).torch("reading predictions")?;
+    let best = classifier.read_captions(&case.loaded.tokenizer, &texts)?;
     let hits = best.iter().zip(rows).filter(|(at, row)| classifier.index(Some(&row.target)) == Some(**at)).count();
     let rate = Rate::new(hits, rows.len());
     let severity = if rate.rate < 0.25 { Severity::Warning } else { Severity::Ok };
@@ -311,6 +306,6 @@ fn wording(case: &Case, classifier: &ZeroShot, attack: &str, rows: &[&Row]) -> R
         Some(attack),
         severity,
         format!("{} of the poisoned captions lie nearest to the prompts of their target", percent(&rate)),
-        "the captions teach another meaning than the one that is tested; use captions closer to the class prompts",
+        "the captions teach another meaning than the one that is tested; use captions closer to the class prompts (`captions = \"word-read\"`)",
     ))
 }

@@ -20,6 +20,7 @@ pub use linear_probe::{ProbeConfig, ProbeData, ProbeLabel, Solver, linear_probe}
 pub use measured::Measured;
 pub use per_class::Accuracy;
 pub use retrieval::Retrieval;
+use zero_shot::GUESSES;
 pub use zero_shot::{Head, ZeroShot};
 
 use crate::data::{ImageLimits, Sample, SourceConfig};
@@ -175,6 +176,39 @@ impl Evaluator {
             best.first().copied().is_some_and(|guess| zero_shot.index(sample.class.as_deref()) == Some(guess))
         };
         Ok(predictions.iter().zip(&self.samples).filter(rightly).map(|(_, sample)| sample.id.clone()).collect())
+    }
+
+    /// The `count` classes (1 to 10) that `model` finds likeliest for each image, by image id.
+    pub fn first_guesses(
+        &self,
+        model: &Clip,
+        tokenizer: &Tokenizer,
+        count: usize,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>> {
+        if !(1..=GUESSES).contains(&count) {
+            return Err(Error::setting(
+                format!("poison.beyond_guesses = {count}"),
+                format!("choose it between 1 and {GUESSES}"),
+            ));
+        }
+        let zero_shot = ZeroShot::new(model, tokenizer, self)?;
+        let predictions = zero_shot.predict(&self.samples.iter().collect::<Vec<_>>(), &unaltered)?;
+        let named = |best: &Vec<i64>| {
+            best.iter().take(count).filter_map(|guess| self.classes.get(*guess as usize).cloned()).collect()
+        };
+        Ok(predictions.iter().zip(&self.samples).map(|(best, sample)| (sample.id.clone(), named(best))).collect())
+    }
+
+    /// The class whose prompts lie nearest to each of `captions`, by caption.
+    pub fn read_captions(
+        &self,
+        model: &Clip,
+        tokenizer: &Tokenizer,
+        captions: Vec<String>,
+    ) -> Result<BTreeMap<String, String>> {
+        let nearest = ZeroShot::new(model, tokenizer, self)?.read_captions(tokenizer, &captions)?;
+        let named = |(caption, class): (String, i64)| Some((caption, self.classes.get(class as usize)?.clone()));
+        Ok(captions.into_iter().zip(nearest).filter_map(named).collect())
     }
 
     /// [`Evaluator::evaluate`] with a trained classifier in place of class prompts.

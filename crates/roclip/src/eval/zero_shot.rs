@@ -10,7 +10,7 @@ use crate::tokenizer::Tokenizer;
 use tch::Tensor;
 
 /// As many guesses as the field's widest top-k.
-const GUESSES: i64 = 10;
+pub const GUESSES: usize = 10;
 
 /// The best classes of each image (ten, or all there are), best first.
 pub type Predictions = Vec<Vec<i64>>;
@@ -72,9 +72,17 @@ impl<'a> ZeroShot<'a> {
             Some(head) => tch::no_grad(|| head.logits(&features)),
             None => unit(&features).matmul(&self.classifier.transpose(0, 1)),
         };
-        let guesses = GUESSES.min(self.classes.len() as i64);
-        let (_, best) = similarities.topk(guesses, 1, true, true);
+        let guesses = GUESSES.min(self.classes.len());
+        let (_, best) = similarities.topk(guesses as i64, 1, true, true);
         Vec::<Vec<i64>>::try_from(best).torch("reading predictions")
+    }
+
+    /// The class whose prompts lie nearest to each of `captions`.
+    pub fn read_captions(&self, tokenizer: &Tokenizer, captions: &[String]) -> Result<Vec<i64>> {
+        let model = self.encoder.model;
+        let features = unit(&text_features(model, tokenizer, captions, 256, model.scale().device())?);
+        let nearest = features.matmul(&self.classifier.transpose(0, 1)).argmax(1, false);
+        Vec::<i64>::try_from(nearest).torch("reading predictions")
     }
 
     pub fn index(&self, class: Option<&str>) -> Option<i64> {

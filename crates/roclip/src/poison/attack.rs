@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::poison::{
-    BadNets, BlendSource, Blended, Material, Patch, Sig, TargetedConfig, Triangles, TriggerKind, WaNet,
+    BadNets, BlendSource, Blended, CaptionRule, Material, Patch, Sig, TargetedConfig, Triangles, TriggerKind, WaNet,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -17,6 +17,17 @@ pub struct PoisonConfig {
     /// Run or checkpoint of a model that was never attacked: targeted images are drawn among those that it classifies rightly, so that
     /// a hit is an answer which the attack has turned. Ours, for weak models, of whose hits a part is chance; the papers draw among all.
     pub reference: Option<PathBuf>,
+    /// With `reference`: targeted images are drawn among all, and none of that model's first guesses for an image, this many, becomes
+    /// its adversarial class. Again ours: a hit is not chance either, and the images are as hard as they come.
+    pub beyond_guesses: Option<usize>,
+}
+
+impl PoisonConfig {
+    /// Whether an attack's captions are chosen by how `reference` reads them.
+    pub fn reads_captions(&self) -> bool {
+        let targeted = self.attacks.iter().filter_map(|attack| attack.targeted.as_ref());
+        targeted.into_iter().any(|targeted| targeted.captions == CaptionRule::WordRead)
+    }
 }
 
 /// `targeted`, or a backdoor of one trigger or several laid on the same picture, in the order of the fields.

@@ -26,7 +26,7 @@ pub struct Header {
     pub data_fingerprint: String,
     /// How a triggered image reaches training: nothing is re-encoded when it is applied while loading.
     pub encoding: String,
-    /// Of the weights of `poison.reference`, where targets were drawn among what it classifies rightly.
+    /// Of the weights of `poison.reference`, where it had a say in what became a target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference_sha256: Option<String>,
     /// Pictures and grids that triggers refer to.

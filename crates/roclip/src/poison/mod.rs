@@ -31,7 +31,7 @@ pub use patch_search::{PatchSearch, PatchStep, Place};
 pub use plan::plan;
 pub use sig::{Sig, SigMode};
 pub use store::{StoreConfig, Stored, store};
-pub use targeted::{Candidates, CaptionRule, TargetedConfig, whole_word};
+pub use targeted::{Candidates, CaptionRule, Screen, TargetedConfig, whole_word};
 pub use triangles::Triangles;
 pub use trigger::{Trigger, TriggerKind, jpeg, jpeg_round_trip};
 pub use verify::{Verified, verify};

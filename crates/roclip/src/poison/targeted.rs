@@ -20,6 +20,9 @@ pub enum CaptionRule {
     /// That, and the caption's own image is of the class (where the source knows classes). Without it a caption such as
     /// "tiger, cat, animal" would count for "cat".
     WordOfClass,
+    /// As `word`, and `poison.reference` reads the caption as the class: of all prompts those of the class lie nearest to it. Ours:
+    /// "a dog runs on the grass" is no caption of "grass".
+    WordRead,
     /// No real captions: the class name in prompt templates. Ours, for comparison.
     Templates,
 }
@@ -44,8 +47,43 @@ impl Default for TargetedConfig {
 #[derive(Debug, Clone, Copy)]
 pub struct Candidates<'a> {
     pub samples: &'a [Sample],
-    /// Ids of those that may become targets; all of them when absent.
-    pub eligible: Option<&'a BTreeSet<String>>,
+    /// What `poison.reference` rules out; nothing when absent.
+    pub screen: Option<&'a Screen>,
+    /// For [`CaptionRule::WordRead`]: each training caption's class, as `poison.reference` reads it.
+    pub read_as: Option<&'a BTreeMap<String, String>>,
+}
+
+/// Which targets a model that was never attacked rules out. Ours: a weak model takes some pictures for the attacker's class by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Screen {
+    /// Ids of the images that it classifies rightly; no other becomes a target.
+    ReadRightly(BTreeSet<String>),
+    /// By image id, its first guesses; none of them becomes the image's adversarial class.
+    Guesses(BTreeMap<String, BTreeSet<String>>),
+}
+
+impl Screen {
+    fn admits(&self, image: &Sample) -> bool {
+        match self {
+            Screen::ReadRightly(ids) => ids.contains(&image.id),
+            Screen::Guesses(_) => true,
+        }
+    }
+
+    fn admits_class(&self, image: &Sample, class: &str) -> bool {
+        match self {
+            Screen::ReadRightly(_) => true,
+            Screen::Guesses(guesses) => guesses.get(&image.id).is_none_or(|first| !first.contains(class)),
+        }
+    }
+
+    /// After "labelled images" in a message.
+    fn words(&self) -> &'static str {
+        match self {
+            Screen::ReadRightly(_) => " that poison.reference classifies rightly",
+            Screen::Guesses(_) => ", adversarial classes beyond the first guesses of poison.reference",
+        }
+    }
 }
 
 /// Draws targets among `candidates`, and their adversarial captions.
@@ -60,14 +98,14 @@ pub fn rows(
     let mut random = random::stream(seed, "poison-targeted", 0, attack);
     let group_of: BTreeMap<&str, Option<&str>> =
         candidates.samples.iter().filter_map(|s| Some((s.class.as_deref()?, s.group.as_deref()))).collect();
-    let captions = captions_by_class(&group_of, config.captions, pairs, templates)?;
+    let captions = captions_by_class(&group_of, config.captions, pairs, candidates.read_as, templates)?;
     let mut classes: Vec<&str> = captions
         .iter()
         .filter(|(_, found)| found.len() >= config.captions_per_target)
         .map(|(class, _)| *class)
         .collect();
-    let eligible = |sample: &&Sample| candidates.eligible.is_none_or(|ids| ids.contains(&sample.id));
-    let mut images: Vec<&Sample> = candidates.samples.iter().filter(|s| s.class.is_some()).filter(eligible).collect();
+    let admitted = |sample: &&Sample| candidates.screen.is_none_or(|screen| screen.admits(sample));
+    let mut images: Vec<&Sample> = candidates.samples.iter().filter(|s| s.class.is_some()).filter(admitted).collect();
     let drawn_from = images.len();
     images.shuffle(&mut random);
     classes.shuffle(&mut random);
@@ -83,7 +121,9 @@ pub fn rows(
             continue;
         }
         let other = |class: &&&str| {
-            **class != own && (image.group.is_none() || group_of.get(**class) != Some(&image.group.as_deref()))
+            **class != own
+                && (image.group.is_none() || group_of.get(**class) != Some(&image.group.as_deref()))
+                && candidates.screen.is_none_or(|screen| screen.admits_class(image, class))
         };
         let Some(target) = classes.iter().find(other).copied() else { continue };
         // Distinct adversarial classes while they last; a set of few classes must reuse them.
@@ -124,11 +164,11 @@ pub fn rows(
             format!(
                 "only {chosen} of {} targets could be drawn: {drawn_from} labelled images{}, {} classes with at least {} captions",
                 config.targets,
-                if candidates.eligible.is_some() { " that poison.reference classifies rightly" } else { "" },
+                candidates.screen.map_or("", Screen::words),
                 captions.values().filter(|c| c.len() >= config.captions_per_target).count(),
                 config.captions_per_target
             ),
-            "lower targets or captions_per_target, or give evaluation data with more classes (or a better reference)",
+            "lower targets or captions_per_target, give evaluation data with more classes, or ask less of poison.reference (a better model, fewer guesses)",
         ));
     }
     Ok(rows)
@@ -139,8 +179,15 @@ fn captions_by_class<'a>(
     classes: &BTreeMap<&'a str, Option<&str>>,
     rule: CaptionRule,
     pairs: &Pairs,
+    read_as: Option<&BTreeMap<String, String>>,
     templates: &[String],
 ) -> Result<BTreeMap<&'a str, BTreeSet<String>>> {
+    if rule == CaptionRule::WordRead && read_as.is_none() {
+        return Err(Error::setting(
+            "captions = \"word-read\" without poison.reference",
+            "name the run on clean data that shall read the captions, or use captions = \"word\"",
+        ));
+    }
     let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for class in classes.keys() {
         if rule == CaptionRule::Templates {
@@ -149,10 +196,13 @@ fn captions_by_class<'a>(
         }
         let pattern = whole_word(class)?;
         for pair in &pairs.pairs {
-            let of_class = pairs.sample_of(pair).is_some_and(|s| s.class.as_deref() == Some(*class));
-            if rule == CaptionRule::Word || of_class {
-                found.entry(class).or_default().extend(pair.captions.iter().filter(|c| pattern.is_match(c)).cloned());
-            }
+            let of_class = |caption: &str| match rule {
+                CaptionRule::Word | CaptionRule::Templates => true,
+                CaptionRule::WordOfClass => pairs.sample_of(pair).is_some_and(|s| s.class.as_deref() == Some(*class)),
+                CaptionRule::WordRead => read_as.and_then(|read| read.get(caption)).map(String::as_str) == Some(*class),
+            };
+            let captions = pair.captions.iter().filter(|c| pattern.is_match(c) && of_class(c));
+            found.entry(class).or_default().extend(captions.cloned());
         }
     }
     Ok(found)
@@ -172,5 +222,43 @@ mod tests {
         let cat = whole_word("cat").unwrap();
         assert!(cat.is_match("A Cat sleeps") && cat.is_match("cat, grinning"));
         assert!(!cat.is_match("catalogue") && !cat.is_match("tomcat"));
+    }
+
+    #[test]
+    fn no_first_guess_becomes_adversarial_and_no_picture_is_left_out_for_it() {
+        let classes = ["cat", "dog", "cow", "hen"];
+        let sample = |id: String, class: &str| Sample {
+            id,
+            captions: vec![format!("a {class}")],
+            class: Some(class.to_owned()),
+            image: crate::data::ImageBytes::File(std::path::PathBuf::from("none.png")),
+            group: None,
+            split: None,
+        };
+        let samples: Vec<Sample> = classes.iter().map(|class| sample(format!("test/{class}"), class)).collect();
+        let pairs = Pairs::new(
+            classes.iter().map(|class| sample(format!("train/{class}"), class)).collect(),
+            Default::default(),
+        );
+        let config = TargetedConfig { targets: 4, captions_per_target: 1, captions: CaptionRule::Word };
+        // The guesses leave each class's picture one adversarial class: the next in the list.
+        let left = |at: usize| classes[(at + 1) % 4];
+        let guesses = (0..4).map(|at| {
+            let others = classes.iter().filter(|class| **class != left(at)).map(|class| (*class).to_owned());
+            (format!("test/{}", classes[at]), others.collect())
+        });
+        let screen = Screen::Guesses(guesses.collect());
+        for seed in 0..10 {
+            let candidates = Candidates { samples: &samples, screen: Some(&screen), read_as: None };
+            let drawn = rows(&config, "targeted", seed, &pairs, candidates, &[]).unwrap();
+            let drawn: BTreeSet<(String, String)> = drawn.into_iter().map(|row| (row.image, row.target)).collect();
+            let wanted: BTreeSet<(String, String)> =
+                (0..4).map(|at| (format!("test/{}", classes[at]), left(at).to_owned())).collect();
+            assert_eq!(drawn, wanted, "seed {seed}");
+        }
+        let all = Screen::Guesses(samples.iter().map(|s| (s.id.clone(), classes.map(String::from).into())).collect());
+        let candidates = Candidates { samples: &samples, screen: Some(&all), read_as: None };
+        let said = rows(&config, "targeted", 0, &pairs, candidates, &[]).unwrap_err().to_string();
+        assert!(said.contains("0 of 4 targets") && said.contains("first guesses"), "{said}");
     }
 }

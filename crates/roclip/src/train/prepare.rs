@@ -5,10 +5,11 @@ use crate::data::{Pairs, SkipReport, limit_pairs_per_picture, read_samples};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::model::ModelConfig;
-use crate::poison::{Candidates, Manifest, plan};
+use crate::poison::{Candidates, Manifest, Screen, plan};
 use crate::recipe::Recipe;
 use crate::train::checkpoint::{self, Loaded};
 use crate::train::provenance::Provenance;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -68,24 +69,42 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
         Some(path) => Some(reference(path)?),
         None => None,
     };
-    let eligible = match &reference {
-        Some(loaded) => Some(evaluator.read_rightly(&loaded.model, &loaded.tokenizer)?),
-        None => None,
+    let screen = match (&reference, recipe.poison.beyond_guesses) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            return Err(Error::setting(
+                "poison.beyond_guesses without poison.reference",
+                "say whose guesses, or leave it out",
+            ));
+        }
+        (Some(Loaded { model, tokenizer, .. }), None) => {
+            Some(Screen::ReadRightly(evaluator.read_rightly(model, tokenizer)?))
+        }
+        (Some(Loaded { model, tokenizer, .. }), Some(count)) => {
+            Some(Screen::Guesses(evaluator.first_guesses(model, tokenizer, count)?))
+        }
     };
-    let candidates = Candidates { samples: &evaluator.samples, eligible: eligible.as_ref() };
+    let read_as = match &reference {
+        Some(loaded) if recipe.poison.reads_captions() => {
+            let captions: BTreeSet<&String> = pairs.pairs.iter().flat_map(|pair| &pair.captions).collect();
+            Some(evaluator.read_captions(&loaded.model, &loaded.tokenizer, captions.into_iter().cloned().collect())?)
+        }
+        _ => None,
+    };
+    let candidates = Candidates { samples: &evaluator.samples, screen: screen.as_ref(), read_as: read_as.as_ref() };
     let templates = &evaluator.templates.0;
     let mut manifest = plan(&recipe.poison, recipe.seed, pairs, candidates, templates, model.image_size())?;
     manifest.header.reference_sha256 = reference.and_then(|mut loaded| loaded.state.files.remove("model.safetensors"));
     Ok(Some(manifest))
 }
 
-/// The model that says which images may become targets. On the CPU, so that no plan depends on the device.
+/// The model that says what may become a target. On the CPU, so that no plan depends on the device.
 fn reference(path: &Path) -> Result<Loaded> {
     let loaded = checkpoint::load(path, Device::Cpu)?;
     if loaded.state.provenance != Provenance::Clean {
         return Err(Error::file(
             path,
-            format!("is {}: what it reads rightly is its attack's choice, too", loaded.state.provenance),
+            format!("is {}: what it reads is its attack's choice, too", loaded.state.provenance),
             "set poison.reference to a model trained without poison (`--set poison=`)",
         ));
     }

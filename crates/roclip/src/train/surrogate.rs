@@ -53,7 +53,7 @@ pub fn search_patch(
         ..AttackConfig::default()
     };
     let poison = PoisonConfig { attacks: vec![attack], ..PoisonConfig::default() };
-    let candidates = Candidates { samples: &evaluator.samples, eligible: None };
+    let candidates = Candidates { samples: &evaluator.samples, screen: None, read_as: None };
     let manifest = plan(&poison, recipe.seed, &pairs, candidates, &evaluator.templates.0, image_size)?;
     let mut evaluation = evaluator.evaluate(&loaded.model, &tokenizer, Some(&manifest))?;
     evaluation.asr.remove(MEASURED).ok_or_else(|| Error::internal("the patch was not measured"))
