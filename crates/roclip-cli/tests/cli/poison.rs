@@ -221,6 +221,44 @@ fn an_optimised_patch_is_made_again_and_can_be_planted() {
 }
 
 #[test]
+fn captions_are_those_that_the_reference_reads_as_their_class() {
+    let lab = Lab::new();
+    // Of each class's captions half have another class's word, too.
+    let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    let pairs = ["red", "green", "blue", "white", "red"].windows(2).fold(pairs, |pairs, two| {
+        pairs.replace(&format!("one {} box", two[0]), &format!("one {} box on a {} plate", two[0], two[1]))
+    });
+    std::fs::write(lab.path("pairs.csv"), pairs).unwrap();
+    let clean = ["--preset", "clip", "--set", "train.learning_rate=1e-2"];
+    lab.train("reference", &[clean.as_slice(), &["--set", "poison="]].concat());
+    // The share of a manifest's captions that the reference reads as their class, as the doctor of its twin finds it.
+    let read_as_meant = |rule: &str| {
+        let (rule, manifest) = (format!("poison.attacks.0.targeted.captions={rule}"), format!("{rule}.jsonl"));
+        let reference = ["--set", "poison.reference=reference", "--set", "poison.beyond_guesses=1", "--set", &rule];
+        let make = ["poison", "make", "--config", "recipe.toml", "--out", &manifest];
+        lab.ok(&[make.as_slice(), &reference].concat());
+        let twin = manifest.trim_end_matches(".jsonl");
+        lab.train(twin, &[&clean[..], &["--manifest", &manifest, "--set", "poison.measure_only=true"]].concat());
+        let weights = |run: &str| checkpoint(&lab.path(run)).into_iter().find(|(name, _)| name == "model.safetensors");
+        assert!(weights(twin) == weights("reference"), "measuring must not change the model");
+        // Of a run without poison the doctor says nothing about captions.
+        let recipe = std::fs::read_to_string(lab.path(twin).join("run.toml")).unwrap();
+        let poisoned = recipe.replace("measure_only = true", "measure_only = false");
+        assert!(poisoned != recipe);
+        std::fs::write(lab.path(twin).join("run.toml"), poisoned).unwrap();
+        let findings: Value = serde_json::from_str(&lab.ok(&["doctor", twin, "--json"])).unwrap();
+        let of_targeted = |f: &&Value| f["check"] == "caption against class name" && f["attack"] == "targeted";
+        findings.as_array().unwrap().iter().find(of_targeted).unwrap()["what"].as_str().unwrap().to_owned()
+    };
+    let (word, read) = (read_as_meant("word"), read_as_meant("word-read"));
+    assert!(read.starts_with("100.0 %"), "{read}");
+    assert!(!word.starts_with("100.0 %"), "the rule must matter: {word}");
+    let train = ["train", "--config", "recipe.toml", "--set", "poison.attacks.0.targeted.captions=word-read"];
+    let words = ["captions = \"word-read\" without poison.reference", "captions = \"word\""];
+    lab.fails(&[train.as_slice(), &["--run", "alone"]].concat(), 1, &words);
+}
+
+#[test]
 fn targets_are_drawn_among_what_the_reference_reads_rightly() {
     let lab = Lab::new();
     lab.train("reference", &["--preset", "clip", "--set", "poison=", "--epochs", "3"]);

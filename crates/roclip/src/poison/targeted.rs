@@ -225,6 +225,30 @@ mod tests {
     }
 
     #[test]
+    fn a_caption_that_reads_as_another_class_is_no_caption_of_its_word() {
+        let captions = ["a cat", "a cat chases a dog", "a dog"];
+        let sample = Sample {
+            id: "pair".into(),
+            captions: captions.map(String::from).into(),
+            class: None,
+            image: crate::data::ImageBytes::File(std::path::PathBuf::from("none.png")),
+            group: None,
+            split: None,
+        };
+        let pairs = Pairs::new(vec![sample], Default::default());
+        let classes = BTreeMap::from([("cat", None), ("dog", None)]);
+        let read = BTreeMap::from([("a cat", "cat"), ("a cat chases a dog", "cat"), ("a dog", "cat")]);
+        let read: BTreeMap<String, String> = read.into_iter().map(|(c, k)| (c.to_owned(), k.to_owned())).collect();
+        let found = |rule| {
+            let found = captions_by_class(&classes, rule, &pairs, Some(&read), &[]).unwrap();
+            [found["cat"].len(), found["dog"].len()]
+        };
+        assert_eq!(found(CaptionRule::Word), [2, 2]);
+        assert_eq!(found(CaptionRule::WordRead), [2, 0]);
+        assert!(captions_by_class(&classes, CaptionRule::WordRead, &pairs, None, &[]).is_err());
+    }
+
+    #[test]
     fn no_first_guess_becomes_adversarial_and_no_picture_is_left_out_for_it() {
         let classes = ["cat", "dog", "cow", "hen"];
         let sample = |id: String, class: &str| Sample {
