@@ -306,6 +306,6 @@ fn wording(case: &Case, classifier: &ZeroShot, attack: &str, rows: &[&Row]) -> R
         Some(attack),
         severity,
         format!("{} of the poisoned captions lie nearest to the prompts of their target", percent(&rate)),
-        "the captions teach another meaning than the one that is tested; use captions closer to the class prompts (`captions = \"word-read\"`)",
+        "the captions teach another meaning than the one that is tested; use captions closer to the class prompts (targeted poisoning: `captions = \"word-read\"`)",
     ))
 }

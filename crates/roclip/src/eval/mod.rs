@@ -20,8 +20,7 @@ pub use linear_probe::{ProbeConfig, ProbeData, ProbeLabel, Solver, linear_probe}
 pub use measured::Measured;
 pub use per_class::Accuracy;
 pub use retrieval::Retrieval;
-use zero_shot::GUESSES;
-pub use zero_shot::{Head, ZeroShot};
+pub use zero_shot::{GUESSES, Head, ZeroShot};
 
 use crate::data::{ImageLimits, Sample, SourceConfig};
 use crate::error::{Error, Result};
@@ -170,27 +169,20 @@ impl Evaluator {
 
     /// Ids of the images that `model` classifies rightly.
     pub fn read_rightly(&self, model: &Clip, tokenizer: &Tokenizer) -> Result<BTreeSet<String>> {
-        let zero_shot = ZeroShot::new(model, tokenizer, self)?;
-        let predictions = zero_shot.predict(&self.samples.iter().collect::<Vec<_>>(), &unaltered)?;
-        let rightly = |(best, sample): &(&Vec<i64>, &Sample)| {
-            best.first().copied().is_some_and(|guess| zero_shot.index(sample.class.as_deref()) == Some(guess))
+        let guesses = self.first_guesses(model, tokenizer, 1)?;
+        let rightly = |sample: &&Sample| {
+            guesses.get(&sample.id).zip(sample.class.as_ref()).is_some_and(|(guess, class)| guess.contains(class))
         };
-        Ok(predictions.iter().zip(&self.samples).filter(rightly).map(|(_, sample)| sample.id.clone()).collect())
+        Ok(self.samples.iter().filter(rightly).map(|sample| sample.id.clone()).collect())
     }
 
-    /// The `count` classes (1 to 10) that `model` finds likeliest for each image, by image id.
+    /// The `count` classes (at most [`GUESSES`]) that `model` finds likeliest for each image, by image id.
     pub fn first_guesses(
         &self,
         model: &Clip,
         tokenizer: &Tokenizer,
         count: usize,
     ) -> Result<BTreeMap<String, BTreeSet<String>>> {
-        if !(1..=GUESSES).contains(&count) {
-            return Err(Error::setting(
-                format!("poison.beyond_guesses = {count}"),
-                format!("choose it between 1 and {GUESSES}"),
-            ));
-        }
         let zero_shot = ZeroShot::new(model, tokenizer, self)?;
         let predictions = zero_shot.predict(&self.samples.iter().collect::<Vec<_>>(), &unaltered)?;
         let named = |best: &Vec<i64>| {

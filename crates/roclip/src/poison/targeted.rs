@@ -216,6 +216,19 @@ pub fn whole_word(class: &str) -> Result<Regex> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::ImageBytes;
+    use std::path::PathBuf;
+
+    fn sample(id: &str, captions: &[&str], class: Option<&str>) -> Sample {
+        Sample {
+            id: id.to_owned(),
+            image: ImageBytes::File(PathBuf::from("none.png")),
+            captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
+            class: class.map(str::to_owned),
+            group: None,
+            split: None,
+        }
+    }
 
     #[test]
     fn whole_words_only() {
@@ -227,15 +240,7 @@ mod tests {
     #[test]
     fn a_caption_that_reads_as_another_class_is_no_caption_of_its_word() {
         let captions = ["a cat", "a cat chases a dog", "a dog"];
-        let sample = Sample {
-            id: "pair".into(),
-            captions: captions.map(String::from).into(),
-            class: None,
-            image: crate::data::ImageBytes::File(std::path::PathBuf::from("none.png")),
-            group: None,
-            split: None,
-        };
-        let pairs = Pairs::new(vec![sample], Default::default());
+        let pairs = Pairs::new(vec![sample("pair", &captions, None)], Default::default());
         let classes = BTreeMap::from([("cat", None), ("dog", None)]);
         let read = BTreeMap::from([("a cat", "cat"), ("a cat chases a dog", "cat"), ("a dog", "cat")]);
         let read: BTreeMap<String, String> = read.into_iter().map(|(c, k)| (c.to_owned(), k.to_owned())).collect();
@@ -251,19 +256,12 @@ mod tests {
     #[test]
     fn no_first_guess_becomes_adversarial_and_no_picture_is_left_out_for_it() {
         let classes = ["cat", "dog", "cow", "hen"];
-        let sample = |id: String, class: &str| Sample {
-            id,
-            captions: vec![format!("a {class}")],
-            class: Some(class.to_owned()),
-            image: crate::data::ImageBytes::File(std::path::PathBuf::from("none.png")),
-            group: None,
-            split: None,
+        let of_split = |split: &str| -> Vec<Sample> {
+            let one = |class: &&str| sample(&format!("{split}/{class}"), &[&format!("a {class}")], Some(class));
+            classes.iter().map(one).collect()
         };
-        let samples: Vec<Sample> = classes.iter().map(|class| sample(format!("test/{class}"), class)).collect();
-        let pairs = Pairs::new(
-            classes.iter().map(|class| sample(format!("train/{class}"), class)).collect(),
-            Default::default(),
-        );
+        let samples = of_split("test");
+        let pairs = Pairs::new(of_split("train"), Default::default());
         let config = TargetedConfig { targets: 4, captions_per_target: 1, captions: CaptionRule::Word };
         // The guesses leave each class's picture one adversarial class: the next in the list.
         let left = |at: usize| classes[(at + 1) % 4];

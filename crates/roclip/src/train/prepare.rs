@@ -3,7 +3,7 @@
 use crate::clean::{CleanMethod, Supervised};
 use crate::data::{Pairs, SkipReport, limit_pairs_per_picture, read_samples};
 use crate::error::{Error, Result};
-use crate::eval::Evaluator;
+use crate::eval::{Evaluator, GUESSES};
 use crate::model::ModelConfig;
 use crate::poison::{Candidates, Manifest, Screen, plan};
 use crate::recipe::Recipe;
@@ -79,6 +79,12 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
         }
         (Some(Loaded { model, tokenizer, .. }), None) => {
             Some(Screen::ReadRightly(evaluator.read_rightly(model, tokenizer)?))
+        }
+        (Some(_), Some(count)) if !(1..=GUESSES).contains(&count) => {
+            return Err(Error::setting(
+                format!("poison.beyond_guesses = {count}"),
+                format!("choose it between 1 and {GUESSES}"),
+            ));
         }
         (Some(Loaded { model, tokenizer, .. }), Some(count)) => {
             Some(Screen::Guesses(evaluator.first_guesses(model, tokenizer, count)?))
