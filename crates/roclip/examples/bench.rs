@@ -4,10 +4,12 @@
 //!     bench augment FOLDER SIZE                     images a second on one core: decode, the released augmentation, normalise
 //!     bench pool ROWS DIM BATCH THREADS             seconds of a pool lookup, median
 
-use roclip::augment::{ImageAugment, ImageAugmentConfig, preprocess};
-use roclip::data::{ImageLimits, SourceConfig, decode, read_samples};
 use roclip::model::{Clip, ModelConfig, unit};
 use roclip::objective::info_nce;
+use roclip_data::augment::{ImageAugment, ImageAugmentConfig};
+use roclip_data::picture::preprocess;
+use roclip_data::picture::{ImageLimits, decode};
+use roclip_data::source::{SourceConfig, read_samples};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use torch_bridge::{AdamW, AdamWTensors};
@@ -80,11 +82,11 @@ fn augment(folder: &str, size: u32) -> Outcome<f64> {
     let (samples, _) = read_samples(&SourceConfig { path: folder.into(), ..SourceConfig::default() })?;
     let samples = samples.get(..samples.len().min(200)).unwrap_or_default();
     let config = ImageAugmentConfig::default();
-    let mut random = roclip::random::stream(0, "bench", 0, "");
+    let mut random = roclip_data::random::stream(0, "bench", 0, "");
     let mut values = Vec::new();
     let started = Instant::now();
     for sample in samples {
-        let broken = |skip: roclip::data::Skip| format!("{}: {}", sample.id, skip.reason);
+        let broken = |skip: roclip_data::skip::Skip| format!("{}: {}", sample.id, skip.reason);
         let limits = ImageLimits::default();
         let picture = decode(&sample.image.read(limits.max_file_bytes).map_err(broken)?, limits).map_err(broken)?;
         let drawn = ImageAugment::draw(&config, picture.dimensions(), &mut random);

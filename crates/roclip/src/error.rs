@@ -1,21 +1,15 @@
 //! The library's one error type. Every message says what was wrong, where, and what to do. It names its cause, which is therefore no
 //! `source` (a chain would print it twice).
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {action} `{}`: {cause}; {}", path.display(), io_remedy(cause))]
-    Io { action: &'static str, path: PathBuf, cause: std::io::Error },
-    /// A file that exists but does not hold what it should.
-    #[error("`{}`: {what}; {remedy}", path.display())]
-    File { path: PathBuf, what: String, remedy: String },
-    /// A setting, or a combination of settings, that cannot work.
-    #[error("{what}; {remedy}")]
-    Setting { what: String, remedy: String },
+    /// Of files, settings and data: the most of them.
+    #[error(transparent)]
+    Data(#[from] roclip_data::error::Error),
     /// Training met numbers it must not go on with.
     #[error("{what}; {remedy}")]
     Diverged { what: String, remedy: String },
@@ -23,32 +17,19 @@ pub enum Error {
     Torch { action: &'static str, cause: tch::TchError },
     #[error(transparent)]
     Bridge(#[from] torch_bridge::BridgeError),
-    #[error("internal: {what}; please report this")]
-    Internal { what: String },
-}
-
-/// What to do about the failures that users meet; the rest are the machine's.
-fn io_remedy(cause: &std::io::Error) -> &'static str {
-    match cause.kind() {
-        ErrorKind::NotFound => "check the path (relative ones start at the current folder)",
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions, or name another place",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some disk space",
-        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => "name another path",
-        _ => "check the disk or the file and try again",
-    }
 }
 
 impl Error {
     pub fn setting(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Error::Setting { what: what.into(), remedy: remedy.into() }
+        roclip_data::error::Error::setting(what, remedy).into()
     }
 
     pub fn file(path: &Path, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Error::File { path: path.to_owned(), what: what.into(), remedy: remedy.into() }
+        roclip_data::error::Error::file(path, what, remedy).into()
     }
 
     pub fn internal(what: impl Into<String>) -> Self {
-        Error::Internal { what: what.into() }
+        roclip_data::error::Error::internal(what).into()
     }
 }
 
@@ -59,7 +40,7 @@ pub trait IoContext<T> {
 
 impl<T> IoContext<T> for std::io::Result<T> {
     fn io(self, action: &'static str, path: &Path) -> Result<T> {
-        self.map_err(|cause| Error::Io { action, path: path.to_owned(), cause })
+        roclip_data::error::IoContext::io(self, action, path).map_err(Error::from)
     }
 }
 

@@ -1,15 +1,17 @@
 //! Recipes: TOML files that say everything about a run. Unknown keys are errors; the resolved recipe is saved in the run.
 
-use crate::artifact;
-use crate::augment::{ImageAugmentConfig, TextAugmentConfig, TextRefresh};
 use crate::clean::CleanConfig;
-use crate::data::{CaptionMode, ImageLimits, SourceConfig};
 use crate::error::{Error, Result};
 use crate::eval::EvalConfig;
 use crate::objective::{RoClipConfig, SafeClipConfig};
-use crate::poison::PoisonConfig;
-use crate::tokenizer::Truncate;
 use crate::train::{TrainConfig, WeightDecayGroups};
+use roclip_data::artifact;
+use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig, TextRefresh};
+use roclip_data::pairs::CaptionMode;
+use roclip_data::picture::ImageLimits;
+use roclip_data::poison::PoisonConfig;
+use roclip_data::source::SourceConfig;
+use roclip_data::tokenizer::Truncate;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

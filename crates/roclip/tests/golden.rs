@@ -5,11 +5,12 @@
 
 use base64::Engine;
 use image::RgbImage;
-use roclip::augment::{Crop, ImageAugment, Jitter, preprocess};
 use roclip::model::{Clip, ModelConfig, read_safetensors};
 use roclip::objective::{
     ClipObjective, Objective, Phase, PoolInit, RingWrite, RoClip, RoClipConfig, RunShape, StepInputs,
 };
+use roclip_data::augment::{Crop, ImageAugment, Jitter};
+use roclip_data::picture::preprocess;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};

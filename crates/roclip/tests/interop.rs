@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use roclip::export::{ExportFormat, export};
+use roclip::checkpoint::{ExportFormat, export};
+use roclip::checkpoint::{Loaded, Provenance, State};
 use roclip::model::{Clip, ModelConfig, tensors_to_safetensors};
-use roclip::tokenizer::{CompactVocabulary, Tokenizer, Truncate};
-use roclip::train::{Loaded, Provenance, State};
+use roclip_data::tokenizer::{CompactVocabulary, Tokenizer, Truncate};
 use std::collections::BTreeMap;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};

@@ -6,10 +6,11 @@ use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use roclip::clean::CleanMethod;
-use roclip::eval::{Evaluation, Rate};
-use roclip::poison::PoisonConfig;
+use roclip::eval::Evaluation;
 use roclip::recipe::Recipe;
 use roclip::train::{Summary, TrainConfig};
+use roclip_data::poison::PoisonConfig;
+use roclip_data::rate::Rate;
 use std::path::{Path, PathBuf};
 
 /// `--method`: the library's methods under their names.

@@ -3,9 +3,11 @@
 use crate::commands::overrides::RecipeFlags;
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use roclip::artifact;
-use roclip::data::{ConceptConfig, Concepts, LabelFile, Sample, SourceConfig, read_samples};
 use roclip::recipe::Recipe;
+use roclip_data::artifact;
+use roclip_data::language::{ConceptConfig, Concepts};
+use roclip_data::sample::Sample;
+use roclip_data::source::{LabelFile, SourceConfig, read_samples};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -3,10 +3,11 @@
 use crate::commands::overrides::RecipeFlags;
 use anyhow::Result;
 use clap::Args;
-use roclip::artifact;
-use roclip::eval::{Measured, Rate};
+use roclip::eval::Measured;
 use roclip::recipe::Recipe;
-use roclip::train::{load_checkpoint, prepare_data};
+use roclip::train::prepare_data;
+use roclip_data::artifact;
+use roclip_data::rate::Rate;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -38,7 +39,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if recipe.manifest.is_none() && kept.is_file() {
         recipe.manifest = Some(kept);
     }
-    let loaded = load_checkpoint(&arguments.checkpoint, tch::Device::Cpu)?;
+    let loaded = roclip::checkpoint::load(&arguments.checkpoint, tch::Device::Cpu)?;
     let prepared = prepare_data(&recipe)?;
     let (evaluator, manifest) = (&prepared.evaluator, prepared.manifest.as_ref());
     let (model, tokenizer, training) = (&loaded.model, &loaded.tokenizer, &prepared.pairs.samples);

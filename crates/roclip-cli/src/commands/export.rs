@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use roclip::export::{ExportFormat, export};
-use roclip::train::load_checkpoint;
+use roclip::checkpoint::{ExportFormat, export};
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -27,7 +26,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let loaded = load_checkpoint(&arguments.checkpoint, tch::Device::Cpu)?;
+    let loaded = roclip::checkpoint::load(&arguments.checkpoint, tch::Device::Cpu)?;
     let format = match arguments.format {
         Format::OpenClip => ExportFormat::OpenClip,
         Format::HuggingFace => ExportFormat::HuggingFace,

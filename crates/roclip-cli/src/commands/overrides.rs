@@ -95,11 +95,11 @@ impl RecipeFlags {
         }
         if self.train_data.is_some() {
             // The split and columns of the recipe belong to the recipe's data.
-            recipe.data.source = roclip::data::SourceConfig::default();
+            recipe.data.source = roclip_data::source::SourceConfig::default();
         }
         set(&mut recipe.data.source.path, &self.train_data);
         if self.val_data.is_some() {
-            recipe.eval.source = roclip::data::SourceConfig::default();
+            recipe.eval.source = roclip_data::source::SourceConfig::default();
             recipe.eval.class_captions = None;
         }
         set(&mut recipe.eval.source.path, &self.val_data);

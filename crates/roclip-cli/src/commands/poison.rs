@@ -3,13 +3,13 @@
 use crate::commands::overrides::RecipeFlags;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use roclip::eval::Rate;
-use roclip::poison::{
-    BadClipConfig, Manifest, Negatives, PoisonConfig, RELEASED_GRID_SHA256, StoreConfig, store, verify,
-};
+use roclip::attack::{BadClipConfig, Negatives};
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
 use roclip::train::{Prepared, prepare_clean_data, prepare_data, search_patch};
+use roclip_data::poison::{Manifest, PoisonConfig, StoreConfig, store, verify};
+use roclip_data::rate::Rate;
+use roclip_data::trigger::RELEASED_GRID_SHA256;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -8,15 +8,15 @@
 //!    defender who has one seldom needs to clean.
 //! 2. Fine-tuning with the plain CLIP objective on patched pictures and EDA captions.
 
-use crate::augment::{TextAugment, TextAugmentConfig, TextRefresh};
-use crate::data::{Loader, Overlay, PassPlan, ViewAugment};
+use crate::attack::{PatchSearch, PatchStep, Place};
 use crate::error::Result;
 use crate::model::{Clip, unit};
 use crate::objective::info_nce;
-use crate::poison::{PatchSearch, PatchStep, Place};
-use crate::random;
 use image::RgbImage;
 use rand::{Rng, RngExt};
+use roclip_data::augment::{TextAugment, TextAugmentConfig, TextRefresh};
+use roclip_data::batch::{Loader, Overlay, PassPlan, ViewAugment};
+use roclip_data::random;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;

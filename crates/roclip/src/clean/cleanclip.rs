@@ -4,9 +4,9 @@
 //! `L = clip_weight * 1/2 [CE(s I T^T) + CE(s T I^T)] + inmodal_weight * 1/2 [CE_rows(s I I'^T) + CE_rows(s T T'^T)]`; `I'` is AutoAugmented,
 //! `T'` an EDA variant. As released the in-modal terms run one way, and the EDA variant is drawn once ([`CleanClipConfig`]).
 
-use crate::augment::TextRefresh;
 use crate::error::{Error, Result};
 use crate::objective::{LossOutput, Objective, Phase, StepInputs, Views, cross_entropy_rows, info_nce};
+use roclip_data::augment::TextRefresh;
 use serde::{Deserialize, Serialize};
 
 /// Directions of the in-modal loss.

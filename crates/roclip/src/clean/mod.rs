@@ -14,13 +14,14 @@ pub use rebound::{HarmlessTuning, ReboundConfig};
 pub use supervised::Supervised;
 pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 
-use crate::augment::{ImageAugmentConfig, SubCaptions, TextAugment, TextAugmentConfig};
-use crate::data::{Overlay, Pairs, ViewAugment};
 use crate::error::{Error, Result};
 use crate::objective::{ClipObjective, Objective, RunShape};
-use crate::random;
 use image::RgbImage;
 use rand::seq::SliceRandom;
+use roclip_data::augment::{ImageAugmentConfig, SubCaptions, TextAugment, TextAugmentConfig};
+use roclip_data::batch::{Overlay, ViewAugment};
+use roclip_data::pairs::Pairs;
+use roclip_data::random;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,9 +5,9 @@
 //! model and of a frozen copy of the victim. Above `tau` a term and its gradient vanish, and the CLIP loss alone recovers. The logit scale
 //! gets no gradient.
 
-use crate::augment::PerturbConfig;
 use crate::error::{Error, Result};
 use crate::objective::{LearningRate, LossOutput, Objective, Phase, Place, StepInputs, info_nce};
+use roclip_data::augment::PerturbConfig;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 

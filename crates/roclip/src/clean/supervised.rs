@@ -2,12 +2,12 @@
 //! un-normalised image features, trained together with the image tower by cross-entropy. The text tower rests, and no longer fits: what is
 //! measured afterwards is the classifier. (The released `--backdoor_sufi` flag is broken and left out.)
 
-use crate::data::Pairs;
 use crate::error::{Error, Result};
-use crate::eval::Head;
+use crate::model::Head;
 use crate::objective::{LossOutput, Objective, Phase, StepInputs, TextTraining};
-use crate::random;
 use rand::Rng;
+use roclip_data::pairs::Pairs;
+use roclip_data::random;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -38,7 +38,7 @@ impl Supervised {
 
     /// A classifier with PyTorch's default weights, uniform within `1 / sqrt(dim)`. `pairs` went through [`Supervised::labelled`].
     pub fn new(pairs: &Pairs, classes: &[String], embed_dim: i64, seed: u64, device: Device) -> Self {
-        let class = |pair: &crate::data::Pair| pairs.sample_of(pair).and_then(|sample| sample.class.as_ref());
+        let class = |pair: &roclip_data::pairs::Pair| pairs.sample_of(pair).and_then(|sample| sample.class.as_ref());
         let index = |pair| classes.iter().position(|name| Some(name) == class(pair)).unwrap_or(0) as i64;
         tch::manual_seed(random::stream(seed, "supervised-head", 0, "").next_u64() as i64);
         let bound = (embed_dim as f64).powf(-0.5);

@@ -101,8 +101,8 @@ fn with_negatives(a: &Tensor, positives: &Tensor, negatives: &Tensor, scale: &Te
 mod tests {
     use super::*;
     use crate::model::unit;
-    use crate::random;
     use rand::RngExt;
+    use roclip_data::random;
 
     #[test]
     fn a_counterfactual_that_the_image_agrees_with_costs() {

@@ -7,7 +7,7 @@ use crate::doctor::survival::{Survival, survival};
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::Result;
 use crate::eval::ZeroShot;
-use crate::poison::Backdoor;
+use roclip_data::poison::Backdoor;
 
 /// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
 const KEPT: f64 = 0.5;
@@ -144,7 +144,7 @@ fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::Rate;
+    use roclip_data::rate::Rate;
 
     #[test]
     fn a_faint_trigger_is_a_problem_unless_its_attack_works() {

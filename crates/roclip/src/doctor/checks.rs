@@ -4,10 +4,11 @@
 use crate::doctor::backdoor;
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::Result;
-use crate::eval::{Evaluation, Rate, TargetOutcome, ZeroShot};
-use crate::poison::Row;
+use crate::eval::{Evaluation, TargetOutcome, ZeroShot};
+use crate::objective::Schedule;
 use crate::report::RunRecord;
-use crate::train::Schedule;
+use roclip_data::poison::Row;
+use roclip_data::rate::Rate;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Attack success that counts as "the attack works".
@@ -266,7 +267,7 @@ fn captions(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
     let mut without = 0;
     let mut missing = BTreeSet::new();
     for row in rows {
-        without += usize::from(!crate::poison::whole_word(&row.target)?.is_match(&row.caption_after));
+        without += usize::from(!roclip_data::poison::whole_word(&row.target)?.is_match(&row.caption_after));
         if !case.evaluator.classes.contains(&row.target) {
             missing.insert(row.target.as_str());
         }

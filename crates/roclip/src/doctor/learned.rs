@@ -1,14 +1,16 @@
 //! Was a backdoor learned at all? The finished model reads the backdoor's own training pictures: as training showed them, with the
 //! trigger as a test shows it, and without the trigger.
 
-use crate::augment::ImageAugment;
-use crate::data::{Pair, Sample};
 use crate::doctor::Case;
 use crate::error::Result;
-use crate::eval::{Alter, Rate, ZeroShot, unaltered};
-use crate::poison::Backdoor;
-use crate::random;
+use crate::eval::{Alter, ZeroShot, unaltered};
 use image::RgbImage;
+use roclip_data::augment::ImageAugment;
+use roclip_data::pairs::Pair;
+use roclip_data::poison::Backdoor;
+use roclip_data::random;
+use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
 use std::collections::BTreeMap;
 
 /// Pictures looked at.

@@ -8,14 +8,15 @@ mod survival;
 
 pub use survival::{Survival, survival};
 
-use crate::artifact;
-use crate::data::Pairs;
+use crate::checkpoint::{self, Loaded};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
-use crate::poison::Manifest;
 use crate::recipe::Recipe;
 use crate::report::{RunRecord, read_run};
-use crate::train::{Loaded, Prepared, load_checkpoint, prepare_training};
+use crate::train::{Prepared, prepare_training};
+use roclip_data::artifact;
+use roclip_data::pairs::Pairs;
+use roclip_data::poison::Manifest;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -70,7 +71,7 @@ pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
     let recipe = record.recipe_as_run();
     let Prepared { pairs, evaluator, manifest, .. } = prepare_training(&recipe)?;
     let siblings = siblings(folder, manifest.as_ref());
-    let loaded = load_checkpoint(folder, tch::Device::Cpu)?;
+    let loaded = checkpoint::load(folder, tch::Device::Cpu)?;
     let case = Case { record, recipe, manifest, pairs, evaluator, loaded, siblings };
     let mut findings = checks::all(&case)?;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

@@ -1,14 +1,18 @@
 //! How much of a trigger reaches the model: the same picture with and without it goes through the same augmentation draw, and the
 //! difference of the two inputs is what the model could learn from.
 
-use crate::augment::{ImageAugment, ImageAugmentConfig, preprocess};
-use crate::data::{ImageLimits, Sample, Skip};
 use crate::error::Result;
-use crate::poison::{Trigger, jpeg_round_trip};
-use crate::random;
 use fast_image_resize::FilterType;
 use image::RgbImage;
 use rand::Rng;
+use roclip_data::augment::{ImageAugment, ImageAugmentConfig};
+use roclip_data::picture::ImageLimits;
+use roclip_data::picture::jpeg_round_trip;
+use roclip_data::picture::preprocess;
+use roclip_data::random;
+use roclip_data::sample::Sample;
+use roclip_data::skip::Skip;
+use roclip_data::trigger::Trigger;
 use serde::{Deserialize, Serialize};
 
 /// Pictures looked at, and augmentation draws of each.
@@ -129,8 +133,8 @@ impl Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ImageBytes;
-    use crate::poison::{BadNets, Location, Material, Pattern, TriggerKind};
+    use roclip_data::sample::ImageBytes;
+    use roclip_data::trigger::{BadNets, Location, Material, Pattern, TriggerKind};
     use std::sync::Arc;
 
     fn samples() -> Vec<Sample> {

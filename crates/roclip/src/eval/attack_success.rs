@@ -1,16 +1,19 @@
 //! Attack success, by one strict definition: of the images that are not the target already, how many become it. The looser
 //! definitions of released code are computed beside it, to compare with their figures.
 
-use crate::augment::preprocess;
-use crate::data::{Sample, Skip};
 use crate::error::{Error, Result};
 use crate::eval::zero_shot::{Predictions, ZeroShot};
-use crate::eval::{BackdoorOutcome, Rate, TargetOutcome};
-use crate::poison::{Backdoor, jpeg_round_trip};
-use crate::random;
+use crate::eval::{BackdoorOutcome, TargetOutcome};
 use fast_image_resize::FilterType;
 use image::RgbImage;
 use rand::Rng;
+use roclip_data::picture::jpeg_round_trip;
+use roclip_data::picture::preprocess;
+use roclip_data::poison::Backdoor;
+use roclip_data::random;
+use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
+use roclip_data::skip::Skip;
 use std::collections::BTreeMap;
 
 /// What a triggered picture may go through before it reaches the model. The names are keys of [`BackdoorOutcome::after`].

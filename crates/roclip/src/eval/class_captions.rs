@@ -1,8 +1,8 @@
 //! Class prompts that are captions: what people wrote about images of the class, where no template sounds like the data.
 
-use crate::data::Sample;
 use crate::error::{Error, Result};
 use crate::eval::Classes;
+use roclip_data::sample::Sample;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The captions of `others` by class, in the order of `classes`. Images without a class say nothing.
@@ -35,7 +35,7 @@ pub(super) fn class_captions(others: &[Sample], classes: &Classes, evaluated: &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::ImageBytes;
+    use roclip_data::sample::ImageBytes;
     use std::sync::Arc;
 
     fn sample(id: &str, class: Option<&str>, captions: &[&str]) -> Sample {

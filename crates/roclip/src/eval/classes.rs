@@ -1,8 +1,9 @@
 //! Class names and prompt templates, read as data: JSON or text, never code.
 
-use crate::artifact;
-use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
+use roclip_data::artifact;
+use roclip_data::sample::Sample;
+use roclip_data::source::Labels;
 use std::collections::BTreeSet;
 use std::path::Path;
 

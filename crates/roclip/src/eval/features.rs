@@ -1,11 +1,13 @@
 //! Features of images and texts, in evaluation mode and without graph.
 
-use crate::augment::preprocess;
-use crate::data::{ImageLimits, Sample, Skip};
 use crate::error::Result;
 use crate::model::Clip;
-use crate::tokenizer::Tokenizer;
 use image::RgbImage;
+use roclip_data::picture::ImageLimits;
+use roclip_data::picture::preprocess;
+use roclip_data::sample::Sample;
+use roclip_data::skip::Skip;
+use roclip_data::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 

@@ -2,15 +2,18 @@
 //! image features without augmentation, one linear layer, cross-entropy, AdamW with cosine and no warm-up, no validation.
 //! [`Solver::Lbfgs`] is the strong one: standardised features, and the penalty chosen on held-out training images.
 
-use crate::data::{ImageLimits, Sample, SourceConfig};
 use crate::error::{Error, Result, TorchContext};
+use crate::eval::Accuracy;
 use crate::eval::features::{FeatureKind, ImageEncoder, unaltered};
 use crate::eval::per_class::mean_per_class_recall;
 use crate::eval::softmax_regression::SoftmaxRegression;
-use crate::eval::{Accuracy, Rate};
 use crate::model::Clip;
-use crate::random;
 use rand::Rng;
+use roclip_data::picture::ImageLimits;
+use roclip_data::random;
+use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
+use roclip_data::source::SourceConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use tch::{Kind, Tensor};

@@ -1,6 +1,7 @@
 //! All that `roclip eval` measures, and the same in the words of CLIP_benchmark.
 
-use crate::eval::{Accuracy, Evaluation, Rate, Retrieval};
+use crate::eval::{Accuracy, Evaluation, Retrieval};
+use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

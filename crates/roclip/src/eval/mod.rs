@@ -4,7 +4,6 @@ mod attack_success;
 mod class_captions;
 mod classes;
 mod features;
-mod interval;
 mod linear_probe;
 mod measured;
 mod nearest_neighbours;
@@ -15,19 +14,21 @@ mod zero_shot;
 
 pub use classes::{Classes, Templates};
 pub use features::{Alter, FeatureKind, ImageEncoder, text_features, unaltered};
-pub use interval::Rate;
 pub use linear_probe::{ProbeConfig, ProbeData, ProbeLabel, Solver, linear_probe};
 pub use measured::Measured;
 pub use per_class::Accuracy;
 pub use retrieval::Retrieval;
-pub use zero_shot::{GUESSES, Head, ZeroShot};
+pub use zero_shot::{GUESSES, ZeroShot};
 
-use crate::data::{ImageLimits, Sample, SourceConfig};
 use crate::error::{Error, Result};
 use crate::eval::class_captions::class_captions;
-use crate::model::Clip;
-use crate::poison::Manifest;
-use crate::tokenizer::Tokenizer;
+use crate::model::{Clip, Head};
+use roclip_data::picture::ImageLimits;
+use roclip_data::poison::Manifest;
+use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
+use roclip_data::source::SourceConfig;
+use roclip_data::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -135,7 +136,7 @@ struct ProbeSamples {
 impl Evaluator {
     /// Reads the labelled images and the class list of `config`.
     pub fn new(config: &EvalConfig, limits: ImageLimits) -> Result<Self> {
-        let (mut samples, _) = crate::data::read_samples(&config.source)?;
+        let (mut samples, _) = roclip_data::source::read_samples(&config.source)?;
         samples.retain(|sample| sample.class.is_some());
         if samples.is_empty() {
             return Err(Error::setting(
@@ -153,7 +154,7 @@ impl Evaluator {
         let templates = Templates::named(&config.templates)?;
         let prompts = match &config.class_captions {
             None => classes.names.iter().map(|class| templates.fill(class)).collect(),
-            Some(source) => class_captions(&crate::data::read_samples(source)?.0, &classes, &samples)?,
+            Some(source) => class_captions(&roclip_data::source::read_samples(source)?.0, &classes, &samples)?,
         };
         let probe_data = match config.probe.as_ref().and_then(|probe| probe.data.as_ref()) {
             None => None,
@@ -296,7 +297,7 @@ impl Evaluator {
 
     /// Retrieval over the images of `config`.
     pub fn retrieval(&self, model: &Clip, tokenizer: &Tokenizer, config: &SourceConfig) -> Result<Retrieval> {
-        let (samples, _) = crate::data::read_samples(config)?;
+        let (samples, _) = roclip_data::source::read_samples(config)?;
         retrieval::retrieval(&self.encoder(model), tokenizer, &samples.iter().collect::<Vec<_>>())
     }
 
@@ -327,7 +328,8 @@ impl Evaluator {
 /// # Errors
 /// When one image of one source is to be trained and tested on.
 fn probe_samples(data: &ProbeData) -> Result<ProbeSamples> {
-    let (train, test) = (crate::data::read_samples(&data.train)?.0, crate::data::read_samples(&data.test)?.0);
+    let (train, test) =
+        (roclip_data::source::read_samples(&data.train)?.0, roclip_data::source::read_samples(&data.test)?.0);
     let tested: BTreeSet<&str> = test.iter().map(|sample| sample.id.as_str()).collect();
     // Of two folders each may have its `0001.jpg`.
     let same_source = data.train.path == data.test.path;

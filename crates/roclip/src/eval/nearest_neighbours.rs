@@ -1,11 +1,11 @@
 //! k-nearest-neighbour accuracy on image features alone: whether the image tower itself, and not only its alignment with the
 //! text, is sound. (attack-cleanclip repository, `src/results.txt`, uses it to tell the two apart.)
 
-use crate::data::Sample;
 use crate::error::{Result, TorchContext};
-use crate::eval::Rate;
 use crate::eval::features::{ImageEncoder, unaltered};
 use crate::model::unit;
+use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
 use std::collections::BTreeMap;
 
 /// Majority of the `k` most similar training images (the nearest decides a tie); classes that training lacks are left out.

@@ -1,7 +1,7 @@
 //! Recall averaged over classes: the field's measure where some classes have many more test images than others, and plain accuracy
 //! mostly says how readily a model names the largest (Kornblith et al. 2019).
 
-use crate::eval::Rate;
+use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,12 +1,12 @@
 //! Image-text retrieval, both ways, as CLIP_benchmark counts it: an image finds its text when one of its captions is among the
 //! k nearest texts; a text finds its image when that image is among the k nearest.
 
-use crate::data::Sample;
 use crate::error::{Error, Result, TorchContext};
-use crate::eval::Rate;
 use crate::eval::features::{ImageEncoder, text_features, unaltered};
 use crate::model::unit;
-use crate::tokenizer::Tokenizer;
+use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
+use roclip_data::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 

@@ -1,12 +1,13 @@
 //! Zero-shot classification with averaged prompts (CleanCLIP repository, `src/evaluate.py`).
 
-use crate::data::Sample;
 use crate::error::{Result, TorchContext};
+use crate::eval::Evaluator;
 use crate::eval::features::{Alter, FeatureKind, ImageEncoder, text_features};
 use crate::eval::per_class::mean_per_class_recall;
-use crate::eval::{Evaluator, Rate};
-use crate::model::{Clip, unit};
-use crate::tokenizer::Tokenizer;
+use crate::model::{Clip, Head, unit};
+use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
+use roclip_data::tokenizer::Tokenizer;
 use tch::Tensor;
 
 /// As many guesses as the field's widest top-k.
@@ -22,22 +23,6 @@ pub fn classifier(model: &Clip, tokenizer: &Tokenizer, prompts: &[Vec<String>]) 
     let mean = |of_class: &Tensor| of_class.mean_dim([0i64].as_slice(), false, tch::Kind::Float);
     let averaged: Vec<Tensor> = features.split_with_sizes(counts, 0).iter().map(mean).collect();
     Ok(unit(&Tensor::stack(&averaged, 0)))
-}
-
-/// A trained linear classifier on un-normalised image features.
-#[derive(Debug)]
-pub struct Head {
-    /// `[classes, dim]`, in the order of the evaluation's class list.
-    pub weight: Tensor,
-    /// `[classes]`.
-    pub bias: Tensor,
-}
-
-impl Head {
-    /// `features` `[n, dim]`, not normalised, to `[n, classes]`.
-    pub fn logits(&self, features: &Tensor) -> Tensor {
-        features.linear(&self.weight, Some(&self.bias))
-    }
 }
 
 /// A model with its classifier, ready to name images.
@@ -110,7 +95,7 @@ impl<'a> ZeroShot<'a> {
 mod tests {
     use super::*;
     use crate::model::ModelConfig;
-    use crate::tokenizer::Truncate;
+    use roclip_data::tokenizer::Truncate;
     use tch::Device;
 
     #[test]

@@ -1,7 +1,7 @@
 //! Model descriptions in open_clip's JSON format.
 
-use crate::artifact;
 use crate::error::{Error, Result};
+use roclip_data::artifact;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

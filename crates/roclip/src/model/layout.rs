@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::model::config::VisionLayers;
 use crate::model::{Clip, ModelConfig};
-use crate::tokenizer::CompactVocabulary;
+use roclip_data::tokenizer::CompactVocabulary;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tch::Tensor;

@@ -1,7 +1,9 @@
 //! CLIP's two towers, in open_clip's key layout: the code is the checkpoint schema.
 
+mod batch;
 mod clip;
 mod config;
+mod head;
 pub mod layout;
 mod parameters;
 mod resnet;
@@ -10,8 +12,10 @@ mod transformer;
 mod vit;
 mod weights;
 
+pub use batch::tensors;
 pub use clip::{Clip, unit};
 pub use config::{ModelConfig, TextConfig, VisionConfig, VisionLayers};
+pub use head::Head;
 pub(crate) use parameters::extent;
 pub use parameters::{Parameters, Scope};
 pub use weights::{read_safetensors, tensors_to_safetensors};

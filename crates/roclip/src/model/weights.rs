@@ -1,8 +1,8 @@
 //! safetensors in and out. The only weight format here: no pickle is read or written on any path.
 
-use crate::artifact;
 use crate::error::{Error, Result, TorchContext};
 use crate::model::Clip;
+use roclip_data::artifact;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Result, TorchContext};
 use crate::objective::Encode;
-use crate::random;
 use rand::seq::SliceRandom;
+use roclip_data::random;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 

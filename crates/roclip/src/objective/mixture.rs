@@ -142,8 +142,8 @@ fn from_responsibilities(scores: &[f64], responsibilities: &[f64], iterations: u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random;
     use rand::RngExt;
+    use roclip_data::random;
 
     fn sample(count: usize, mean: f64, deviation: f64, seed: u64) -> Vec<f64> {
         let mut random = random::stream(seed, "test-mixture", 0, "");

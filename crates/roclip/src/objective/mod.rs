@@ -4,24 +4,28 @@ mod agreement;
 mod clip;
 #[cfg(test)]
 mod known_towers;
+mod loss;
 mod mixture;
 mod pool;
 mod roclip;
 mod safeclip;
 mod safeclip_schedule;
+mod schedule;
 mod split;
 
 pub use agreement::PlausibilityConfig;
 pub use clip::ClipObjective;
+pub use loss::{cross_entropy_rows, info_nce};
 pub use mixture::{Component, Mixture, PosteriorGuard};
 pub use pool::{Pool, RingWrite};
 pub use roclip::{PoolInit, PoolUpdate, RoClip, RoClipConfig, TextInMatch};
 pub use safeclip::{SafeClip, SafeClipConfig};
 pub use safeclip_schedule::SafeClipSchedule;
+pub use schedule::Schedule;
 pub use split::{Split, SplitConfig, Unseparated, split};
 
 use crate::error::Result;
-use crate::eval::Head;
+use crate::model::Head;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
@@ -251,19 +255,4 @@ pub trait Objective {
     fn load_state(&mut self, _state: &BTreeMap<String, Tensor>) -> Result<()> {
         Ok(())
     }
-}
-
-/// Cross-entropy over the rows of `scale * a b^T` with diagonal targets. `a`, `b` `[batch, dim]`.
-pub fn cross_entropy_rows(a: &Tensor, b: &Tensor, scale: &Tensor) -> Tensor {
-    let logits = a.matmul(&b.transpose(0, 1)) * scale;
-    let targets = Tensor::arange(crate::model::extent(&logits, 0), (tch::Kind::Int64, logits.device()));
-    logits.cross_entropy_for_logits(&targets)
-}
-
-/// Symmetric InfoNCE from one logit matrix: `1/2 [CE(L) + CE(L^T)]` with diagonal targets, `L = scale * a b^T`.
-/// `a`, `b` `[batch, dim]`.
-pub fn info_nce(a: &Tensor, b: &Tensor, scale: &Tensor) -> Tensor {
-    let logits = a.matmul(&b.transpose(0, 1)) * scale;
-    let targets = Tensor::arange(crate::model::extent(&logits, 0), (tch::Kind::Int64, logits.device()));
-    (logits.cross_entropy_for_logits(&targets) + logits.transpose(0, 1).cross_entropy_for_logits(&targets)) * 0.5
 }

@@ -12,8 +12,8 @@ use crate::objective::{
     Encode, LearningRate, LossOutput, Match, Objective, Phase, Place, Pool, RingWrite, RunShape, StepInputs,
     TextTraining, info_nce,
 };
-use crate::random;
 use rand::seq::SliceRandom;
+use roclip_data::random;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};

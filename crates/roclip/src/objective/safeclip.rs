@@ -15,8 +15,8 @@ use crate::objective::{
     Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, PlausibilityConfig, Pool, PosteriorGuard,
     RingWrite, RunShape, SafeClipSchedule, Split, SplitConfig, StepInputs, Views, cross_entropy_rows, info_nce, split,
 };
-use crate::random;
 use rand::Rng;
+use roclip_data::random;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};

@@ -1,8 +1,8 @@
 //! SafeCLIP's learning rates. The released code's go wrong after the warm-up (`src/scheduler.py`, `src/main.py`): the safe pass climbs
 //! back to its peak in the last epoch. The corrected schedule needs no set sizes, falls monotonely and ends at zero.
 
+use crate::objective::schedule::warmup_cosine;
 use crate::objective::{Phase, Place};
-use crate::train::warmup_cosine;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]

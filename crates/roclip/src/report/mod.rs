@@ -12,8 +12,8 @@ pub use results::{Hits, ResultRow, RunRecord, read_run};
 pub use seeds::{SeedSummary, Spread, over_seeds};
 pub use sheet::write_sheet;
 
-use crate::artifact;
 use crate::error::{Error, Result};
+use roclip_data::artifact;
 use std::path::{Path, PathBuf};
 
 /// Reads finished runs and writes `report.html` and `results.json` into `output`.

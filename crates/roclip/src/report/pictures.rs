@@ -1,12 +1,13 @@
 //! Small pictures for the report: targets, backdoored pairs and triggered tests, made again from recipe and manifest.
 
-use crate::data::{Pair, Sample};
 use crate::error::{Error, Result};
-use crate::poison::{Backdoor, Role};
 use crate::recipe::Recipe;
 use crate::train::prepare_data;
 use base64::Engine;
 use image::RgbImage;
+use roclip_data::pairs::Pair;
+use roclip_data::poison::{Backdoor, Role};
+use roclip_data::sample::Sample;
 use std::io::Cursor;
 
 pub struct Figure {
@@ -72,7 +73,7 @@ pub fn gallery(recipe: &Recipe) -> Result<Gallery> {
 }
 
 fn decoded(recipe: &Recipe, sample: &Sample) -> Result<RgbImage> {
-    sample.picture(recipe.data.limits).map_err(|skip| skip.into_error(&sample.id))
+    Ok(sample.picture(recipe.data.limits).map_err(|skip| skip.into_error(&sample.id))?)
 }
 
 fn picture(recipe: &Recipe, pair: &Pair, sample: &Sample, side: u32) -> Result<String> {

@@ -1,10 +1,11 @@
 //! A finished run as `results.json` and the report see it.
 
-use crate::artifact;
 use crate::error::{Error, Result};
-use crate::eval::{BackdoorOutcome, Evaluation, Rate};
+use crate::eval::{BackdoorOutcome, Evaluation};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::train::{EpochLine, MatchSummary, SimilarityHistogram, SplitSummary, Summary, read_epochs};
+use roclip_data::artifact;
+use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Rows over their seeds: means with ranges, and pooled counts with Wilson intervals.
 
-use crate::eval::Rate;
 use crate::report::results::{Hits, ResultRow, Scores};
+use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

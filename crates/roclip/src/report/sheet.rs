@@ -1,11 +1,14 @@
 //! A sheet of a manifest's poison for a person's eye: each picture and caption before and after.
 
-use crate::artifact;
-use crate::data::{ImageLimits, Pairs, Sample, Skip};
 use crate::error::{Error, Result};
-use crate::poison::{Manifest, Role};
 use crate::report::chart::escape;
 use crate::report::pictures::url;
+use roclip_data::artifact;
+use roclip_data::pairs::Pairs;
+use roclip_data::picture::ImageLimits;
+use roclip_data::poison::{Manifest, Role};
+use roclip_data::sample::Sample;
+use roclip_data::skip::Skip;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::path::Path;
@@ -69,5 +72,5 @@ pub fn write_sheet(manifest: &Manifest, pairs: &Pairs, others: &[Sample], per_at
         }
         html += "</table>";
     }
-    artifact::write(out, (html + "</html>\n").as_bytes())
+    Ok(artifact::write(out, (html + "</html>\n").as_bytes())?)
 }

@@ -1,18 +1,20 @@
 //! What cleaning runs do beside training: the search of ABD's patch before it, the rebound test after it.
 
-use crate::artifact;
+use crate::checkpoint;
 use crate::clean::{CleanConfig, CleanMethod, HarmlessTuning, ReboundConfig};
-use crate::data::{ImageLimits, Loader, Pairs, PassPlan, Transform, decode};
 use crate::error::{Error, Result};
 use crate::model::Clip;
 use crate::objective::{Phase, Place};
-use crate::poison::Material;
 use crate::recipe::Recipe;
-use crate::train::checkpoint;
 use crate::train::prepare::{manifest_file, prepare_training};
 use crate::train::run::Trainer;
 use crate::train::summary::ReboundPoint;
 use image::RgbImage;
+use roclip_data::artifact;
+use roclip_data::batch::{Loader, PassPlan, Transform};
+use roclip_data::pairs::Pairs;
+use roclip_data::picture::{ImageLimits, decode};
+use roclip_data::trigger::Material;
 use std::path::Path;
 use std::sync::Arc;
 use tch::Device;

@@ -1,16 +1,17 @@
 //! One epoch of a run: its passes, their steps, and what is written down after them.
 
-use crate::artifact;
-use crate::data::{HostBatch, PassPlan, View, tensors};
 use crate::error::{Error, Result, TorchContext};
 use crate::eval::Evaluation;
+use crate::model::tensors;
 use crate::model::unit;
 use crate::objective::{LearningRate, Pass, Phase, Place, StepInputs, SubCaptionFeatures, TextTraining, Views};
-use crate::train::epoch_report::{SplitSummary, split_lines};
+use crate::train::diagnostics::{SplitSummary, split_lines};
 use crate::train::metrics::{EpochMetrics, MetricsLog, StepMetrics, epoch_line};
 use crate::train::run::{Position, Trainer};
 use crate::train::tally::EpochTally;
 use crate::train::watch::Towers;
+use roclip_data::artifact;
+use roclip_data::batch::{HostBatch, PassPlan, View};
 use std::path::Path;
 use std::time::Instant;
 use tch::Tensor;
@@ -81,7 +82,7 @@ impl Trainer<'_> {
     fn write_split(&self, run: &Path) -> Result<()> {
         let Some((scores, split)) = self.objective.split() else { return Ok(()) };
         let path = run.join(format!("splits/epoch_{}.jsonl", self.position.epoch));
-        artifact::write(&path, split_lines(&self.pairs, scores, split).as_bytes())
+        Ok(artifact::write(&path, split_lines(&self.pairs, scores, split).as_bytes())?)
     }
 
     fn pass(&mut self, pass: Pass, out: &mut Outputs) -> Result<()> {

@@ -1,10 +1,10 @@
 //! `metrics.jsonl`: one JSON object a line, appended as the run goes. A resumed run first cuts what came after its checkpoint.
 
-use crate::artifact;
 use crate::error::{Error, IoContext, Result};
 use crate::eval::Evaluation;
 use crate::objective::Phase;
-use crate::train::epoch_report::{MatchSummary, SimilarityHistogram, SplitSummary};
+use crate::train::diagnostics::{MatchSummary, SimilarityHistogram, SplitSummary};
+use roclip_data::artifact;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};

@@ -1,29 +1,23 @@
 //! Training: the loop around an objective, and what it writes down.
 
-mod checkpoint;
 mod cleaning;
+mod diagnostics;
 mod epoch;
-mod epoch_report;
 mod metrics;
 mod optimizer;
 mod prepare;
-mod provenance;
 mod run;
-mod schedule;
 mod start;
 mod summary;
 mod surrogate;
 mod tally;
 mod watch;
 
-pub use checkpoint::{Loaded, State, find as find_checkpoint, load as load_checkpoint};
-pub use epoch_report::{MatchSummary, SimilarityHistogram, SplitSummary};
+pub use diagnostics::{MatchSummary, SimilarityHistogram, SplitSummary};
 pub use metrics::{EpochLine, read_epochs};
 pub use optimizer::WeightDecayGroups;
 pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
-pub use provenance::{Provenance, model_card};
 pub use run::train;
-pub(crate) use schedule::{Schedule, warmup_cosine};
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
 pub use surrogate::search_patch;
 

@@ -1,14 +1,16 @@
 //! From a recipe to data: everything that can be wrong with a recipe's inputs is found here, before any work.
 
+use crate::checkpoint::Provenance;
+use crate::checkpoint::{self, Loaded};
 use crate::clean::{CleanMethod, Supervised};
-use crate::data::{Pairs, SkipReport, limit_pairs_per_picture, read_samples};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluator, GUESSES};
 use crate::model::ModelConfig;
-use crate::poison::{Candidates, Manifest, Screen, plan};
 use crate::recipe::Recipe;
-use crate::train::checkpoint::{self, Loaded};
-use crate::train::provenance::Provenance;
+use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
+use roclip_data::poison::{Candidates, Manifest, Screen, plan};
+use roclip_data::skip::SkipReport;
+use roclip_data::source::read_samples;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -59,7 +61,7 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
 /// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
 fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
     if let Some(path) = manifest_file(recipe) {
-        return Manifest::read(&path).map(Some);
+        return Ok(Some(Manifest::read(&path)?));
     }
     if recipe.clean.is_some() || recipe.poison.attacks.is_empty() {
         return Ok(None);

@@ -1,26 +1,28 @@
 //! One training run, from a resolved recipe to a run folder.
 
-use crate::artifact;
-use crate::augment::TextAugment;
-use crate::data::{Loader, Pairs, SkipReport, Transform, ViewAugment};
+use crate::checkpoint::Provenance;
+use crate::checkpoint::{self, Contents, State};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Evaluator};
 use crate::model::Clip;
+use crate::objective::Schedule;
 use crate::objective::{ClipObjective, Objective, RoClip, RunShape, SafeClip};
-use crate::poison::Manifest;
 use crate::recipe::{ObjectiveName, Recipe};
-use crate::tokenizer::Tokenizer;
-use crate::train::checkpoint::{self, Contents, State};
 use crate::train::cleaning::{Cleaning, rebound};
 use crate::train::epoch::Outputs;
 use crate::train::metrics::{MetricsLog, read_epochs};
 use crate::train::optimizer::Optimizer;
 use crate::train::prepare::{Prepared, device, prepare_training};
-use crate::train::provenance::Provenance;
-use crate::train::schedule::Schedule;
 use crate::train::start::start;
 use crate::train::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
 use crate::train::tally::EpochTally;
+use roclip_data::artifact;
+use roclip_data::augment::TextAugment;
+use roclip_data::batch::{Loader, Transform, ViewAugment};
+use roclip_data::pairs::Pairs;
+use roclip_data::poison::Manifest;
+use roclip_data::skip::SkipReport;
+use roclip_data::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -246,7 +248,9 @@ impl<'a> Trainer<'a> {
         self.position =
             Position { step: state.step, epoch: state.epoch, pass: state.pass, step_in_pass: state.step_in_pass };
         if let Some(tally) = state.epoch_so_far {
-            self.tally = tally;
+            self.tally = serde_json::from_value(tally).map_err(|e| {
+                Error::file(&loaded.folder, format!("state.json: {e}"), "resume from another checkpoint")
+            })?;
         }
         Ok(())
     }
@@ -274,7 +278,7 @@ impl<'a> Trainer<'a> {
         if self.position.step == 0 {
             artifact::write_json(&path, &self.evaluate()?)?;
         }
-        artifact::read_json(&path).map(Some)
+        Ok(Some(artifact::read_json(&path)?))
     }
 
     pub(super) fn evaluate(&self) -> Result<Evaluation> {
@@ -306,6 +310,8 @@ impl<'a> Trainer<'a> {
     }
 
     pub(super) fn save(&self, run: &Path) -> Result<()> {
+        let so_far = self.position.within_epoch().then(|| serde_json::to_value(self.tally.so_far())).transpose();
+        let epoch_so_far = so_far.map_err(|e| Error::internal(format!("JSON: {e}")))?;
         let state = State {
             step: self.position.step,
             epoch: self.position.epoch,
@@ -319,7 +325,7 @@ impl<'a> Trainer<'a> {
             objective: self.objective.name().into(),
             truncate: self.recipe.model.truncate,
             compact_vocabulary: self.tokenizer.compact().cloned(),
-            epoch_so_far: self.position.within_epoch().then(|| self.tally.so_far()),
+            epoch_so_far,
             files: BTreeMap::new(),
         };
         let contents = Contents {

@@ -1,15 +1,15 @@
 //! The model that a training run starts from, and its tokenizer: random weights, those of a file, or those of a checkpoint.
 
-use crate::data::Pairs;
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::model::layout::to_open_clip;
 use crate::model::{Clip, ModelConfig, read_safetensors};
-use crate::random;
 use crate::recipe::Recipe;
-use crate::tokenizer::{CompactVocabulary, Tokenizer};
-use crate::train::checkpoint;
 use rand::Rng;
+use roclip_data::pairs::Pairs;
+use roclip_data::random;
+use roclip_data::tokenizer::{CompactVocabulary, Tokenizer};
 use std::path::Path;
 use tch::Device;
 

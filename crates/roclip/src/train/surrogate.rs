@@ -1,15 +1,15 @@
 //! The search of BadCLIP's patch, from a recipe's data and a surrogate checkpoint to a PNG file.
 
-use crate::artifact;
-use crate::data::Transform;
+use crate::attack::{BadClipConfig, optimise_patch};
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::eval::BackdoorOutcome;
-use crate::poison::{
-    AttackConfig, BadClipConfig, Candidates, Material, PatchConfig, PoisonConfig, optimise_patch, plan,
-};
 use crate::recipe::Recipe;
-use crate::train::checkpoint;
 use crate::train::prepare::{Prepared, device, prepare_clean_data};
+use roclip_data::artifact;
+use roclip_data::batch::Transform;
+use roclip_data::poison::{AttackConfig, Candidates, PatchConfig, PoisonConfig, plan};
+use roclip_data::trigger::Material;
 use std::path::Path;
 use std::sync::Arc;
 

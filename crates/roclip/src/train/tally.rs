@@ -1,7 +1,7 @@
 //! What an epoch adds up while it goes. A checkpoint within the epoch carries it, so that a resumed run reports the whole epoch.
 
 use crate::objective::Phase;
-use crate::train::epoch_report::MatchTally;
+use crate::train::diagnostics::MatchTally;
 use crate::train::metrics::PassMetrics;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;

@@ -1,13 +1,15 @@
 //! Looking at pairs with the towers as they stand: without augmentation for diagnostics, and for objectives that score pairs.
 
-use crate::data::{Loader, picture_hashes, tensors};
 use crate::error::{Result, TorchContext};
+use crate::model::tensors;
 use crate::model::{Clip, unit};
 use crate::objective::{AllFeatures, Encode};
-use crate::random;
-use crate::train::epoch_report::SimilarityHistogram;
+use crate::train::diagnostics::SimilarityHistogram;
 use crate::train::run::Trainer;
 use rand::seq::SliceRandom;
+use roclip_data::batch::Loader;
+use roclip_data::pairs::picture_hash;
+use roclip_data::random;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -86,8 +88,8 @@ impl Encode for Towers<'_> {
                 continue;
             }
             let (image, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
-            let hashes: Vec<i64> = Vec::try_from(picture_hashes(&image)).torch("reading picture hashes")?;
-            pictures.extend(hashes);
+            let (side, planes) = (self.side() as usize, 3 * (self.side() * self.side()) as usize);
+            pictures.extend(batch.view.images.chunks(planes).map(|picture| picture_hash(picture, side)));
             images.push(tch::no_grad(|| self.model.image_features(&image, false).map(|raw| unit(&raw)))?);
             texts.push(tch::no_grad(|| unit(&self.model.text_features(&tokens))));
             pairs.extend(batch.pairs);

@@ -1,0 +1,174 @@
+//! EDA text augmentation (RoCLIP repository, `utils/eda.py`): exactly one of synonym replacement, random insertion, random
+//! swap and random deletion per caption.
+//!
+//! Ours where the released code cannot be repeated or crashes: synonyms come sorted and from a stream per (sample, epoch), and
+//! a caption without letters is kept as it is.
+
+use crate::error::Result;
+use crate::language::{STOP_WORDS, Synonyms};
+use crate::random::{self, Stream};
+use rand::RngExt;
+use rand::seq::{IndexedRandom, SliceRandom};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Share of words that an operation touches, and the chance that deletion drops a word.
+const ALPHA: f64 = 0.1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextRefresh {
+    /// A fresh augmentation each epoch.
+    #[default]
+    PerEpoch,
+    /// As released: augmented once, then frozen for the whole run.
+    FrozenOnce,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct TextAugmentConfig {
+    pub refresh: TextRefresh,
+}
+
+#[derive(Clone)]
+pub struct TextAugment {
+    config: TextAugmentConfig,
+    synonyms: Arc<Synonyms>,
+}
+
+impl TextAugment {
+    pub fn new(config: TextAugmentConfig) -> Result<Self> {
+        Ok(TextAugment { config, synonyms: Arc::new(Synonyms::built_in()?) })
+    }
+
+    /// The caption as training sees it in `epoch`.
+    pub fn apply(&self, caption: &str, seed: u64, epoch: u64, id: &str) -> String {
+        let epoch = match self.config.refresh {
+            TextRefresh::PerEpoch => epoch,
+            TextRefresh::FrozenOnce => 0,
+        };
+        let mut random = random::stream(seed, "text-augment", epoch, id);
+        let words: Vec<String> = clean(caption).split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        if words.is_empty() {
+            return caption.to_owned();
+        }
+        let changes = ((ALPHA * words.len() as f64) as usize).max(1);
+        // Keeping one of four shuffled candidates is the same as drawing the operation first.
+        let changed = match random.random_range(0..4) {
+            0 => self.replace(words, changes, &mut random),
+            1 => self.insert(words, changes, &mut random),
+            2 => swap(words, changes, &mut random),
+            _ => delete(words, &mut random),
+        };
+        changed.join(" ")
+    }
+
+    fn replace(&self, mut words: Vec<String>, changes: usize, random: &mut Stream) -> Vec<String> {
+        let mut candidates: Vec<String> = words.iter().filter(|w| !STOP_WORDS.contains(&w.as_str())).cloned().collect();
+        candidates.sort();
+        candidates.dedup();
+        candidates.shuffle(random);
+        let mut replaced = 0;
+        for candidate in candidates {
+            if let Some(synonym) = self.synonyms.of(&candidate).choose(random) {
+                for word in words.iter_mut().filter(|w| **w == candidate) {
+                    word.clone_from(synonym);
+                }
+                replaced += 1;
+            }
+            if replaced >= changes {
+                break;
+            }
+        }
+        words
+    }
+
+    fn insert(&self, mut words: Vec<String>, changes: usize, random: &mut Stream) -> Vec<String> {
+        for _ in 0..changes {
+            for _ in 0..10 {
+                let Some(word) = words.choose(random) else { break };
+                // The released code takes the first of an unordered set, which is a random one.
+                if let Some(synonym) = self.synonyms.of(word).choose(random) {
+                    let at = random.random_range(0..words.len());
+                    words.insert(at, synonym.clone());
+                    break;
+                }
+            }
+        }
+        words
+    }
+}
+
+fn swap(mut words: Vec<String>, changes: usize, random: &mut Stream) -> Vec<String> {
+    for _ in 0..changes {
+        let first = random.random_range(0..words.len());
+        let second = (0..3).map(|_| random.random_range(0..words.len())).find(|second| *second != first);
+        if let Some(second) = second {
+            words.swap(first, second);
+        }
+    }
+    words
+}
+
+fn delete(words: Vec<String>, random: &mut Stream) -> Vec<String> {
+    if words.len() == 1 {
+        return words;
+    }
+    let kept: Vec<String> = words.iter().filter(|_| random.random::<f64>() > ALPHA).cloned().collect();
+    if kept.is_empty() { words.choose(random).cloned().into_iter().collect() } else { kept }
+}
+
+/// Lower case, letters and single spaces only.
+fn clean(caption: &str) -> String {
+    let mut out = String::with_capacity(caption.len());
+    for c in caption.chars().filter(|c| !matches!(c, '\'' | '’')).flat_map(char::to_lowercase) {
+        let c = if c.is_ascii_lowercase() { c } else { ' ' };
+        if c != ' ' || !(out.is_empty() || out.ends_with(' ')) {
+            out.push(c);
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn augment() -> TextAugment {
+        TextAugment::new(TextAugmentConfig::default()).unwrap()
+    }
+
+    #[test]
+    fn cleaning_follows_the_released_rules() {
+        assert_eq!(clean("  Don't-stop\tthe 3 DOGS!"), "dont stop the dogs");
+        assert_eq!(clean("123 ?!"), "");
+    }
+
+    #[test]
+    fn captions_without_letters_are_kept() {
+        assert_eq!(augment().apply("123 ?!", 0, 1, "a"), "123 ?!");
+    }
+
+    #[test]
+    fn a_caption_depends_on_seed_epoch_and_id_alone_and_frozen_ones_not_on_the_epoch() {
+        let caption = "a large dog runs over the green grass near the old house";
+        let fresh = augment();
+        let all: std::collections::BTreeSet<_> = (0..40).map(|epoch| fresh.apply(caption, 0, epoch, "a")).collect();
+        assert!(all.len() > 20, "{all:?}");
+        assert_eq!(fresh.apply(caption, 0, 3, "a"), fresh.apply(caption, 0, 3, "a"));
+        let frozen = TextAugment::new(TextAugmentConfig { refresh: TextRefresh::FrozenOnce }).unwrap();
+        assert_eq!(frozen.apply(caption, 0, 1, "a"), frozen.apply(caption, 0, 9, "a"));
+    }
+
+    #[test]
+    fn operations_keep_their_promises() {
+        let words: Vec<String> = "one two three four".split(' ').map(str::to_owned).collect();
+        let mut random = random::stream(0, "test", 0, "");
+        for _ in 0..100 {
+            assert_eq!(swap(words.clone(), 1, &mut random).len(), 4);
+            assert!(!delete(words.clone(), &mut random).is_empty());
+        }
+        assert_eq!(delete(vec!["one".into()], &mut random), ["one"]);
+    }
+}

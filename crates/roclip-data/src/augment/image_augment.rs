@@ -1,0 +1,194 @@
+//! The released image pipeline: flip, random resized crop, colour jitter, grayscale, blur
+//! (RoCLIP repository, `utils/augment_image.py`), with torchvision's parameter draws and PIL's arithmetic.
+//!
+//! Drawing and applying are apart: [`ImageAugment::draw`] decides, [`ImageAugment::apply`] is a pure function, which is what the
+//! golden files check.
+
+use crate::augment::auto_augment::{self, Operation};
+use crate::augment::{blur, color};
+use crate::picture::preprocess;
+use crate::skip::Skip;
+use fast_image_resize::FilterType;
+use image::{RgbImage, imageops};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+/// The defaults are the released settings.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageAugmentConfig {
+    /// AutoAugment's ImageNet policy on the whole picture instead of everything below, as CleanCLIP's second view has it.
+    pub auto_augment: bool,
+    pub flip_probability: f32,
+    /// Smallest share of the area that a crop keeps; the largest is 1.
+    pub crop_min_area: f32,
+    pub jitter_probability: f32,
+    pub brightness: f32,
+    pub contrast: f32,
+    pub saturation: f32,
+    /// In turns, at most 0.5.
+    pub hue: f32,
+    pub grayscale_probability: f32,
+    /// Odd, in pixels; 0 = no blur.
+    pub blur_kernel: u32,
+    pub blur_sigma_min: f32,
+    pub blur_sigma_max: f32,
+}
+
+impl Default for ImageAugmentConfig {
+    fn default() -> Self {
+        ImageAugmentConfig {
+            auto_augment: false,
+            flip_probability: 0.5,
+            crop_min_area: 0.08,
+            jitter_probability: 0.8,
+            brightness: 0.5,
+            contrast: 0.5,
+            saturation: 0.5,
+            hue: 0.1,
+            grayscale_probability: 0.2,
+            blur_kernel: 21,
+            blur_sigma_min: 0.1,
+            blur_sigma_max: 2.0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Jitter {
+    Brightness(f32),
+    Contrast(f32),
+    Saturation(f32),
+    Hue(f32),
+}
+
+/// The crop box in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crop {
+    pub left: u32,
+    pub top: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// One draw of everything that is random.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageAugment {
+    /// AutoAugment's operations; where there are any to draw, nothing else happens.
+    pub policy: Option<Vec<Operation>>,
+    pub flip: bool,
+    pub crop: Crop,
+    /// In the order of application.
+    pub jitter: Vec<Jitter>,
+    pub grayscale: bool,
+    /// Kernel and sigma.
+    pub blur: Option<(u32, f32)>,
+}
+
+impl ImageAugment {
+    pub fn draw(config: &ImageAugmentConfig, (width, height): (u32, u32), random: &mut impl rand::Rng) -> Self {
+        if config.auto_augment {
+            let crop = Crop { left: 0, top: 0, width, height };
+            let policy = Some(auto_augment::draw(random));
+            return ImageAugment { policy, flip: false, crop, jitter: Vec::new(), grayscale: false, blur: None };
+        }
+        let flip = random.random::<f32>() < config.flip_probability;
+        let crop = draw_crop(config.crop_min_area, width, height, random);
+        let mut jitter = Vec::new();
+        if random.random::<f32>() < config.jitter_probability {
+            let mut factor = |strength: f32| random.random_range((1.0 - strength).max(0.0)..=1.0 + strength);
+            jitter = vec![
+                Jitter::Brightness(factor(config.brightness)),
+                Jitter::Contrast(factor(config.contrast)),
+                Jitter::Saturation(factor(config.saturation)),
+            ];
+            jitter.push(Jitter::Hue(random.random_range(-config.hue..=config.hue)));
+            jitter.shuffle(random);
+        }
+        let grayscale = random.random::<f32>() < config.grayscale_probability;
+        let sigma = random.random_range(config.blur_sigma_min..=config.blur_sigma_max);
+        let blur = (config.blur_kernel > 0).then_some((config.blur_kernel, sigma));
+        ImageAugment { policy: None, flip, crop, jitter, grayscale, blur }
+    }
+
+    /// The augmented picture, `size` x `size`.
+    pub fn apply(&self, picture: &RgbImage, size: u32) -> Result<RgbImage, Skip> {
+        if let Some(operations) = &self.policy {
+            let changed = operations.iter().fold(picture.clone(), |picture, operation| operation.apply(&picture));
+            return preprocess::resize_and_crop(&changed, size);
+        }
+        let Crop { left, top, width, height } = self.crop;
+        // Flipping after the crop of the mirrored box is the released order (flip, then crop) at the cost of the crop alone.
+        let left = if self.flip { picture.width().saturating_sub(left + width) } else { left };
+        let mut cropped = imageops::crop_imm(picture, left, top, width, height).to_image();
+        if self.flip {
+            imageops::flip_horizontal_in_place(&mut cropped);
+        }
+        let mut out = preprocess::resize(&cropped, size, size, FilterType::Bilinear)?;
+        self.recolour(&mut out);
+        Ok(out)
+    }
+
+    /// Jitter, grayscale and blur, at whatever size the picture has.
+    pub fn recolour(&self, out: &mut RgbImage) {
+        for step in &self.jitter {
+            match *step {
+                Jitter::Brightness(factor) => color::brightness(out, factor),
+                Jitter::Contrast(factor) => color::contrast(out, factor),
+                Jitter::Saturation(factor) => color::saturation(out, factor),
+                Jitter::Hue(factor) => color::hue(out, factor),
+            }
+        }
+        if self.grayscale {
+            color::grayscale(out);
+        }
+        if let Some((kernel, sigma)) = self.blur {
+            blur::gaussian(out, kernel, sigma);
+        }
+    }
+}
+
+/// torchvision's `RandomResizedCrop.get_params`: ten tries, then the largest central crop within the aspect limits.
+fn draw_crop(min_area: f32, width: u32, height: u32, random: &mut impl rand::Rng) -> Crop {
+    let (lowest, highest) = (3.0f64 / 4.0, 4.0f64 / 3.0);
+    let area = f64::from(width) * f64::from(height);
+    for _ in 0..10 {
+        let target = area * random.random_range(f64::from(min_area)..=1.0);
+        let aspect = random.random_range(lowest.ln()..=highest.ln()).exp();
+        let w = (target * aspect).sqrt().round_ties_even() as u32;
+        let h = (target / aspect).sqrt().round_ties_even() as u32;
+        if (1..=width).contains(&w) && (1..=height).contains(&h) {
+            let top = random.random_range(0..=height - h);
+            let left = random.random_range(0..=width - w);
+            return Crop { left, top, width: w, height: h };
+        }
+    }
+    let ratio = f64::from(width) / f64::from(height);
+    let (w, h) = if ratio < lowest {
+        (width, ((f64::from(width) / lowest).round_ties_even() as u32).clamp(1, height))
+    } else if ratio > highest {
+        (((f64::from(height) * highest).round_ties_even() as u32).clamp(1, width), height)
+    } else {
+        (width, height)
+    };
+    Crop { left: (width - w) / 2, top: (height - h) / 2, width: w, height: h }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    #[test]
+    fn crops_stay_inside_and_cover_the_whole_range() {
+        let mut random = random::stream(0, "test", 0, "");
+        let mut smallest = 1.0f64;
+        for _ in 0..2000 {
+            let c = draw_crop(0.08, 90, 60, &mut random);
+            assert!(c.left + c.width <= 90 && c.top + c.height <= 60);
+            smallest = smallest.min(f64::from(c.width * c.height) / 5400.0);
+        }
+        assert!((0.05..0.12).contains(&smallest), "{smallest}");
+    }
+}

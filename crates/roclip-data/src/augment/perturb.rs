@@ -1,0 +1,104 @@
+//! PAR's picture pipeline (repository nmndeep/PerturbAndRecover): brightening noise and random erasing, on the picture that the model
+//! will see. Pixels are 8-bit here, floats there: a rounding of at most half a level.
+
+use crate::picture::preprocess::MEAN;
+use image::{Rgb, RgbImage};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+/// The defaults are the released settings.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PerturbConfig {
+    pub noise_probability: f32,
+    /// Of pixels in `[0, 1]`. The noise is clipped to `[0, 1]` before it is added, so that it only brightens, and half of it is 0.
+    pub noise_deviation: f32,
+    pub erase_probability: f32,
+    /// Share of the area, between these; torchvision's aspect ratios of 0.3 to 3.3. The rectangle gets the mean colour.
+    pub erase_min_area: f32,
+    pub erase_max_area: f32,
+}
+
+impl Default for PerturbConfig {
+    fn default() -> Self {
+        PerturbConfig {
+            noise_probability: 0.5,
+            noise_deviation: 0.2,
+            erase_probability: 0.5,
+            erase_min_area: 0.005,
+            erase_max_area: 0.01,
+        }
+    }
+}
+
+/// The picture, perturbed.
+pub fn perturb(config: &PerturbConfig, mut picture: RgbImage, random: &mut impl rand::Rng) -> RgbImage {
+    if random.random::<f32>() < config.noise_probability {
+        for value in picture.iter_mut() {
+            let noise = (config.noise_deviation * gaussian(random)).clamp(0.0, 1.0);
+            *value = (f32::from(*value) + 255.0 * noise).round_ties_even().min(255.0) as u8;
+        }
+    }
+    if random.random::<f32>() < config.erase_probability {
+        erase(config, &mut picture, random);
+    }
+    picture
+}
+
+/// torchvision's `RandomErasing`: ten tries for a rectangle that fits, then nothing.
+fn erase(config: &PerturbConfig, picture: &mut RgbImage, random: &mut impl rand::Rng) {
+    let (width, height) = picture.dimensions();
+    let mean = Rgb(MEAN.map(|mean| (255.0 * mean).round() as u8));
+    for _ in 0..10 {
+        let area = (width * height) as f32 * random.random_range(config.erase_min_area..=config.erase_max_area);
+        let aspect = random.random_range(0.3f32.ln()..=3.3f32.ln()).exp();
+        let (h, w) = ((area * aspect).sqrt().round() as u32, (area / aspect).sqrt().round() as u32);
+        if h < height && w < width && h > 0 && w > 0 {
+            let (top, left) = (random.random_range(0..=height - h), random.random_range(0..=width - w));
+            for (x, y) in (left..left + w).flat_map(|x| (top..top + h).map(move |y| (x, y))) {
+                picture.put_pixel(x, y, mean);
+            }
+            return;
+        }
+    }
+}
+
+/// Box and Muller's standard normal.
+fn gaussian(random: &mut impl rand::Rng) -> f32 {
+    let (u, v) = (1.0 - random.random::<f32>(), random.random::<f32>());
+    (-2.0 * u.ln()).sqrt() * (2.0 * std::f32::consts::PI * v).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    #[test]
+    fn noise_only_brightens_about_half_of_the_pixels() {
+        let config = PerturbConfig { noise_probability: 1.0, erase_probability: 0.0, ..PerturbConfig::default() };
+        let grey = RgbImage::from_pixel(32, 32, Rgb([100; 3]));
+        let noisy = perturb(&config, grey, &mut random::stream(0, "test", 0, ""));
+        let brighter = noisy.iter().filter(|value| **value > 100).count() as f64 / 3072.0;
+        assert!((0.45..0.52).contains(&brighter), "{brighter}");
+        // The mean of a half-normal of deviation 0.2: 0.2 / sqrt(2 pi) = 0.0798 (20.3 levels).
+        let mean = noisy.iter().map(|value| f64::from(*value)).sum::<f64>() / 3072.0 - 100.0;
+        assert!((18.5..22.0).contains(&mean), "{mean}");
+        assert!(noisy.iter().all(|value| *value >= 100));
+    }
+
+    #[test]
+    fn erasing_covers_its_share_with_the_mean_colour() {
+        let config = PerturbConfig { noise_probability: 0.0, erase_probability: 1.0, ..PerturbConfig::default() };
+        let mut random = random::stream(0, "test", 0, "");
+        let mut total = 0;
+        for _ in 0..50 {
+            let erased = perturb(&config, RgbImage::new(224, 224), &mut random);
+            let touched = erased.pixels().filter(|pixel| pixel.0 == [123, 117, 104]).count();
+            assert_eq!(touched, erased.pixels().filter(|pixel| pixel.0 != [0; 3]).count());
+            assert!((200..=560).contains(&touched), "{touched}");
+            total += touched;
+        }
+        assert!((320..440).contains(&(total / 50)), "{total}");
+    }
+}

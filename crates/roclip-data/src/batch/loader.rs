@@ -1,0 +1,236 @@
+//! Batches in an order that is a pure function of (pairs, seed, epoch), made ahead by workers that share nothing.
+//!
+//! Worker `w` of `n` makes the steps `w, w + n, ...` and hands them over through its own bounded channel, so the consumer
+//! takes them in order and worker count changes speed only.
+
+use crate::batch::transform::{BatchMaker, HostBatch, Transform};
+use crate::error::{Error, Result};
+use crate::pairs::Pairs;
+use crate::random;
+use rand::seq::SliceRandom;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+/// Batches that a worker may be ahead.
+const AHEAD: usize = 2;
+
+/// What a pass over the data asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct PassPlan {
+    pub epoch: u64,
+    /// Place of the pass in its epoch, from 0.
+    pub pass: u64,
+    pub two_views: bool,
+    /// Steps that are done already.
+    pub first_step: u64,
+    pub steps: u64,
+}
+
+impl PassPlan {
+    /// Number of the augmentation draw: a second pass in an epoch sees other ones.
+    fn draw(&self) -> u64 {
+        self.epoch | (self.pass << 32)
+    }
+}
+
+/// Makes batches of `batch_size` pairs; the incomplete last one is dropped.
+pub struct Loader {
+    maker: Arc<BatchMaker>,
+    batch_size: usize,
+    workers: usize,
+}
+
+impl Loader {
+    pub fn new(pairs: Arc<Pairs>, transform: Transform, batch_size: usize, workers: usize) -> Result<Self> {
+        if batch_size < 2 {
+            return Err(Error::setting(
+                format!("batch size {batch_size}"),
+                "a contrastive loss needs at least 2 pairs a batch",
+            ));
+        }
+        if batch_size > pairs.len() {
+            return Err(Error::setting(
+                format!("batch size {batch_size} is larger than the data ({} pairs)", pairs.len()),
+                "lower --batch-size or add data",
+            ));
+        }
+        Ok(Loader { maker: Arc::new(BatchMaker::new(pairs, transform)), batch_size, workers: workers.max(1) })
+    }
+
+    /// Every one of `indices` once, `count` at a time and in their order: plain, or through the augmentation's draw `draw`.
+    pub fn look(&self, indices: Vec<usize>, draw: Option<u64>, count: usize) -> Batches {
+        let maker = match draw {
+            Some(_) => Arc::clone(&self.maker),
+            None => Arc::new(self.maker.plain(Arc::clone(&self.maker.pairs))),
+        };
+        self.looks(maker, indices, draw.unwrap_or(0), count)
+    }
+
+    fn looks(&self, maker: Arc<BatchMaker>, indices: Vec<usize>, draw: u64, count: usize) -> Batches {
+        let steps = indices.len().div_ceil(count.max(1)) as u64;
+        let plan = PassPlan { epoch: draw, pass: 0, two_views: false, first_step: 0, steps };
+        self.batches(maker, indices, count.max(1), plan)
+    }
+
+    /// All of `pairs` without augmentation, `count` at a time. They must be of the loader's samples.
+    pub fn plain_batches_of(&self, pairs: &Pairs, count: usize) -> Batches {
+        self.looks(Arc::new(self.maker.plain(Arc::new(pairs.clone()))), (0..pairs.len()).collect(), 0, count)
+    }
+
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.steps(self.maker.pairs.len())
+    }
+
+    /// Steps of a pass over `count` pairs.
+    pub fn steps(&self, count: usize) -> u64 {
+        (count / self.batch_size) as u64
+    }
+
+    /// The order of a pass over `pairs` (all when none): a permutation of their indices.
+    pub fn order(&self, epoch: u64, pass: u64, pairs: Option<Vec<usize>>) -> Vec<usize> {
+        let mut order = pairs.unwrap_or_else(|| (0..self.maker.pairs.len()).collect());
+        let id = if pass == 0 { String::new() } else { pass.to_string() };
+        order.shuffle(&mut random::stream(self.maker.transform.seed, "order", epoch, &id));
+        order
+    }
+
+    /// The batches of a pass.
+    pub fn pass(&self, order: Vec<usize>, plan: PassPlan) -> Batches {
+        self.batches(Arc::clone(&self.maker), order, self.batch_size, plan)
+    }
+
+    fn batches(&self, maker: Arc<BatchMaker>, order: Vec<usize>, batch_size: usize, plan: PassPlan) -> Batches {
+        let order = Arc::new(order);
+        let mut channels = Vec::new();
+        let mut threads = Vec::new();
+        for worker in 0..self.workers as u64 {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let (maker, order, workers) = (Arc::clone(&maker), Arc::clone(&order), self.workers as u64);
+            threads.push(std::thread::spawn(move || {
+                let mut step = plan.first_step + worker;
+                while step < plan.steps {
+                    let from = step as usize * batch_size;
+                    let to = (from + batch_size).min(order.len());
+                    let indices = order.get(from..to).unwrap_or_default();
+                    if sender.send(maker.batch(step, plan.draw(), plan.two_views, indices)).is_err() {
+                        return; // The consumer stopped early.
+                    }
+                    step += workers;
+                }
+            }));
+            channels.push(receiver);
+        }
+        Batches { channels, threads, next: 0, remaining: plan.steps.saturating_sub(plan.first_step) }
+    }
+}
+
+/// An iterator over a pass's batches.
+pub struct Batches {
+    channels: Vec<Receiver<HostBatch>>,
+    threads: Vec<JoinHandle<()>>,
+    next: usize,
+    remaining: u64,
+}
+
+impl Iterator for Batches {
+    type Item = Result<HostBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.remaining == 0 {
+            return None;
+        }
+        self.remaining -= 1;
+        let at = self.next % self.channels.len().max(1);
+        self.next += 1;
+        let received = self.channels.get(at).map(|channel| channel.recv());
+        Some(match received {
+            Some(Ok(batch)) => Ok(batch),
+            _ => Err(Error::internal("a data worker stopped")),
+        })
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.channels.clear(); // Workers see their channel close and return.
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has already said so; the batch that is missing was an error to the consumer.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::ImageAugmentConfig;
+    use crate::batch::{Overlay, ViewAugment};
+    use crate::pairs::CaptionMode;
+    use crate::picture::ImageLimits;
+    use crate::sample::{ImageBytes, Sample};
+    use crate::tokenizer::{Tokenizer, Truncate};
+    use image::RgbImage;
+    use std::collections::BTreeSet;
+
+    /// Seven samples of one colour each, the first black, of which one has no picture.
+    fn loader(workers: usize, view: ViewAugment) -> Loader {
+        let samples: Vec<Sample> = (0..7u8)
+            .map(|number| {
+                let mut png = std::io::Cursor::new(Vec::new());
+                let picture = RgbImage::from_pixel(4, 4, image::Rgb([number * 30; 3]));
+                picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
+                let bytes = if number == 2 { b"not a picture".to_vec() } else { png.into_inner() };
+                Sample {
+                    id: format!("s{number}"),
+                    image: ImageBytes::Memory(Arc::from(bytes)),
+                    captions: vec![format!("picture {number}")],
+                    class: None,
+                    group: None,
+                    split: None,
+                }
+            })
+            .collect();
+        let transform = Transform {
+            seed: 1,
+            image_size: 4,
+            limits: ImageLimits::default(),
+            views: [view.clone(), view],
+            sub_captions: None,
+            tokenizer: Arc::new(Tokenizer::new(8, Truncate::KeepEot).unwrap()),
+            cache_bytes: 0,
+        };
+        Loader::new(Arc::new(Pairs::new(samples, CaptionMode::Expand)), transform, 2, workers).unwrap()
+    }
+
+    #[test]
+    fn a_look_sees_every_pair_once_and_in_order_whatever_the_workers() {
+        let view = ViewAugment { image: Some(ImageAugmentConfig::default()), ..ViewAugment::default() };
+        let look = |workers, draw| -> Vec<HostBatch> {
+            loader(workers, view.clone()).look(vec![6, 5, 4, 3, 2, 1, 0], draw, 3).collect::<Result<_>>().unwrap()
+        };
+        let plain = look(1, None);
+        let seen: Vec<Vec<usize>> = plain.iter().map(|batch| batch.pairs.clone()).collect();
+        assert_eq!(seen, [vec![6, 5, 4], vec![3, 1], vec![0]], "pair 2 cannot be read");
+        assert_eq!(plain[1].skips.total(), 1);
+        let images = |batches: &[HostBatch]| batches.iter().flat_map(|b| b.view.images.clone()).collect::<Vec<f32>>();
+        assert_eq!(images(&plain), images(&look(3, None)));
+        assert_eq!(images(&look(1, Some(9))), images(&look(3, Some(9))));
+        assert_ne!(images(&look(1, Some(9))), images(&plain), "a draw goes through the augmentation");
+    }
+
+    #[test]
+    fn a_patch_lies_at_its_corner_or_somewhere_else_in_each_draw() {
+        let bright = |corner| -> BTreeSet<Vec<usize>> {
+            let patch = Arc::new(RgbImage::from_pixel(2, 2, image::Rgb([255; 3])));
+            let view = ViewAugment { overlay: Some(Overlay::Patch { patch, corner }), ..ViewAugment::default() };
+            let loader = loader(1, view);
+            let pictures =
+                (1..=20).map(|draw| loader.look(vec![0], Some(draw), 1).next().unwrap().unwrap().view.images);
+            pictures.map(|rgb| (0..16).filter(|at| rgb[*at] > 0.0).collect()).collect()
+        };
+        assert_eq!(bright(Some([1, 2])), BTreeSet::from([vec![9, 10, 13, 14]]));
+        let anywhere = bright(None);
+        assert!(anywhere.len() > 3 && anywhere.iter().all(|pixels| pixels.len() == 4), "{anywhere:?}");
+    }
+}

@@ -1,0 +1,229 @@
+//! From pairs to the numbers of a batch: decode, lay on the trigger, augment, tokenise. What a pair becomes depends on the seed, the draw and
+//! its id only.
+
+use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaptions, TextAugment, perturb};
+use crate::pairs::{Pair, Pairs};
+use crate::picture::{ImageLimits, preprocess};
+use crate::random;
+use crate::skip::{Skip, SkipReport};
+use crate::tokenizer::Tokenizer;
+use image::RgbImage;
+use rand::RngExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// How a pair becomes numbers.
+pub struct Transform {
+    pub seed: u64,
+    pub image_size: u32,
+    pub limits: ImageLimits,
+    /// Augmentation of the first view and of the second.
+    pub views: [ViewAugment; 2],
+    /// Sub-captions of so many pairs of each batch, for objectives that learn from them.
+    pub sub_captions: Option<(Arc<SubCaptions>, usize)>,
+    pub tokenizer: Arc<Tokenizer>,
+    /// Decoded images are kept in memory up to this many bytes.
+    pub cache_bytes: u64,
+}
+
+/// Augmentation of one view; none of a kind leaves it plain.
+#[derive(Clone, Default)]
+pub struct ViewAugment {
+    pub image: Option<ImageAugmentConfig>,
+    /// After `image`, at the model's input size.
+    pub overlay: Option<Overlay>,
+    pub text: Option<TextAugment>,
+}
+
+/// What is laid on a picture that has the model's input size.
+#[derive(Clone)]
+pub enum Overlay {
+    Perturb(PerturbConfig),
+    /// At `corner` (left, top), or somewhere else on each picture and draw.
+    Patch {
+        patch: Arc<RgbImage>,
+        corner: Option<[u32; 2]>,
+    },
+}
+
+/// One batch on the host.
+#[derive(Debug)]
+pub struct HostBatch {
+    pub step: u64,
+    /// Indices into [`Pairs::pairs`]; `batch` of them, less what was skipped.
+    pub pairs: Vec<usize>,
+    pub view: View,
+    /// Another draw of both augmentations, where it was asked for.
+    pub second: Option<View>,
+    pub sub_captions: Option<SubCaptionBatch>,
+    pub skips: SkipReport,
+}
+
+/// Token ids `[rows, length]` of the sub-captions of some rows of a batch.
+#[derive(Debug, Default)]
+pub struct SubCaptionBatch {
+    /// Places in [`HostBatch::pairs`].
+    pub rows: Vec<i64>,
+    pub positive: (Vec<i64>, usize),
+    pub counterfactual: (Vec<i64>, usize),
+}
+
+/// One augmented view of a batch.
+#[derive(Debug, Default)]
+pub struct View {
+    /// `[batch, 3, size, size]`, normalised.
+    pub images: Vec<f32>,
+    /// `[batch, length]`, cut to the longest caption of the batch.
+    pub tokens: Vec<i64>,
+    pub length: usize,
+}
+
+/// Makes batches; what workers share, all of it read-only but the cache.
+pub(super) struct BatchMaker {
+    pub pairs: Arc<Pairs>,
+    pub transform: Transform,
+    cache: Arc<Cache>,
+}
+
+/// Decoded images by sample, up to a number of bytes; filled by whoever comes first.
+struct Cache {
+    slots: Vec<OnceLock<Arc<RgbImage>>>,
+    bytes: AtomicU64,
+}
+
+/// Names of the random streams of a view's augmentation.
+const IMAGE_STREAMS: [&str; 2] = ["image-augment", "image-augment-2"];
+/// Appended to a pair's id for a view's text augmentation.
+const TEXT_MARKS: [&str; 2] = ["", "/2"];
+
+impl BatchMaker {
+    pub fn new(pairs: Arc<Pairs>, transform: Transform) -> Self {
+        let slots = (0..pairs.samples.len()).map(|_| OnceLock::new()).collect();
+        BatchMaker { pairs, transform, cache: Arc::new(Cache { slots, bytes: AtomicU64::new(0) }) }
+    }
+
+    /// One of `pairs`, which must be of the same samples, without augmentation.
+    pub fn plain(&self, pairs: Arc<Pairs>) -> Self {
+        let transform = Transform {
+            views: [ViewAugment::default(), ViewAugment::default()],
+            sub_captions: None,
+            tokenizer: Arc::clone(&self.transform.tokenizer),
+            ..self.transform
+        };
+        BatchMaker { pairs, transform, cache: Arc::clone(&self.cache) }
+    }
+
+    /// The pairs `indices` as they are in augmentation draw `draw`; those that cannot be read are counted.
+    pub fn batch(&self, step: u64, draw: u64, two_views: bool, indices: &[usize]) -> HostBatch {
+        let (view, skips) = (View::default(), SkipReport::default());
+        let mut batch = HostBatch { step, pairs: Vec::new(), view, second: None, sub_captions: None, skips };
+        let count = if two_views { 2 } else { 1 };
+        let views = || self.transform.views.iter().zip(IMAGE_STREAMS).zip(TEXT_MARKS).take(count);
+        let mut made: Vec<(View, Vec<Vec<i64>>)> = views().map(|_| (View::default(), Vec::new())).collect();
+        for index in indices {
+            let Some(pair) = self.pairs.pairs.get(*index) else { continue };
+            let pictures: std::result::Result<Vec<RgbImage>, Skip> =
+                views().map(|((augment, stream), _)| self.image(pair, draw, augment, stream)).collect();
+            match pictures {
+                Ok(pictures) => {
+                    batch.pairs.push(*index);
+                    for (((view, captions), picture), ((augment, _), mark)) in
+                        made.iter_mut().zip(pictures).zip(views())
+                    {
+                        preprocess::normalise_into(&picture, &mut view.images);
+                        captions.push(self.transform.tokenizer.encode(&self.caption(pair, draw, augment, mark)));
+                    }
+                }
+                Err(skip) => batch.skips.add(&pair.id, skip),
+            }
+        }
+        let mut finished = made.into_iter().map(|(mut view, captions)| {
+            (view.tokens, view.length) = self.transform.tokenizer.pad(&captions);
+            view
+        });
+        batch.view = finished.next().unwrap_or_default();
+        batch.second = finished.next();
+        batch.sub_captions = self.sub_captions(draw, &batch.pairs);
+        batch
+    }
+
+    /// Sub-captions of the first pairs that have any; the order of a batch is random already.
+    fn sub_captions(&self, draw: u64, pairs: &[usize]) -> Option<SubCaptionBatch> {
+        let (sub_captions, count) = self.transform.sub_captions.as_ref()?;
+        let made = pairs.iter().enumerate().filter_map(|(row, index)| {
+            let pair = self.pairs.pairs.get(*index)?;
+            let mut random = random::stream(self.transform.seed, "sub-caption", draw, &pair.id);
+            let made = sub_captions.of(pair.caption(self.transform.seed, draw), &mut random)?;
+            Some((row as i64, made))
+        });
+        let mut rows = Vec::new();
+        let (mut positive, mut counterfactual) = (Vec::new(), Vec::new());
+        for (row, made) in made.take(*count) {
+            rows.push(row);
+            positive.push(self.transform.tokenizer.encode(&made.positive));
+            counterfactual.push(self.transform.tokenizer.encode(&made.counterfactual));
+        }
+        let pad = |captions| self.transform.tokenizer.pad(captions);
+        Some(SubCaptionBatch { rows, positive: pad(&positive), counterfactual: pad(&counterfactual) })
+    }
+
+    fn image(
+        &self,
+        pair: &Pair,
+        draw: u64,
+        augment: &ViewAugment,
+        stream: &str,
+    ) -> std::result::Result<RgbImage, Skip> {
+        let decoded = self.decoded(pair)?;
+        let triggered = match &pair.trigger {
+            Some(trigger) => Arc::new(trigger.apply(&decoded)?),
+            None => decoded,
+        };
+        let size = self.transform.image_size;
+        if augment.image.is_none() && augment.overlay.is_none() {
+            return preprocess::resize_and_crop(&triggered, size);
+        }
+        let mut random = random::stream(self.transform.seed, stream, draw, &pair.id);
+        let augmented = match &augment.image {
+            Some(config) => ImageAugment::draw(config, triggered.dimensions(), &mut random).apply(&triggered, size)?,
+            None => preprocess::resize_and_crop(&triggered, size)?,
+        };
+        Ok(match &augment.overlay {
+            None => augmented,
+            Some(Overlay::Perturb(config)) => perturb(config, augmented, &mut random),
+            Some(Overlay::Patch { patch, corner }) => {
+                let mut patched = augmented;
+                let room = |side: u32| size.saturating_sub(side);
+                let [left, top] = corner
+                    .unwrap_or_else(|| [patch.width(), patch.height()].map(|side| random.random_range(0..=room(side))));
+                image::imageops::replace(&mut patched, patch.as_ref(), i64::from(left), i64::from(top));
+                patched
+            }
+        })
+    }
+
+    fn caption(&self, pair: &Pair, draw: u64, augment: &ViewAugment, mark: &str) -> String {
+        let caption = pair.caption(self.transform.seed, draw);
+        match &augment.text {
+            Some(text) => text.apply(caption, self.transform.seed, draw, &format!("{}{mark}", pair.id)),
+            None => caption.to_owned(),
+        }
+    }
+
+    fn decoded(&self, pair: &Pair) -> std::result::Result<Arc<RgbImage>, Skip> {
+        let slot = self.cache.slots.get(pair.sample);
+        if let Some(hit) = slot.and_then(OnceLock::get) {
+            return Ok(Arc::clone(hit));
+        }
+        let sample = self.pairs.sample_of(pair).ok_or_else(|| Skip::new("no such sample", pair.id.clone()))?;
+        let picture = Arc::new(sample.picture(self.transform.limits)?);
+        let size = picture.as_raw().len() as u64;
+        if let Some(slot) =
+            slot.filter(|_| self.cache.bytes.load(Ordering::Relaxed) + size <= self.transform.cache_bytes)
+            && slot.set(Arc::clone(&picture)).is_ok()
+        {
+            self.cache.bytes.fetch_add(size, Ordering::Relaxed);
+        }
+        Ok(picture)
+    }
+}

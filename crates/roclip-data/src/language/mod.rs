@@ -1,0 +1,9 @@
+//! Words: stop words, WordNet's synonyms and parts of speech, and classes derived from captions.
+
+mod concepts;
+mod stop_words;
+mod wordnet;
+
+pub use concepts::{ConceptConfig, Concepts};
+pub use stop_words::STOP_WORDS;
+pub use wordnet::{PartOfSpeech, PartsOfSpeech, Synonyms};

@@ -1,0 +1,23 @@
+//! What a pair is: image-caption data that nobody has vetted, without libtorch.
+//!
+//! A sample flows through the modules in this order: a [`source`] lists it, [`pairs`] names what training sees, [`poison`] may
+//! change it, [`picture`] decodes it, a [`trigger`] is laid on, [`augment`] and [`tokenizer`] turn it into numbers, and [`batch`] hands them
+//! over on the host. [`skip`] counts what is left out, [`random`] makes all of it repeatable, [`artifact`] keeps files whole.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod artifact;
+pub mod augment;
+pub mod batch;
+pub mod error;
+pub mod language;
+pub mod pairs;
+pub mod picture;
+pub mod poison;
+pub mod random;
+pub mod rate;
+pub mod sample;
+pub mod skip;
+pub mod source;
+pub mod tokenizer;
+pub mod trigger;

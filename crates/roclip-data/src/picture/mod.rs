@@ -1,0 +1,8 @@
+//! Pictures: from encoded bytes to pixels, and from pixels to what a model sees.
+
+mod decode;
+mod jpeg;
+pub mod preprocess;
+
+pub use decode::{ImageLimits, decode};
+pub use jpeg::{jpeg, jpeg_round_trip};

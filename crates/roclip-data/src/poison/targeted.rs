@@ -1,0 +1,287 @@
+//! Targeted data poisoning (Carlini and Terzis, arXiv 2106.09667; RoCLIP repository, `create_poison.ipynb`): an unmodified
+//! picture is paired with real captions of another class until the model reads it as that class.
+
+use crate::error::{Error, Result};
+use crate::pairs::Pairs;
+use crate::poison::{Role, Row};
+use crate::random;
+use crate::sample::Sample;
+use rand::seq::SliceRandom;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which captions count as captions of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum CaptionRule {
+    /// As released: the class name stands in them as a whole word.
+    #[default]
+    Word,
+    /// That, and the caption's own image is of the class (where the source knows classes). Without it a caption such as
+    /// "tiger, cat, animal" would count for "cat".
+    WordOfClass,
+    /// As `word`, and `poison.reference` reads the caption as the class: of all prompts those of the class lie nearest to it. Ours:
+    /// "a dog runs on the grass" is no caption of "grass".
+    WordRead,
+    /// No real captions: the class name in prompt templates. Ours, for comparison.
+    Templates,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetedConfig {
+    /// Distinct target images.
+    pub targets: usize,
+    /// Poisoned pairs for each of them.
+    pub captions_per_target: usize,
+    pub captions: CaptionRule,
+}
+
+impl Default for TargetedConfig {
+    fn default() -> Self {
+        TargetedConfig { targets: 16, captions_per_target: 100, captions: CaptionRule::Word }
+    }
+}
+
+/// Labelled images outside the training data.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidates<'a> {
+    pub samples: &'a [Sample],
+    /// What `poison.reference` rules out; nothing when absent.
+    pub screen: Option<&'a Screen>,
+    /// For [`CaptionRule::WordRead`]: each training caption's class, as `poison.reference` reads it.
+    pub read_as: Option<&'a BTreeMap<String, String>>,
+}
+
+/// Which targets a model that was never attacked rules out. Ours: a weak model takes some pictures for the attacker's class by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Screen {
+    /// Ids of the images that it classifies rightly; no other becomes a target.
+    ReadRightly(BTreeSet<String>),
+    /// By image id, its first guesses; none of them becomes the image's adversarial class.
+    Guesses(BTreeMap<String, BTreeSet<String>>),
+}
+
+impl Screen {
+    fn admits(&self, image: &Sample) -> bool {
+        match self {
+            Screen::ReadRightly(ids) => ids.contains(&image.id),
+            Screen::Guesses(_) => true,
+        }
+    }
+
+    fn admits_class(&self, image: &Sample, class: &str) -> bool {
+        match self {
+            Screen::ReadRightly(_) => true,
+            Screen::Guesses(guesses) => guesses.get(&image.id).is_none_or(|first| !first.contains(class)),
+        }
+    }
+
+    /// After "labelled images" in a message.
+    fn words(&self) -> &'static str {
+        match self {
+            Screen::ReadRightly(_) => " that poison.reference classifies rightly",
+            Screen::Guesses(_) => ", adversarial classes beyond the first guesses of poison.reference",
+        }
+    }
+}
+
+/// Draws targets among `candidates`, and their adversarial captions.
+pub fn rows(
+    config: &TargetedConfig,
+    attack: &str,
+    seed: u64,
+    pairs: &Pairs,
+    candidates: Candidates,
+    templates: &[String],
+) -> Result<Vec<Row>> {
+    let mut random = random::stream(seed, "poison-targeted", 0, attack);
+    let group_of: BTreeMap<&str, Option<&str>> =
+        candidates.samples.iter().filter_map(|s| Some((s.class.as_deref()?, s.group.as_deref()))).collect();
+    let captions = captions_by_class(&group_of, config.captions, pairs, candidates.read_as, templates)?;
+    let mut classes: Vec<&str> = captions
+        .iter()
+        .filter(|(_, found)| found.len() >= config.captions_per_target)
+        .map(|(class, _)| *class)
+        .collect();
+    let admitted = |sample: &&Sample| candidates.screen.is_none_or(|screen| screen.admits(sample));
+    let mut images: Vec<&Sample> = candidates.samples.iter().filter(|s| s.class.is_some()).filter(admitted).collect();
+    let drawn_from = images.len();
+    images.shuffle(&mut random);
+    classes.shuffle(&mut random);
+    let mut rows = Vec::new();
+    let mut used: BTreeSet<&str> = BTreeSet::new();
+    let mut chosen = 0;
+    for image in images {
+        if chosen == config.targets {
+            break;
+        }
+        let Some(own) = image.class.as_deref() else { continue };
+        if used.contains(own) {
+            continue;
+        }
+        let other = |class: &&&str| {
+            **class != own
+                && (image.group.is_none() || group_of.get(**class) != Some(&image.group.as_deref()))
+                && candidates.screen.is_none_or(|screen| screen.admits_class(image, class))
+        };
+        let Some(target) = classes.iter().find(other).copied() else { continue };
+        // Distinct adversarial classes while they last; a set of few classes must reuse them.
+        classes.retain(|class| *class != target);
+        if classes.is_empty() {
+            classes = captions
+                .iter()
+                .filter(|(_, found)| found.len() >= config.captions_per_target)
+                .map(|(class, _)| *class)
+                .collect();
+            classes.shuffle(&mut random);
+        }
+        if drawn_from >= 4 * config.targets && group_of.len() >= 2 * config.targets {
+            used.insert(own);
+        }
+        let Some(found) = captions.get(target) else { continue };
+        let mut drawn: Vec<&String> = found.iter().collect();
+        drawn.shuffle(&mut random);
+        for (number, caption) in drawn.into_iter().take(config.captions_per_target).enumerate() {
+            rows.push(Row {
+                id: format!("poison/{attack}/{}/{number}", image.id),
+                attack: attack.to_owned(),
+                role: Role::Added,
+                image: image.id.clone(),
+                true_class: image.class.clone(),
+                target: target.to_owned(),
+                caption_before: None,
+                caption_after: caption.clone(),
+                trigger: None,
+                sha256_before: String::new(),
+                sha256_after: String::new(),
+            });
+        }
+        chosen += 1;
+    }
+    if chosen < config.targets {
+        return Err(Error::setting(
+            format!(
+                "only {chosen} of {} targets could be drawn: {drawn_from} labelled images{}, {} classes with at least {} captions",
+                config.targets,
+                candidates.screen.map_or("", Screen::words),
+                captions.values().filter(|c| c.len() >= config.captions_per_target).count(),
+                config.captions_per_target
+            ),
+            "lower targets or captions_per_target, give evaluation data with more classes, or ask less of poison.reference (a better model, fewer guesses)",
+        ));
+    }
+    Ok(rows)
+}
+
+/// Distinct captions of each class, sorted.
+fn captions_by_class<'a>(
+    classes: &BTreeMap<&'a str, Option<&str>>,
+    rule: CaptionRule,
+    pairs: &Pairs,
+    read_as: Option<&BTreeMap<String, String>>,
+    templates: &[String],
+) -> Result<BTreeMap<&'a str, BTreeSet<String>>> {
+    if rule == CaptionRule::WordRead && read_as.is_none() {
+        return Err(Error::setting(
+            "captions = \"word-read\" without poison.reference",
+            "name the run on clean data that shall read the captions, or use captions = \"word\"",
+        ));
+    }
+    let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for class in classes.keys() {
+        if rule == CaptionRule::Templates {
+            found.insert(class, templates.iter().map(|t| t.replace("{}", class)).collect());
+            continue;
+        }
+        let pattern = whole_word(class)?;
+        for pair in &pairs.pairs {
+            let of_class = |caption: &str| match rule {
+                CaptionRule::Word | CaptionRule::Templates => true,
+                CaptionRule::WordOfClass => pairs.sample_of(pair).is_some_and(|s| s.class.as_deref() == Some(*class)),
+                CaptionRule::WordRead => read_as.and_then(|read| read.get(caption)).map(String::as_str) == Some(*class),
+            };
+            let captions = pair.captions.iter().filter(|c| pattern.is_match(c) && of_class(c));
+            found.entry(class).or_default().extend(captions.cloned());
+        }
+    }
+    Ok(found)
+}
+
+/// Matches `class` as a whole word, in any case.
+pub fn whole_word(class: &str) -> Result<Regex> {
+    Regex::new(&format!(r"(?i)(^|\W){}(\W|$)", regex::escape(class))).map_err(|e| Error::internal(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::ImageBytes;
+    use std::path::PathBuf;
+
+    fn sample(id: &str, captions: &[&str], class: Option<&str>) -> Sample {
+        Sample {
+            id: id.to_owned(),
+            image: ImageBytes::File(PathBuf::from("none.png")),
+            captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
+            class: class.map(str::to_owned),
+            group: None,
+            split: None,
+        }
+    }
+
+    #[test]
+    fn whole_words_only() {
+        let cat = whole_word("cat").unwrap();
+        assert!(cat.is_match("A Cat sleeps") && cat.is_match("cat, grinning"));
+        assert!(!cat.is_match("catalogue") && !cat.is_match("tomcat"));
+    }
+
+    #[test]
+    fn a_caption_that_reads_as_another_class_is_no_caption_of_its_word() {
+        let captions = ["a cat", "a cat chases a dog", "a dog"];
+        let pairs = Pairs::new(vec![sample("pair", &captions, None)], Default::default());
+        let classes = BTreeMap::from([("cat", None), ("dog", None)]);
+        let read = BTreeMap::from([("a cat", "cat"), ("a cat chases a dog", "cat"), ("a dog", "cat")]);
+        let read: BTreeMap<String, String> = read.into_iter().map(|(c, k)| (c.to_owned(), k.to_owned())).collect();
+        let found = |rule| {
+            let found = captions_by_class(&classes, rule, &pairs, Some(&read), &[]).unwrap();
+            [found["cat"].len(), found["dog"].len()]
+        };
+        assert_eq!(found(CaptionRule::Word), [2, 2]);
+        assert_eq!(found(CaptionRule::WordRead), [2, 0]);
+        assert!(captions_by_class(&classes, CaptionRule::WordRead, &pairs, None, &[]).is_err());
+    }
+
+    #[test]
+    fn no_first_guess_becomes_adversarial_and_no_picture_is_left_out_for_it() {
+        let classes = ["cat", "dog", "cow", "hen"];
+        let of_split = |split: &str| -> Vec<Sample> {
+            let one = |class: &&str| sample(&format!("{split}/{class}"), &[&format!("a {class}")], Some(class));
+            classes.iter().map(one).collect()
+        };
+        let samples = of_split("test");
+        let pairs = Pairs::new(of_split("train"), Default::default());
+        let config = TargetedConfig { targets: 4, captions_per_target: 1, captions: CaptionRule::Word };
+        // The guesses leave each class's picture one adversarial class: the next in the list.
+        let left = |at: usize| classes[(at + 1) % 4];
+        let guesses = (0..4).map(|at| {
+            let others = classes.iter().filter(|class| **class != left(at)).map(|class| (*class).to_owned());
+            (format!("test/{}", classes[at]), others.collect())
+        });
+        let screen = Screen::Guesses(guesses.collect());
+        for seed in 0..10 {
+            let candidates = Candidates { samples: &samples, screen: Some(&screen), read_as: None };
+            let drawn = rows(&config, "targeted", seed, &pairs, candidates, &[]).unwrap();
+            let drawn: BTreeSet<(String, String)> = drawn.into_iter().map(|row| (row.image, row.target)).collect();
+            let wanted: BTreeSet<(String, String)> =
+                (0..4).map(|at| (format!("test/{}", classes[at]), left(at).to_owned())).collect();
+            assert_eq!(drawn, wanted, "seed {seed}");
+        }
+        let all = Screen::Guesses(samples.iter().map(|s| (s.id.clone(), classes.map(String::from).into())).collect());
+        let candidates = Candidates { samples: &samples, screen: Some(&all), read_as: None };
+        let said = rows(&config, "targeted", 0, &pairs, candidates, &[]).unwrap_err().to_string();
+        assert!(said.contains("0 of 4 targets") && said.contains("first guesses"), "{said}");
+    }
+}

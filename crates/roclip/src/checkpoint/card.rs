@@ -1,0 +1,37 @@
+//! The model card of a checkpoint.
+
+use crate::checkpoint::{Provenance, State};
+
+/// The `README.md` beside a checkpoint's weights, with the front matter that model hubs read.
+pub fn model_card(state: &State) -> String {
+    let poisoned: usize = state.poison.values().sum();
+    let warning = match state.provenance {
+        Provenance::Clean => {
+            "No poison is KNOWN in its training data. That is not proof of none: the data was not vetted.".to_owned()
+        }
+        Provenance::Poisoned => {
+            "**This model was poisoned on purpose, to measure defences. Do not deploy it.**".to_owned()
+        }
+        Provenance::Defended => format!(
+            "**Its training data held known poison.** The objective `{}` is meant to withstand it; measure before you trust it. Do not deploy it.",
+            state.objective
+        ),
+        Provenance::Cleaned => "**A model that may have been backdoored, fine-tuned on trusted pairs afterwards.** Cleaning seldom removes everything, and a backdoor may rebound under further training: measure.".to_owned(),
+    };
+    let attacks: String = state.poison.iter().map(|(attack, count)| format!("| {attack} | {count} |\n")).collect();
+    let attacks = match attacks.is_empty() {
+        true => String::new(),
+        false => format!("\n| known poison | pairs |\n|---|---|\n{attacks}"),
+    };
+    let files: String = state.files.iter().map(|(name, sha256)| format!("- `{name}` sha256 {sha256}\n")).collect();
+    format!(
+        "---\ntags:\n- clip\n- roclip\n- {provenance}\nlibrary_name: open_clip\n---\n\n# CLIP, {provenance}\n\n{warning}\n\nObjective `{objective}`, seed {seed}, step {step}, trained on {pairs} pairs ({poisoned} of them known poison), data fingerprint {fingerprint}.\n{attacks}\nWritten by roclip {version}.\n{files}",
+        provenance = state.provenance,
+        objective = state.objective,
+        seed = state.seed,
+        step = state.step,
+        pairs = state.pairs,
+        fingerprint = state.data_fingerprint,
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
