@@ -19,6 +19,21 @@ impl Default for ImageLimits {
     }
 }
 
+impl ImageLimits {
+    /// # Errors
+    /// A skip for a picture of this size that must not be decoded.
+    pub fn check(self, width: u32, height: u32) -> Result<(), Skip> {
+        if u64::from(width) * u64::from(height) > self.max_pixels {
+            let detail = format!("{width} x {height}, at most {}", self.max_pixels);
+            return Err(Skip::new(SkipReason::ImageTooManyPixels, detail));
+        }
+        if width == 0 || height == 0 {
+            return Err(Skip::new(SkipReason::ImageEmpty, format!("{width} x {height}")));
+        }
+        Ok(())
+    }
+}
+
 /// Decodes JPEG, PNG or WebP to RGB. Transparent pictures are laid on white (ours: the released code drops the alpha
 /// channel, which turns transparent regions into whatever colour lies under them). Truncated files are refused.
 pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
@@ -29,15 +44,7 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     };
     let (width, height) =
         reader()?.into_dimensions().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(Skip::new(
-            SkipReason::ImageTooManyPixels,
-            format!("{width} x {height}, at most {}", limits.max_pixels),
-        ));
-    }
-    if width == 0 || height == 0 {
-        return Err(Skip::new(SkipReason::ImageEmpty, format!("{width} x {height}")));
-    }
+    limits.check(width, height)?;
     let mut reader = reader()?;
     let mut guard = image::Limits::default();
     guard.max_alloc = Some(limits.max_pixels.saturating_mul(16));
