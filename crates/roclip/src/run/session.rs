@@ -66,8 +66,12 @@ pub fn train(
     }
     let mut session = Session { context, folder, log, skips, stop, progress };
     let outcome = session.work(&mut trainer, resumed);
+    if outcome.is_err() {
+        // Whatever failed, a folder that is gone is the reason.
+        session.folder.check_there()?;
+    }
     // What was skipped explains many a failure.
-    let written = session.folder.check_there().and_then(|()| session.skips.write(&trainer.skips));
+    let written = session.skips.write(&trainer.skips);
     let (before, evaluation) = outcome?;
     written?;
     let rebound = match recipe.clean.as_ref().and_then(|clean| clean.rebound.as_ref()) {
