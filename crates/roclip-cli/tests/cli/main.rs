@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod clean;
+mod kills;
 mod poison;
+mod runs;
 mod safeclip;
 mod support;
 mod workflow;
