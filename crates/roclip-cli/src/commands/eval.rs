@@ -5,7 +5,7 @@ use anyhow::Result;
 use clap::Args;
 use roclip::eval::Measured;
 use roclip::recipe::Recipe;
-use roclip::train::prepare_data;
+use roclip::run::prepare_data;
 use roclip_data::artifact;
 use roclip_data::rate::Rate;
 use std::path::PathBuf;

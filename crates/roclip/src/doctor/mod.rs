@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::recipe::Recipe;
 use crate::report::{RunRecord, read_run};
-use crate::train::{Prepared, prepare_training};
+use crate::run::{Prepared, prepare_training};
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
 use roclip_data::poison::Manifest;

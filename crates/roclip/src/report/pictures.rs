@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::train::prepare_data;
+use crate::run::prepare_data;
 use base64::Engine;
 use image::RgbImage;
 use roclip_data::pairs::Pair;

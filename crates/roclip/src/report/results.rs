@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Evaluation};
 use crate::recipe::{ObjectiveName, Recipe};
-use crate::train::{EpochLine, MatchSummary, SimilarityHistogram, SplitSummary, Summary, read_epochs};
+use crate::run::{EpochLine, Summary, read_epochs};
+use crate::train::{MatchSummary, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
 use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
