@@ -1,6 +1,6 @@
 //! A panic over one sample costs that sample and not the run: decoders and what stands on them see bytes that nobody has vetted.
 
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ pub(super) fn contained<T>(work: impl FnOnce() -> Result<T, Skip>) -> Result<T, 
     let before = CONTAINED.replace(true);
     let made = catch_unwind(AssertUnwindSafe(work));
     CONTAINED.set(before);
-    made.unwrap_or_else(|panic| Err(Skip::new("sample made the program panic", message(panic.as_ref()))))
+    made.unwrap_or_else(|panic| Err(Skip::new(SkipReason::WorkerPanicked, message(panic.as_ref()))))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -38,7 +38,7 @@ mod tests {
             panic!("no {}", "pixels")
         })
         .unwrap_err();
-        assert_eq!((skip.reason, skip.detail.as_str()), ("sample made the program panic", "no pixels"));
+        assert_eq!((skip.reason, skip.detail.as_str()), (SkipReason::WorkerPanicked, "no pixels"));
         assert!(!panic_is_contained());
         assert_eq!(contained(|| Ok(3)).unwrap(), 3);
     }

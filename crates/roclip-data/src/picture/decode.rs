@@ -1,7 +1,7 @@
 //! Encoded bytes to RGB pixels, with limits checked on the header before any pixel is allocated.
 
 use crate::picture::jpeg_whole;
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use image::{DynamicImage, ImageFormat, ImageReader, RgbImage};
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
@@ -28,33 +28,33 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     let reader = || {
         ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
-            .map_err(|e| Skip::new("image cannot be decoded", e.to_string()))
+            .map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))
     };
     let (width, height) =
-        reader()?.into_dimensions().map_err(|e| Skip::new("image cannot be decoded", e.to_string()))?;
+        reader()?.into_dimensions().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
     if u64::from(width) * u64::from(height) > limits.max_pixels {
         return Err(Skip::new(
-            "image has too many pixels",
+            SkipReason::ImageTooManyPixels,
             format!("{width} x {height}, at most {}", limits.max_pixels),
         ));
     }
     if width == 0 || height == 0 {
-        return Err(Skip::new("image is empty", format!("{width} x {height}")));
+        return Err(Skip::new(SkipReason::ImageEmpty, format!("{width} x {height}")));
     }
     if u64::from(width.max(height)) > u64::from(limits.max_aspect_ratio) * u64::from(width.min(height)) {
         return Err(Skip::new(
-            "image is too thin",
+            SkipReason::ImageTooThin,
             format!("{width} x {height}, at most {} times as long as wide", limits.max_aspect_ratio),
         ));
     }
     let mut reader = reader()?;
     if reader.format() == Some(ImageFormat::Jpeg) {
-        jpeg_whole::check_whole(bytes, (width, height)).map_err(|what| Skip::new("image is cut or damaged", what))?;
+        jpeg_whole::check_whole(bytes, (width, height))?;
     }
     let mut guard = image::Limits::default();
     guard.max_alloc = Some(limits.max_pixels.saturating_mul(16));
     reader.limits(guard);
-    let picture = reader.decode().map_err(|e| Skip::new("image cannot be decoded", e.to_string()))?;
+    let picture = reader.decode().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
     Ok(match picture {
         DynamicImage::ImageRgb8(rgb) => rgb,
         other if other.color().has_alpha() => on_white(&other.to_rgba8()),
@@ -96,7 +96,7 @@ mod tests {
         RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8]))
     }
 
-    fn reason(bytes: &[u8]) -> Option<&'static str> {
+    fn reason(bytes: &[u8]) -> Option<SkipReason> {
         decode(bytes, ImageLimits::default()).err().map(|skip| skip.reason)
     }
 
@@ -113,9 +113,9 @@ mod tests {
             bytes[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
             reason(&bytes)
         };
-        assert_eq!(claims(30_000, 30_000), Some("image has too many pixels"));
+        assert_eq!(claims(30_000, 30_000), Some(SkipReason::ImageTooManyPixels));
         for (width, height) in [(500_000, 1), (1, 500_000), (24_000_000, 1), (25_000_000, 1), (101, 1), (2020, 20)] {
-            assert_eq!(claims(width, height), Some("image is too thin"), "{width} x {height}");
+            assert_eq!(claims(width, height), Some(SkipReason::ImageTooThin), "{width} x {height}");
         }
         assert_eq!(reason(&png(texture(100, 1).into())), None);
         assert_eq!(reason(&png(texture(1, 100).into())), None);

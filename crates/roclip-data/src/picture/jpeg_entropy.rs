@@ -1,9 +1,11 @@
 //! The lengths of a JPEG's entropy-coded blocks (ITU-T T.81, F.2 and G.2): what each block takes of the data, without its pixels.
 
-use crate::picture::jpeg_whole::cut;
+use crate::picture::jpeg_whole::Fault;
 
 /// Codes up to this length are looked up at once.
 const LOOKUP_BITS: u32 = 9;
+
+const NO_CODE: Fault = Fault::Damaged("holds a code that is none");
 
 /// A Huffman table.
 pub(super) struct Codes {
@@ -79,11 +81,11 @@ impl<'a> Bits<'a> {
     }
 
     #[inline]
-    fn skip(&mut self, count: u32) -> Result<(), String> {
+    fn skip(&mut self, count: u32) -> Result<(), Fault> {
         if count > self.count {
             self.fill();
             if count > self.count {
-                return Err(cut());
+                return Err(Fault::Cut);
             }
         }
         self.buffer = self.buffer.checked_shl(count).unwrap_or(0);
@@ -91,7 +93,7 @@ impl<'a> Bits<'a> {
         Ok(())
     }
 
-    fn read(&mut self, count: u32) -> Result<u32, String> {
+    fn read(&mut self, count: u32) -> Result<u32, Fault> {
         self.fill();
         let value = self.buffer.checked_shr(64 - count).unwrap_or(0) as u32;
         self.skip(count)?;
@@ -99,7 +101,7 @@ impl<'a> Bits<'a> {
     }
 
     #[inline]
-    fn symbol(&mut self, codes: &Codes) -> Result<u32, String> {
+    fn symbol(&mut self, codes: &Codes) -> Result<u32, Fault> {
         if self.count < 32 {
             self.fill();
         }
@@ -111,39 +113,35 @@ impl<'a> Bits<'a> {
         let next = (self.buffer >> 48) as u32;
         let found = (0u32..).zip(&codes.longer).skip(LOOKUP_BITS as usize + 1).find(|(_, (beyond, _))| next < *beyond);
         let Some((length, (_, offset))) = found else {
-            return Err(if self.count < 16 { cut() } else { "holds a code that is none".into() });
+            return Err(if self.count < 16 { Fault::Cut } else { NO_CODE });
         };
         self.skip(length)?;
         let place = (next >> (16 - length)) as i32 + offset;
-        codes
-            .symbols
-            .get(place as usize)
-            .map(|symbol| u32::from(*symbol))
-            .ok_or_else(|| "holds a code that is none".into())
+        codes.symbols.get(place as usize).map(|symbol| u32::from(*symbol)).ok_or(NO_CODE)
     }
 
     /// A DC difference: its size, then so many bits.
-    fn difference(&mut self, codes: &Codes) -> Result<(), String> {
+    fn difference(&mut self, codes: &Codes) -> Result<(), Fault> {
         let size = self.symbol(codes)?;
         if size > 16 {
-            return Err("holds a code that is none".into());
+            return Err(NO_CODE);
         }
         self.skip(size)
     }
 
     /// Goes behind the restart marker that must come next; its number is not looked at.
-    fn restart(&mut self) -> Result<(), String> {
+    fn restart(&mut self) -> Result<(), Fault> {
         (self.buffer, self.count) = (0, 0);
         let mut rest = self.bytes.iter().enumerate().skip(self.at);
         loop {
-            rest.find(|(_, byte)| **byte == 0xff).ok_or_else(cut)?;
-            match rest.find(|(_, byte)| **byte != 0xff).ok_or_else(cut)? {
+            rest.find(|(_, byte)| **byte == 0xff).ok_or(Fault::Cut)?;
+            match rest.find(|(_, byte)| **byte != 0xff).ok_or(Fault::Cut)? {
                 (_, 0) => {}
                 (at, 0xd0..=0xd7) => {
                     self.at = at + 1;
                     return Ok(());
                 }
-                _ => return Err(cut()),
+                _ => return Err(Fault::Cut),
             }
         }
     }
@@ -187,7 +185,7 @@ impl<'a> BlockReader<'a> {
         self.bits.at
     }
 
-    pub fn begin_unit(&mut self) -> Result<(), String> {
+    pub fn begin_unit(&mut self) -> Result<(), Fault> {
         if self.restart > 0 {
             if self.left == 0 {
                 self.bits.restart()?;
@@ -199,8 +197,8 @@ impl<'a> BlockReader<'a> {
     }
 
     /// `tables`: places of the DC and the AC table, four bits each.
-    pub fn block(&mut self, tables: u8, non_zero: Option<&mut u64>) -> Result<(), String> {
-        let missing = || "lacks a code table".to_owned();
+    pub fn block(&mut self, tables: u8, non_zero: Option<&mut u64>) -> Result<(), Fault> {
+        let missing = || Fault::from("lacks a code table");
         let dc = || self.tables.dc.get(usize::from(tables >> 4)).and_then(Option::as_ref).ok_or_else(missing);
         let ac = || self.tables.ac.get(usize::from(tables & 15)).and_then(Option::as_ref).ok_or_else(missing);
         let mut none = 0;
@@ -227,7 +225,7 @@ impl<'a> BlockReader<'a> {
         }
     }
 
-    fn coefficients(&mut self, codes: &Codes) -> Result<(), String> {
+    fn coefficients(&mut self, codes: &Codes) -> Result<(), Fault> {
         let mut at = 1;
         while at < 64 {
             let symbol = self.bits.symbol(codes)?;
@@ -243,7 +241,7 @@ impl<'a> BlockReader<'a> {
         Ok(())
     }
 
-    fn first_ac(&mut self, codes: &Codes, (first, last): (u32, u32), non_zero: &mut u64) -> Result<(), String> {
+    fn first_ac(&mut self, codes: &Codes, (first, last): (u32, u32), non_zero: &mut u64) -> Result<(), Fault> {
         if self.run > 0 {
             self.run -= 1;
             return Ok(());
@@ -268,7 +266,7 @@ impl<'a> BlockReader<'a> {
         Ok(())
     }
 
-    fn more_ac(&mut self, codes: &Codes, (first, last): (u32, u32), non_zero: &mut u64) -> Result<(), String> {
+    fn more_ac(&mut self, codes: &Codes, (first, last): (u32, u32), non_zero: &mut u64) -> Result<(), Fault> {
         let mut at = first;
         while self.run == 0 && at <= last {
             let symbol = self.bits.symbol(codes)?;

@@ -4,13 +4,36 @@
 //! end marker behind them, for which Pillow asks as well. What stands behind the end is nobody's.
 
 use crate::picture::jpeg_entropy::{Bits, BlockReader, Codes, Coding, Tables};
+use crate::skip::{Skip, SkipReason};
 
 /// A scan may take few bytes whatever the size of the picture, so their number is limited, as in decoders.
 const MAX_SCANS: usize = 100;
 const END: u8 = 0xd9;
 
+/// What is wrong with a file.
+pub(super) enum Fault {
+    /// It ends before its pixels do.
+    Cut,
+    Damaged(&'static str),
+}
+
+impl From<&'static str> for Fault {
+    fn from(what: &'static str) -> Self {
+        Fault::Damaged(what)
+    }
+}
+
+impl From<Fault> for Skip {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Cut => Skip::new(SkipReason::ImageTruncated, "the file ends before its pixels do"),
+            Fault::Damaged(what) => Skip::new(SkipReason::ImageUndecodable, format!("the file {what}")),
+        }
+    }
+}
+
 /// Fails with what is wrong where the picture is not whole. `size` is the one that was read from the header and held against limits.
-pub(super) fn check_whole(bytes: &[u8], size: (u32, u32)) -> Result<(), String> {
+pub(super) fn check_whole(bytes: &[u8], size: (u32, u32)) -> Result<(), Fault> {
     let tables = Tables::default();
     let mut file = File { bytes, at: 2, size, frame: None, tables, restart: 0 };
     let mut scans = 0;
@@ -23,7 +46,7 @@ pub(super) fn check_whole(bytes: &[u8], size: (u32, u32)) -> Result<(), String> 
             0xda => {
                 scans += 1;
                 if scans > MAX_SCANS {
-                    return Err(format!("has more than {MAX_SCANS} scans"));
+                    return Err("has too many scans".into());
                 }
                 file.scan()?;
             }
@@ -90,16 +113,12 @@ impl<'a> Segment<'a> {
     }
 }
 
-pub(super) fn cut() -> String {
-    "ends before its pixels do".into()
-}
-
 impl<'a> File<'a> {
     /// The next marker that begins a segment, or the end; what lies before it is passed over, as decoders do.
-    fn next_marker(&mut self) -> Result<u8, String> {
+    fn next_marker(&mut self) -> Result<u8, Fault> {
         loop {
             let mut rest = self.bytes.iter().enumerate().skip(self.at).skip_while(|(_, byte)| **byte != 0xff);
-            let (at, code) = rest.find(|(_, byte)| **byte != 0xff).ok_or_else(cut)?;
+            let (at, code) = rest.find(|(_, byte)| **byte != 0xff).ok_or(Fault::Cut)?;
             self.at = at + 1;
             // A stuffed byte and the markers without a segment are not looked for.
             if !matches!(code, 0x00 | 0x01 | 0xd0..=0xd8) {
@@ -108,14 +127,14 @@ impl<'a> File<'a> {
         }
     }
 
-    fn segment(&mut self) -> Result<Segment<'a>, String> {
+    fn segment(&mut self) -> Result<Segment<'a>, Fault> {
         let mut rest = Segment(self.bytes.get(self.at..).unwrap_or_default());
-        let length = rest.word().ok_or_else(cut)?.max(2) as usize;
+        let length = rest.word().ok_or(Fault::Cut)?.max(2) as usize;
         self.at += length;
-        rest.take(length - 2).map(Segment).ok_or_else(cut)
+        rest.take(length - 2).map(Segment).ok_or(Fault::Cut)
     }
 
-    fn frame(&mut self, progressive: bool) -> Result<(), String> {
+    fn frame(&mut self, progressive: bool) -> Result<(), Fault> {
         let mut segment = self.segment()?;
         let mut read = || {
             let (_precision, height, width) = (segment.byte()?, segment.word()?, segment.word()?);
@@ -145,7 +164,7 @@ impl<'a> File<'a> {
         Ok(())
     }
 
-    fn code_tables(&mut self) -> Result<(), String> {
+    fn code_tables(&mut self) -> Result<(), Fault> {
         let mut segment = self.segment()?;
         while let Some(place) = segment.byte() {
             let mut read = || {
@@ -160,7 +179,7 @@ impl<'a> File<'a> {
         Ok(())
     }
 
-    fn scan(&mut self) -> Result<(), String> {
+    fn scan(&mut self) -> Result<(), Fault> {
         const DAMAGED: &str = "has a damaged scan header";
         let mut segment = self.segment()?;
         let mut read = || {
@@ -193,7 +212,7 @@ impl<'a> File<'a> {
 
 impl Frame {
     /// Reads a scan's blocks in their order. `members`: places of components, and their tables.
-    fn walk(&mut self, members: &[(usize, u8)], reader: &mut BlockReader) -> Result<(), String> {
+    fn walk(&mut self, members: &[(usize, u8)], reader: &mut BlockReader) -> Result<(), Fault> {
         for (place, _) in members {
             if let Some(component) = self.components.get_mut(*place) {
                 component.seen |= reader.begins_components();
