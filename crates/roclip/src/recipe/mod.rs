@@ -80,7 +80,8 @@ impl Default for DataConfig {
 pub struct ModelSettings {
     /// A built-in name or the path of an open_clip JSON file.
     pub name: String,
-    /// Keep only the tokens that the data and the prompts use. For small data sets.
+    /// Keep only the tokens that the data and the prompts use. For small data sets. Synonyms that `augment.text` draws and no caption has are
+    /// the unknown token then (a run begins with their share).
     pub compact_vocabulary: bool,
     pub truncate: Truncate,
     /// Start from these weights instead of random ones: those of a run or checkpoint, with its vocabulary, or a safetensors file, which

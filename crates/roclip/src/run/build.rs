@@ -18,6 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::Device;
 
+/// Share of synonyms that may be unknown without a word.
+const WORTH_A_WARNING: f64 = 0.05;
+
 /// The trainer of a recipe, standing before its first step. `run` is the folder that ABD keeps its patch in.
 pub(super) fn build<'a>(
     recipe: &'a Recipe,
@@ -37,6 +40,17 @@ pub(super) fn build<'a>(
         }
         None => start(recipe, config, &pairs, &evaluator, device)?,
     };
+    if let (Some(text), Some(_)) = (&recipe.augment.text, tokenizer.compact()) {
+        let captions = pairs.pairs.iter().flat_map(|pair| &pair.captions).map(String::as_str);
+        let unknown = TextAugment::new(text.clone())?.unknown_share(&tokenizer, captions);
+        if unknown > WORTH_A_WARNING {
+            progress(&format!(
+                "warning: {:.0} % of the synonyms that augment.text draws are not in the compact vocabulary and become its unknown token; \
+                 set model.compact_vocabulary = false to keep them",
+                100.0 * unknown
+            ));
+        }
+    }
     let tokenizer = Arc::new(tokenizer);
     let pairs = Arc::new(pairs);
     let image_size = model.config().image_size();

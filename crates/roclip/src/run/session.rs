@@ -231,6 +231,7 @@ impl Session<'_> {
             passes: &tally.passes,
             seconds: tally.seconds(),
             data_seconds: tally.data_seconds,
+            passed_over: tally.passed_over,
             evaluation: evaluation.as_ref(),
             matches: tally.matches.finish(),
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
