@@ -3,7 +3,7 @@
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
 use anyhow::Result;
 use clap::Args;
-use roclip::eval::Measured;
+use roclip::eval::{Depth, Measured};
 use roclip::recipe::Recipe;
 use roclip::train::{device, prepare_data};
 use roclip_data::artifact;
@@ -60,7 +60,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let prepared = prepare_data(&recipe)?;
     let (evaluator, manifest) = (&prepared.evaluator, prepared.manifest.as_ref());
     let (model, tokenizer, training) = (&loaded.model, &loaded.tokenizer, &prepared.pairs.samples);
-    let evaluation = evaluator.evaluate_thoroughly(model, tokenizer, manifest)?;
+    let evaluation =
+        evaluator.evaluate_by(model, &evaluator.class_prompts(model, tokenizer)?, manifest, Depth::Thorough)?;
     let linear_probe = match arguments.linear_probe {
         true => {
             let config = recipe.eval.probe.clone().unwrap_or_default();
