@@ -1,6 +1,7 @@
 //! `roclip poison make | verify | patch | inspect`
 
 use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
+use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
@@ -207,7 +208,7 @@ fn patch(arguments: PatchArguments) -> Result<()> {
         negatives: if arguments.permuted_negatives { Negatives::Permuted } else { Negatives::IndexMatched },
         ..default
     };
-    let found = search_patch(&recipe, &arguments.surrogate, &config, &arguments.out, &mut |line| eprintln!("{line}"))?;
+    let found = search_patch(&recipe, &arguments.surrogate, &config, &arguments.out, &mut say)?;
     println!("{}", arguments.out.display());
     let percent = |rate: &Rate| format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n);
     println!(
