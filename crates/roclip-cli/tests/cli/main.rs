@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod clean;
+mod evaluation;
 mod poison;
+mod reports;
 mod safeclip;
 mod support;
 mod workflow;
