@@ -47,7 +47,7 @@ enum Command {
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        let what = panic.payload_as_str().unwrap_or_default();
+        let what = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
         match output_failure(what) {
             // The reader of stdout has had enough.
             Some(OutputFailure::NobodyReads) => {}
