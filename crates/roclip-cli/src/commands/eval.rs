@@ -8,7 +8,7 @@ use roclip::checkpoint::{self, Loaded, run_of};
 use roclip::eval::{Classifier, Depth, Evaluator, Measured};
 use roclip::model::Head;
 use roclip::recipe::Recipe;
-use roclip::train::{device, prepare_data};
+use roclip::run::{device, prepare_data};
 use roclip_data::artifact;
 use roclip_data::rate::Rate;
 use std::path::{Path, PathBuf};
