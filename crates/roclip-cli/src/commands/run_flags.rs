@@ -1,5 +1,6 @@
 //! The flags of every command that trains in a run folder.
 
+use crate::commands::progress::say;
 use anyhow::{Context, Result};
 use clap::Args;
 use roclip::error::Error;
@@ -56,9 +57,9 @@ const INTERRUPTED: i32 = 130;
 /// Trains with progress on stderr. An interrupt or a termination saves a checkpoint first where one is due; a second one does not wait.
 pub fn train(recipe: &Recipe, run: &Path, start: Start) -> Result<Summary> {
     let stop = stop_on_signals()?;
-    match roclip::run::train(recipe, run, start, &stop, &mut |line| eprintln!("{line}")) {
+    match roclip::run::train(recipe, run, start, &stop, &mut say) {
         Err(stopped @ Error::Stopped { .. }) => {
-            eprintln!("{stopped}");
+            say(&stopped.to_string());
             exit(INTERRUPTED)
         }
         other => Ok(other?),
@@ -75,9 +76,9 @@ fn stop_on_signals() -> Result<Arc<Stop>> {
     let asked = Arc::clone(&stop);
     ctrlc::set_handler(move || {
         if asked.ask() {
-            eprintln!("stopping after this step; once more to leave at once");
+            say("stopping after this step; once more to leave at once");
         } else {
-            eprintln!("stopped; the same command with --resume goes on from the last checkpoint");
+            say("stopped; the same command with --resume goes on from the last checkpoint");
             exit(INTERRUPTED)
         }
     })

@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod clean;
+mod evaluation;
 mod kills;
 mod poison;
+mod reports;
 mod runs;
 mod safeclip;
 mod support;

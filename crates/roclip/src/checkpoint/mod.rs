@@ -3,6 +3,7 @@
 mod card;
 mod export;
 mod load;
+mod owner;
 mod provenance;
 mod state;
 mod store;
@@ -11,6 +12,7 @@ mod verify;
 pub use card::model_card;
 pub use export::{ExportFormat, export};
 pub use load::{Loaded, load, load_training};
+pub use owner::run_of;
 pub use provenance::Provenance;
 pub use state::{Origin, State};
 pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};

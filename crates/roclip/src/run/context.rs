@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Evaluator};
+use crate::eval::{Depth, Evaluation, Evaluator};
 use crate::objective::Phase;
 use crate::recipe::Recipe;
 use crate::train::Trainer;
@@ -47,9 +47,7 @@ impl Context<'_> {
         let (model, manifest) = (&trainer.model, self.manifest.as_ref());
         match trainer.objective.head() {
             // Before its first step a classifier knows nothing; the victim is measured by its prompts.
-            Some(head) if trainer.position.step > 0 => {
-                self.evaluator.evaluate_head(model, &self.tokenizer, head, manifest)
-            }
+            Some(head) if trainer.position.step > 0 => self.evaluator.evaluate_by(model, head, manifest, Depth::Plain),
             _ => self.evaluator.evaluate(model, &self.tokenizer, manifest),
         }
     }

@@ -4,7 +4,7 @@ use crate::checkpoint::Provenance;
 use crate::checkpoint::{self, Loaded};
 use crate::clean::{CleanMethod, Supervised};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluator, GUESSES};
+use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use crate::run::warnings::warnings;
@@ -152,6 +152,9 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
             "set the caption column, or use another source",
         ));
     }
-    let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
-    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings: Vec::new() })
+    let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
+    let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
+    warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
+    warnings.extend(evaluator.warnings.iter().cloned());
+    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings })
 }

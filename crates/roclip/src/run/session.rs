@@ -5,6 +5,7 @@ use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
+use crate::report::keep_pictures;
 use crate::run::build::build;
 use crate::run::clean::rebound;
 use crate::run::context::Context;
@@ -79,6 +80,8 @@ pub fn train(
         None => None,
     };
     let summary = Summary { before, rebound, ..session.summary(&trainer, evaluation, started)? };
+    let Context { manifest, evaluator, .. } = &session.context;
+    keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, recipe.data.limits)?;
     artifact::write_json(&session.folder.file("summary.json"), &summary)?;
     Ok(summary)
 }
