@@ -51,6 +51,11 @@ impl SkipReport {
         self.by_reason.values().map(BTreeMap::len).sum()
     }
 
+    /// How many were left out, by reason.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        self.by_reason.iter().map(|(reason, samples)| (reason.to_string(), samples.len())).collect()
+    }
+
     /// `3 image cannot be decoded (first: a.jpg), 1 ...`
     pub fn summary(&self) -> String {
         let parts = self.by_reason.iter().map(|(reason, samples)| {

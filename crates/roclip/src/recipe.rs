@@ -2,7 +2,7 @@
 
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
-use crate::eval::EvalConfig;
+use crate::eval::{EvalConfig, Reading};
 use crate::objective::{RoClipConfig, SafeClipConfig};
 use crate::train::{TrainConfig, WeightDecayGroups};
 use roclip_data::artifact;
@@ -67,6 +67,13 @@ impl Default for DataConfig {
             workers: 2,
             max_skip_fraction: 0.05,
         }
+    }
+}
+
+impl DataConfig {
+    /// What of it holds for evaluation images, too.
+    pub fn reading(&self) -> Reading {
+        Reading { limits: self.limits, workers: self.workers, max_skip_fraction: self.max_skip_fraction }
     }
 }
 

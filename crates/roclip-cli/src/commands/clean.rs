@@ -151,7 +151,7 @@ impl Arguments {
 /// The recipe of a new cleaning run: the victim's data and evaluation, the method's training settings, and the flags.
 fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
     let saved = victim.join("run.toml");
-    if arguments.recipe.config.is_none() && !saved.is_file() {
+    if arguments.recipe.base.config.is_none() && !saved.is_file() {
         bail!("`{}` is not a run; give a recipe for its data with --config", victim.display());
     }
     let mut base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };

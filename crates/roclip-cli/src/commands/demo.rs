@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let processors = std::thread::available_parallelism().map(usize::from).unwrap_or(1);
     let jobs = if arguments.jobs == 0 { processors } else { arguments.jobs };
-    if arguments.recipe.threads.is_none() {
+    if arguments.recipe.machine.threads.is_none() {
         base.train.threads = (processors / jobs).max(1) as i32;
     }
     let mut waiting: Vec<(String, PathBuf)> = Vec::new();

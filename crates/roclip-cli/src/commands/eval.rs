@@ -1,14 +1,17 @@
 //! `roclip eval`
 
-use crate::commands::overrides::RecipeFlags;
+use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
 use anyhow::Result;
 use clap::Args;
-use roclip::eval::Measured;
+use roclip::eval::{Depth, Measured};
 use roclip::recipe::Recipe;
-use roclip::train::prepare_data;
+use roclip::train::{device, prepare_data};
 use roclip_data::artifact;
 use roclip_data::rate::Rate;
 use std::path::PathBuf;
+
+/// Keys of a recipe that an evaluation depends on.
+const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
 
 #[derive(Args)]
 pub struct Arguments {
@@ -16,7 +19,16 @@ pub struct Arguments {
     #[arg(value_name = "RUN")]
     checkpoint: PathBuf,
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: BaseFlags,
+    #[command(flatten)]
+    data: DataFlags,
+    #[command(flatten)]
+    manifest: ManifestFlag,
+    /// Of the linear probe
+    #[command(flatten)]
+    seed: SeedFlag,
+    #[command(flatten)]
+    machine: MachineFlags,
     /// Train and measure the linear probe too
     #[arg(long)]
     linear_probe: bool,
@@ -34,16 +46,22 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let saved = arguments.checkpoint.join("run.toml");
     let base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
-    let mut recipe = arguments.recipe.resolve(base)?;
+    let groups: [&dyn Overrides; 4] = [&arguments.seed, &arguments.data, &arguments.manifest, &arguments.machine];
+    arguments.recipe.check_keys("eval", &OBEYED)?;
+    let mut recipe = arguments.recipe.resolve(base, &groups)?;
     let kept = arguments.checkpoint.join("manifest.jsonl");
     if recipe.manifest.is_none() && kept.is_file() {
         recipe.manifest = Some(kept);
     }
-    let loaded = roclip::checkpoint::load(&arguments.checkpoint, tch::Device::Cpu)?;
+    if recipe.train.threads > 0 {
+        tch::set_num_threads(recipe.train.threads);
+    }
+    let loaded = roclip::checkpoint::load(&arguments.checkpoint, device(&recipe.train.device)?)?;
     let prepared = prepare_data(&recipe)?;
     let (evaluator, manifest) = (&prepared.evaluator, prepared.manifest.as_ref());
     let (model, tokenizer, training) = (&loaded.model, &loaded.tokenizer, &prepared.pairs.samples);
-    let evaluation = evaluator.evaluate_thoroughly(model, tokenizer, manifest)?;
+    let evaluation =
+        evaluator.evaluate_by(model, &evaluator.class_prompts(model, tokenizer)?, manifest, Depth::Thorough)?;
     let linear_probe = match arguments.linear_probe {
         true => {
             let config = recipe.eval.probe.clone().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `roclip poison make | verify | patch | inspect`
 
-use crate::commands::overrides::RecipeFlags;
+use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
@@ -25,10 +25,29 @@ pub enum Command {
     Inspect(InspectArguments),
 }
 
+/// The recipe and the data before the poison.
+#[derive(Args)]
+struct CleanDataFlags {
+    #[command(flatten)]
+    base: BaseFlags,
+    #[command(flatten)]
+    data: DataFlags,
+}
+
+impl CleanDataFlags {
+    fn resolve(&self, base: Recipe, groups: &[&dyn Overrides]) -> Result<Recipe> {
+        self.base.resolve(base, &[&[&self.data as &dyn Overrides], groups].concat())
+    }
+}
+
 #[derive(Args)]
 pub struct MakeArguments {
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: CleanDataFlags,
+    #[command(flatten)]
+    seed: SeedFlag,
+    #[command(flatten)]
+    model: ModelFlags,
     /// The manifest to write (JSON lines)
     #[arg(long, value_name = "FILE", required_unless_present = "write")]
     out: Option<PathBuf>,
@@ -48,7 +67,7 @@ pub struct VerifyArguments {
     /// The manifest
     manifest: PathBuf,
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: CleanDataFlags,
 }
 
 #[derive(Args)]
@@ -56,7 +75,7 @@ pub struct InspectArguments {
     /// The manifest
     manifest: PathBuf,
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: CleanDataFlags,
     /// The HTML file to write
     #[arg(long, value_name = "FILE", default_value = "poison.html")]
     out: PathBuf,
@@ -70,7 +89,13 @@ pub struct PatchArguments {
     /// A run or checkpoint that the attacker has, trained on clean data
     surrogate: PathBuf,
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: CleanDataFlags,
+    #[command(flatten)]
+    seed: SeedFlag,
+    #[command(flatten)]
+    batch: BatchFlag,
+    #[command(flatten)]
+    machine: MachineFlags,
     /// The class that the trigger should mean
     #[arg(long)]
     target: String,
@@ -103,7 +128,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Patch(arguments) => patch(arguments),
         Command::Verify(arguments) => {
             let manifest = Manifest::read(&arguments.manifest)?;
-            let clean = prepare_clean_data(&arguments.recipe.resolve(Recipe::default())?)?;
+            let clean = prepare_clean_data(&arguments.recipe.resolve(Recipe::default(), &[])?)?;
             let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples)?;
             for (attack, rows) in &verified.rows {
                 println!("{attack}: {rows} pictures made again, all equal");
@@ -113,7 +138,7 @@ pub fn run(command: Command) -> Result<()> {
         }
         Command::Inspect(arguments) => {
             let manifest = Manifest::read(&arguments.manifest)?;
-            let recipe = arguments.recipe.resolve(Recipe::default())?;
+            let recipe = arguments.recipe.resolve(Recipe::default(), &[])?;
             let clean = prepare_clean_data(&recipe)?;
             write_sheet(&manifest, &clean.pairs, &clean.evaluator.samples, arguments.rows, &arguments.out)?;
             println!("{}", arguments.out.display());
@@ -123,7 +148,7 @@ pub fn run(command: Command) -> Result<()> {
 }
 
 fn make(arguments: MakeArguments) -> Result<()> {
-    let mut recipe = arguments.recipe.resolve(Recipe::default())?;
+    let mut recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.seed, &arguments.model])?;
     recipe.manifest = None;
     let Prepared { manifest, .. } = prepare_data(&recipe)?;
     let manifest = manifest.context("the recipe has no attacks; add [[poison.attacks]] to it")?;
@@ -163,11 +188,11 @@ fn make(arguments: MakeArguments) -> Result<()> {
 
 fn patch(arguments: PatchArguments) -> Result<()> {
     let saved = arguments.surrogate.join("run.toml");
-    if arguments.recipe.config.is_none() && !saved.is_file() {
+    if arguments.recipe.base.config.is_none() && !saved.is_file() {
         bail!("`{}` is not a run; give a recipe for its data with --config", arguments.surrogate.display());
     }
     let base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
-    let mut recipe = arguments.recipe.resolve(base)?;
+    let mut recipe = arguments.recipe.resolve(base, &[&arguments.seed, &arguments.batch, &arguments.machine])?;
     recipe.manifest = None;
     recipe.poison = PoisonConfig::default();
     let default = BadClipConfig::default();

@@ -50,7 +50,7 @@ pub fn print_table(rows: &[ResultRow]) {
         let asr: Vec<String> = asr.collect();
         println!(
             "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {psr:>7}  {:<40} {:>5.0} {:>8}",
-            row.label(),
+            row.label,
             row.seed,
             percent(row.last.zero_shot_top1),
             percent(row.last.zero_shot_top5),
@@ -65,17 +65,14 @@ pub fn print_table(rows: &[ResultRow]) {
     print_means(rows);
 }
 
-/// One block a row: means and ranges over seeds, and counts pooled over seeds with 95 % Wilson intervals.
+/// One block an experiment: means and ranges over its seeds.
 fn print_means(rows: &[ResultRow]) {
     let summaries = over_seeds(rows);
     if summaries.iter().all(|summary| summary.seeds.len() < 2) {
         return;
     }
-    let spread = |value: &Option<Spread>| match value {
-        Some(s) => format!("{:.1} % [{:.1}, {:.1}]", 100.0 * s.mean, 100.0 * s.low, 100.0 * s.high),
-        None => "-".into(),
-    };
-    println!("\nover seeds: mean [lowest, highest]; counts pooled, with 95 % Wilson intervals");
+    let spread = |value: &Option<Spread>| value.as_ref().map_or("-".into(), show);
+    println!("\nover seeds: mean [lowest, highest]");
     for summary in &summaries {
         println!(
             "{} ({} seeds): zero-shot {}, top-5 {}, per class {}, probe {}, per class {}",
@@ -87,22 +84,16 @@ fn print_means(rows: &[ResultRow]) {
             spread(&summary.linear_probe),
             spread(&summary.linear_probe_per_class)
         );
-        let attacks = summary.asr.iter().map(|(name, rate)| (format!("ASR {name}"), rate));
-        let targeted = summary.psr.iter().map(|rate| ("PSR".to_owned(), rate));
-        let chance = summary.asr_base_rate.iter().map(|(name, rate)| (format!("{name}, without trigger"), rate));
-        let turned = summary.asr_turned.iter().map(|(name, rate)| (format!("{name}, turned by trigger"), rate));
-        for (name, rate) in targeted.chain(attacks).chain(chance).chain(turned) {
-            let worst = name.strip_prefix("ASR ").and_then(|attack| summary.asr_range.get(attack));
-            let range = worst.map(|s| format!("; seeds {:.1} to {:.1} %", 100.0 * s.low, 100.0 * s.high));
-            println!(
-                "    {name:28} {:5.1} % ({}/{}) [{:.1}, {:.1}]{}",
-                100.0 * rate.rate,
-                rate.hits,
-                rate.n,
-                100.0 * rate.low,
-                100.0 * rate.high,
-                range.unwrap_or_default()
-            );
+        let attacks = summary.asr.iter().map(|(name, spread)| (format!("ASR {name}"), spread));
+        let targeted = summary.psr.iter().map(|spread| ("PSR".to_owned(), spread));
+        let chance = summary.asr_base_rate.iter().map(|(name, spread)| (format!("{name}, without trigger"), spread));
+        let turned = summary.asr_turned.iter().map(|(name, spread)| (format!("{name}, turned by trigger"), spread));
+        for (name, spread) in targeted.chain(attacks).chain(chance).chain(turned) {
+            println!("    {name:28} {}", show(spread));
         }
     }
+}
+
+fn show(spread: &Spread) -> String {
+    format!("{:.1} % [{:.1}, {:.1}]", 100.0 * spread.mean, 100.0 * spread.low, 100.0 * spread.high)
 }

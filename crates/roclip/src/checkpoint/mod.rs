@@ -2,10 +2,12 @@
 
 mod card;
 mod export;
+mod owner;
 mod provenance;
 
 pub use card::model_card;
 pub use export::{ExportFormat, export};
+pub use owner::run_of;
 pub use provenance::Provenance;
 
 use crate::error::{Error, IoContext, Result};

@@ -6,7 +6,7 @@ use crate::doctor::learned::{Learned, measure};
 use crate::doctor::survival::{Survival, survival};
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::Result;
-use crate::eval::ZeroShot;
+use crate::eval::Recognizer;
 use roclip_data::poison::Backdoor;
 
 /// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
@@ -15,9 +15,9 @@ const CONSISTENT: f64 = 0.25;
 /// Share of its own training pictures that a backdoor which was learned turns.
 const LEARNED: f64 = 0.5;
 
-pub(super) fn checks(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) -> Result<Vec<Finding>> {
+pub(super) fn checks(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     let mut findings = trigger(case, backdoor)?;
-    findings.extend(learned(case, classifier, backdoor)?);
+    findings.extend(learned(case, recognizer, backdoor)?);
     findings.extend(outcome(case, backdoor));
     Ok(findings)
 }
@@ -72,8 +72,8 @@ fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
 }
 
 /// Where a backdoor failed: was it never learned, were its pictures learned by heart, or does what was learned not carry over?
-fn learned(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) -> Result<Option<Finding>> {
-    let Some(measured) = measure(case, classifier, backdoor)? else { return Ok(None) };
+fn learned(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<Option<Finding>> {
+    let Some(measured) = measure(case, recognizer, backdoor)? else { return Ok(None) };
     let row = &case.record.row;
     let success = row.last.asr.get(&backdoor.attack).map_or(0.0, |hits| hits.hits as f64 / hits.n.max(1) as f64);
     let (severity, so, remedy) = conclusion(&measured, success, row.is_control("undefended"));

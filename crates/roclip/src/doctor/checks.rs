@@ -4,7 +4,7 @@
 use crate::doctor::backdoor;
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::Result;
-use crate::eval::{Evaluation, TargetOutcome, ZeroShot};
+use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::objective::Schedule;
 use crate::report::RunRecord;
 use roclip_data::poison::Row;
@@ -28,14 +28,15 @@ pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
     };
     findings.push(control(case));
     findings.extend(targeted(case));
-    let classifier = ZeroShot::new(&case.loaded.model, &case.loaded.tokenizer, &case.evaluator)?;
+    let prompts = case.evaluator.class_prompts(&case.loaded.model, &case.loaded.tokenizer)?;
+    let recognizer = case.evaluator.recognizer(&case.loaded.model, &prompts);
     for (attack, rows) in by_attack(&manifest.rows) {
         findings.push(exposures(case, attack));
         findings.push(captions(case, attack, &rows)?);
-        findings.push(wording(case, &classifier, attack, &rows)?);
+        findings.push(wording(case, &prompts, attack, &rows)?);
     }
     for backdoor in manifest.backdoors() {
-        findings.extend(backdoor::checks(case, &classifier, &backdoor)?);
+        findings.extend(backdoor::checks(case, &recognizer, &backdoor)?);
     }
     Ok(findings)
 }
@@ -296,10 +297,11 @@ fn captions(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
 }
 
 /// Whether the poisoned captions and the class prompts mean the same to this model.
-fn wording(case: &Case, classifier: &ZeroShot, attack: &str, rows: &[&Row]) -> Result<Finding> {
+fn wording(case: &Case, prompts: &ClassPrompts, attack: &str, rows: &[&Row]) -> Result<Finding> {
     let texts: Vec<String> = rows.iter().map(|row| row.caption_after.clone()).collect();
-    let best = classifier.read_captions(&case.loaded.tokenizer, &texts)?;
-    let hits = best.iter().zip(rows).filter(|(at, row)| classifier.index(Some(&row.target)) == Some(**at)).count();
+    let best = prompts.read_captions(&case.loaded.model, &case.loaded.tokenizer, &texts)?;
+    let named = |at: i64| case.evaluator.classes.get(at as usize);
+    let hits = best.iter().zip(rows).filter(|(at, row)| named(**at) == Some(&row.target)).count();
     let rate = Rate::new(hits, rows.len());
     let severity = if rate.rate < 0.25 { Severity::Warning } else { Severity::Ok };
     Ok(finding(

@@ -16,7 +16,7 @@ mod watch;
 pub use diagnostics::{MatchSummary, SimilarityHistogram, SplitSummary};
 pub use metrics::{EpochLine, read_epochs};
 pub use optimizer::WeightDecayGroups;
-pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
+pub use prepare::{Prepared, device, prepare_clean_data, prepare_data, prepare_training};
 pub use run::train;
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
 pub use surrogate::search_patch;

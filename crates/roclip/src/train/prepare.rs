@@ -4,7 +4,7 @@ use crate::checkpoint::Provenance;
 use crate::checkpoint::{self, Loaded};
 use crate::clean::{CleanMethod, Supervised};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluator, GUESSES};
+use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
@@ -22,6 +22,8 @@ pub struct Prepared {
     pub manifest: Option<Manifest>,
     pub model: ModelConfig,
     pub skips: SkipReport,
+    /// What a person should know before the work.
+    pub warnings: Vec<String>,
 }
 
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
@@ -137,8 +139,11 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
             "set the caption column, or use another source",
         ));
     }
-    let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
-    Ok(Prepared { pairs, evaluator, manifest: None, model, skips })
+    let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
+    let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
+    warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
+    warnings.extend(evaluator.warnings.iter().cloned());
+    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings })
 }
 
 /// `cpu`, `cuda` or `cuda:N`; CUDA's libraries are loaded only when asked for.

@@ -3,11 +3,12 @@
 use crate::checkpoint::Provenance;
 use crate::checkpoint::{self, Contents, State};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Evaluator};
+use crate::eval::{Depth, Evaluation, Evaluator};
 use crate::model::Clip;
 use crate::objective::Schedule;
 use crate::objective::{ClipObjective, Objective, RoClip, RunShape, SafeClip};
 use crate::recipe::{ObjectiveName, Recipe};
+use crate::report::keep_pictures;
 use crate::train::cleaning::{Cleaning, rebound};
 use crate::train::epoch::Outputs;
 use crate::train::metrics::{MetricsLog, read_epochs};
@@ -48,6 +49,9 @@ pub fn train(recipe: &Recipe, run: &Path, resume: bool, progress: &mut dyn FnMut
     if !resume && run.join("metrics.jsonl").exists() {
         return Err(Error::file(run, "already holds a run", "name another folder, or continue it with --resume"));
     }
+    for warning in &prepared.warnings {
+        progress(&format!("warning: {warning}"));
+    }
     let mut trainer = Trainer::new(recipe, prepared, device, run, progress)?;
     if resume {
         trainer.resume(run)?;
@@ -78,6 +82,8 @@ pub fn train(recipe: &Recipe, run: &Path, resume: bool, progress: &mut dyn FnMut
         None => None,
     };
     let summary = Summary { before, rebound, ..trainer.summary(evaluation, run, started)? };
+    let tests = &trainer.evaluator.samples;
+    keep_pictures(run, trainer.manifest.as_ref(), &trainer.pairs, tests, recipe.data.limits)?;
     artifact::write_json(&run.join("summary.json"), &summary)?;
     Ok(summary)
 }
@@ -128,7 +134,7 @@ impl<'a> Trainer<'a> {
         run: &Path,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self> {
-        let Prepared { pairs, evaluator, manifest, model: config, skips } = prepared;
+        let Prepared { pairs, evaluator, manifest, model: config, skips, warnings: _ } = prepared;
         let poisoned = pairs.pairs.iter().filter(|p| p.poison.is_some()).count();
         let clean_pairs = pairs.len() - poisoned;
         let fingerprint = pairs.fingerprint();
@@ -286,7 +292,7 @@ impl<'a> Trainer<'a> {
         match self.objective.head() {
             // Before its first step a classifier knows nothing; the victim is measured by its prompts.
             Some(head) if self.position.step > 0 => {
-                self.evaluator.evaluate_head(&self.model, &self.tokenizer, head, manifest)
+                self.evaluator.evaluate_by(&self.model, head, manifest, Depth::Plain)
             }
             _ => self.evaluator.evaluate(&self.model, &self.tokenizer, manifest),
         }

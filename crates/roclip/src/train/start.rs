@@ -27,7 +27,7 @@ pub(super) fn start(
     }
     let tokenizer = Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?;
     let compact = recipe.model.compact_vocabulary.then(|| {
-        let prompts: Vec<String> = evaluator.prompts.concat();
+        let prompts: Vec<String> = evaluator.prompts.all().collect();
         let captions = pairs.pairs.iter().flat_map(|p| &p.captions).chain(&prompts);
         CompactVocabulary::build(&tokenizer, captions.map(String::as_str))
     });
