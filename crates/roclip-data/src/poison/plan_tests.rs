@@ -11,13 +11,11 @@ fn samples(prefix: &str, count: usize, shade: u8) -> Vec<Sample> {
     let one = |number: usize| {
         let class = CLASSES[number % 4];
         let picture = image::RgbImage::from_fn(8, 8, |x, _| image::Rgb([shade, 20 * x as u8, number as u8]));
+        let image = ImageBytes::Memory(Material::of_picture(&picture).unwrap().bytes().into());
         Sample {
-            id: format!("{prefix}{number:03}"),
-            image: ImageBytes::Memory(Material::of_picture(&picture).unwrap().bytes().into()),
             captions: vec![format!("a {class} box {number}"), format!("one {class}ish thing {number}")],
             class: Some(class.to_owned()),
-            group: None,
-            split: None,
+            ..Sample::new("data".into(), format!("{prefix}{number:03}"), image)
         }
     };
     (0..count).map(one).collect()

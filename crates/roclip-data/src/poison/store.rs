@@ -7,7 +7,7 @@ use crate::picture::{ImageLimits, decode, jpeg};
 use crate::poison::{Header, Manifest, Role, Row};
 use crate::random;
 use crate::sample::Sample;
-use crate::skip::{Skip, SkipReport};
+use crate::skip::{Skip, SkipReason, SkipReport};
 use image::{ImageFormat, RgbImage};
 use rand::seq::SliceRandom;
 use serde_json::json;
@@ -143,7 +143,7 @@ fn encode(sample: &Sample, pair: &Pair, config: &StoreConfig) -> std::result::Re
             let mut out = Cursor::new(Vec::new());
             triggered
                 .write_to(&mut out, ImageFormat::Png)
-                .map_err(|e| Skip::new("image cannot be encoded", e.to_string()))?;
+                .map_err(|e| Skip::new(SkipReason::ImageUnencodable, e.to_string()))?;
             Ok(Member { extension: "png", bytes: out.into_inner(), decoded: triggered })
         }
     }

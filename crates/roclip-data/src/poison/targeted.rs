@@ -236,14 +236,9 @@ mod tests {
 
     fn sample(id: &str, captions: &[&str], class: Option<&str>) -> Sample {
         Sample {
-            id: id.to_owned(),
-            image: Material::of_picture(&image::RgbImage::new(2, 2))
-                .map(|m| ImageBytes::Memory(m.bytes().into()))
-                .unwrap(),
             captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
             class: class.map(str::to_owned),
-            group: None,
-            split: None,
+            ..Sample::new("data".into(), id.to_owned(), ImageBytes::Memory(Material::of_picture(&image::RgbImage::new(2, 2)).unwrap().bytes().into()))
         }
     }
 

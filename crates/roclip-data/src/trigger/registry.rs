@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::picture::ImageLimits;
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use crate::trigger::Material;
 use image::RgbImage;
 use serde::Serialize;
@@ -90,7 +90,7 @@ impl Unfit {
 
 impl From<Unfit> for Skip {
     fn from(unfit: Unfit) -> Skip {
-        Skip::new("trigger cannot be laid on", format!("{}; {}", unfit.what, unfit.remedy))
+        Skip::new(SkipReason::TriggerUnfit, format!("{}; {}", unfit.what, unfit.remedy))
     }
 }
 
