@@ -5,6 +5,7 @@
 mod bad_input;
 mod clean;
 mod poison;
+mod poisoning;
 mod safeclip;
 mod support;
 mod workflow;

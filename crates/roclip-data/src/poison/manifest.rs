@@ -129,14 +129,14 @@ pub struct Backdoor {
     pub trigger: TriggerStack,
 }
 
-/// One image that a targeted attack aims at. Two attacks may aim at the same one.
+/// What a targeted attack wants of an image. Two attacks may aim at the same one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Aim {
-    /// Id of the evaluation image.
-    pub image: String,
     pub attack: String,
     /// The class the attacker wants it to be read as.
     pub target: String,
+    /// Of the image file.
+    pub sha256: String,
 }
 
 impl Manifest {
@@ -205,13 +205,17 @@ impl Manifest {
         Ok(Manifest { header, rows })
     }
 
-    /// The images that targeted attacks aim at, by image and then by attack.
-    pub fn aims(&self) -> Vec<Aim> {
-        let rows = self.rows.iter().filter(|row| row.side == Side::Evaluation);
-        let aims: BTreeSet<Aim> = rows
-            .map(|row| Aim { image: row.image.clone(), attack: row.attack.clone(), target: row.target.clone() })
-            .collect();
-        aims.into_iter().collect()
+    /// What targeted attacks aim at, by the id of the evaluation image.
+    pub fn targeted(&self) -> BTreeMap<String, BTreeSet<Aim>> {
+        let mut aims: BTreeMap<String, BTreeSet<Aim>> = BTreeMap::new();
+        for row in self.rows.iter().filter(|row| row.side == Side::Evaluation) {
+            aims.entry(row.image.clone()).or_default().insert(Aim {
+                attack: row.attack.clone(),
+                target: row.target.clone(),
+                sha256: row.sha256_before.clone(),
+            });
+        }
+        aims
     }
 
     /// The backdoors, by name.

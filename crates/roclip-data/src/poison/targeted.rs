@@ -238,7 +238,11 @@ mod tests {
         Sample {
             captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
             class: class.map(str::to_owned),
-            ..Sample::new("data".into(), id.to_owned(), ImageBytes::Memory(Material::of_picture(&image::RgbImage::new(2, 2)).unwrap().bytes().into()))
+            ..Sample::new(
+                "data".into(),
+                id.to_owned(),
+                ImageBytes::Memory(Material::of_picture(&image::RgbImage::new(2, 2)).unwrap().bytes().into()),
+            )
         }
     }
 

@@ -26,7 +26,8 @@ fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     let samples: Vec<_> = case.evaluator.samples.iter().collect();
     let image_size = case.loaded.model.config().image_size();
     let augment = case.recipe.augment.image.as_ref();
-    let measured: Survival = survival(&backdoor.trigger, &samples, augment, image_size, case.record.row.seed)?;
+    let measured: Survival =
+        survival(&backdoor.trigger, &samples, case.recipe.data.limits, augment, image_size, case.record.row.seed)?;
     let name = Some(backdoor.attack.as_str());
     let success = case.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
     let severity = trigger_severity(&measured, success);

@@ -16,6 +16,7 @@ use crate::report::{RunRecord, read_run};
 use crate::train::{Prepared, prepare_training};
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
+use roclip_data::picture::ImageLimits;
 use roclip_data::poison::Manifest;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -70,7 +71,7 @@ pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
     }
     let recipe = record.recipe_as_run();
     let Prepared { pairs, evaluator, manifest, .. } = prepare_training(&recipe)?;
-    let siblings = siblings(folder, manifest.as_ref());
+    let siblings = siblings(folder, manifest.as_ref(), recipe.data.limits);
     let loaded = checkpoint::load(folder, tch::Device::Cpu)?;
     let case = Case { record, recipe, manifest, pairs, evaluator, loaded, siblings };
     let mut findings = checks::all(&case)?;
@@ -80,11 +81,11 @@ pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
 }
 
 /// Runs beside `folder` that were trained on the same poison. Those that cannot be read are no controls.
-fn siblings(folder: &Path, manifest: Option<&Manifest>) -> Vec<RunRecord> {
+fn siblings(folder: &Path, manifest: Option<&Manifest>, limits: ImageLimits) -> Vec<RunRecord> {
     let Some(own) = manifest.map(|m| &m.rows) else { return Vec::new() };
     let parent = folder.canonicalize().ok().and_then(|f| f.parent().map(Path::to_owned));
     let Some(entries) = parent.and_then(|parent| std::fs::read_dir(parent).ok()) else { return Vec::new() };
-    let same_poison = |path: &Path| Manifest::read(&path.join("manifest.jsonl")).is_ok_and(|m| m.rows == *own);
+    let same_poison = |path: &Path| Manifest::read(&path.join("manifest.jsonl"), limits).is_ok_and(|m| m.rows == *own);
     entries
         .filter_map(|entry| entry.ok().map(|e| e.path()))
         .filter(|path| path.join("summary.json").is_file() && same_poison(path))

@@ -19,7 +19,7 @@ pub use optimizer::WeightDecayGroups;
 pub use prepare::{Prepared, device, prepare_clean_data, prepare_data, prepare_training};
 pub use run::train;
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
-pub use surrogate::search_patch;
+pub use surrogate::{Surrogate, search_patch};
 
 use serde::{Deserialize, Serialize};
 

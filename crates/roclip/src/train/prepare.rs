@@ -8,7 +8,7 @@ use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
-use roclip_data::poison::{Candidates, Manifest, Screen, plan};
+use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
 use roclip_data::source::read_samples;
 use std::collections::BTreeSet;
@@ -29,12 +29,23 @@ pub struct Prepared {
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
 pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     let mut prepared = prepare_clean_data(recipe)?;
-    prepared.manifest = manifest(recipe, &prepared)?;
+    if let Some(planned) = manifest(recipe, &prepared)? {
+        prepared.skips.merge(planned.skips);
+        prepared.manifest = Some(planned.manifest);
+    }
     if let Some(manifest) = &prepared.manifest {
-        prepared.evaluator.check_targets(manifest)?;
+        prepared.warnings.extend(prepared.evaluator.check_targets(manifest)?);
     }
     if let Some(clean) = &recipe.clean {
-        // The trusted pairs hold none of the poison; the manifest only says what to measure.
+        // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
+        if let Some(manifest) = &prepared.manifest {
+            let left_out = manifest.leave_out_stored(&mut prepared.pairs);
+            if left_out > 0 {
+                prepared
+                    .warnings
+                    .push(format!("the data holds {left_out} poisoned pairs of the victim's; they are left out"));
+            }
+        }
         if clean.method == CleanMethod::Supervised {
             Supervised::labelled(&mut prepared.pairs, &prepared.evaluator.classes)?;
         }
@@ -43,7 +54,12 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         let (pairs, others) = (&mut prepared.pairs, &prepared.evaluator.samples);
         match recipe.poison.measure_only {
             true => manifest.leave_out(pairs, others)?,
-            false => manifest.apply(pairs, others)?,
+            false => {
+                if recipe.manifest.is_some() {
+                    manifest.check_pictures(pairs, others, recipe.data.limits)?;
+                }
+                manifest.apply(pairs, others)?;
+            }
         }
     }
     Ok(prepared)
@@ -61,16 +77,17 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
 }
 
 /// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
-fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
+fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Planned>> {
     if let Some(path) = manifest_file(recipe) {
-        return Ok(Some(Manifest::read(&path)?));
+        let manifest = Manifest::read(&path, recipe.data.limits)?;
+        return Ok(Some(Planned { manifest, skips: SkipReport::default() }));
     }
     if recipe.clean.is_some() || recipe.poison.attacks.is_empty() {
         return Ok(None);
     }
     let Prepared { pairs, evaluator, model, .. } = prepared;
     let reference = match &recipe.poison.reference {
-        Some(path) => Some(reference(path)?),
+        Some(path) => Some(clean_model(path, Device::Cpu, "poison.reference")?),
         None => None,
     };
     let screen = match (&reference, recipe.poison.beyond_guesses) {
@@ -102,29 +119,40 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
         _ => None,
     };
     let candidates = Candidates { samples: &evaluator.samples, screen: screen.as_ref(), read_as: read_as.as_ref() };
-    let templates = &evaluator.templates.0;
-    let mut manifest = plan(&recipe.poison, recipe.seed, pairs, candidates, templates, model.image_size())?;
-    manifest.header.reference_sha256 = reference.and_then(|mut loaded| loaded.state.files.remove("model.safetensors"));
-    Ok(Some(manifest))
+    let source = Source {
+        seed: recipe.seed,
+        pairs,
+        candidates,
+        templates: &evaluator.templates.0,
+        image_size: model.image_size(),
+        limits: recipe.data.limits,
+    };
+    let mut planned = plan(&recipe.poison, &source)?;
+    planned.manifest.header.reference_sha256 =
+        reference.and_then(|mut loaded| loaded.state.files.remove("model.safetensors"));
+    Ok(Some(planned))
 }
 
-/// The model that says what may become a target. On the CPU, so that no plan depends on the device.
-fn reference(path: &Path) -> Result<Loaded> {
-    let loaded = checkpoint::load(path, Device::Cpu)?;
+/// A model that must not have been attacked, for `setting`. What says what may become a target is loaded on the CPU, so that no plan
+/// depends on the device.
+pub(super) fn clean_model(path: &Path, device: Device, setting: &str) -> Result<Loaded> {
+    let loaded = checkpoint::load(path, device)?;
     if loaded.state.provenance != Provenance::Clean {
         return Err(Error::file(
             path,
             format!("is {}: what it reads is its attack's choice, too", loaded.state.provenance),
-            "set poison.reference to a model trained without poison (`--set poison=`)",
+            format!("set {setting} to a model trained without poison (`--set poison=`)"),
         ));
     }
     Ok(loaded)
 }
 
-/// The manifest that the recipe names, or that of the victim it cleans.
+/// The manifest that the recipe names, or that of the victim it cleans, which may be a run or one of its checkpoints.
 pub(super) fn manifest_file(recipe: &Recipe) -> Option<PathBuf> {
-    let victims = recipe.clean.as_ref().map(|clean| clean.victim.join("manifest.jsonl"));
-    recipe.manifest.clone().or_else(|| victims.filter(|path| path.is_file()))
+    let victim = recipe.clean.as_ref().map(|clean| clean.victim.as_path());
+    let folders = victim.map(Path::to_owned).into_iter().chain(victim.and_then(checkpoint::run_of));
+    let mut kept = folders.map(|folder| folder.join("manifest.jsonl"));
+    recipe.manifest.clone().or_else(|| kept.find(|path| path.is_file()))
 }
 
 /// [`prepare_data`] without any poison.
