@@ -345,5 +345,6 @@ mod tests {
         };
         assert!(refused(|m| m.header.materials = vec![stored("picture")]).contains("decoded"));
         assert!(refused(|m| m.header.materials = vec![stored("film")]).contains("film"));
+        assert!(refused(|m| m.header.materials = vec![stored("grid"); 100_000]).contains("100000 materials"));
     }
 }

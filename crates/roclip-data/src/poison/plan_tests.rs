@@ -194,6 +194,13 @@ fn stored_poison_is_left_out_of_cleaning_data_wherever_it_is_read() {
         let expected = manifest.rows.iter().filter(|row| row.id != samples[0].id).count();
         assert_eq!(manifest.leave_out_stored(&mut Pairs::new(part, mode)), expected);
     }
+    // A clean pair that differs is said with counts of the same kind: the poisoned pairs of a written set are among its pairs.
+    let mut changed = Pairs::new(samples.clone(), CaptionMode::First);
+    let poisoned: Vec<&str> = manifest.rows.iter().map(|row| row.id.as_str()).collect();
+    let clean = changed.pairs.iter_mut().find(|pair| !poisoned.contains(&pair.id.as_str())).unwrap();
+    clean.captions = vec!["another".into()];
+    let said = manifest.apply(&mut changed, &evaluation).unwrap_err().to_string();
+    assert!(said.contains("28 pairs here, 28 there"), "{said}");
     // Other data that uses the same keys keeps its pairs.
     let mut other = samples.clone();
     other.iter_mut().for_each(|sample| sample.captions = vec!["something else".into()]);

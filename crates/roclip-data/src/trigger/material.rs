@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use std::io::Cursor;
 use std::path::Path;
 
+/// The most pictures and grids of one manifest; an attack needs at most one for each of its triggers.
+const MAX_MATERIALS: usize = 256;
+
 /// One material, named by the sha256 of its bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Material {
@@ -135,6 +138,9 @@ impl Material {
 
     /// All materials of a manifest; the error says which does not fit, and why.
     pub fn restore_all(stored: &[StoredMaterial], limits: ImageLimits) -> std::result::Result<Vec<Material>, String> {
+        if stored.len() > MAX_MATERIALS {
+            return Err(format!("it has {} materials, at most {MAX_MATERIALS}", stored.len()));
+        }
         let mut restored = Vec::new();
         for material in stored {
             restored.push(Material::restore(material, Material::limits_beside(&restored, limits))?);

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Provenance;
 use crate::checkpoint::{self, Loaded};
-use crate::clean::{CleanMethod, Supervised};
+use crate::clean::{CleanConfig, CleanMethod, Supervised};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
@@ -38,14 +38,7 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     }
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
-        if let Some(manifest) = &prepared.manifest {
-            let left_out = manifest.leave_out_stored(&mut prepared.pairs);
-            if left_out > 0 {
-                prepared
-                    .warnings
-                    .push(format!("the data holds {left_out} poisoned pairs of the victim's; they are left out"));
-            }
-        }
+        leave_out_victims_poison(recipe, clean, &mut prepared)?;
         if clean.method == CleanMethod::Supervised {
             Supervised::labelled(&mut prepared.pairs, &prepared.evaluator.classes)?;
         }
@@ -63,6 +56,19 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         }
     }
     Ok(prepared)
+}
+
+/// Takes poisoned pairs that the data holds out of the trusted ones: those of the manifest that is measured, and those of the victim's own.
+fn leave_out_victims_poison(recipe: &Recipe, clean: &CleanConfig, prepared: &mut Prepared) -> Result<()> {
+    let mut left_out = prepared.manifest.as_ref().map_or(0, |manifest| manifest.leave_out_stored(&mut prepared.pairs));
+    if let (Some(_), Some(path)) = (&recipe.manifest, victims_manifest(clean)) {
+        left_out += Manifest::read(&path, recipe.data.limits)?.leave_out_stored(&mut prepared.pairs);
+    }
+    if left_out > 0 {
+        let said = format!("the data holds {left_out} poisoned pairs of the victim's; they are left out");
+        prepared.warnings.push(said);
+    }
+    Ok(())
 }
 
 /// [`prepare_data`] with the pairs that training sees: at most `data.pairs_per_picture` of each picture, which takes reading them all.
@@ -149,10 +155,14 @@ pub(super) fn clean_model(path: &Path, device: Device, setting: &str) -> Result<
 
 /// The manifest that the recipe names, or that of the victim it cleans, which may be a run or one of its checkpoints.
 pub(super) fn manifest_file(recipe: &Recipe) -> Option<PathBuf> {
-    let victim = recipe.clean.as_ref().map(|clean| clean.victim.as_path());
-    let folders = victim.map(Path::to_owned).into_iter().chain(victim.and_then(checkpoint::run_of));
-    let mut kept = folders.map(|folder| folder.join("manifest.jsonl"));
-    recipe.manifest.clone().or_else(|| kept.find(|path| path.is_file()))
+    recipe.manifest.clone().or_else(|| recipe.clean.as_ref().and_then(victims_manifest))
+}
+
+/// The manifest beside the victim, or in the run that the victim is a checkpoint of.
+fn victims_manifest(clean: &CleanConfig) -> Option<PathBuf> {
+    let folders = [Some(clean.victim.clone()), checkpoint::run_of(&clean.victim)];
+    let mut kept = folders.into_iter().flatten().map(|folder| folder.join("manifest.jsonl"));
+    kept.find(|path| path.is_file())
 }
 
 /// [`prepare_data`] without any poison.
