@@ -1,6 +1,7 @@
 //! `roclip clean`
 
 use crate::commands::overrides::RecipeFlags;
+use crate::commands::progress::say;
 use crate::commands::run_flags::RunFlags;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -78,7 +79,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for (point, recipe) in points.iter().zip(recipes?) {
         // A sweep that was interrupted has points that have not begun.
         let resume = arguments.run.resume && point.run.join("run.toml").is_file();
-        summaries.push(roclip::train::train(&recipe, &point.run, resume, &mut |line| eprintln!("{line}"))?);
+        summaries.push(roclip::train::train(&recipe, &point.run, resume, &mut say)?);
     }
     match (arguments.sweep.is_some(), summaries.as_slice()) {
         (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),

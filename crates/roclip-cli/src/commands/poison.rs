@@ -1,6 +1,7 @@
 //! `roclip poison make | verify | patch | inspect`
 
 use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
+use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
@@ -267,7 +268,7 @@ fn patch(arguments: PatchArguments) -> Result<()> {
         ..default
     };
     let surrogate = Surrogate { path: &arguments.surrogate, may_be_poisoned: arguments.allow_poisoned };
-    let found = search_patch(&recipe, surrogate, &config, &arguments.out, &mut |line| eprintln!("{line}"))?;
+    let found = search_patch(&recipe, surrogate, &config, &arguments.out, &mut say)?;
     println!("{}", arguments.out.display());
     let percent = |rate: &Rate| format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n);
     println!(

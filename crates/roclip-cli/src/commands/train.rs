@@ -1,6 +1,7 @@
 //! `roclip train`
 
 use crate::commands::overrides::RecipeFlags;
+use crate::commands::progress::say;
 use crate::commands::run_flags::RunFlags;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -24,8 +25,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         false => Recipe::default(),
     };
     let recipe = arguments.recipe.resolve(base)?;
-    let summary =
-        roclip::train::train(&recipe, &arguments.run.folder, arguments.run.resume, &mut |line| eprintln!("{line}"))?;
+    let summary = roclip::train::train(&recipe, &arguments.run.folder, arguments.run.resume, &mut say)?;
     if arguments.run.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }

@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod clean;
+mod evaluation;
 mod poison;
 mod poisoning;
+mod reports;
 mod safeclip;
 mod support;
 mod workflow;

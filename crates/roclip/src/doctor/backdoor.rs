@@ -25,11 +25,12 @@ pub(super) fn checks(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) 
 fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     let samples: Vec<_> = case.evaluator.samples.iter().collect();
     let image_size = case.loaded.model.config().image_size();
-    let augment = case.recipe.augment.image.as_ref();
+    let (recipe, seed) = (&case.run.recipe, case.run.record.row.seed);
+    let augment = recipe.augment.image.as_ref();
     let measured: Survival =
-        survival(&backdoor.trigger, &samples, case.recipe.data.limits, augment, image_size, case.record.row.seed)?;
+        survival(&backdoor.trigger, &samples, recipe.data.limits, augment, image_size, seed)?;
     let name = Some(backdoor.attack.as_str());
-    let success = case.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
+    let success = case.run.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
     let severity = trigger_severity(&measured, success);
     let training = finding(
         "trigger in training",
@@ -75,7 +76,7 @@ fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
 /// Where a backdoor failed: was it never learned, were its pictures learned by heart, or does what was learned not carry over?
 fn learned(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<Option<Finding>> {
     let Some(measured) = measure(case, recognizer, backdoor)? else { return Ok(None) };
-    let row = &case.record.row;
+    let row = &case.run.record.row;
     let success = row.last.asr.get(&backdoor.attack).map_or(0.0, |hits| hits.hits as f64 / hits.n.max(1) as f64);
     let (severity, so, remedy) = conclusion(&measured, success, row.is_control("undefended"));
     Ok(Some(finding(
@@ -117,7 +118,7 @@ fn conclusion(measured: &Learned, success: f64, undefended: bool) -> (Severity, 
 }
 
 fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
-    let outcome = case.record.summary.evaluation.asr.get(&backdoor.attack)?;
+    let outcome = case.run.record.summary.evaluation.asr.get(&backdoor.attack)?;
     let severity = match (outcome.success.rate >= WORKS, outcome.base_rate.rate > 0.5 * outcome.success.rate) {
         (_, true) if outcome.success.hits > 0 => Severity::Warning,
         _ => Severity::Note,

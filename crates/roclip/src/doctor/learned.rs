@@ -46,8 +46,8 @@ pub(super) fn measure(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor)
             Some(trigger) => trigger.apply(&picture),
             None => Ok(picture),
         };
-    let (image_size, seed) = (case.loaded.model.config().image_size(), case.record.row.seed);
-    let augment = case.recipe.augment.image.as_ref();
+    let (image_size, seed) = (case.loaded.model.config().image_size(), case.run.record.row.seed);
+    let augment = case.run.recipe.augment.image.as_ref();
     let in_training = |sample: &Sample, picture: RgbImage| {
         let picture = triggered(sample, picture)?;
         let Some(config) = augment else { return Ok(picture) };

@@ -69,10 +69,15 @@ pub fn splits(samples: &[Sample], source: &SourceConfig, key: &str) -> Option<St
     for split in samples.iter().filter_map(|sample| sample.split.as_deref()) {
         *counts.entry(split).or_default() += 1;
     }
-    let (first, _) = counts.first_key_value().filter(|_| counts.len() > 1)?;
+    if counts.len() < 2 {
+        return None;
+    }
+    let usual: &[&str] = if key.starts_with("data") { &["train", "training"] } else { &["test", "val", "validation"] };
+    let likely = usual.iter().copied().find(|split| counts.contains_key(split));
+    let choice = likely.or_else(|| counts.keys().next().copied())?;
     let named: Vec<String> = counts.iter().take(SHOWN).map(|(split, count)| format!("`{split}` ({count})")).collect();
     Some(format!(
-        "`{}` has the splits {}, and all of them are read; choose one with --set {key}.split={first}",
+        "`{}` has the splits {}, and all of them are read; choose one with --set {key}.split={choice}",
         source.path,
         named.join(", ")
     ))

@@ -15,7 +15,7 @@ mod weights;
 pub use batch::tensors;
 pub use clip::{Clip, unit};
 pub use config::{ModelConfig, TextConfig, VisionConfig, VisionLayers};
-pub use head::Head;
+pub use head::{HEAD_BIAS, HEAD_WEIGHT, Head};
 pub(crate) use parameters::extent;
 pub use parameters::{Parameters, Scope};
 pub use weights::{read_safetensors, tensors_to_safetensors};

@@ -13,7 +13,7 @@ mod table;
 
 pub use experiment::Experiment;
 pub use pictures::keep_pictures;
-pub use results::{Hits, ResultRow, RunRecord, read_run};
+pub use results::{EpochRecord, Hits, ResultRow, RunRecord, read_run};
 pub use seeds::{SeedSummary, Spread, over_seeds};
 pub use sheet::write_sheet;
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Evaluation};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::report::experiment::{Experiment, labels};
-use crate::train::{EpochLine, MatchSummary, SimilarityHistogram, SplitSummary, Summary, read_epochs};
+use crate::train::{EpochLine, MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary, Summary, read_epochs};
 use roclip_data::artifact;
 use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,7 @@ impl ResultRow {
 pub struct EpochRecord {
     pub phase: String,
     pub loss: f64,
+    pub passes: Vec<PassMetrics>,
     pub scores: Option<Scores>,
     pub matches: Option<MatchSummary>,
     pub split: Option<SplitSummary>,
@@ -199,6 +200,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         scores: line.evaluation.as_ref().map(|e| scores(line.epoch, e)),
         phase: line.phase,
         loss: line.loss,
+        passes: line.passes,
         matches: line.matches,
         split: line.split,
         similarity: line.similarity,

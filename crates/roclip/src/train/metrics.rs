@@ -73,6 +73,8 @@ pub struct EpochLine {
     pub epoch: u64,
     pub phase: String,
     pub loss: f64,
+    #[serde(default)]
+    pub passes: Vec<PassMetrics>,
     pub evaluation: Option<Evaluation>,
     pub matches: Option<MatchSummary>,
     pub split: Option<SplitSummary>,

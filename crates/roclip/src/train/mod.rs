@@ -14,7 +14,7 @@ mod tally;
 mod watch;
 
 pub use diagnostics::{MatchSummary, SimilarityHistogram, SplitSummary};
-pub use metrics::{EpochLine, read_epochs};
+pub use metrics::{EpochLine, PassMetrics, read as read_metrics, read_epochs};
 pub use optimizer::WeightDecayGroups;
 pub use prepare::{Prepared, device, prepare_clean_data, prepare_data, prepare_training};
 pub use run::train;
