@@ -201,10 +201,10 @@ fn make(arguments: MakeArguments) -> Result<()> {
     let Prepared { manifest, skips, warnings, .. } = prepare_data(&recipe)?;
     let manifest = manifest.context("no manifest was drawn")?;
     for warning in warnings {
-        eprintln!("warning: {}", for_terminal(&warning));
+        say(&format!("warning: {}", for_terminal(&warning)));
     }
     if skips.total() > 0 {
-        eprintln!("left out: {}", skips.summary());
+        say(&format!("left out: {}", skips.summary()));
     }
     // The folder first: it fails as a whole, and takes longest.
     if let Some(folder) = &arguments.write {
