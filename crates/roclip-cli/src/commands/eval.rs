@@ -194,6 +194,9 @@ fn print(measured: &Measured) {
             show(name, rate);
         }
     }
+    for (attack, rate) in evaluation.psr_by_attack.iter().filter(|_| evaluation.psr_by_attack.len() > 1) {
+        show(&format!("{attack}: PSR"), rate);
+    }
     for (attack, outcome) in &evaluation.asr {
         show(&format!("{attack}: success (strict ASR)"), &outcome.success);
         show(&format!("{attack}: target in top 5"), &outcome.success_top5);

@@ -2,6 +2,7 @@
 
 use crate::artifact;
 use crate::error::{Error, Result};
+use crate::escape::for_terminal;
 use crate::pairs::{Pair, Pairs, PoisonMark};
 use crate::picture::ImageLimits;
 use crate::poison::images::Images;
@@ -23,7 +24,10 @@ impl Manifest {
             match (row.role, known) {
                 (Role::Added, Some(_)) => {
                     return Err(Error::setting(
-                        format!("the data has a pair called `{}`, as the manifest calls one that it adds", row.id),
+                        format!(
+                            "the data has a pair called `{}`, as the manifest calls one that it adds",
+                            for_terminal(&row.id)
+                        ),
                         "rename the pair, or give the attack another name",
                     ));
                 }
@@ -105,7 +109,8 @@ impl Manifest {
                 return Err(Error::setting(
                     format!(
                         "the image file of `{}` was changed after the manifest was made (line {number}): it has the sha256 {found}, the manifest says {}",
-                        row.image, row.sha256_before
+                        for_terminal(&row.image),
+                        row.sha256_before
                     ),
                     "bring the file back, or make a new manifest with `roclip poison make`",
                 ));
@@ -128,10 +133,10 @@ impl Manifest {
     fn first_mismatch(&self, pairs: &Pairs, others: &[Sample]) -> String {
         let images = Images::new(pairs, others);
         for (number, row) in (2..).zip(&self.rows) {
-            let place = format!("line {number}, `{}`", row.id);
+            let place = format!("line {number}, `{}`", for_terminal(&row.id));
             if row.role == Role::Added {
                 if images.evaluated(&row.image).is_none() {
-                    return format!("{place}: the evaluation data has no image `{}`", row.image);
+                    return format!("{place}: the evaluation data has no image `{}`", for_terminal(&row.image));
                 }
                 continue;
             }
@@ -161,5 +166,8 @@ impl Manifest {
 }
 
 fn missing(id: &str) -> Error {
-    Error::setting(format!("the manifest names `{id}`, which the data does not have"), "use the data it was made for")
+    Error::setting(
+        format!("the manifest names `{}`, which the data does not have", for_terminal(id)),
+        "use the data it was made for",
+    )
 }

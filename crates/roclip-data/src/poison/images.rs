@@ -5,9 +5,10 @@ use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode};
 use crate::poison::{Row, Side};
 use crate::sample::Sample;
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use crate::trigger::TriggerStack;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 
 /// Training pairs by id, and evaluation images by id: both sides may use the same key, so they are never looked up together.
 pub struct Images<'a> {
@@ -44,12 +45,22 @@ impl<'a> Images<'a> {
     }
 }
 
+/// `work` on one picture, where a decoder that panics on it is one more reason to leave it out.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
+    std::panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Skip::new(SkipReason::WorkerPanicked, "while its picture was read for the poison")))
+}
+
 /// sha256 of the image file, and of the 8-bit RGB pixels that training decodes under `trigger`.
 pub(super) fn hashes(
     sample: &Sample,
     trigger: Option<&TriggerStack>,
     limits: ImageLimits,
 ) -> Result<(String, String), Skip> {
+    guarded(|| hash_both(sample, trigger, limits))
+}
+
+fn hash_both(sample: &Sample, trigger: Option<&TriggerStack>, limits: ImageLimits) -> Result<(String, String), Skip> {
     let bytes = sample.image.read(limits.max_file_bytes)?;
     let decoded = decode(&bytes, limits)?;
     let after = match trigger {
@@ -57,4 +68,16 @@ pub(super) fn hashes(
         None => decoded,
     };
     Ok((artifact::sha256_hex(&bytes), artifact::sha256_hex(after.as_raw())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_over_one_picture_is_a_skip() {
+        let skip = guarded::<()>(|| panic!("a decoder's own fault")).unwrap_err();
+        assert_eq!(skip.reason, SkipReason::WorkerPanicked);
+        assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
+    }
 }

@@ -103,6 +103,9 @@ impl Row {
             (Role::Added, Side::Training) | (Role::Replaced, Side::Evaluation) => {
                 Err(format!("an image of the {:?} side cannot be {:?}", self.side, self.role).to_lowercase())
             }
+            _ if self.attack.chars().any(char::is_control) => {
+                Err(format!("an attack's name has control characters: {:?}", self.attack))
+            }
             _ => self.trigger.as_ref().map_or(Ok(()), |trigger| trigger.check().map_err(|unfit| unfit.what)),
         }
     }
@@ -326,6 +329,7 @@ mod tests {
         assert!(layer(r#"[{"name":"badnets","patch_pixels":100000}]"#).contains("patch of 100000"));
         assert!(layer(r#"[{"name":"wanet","grid":60000}]"#).contains("grid of 60000"));
         assert!(refused(|m| m.rows[1].id = "0".into()).contains("line 3 names the pair \"0\" again"));
+        assert!(refused(|m| m.rows[1].attack = "a\u{1b}[2J".into()).contains("control characters"));
         assert!(refused(|m| m.rows[1].side = Side::Evaluation).contains("evaluation side"));
     }
 

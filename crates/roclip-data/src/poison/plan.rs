@@ -1,6 +1,7 @@
 //! From a recipe's attacks and a seed to a manifest.
 
 use crate::error::{Error, Result};
+use crate::escape::for_terminal;
 use crate::pairs::Pairs;
 use crate::picture::ImageLimits;
 use crate::poison::manifest::FORMAT;
@@ -80,7 +81,11 @@ fn check_ids(rows: &[Row], pairs: &Pairs) -> Result<()> {
     let mut ids: HashSet<&str> = pairs.pairs.iter().map(|pair| pair.id.as_str()).collect();
     match rows.iter().filter(|row| row.role == Role::Added).find(|row| !ids.insert(&row.id)) {
         Some(row) => Err(Error::setting(
-            format!("the data has a pair called `{}`, as attack `{}` calls one that it adds", row.id, row.attack),
+            format!(
+                "the data has a pair called `{}`, as attack `{}` calls one that it adds",
+                for_terminal(&row.id),
+                row.attack
+            ),
             "give the attack another name",
         )),
         None => Ok(()),

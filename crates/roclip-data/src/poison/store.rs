@@ -4,6 +4,7 @@ use crate::artifact;
 use crate::error::{Error, IoContext, Result};
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode, jpeg};
+use crate::poison::images::guarded;
 use crate::poison::{Header, Manifest, Role, Row};
 use crate::random;
 use crate::sample::Sample;
@@ -70,7 +71,7 @@ fn write_all(
     for pair in order {
         let sample =
             pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
-        let member = match encode(sample, pair, &config) {
+        let member = match guarded(|| encode(sample, pair, &config)) {
             Ok(member) => member,
             Err(skip) => {
                 skips.add(&pair.id, skip);

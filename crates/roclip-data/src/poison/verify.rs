@@ -1,6 +1,7 @@
 //! Proof that a manifest's poison is, byte for byte, what it says: every picture is made again and its digest compared.
 
 use crate::error::{Error, Result};
+use crate::escape::for_terminal;
 use crate::pairs::Pairs;
 use crate::picture::ImageLimits;
 use crate::poison::images::{Images, hashes};
@@ -53,7 +54,7 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
             Error::setting(
                 format!(
                     "line {number} of the manifest, `{}`: {what} has the sha256 {found}, the manifest says {expected}",
-                    row.id
+                    for_terminal(&row.id)
                 ),
                 "this is not the same poison; use the data and the program version it was made with",
             )

@@ -27,8 +27,7 @@ fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     let image_size = case.loaded.model.config().image_size();
     let (recipe, seed) = (&case.run.recipe, case.run.record.row.seed);
     let augment = recipe.augment.image.as_ref();
-    let measured: Survival =
-        survival(&backdoor.trigger, &samples, recipe.data.limits, augment, image_size, seed)?;
+    let measured: Survival = survival(&backdoor.trigger, &samples, recipe.data.limits, augment, image_size, seed)?;
     let name = Some(backdoor.attack.as_str());
     let success = case.run.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
     let severity = trigger_severity(&measured, success);
