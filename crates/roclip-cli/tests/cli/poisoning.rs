@@ -101,6 +101,23 @@ fn a_picture_that_changed_after_its_manifest_was_made_stops_training() {
 }
 
 #[test]
+fn attacks_of_the_recipes_are_written_as_they_were_read() {
+    let lab = Lab::new();
+    let recipes = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    for recipe in std::fs::read_dir(recipes).unwrap() {
+        let path = recipe.unwrap().path();
+        let written = lab.ok(&["recipe", "--config", path.to_str().unwrap()]);
+        std::fs::write(lab.path("written.toml"), &written).unwrap();
+        assert_eq!(lab.ok(&["recipe", "--config", "written.toml"]), written, "{}", path.display());
+        let text = std::fs::read_to_string(&path).unwrap();
+        for trigger in ["badnets", "blended", "sig", "wanet", "triangles", "patch"] {
+            let (given, kept) = (format!("\n{trigger} = {{"), format!("[poison.attacks.{trigger}]"));
+            assert_eq!(text.matches(&given).count(), written.matches(&kept).count(), "{trigger} in {}", path.display());
+        }
+    }
+}
+
+#[test]
 fn what_poison_cannot_do_is_refused_before_anything_is_written() {
     let lab = Lab::new();
     let make = ["poison", "make", "--config", "recipe.toml", "--out"];

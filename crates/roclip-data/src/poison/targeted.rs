@@ -143,7 +143,7 @@ pub(super) fn rows(source: &Source, config: &TargetedConfig, attack: &str, skips
                 .collect();
             classes.shuffle(&mut random);
         }
-        if drawn_from >= 4 * config.targets && group_of.len() >= 2 * config.targets {
+        if drawn_from / 4 >= config.targets && group_of.len() / 2 >= config.targets {
             used.insert(own);
         }
         let Some(found) = captions.get(target) else { continue };
