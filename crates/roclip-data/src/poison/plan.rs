@@ -3,29 +3,12 @@
 use crate::error::{Error, Result};
 use crate::escape::for_terminal;
 use crate::pairs::Pairs;
-use crate::picture::ImageLimits;
 use crate::poison::manifest::FORMAT;
-use crate::poison::{AttackKind, Candidates, Header, Manifest, PoisonConfig, Role, Row, backdoor, targeted};
+use crate::poison::{AttackKind, Header, Manifest, PoisonConfig, Role, Row, Source, backdoor, targeted};
 use crate::skip::SkipReport;
 use crate::trigger::{Files, Material, TriggerStack};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-
-/// What a plan is drawn from.
-#[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    pub seed: u64,
-    /// The clean training pairs.
-    pub pairs: &'a Pairs,
-    /// The labelled images that targets come from.
-    pub candidates: Candidates<'a>,
-    /// Prompts with `{}` for the class.
-    pub templates: &'a [String],
-    /// The frame of triggers that say none, in pixels.
-    pub image_size: u32,
-    /// Of pictures that are poisoned, and of the files that triggers name.
-    pub limits: ImageLimits,
-}
 
 /// A plan, and the pictures that were drawn for it and could not be read; others took their places.
 #[derive(Debug, Clone)]

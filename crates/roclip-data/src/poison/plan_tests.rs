@@ -1,6 +1,7 @@
 use super::*;
 use crate::pairs::CaptionMode;
-use crate::poison::{AttackConfig, BackdoorCaptions, Images, Row, Side, StoreConfig, store, verify};
+use crate::picture::ImageLimits;
+use crate::poison::{AttackConfig, BackdoorCaptions, Candidates, Images, Row, Side, StoreConfig, store, verify};
 use crate::sample::{ImageBytes, Sample};
 use std::collections::BTreeMap;
 

@@ -5,8 +5,7 @@ use crate::error::{Error, Result};
 use crate::pairs::Pairs;
 use crate::poison::captions::ClassWords;
 use crate::poison::images::hashes;
-use crate::poison::plan::Source;
-use crate::poison::{Role, Row, Side};
+use crate::poison::{Role, Row, Screen, Side, Source};
 use crate::random;
 use crate::sample::Sample;
 use crate::skip::SkipReport;
@@ -44,49 +43,6 @@ pub struct TargetedConfig {
 impl Default for TargetedConfig {
     fn default() -> Self {
         TargetedConfig { targets: 16, captions_per_target: 100, captions: CaptionRule::Word }
-    }
-}
-
-/// Labelled images outside the training data.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidates<'a> {
-    pub samples: &'a [Sample],
-    /// What `poison.reference` rules out; nothing when absent.
-    pub screen: Option<&'a Screen>,
-    /// For [`CaptionRule::WordRead`]: each training caption's class, as `poison.reference` reads it.
-    pub read_as: Option<&'a BTreeMap<String, String>>,
-}
-
-/// Which targets a model that was never attacked rules out. Ours: a weak model takes some pictures for the attacker's class by itself.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Screen {
-    /// Ids of the images that it classifies rightly; no other becomes a target.
-    ReadRightly(BTreeSet<String>),
-    /// By image id, its first guesses; none of them becomes the image's adversarial class.
-    Guesses(BTreeMap<String, BTreeSet<String>>),
-}
-
-impl Screen {
-    fn admits(&self, image: &Sample) -> bool {
-        match self {
-            Screen::ReadRightly(ids) => ids.contains(&image.id),
-            Screen::Guesses(_) => true,
-        }
-    }
-
-    fn admits_class(&self, image: &Sample, class: &str) -> bool {
-        match self {
-            Screen::ReadRightly(_) => true,
-            Screen::Guesses(guesses) => guesses.get(&image.id).is_none_or(|first| !first.contains(class)),
-        }
-    }
-
-    /// After "labelled images" in a message.
-    fn words(&self) -> &'static str {
-        match self {
-            Screen::ReadRightly(_) => " that poison.reference classifies rightly",
-            Screen::Guesses(_) => ", adversarial classes beyond the first guesses of poison.reference",
-        }
     }
 }
 
@@ -231,6 +187,7 @@ fn captions_by_class<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poison::Candidates;
     use crate::sample::ImageBytes;
     use crate::trigger::Material;
 

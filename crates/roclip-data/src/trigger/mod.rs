@@ -6,14 +6,16 @@
 mod registry;
 mod material;
 mod settings;
+mod unfit;
 
 pub use badnets::{Location, Overflow, Pattern};
 pub use blended::{BlendSource, BlendedSettings};
 pub use material::{Material, StoredMaterial};
 pub use patch::PatchSettings;
-pub use registry::{Context, Files, Trigger, Unfit};
+pub use registry::{Context, Files, Trigger};
 pub use settings::AttackTriggers;
 pub use sig::SigMode;
+pub use unfit::Unfit;
 pub use wanet::{RELEASED_GRID_SHA256, WaNetSettings};
 
 use crate::error::Result;
