@@ -4,7 +4,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::progress::say;
+use commands::progress::say_error;
 use commands::{clean, data, demo, doctor, eval, export, poison, recipe, report, train};
 use std::process::ExitCode;
 
@@ -47,13 +47,13 @@ enum Command {
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        let what = panic.payload_as_str().unwrap_or_default();
+        let what = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
         match output_failure(what) {
             // The reader of stdout has had enough.
             Some(OutputFailure::NobodyReads) => {}
-            Some(OutputFailure::Other) => say(&format!("error: {what}; check the disk")),
+            Some(OutputFailure::Other) => say_error(&format!("{what}; check the disk")),
             // A panic is a bug in roclip, and must look like one instead of like a backtrace.
-            None => say(&format!("error: internal: {panic}; please report this")),
+            None => say_error(&format!("internal: {panic}; please report this")),
         }
     }));
     commands::parent::exit_with_parent();
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     match std::panic::catch_unwind(|| run(command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            say(&format!("error: {error:#}"));
+            say_error(&format!("{error:#}"));
             ExitCode::from(1)
         }
         Err(panic) => {

@@ -80,6 +80,14 @@ impl fmt::Display for SkipReason {
     }
 }
 
+impl SkipReason {
+    /// The word that programs read.
+    pub fn word(self) -> String {
+        let word = serde_json::to_value(self).ok();
+        word.as_ref().and_then(serde_json::Value::as_str).map_or_else(|| self.to_string(), str::to_owned)
+    }
+}
+
 /// Why one sample was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skip {
@@ -135,9 +143,9 @@ impl SkipReport {
         self.by_reason.values().map(BTreeMap::len).sum()
     }
 
-    /// How many were left out, by reason.
+    /// How many were left out, by the reason's word.
     pub fn counts(&self) -> BTreeMap<String, usize> {
-        self.by_reason.iter().map(|(reason, samples)| (reason.to_string(), samples.len())).collect()
+        self.by_reason.iter().map(|(reason, samples)| (reason.word(), samples.len())).collect()
     }
 
     /// How many were left out for `reason`.
@@ -202,6 +210,7 @@ mod tests {
         let mut both = read;
         both.merge(report);
         assert_eq!((both.total(), both.count(SkipReason::ImageUndecodable)), (3, 2));
+        assert_eq!(both.counts()["image-undecodable"], 2);
         assert!(SkipReport::from_jsonl("{\"id\": 1}\n").unwrap_err().to_string().contains("line 1"));
     }
 

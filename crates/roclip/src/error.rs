@@ -1,7 +1,7 @@
 //! The library's one error type. Every message says what was wrong, where, and what to do. It names its cause, which is therefore no
 //! `source` (a chain would print it twice).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,6 +13,9 @@ pub enum Error {
     /// Training met numbers it must not go on with.
     #[error("{what}; {remedy}")]
     Diverged { what: String, remedy: String },
+    /// A run was asked to end, and did so after saving a checkpoint.
+    #[error("stopped after step {step}, which is saved; the same command with --resume goes on (run `{}`)", run.display())]
+    Stopped { run: PathBuf, step: u64 },
     #[error("libtorch, while {action}: {cause}")]
     Torch { action: &'static str, cause: tch::TchError },
     #[error(transparent)]

@@ -2,7 +2,7 @@
 //!
 //! [`roclip_data`] makes batches of pairs. From there: [`model`] embeds them, an [`objective`] scores the batch, [`train`] steps,
 //! [`clean`] repairs, [`attack`] optimises what needs a model; [`eval`] measures what came out, [`report`] shows it, [`doctor`] explains
-//! it and [`checkpoint`] keeps it and hands it on. [`recipe`] says what happens.
+//! it and [`checkpoint`] keeps it and hands it on. [`recipe`] says what happens, and [`run`] makes it happen in a run folder.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -16,4 +16,5 @@ pub mod model;
 pub mod objective;
 pub mod recipe;
 pub mod report;
+pub mod run;
 pub mod train;

@@ -1,15 +1,15 @@
 //! `roclip clean`
 
 use crate::commands::overrides::RecipeFlags;
-use crate::commands::progress::say;
-use crate::commands::run_flags::RunFlags;
+use crate::commands::run_flags::{RunFlags, train};
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use roclip::clean::CleanMethod;
 use roclip::eval::Evaluation;
 use roclip::recipe::Recipe;
-use roclip::train::{Summary, TrainConfig};
+use roclip::run::Summary;
+use roclip::train::TrainConfig;
 use roclip_data::poison::PoisonConfig;
 use roclip_data::rate::Rate;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for (point, recipe) in points.iter().zip(recipes?) {
         // A sweep that was interrupted has points that have not begun.
         let resume = arguments.run.resume && point.run.join("run.toml").is_file();
-        summaries.push(roclip::train::train(&recipe, &point.run, resume, &mut say)?);
+        summaries.push(train(&recipe, &point.run, resume)?);
     }
     match (arguments.sweep.is_some(), summaries.as_slice()) {
         (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),

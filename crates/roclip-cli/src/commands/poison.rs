@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
-use roclip::train::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch};
+use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch};
 use roclip_data::escape::for_terminal;
 use roclip_data::poison::{Manifest, PoisonConfig, StoreConfig, store, verify};
 use roclip_data::rate::Rate;

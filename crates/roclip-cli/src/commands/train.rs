@@ -1,8 +1,7 @@
 //! `roclip train`
 
 use crate::commands::overrides::RecipeFlags;
-use crate::commands::progress::say;
-use crate::commands::run_flags::RunFlags;
+use crate::commands::run_flags::{RunFlags, train};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::Recipe;
@@ -25,7 +24,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         false => Recipe::default(),
     };
     let recipe = arguments.recipe.resolve(base)?;
-    let summary = roclip::train::train(&recipe, &arguments.run.folder, arguments.run.resume, &mut say)?;
+    let summary = train(&recipe, &arguments.run.folder, arguments.run.resume)?;
     if arguments.run.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }

@@ -208,7 +208,7 @@ fn parity(run: &Finished) -> Option<Finding> {
     if summary.after.len() < 2 {
         return None;
     }
-    let line = |(phase, at): (&String, &crate::train::PhaseEvaluation)| {
+    let line = |(phase, at): (&String, &crate::run::PhaseEvaluation)| {
         let psr = at.evaluation.psr.map_or(String::new(), |psr| format!(", PSR {}/{}", psr.hits, psr.n));
         format!("{phase} (epoch {}): zero-shot {:.1} %{psr}", at.epoch, 100.0 * at.evaluation.zero_shot_top1.rate)
     };

@@ -18,10 +18,8 @@ impl ProbeImages {
     pub fn read(data: &ProbeData, reading: &Reading) -> Result<ProbeImages> {
         let (train, _) = reading.samples(&data.train, "eval.probe.data.train")?;
         let (test, _) = reading.samples(&data.test, "eval.probe.data.test")?;
-        let tested: BTreeSet<&str> = test.iter().map(|sample| sample.id.as_str()).collect();
-        // Of two folders each may have its `0001.jpg`.
-        let same_source = data.train.path == data.test.path;
-        let both = train.iter().find(|sample| same_source && tested.contains(sample.id.as_str()));
+        let tested: BTreeSet<(&str, &str)> = test.iter().map(Sample::identity).collect();
+        let both = train.iter().find(|sample| tested.contains(&sample.identity()));
         match both {
             Some(both) => Err(Error::setting(
                 format!("the image `{}` is in eval.probe.data's training and test images", both.id),
@@ -44,9 +42,27 @@ pub(super) fn choose<'a>(
     match own {
         Some(data) => (data.train.iter().filter(untargeted).collect(), data.test.iter().filter(untargeted).collect()),
         None => {
-            let asked: BTreeSet<&str> = evaluated.iter().map(|sample| sample.id.as_str()).collect();
-            let train = training.iter().filter(|sample| !asked.contains(sample.id.as_str())).collect();
+            let asked: BTreeSet<(&str, &str)> = evaluated.iter().map(Sample::identity).collect();
+            let train = training.iter().filter(|sample| !asked.contains(&sample.identity())).collect();
             (train, evaluated.iter().filter(untargeted).collect())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::sample::ImageBytes;
+    use std::sync::Arc;
+
+    /// Every folder has its `0001.jpg`.
+    #[test]
+    fn a_training_image_is_left_out_when_it_is_the_same_picture_and_not_for_its_name() {
+        let sample = |source: &str| Sample::new(source.into(), "0001.jpg", ImageBytes::Memory(Arc::from(Vec::new())));
+        let training = [sample("a"), sample("b")];
+        let evaluated = [sample("b")];
+        let (train, test) = choose(None, &training, &evaluated, &BTreeMap::new());
+        assert_eq!((train.len(), test.len()), (1, 1));
+        assert!(train[0].is_same(&training[0]));
     }
 }

@@ -26,11 +26,12 @@ impl Reading {
     /// The samples of `source`, which the recipe names at `key`.
     ///
     /// # Errors
-    /// When too large a share cannot be used.
+    /// When too large a share of a source that is read whole cannot be used.
     pub fn samples(&self, source: &SourceConfig, key: &str) -> Result<(Vec<Sample>, SkipReport)> {
         let (samples, skips) = read_samples(source)?;
         let all = samples.len() + skips.total();
-        if skips.total() as f64 > self.max_skip_fraction * all as f64 {
+        // What cannot be read does not say of which split it is: most may be of another than the one asked for.
+        if source.split.is_none() && skips.total() as f64 > self.max_skip_fraction * all as f64 {
             return Err(Error::setting(
                 format!("evaluation: {} of {all} images of {key} cannot be used: {}", skips.total(), skips.summary()),
                 "repair the data, or raise data.max_skip_fraction",

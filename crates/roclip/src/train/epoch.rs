@@ -1,28 +1,16 @@
-//! One epoch of a run: its passes, their steps, and what is written down after them.
+//! One epoch: its passes and their steps.
 
 use crate::error::{Error, Result, TorchContext};
-use crate::eval::Evaluation;
 use crate::model::tensors;
 use crate::model::unit;
 use crate::objective::{LearningRate, Pass, Phase, Place, StepInputs, SubCaptionFeatures, TextTraining, Views};
-use crate::train::diagnostics::{SplitSummary, split_lines};
-use crate::train::metrics::{EpochMetrics, MetricsLog, StepMetrics, epoch_line};
-use crate::train::run::{Position, Trainer};
+use crate::train::engine::{Host, Position, StepDone, Trainer};
+use crate::train::metrics::StepMetrics;
 use crate::train::tally::EpochTally;
 use crate::train::watch::Towers;
-use roclip_data::artifact;
 use roclip_data::batch::{HostBatch, PassPlan, View};
-use std::path::Path;
 use std::time::Instant;
 use tch::Tensor;
-
-/// Where a run writes.
-pub(super) struct Outputs<'a> {
-    pub run: &'a Path,
-    pub log: &'a mut MetricsLog,
-    /// Receives one line at a time.
-    pub progress: &'a mut dyn FnMut(&str),
-}
 
 /// Features of one view, `[batch, dim]` each; of unit length but the raw ones.
 struct Features {
@@ -37,55 +25,28 @@ impl Features {
     }
 }
 
-impl Trainer<'_> {
-    /// Goes on from the trainer's position to the end of the epoch. The evaluation, where one was due.
-    pub(super) fn epoch(&mut self, out: &mut Outputs) -> Result<Option<Evaluation>> {
+impl Trainer {
+    /// Goes on from the trainer's position to the end of the epoch.
+    pub fn epoch(&mut self, host: &mut dyn Host) -> Result<()> {
         let epoch = self.position.epoch;
         if !self.position.within_epoch() {
             self.tally = EpochTally::new();
             let (model, loader, device, pairs) = (&self.model, &self.loader, self.device, self.pairs.len());
             self.objective.begin_epoch(epoch, pairs, &mut Towers { model, loader, device, pairs, epoch })?;
         }
-        self.write_split(out.run)?;
+        host.epoch_begun(self)?;
         for (number, pass) in (0u64..).zip(self.objective.passes(epoch)) {
             if number >= self.position.pass {
                 self.position.pass = number;
-                self.pass(pass, out)?;
+                self.pass(pass, host)?;
                 self.position.step_in_pass = 0;
             }
         }
-        self.check_skips()?;
-        // The last two, so that an objective with two kinds of epoch is seen after both.
-        let last = epoch + 2 > self.recipe.train.epochs;
-        let due = last || epoch.is_multiple_of(self.recipe.eval.every_epochs.max(1));
-        let evaluation = if due { Some(self.evaluate()?) } else { None };
-        let phase = self.objective.phase(epoch);
-        let report = EpochMetrics {
-            phase,
-            loss: self.tally.passes.last().map_or(f64::NAN, |pass| pass.loss),
-            passes: &self.tally.passes,
-            seconds: self.tally.seconds(),
-            data_seconds: self.tally.data_seconds,
-            evaluation: evaluation.as_ref(),
-            matches: self.tally.matches.finish(),
-            split: self.objective.split().map(|(scores, split)| SplitSummary::new(&self.pairs, scores, split)),
-            similarity: self.similarities()?,
-        };
-        out.log.write("epoch", self.position.step, epoch, &report)?;
-        (out.progress)(&epoch_line(epoch, phase, &report));
         self.position = Position { epoch: epoch + 1, pass: 0, step_in_pass: 0, ..self.position };
-        self.save(out.run)?;
-        Ok(evaluation)
+        Ok(())
     }
 
-    /// `splits/epoch_N.jsonl`: every pair with its score and side.
-    fn write_split(&self, run: &Path) -> Result<()> {
-        let Some((scores, split)) = self.objective.split() else { return Ok(()) };
-        let path = run.join(format!("splits/epoch_{}.jsonl", self.position.epoch));
-        Ok(artifact::write(&path, split_lines(&self.pairs, scores, split).as_bytes())?)
-    }
-
-    fn pass(&mut self, pass: Pass, out: &mut Outputs) -> Result<()> {
+    fn pass(&mut self, pass: Pass, host: &mut dyn Host) -> Result<()> {
         let Pass { phase, pairs, max_steps } = pass;
         let (epoch, number) = (self.position.epoch, self.position.pass);
         let order = self.loader.order(epoch, number, pairs);
@@ -101,32 +62,28 @@ impl Trainer<'_> {
         for batch in self.loader.pass(order, plan) {
             let batch = batch?;
             let waited = waiting.elapsed().as_secs_f64();
-            self.tally.data_seconds += waited;
-            self.tally.skipped += batch.skips.total();
-            let working = Instant::now();
+            let skipped = batch.skips.total();
+            if skipped > 0 {
+                self.skips.merge(batch.skips.clone());
+                host.pairs_skipped(self, self.tally.skipped + skipped)?;
+            }
             let place = Place { phase, epoch, step: self.position.step_in_pass, steps };
             let metrics = self.step(&batch, place)?;
-            self.skips.merge(batch.skips);
+            self.tally.skipped += skipped;
+            self.tally.data_seconds += waited;
             self.tally.loss_sum += metrics.loss;
             self.tally.steps += 1;
             self.position.step += 1;
             self.position.step_in_pass += 1;
-            if self.position.step.is_multiple_of(self.recipe.train.log_every_steps.max(1)) {
-                out.log.write("step", self.position.step, epoch, &metrics)?;
-                let batch_seconds = working.elapsed().as_secs_f64() + waited;
-                (out.progress)(&self.line(&metrics, steps, waited, batch_seconds));
-            }
-            let every = self.recipe.train.save_every_steps;
-            if every > 0 && self.position.step.is_multiple_of(every) && self.position.step_in_pass < steps {
-                self.save(out.run)?;
-            }
+            host.step_done(self, &StepDone { metrics, steps, waited, seconds: waiting.elapsed().as_secs_f64() })?;
             waiting = Instant::now();
         }
         self.tally.finish_pass(phase, steps);
         Ok(())
     }
 
-    pub(super) fn step(&mut self, batch: &HostBatch, place: Place) -> Result<StepMetrics> {
+    /// One optimizer step on `batch`.
+    pub fn step(&mut self, batch: &HostBatch, place: Place) -> Result<StepMetrics> {
         if batch.pairs.len() < 2 {
             return Err(Error::setting(
                 format!(
@@ -247,40 +204,5 @@ impl Trainer<'_> {
             remedy: "lower learning_rate, raise warmup_steps, or look at these samples; the last checkpoint is intact"
                 .into(),
         }
-    }
-
-    /// open_clip's line, with the time to go (were all epochs whole passes at this pace).
-    fn line(&self, metrics: &StepMetrics, steps: u64, data_seconds: f64, batch_seconds: f64) -> String {
-        let config = &self.recipe.train;
-        let (done, mean_loss) = (self.position.step_in_pass, self.tally.mean_loss());
-        let left = self.schedule.steps_per_epoch * (config.epochs - self.position.epoch) + steps - done;
-        format!(
-            "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {data_seconds:.3} Batch (t): {batch_seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {:.0}s",
-            self.position.epoch,
-            done * config.batch_size as u64,
-            steps * config.batch_size as u64,
-            100.0 * done as f64 / steps.max(1) as f64,
-            config.batch_size as f64 / batch_seconds.max(1e-9),
-            metrics.learning_rate,
-            metrics.scale,
-            metrics.loss,
-            left as f64 * batch_seconds
-        )
-    }
-
-    fn check_skips(&self) -> Result<()> {
-        let skipped = self.tally.skipped;
-        let allowed = self.recipe.data.max_skip_fraction * self.pairs.len() as f64;
-        if skipped as f64 > allowed {
-            return Err(Error::setting(
-                format!(
-                    "{skipped} of {} pairs could not be used in one epoch: {}",
-                    self.pairs.len(),
-                    self.skips.summary()
-                ),
-                "repair the data, or raise data.max_skip_fraction",
-            ));
-        }
-        Ok(())
     }
 }

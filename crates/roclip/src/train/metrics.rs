@@ -1,9 +1,7 @@
 //! `metrics.jsonl`: one JSON object a line, appended as the run goes. A resumed run first cuts what came after its checkpoint.
 
 use crate::error::{Error, IoContext, Result};
-use crate::eval::Evaluation;
 use crate::objective::Phase;
-use crate::train::diagnostics::{MatchSummary, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,7 +19,7 @@ impl MetricsLog {
     pub fn open(run: &Path, step: u64) -> Result<Self> {
         let path = run.join("metrics.jsonl");
         if step > 0 && path.is_file() {
-            let kept: String = read(run)?
+            let kept: String = read_metrics(run)?
                 .into_iter()
                 .filter(|line| line.get("step").and_then(Value::as_u64).is_some_and(|at| at <= step))
                 .map(|line| format!("{line}\n"))
@@ -43,10 +41,15 @@ impl MetricsLog {
         }
         writeln!(self.file, "{line}").io("append to", &self.path)
     }
+
+    /// Brings what was written to the disk. A checkpoint counts only together with the lines before it.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().io("sync", &self.path)
+    }
 }
 
 /// All lines of a run. An unfinished last line (the run was killed while writing it) is left out.
-pub fn read(run: &Path) -> Result<Vec<Value>> {
+pub fn read_metrics(run: &Path) -> Result<Vec<Value>> {
     let path = run.join("metrics.jsonl");
     let text = artifact::read_text(&path)?;
     let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).collect();
@@ -67,31 +70,6 @@ pub fn read(run: &Path) -> Result<Vec<Value>> {
     Ok(values)
 }
 
-/// An `epoch` line, read back.
-#[derive(Debug, Clone, Deserialize)]
-pub struct EpochLine {
-    pub epoch: u64,
-    pub phase: String,
-    pub loss: f64,
-    #[serde(default)]
-    pub passes: Vec<PassMetrics>,
-    pub evaluation: Option<Evaluation>,
-    pub matches: Option<MatchSummary>,
-    pub split: Option<SplitSummary>,
-    pub similarity: SimilarityHistogram,
-}
-
-/// The `epoch` lines of a run.
-pub fn read_epochs(run: &Path) -> Result<Vec<EpochLine>> {
-    let lines = read(run)?.into_iter().filter(|line| line.get("event").is_some_and(|event| event == "epoch"));
-    let parse = |line| {
-        serde_json::from_value(line).map_err(|e| {
-            Error::file(&run.join("metrics.jsonl"), e.to_string(), "was it written by another version? train again")
-        })
-    };
-    lines.map(parse).collect()
-}
-
 /// A `step` line.
 #[derive(Serialize)]
 pub struct StepMetrics {
@@ -102,52 +80,10 @@ pub struct StepMetrics {
     pub phase: Phase,
 }
 
-/// An `epoch` line.
-#[derive(Serialize)]
-pub struct EpochMetrics<'a> {
-    /// What the epoch ended with; `loss` is that pass's.
-    pub phase: Phase,
-    pub loss: f64,
-    pub passes: &'a [PassMetrics],
-    pub seconds: f64,
-    pub data_seconds: f64,
-    pub evaluation: Option<&'a Evaluation>,
-    pub matches: Option<MatchSummary>,
-    pub split: Option<SplitSummary>,
-    pub similarity: SimilarityHistogram,
-}
-
 /// One pass of an epoch.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PassMetrics {
     pub phase: Phase,
     pub steps: u64,
     pub loss: f64,
-}
-
-/// The line for people.
-pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
-    let mut line = format!("Epoch {epoch} ({phase:?}) loss {:.4} {:.1}s", report.loss, report.seconds);
-    if let Some(evaluation) = report.evaluation {
-        line += &format!(
-            " zero-shot {:.1}% / {:.1}%",
-            100.0 * evaluation.zero_shot_top1.rate,
-            100.0 * evaluation.zero_shot_top5.rate
-        );
-        if let Some(psr) = evaluation.psr {
-            line += &format!(" PSR {}/{}", psr.hits, psr.n);
-        }
-        for (attack, outcome) in &evaluation.asr {
-            line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);
-        }
-    }
-    if let Some(matches) = &report.matches {
-        line += &format!(" own concept {:.0}%", 100.0 * matches.clean.true_concept);
-    }
-    if let Some(split) = &report.split {
-        let admitted = split.poison_in_safe.iter().map(|(attack, rate)| format!(" {attack} {}/{}", rate.hits, rate.n));
-        line +=
-            &format!(" safe {:.1}% of the pairs, poison in it:{}", 100.0 * split.share, admitted.collect::<String>());
-    }
-    line
 }

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EpochTally {
-    pub(super) matches: MatchTally,
+    pub matches: MatchTally,
     /// Samples that could not be used.
-    pub(super) skipped: usize,
-    pub(super) data_seconds: f64,
+    pub skipped: usize,
+    pub data_seconds: f64,
     /// Finished ones.
-    pub(super) passes: Vec<PassMetrics>,
+    pub passes: Vec<PassMetrics>,
     /// Over the steps of the pass under way.
     pub(super) loss_sum: f64,
     pub(super) steps: u64,

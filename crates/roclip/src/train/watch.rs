@@ -5,7 +5,7 @@ use crate::model::tensors;
 use crate::model::{Clip, unit};
 use crate::objective::{AllFeatures, Encode};
 use crate::train::diagnostics::SimilarityHistogram;
-use crate::train::run::Trainer;
+use crate::train::engine::Trainer;
 use rand::seq::SliceRandom;
 use roclip_data::batch::Loader;
 use roclip_data::pairs::picture_hash;
@@ -98,20 +98,20 @@ impl Encode for Towers<'_> {
     }
 }
 
-impl Trainer<'_> {
+impl Trainer {
     pub(super) fn towers(&self) -> Towers<'_> {
         let (model, loader, device) = (&self.model, &self.loader, self.device);
         Towers { model, loader, device, pairs: self.pairs.len(), epoch: self.position.epoch }
     }
 
     /// Similarity of watched pairs without augmentation: all poison, and as much of the clean data.
-    pub(super) fn similarities(&self) -> Result<SimilarityHistogram> {
+    pub fn similarities(&self) -> Result<SimilarityHistogram> {
         let mut clean: Vec<usize> = Vec::new();
         let mut watched: Vec<usize> = Vec::new();
         for (at, pair) in self.pairs.pairs.iter().enumerate() {
             if pair.poison.is_some() { watched.push(at) } else { clean.push(at) }
         }
-        clean.shuffle(&mut random::stream(self.recipe.seed, "watched-pairs", 0, ""));
+        clean.shuffle(&mut random::stream(self.seed, "watched-pairs", 0, ""));
         watched.extend(clean.into_iter().take(WATCHED_CLEAN_PAIRS));
         let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         for (at, value) in self.towers().scored(&watched, None)? {

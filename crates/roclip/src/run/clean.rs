@@ -6,9 +6,10 @@ use crate::error::{Error, Result};
 use crate::model::Clip;
 use crate::objective::{Phase, Place};
 use crate::recipe::Recipe;
-use crate::train::prepare::{manifest_file, prepare_training};
-use crate::train::run::Trainer;
-use crate::train::summary::ReboundPoint;
+use crate::run::build::build;
+use crate::run::prepare::{manifest_file, prepare_training};
+use crate::run::summary::ReboundPoint;
+use crate::train::Trainer;
 use image::RgbImage;
 use roclip_data::artifact;
 use roclip_data::batch::{Loader, PassPlan, Transform};
@@ -101,7 +102,7 @@ pub(super) fn rebound(
         clean.pairs = Some(wanted.min(prepared.pairs.len()));
         clean.choose(&mut prepared.pairs, harmless.seed)?;
     }
-    let mut trainer = Trainer::new(&harmless, prepared, device, run, progress)?;
+    let (mut trainer, context) = build(&harmless, prepared, device, run, progress)?;
     let learning_rate = config.learning_rate.unwrap_or(recipe.train.learning_rate);
     trainer.objective = Box::new(HarmlessTuning { learning_rate });
     let mut points = Vec::new();
@@ -111,7 +112,7 @@ pub(super) fn rebound(
     let last = wanted.last().copied().unwrap_or(0);
     let mut measure = |trainer: &Trainer, step: u64, progress: &mut dyn FnMut(&str)| -> Result<()> {
         if wanted.contains(&step) {
-            let evaluation = trainer.evaluate()?;
+            let evaluation = context.evaluate(trainer)?;
             progress(&format!("rebound: {step} harmless steps"));
             points.push(ReboundPoint { step, evaluation });
         }

@@ -183,20 +183,3 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     warnings.extend(evaluator.warnings.iter().cloned());
     Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings })
 }
-
-/// `cpu`, `cuda` or `cuda:N`; CUDA's libraries are loaded only when asked for.
-pub fn device(name: &str) -> Result<Device> {
-    match name.split_once(':').unwrap_or((name, "0")) {
-        ("cpu", _) => Ok(Device::Cpu),
-        ("cuda", number) => {
-            torch_bridge::load_cuda()?;
-            let number =
-                number.parse().map_err(|_| Error::setting(format!("device `{name}`"), "use cpu, cuda or cuda:N"))?;
-            if !tch::Cuda::is_available() {
-                return Err(Error::setting("no CUDA device is available", "check the driver, or use --device cpu"));
-            }
-            Ok(Device::Cuda(number))
-        }
-        _ => Err(Error::setting(format!("unknown device `{name}`"), "use cpu, cuda or cuda:N")),
-    }
-}

@@ -1,0 +1,98 @@
+//! What surrounds a trainer in a run: what measures its model, and what its checkpoints say of it.
+
+use crate::checkpoint::{self, Contents, Provenance, State};
+use crate::error::{Error, Result};
+use crate::eval::{Depth, Evaluation, Evaluator};
+use crate::recipe::{ObjectiveName, Recipe};
+use crate::train::Trainer;
+use roclip_data::poison::Manifest;
+use roclip_data::tokenizer::Tokenizer;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use tch::Tensor;
+
+pub(super) struct Context<'a> {
+    pub recipe: &'a Recipe,
+    pub evaluator: Evaluator,
+    pub manifest: Option<Manifest>,
+    pub tokenizer: Arc<Tokenizer>,
+    pub fingerprint: String,
+    pub clean_pairs: usize,
+}
+
+impl Context<'_> {
+    /// The line that a run begins with.
+    pub fn banner(&self, trainer: &Trainer) -> String {
+        let weights: usize = trainer.model.parameters().trainable().values().map(Tensor::numel).sum();
+        format!(
+            "{} on {} pairs ({} poisoned), {} steps an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
+            trainer.objective.name(),
+            trainer.pairs.len(),
+            self.poisoned_pairs(trainer),
+            trainer.schedule.steps_per_epoch,
+            self.tokenizer.vocabulary_size(),
+            (self.recipe.train.batch_size as f64).ln()
+        )
+    }
+
+    pub fn poisoned_pairs(&self, trainer: &Trainer) -> usize {
+        trainer.pairs.len() - self.clean_pairs
+    }
+
+    pub fn evaluate(&self, trainer: &Trainer) -> Result<Evaluation> {
+        let (model, manifest) = (&trainer.model, self.manifest.as_ref());
+        match trainer.objective.head() {
+            // Before its first step a classifier knows nothing; the victim is measured by its prompts.
+            Some(head) if trainer.position.step > 0 => self.evaluator.evaluate_by(model, head, manifest, Depth::Plain),
+            _ => self.evaluator.evaluate(model, &self.tokenizer, manifest),
+        }
+    }
+
+    fn provenance(&self, trainer: &Trainer) -> Provenance {
+        match self.recipe.objective.name {
+            _ if self.recipe.clean.is_some() => Provenance::Cleaned,
+            _ if self.poisoned_pairs(trainer) == 0 => Provenance::Clean,
+            ObjectiveName::Clip => Provenance::Poisoned,
+            ObjectiveName::Roclip | ObjectiveName::Safeclip => Provenance::Defended,
+        }
+    }
+
+    fn poison_counts(trainer: &Trainer) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for mark in trainer.pairs.pairs.iter().filter_map(|pair| pair.poison.as_ref()) {
+            *counts.entry(mark.attack.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Writes a checkpoint of `trainer` into the run folder `run`.
+    pub fn save(&self, trainer: &Trainer, run: &Path) -> Result<()> {
+        let position = trainer.position;
+        let so_far = position.within_epoch().then(|| serde_json::to_value(trainer.tally.so_far())).transpose();
+        let epoch_so_far = so_far.map_err(|e| Error::internal(format!("JSON: {e}")))?;
+        let state = State {
+            step: position.step,
+            epoch: position.epoch,
+            pass: position.pass,
+            step_in_pass: position.step_in_pass,
+            seed: self.recipe.seed,
+            data_fingerprint: self.fingerprint.clone(),
+            provenance: self.provenance(trainer),
+            pairs: trainer.pairs.len(),
+            poison: Self::poison_counts(trainer),
+            objective: trainer.objective.name().into(),
+            truncate: self.recipe.model.truncate,
+            compact_vocabulary: self.tokenizer.compact().cloned(),
+            epoch_so_far,
+            files: BTreeMap::new(),
+        };
+        let contents = Contents {
+            model: &trainer.model,
+            optimizer: trainer.optimizer.state(),
+            objective: trainer.objective.state(),
+            state,
+        };
+        checkpoint::save(run, contents, self.recipe.train.keep_checkpoints).map(|_| ())
+    }
+}

@@ -1,0 +1,91 @@
+//! The folder of a run, and the lock that keeps a second writer out of it.
+
+use crate::error::{Error, IoContext, Result};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A run folder that this process alone writes in, until the value is dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct RunFolder {
+    path: PathBuf,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Takes the folder `path`, which is made where it does not exist.
+    ///
+    /// # Errors
+    /// Where another process writes in it.
+    pub fn take(path: &Path) -> Result<RunFolder> {
+        std::fs::create_dir_all(path).io("create the folder", path)?;
+        let file = path.join("lock");
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).io("open", &file)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let process = match lock.read_to_string(&mut holder) {
+                    Ok(_) if !holder.trim().is_empty() => format!("process {}", holder.trim()),
+                    _ => "another process".to_owned(),
+                };
+                return Err(Error::file(
+                    path,
+                    format!("is being written by {process}"),
+                    "wait for it to end, or name another folder with --run",
+                ));
+            }
+            // Some network file systems have no locks; a run there is as safe as its user is careful.
+            Err(TryLockError::Error(cause)) if cause.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(cause)) => return Err(cause).io("lock", &file),
+        }
+        lock.set_len(0).io("write", &file)?;
+        writeln!(lock, "{}", std::process::id()).io("write", &file)?;
+        Ok(RunFolder { path: path.to_owned(), _lock: lock })
+    }
+
+    /// [`RunFolder::take`] of a folder that a run has been in; none where none has.
+    pub fn take_existing(path: &Path) -> Result<Option<RunFolder>> {
+        if path.join("lock").is_file() { Self::take(path).map(Some) } else { Ok(None) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// # Errors
+    /// Where the folder was removed or replaced since the run began; writing on would leave half a run.
+    pub fn check_there(&self) -> Result<()> {
+        if self.file("run.toml").is_file() {
+            return Ok(());
+        }
+        Err(Error::file(
+            &self.path,
+            "was removed or emptied while the run wrote in it",
+            "start the run again; what it had learned is lost",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_writer_is_told_which_process_holds_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        assert!(RunFolder::take_existing(&run).unwrap().is_none() && !run.exists());
+        let first = RunFolder::take(&run).unwrap();
+        let error = RunFolder::take(&run).unwrap_err().to_string();
+        assert!(error.contains(&std::process::id().to_string()) && error.contains("--run"), "{error}");
+        drop(first);
+        assert!(RunFolder::take_existing(&run).unwrap().is_some());
+    }
+}

@@ -1,0 +1,99 @@
+//! The lines of a run about its steps and epochs, in `metrics.jsonl` and for people.
+
+use crate::error::{Error, Result};
+use crate::eval::Evaluation;
+use crate::objective::Phase;
+use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary, StepDone, Trainer, read_metrics};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// An `epoch` line, read back.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EpochLine {
+    pub epoch: u64,
+    pub phase: String,
+    pub loss: f64,
+    #[serde(default)]
+    pub passes: Vec<PassMetrics>,
+    pub evaluation: Option<Evaluation>,
+    pub matches: Option<MatchSummary>,
+    pub split: Option<SplitSummary>,
+    pub similarity: SimilarityHistogram,
+}
+
+/// The `epoch` lines of a run.
+pub fn read_epochs(run: &Path) -> Result<Vec<EpochLine>> {
+    let lines = read_metrics(run)?.into_iter().filter(|line| line.get("event").is_some_and(|event| event == "epoch"));
+    let parse = |line| {
+        serde_json::from_value(line).map_err(|e| {
+            Error::file(&run.join("metrics.jsonl"), e.to_string(), "was it written by another version? train again")
+        })
+    };
+    lines.map(parse).collect()
+}
+
+/// An `epoch` line.
+#[derive(Serialize)]
+pub struct EpochMetrics<'a> {
+    /// What the epoch ended with; `loss` is that pass's.
+    pub phase: Phase,
+    pub loss: f64,
+    pub passes: &'a [PassMetrics],
+    pub seconds: f64,
+    pub data_seconds: f64,
+    pub evaluation: Option<&'a Evaluation>,
+    pub matches: Option<MatchSummary>,
+    pub split: Option<SplitSummary>,
+    pub similarity: SimilarityHistogram,
+}
+
+/// The line for people.
+pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
+    let mut line = format!("Epoch {epoch} ({phase:?}) loss {:.4} {:.1}s", report.loss, report.seconds);
+    if let Some(evaluation) = report.evaluation {
+        line += &format!(
+            " zero-shot {:.1}% / {:.1}%",
+            100.0 * evaluation.zero_shot_top1.rate,
+            100.0 * evaluation.zero_shot_top5.rate
+        );
+        if let Some(psr) = evaluation.psr {
+            line += &format!(" PSR {}/{}", psr.hits, psr.n);
+        }
+        let skipped: usize = evaluation.skipped.values().sum();
+        if skipped > 0 {
+            line += &format!(" ({skipped} evaluation images left out)");
+        }
+        for (attack, outcome) in &evaluation.asr {
+            line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);
+        }
+    }
+    if let Some(matches) = &report.matches {
+        line += &format!(" own concept {:.0}%", 100.0 * matches.clean.true_concept);
+    }
+    if let Some(split) = &report.split {
+        let admitted = split.poison_in_safe.iter().map(|(attack, rate)| format!(" {attack} {}/{}", rate.hits, rate.n));
+        line +=
+            &format!(" safe {:.1}% of the pairs, poison in it:{}", 100.0 * split.share, admitted.collect::<String>());
+    }
+    line
+}
+
+/// open_clip's line of a step, with the time to go (were all epochs whole passes at this pace).
+pub(super) fn step_line(trainer: &Trainer, done: &StepDone) -> String {
+    let StepDone { metrics, steps, waited, seconds } = done;
+    let (config, position) = (&trainer.config, trainer.position);
+    let (in_pass, mean_loss) = (position.step_in_pass, trainer.tally.mean_loss());
+    let left = trainer.schedule.steps_per_epoch * (config.epochs - position.epoch) + steps - in_pass;
+    format!(
+        "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {waited:.3} Batch (t): {seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {:.0}s",
+        position.epoch,
+        in_pass * config.batch_size as u64,
+        steps * config.batch_size as u64,
+        100.0 * in_pass as f64 / (*steps).max(1) as f64,
+        config.batch_size as f64 / seconds.max(1e-9),
+        metrics.learning_rate,
+        metrics.scale,
+        metrics.loss,
+        left as f64 * seconds
+    )
+}

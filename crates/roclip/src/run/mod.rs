@@ -1,0 +1,22 @@
+//! Runs: a recipe becomes data, a trainer and a run folder, and what the trainer learns is measured and written down there.
+
+mod build;
+mod clean;
+mod context;
+mod device;
+mod folder;
+mod lines;
+mod patch;
+mod prepare;
+mod session;
+mod start;
+mod stop;
+mod summary;
+
+pub use device::device;
+pub use lines::{EpochLine, read_epochs};
+pub use patch::{Surrogate, search_patch};
+pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
+pub use session::train;
+pub use stop::Stop;
+pub use summary::{PhaseEvaluation, ReboundPoint, Summary};

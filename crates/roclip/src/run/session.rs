@@ -1,0 +1,285 @@
+//! One training run, from a resolved recipe to a run folder.
+
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::eval::Evaluation;
+use crate::recipe::Recipe;
+use crate::report::keep_pictures;
+use crate::run::build::build;
+use crate::run::clean::rebound;
+use crate::run::context::Context;
+use crate::run::device::device;
+use crate::run::folder::RunFolder;
+use crate::run::lines::{EpochMetrics, epoch_line, read_epochs, step_line};
+use crate::run::prepare::prepare_training;
+use crate::run::stop::Stop;
+use crate::run::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
+use crate::train::{
+    EpochTally, Host, MetricsLog, Position, SplitSummary, StepDone, Trainer, read_metrics, split_lines,
+};
+use roclip_data::artifact;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// Trains as `recipe` says in the folder `run`. With `resume`, goes on from the newest checkpoint there. `progress` receives one
+/// line at a time.
+pub fn train(
+    recipe: &Recipe,
+    run: &Path,
+    resume: bool,
+    stop: &Stop,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Summary> {
+    let started = Instant::now();
+    if recipe.train.epochs == 0 {
+        return Err(Error::setting("train.epochs is 0", "set at least 1"));
+    }
+    if recipe.train.threads > 0 {
+        tch::set_num_threads(recipe.train.threads);
+    }
+    let device = device(&recipe.train.device)?;
+    let taken = RunFolder::take_existing(run)?;
+    let prepared = prepare_training(recipe)?;
+    if let Some(probe) = &recipe.eval.probe {
+        prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
+    }
+    if !resume && run.join("metrics.jsonl").exists() {
+        return Err(Error::file(run, "already holds a run", "name another folder, or continue it with --resume"));
+    }
+    for warning in &prepared.warnings {
+        progress(&format!("warning: {warning}"));
+    }
+    let (mut trainer, context) = build(recipe, prepared, device, run, progress)?;
+    if resume {
+        restore(&mut trainer, &context, run)?;
+        progress(&format!("resumed at epoch {} step {}", trainer.position.epoch, trainer.position.step));
+    }
+    let folder = taken.map_or_else(|| RunFolder::take(run), Ok)?;
+    artifact::write(&folder.file("run.toml"), recipe.to_toml()?.as_bytes())?;
+    artifact::write_json(&folder.file("env.json"), &environment())?;
+    if let Some(manifest) = &context.manifest {
+        manifest.write(&folder.file("manifest.jsonl"))?;
+    }
+    let log = MetricsLog::open(run, trainer.position.step)?;
+    progress(&context.banner(&trainer));
+    if trainer.skips.total() > 0 {
+        progress(&format!("left out before training: {} (skips.jsonl)", trainer.skips.summary()));
+    }
+    let mut session = Session { context, folder, log, stop, progress };
+    let before = session.before(&trainer)?;
+    let outcome = session.epochs(&mut trainer);
+    // What was skipped explains many a failure.
+    let skips = session.write_skips(&trainer);
+    let last = outcome?;
+    skips?;
+    let evaluation = match last {
+        Some(evaluation) => evaluation,
+        None => session.context.evaluate(&trainer)?,
+    };
+    let rebound = match recipe.clean.as_ref().and_then(|clean| clean.rebound.as_ref()) {
+        Some(config) => Some(rebound(recipe, config, run, device, session.progress)?),
+        None => None,
+    };
+    let summary = Summary { before, rebound, ..session.summary(&trainer, evaluation, started)? };
+    let Context { manifest, evaluator, .. } = &session.context;
+    keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, recipe.data.limits)?;
+    artifact::write_json(&session.folder.file("summary.json"), &summary)?;
+    Ok(summary)
+}
+
+/// Puts the trainer where the newest checkpoint of `run` stood.
+fn restore(trainer: &mut Trainer, context: &Context, run: &Path) -> Result<()> {
+    let loaded = checkpoint::load(run, trainer.device)?;
+    let state = loaded.state;
+    let refuse = |what: String, remedy: &str| Err(Error::file(&loaded.folder, what, remedy));
+    if state.data_fingerprint != context.fingerprint {
+        return refuse("was trained on other data".into(), "resume with the data and manifest of the run");
+    }
+    if state.seed != context.recipe.seed || state.objective != trainer.objective.name() {
+        return refuse(
+            format!("belongs to seed {} and objective {}", state.seed, state.objective),
+            "resume with the recipe of the run",
+        );
+    }
+    let weights = loaded.model.parameters().all();
+    trainer.model.load(&loaded.folder, &weights)?;
+    let tally: Option<EpochTally> = state
+        .epoch_so_far
+        .map(serde_json::from_value)
+        .transpose()
+        .map_err(|e| Error::file(&loaded.folder, format!("state.json: {e}"), "resume from another checkpoint"))?;
+    let (optimizer, objective) = checkpoint::load_training(&loaded.folder)?;
+    let position =
+        Position { step: state.step, epoch: state.epoch, pass: state.pass, step_in_pass: state.step_in_pass };
+    trainer.restore(position, tally, &optimizer, &objective)
+}
+
+/// A run under way.
+struct Session<'a> {
+    context: Context<'a>,
+    folder: RunFolder,
+    log: MetricsLog,
+    stop: &'a Stop,
+    progress: &'a mut dyn FnMut(&str),
+}
+
+impl Session<'_> {
+    /// The victim's evaluation, where this run cleans one: measured at the first step, and kept in `before.json`.
+    fn before(&self, trainer: &Trainer) -> Result<Option<Evaluation>> {
+        if self.context.recipe.clean.is_none() {
+            return Ok(None);
+        }
+        let path = self.folder.file("before.json");
+        if trainer.position.step == 0 {
+            artifact::write_json(&path, &self.context.evaluate(trainer)?)?;
+        }
+        Ok(Some(artifact::read_json(&path)?))
+    }
+
+    /// Trains and measures what is left of the run. The last evaluation, where there was one.
+    fn epochs(&mut self, trainer: &mut Trainer) -> Result<Option<Evaluation>> {
+        let mut last = None;
+        if let Some(unmeasured) = self.unmeasured(trainer)? {
+            trainer.tally = unmeasured;
+            last = self.measure(trainer)?;
+        }
+        while trainer.position.epoch <= self.context.recipe.train.epochs {
+            trainer.epoch(self)?;
+            // The epoch's work is on disk before anything is done with it that may fail.
+            self.log.write("trained", trainer.position.step, trainer.position.epoch - 1, &trainer.tally.so_far())?;
+            self.save(trainer)?;
+            last = self.measure(trainer)?.or(last);
+        }
+        Ok(last)
+    }
+
+    /// What the epoch before the trainer's position added up, where the run ended before it was measured.
+    fn unmeasured(&self, trainer: &Trainer) -> Result<Option<EpochTally>> {
+        let position = trainer.position;
+        if position.within_epoch() || position.epoch == 1 {
+            return Ok(None);
+        }
+        let is = |line: &serde_json::Value, event: &str| {
+            line.get("event").is_some_and(|is| is == event)
+                && line.get("epoch").is_some_and(|epoch| *epoch == position.epoch - 1)
+        };
+        let mut lines = read_metrics(self.folder.path())?;
+        if lines.iter().any(|line| is(line, "epoch")) {
+            return Ok(None);
+        }
+        let trained = lines.iter().position(|line| is(line, "trained")).map(|at| lines.swap_remove(at));
+        trained.map(serde_json::from_value).transpose().map_err(|e| {
+            Error::file(&self.folder.file("metrics.jsonl"), e.to_string(), "was it written by another version?")
+        })
+    }
+
+    /// Measures the epoch that has just ended, and writes its line. The evaluation, where one was due.
+    fn measure(&mut self, trainer: &Trainer) -> Result<Option<Evaluation>> {
+        let (epoch, recipe) = (trainer.position.epoch - 1, self.context.recipe);
+        // The last two, so that an objective with two kinds of epoch is seen after both.
+        let last = epoch + 2 > recipe.train.epochs;
+        let due = last || epoch.is_multiple_of(recipe.eval.every_epochs.max(1));
+        let evaluation = if due { Some(self.context.evaluate(trainer)?) } else { None };
+        let (phase, tally) = (trainer.objective.phase(epoch), &trainer.tally);
+        let report = EpochMetrics {
+            phase,
+            loss: tally.passes.last().map_or(f64::NAN, |pass| pass.loss),
+            passes: &tally.passes,
+            seconds: tally.seconds(),
+            data_seconds: tally.data_seconds,
+            evaluation: evaluation.as_ref(),
+            matches: tally.matches.finish(),
+            split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
+            similarity: trainer.similarities()?,
+        };
+        self.log.write("epoch", trainer.position.step, epoch, &report)?;
+        (self.progress)(&epoch_line(epoch, phase, &report));
+        Ok(evaluation)
+    }
+
+    fn save(&mut self, trainer: &Trainer) -> Result<()> {
+        self.folder.check_there()?;
+        self.write_skips(trainer)?;
+        self.log.sync()?;
+        self.context.save(trainer, self.folder.path())?;
+        self.stop.set_unsaved(false);
+        Ok(())
+    }
+
+    fn write_skips(&self, trainer: &Trainer) -> Result<()> {
+        Ok(artifact::write(&self.folder.file("skips.jsonl"), trainer.skips.to_jsonl().as_bytes())?)
+    }
+
+    fn summary(&self, trainer: &Trainer, evaluation: Evaluation, started: Instant) -> Result<Summary> {
+        let Context { recipe, evaluator, manifest, .. } = &self.context;
+        let probe = match &recipe.eval.probe {
+            Some(config) => {
+                let samples = &trainer.pairs.samples;
+                Some(evaluator.probe(&trainer.model, config, samples, manifest.as_ref(), recipe.seed)?)
+            }
+            None => None,
+        };
+        let mut after = BTreeMap::new();
+        for line in read_epochs(self.folder.path())? {
+            if let Some(evaluation) = line.evaluation {
+                after.insert(line.phase, PhaseEvaluation { epoch: line.epoch, evaluation });
+            }
+        }
+        Ok(Summary {
+            objective: trainer.objective.name().into(),
+            seed: recipe.seed,
+            epoch: recipe.train.epochs,
+            phase: trainer.objective.phase(recipe.train.epochs),
+            before: None,
+            rebound: None,
+            pairs: trainer.pairs.len(),
+            poisoned_pairs: self.context.poisoned_pairs(trainer),
+            evaluation,
+            after,
+            linear_probe: probe,
+            seconds: started.elapsed().as_secs_f64(),
+            peak_memory_bytes: peak_memory_bytes(),
+        })
+    }
+}
+
+impl Host for Session<'_> {
+    /// Writes `splits/epoch_N.jsonl`: every pair with its score and side.
+    fn epoch_begun(&mut self, trainer: &Trainer) -> Result<()> {
+        let Some((scores, split)) = trainer.objective.split() else { return Ok(()) };
+        let path = self.folder.file(&format!("splits/epoch_{}.jsonl", trainer.position.epoch));
+        Ok(artifact::write(&path, split_lines(&trainer.pairs, scores, split).as_bytes())?)
+    }
+
+    fn pairs_skipped(&mut self, trainer: &Trainer, in_epoch: usize) -> Result<()> {
+        let pairs = trainer.pairs.len();
+        if in_epoch as f64 <= self.context.recipe.data.max_skip_fraction * pairs as f64 {
+            return Ok(());
+        }
+        // The batch is not trained on, so that the run can go on with it once the data is repaired or the limit raised.
+        self.save(trainer)?;
+        Err(Error::setting(
+            format!("{in_epoch} of {pairs} pairs could not be used in one epoch: {}", trainer.skips.summary()),
+            "repair the data, or raise data.max_skip_fraction, and go on with --resume",
+        ))
+    }
+
+    fn step_done(&mut self, trainer: &Trainer, done: &StepDone) -> Result<()> {
+        self.stop.set_unsaved(true);
+        let (position, config) = (trainer.position, &trainer.config);
+        if position.step.is_multiple_of(config.log_every_steps.max(1)) {
+            self.log.write("step", position.step, position.epoch, &done.metrics)?;
+            (self.progress)(&step_line(trainer, done));
+        }
+        if self.stop.wanted() {
+            self.save(trainer)?;
+            return Err(Error::Stopped { run: self.folder.path().to_owned(), step: position.step });
+        }
+        let every = config.save_every_steps;
+        if every > 0 && position.step.is_multiple_of(every) && position.step_in_pass < done.steps {
+            self.save(trainer)?;
+        }
+        Ok(())
+    }
+}
