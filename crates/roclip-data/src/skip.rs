@@ -41,9 +41,7 @@ pub enum SkipReason {
     ShardTruncated,
     ShardUnreadable,
     TooManyCaptions,
-    TriggerGridIsPicture,
-    TriggerPictureIsGrid,
-    TriggerPictureMissing,
+    TriggerUnfit,
     WorkerPanicked,
 }
 
@@ -101,9 +99,7 @@ impl fmt::Display for SkipReason {
             SkipReason::ShardTruncated => "shard is cut off or damaged",
             SkipReason::ShardUnreadable => "shard or folder cannot be read",
             SkipReason::TooManyCaptions => "too many captions",
-            SkipReason::TriggerGridIsPicture => "the trigger's grid is a picture",
-            SkipReason::TriggerPictureIsGrid => "the trigger's picture is a grid",
-            SkipReason::TriggerPictureMissing => "the trigger's picture is missing",
+            SkipReason::TriggerUnfit => "trigger cannot be laid on",
             SkipReason::WorkerPanicked => "sample made a worker fail",
         })
     }

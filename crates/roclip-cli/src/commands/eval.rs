@@ -8,9 +8,12 @@ use roclip::checkpoint::{self, Loaded, run_of};
 use roclip::eval::{Classifier, Depth, Evaluator, Measured};
 use roclip::model::Head;
 use roclip::recipe::Recipe;
-use roclip::run::{device, prepare_data};
+use roclip::run::{Prepared, device, prepare_data};
 use roclip_data::artifact;
+use roclip_data::escape::for_terminal;
+use roclip_data::poison::Manifest;
 use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -60,9 +63,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let device = device(&recipe.train.device)?;
     let loaded = checkpoint::load(&arguments.checkpoint, device)?;
-    let prepared = prepare_data(&recipe)?;
-    let (evaluator, manifest) = (&prepared.evaluator, prepared.manifest.as_ref());
-    let (model, tokenizer, training) = (&loaded.model, &loaded.tokenizer, &prepared.pairs.samples);
+    let MeasuredData { evaluator, manifest, training } = data(&recipe, &arguments)?;
+    let (evaluator, manifest, training) = (&evaluator, manifest.as_ref(), training.as_slice());
+    let (model, tokenizer) = (&loaded.model, &loaded.tokenizer);
     let (classifier, classified_by) = classifier(&loaded, evaluator, device)?;
     say(&format!("evaluation: {}, {classified_by}", evaluator.description));
     // Those of the training data are no concern of a measurement that does not read it.
@@ -138,6 +141,29 @@ fn recipe(arguments: &Arguments, run: Option<&Path>) -> Result<Recipe> {
     Ok(recipe)
 }
 
+/// What the measurement looks at.
+struct MeasuredData {
+    evaluator: Evaluator,
+    manifest: Option<Manifest>,
+    /// Empty where nothing that is measured learns from it.
+    training: Vec<Sample>,
+}
+
+/// Reads the training data only where something needs it: it is large, and may have moved since the run.
+fn data(recipe: &Recipe, arguments: &Arguments) -> Result<MeasuredData> {
+    let own_probe_data = recipe.eval.probe.as_ref().is_some_and(|probe| probe.data.is_some());
+    let learns = (arguments.linear_probe || arguments.neighbours.is_some()) && !own_probe_data;
+    let draws = recipe.manifest.is_none() && !recipe.poison.attacks.is_empty();
+    if learns || draws {
+        let Prepared { evaluator, manifest, pairs, .. } = prepare_data(recipe)?;
+        return Ok(MeasuredData { evaluator, manifest, training: pairs.samples });
+    }
+    let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
+    let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path)).transpose()?;
+    manifest.as_ref().map_or(Ok(()), |manifest| evaluator.check_targets(manifest))?;
+    Ok(MeasuredData { evaluator, manifest, training: Vec::new() })
+}
+
 /// What names the images, and its name: the classifier that a supervised cleaning trained, or the class prompts.
 fn classifier(loaded: &Loaded, evaluator: &Evaluator, device: Device) -> Result<(Box<dyn Classifier>, &'static str)> {
     if loaded.state.objective != SUPERVISED {
@@ -153,7 +179,8 @@ fn classifier(loaded: &Loaded, evaluator: &Evaluator, device: Device) -> Result<
 fn print(measured: &Measured) {
     let show = |name: &str, rate: &Rate| {
         println!(
-            "{name:36} {:6.2} %  {}/{}  [{:.2}, {:.2}]",
+            "{:36} {:6.2} %  {}/{}  [{:.2}, {:.2}]",
+            for_terminal(name),
             100.0 * rate.rate,
             rate.hits,
             rate.n,
@@ -193,6 +220,9 @@ fn print(measured: &Measured) {
         if let Some(rate) = rate {
             show(name, rate);
         }
+    }
+    for (attack, rate) in evaluation.psr_by_attack.iter().filter(|_| evaluation.psr_by_attack.len() > 1) {
+        show(&format!("{attack}: PSR"), rate);
     }
     for (attack, outcome) in &evaluation.asr {
         show(&format!("{attack}: success (strict ASR)"), &outcome.success);

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use roclip::report::{Hits, ResultRow, Spread, over_seeds, write_report};
+use roclip_data::escape::for_terminal;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -50,14 +51,14 @@ pub fn print_table(rows: &[ResultRow]) {
         let asr: Vec<String> = asr.collect();
         println!(
             "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {psr:>7}  {:<40} {:>5.0} {:>8}",
-            row.label,
+            for_terminal(&row.label),
             row.seed,
             percent(row.last.zero_shot_top1),
             percent(row.last.zero_shot_top5),
             percent(row.last.mean_per_class_recall),
             row.linear_probe.map_or("-".into(), percent),
             row.linear_probe_mean_per_class_recall.map_or("-".into(), percent),
-            asr.join(", "),
+            for_terminal(&asr.join(", ")),
             row.seconds,
             row.peak_memory_bytes >> 20
         );
@@ -76,7 +77,7 @@ fn print_means(rows: &[ResultRow]) {
     for summary in &summaries {
         println!(
             "{} ({} seeds): zero-shot {}, top-5 {}, per class {}, probe {}, per class {}",
-            summary.label,
+            for_terminal(&summary.label),
             summary.seeds.len(),
             spread(&summary.zero_shot_top1),
             spread(&summary.zero_shot_top5),
@@ -89,7 +90,7 @@ fn print_means(rows: &[ResultRow]) {
         let chance = summary.asr_base_rate.iter().map(|(name, spread)| (format!("{name}, without trigger"), spread));
         let turned = summary.asr_turned.iter().map(|(name, spread)| (format!("{name}, turned by trigger"), spread));
         for (name, spread) in targeted.chain(attacks).chain(chance).chain(turned) {
-            println!("    {name:28} {}", show(spread));
+            println!("    {:28} {}", for_terminal(&name), show(spread));
         }
     }
 }

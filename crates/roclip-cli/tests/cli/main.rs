@@ -7,6 +7,7 @@ mod clean;
 mod evaluation;
 mod kills;
 mod poison;
+mod poisoning;
 mod reports;
 mod runs;
 mod safeclip;

@@ -25,8 +25,9 @@ pub(super) fn checks(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) 
 fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     let samples: Vec<_> = case.evaluator.samples.iter().collect();
     let image_size = case.loaded.model.config().image_size();
-    let augment = case.run.recipe.augment.image.as_ref();
-    let measured: Survival = survival(&backdoor.trigger, &samples, augment, image_size, case.run.record.row.seed)?;
+    let (recipe, seed) = (&case.run.recipe, case.run.record.row.seed);
+    let augment = recipe.augment.image.as_ref();
+    let measured: Survival = survival(&backdoor.trigger, &samples, recipe.data.limits, augment, image_size, seed)?;
     let name = Some(backdoor.attack.as_str());
     let success = case.run.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
     let severity = trigger_severity(&measured, success);

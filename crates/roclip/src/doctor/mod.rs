@@ -17,6 +17,7 @@ use crate::run::{Prepared, prepare_training};
 use crate::train::read_metrics;
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
+use roclip_data::picture::ImageLimits;
 use roclip_data::poison::Manifest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -79,8 +80,8 @@ pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
         ));
     }
     let recipe = record.recipe_as_run();
-    let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path)).transpose()?;
-    let siblings = siblings(folder, manifest.as_ref());
+    let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
+    let siblings = siblings(folder, manifest.as_ref(), recipe.data.limits);
     let learning_rates = learning_rates(folder)?;
     let run = Finished { record, recipe, manifest, learning_rates, siblings };
     let mut findings = checks::of_run(&run);
@@ -103,11 +104,11 @@ fn learning_rates(folder: &Path) -> Result<Vec<(u64, f64)>> {
 }
 
 /// Runs beside `folder` that were trained on the same poison. Those that cannot be read are no controls.
-fn siblings(folder: &Path, manifest: Option<&Manifest>) -> Vec<RunRecord> {
+fn siblings(folder: &Path, manifest: Option<&Manifest>, limits: ImageLimits) -> Vec<RunRecord> {
     let Some(own) = manifest.map(|m| &m.rows) else { return Vec::new() };
     let parent = folder.canonicalize().ok().and_then(|f| f.parent().map(Path::to_owned));
     let Some(entries) = parent.and_then(|parent| std::fs::read_dir(parent).ok()) else { return Vec::new() };
-    let same_poison = |path: &Path| Manifest::read(&path.join("manifest.jsonl")).is_ok_and(|m| m.rows == *own);
+    let same_poison = |path: &Path| Manifest::read(&path.join("manifest.jsonl"), limits).is_ok_and(|m| m.rows == *own);
     entries
         .filter_map(|entry| entry.ok().map(|e| e.path()))
         .filter(|path| path.join("summary.json").is_file() && same_poison(path))

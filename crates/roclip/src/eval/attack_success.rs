@@ -8,12 +8,12 @@ use image::RgbImage;
 use rand::Rng;
 use roclip_data::picture::jpeg_round_trip;
 use roclip_data::picture::preprocess;
-use roclip_data::poison::Backdoor;
+use roclip_data::poison::{Aim, Backdoor};
 use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
 use roclip_data::skip::{Skip, SkipReport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a triggered picture may go through before it reaches the model. The names are keys of [`BackdoorOutcome::after`].
 const TREATMENTS: [(&str, Treatment); 3] = [("jpeg-75", jpeg_75), ("jpeg-50", jpeg_50), ("resize-half", resize_half)];
@@ -35,25 +35,37 @@ fn resize_half(picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
     preprocess::resize(&small, width, height, FilterType::CatmullRom)
 }
 
-/// Predictions on the images that targeted poisoning aims at, and those that cannot be read.
+/// Predictions on the images that targeted poisoning aims at, one outcome for each attack that does, and the images that cannot be read.
 pub fn targets(
     recognizer: &Recognizer,
     images: &[&Sample],
-    wanted: &BTreeMap<String, String>,
+    wanted: &BTreeMap<String, BTreeSet<Aim>>,
 ) -> Result<(Vec<TargetOutcome>, SkipReport)> {
     let predictions = recognizer.predict(images, &crate::eval::features::unaltered)?;
-    let outcome = |(image, best): (&Sample, &Vec<i64>)| {
-        let name = |at: &i64| recognizer.classes.get(*at as usize).cloned().unwrap_or_default();
-        let adversarial = wanted.get(&image.id).cloned().unwrap_or_default();
-        TargetOutcome {
+    let name = |at: &i64| recognizer.classes.get(*at as usize).cloned().unwrap_or_default();
+    let mut outcomes = Vec::new();
+    for (image, best) in predictions.read(images) {
+        outcomes.extend(wanted.get(&image.id).into_iter().flatten().map(|aim| TargetOutcome {
             image: image.id.clone(),
+            attack: aim.attack.clone(),
             true_class: image.class.clone().unwrap_or_default(),
-            rank: best.iter().position(|at| name(at) == adversarial).map(|at| at + 1),
+            rank: best.iter().position(|at| name(at) == aim.target).map(|at| at + 1),
             predicted: best.first().map(name).unwrap_or_default(),
-            adversarial,
-        }
-    };
-    Ok((predictions.read(images).map(outcome).collect(), predictions.skips))
+            adversarial: aim.target.clone(),
+        }));
+    }
+    Ok((outcomes, predictions.skips))
+}
+
+/// Rate of targeted outcomes with the adversarial class first, by attack.
+pub fn rates_by_attack(targets: &[TargetOutcome]) -> BTreeMap<String, Rate> {
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for target in targets {
+        let (hits, all) = counts.entry(&target.attack).or_default();
+        *hits += usize::from(target.rank == Some(1));
+        *all += 1;
+    }
+    counts.into_iter().map(|(attack, (hits, all))| (attack.to_owned(), Rate::new(hits, all))).collect()
 }
 
 /// The place of a backdoor's target among the classes; an error where it has none.
@@ -142,5 +154,19 @@ mod tests {
     fn what_was_read_as_the_target_before_was_not_turned() {
         let images = [(false, true), (false, false), (false, false), (true, true), (true, false)];
         assert_eq!(turned(images.into_iter()), Rate::new(1, 3));
+    }
+
+    #[test]
+    fn two_attacks_on_one_image_have_a_rate_each() {
+        let outcome = |attack: &str, rank| TargetOutcome {
+            image: "same".into(),
+            attack: attack.into(),
+            true_class: String::new(),
+            adversarial: String::new(),
+            predicted: String::new(),
+            rank,
+        };
+        let rates = rates_by_attack(&[outcome("a", Some(1)), outcome("b", None), outcome("b", Some(2))]);
+        assert_eq!(rates, BTreeMap::from([("a".to_owned(), Rate::new(1, 1)), ("b".to_owned(), Rate::new(0, 2))]));
     }
 }

@@ -161,6 +161,7 @@ impl Evaluator {
             mean_per_class_recall,
             psr: within(1),
             psr_top5: within(5),
+            psr_by_attack: attack_success::rates_by_attack(&targets),
             targets,
             asr,
         })
@@ -218,9 +219,14 @@ impl Evaluator {
         linear_probe(self.encoder(model), config, &train, &test, seed)
     }
 
-    /// Whether every backdoor's target is a class, without which its success cannot be measured.
-    pub fn check_targets(&self, manifest: &Manifest) -> Result<()> {
-        manifest.backdoors().iter().try_for_each(|backdoor| self.check_target(&backdoor.target))
+    /// Whether the success of `manifest` can be measured: every target must be a class, and a targeted image the one that the manifest
+    /// was made with. What a person should know of targeted images that the evaluation data lacks.
+    ///
+    /// # Errors
+    /// A target that is no class, or another picture under a targeted image's id.
+    pub fn check_targets(&self, manifest: &Manifest) -> Result<Option<String>> {
+        manifest.backdoors().iter().try_for_each(|backdoor| self.check_target(&backdoor.target))?;
+        warnings::targets(&self.samples, &self.classes, &manifest.targeted(), self.reading.limits)
     }
 
     /// The same of one target.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::eval::{ProbeData, Reading};
+use roclip_data::poison::Aim;
 use roclip_data::sample::Sample;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +36,7 @@ pub(super) fn choose<'a>(
     own: Option<&'a ProbeImages>,
     training: &'a [Sample],
     evaluated: &'a [Sample],
-    targeted: &BTreeMap<String, String>,
+    targeted: &BTreeMap<String, BTreeSet<Aim>>,
 ) -> (Vec<&'a Sample>, Vec<&'a Sample>) {
     let untargeted = |sample: &&Sample| !targeted.contains_key(&sample.id);
     match own {

@@ -32,6 +32,9 @@ pub struct BackdoorOutcome {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct TargetOutcome {
     pub image: String,
+    /// Empty in older files.
+    #[serde(default)]
+    pub attack: String,
     pub true_class: String,
     pub adversarial: String,
     pub predicted: String,
@@ -52,6 +55,9 @@ pub struct Evaluation {
     pub psr: Option<Rate>,
     /// The adversarial class is among the five best guesses.
     pub psr_top5: Option<Rate>,
+    /// `psr` of each targeted attack. Empty in older files.
+    #[serde(default)]
+    pub psr_by_attack: BTreeMap<String, Rate>,
     pub targets: Vec<TargetOutcome>,
     pub asr: BTreeMap<String, BackdoorOutcome>,
 }

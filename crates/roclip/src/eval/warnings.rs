@@ -1,8 +1,13 @@
 //! What is wrong with an evaluation though it can be made: a person should read it before the numbers.
 
+use crate::error::{Error, Result};
+use roclip_data::artifact::sha256_hex;
+use roclip_data::escape::for_terminal;
+use roclip_data::picture::ImageLimits;
+use roclip_data::poison::Aim;
 use roclip_data::sample::Sample;
 use roclip_data::source::SourceConfig;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The built-in data set.
 const BUILT_IN: &str = "emoji";
@@ -78,9 +83,87 @@ pub fn splits(samples: &[Sample], source: &SourceConfig, key: &str) -> Option<St
     ))
 }
 
+/// Targeted images that are not evaluated: what is said of an attack's success is then about the others only, or about none.
+///
+/// # Errors
+/// A targeted image's adversarial class that is not among `classes`, or another picture under its id.
+pub(super) fn targets(
+    samples: &[Sample],
+    classes: &[String],
+    targeted: &BTreeMap<String, BTreeSet<Aim>>,
+    limits: ImageLimits,
+) -> Result<Option<String>> {
+    let found: Vec<(&Sample, &BTreeSet<Aim>)> =
+        samples.iter().filter_map(|sample| Some((sample, targeted.get(&sample.id)?))).collect();
+    for (sample, aim) in found.iter().flat_map(|(sample, aims)| aims.iter().map(move |aim| (sample, aim))) {
+        if !classes.contains(&aim.target) {
+            return Err(Error::setting(
+                format!(
+                    "the class `{}`, which attack `{}` wants of a targeted image, is not among the {} classes",
+                    for_terminal(&aim.target),
+                    for_terminal(&aim.attack),
+                    classes.len()
+                ),
+                "add it to the class list (eval.classes): success cannot be measured without it",
+            ));
+        }
+        // One that cannot be read is counted when it is evaluated.
+        let Ok(bytes) = sample.image.read(limits.max_file_bytes) else { continue };
+        if sha256_hex(&bytes) != aim.sha256 {
+            return Err(Error::setting(
+                format!(
+                    "the evaluation image `{}` is not the picture that attack `{}` aims at: its file differs from the manifest's",
+                    for_terminal(&sample.id),
+                    for_terminal(&aim.attack)
+                ),
+                "evaluate on the data that the manifest was made with",
+            ));
+        }
+    }
+    let evaluated: BTreeSet<&str> = found.iter().map(|(sample, _)| sample.id.as_str()).collect();
+    let lacking = targeted.keys().find(|id| !evaluated.contains(id.as_str()));
+    Ok(lacking.map(|first| {
+        let success = match evaluated.len() {
+            0 => "is not measured".to_owned(),
+            some => format!("is measured on {some} images only"),
+        };
+        format!(
+            "targeted poisoning (PSR) {success}: the evaluation data lacks {} of the manifest's {} targeted images (first: `{}`); evaluate on the data that the manifest was made with (--val-data)",
+            targeted.len() - evaluated.len(),
+            targeted.len(),
+            for_terminal(first)
+        )
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roclip_data::sample::ImageBytes;
+
+    #[test]
+    fn targeted_images_that_cannot_be_measured_are_said() {
+        let sample = |id: &str| Sample::new("data".into(), id, ImageBytes::Memory((*b"bytes").into()));
+        let aim = |target: &str, bytes: &[u8]| {
+            BTreeSet::from([Aim { attack: "t".into(), target: target.into(), sha256: sha256_hex(bytes) }])
+        };
+        let check = |samples: &[Sample], aims: &[(&str, BTreeSet<Aim>)]| {
+            let aims = aims.iter().map(|(id, aims)| ((*id).to_owned(), aims.clone())).collect();
+            targets(samples, &["red".to_owned()], &aims, ImageLimits::default())
+        };
+        let (a, b) = (("a", aim("red", b"bytes")), ("b", aim("red", b"bytes")));
+        assert_eq!(check(&[sample("a"), sample("b")], &[a.clone(), b.clone()]).unwrap(), None);
+        let some = check(&[sample("a")], &[a.clone(), b.clone()]).unwrap().unwrap();
+        assert!(some.contains("measured on 1 images only") && some.contains("first: `b`"), "{some}");
+        assert!(check(&[sample("c")], &[a, b]).unwrap().unwrap().contains("is not measured"));
+        assert_eq!(check(&[sample("c")], &[]).unwrap(), None);
+        let gone = check(&[sample("a")], &[("a", aim("blue", b"bytes"))]).unwrap_err().to_string();
+        assert!(gone.contains("`blue`") && gone.contains("attack `t`"), "{gone}");
+        // An absent image's class does not matter.
+        assert!(check(&[sample("c")], &[("a", aim("blue", b"bytes"))]).is_ok());
+        let other = check(&[sample("a")], &[("a", aim("red", b"others"))]).unwrap_err().to_string();
+        assert!(other.contains("not the picture"), "{other}");
+    }
 
     fn of(names: &[&str]) -> Option<String> {
         codes(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())

@@ -8,20 +8,27 @@ use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
 use roclip_data::picture::ImageLimits;
-use roclip_data::poison::{Manifest, Role, Row};
+use roclip_data::poison::{Images, Manifest, Role, Row};
 use roclip_data::sample::Sample;
 use roclip_data::skip::Skip;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Side of a shown picture, in pixels.
 const SIDE: u32 = 112;
 
 /// Writes the sheet to `out` with up to `per_attack` rows of each attack. `pairs` is the data the manifest was made for, without
-/// the poison; `others` the evaluation images.
-pub fn write_sheet(manifest: &Manifest, pairs: &Pairs, others: &[Sample], per_attack: usize, out: &Path) -> Result<()> {
+/// the poison; `others` the evaluation images; both are read within `limits`.
+pub fn write_sheet(
+    manifest: &Manifest,
+    pairs: &Pairs,
+    others: &[Sample],
+    limits: ImageLimits,
+    per_attack: usize,
+    out: &Path,
+) -> Result<()> {
     manifest.apply(&mut pairs.clone(), others)?;
-    let samples: HashMap<&str, &Sample> = pairs.samples.iter().chain(others).map(|s| (s.id.as_str(), s)).collect();
+    let images = Images::new(pairs, others);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &manifest.rows {
         *counts.entry(&row.attack).or_default() += 1;
@@ -32,7 +39,7 @@ pub fn write_sheet(manifest: &Manifest, pairs: &Pairs, others: &[Sample], per_at
         let rows = || manifest.rows.iter().filter(|row| row.attack == attack);
         let trigger = rows().next().and_then(|row| row.trigger.as_ref()).map(serde_json::to_string).transpose();
         let trigger = trigger.map_err(|e| Error::internal(format!("JSON: {e}")))?;
-        let shown = rows().take(per_attack).map(|row| row_of(row, &samples)).collect::<Result<Vec<_>>>()?;
+        let shown = rows().take(per_attack).map(|row| row_of(row, &images, limits)).collect::<Result<Vec<_>>>()?;
         sections.push(html! {
             h2 { (attack) " " small { (count) " pairs" } }
             @if let Some(settings) = trigger { p { code { (settings) } } }
@@ -57,27 +64,30 @@ pub fn write_sheet(manifest: &Manifest, pairs: &Pairs, others: &[Sample], per_at
     Ok(artifact::write(out, (page.into_string() + "\n").as_bytes())?)
 }
 
-fn row_of(row: &Row, samples: &HashMap<&str, &Sample>) -> Result<Markup> {
+/// One row of a table. A picture that cannot be read is said in its place.
+fn row_of(row: &Row, images: &Images, limits: ImageLimits) -> Result<Markup> {
     let stored = row.role == Role::Stored;
-    let id = if stored { row.id.as_str() } else { row.image.as_str() };
-    let sample = samples.get(id).ok_or_else(|| Error::internal(format!("no image `{id}`")))?;
-    let unusable = |skip: Skip| skip.into_error(id);
-    let before = sample.picture(ImageLimits::default()).map_err(unusable)?;
-    let after = match row.trigger.as_ref().filter(|_| !stored) {
-        Some(trigger) => trigger.apply(&before).map_err(unusable)?,
-        None => before.clone(),
+    let sample = images.of(row).ok_or_else(|| Error::internal(format!("no image for `{}`", row.id)))?;
+    let before = sample.picture(limits);
+    let after = before.as_ref().map_err(Skip::clone).and_then(|before| match &row.trigger {
+        Some(trigger) if !stored => trigger.apply(before),
+        _ => Ok(before.clone()),
+    });
+    let picture = |picture: &std::result::Result<RgbImage, Skip>| -> Result<Markup> {
+        Ok(match picture {
+            Ok(picture) => {
+                html! { img alt="" width=(SIDE) style="image-rendering:pixelated" src=(url(picture, SIDE)?); }
+            }
+            Err(skip) => html! { "cannot be shown: " (skip.reason) },
+        })
     };
-    let picture = |picture: &RgbImage| -> Result<Markup> {
-        Ok(html! { img alt="" width=(SIDE) style="image-rendering:pixelated" src=(url(picture, SIDE)?); })
-    };
-    let before = if stored {
-        html! { "in the data already" }
-    } else {
-        picture(&before)?
+    let shown_before = match stored {
+        true => html! { "in the data already" },
+        false => picture(&before)?,
     };
     Ok(html! {
         tr {
-            td { (before) }
+            td { (shown_before) }
             td { (picture(&after)?) }
             td { (row.true_class.as_deref().unwrap_or("?")) " → " b { (row.target) } }
             td { (row.caption_before.as_deref().unwrap_or("(no pair before)")) }

@@ -69,6 +69,10 @@ pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
         if let Some(psr) = evaluation.psr {
             line += &format!(" PSR {}/{}", psr.hits, psr.n);
         }
+        let skipped: usize = evaluation.skipped.values().sum();
+        if skipped > 0 {
+            line += &format!(" ({skipped} evaluation images left out)");
+        }
         for (attack, outcome) in &evaluation.asr {
             line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);
         }

@@ -18,7 +18,7 @@ mod warnings;
 
 pub use device::device;
 pub use lines::{EpochLine, read_epochs};
-pub use patch::search_patch;
+pub use patch::{Surrogate, search_patch};
 pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
 pub use resume::Start;
 pub use session::{check, train};
