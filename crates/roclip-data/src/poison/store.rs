@@ -5,8 +5,9 @@ use crate::error::{Error, IoContext, Result};
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode, jpeg};
 use crate::poison::{Header, Manifest, Role, Row};
+use crate::probe::Probe;
 use crate::random;
-use crate::sample::Sample;
+use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason};
 use image::{ImageFormat, RgbImage};
 use rand::seq::SliceRandom;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Cursor;
 use std::path::Path;
+use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy)]
 pub struct StoreConfig {
@@ -84,7 +86,17 @@ fn write_all(
                     ..(*row).clone()
                 });
             }
-            listed.pairs.push(Pair { id: key, sample: 0, captions, trigger: None, poison: None });
+            // Whoever lists the shards looks at the pictures that lie there.
+            let digest = Some(Probe::digest_of(&member.bytes));
+            let image = ImageBytes::Memory(Arc::from(Vec::new()));
+            listed.pairs.push(Pair {
+                id: key.clone(),
+                sample: listed.samples.len(),
+                captions,
+                trigger: None,
+                poison: None,
+            });
+            listed.samples.push(Sample { digest, ..Sample::new("stored".into(), key, image) });
         }
         archive.into_inner().and_then(|file| file.sync_all()).io("finish", &path)?;
         shards = shard + 1;

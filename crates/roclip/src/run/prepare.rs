@@ -10,7 +10,7 @@ use crate::recipe::Recipe;
 use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
 use roclip_data::poison::{Candidates, Manifest, Screen, plan};
 use roclip_data::skip::SkipReport;
-use roclip_data::source::read_samples;
+use roclip_data::source::{Listing, list_samples};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -128,15 +128,19 @@ pub(super) fn manifest_file(recipe: &Recipe) -> Option<PathBuf> {
 /// [`prepare_data`] without any poison.
 pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     let model = ModelConfig::named(&recipe.model.name)?;
-    let (samples, skips) = read_samples(&recipe.data.source)?;
-    let mut pairs = Pairs::new(samples, recipe.data.captions);
-    pairs.pairs.retain(|pair| !pair.captions.is_empty());
-    if pairs.is_empty() {
+    let data = &recipe.data;
+    let mut listing = list_samples(&data.source, data.limits)?;
+    if listing.samples.iter().all(|sample| sample.captions.is_empty()) {
         return Err(Error::setting(
             "no sample of the training data has a caption",
             "set the caption column, or use another source",
         ));
     }
+    listing.require_captions();
+    listing.probe(data.limits, data.workers);
+    listing.check_losses(data.max_skip_fraction)?;
+    let Listing { samples, skips, .. } = listing;
+    let pairs = Pairs::new(samples, data.captions);
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
     Ok(Prepared { pairs, evaluator, manifest: None, model, skips })
 }
