@@ -5,9 +5,11 @@
 mod bad_input;
 mod clean;
 mod evaluation;
+mod kills;
 mod poison;
 mod poisoning;
 mod reports;
+mod runs;
 mod safeclip;
 mod support;
 mod workflow;

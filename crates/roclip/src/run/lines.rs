@@ -41,15 +41,25 @@ pub struct EpochMetrics<'a> {
     pub passes: &'a [PassMetrics],
     pub seconds: f64,
     pub data_seconds: f64,
+    /// Batches without two good samples, which no step could be taken on.
+    #[serde(skip_serializing_if = "none_passed_over")]
+    pub passed_over: u64,
     pub evaluation: Option<&'a Evaluation>,
     pub matches: Option<MatchSummary>,
     pub split: Option<SplitSummary>,
     pub similarity: SimilarityHistogram,
 }
 
+fn none_passed_over(count: &u64) -> bool {
+    *count == 0
+}
+
 /// The line for people.
 pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
     let mut line = format!("Epoch {epoch} ({phase:?}) loss {:.4} {:.1}s", report.loss, report.seconds);
+    if report.passed_over > 0 {
+        line += &format!(" ({} batches without two good samples passed over)", report.passed_over);
+    }
     if let Some(evaluation) = report.evaluation {
         line += &format!(
             " zero-shot {:.1}% / {:.1}%",

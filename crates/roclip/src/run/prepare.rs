@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
+use crate::run::warnings::warnings;
 use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
@@ -81,7 +82,18 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
         let left_out = limit_pairs_per_picture(&mut prepared.pairs, limit, data.limits, data.workers, recipe.seed)?;
         prepared.skips.merge(left_out);
     }
+    prepared.warnings.extend(warnings(recipe, prepared.pairs.len()));
     Ok(prepared)
+}
+
+fn check_augmentations(recipe: &Recipe) -> Result<()> {
+    if let Some(image) = &recipe.augment.image {
+        image.check("augment.image")?;
+    }
+    if let Some(clean) = &recipe.clean {
+        clean.par.perturb.check("clean.par.perturb")?;
+    }
+    Ok(())
 }
 
 /// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
@@ -169,6 +181,7 @@ fn victims_manifest(clean: &CleanConfig) -> Option<PathBuf> {
 
 /// [`prepare_data`] without any poison.
 pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
+    check_augmentations(recipe)?;
     let model = ModelConfig::named(&recipe.model.name)?;
     let (samples, skips) = read_samples(&recipe.data.source)?;
     let mut pairs = Pairs::new(samples, recipe.data.captions);
