@@ -158,9 +158,12 @@ fn data(recipe: &Recipe, arguments: &Arguments) -> Result<MeasuredData> {
         let Prepared { evaluator, manifest, pairs, .. } = prepare_data(recipe)?;
         return Ok(MeasuredData { evaluator, manifest, training: pairs.samples });
     }
-    let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
-    let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path)).transpose()?;
-    manifest.as_ref().map_or(Ok(()), |manifest| evaluator.check_targets(manifest))?;
+    let mut evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
+    let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
+    if let Some(manifest) = &manifest {
+        let lacking = evaluator.check_targets(manifest)?;
+        evaluator.warnings.extend(lacking);
+    }
     Ok(MeasuredData { evaluator, manifest, training: Vec::new() })
 }
 

@@ -35,7 +35,9 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         prepared.manifest = Some(planned.manifest);
     }
     if let Some(manifest) = &prepared.manifest {
-        prepared.warnings.extend(prepared.evaluator.check_targets(manifest)?);
+        let lacking = prepared.evaluator.check_targets(manifest)?;
+        prepared.evaluator.warnings.extend(lacking.clone());
+        prepared.warnings.extend(lacking);
     }
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
