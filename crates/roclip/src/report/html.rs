@@ -1,10 +1,10 @@
 //! The report page. All text goes through maud, which escapes it.
 
 use crate::error::Result;
-use crate::report::pictures::kept;
 use crate::report::results::{ResultRow, RunRecord};
 use crate::report::seeds::by_experiment;
 use crate::report::{safe_set, sections, table};
+use crate::run::pictures::kept;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::collections::BTreeSet;
 use std::fmt::Write;

@@ -3,7 +3,6 @@
 mod chart;
 mod experiment;
 mod html;
-mod pictures;
 mod results;
 mod safe_set;
 mod sections;
@@ -12,7 +11,6 @@ mod sheet;
 mod table;
 
 pub use experiment::Experiment;
-pub use pictures::keep_pictures;
 pub use results::{EpochRecord, Hits, ResultRow, RunRecord, read_run};
 pub use seeds::{SeedSummary, Spread, over_seeds};
 pub use sheet::write_sheet;

@@ -2,9 +2,9 @@
 
 use crate::report::chart::{Chart, Series, histogram};
 use crate::report::html::{Group, legend};
-use crate::report::pictures::{Figure, Gallery};
 use crate::report::results::{EpochRecord, RunRecord, Scores};
 use crate::report::table::attacks;
+use crate::run::pictures::{Figure, Gallery};
 use maud::{Markup, PreEscaped, html};
 use std::collections::BTreeSet;
 

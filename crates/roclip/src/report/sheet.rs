@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::report::html::frame;
-use crate::report::pictures::url;
+use crate::run::pictures::url;
 use image::RgbImage;
 use maud::{Markup, html};
 use roclip_data::artifact;

@@ -7,6 +7,7 @@ mod device;
 mod folder;
 mod lines;
 mod patch;
+pub(crate) mod pictures;
 mod prepare;
 mod resume;
 mod session;
