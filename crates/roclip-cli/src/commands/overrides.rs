@@ -35,7 +35,7 @@ pub struct RecipeFlags {
     #[arg(long)]
     model: Option<String>,
     /// clip, roclip or safeclip
-    #[arg(long, value_parser = ["clip", "roclip", "safeclip"])]
+    #[arg(long, value_parser = ObjectiveName::ALL.map(|known| known.word))]
     objective: Option<String>,
     #[arg(long)]
     epochs: Option<u64>,
@@ -110,12 +110,7 @@ impl RecipeFlags {
         }
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.model.name, &self.model);
-        match self.objective.as_deref() {
-            Some("clip") => recipe.objective.name = ObjectiveName::Clip,
-            Some("safeclip") => recipe.objective.name = ObjectiveName::Safeclip,
-            Some(_) => recipe.objective.name = ObjectiveName::Roclip,
-            None => {}
-        }
+        set(&mut recipe.objective.name, &self.objective.as_deref().and_then(ObjectiveName::named));
         set(&mut recipe.train.epochs, &self.epochs);
         set(&mut recipe.train.batch_size, &self.batch_size);
         set(&mut recipe.train.learning_rate, &self.lr);

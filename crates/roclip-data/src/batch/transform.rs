@@ -147,6 +147,15 @@ impl BatchMaker {
         batch
     }
 
+    /// The captions of `indices` as [`BatchMaker::plain`] has them in draw 0: token ids `[indices, length]`, and the length.
+    pub fn captions(&self, indices: &[usize]) -> (Vec<i64>, usize) {
+        let pairs = indices.iter().filter_map(|index| self.pairs.pairs.get(*index));
+        let tokenizer = &self.transform.tokenizer;
+        let captions: Vec<Vec<i64>> =
+            pairs.map(|pair| tokenizer.encode(pair.caption(self.transform.seed, 0))).collect();
+        tokenizer.pad(&captions)
+    }
+
     /// Sub-captions of the first pairs that have any; the order of a batch is random already.
     fn sub_captions(&self, draw: u64, pairs: &[usize]) -> Option<SubCaptionBatch> {
         let (sub_captions, count) = self.transform.sub_captions.as_ref()?;

@@ -1,7 +1,9 @@
 //! What a checkpoint is: nobody should mistake a poisoned model for another.
 
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::Path;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -14,6 +16,16 @@ pub enum Provenance {
     Defended,
     /// Trained on known poison and cleaned afterwards. How much is left is a matter of measurement.
     Cleaned,
+}
+
+impl Provenance {
+    /// Refuses the model at `path` where what it sees may be an attack's choice.
+    pub fn must_be_clean(self, path: &Path, remedy: &str) -> Result<()> {
+        if self == Provenance::Clean {
+            return Ok(());
+        }
+        Err(Error::file(path, format!("is {self}: what it reads is its attack's choice, too"), remedy))
+    }
 }
 
 impl fmt::Display for Provenance {

@@ -3,6 +3,7 @@
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::EvalConfig;
+pub use crate::objective::{ObjectiveConfig, ObjectiveName};
 use crate::objective::{RoClipConfig, SafeClipConfig};
 use crate::train::{TrainConfig, WeightDecayGroups};
 use roclip_data::artifact;
@@ -95,23 +96,6 @@ impl Default for ModelSettings {
 pub struct AugmentConfig {
     pub image: Option<ImageAugmentConfig>,
     pub text: Option<TextAugmentConfig>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectiveName {
-    #[default]
-    Clip,
-    Roclip,
-    Safeclip,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
-#[serde(deny_unknown_fields, default)]
-pub struct ObjectiveConfig {
-    pub name: ObjectiveName,
-    pub roclip: RoClipConfig,
-    pub safeclip: SafeClipConfig,
 }
 
 impl Recipe {

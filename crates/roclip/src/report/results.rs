@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Evaluation};
-use crate::recipe::{ObjectiveName, Recipe};
+use crate::recipe::Recipe;
 use crate::run::{EpochLine, Summary, read_epochs};
 use crate::train::{MatchSummary, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
@@ -72,7 +72,8 @@ impl ResultRow {
                 "roclip" => "RoCLIP",
                 "safeclip" => "SafeCLIP",
                 "cleanclip" => "CleanCLIP",
-                "clip" => "Fine-tuned on trusted pairs",
+                "finetune" => "Fine-tuned on trusted pairs",
+                "abd" => "ABD",
                 other => other,
             },
         };
@@ -125,10 +126,10 @@ fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
         return None;
     }
     match (recipe.objective.name, poisoned, augmented) {
-        (ObjectiveName::Clip, false, _) => Some("clean-data".into()),
-        (ObjectiveName::Clip, true, false) => Some("undefended".into()),
-        (ObjectiveName::Clip, true, true) => Some("augmentation-only".into()),
-        (ObjectiveName::Roclip | ObjectiveName::Safeclip, _, _) => None,
+        (name, _, _) if name.defends() => None,
+        (_, false, _) => Some("clean-data".into()),
+        (_, true, false) => Some("undefended".into()),
+        (_, true, true) => Some("augmentation-only".into()),
     }
 }
 

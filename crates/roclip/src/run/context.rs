@@ -3,7 +3,7 @@
 use crate::checkpoint::{self, Contents, Provenance, State};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Evaluator};
-use crate::recipe::{ObjectiveName, Recipe};
+use crate::recipe::Recipe;
 use crate::train::Trainer;
 use roclip_data::poison::Manifest;
 use roclip_data::tokenizer::Tokenizer;
@@ -55,8 +55,8 @@ impl Context<'_> {
         match self.recipe.objective.name {
             _ if self.recipe.clean.is_some() => Provenance::Cleaned,
             _ if self.poisoned_pairs(trainer) == 0 => Provenance::Clean,
-            ObjectiveName::Clip => Provenance::Poisoned,
-            ObjectiveName::Roclip | ObjectiveName::Safeclip => Provenance::Defended,
+            name if name.defends() => Provenance::Defended,
+            _ => Provenance::Poisoned,
         }
     }
 

@@ -32,6 +32,10 @@ pub fn search_patch(
     let Prepared { pairs, evaluator, .. } = prepare_clean_data(recipe)?;
     evaluator.check_target(&config.target)?;
     let loaded = checkpoint::load(surrogate, device)?;
+    loaded
+        .state
+        .provenance
+        .must_be_clean(surrogate, "give a surrogate that was trained without poison (`--set poison=`)")?;
     let tokenizer = Arc::new(loaded.tokenizer);
     let image_size = loaded.model.config().image_size();
     let transform = Transform {

@@ -1,8 +1,6 @@
 //! From a recipe to data: everything that can be wrong with a recipe's inputs is found here, before any work.
 
-use crate::checkpoint::Provenance;
 use crate::checkpoint::{self, Loaded};
-use crate::clean::{CleanMethod, Supervised};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluator, GUESSES};
 use crate::model::ModelConfig;
@@ -33,9 +31,7 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     }
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest only says what to measure.
-        if clean.method == CleanMethod::Supervised {
-            Supervised::labelled(&mut prepared.pairs, &prepared.evaluator.classes)?;
-        }
+        clean.keep_usable(&mut prepared.pairs, &prepared.evaluator.classes)?;
         clean.choose(&mut prepared.pairs, recipe.seed)?;
     } else if let Some(manifest) = &prepared.manifest {
         let (pairs, others) = (&mut prepared.pairs, &prepared.evaluator.samples);
@@ -109,13 +105,8 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
 /// The model that says what may become a target. On the CPU, so that no plan depends on the device.
 fn reference(path: &Path) -> Result<Loaded> {
     let loaded = checkpoint::load(path, Device::Cpu)?;
-    if loaded.state.provenance != Provenance::Clean {
-        return Err(Error::file(
-            path,
-            format!("is {}: what it reads is its attack's choice, too", loaded.state.provenance),
-            "set poison.reference to a model trained without poison (`--set poison=`)",
-        ));
-    }
+    let remedy = "set poison.reference to a model trained without poison (`--set poison=`)";
+    loaded.state.provenance.must_be_clean(path, remedy)?;
     Ok(loaded)
 }
 

@@ -43,7 +43,7 @@ pub(super) fn start(
     config.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;
     let model = Clip::new(config, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
     if let Some(path) = weights {
-        model.load(path, &to_open_clip(read_safetensors(path)?))?;
+        model.load(path, &to_open_clip(read_safetensors(path)?)?)?;
     }
     Ok((model, tokenizer))
 }
