@@ -10,6 +10,7 @@ pub mod artifact;
 pub mod augment;
 pub mod batch;
 pub mod error;
+pub mod escape;
 pub mod language;
 pub mod pairs;
 pub mod picture;

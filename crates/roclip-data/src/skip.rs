@@ -1,18 +1,98 @@
 //! Why samples are left out: every stage returns a sample or a reason, and reasons are counted and written down.
 
-use crate::error::Error;
-use serde::Serialize;
+use crate::error::{Error, Result};
+use crate::escape::for_terminal;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
+
+/// Why a sample, or a part of a source, was left out. Programs read the kebab-case word (`image-undecodable`), people the
+/// [`Display`](fmt::Display) text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkipReason {
+    CaptionTooLarge,
+    CaptionUnreadable,
+    EnoughPairsOfPicture,
+    ImageEmpty,
+    ImageFileTooLarge,
+    ImageFileUnreadable,
+    ImageNotRegularFile,
+    ImageOutsideFolder,
+    ImageTooManyPixels,
+    ImageTooThin,
+    ImageTruncated,
+    ImageUndecodable,
+    ImageUnencodable,
+    ImageUnresizable,
+    MemberIsNoFile,
+    MemberNameRefused,
+    MemberRepeated,
+    MemberUnknown,
+    NoCaption,
+    NoImage,
+    NoSuchSample,
+    RowUnreadable,
+    RowWithoutImage,
+    SampleRepeated,
+    ShardTooLarge,
+    ShardTruncated,
+    ShardUnreadable,
+    TooManyCaptions,
+    TriggerGridIsPicture,
+    TriggerPictureIsGrid,
+    TriggerPictureMissing,
+    WorkerPanicked,
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SkipReason::CaptionTooLarge => "caption or metadata too large",
+            SkipReason::CaptionUnreadable => "caption cannot be read",
+            SkipReason::EnoughPairsOfPicture => "picture has enough pairs without this one",
+            SkipReason::ImageEmpty => "image is empty",
+            SkipReason::ImageFileTooLarge => "image file too large",
+            SkipReason::ImageFileUnreadable => "image file cannot be read",
+            SkipReason::ImageNotRegularFile => "image is not a regular file",
+            SkipReason::ImageOutsideFolder => "image lies outside the folder of the data",
+            SkipReason::ImageTooManyPixels => "image has too many pixels",
+            SkipReason::ImageTooThin => "image is too long for its width",
+            SkipReason::ImageTruncated => "image is cut off",
+            SkipReason::ImageUndecodable => "image cannot be decoded",
+            SkipReason::ImageUnencodable => "image cannot be encoded",
+            SkipReason::ImageUnresizable => "image cannot be resized",
+            SkipReason::MemberIsNoFile => "member of a shard is a link or a device",
+            SkipReason::MemberNameRefused => "member of a shard has a name that is refused",
+            SkipReason::MemberRepeated => "member of a shard stands there twice",
+            SkipReason::MemberUnknown => "member of a shard is of no known kind",
+            SkipReason::NoCaption => "no caption",
+            SkipReason::NoImage => "no image",
+            SkipReason::NoSuchSample => "no such sample",
+            SkipReason::RowUnreadable => "row cannot be read",
+            SkipReason::RowWithoutImage => "row has no image",
+            SkipReason::SampleRepeated => "sample stands in the source twice",
+            SkipReason::ShardTooLarge => "shard too large",
+            SkipReason::ShardTruncated => "shard is cut off",
+            SkipReason::ShardUnreadable => "shard cannot be read",
+            SkipReason::TooManyCaptions => "too many captions",
+            SkipReason::TriggerGridIsPicture => "the trigger's grid is a picture",
+            SkipReason::TriggerPictureIsGrid => "the trigger's picture is a grid",
+            SkipReason::TriggerPictureMissing => "the trigger's picture is missing",
+            SkipReason::WorkerPanicked => "sample made a worker fail",
+        })
+    }
+}
 
 /// Why one sample was left out.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skip {
-    pub reason: &'static str,
+    pub reason: SkipReason,
     pub detail: String,
 }
 
 impl Skip {
-    pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(reason: SkipReason, detail: impl Into<String>) -> Self {
         Skip { reason, detail: detail.into() }
     }
 
@@ -26,9 +106,17 @@ impl Skip {
 }
 
 /// Skipped samples: `reason -> ids with details`, sorted so that two runs write the same file.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct SkipReport {
-    by_reason: BTreeMap<&'static str, BTreeMap<String, String>>,
+    by_reason: BTreeMap<SkipReason, BTreeMap<String, String>>,
+}
+
+/// One line of `skips.jsonl`.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    id: String,
+    reason: SkipReason,
+    detail: String,
 }
 
 impl SkipReport {
@@ -51,11 +139,16 @@ impl SkipReport {
         self.by_reason.values().map(BTreeMap::len).sum()
     }
 
-    /// `3 image cannot be decoded (first: a.jpg), 1 ...`
+    /// How many were left out for `reason`.
+    pub fn count(&self, reason: SkipReason) -> usize {
+        self.by_reason.get(&reason).map_or(0, BTreeMap::len)
+    }
+
+    /// `3 image cannot be decoded (first: a.jpg), 1 ...`, safe to print on a terminal.
     pub fn summary(&self) -> String {
         let parts = self.by_reason.iter().map(|(reason, samples)| {
             let first = samples.iter().next().map(|(id, detail)| format!("{id}: {detail}")).unwrap_or_default();
-            format!("{} {reason} (first: {first})", samples.len())
+            format!("{} {reason} (first: {})", samples.len(), for_terminal(&first))
         });
         parts.collect::<Vec<_>>().join(", ")
     }
@@ -71,5 +164,50 @@ impl SkipReport {
             }
         }
         text
+    }
+
+    /// The report that [`to_jsonl`](Self::to_jsonl) wrote.
+    ///
+    /// # Errors
+    /// A line that is none of its lines; the message says which.
+    pub fn from_jsonl(text: &str) -> Result<SkipReport> {
+        let mut report = SkipReport::default();
+        for (number, line) in text.lines().enumerate() {
+            let line: Line = serde_json::from_str(line).map_err(|e| {
+                Error::setting(
+                    format!("line {} of the skips is not one of this program: {e}", number + 1),
+                    "restore skips.jsonl, or remove it",
+                )
+            })?;
+            report.add(&line.id, Skip::new(line.reason, line.detail));
+        }
+        Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_back_as_it_was_and_merged_by_reason() {
+        let mut report = SkipReport::default();
+        report.add("b.jpg\n\u{1b}[2J", Skip::new(SkipReason::ImageUndecodable, "bad \"marker\""));
+        report.add("a.jpg", Skip::new(SkipReason::ImageUndecodable, ""));
+        report.add("row 3", Skip::new(SkipReason::RowUnreadable, "x"));
+        let read = SkipReport::from_jsonl(&report.to_jsonl()).unwrap();
+        assert_eq!(read, report);
+        assert!(report.to_jsonl().contains(r#""reason":"image-undecodable""#), "{}", report.to_jsonl());
+        let mut both = read;
+        both.merge(report);
+        assert_eq!((both.total(), both.count(SkipReason::ImageUndecodable)), (3, 2));
+        assert!(SkipReport::from_jsonl("{\"id\": 1}\n").unwrap_err().to_string().contains("line 1"));
+    }
+
+    #[test]
+    fn a_summary_forges_no_lines() {
+        let mut report = SkipReport::default();
+        report.add("a\nerror: b\u{1b}[2J", Skip::new(SkipReason::NoImage, "\r"));
+        assert!(!report.summary().contains(|c: char| c.is_control()), "{}", report.summary());
     }
 }

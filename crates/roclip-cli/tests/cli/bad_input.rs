@@ -150,10 +150,10 @@ fn bad_samples_are_skipped_and_counted_by_reason() {
     lab.train("run", &["--epochs", "1"]);
     let skips = std::fs::read_to_string(lab.path("run/skips.jsonl")).unwrap();
     for (id, reason) in [
-        ("cut.png", "cannot be decoded"),
-        ("bomb.png", "too many pixels"),
-        ("absent.png", "cannot be read"),
-        ("row", "too large"),
+        ("cut.png", "image-undecodable"),
+        ("bomb.png", "image-too-many-pixels"),
+        ("absent.png", "image-file-unreadable"),
+        ("row", "caption-too-large"),
     ] {
         assert!(skips.lines().any(|l| l.contains(id) && l.contains(reason)), "{id} {reason}: {skips}");
     }

@@ -187,12 +187,8 @@ mod tests {
                 picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
                 let bytes = if number == 2 { b"not a picture".to_vec() } else { png.into_inner() };
                 Sample {
-                    id: format!("s{number}"),
-                    image: ImageBytes::Memory(Arc::from(bytes)),
                     captions: vec![format!("picture {number}")],
-                    class: None,
-                    group: None,
-                    split: None,
+                    ..Sample::new("data".into(), format!("s{number}"), ImageBytes::Memory(Arc::from(bytes)))
                 }
             })
             .collect();

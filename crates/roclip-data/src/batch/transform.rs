@@ -5,7 +5,7 @@ use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaption
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, preprocess};
 use crate::random;
-use crate::skip::{Skip, SkipReport};
+use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::tokenizer::Tokenizer;
 use image::RgbImage;
 use rand::RngExt;
@@ -224,7 +224,7 @@ impl BatchMaker {
         if let Some(hit) = slot.and_then(OnceLock::get) {
             return Ok(Arc::clone(hit));
         }
-        let sample = self.pairs.sample_of(pair).ok_or_else(|| Skip::new("no such sample", pair.id.clone()))?;
+        let sample = self.pairs.sample_of(pair).ok_or_else(|| Skip::new(SkipReason::NoSuchSample, pair.id.clone()))?;
         let picture = Arc::new(sample.picture(self.transform.limits)?);
         let size = picture.as_raw().len() as u64;
         if let Some(slot) =

@@ -122,12 +122,8 @@ mod tests {
 
     fn sample(captions: &[&str]) -> Sample {
         Sample {
-            id: String::new(),
-            image: ImageBytes::Memory(Arc::from(Vec::new())),
             captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
-            class: None,
-            group: None,
-            split: None,
+            ..Sample::new("data".into(), String::new(), ImageBytes::Memory(Arc::from(Vec::new())))
         }
     }
 

@@ -8,7 +8,7 @@ use crate::pairs::Pairs;
 use crate::picture::{ImageLimits, preprocess};
 use crate::random;
 use crate::sample::Sample;
-use crate::skip::{Skip, SkipReport};
+use crate::skip::{Skip, SkipReason, SkipReport};
 use rand::seq::SliceRandom;
 use std::collections::HashMap;
 
@@ -91,7 +91,7 @@ pub fn limit_pairs_per_picture(
         *count += 1;
         if *count > limit {
             let detail = format!("data.pairs_per_picture is {limit}");
-            left_out.add(&pair.id, Skip::new("picture has enough pairs without this one", detail));
+            left_out.add(&pair.id, Skip::new(SkipReason::EnoughPairsOfPicture, detail));
         }
     }
     pairs.pairs.retain(|pair| !left_out.names(&pair.id));
@@ -110,12 +110,8 @@ mod tests {
         let mut bytes = Cursor::new(Vec::new());
         DynamicImage::from(picture).write_to(&mut bytes, format).unwrap();
         Sample {
-            id: id.into(),
-            image: ImageBytes::Memory(bytes.into_inner().into()),
             captions: (0..captions).map(|k| format!("caption {k} of {id}")).collect(),
-            class: None,
-            group: None,
-            split: None,
+            ..Sample::new("data".into(), id, ImageBytes::Memory(bytes.into_inner().into()))
         }
     }
 

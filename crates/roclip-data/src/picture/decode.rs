@@ -1,6 +1,6 @@
 //! Encoded bytes to RGB pixels, with limits checked on the header before any pixel is allocated.
 
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use image::{DynamicImage, ImageReader, RgbImage};
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
@@ -25,24 +25,24 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     let reader = || {
         ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
-            .map_err(|e| Skip::new("image cannot be decoded", e.to_string()))
+            .map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))
     };
     let (width, height) =
-        reader()?.into_dimensions().map_err(|e| Skip::new("image cannot be decoded", e.to_string()))?;
+        reader()?.into_dimensions().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
     if u64::from(width) * u64::from(height) > limits.max_pixels {
         return Err(Skip::new(
-            "image has too many pixels",
+            SkipReason::ImageTooManyPixels,
             format!("{width} x {height}, at most {}", limits.max_pixels),
         ));
     }
     if width == 0 || height == 0 {
-        return Err(Skip::new("image is empty", format!("{width} x {height}")));
+        return Err(Skip::new(SkipReason::ImageEmpty, format!("{width} x {height}")));
     }
     let mut reader = reader()?;
     let mut guard = image::Limits::default();
     guard.max_alloc = Some(limits.max_pixels.saturating_mul(16));
     reader.limits(guard);
-    let picture = reader.decode().map_err(|e| Skip::new("image cannot be decoded", e.to_string()))?;
+    let picture = reader.decode().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
     Ok(match picture {
         DynamicImage::ImageRgb8(rgb) => rgb,
         other if other.color().has_alpha() => on_white(&other.to_rgba8()),
@@ -84,12 +84,12 @@ mod tests {
     fn a_truncated_file_and_a_bomb_are_skipped_by_reason() {
         let whole = png(RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8, y as u8, 7])).into());
         let cut = decode(&whole[..whole.len() / 2], ImageLimits::default()).unwrap_err();
-        assert_eq!(cut.reason, "image cannot be decoded");
+        assert_eq!(cut.reason, SkipReason::ImageUndecodable);
         // A PNG header that claims 30,000 x 30,000 pixels and holds none.
         let mut bomb = whole[..33].to_vec();
         bomb[16..20].copy_from_slice(&30_000u32.to_be_bytes());
         bomb[20..24].copy_from_slice(&30_000u32.to_be_bytes());
         let skip = decode(&bomb, ImageLimits::default()).unwrap_err();
-        assert!(skip.reason.contains("pixels") || skip.reason.contains("decoded"), "{skip:?}");
+        assert!(matches!(skip.reason, SkipReason::ImageTooManyPixels | SkipReason::ImageUndecodable), "{skip:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Pictures through JPEG, as when they are stored and read again.
 
 use crate::picture::{ImageLimits, decode};
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
@@ -16,6 +16,6 @@ pub fn jpeg(picture: &RgbImage, quality: u8) -> Result<Vec<u8>, Skip> {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality.clamp(1, 100))
         .encode_image(picture)
-        .map_err(|e| Skip::new("image cannot be encoded", e.to_string()))?;
+        .map_err(|e| Skip::new(SkipReason::ImageUnencodable, e.to_string()))?;
     Ok(bytes)
 }

@@ -1,6 +1,6 @@
 //! The standard CLIP preprocessing: shorter side to `size` (bicubic, antialiased as in PIL), centre crop, normalise.
 
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{RgbImage, imageops};
@@ -19,7 +19,7 @@ pub fn resize(picture: &RgbImage, width: u32, height: u32, filter: FilterType) -
         let rows = resize(picture, width, picture.height(), filter)?;
         return resize(&rows, width, height, filter);
     }
-    let failed = |e: String| Skip::new("image cannot be resized", e);
+    let failed = |e: String| Skip::new(SkipReason::ImageUnresizable, e);
     let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
         .map_err(|e| failed(e.to_string()))?;
     let mut out = RgbImage::new(width, height);

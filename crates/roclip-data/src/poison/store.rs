@@ -7,7 +7,7 @@ use crate::picture::{ImageLimits, decode, jpeg};
 use crate::poison::{Header, Manifest, Role, Row};
 use crate::random;
 use crate::sample::Sample;
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use image::{ImageFormat, RgbImage};
 use rand::seq::SliceRandom;
 use serde_json::json;
@@ -133,7 +133,7 @@ fn encode(sample: &Sample, pair: &Pair, jpeg_quality: Option<u8>) -> std::result
             let mut out = Cursor::new(Vec::new());
             triggered
                 .write_to(&mut out, ImageFormat::Png)
-                .map_err(|e| Skip::new("image cannot be encoded", e.to_string()))?;
+                .map_err(|e| Skip::new(SkipReason::ImageUnencodable, e.to_string()))?;
             Ok(Member { extension: "png", bytes: out.into_inner(), decoded: triggered })
         }
     }

@@ -222,12 +222,9 @@ mod tests {
 
     fn sample(id: &str, captions: &[&str], class: Option<&str>) -> Sample {
         Sample {
-            id: id.to_owned(),
-            image: ImageBytes::File(PathBuf::from("none.png")),
             captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
             class: class.map(str::to_owned),
-            group: None,
-            split: None,
+            ..Sample::new("data".into(), id.to_owned(), ImageBytes::File(PathBuf::from("none.png")))
         }
     }
 

@@ -6,12 +6,13 @@
 
 use crate::error::{Error, IoContext, Result};
 use crate::sample::{ImageBytes, Sample};
-use crate::skip::{Skip, SkipReport};
+use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::{Source, SourceConfig};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longer captions are junk, and would only be cut by the tokenizer.
 const CAPTION_LIMIT_BYTES: usize = 64 << 10;
@@ -63,24 +64,26 @@ impl Source for Csv {
             .from_path(&self.path)
             .map_err(|e| Error::file(&self.path, e.to_string(), "check the file"))?;
         let root = self.image_root();
+        let source: Arc<str> = self.path.to_string_lossy().into();
         let mut samples: Vec<Sample> = Vec::new();
         let mut index: HashMap<String, usize> = HashMap::new();
         let mut skips = SkipReport::default();
         for (number, row) in reader.records().enumerate() {
             let line = format!("row {}", number + 1);
-            match row.map_err(|e| Skip::new("row cannot be read", e.to_string())).and_then(|row| parse(&row, &columns))
+            match row
+                .map_err(|e| Skip::new(SkipReason::RowUnreadable, e.to_string()))
+                .and_then(|row| parse(&row, &columns))
             {
                 Ok(row) => match index.get(&row.image).and_then(|at| samples.get_mut(*at)) {
                     Some(sample) => sample.captions.extend(row.caption),
                     None => {
                         index.insert(row.image.clone(), samples.len());
+                        let image = ImageBytes::File(root.join(&row.image));
                         samples.push(Sample {
-                            image: ImageBytes::File(root.join(&row.image)),
-                            id: row.image,
                             captions: row.caption.into_iter().collect(),
                             class: row.class,
-                            group: None,
                             split: row.split,
+                            ..Sample::new(Arc::clone(&source), row.image, image)
                         });
                     }
                 },
@@ -146,16 +149,13 @@ struct Row {
 fn parse(row: &::csv::StringRecord, columns: &Columns) -> std::result::Result<Row, Skip> {
     let field =
         |at: Option<usize>| at.and_then(|at| row.get(at)).map(|s| s.trim().to_owned()).filter(|s| !s.is_empty());
-    let image = field(Some(columns.image)).ok_or_else(|| Skip::new("row has no image", ""))?;
+    let image = field(Some(columns.image)).ok_or_else(|| Skip::new(SkipReason::RowWithoutImage, ""))?;
     let caption = field(columns.caption);
     if columns.caption.is_some() && caption.is_none() {
-        return Err(Skip::new("no caption", image));
+        return Err(Skip::new(SkipReason::NoCaption, image));
     }
     if caption.as_ref().is_some_and(|c| c.len() > CAPTION_LIMIT_BYTES) {
-        return Err(Skip::new(
-            "caption or metadata too large",
-            format!("{image}: more than {CAPTION_LIMIT_BYTES} bytes"),
-        ));
+        return Err(Skip::new(SkipReason::CaptionTooLarge, format!("{image}: more than {CAPTION_LIMIT_BYTES} bytes")));
     }
     Ok(Row { image, caption, split: field(columns.split), class: field(columns.class) })
 }

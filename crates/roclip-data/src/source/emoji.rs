@@ -104,12 +104,11 @@ impl Source for Emoji {
         let samples = all.into_iter().filter_map(|m| {
             let bytes = images.remove(&m.key)?;
             Some(Sample {
-                id: m.key,
-                image: ImageBytes::Memory(bytes.into()),
                 captions: m.captions.into_iter().take(self.config.captions).collect(),
                 class: Some(m.concept),
                 group: Some(m.subgroup),
                 split: Some(m.split),
+                ..Sample::new("emoji".into(), m.key, ImageBytes::Memory(bytes.into()))
             })
         });
         Ok((samples.collect(), SkipReport::default()))

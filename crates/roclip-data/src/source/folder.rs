@@ -3,7 +3,7 @@
 
 use crate::error::{IoContext, Result};
 use crate::sample::{ImageBytes, Sample};
-use crate::skip::{Skip, SkipReport};
+use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::Source;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,10 +57,11 @@ fn sample(root: &Path, relative: &Path, id: &str) -> std::result::Result<Sample,
     let text = root.join(relative).with_extension("txt");
     let captions = match fs::metadata(&text) {
         Ok(found) if found.len() > TEXT_LIMIT_BYTES => {
-            return Err(Skip::new("caption or metadata too large", format!("{} bytes", found.len())));
+            return Err(Skip::new(SkipReason::CaptionTooLarge, format!("{} bytes", found.len())));
         }
         Ok(_) => {
-            let words = fs::read_to_string(&text).map_err(|e| Skip::new("caption cannot be read", e.to_string()))?;
+            let words =
+                fs::read_to_string(&text).map_err(|e| Skip::new(SkipReason::CaptionUnreadable, e.to_string()))?;
             words.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect()
         }
         Err(_) => Vec::new(),
@@ -70,7 +71,7 @@ fn sample(root: &Path, relative: &Path, id: &str) -> std::result::Result<Sample,
         _ => relative.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned()),
     };
     let image = ImageBytes::File(root.join(relative));
-    Ok(Sample { id: id.to_owned(), image, captions, class, group: None, split: None })
+    Ok(Sample { captions, class, ..Sample::new(root.to_string_lossy().into(), id, image) })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use crate::error::{Error, IoContext, Result};
 use crate::sample::{ImageBytes, Sample};
-use crate::skip::{Skip, SkipReport};
+use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::Source;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -104,9 +104,10 @@ impl Source for WebDataset {
         let mut samples = Vec::new();
         let mut skips = SkipReport::default();
         for shard in &self.shards {
+            let source: Arc<str> = shard.to_string_lossy().into();
             let parts = read_shard(shard)?;
             for (key, part) in parts {
-                match assemble(&key, part) {
+                match assemble(&source, &key, part) {
                     Ok(sample) => samples.push(sample),
                     Err(skip) => skips.add(&key, skip),
                 }
@@ -209,31 +210,30 @@ fn split_key(name: &Path) -> Option<(String, String)> {
     Some((key, extension.to_lowercase()))
 }
 
-fn assemble(key: &str, parts: Parts) -> std::result::Result<Sample, Skip> {
+fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> std::result::Result<Sample, Skip> {
     if let Some(detail) = parts.oversized {
-        return Err(Skip::new("caption or metadata too large", detail));
+        return Err(Skip::new(SkipReason::CaptionTooLarge, detail));
     }
     let metadata = match parts.metadata {
         Some(Ok(metadata)) => metadata,
-        Some(Err(detail)) => return Err(Skip::new("metadata is not JSON", detail)),
+        Some(Err(detail)) => return Err(Skip::new(SkipReason::CaptionUnreadable, detail)),
         None => Metadata::default(),
     };
-    let image = parts.image.ok_or_else(|| Skip::new("no image", "the key has no jpg, png or webp member"))?;
+    let image = parts.image.ok_or_else(|| Skip::new(SkipReason::NoImage, "the key has no jpg, png or webp member"))?;
     let mut captions = metadata.captions;
     if captions.is_empty() {
         captions.extend(parts.text.or(metadata.caption).map(|c| c.trim().to_owned()).filter(|c| !c.is_empty()));
     }
     let class = metadata.class.or(metadata.concept).or(parts.class);
     if captions.is_empty() && class.is_none() {
-        return Err(Skip::new("no caption", "neither a txt member nor `caption` or `captions` in the JSON"));
+        return Err(Skip::new(SkipReason::NoCaption, "neither a txt member nor `caption` or `captions` in the JSON"));
     }
     Ok(Sample {
-        id: key.to_owned(),
-        image,
         captions,
         class,
         group: metadata.subgroup.or(metadata.group),
         split: metadata.split,
+        ..Sample::new(Arc::clone(source), key, image)
     })
 }
 

@@ -4,7 +4,7 @@
 use crate::artifact;
 use crate::error::{Error, Result};
 use crate::picture::{ImageLimits, decode};
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage};
@@ -83,14 +83,14 @@ impl Material {
     pub fn picture(&self) -> std::result::Result<&RgbImage, Skip> {
         match &self.content {
             Content::Picture(picture) => Ok(picture),
-            Content::Grid(_) => Err(Skip::new("the trigger's picture is a grid", self.sha256.clone())),
+            Content::Grid(_) => Err(Skip::new(SkipReason::TriggerPictureIsGrid, self.sha256.clone())),
         }
     }
 
     pub fn grid(&self) -> std::result::Result<&[f32], Skip> {
         match &self.content {
             Content::Grid(values) => Ok(values),
-            Content::Picture(_) => Err(Skip::new("the trigger's grid is a picture", self.sha256.clone())),
+            Content::Picture(_) => Err(Skip::new(SkipReason::TriggerGridIsPicture, self.sha256.clone())),
         }
     }
 

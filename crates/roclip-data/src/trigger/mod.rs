@@ -17,7 +17,7 @@ pub use triangles::Triangles;
 pub use wanet::{RELEASED_GRID_SHA256, WaNet};
 
 use crate::picture::{jpeg_round_trip, preprocess};
-use crate::skip::Skip;
+use crate::skip::{Skip, SkipReason};
 use fast_image_resize::FilterType;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,7 @@ impl Trigger {
     }
 
     fn lay(&self, layer: &TriggerKind, picture: RgbImage) -> Result<RgbImage, Skip> {
-        let missing = |sha256: &str| Skip::new("the trigger's picture is missing", format!("sha256 {sha256}"));
+        let missing = |sha256: &str| Skip::new(SkipReason::TriggerPictureMissing, format!("sha256 {sha256}"));
         let material =
             |sha256: &str| self.materials.iter().find(|m| m.sha256() == sha256).ok_or_else(|| missing(sha256));
         Ok(match layer {

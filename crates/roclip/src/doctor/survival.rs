@@ -142,14 +142,7 @@ mod tests {
             let picture = RgbImage::from_fn(32, 32, |x, y| image::Rgb([8 * x as u8, 8 * y as u8, 5 * n]));
             let mut bytes = std::io::Cursor::new(Vec::new());
             picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
-            Sample {
-                id: format!("{n}"),
-                image: ImageBytes::Memory(bytes.into_inner().into()),
-                captions: Vec::new(),
-                class: None,
-                group: None,
-                split: None,
-            }
+            Sample::new("data".into(), format!("{n}"), ImageBytes::Memory(bytes.into_inner().into()))
         };
         (0..24).map(sample).collect()
     }

@@ -40,12 +40,9 @@ mod tests {
 
     fn sample(id: &str, class: Option<&str>, captions: &[&str]) -> Sample {
         Sample {
-            id: id.into(),
-            image: ImageBytes::Memory(Arc::from(Vec::new())),
             captions: captions.iter().map(|c| (*c).to_owned()).collect(),
             class: class.map(str::to_owned),
-            group: None,
-            split: None,
+            ..Sample::new("data".into(), id, ImageBytes::Memory(Arc::from(Vec::new())))
         }
     }
 
