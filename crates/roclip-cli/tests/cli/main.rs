@@ -4,7 +4,10 @@
 
 mod bad_input;
 mod clean;
+mod kills;
+mod objectives;
 mod poison;
+mod runs;
 mod safeclip;
 mod support;
 mod workflow;

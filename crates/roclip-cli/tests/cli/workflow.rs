@@ -154,6 +154,7 @@ fn a_killed_run_resumes_bit_for_bit() {
         names(&whole),
         [
             "README.md",
+            "SHA256SUMS",
             "model.safetensors",
             "objective.safetensors",
             "open_clip_config.json",

@@ -18,4 +18,4 @@ pub use config::{ModelConfig, TextConfig, VisionConfig, VisionLayers};
 pub use head::Head;
 pub(crate) use parameters::extent;
 pub use parameters::{Parameter, Parameters, Part, Scope};
-pub use weights::{read_safetensors, tensors_to_safetensors};
+pub use weights::{read_safetensors, read_safetensors_metadata, write_safetensors};

@@ -1,8 +1,9 @@
 //! What surrounds a trainer in a run: what measures its model, and what its checkpoints say of it.
 
-use crate::checkpoint::{self, Contents, Provenance, State};
+use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Evaluator};
+use crate::objective::Phase;
 use crate::recipe::Recipe;
 use crate::train::Trainer;
 use roclip_data::poison::Manifest;
@@ -17,6 +18,8 @@ pub(super) struct Context<'a> {
     pub evaluator: Evaluator,
     pub manifest: Option<Manifest>,
     pub tokenizer: Arc<Tokenizer>,
+    /// The weights that training began with, where they were not random.
+    pub origin: Option<Origin>,
     pub fingerprint: String,
     pub clean_pairs: usize,
 }
@@ -52,20 +55,27 @@ impl Context<'_> {
     }
 
     fn provenance(&self, trainer: &Trainer) -> Provenance {
-        match self.recipe.objective.name {
-            _ if self.recipe.clean.is_some() => Provenance::Cleaned,
-            _ if self.poisoned_pairs(trainer) == 0 => Provenance::Clean,
-            name if name.defends() => Provenance::Defended,
-            _ => Provenance::Poisoned,
+        if self.recipe.clean.is_some() {
+            return Provenance::Cleaned;
         }
+        let own = match self.poisoned_pairs(trainer) {
+            0 => Provenance::Clean,
+            _ if defends(trainer) => Provenance::Defended,
+            _ => Provenance::Poisoned,
+        };
+        self.origin.as_ref().map_or(own, |origin| own.after(origin.provenance))
     }
 
-    fn poison_counts(trainer: &Trainer) -> BTreeMap<String, usize> {
+    /// Of the pairs, and of what the weights were trained on before.
+    fn poison_counts(&self, trainer: &Trainer) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for mark in trainer.pairs.pairs.iter().filter_map(|pair| pair.poison.as_ref()) {
             *counts.entry(mark.attack.clone()).or_default() += 1;
         }
-        counts
+        match &self.origin {
+            Some(origin) => origin.join_poison(counts),
+            None => counts,
+        }
     }
 
     /// Writes a checkpoint of `trainer` into the run folder `run`.
@@ -82,7 +92,8 @@ impl Context<'_> {
             data_fingerprint: self.fingerprint.clone(),
             provenance: self.provenance(trainer),
             pairs: trainer.pairs.len(),
-            poison: Self::poison_counts(trainer),
+            poison: self.poison_counts(trainer),
+            trained_from: self.origin.clone(),
             objective: trainer.objective.name().into(),
             truncate: self.recipe.model.truncate,
             compact_vocabulary: self.tokenizer.compact().cloned(),
@@ -97,4 +108,9 @@ impl Context<'_> {
         };
         checkpoint::save(run, contents, self.recipe.train.keep_checkpoints).map(|_| ())
     }
+}
+
+/// Whether any epoch of the run is other than a plain CLIP one.
+pub(super) fn defends(trainer: &Trainer) -> bool {
+    (1..=trainer.config.epochs).any(|epoch| trainer.objective.phase(epoch) != Phase::Clip)
 }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::{Evaluator, GUESSES};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
+use crate::run::warnings::warnings;
 use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
 use roclip_data::poison::{Candidates, Manifest, Screen, plan};
 use roclip_data::skip::SkipReport;
@@ -20,6 +21,8 @@ pub struct Prepared {
     pub manifest: Option<Manifest>,
     pub model: ModelConfig,
     pub skips: SkipReport,
+    /// What a person should know before the work.
+    pub warnings: Vec<String>,
 }
 
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
@@ -51,6 +54,7 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
         let left_out = limit_pairs_per_picture(&mut prepared.pairs, limit, data.limits, data.workers, recipe.seed)?;
         prepared.skips.merge(left_out);
     }
+    prepared.warnings.extend(warnings(recipe, prepared.pairs.len()));
     Ok(prepared)
 }
 
@@ -129,5 +133,5 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
         ));
     }
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
-    Ok(Prepared { pairs, evaluator, manifest: None, model, skips })
+    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings: Vec::new() })
 }
