@@ -6,5 +6,6 @@ mod bad_input;
 mod clean;
 mod poison;
 mod safeclip;
+mod sources;
 mod support;
 mod workflow;

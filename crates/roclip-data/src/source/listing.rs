@@ -77,7 +77,7 @@ impl Listing {
             if lost > allowed {
                 return Err(Error::setting(
                     format!(
-                        "{lost} of {of} {what} could not be used, and {} of {} shards or folders: {}",
+                        "{lost} of {of} {what} could not be used (lost are {} of {} shards or folders): {}",
                         self.skips.count(SkipReason::loses_shard),
                         self.shards,
                         self.skips.summary()
