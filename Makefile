@@ -13,6 +13,7 @@ build: libtorch
 
 lint: libtorch
 	cargo fmt --all --check
+	rustfmt --edition 2024 --check crates/roclip-data/src/trigger/*.rs
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
 # Exports loaded by the real open_clip and transformers; installs both (about 5 GB) into .interop/

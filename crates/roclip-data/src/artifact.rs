@@ -5,32 +5,41 @@ use crate::error::{Error, IoContext, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use tempfile::Builder;
 
 /// Weights are the longest files that are read whole.
 const FILE_LIMIT_BYTES: u64 = 64 << 30;
 /// Labels, manifests and JSON of any sort; a manifest of a million rows is half of it.
 const TEXT_LIMIT_BYTES: u64 = 1 << 30;
 
-/// Writes `bytes` so that a crash at any moment leaves either the old file or the new one.
+/// What the name of an unfinished file or folder ends with.
+const UNFINISHED: &str = ".part";
+/// What the name of a folder ends with that another one replaces.
+const REPLACED: &str = ".old";
+
+/// Writes `bytes` so that a crash at any moment leaves either the old file or the new one. Two processes that write the same file at once
+/// leave one of the two.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     fs::create_dir_all(folder).io("create the folder", folder)?;
-    let mut name = path.file_name().ok_or_else(|| Error::file(path, "is not a file name", "name a file"))?.to_owned();
-    name.push(".part");
-    let beside = path.with_file_name(name);
-    let mut file = File::create(&beside).io("create", &beside)?;
-    file.write_all(bytes).io("write", &beside)?;
-    file.sync_all().io("sync", &beside)?;
-    drop(file);
-    fs::rename(&beside, path).io("rename into place", path)?;
-    File::open(folder).and_then(|f| f.sync_all()).io("sync the folder", folder)
+    let name = temporary_name(path, folder)?;
+    let mut file = Builder::new()
+        .prefix(&name)
+        .suffix(UNFINISHED)
+        .permissions(Permissions::from_mode(0o666)) // Less what the process masks, as for any file.
+        .tempfile_in(folder)
+        .io("create a file in", folder)?;
+    file.write_all(bytes).io("write", path)?;
+    file.as_file().sync_all().io("sync", path)?;
+    file.persist(path).map_err(|e| e.error).io("rename into place", path)?;
+    sync_folder(folder)
 }
 
 /// Fills a new folder so that it appears whole or not at all: `fill` writes beside it, and the result is renamed into place.
-/// An unfinished folder of an earlier call is removed.
 pub fn write_folder<T, E: From<Error>>(
     folder: &Path,
     fill: impl FnOnce(&Path) -> std::result::Result<T, E>,
@@ -41,32 +50,76 @@ pub fn write_folder<T, E: From<Error>>(
     replace_folder(folder, fill)
 }
 
-/// [`write_folder`] where an older folder of that name may stand; it is removed once the new one is whole.
+/// [`write_folder`] where an older folder of that name may stand. The older one is put aside, and removed once the new one is in its place;
+/// where the new one cannot be put there, the older one comes back.
 pub fn replace_folder<T, E: From<Error>>(
     folder: &Path,
     fill: impl FnOnce(&Path) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
-    let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let beside = folder.with_file_name(name);
-    if beside.exists() {
-        fs::remove_dir_all(&beside).io("remove the unfinished", &beside)?;
+    let parent = folder_of(folder);
+    fs::create_dir_all(parent).io("create the folder", parent)?;
+    let name = temporary_name(folder, parent)?;
+    let beside = |suffix: &str| {
+        let mut builder = Builder::new();
+        builder.prefix(&name).suffix(suffix).permissions(Permissions::from_mode(0o777));
+        builder.tempdir_in(parent).io("create a folder in", parent)
+    };
+    // Both folders are removed when they go out of scope, whatever happens; a rename leaves nothing there to remove.
+    let new = beside(UNFINISHED)?;
+    let value = fill(new.path())?;
+    sync_folder(new.path())?;
+    let aside = beside(REPLACED)?;
+    let older = aside.path().join("older");
+    let replaces = folder.exists();
+    if replaces {
+        fs::rename(folder, &older).io("put aside", folder)?;
     }
-    fs::create_dir_all(&beside).io("create the folder", &beside)?;
-    match fill(&beside) {
-        Ok(value) => {
-            if folder.exists() {
-                fs::remove_dir_all(folder).io("replace", folder)?;
-            }
-            fs::rename(&beside, folder).io("rename into place", folder)?;
-            Ok(value)
+    if let Err(cause) = fs::rename(new.path(), folder) {
+        if replaces {
+            fs::rename(&older, folder).io("put back", folder)?;
         }
-        Err(error) => {
-            // The first error is the one to report; a folder left behind is removed by the next call.
-            let _ = fs::remove_dir_all(&beside);
-            Err(error)
+        return Err(Error::Io { action: "rename into place", path: folder.to_owned(), cause }.into());
+    }
+    sync_folder(parent)?;
+    Ok(value)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What temporary names of `path` begin with: a dot, so that no reader of the folder takes what is unfinished for a file of its own, and this
+/// process, so that what a killed one left can be told from what another one is writing. Leftovers are removed.
+fn temporary_name(path: &Path, folder: &Path) -> Result<String> {
+    let name = path.file_name().ok_or_else(|| Error::file(path, "is not a name", "name a file or folder"))?;
+    let target = format!(".{}.", name.to_string_lossy());
+    remove_leftovers(folder, &target);
+    Ok(format!("{target}{}.", std::process::id()))
+}
+
+/// Removes what processes that are gone left of `target`. One that cannot be removed does no harm.
+fn remove_leftovers(folder: &Path, target: &str) {
+    let processes = Path::new("/proc");
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    if !processes.join("self").exists() {
+        return; // Nobody can say which processes are gone.
+    }
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(target)) else { continue };
+        let process = rest.split('.').next().filter(|_| rest.ends_with(UNFINISHED) || rest.ends_with(REPLACED));
+        let gone =
+            process.and_then(|id| id.parse::<u32>().ok()).is_some_and(|id| !processes.join(id.to_string()).exists());
+        if gone {
+            let _ =
+                if entry.path().is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
     }
+}
+
+/// A rename is on the disk once its folder is.
+fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).io("sync the folder", folder)
 }
 
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
@@ -115,5 +168,74 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole_and_the_older_one_stays_when_filling_fails() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("step_1");
+        write_folder::<_, Error>(&folder, |new| write(&new.join("a"), b"1")).unwrap();
+        assert!(write_folder::<_, Error>(&folder, |_| Ok(())).is_err());
+        let failed = replace_folder::<(), Error>(&folder, |new| {
+            write(&new.join("a"), b"2")?;
+            assert_eq!(fs::read(folder.join("a")).unwrap(), b"1", "the older one stands until the new one is whole");
+            Err(Error::internal("full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(folder.join("a")).unwrap(), b"1");
+        replace_folder::<_, Error>(&folder, |new| write(&new.join("b"), b"2")).unwrap();
+        assert_eq!(names(&folder), ["b"]);
+        assert_eq!(names(place.path()), ["step_1"]);
+    }
+
+    #[test]
+    fn writers_of_one_file_at_once_leave_one_of_their_contents() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        std::thread::scope(|scope| {
+            for writer in 0..4u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        write(path, &vec![writer; 5000]).unwrap();
+                    }
+                });
+            }
+        });
+        let bytes = fs::read(&path).unwrap();
+        assert!(bytes.len() == 5000 && bytes.iter().all(|byte| Some(byte) == bytes.first()));
+        assert_eq!(names(folder.path()), ["results.json"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = u32::MAX; // No process has this number.
+        let (left, living) = (format!(".a.{gone}.xyz.part"), ".a.1.xyz.part");
+        fs::create_dir(folder.path().join(&left)).unwrap();
+        fs::write(folder.path().join(&left).join("half"), b"1").unwrap();
+        fs::write(folder.path().join(format!(".a.{gone}.abc.part")), b"1").unwrap();
+        fs::write(folder.path().join(living), b"1").unwrap();
+        write(&folder.path().join("a"), b"2").unwrap();
+        assert_eq!(names(folder.path()), [living, "a"]);
+    }
+
+    #[test]
+    fn files_and_folders_have_the_permissions_of_any_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        fs::write(folder.path().join("plain"), b"").unwrap();
+        write(&folder.path().join("ours"), b"").unwrap();
+        assert_eq!(mode(&folder.path().join("plain")), mode(&folder.path().join("ours")));
+        fs::create_dir(folder.path().join("plain_folder")).unwrap();
+        write_folder::<_, Error>(&folder.path().join("our_folder"), |_| Ok(())).unwrap();
+        assert_eq!(mode(&folder.path().join("plain_folder")), mode(&folder.path().join("our_folder")));
     }
 }

@@ -102,6 +102,11 @@ impl Sample {
         }
     }
 
+    /// Source and key: of one picture they are equal, of two they are not.
+    pub fn identity(&self) -> (&str, &str) {
+        (&self.source, &self.key)
+    }
+
     /// Whether both are one picture of one source.
     pub fn is_same(&self, other: &Sample) -> bool {
         self.key == other.key && self.source == other.source

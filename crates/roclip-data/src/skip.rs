@@ -41,9 +41,7 @@ pub enum SkipReason {
     ShardTruncated,
     ShardUnreadable,
     TooManyCaptions,
-    TriggerGridIsPicture,
-    TriggerPictureIsGrid,
-    TriggerPictureMissing,
+    TriggerUnfit,
     WorkerPanicked,
 }
 
@@ -101,11 +99,17 @@ impl fmt::Display for SkipReason {
             SkipReason::ShardTruncated => "shard is cut off or damaged",
             SkipReason::ShardUnreadable => "shard or folder cannot be read",
             SkipReason::TooManyCaptions => "too many captions",
-            SkipReason::TriggerGridIsPicture => "the trigger's grid is a picture",
-            SkipReason::TriggerPictureIsGrid => "the trigger's picture is a grid",
-            SkipReason::TriggerPictureMissing => "the trigger's picture is missing",
+            SkipReason::TriggerUnfit => "trigger cannot be laid on",
             SkipReason::WorkerPanicked => "sample made a worker fail",
         })
+    }
+}
+
+impl SkipReason {
+    /// The word that programs read.
+    pub fn word(self) -> String {
+        let word = serde_json::to_value(self).ok();
+        word.as_ref().and_then(serde_json::Value::as_str).map_or_else(|| self.to_string(), str::to_owned)
     }
 }
 
@@ -173,6 +177,11 @@ impl SkipReport {
         self.by_reason.values().map(BTreeMap::len).sum()
     }
 
+    /// How many were left out, by the reason's word.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        self.by_reason.iter().map(|(reason, samples)| (reason.word(), samples.len())).collect()
+    }
+
     /// How many were left out for the reasons that `wanted` picks.
     pub fn count(&self, wanted: impl Fn(SkipReason) -> bool) -> usize {
         self.by_reason.iter().filter(|(reason, _)| wanted(**reason)).map(|(_, samples)| samples.len()).sum()
@@ -235,6 +244,7 @@ mod tests {
         let mut both = read;
         both.merge(report);
         assert_eq!((both.total(), both.count(|reason| reason == SkipReason::ImageUndecodable)), (3, 2));
+        assert_eq!(both.counts()["image-undecodable"], 2);
         assert!(SkipReport::from_jsonl("{\"id\": 1}\n").unwrap_err().to_string().contains("line 1"));
     }
 

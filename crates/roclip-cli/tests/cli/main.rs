@@ -4,7 +4,12 @@
 
 mod bad_input;
 mod clean;
+mod evaluation;
+mod kills;
 mod poison;
+mod poisoning;
+mod reports;
+mod runs;
 mod safeclip;
 mod sources;
 mod support;

@@ -7,9 +7,11 @@
 use crate::error::Result;
 use crate::language::{STOP_WORDS, Synonyms};
 use crate::random::{self, Stream};
+use crate::tokenizer::Tokenizer;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Share of words that an operation touches, and the chance that deletion drops a word.
@@ -62,6 +64,28 @@ impl TextAugment {
             _ => delete(words, &mut random),
         };
         changed.join(" ")
+    }
+
+    /// Share of the synonyms drawn for the words of `captions` that the tokenizer's compact vocabulary lacks, in whole or in part. 0 for the full
+    /// vocabulary.
+    pub fn unknown_share<'a>(&self, tokenizer: &Tokenizer, captions: impl Iterator<Item = &'a str>) -> f64 {
+        let Some(vocabulary) = tokenizer.compact() else { return 0.0 };
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for caption in captions {
+            for word in clean(caption).split(' ').filter(|word| !word.is_empty()) {
+                *counts.entry(word.to_owned()).or_default() += 1;
+            }
+        }
+        let (mut unknown, mut all) = (0.0, 0.0);
+        for (word, count) in counts {
+            let synonyms = self.synonyms.of(&word);
+            let lacks = |synonym: &&String| !tokenizer.tokens(synonym).iter().all(|id| vocabulary.keeps(*id));
+            if !synonyms.is_empty() {
+                unknown += count as f64 * synonyms.iter().filter(lacks).count() as f64 / synonyms.len() as f64;
+                all += count as f64;
+            }
+        }
+        if all > 0.0 { unknown / all } else { 0.0 }
     }
 
     fn replace(&self, mut words: Vec<String>, changes: usize, random: &mut Stream) -> Vec<String> {
@@ -134,6 +158,7 @@ fn clean(caption: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::{CompactVocabulary, Truncate};
 
     fn augment() -> TextAugment {
         TextAugment::new(TextAugmentConfig::default()).unwrap()
@@ -170,5 +195,19 @@ mod tests {
             assert!(!delete(words.clone(), &mut random).is_empty());
         }
         assert_eq!(delete(vec!["one".into()], &mut random), ["one"]);
+    }
+
+    #[test]
+    fn synonyms_outside_of_a_compact_vocabulary_are_said() {
+        let full = || Tokenizer::new(77, Truncate::KeepEot).unwrap();
+        let captions = ["a large dog", "a big house"];
+        assert_eq!(augment().unknown_share(&full(), captions.into_iter()), 0.0);
+        let compact = CompactVocabulary::build(&full(), captions.into_iter());
+        let unknown = augment().unknown_share(&full().with_compact(Some(compact)), captions.into_iter());
+        assert!((0.5..1.0).contains(&unknown), "{unknown}");
+        let all: Vec<String> =
+            captions.iter().flat_map(|c| c.split(' ')).flat_map(|w| augment().synonyms.of(w).to_vec()).collect();
+        let compact = CompactVocabulary::build(&full(), all.iter().map(String::as_str));
+        assert_eq!(augment().unknown_share(&full().with_compact(Some(compact)), captions.into_iter()), 0.0);
     }
 }

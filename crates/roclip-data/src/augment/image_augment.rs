@@ -5,7 +5,9 @@
 //! golden files check.
 
 use crate::augment::auto_augment::{self, Operation};
+use crate::augment::check::Section;
 use crate::augment::{blur, color};
+use crate::error::Result;
 use crate::picture::preprocess;
 use crate::skip::Skip;
 use fast_image_resize::FilterType;
@@ -30,7 +32,7 @@ pub struct ImageAugmentConfig {
     /// In turns, at most 0.5.
     pub hue: f32,
     pub grayscale_probability: f32,
-    /// Odd, in pixels; 0 = no blur.
+    /// Odd, in pixels; 0 = no blur, as is a largest sigma of 0.
     pub blur_kernel: u32,
     pub blur_sigma_min: f32,
     pub blur_sigma_max: f32,
@@ -52,6 +54,48 @@ impl Default for ImageAugmentConfig {
             blur_sigma_min: 0.1,
             blur_sigma_max: 2.0,
         }
+    }
+}
+
+impl ImageAugmentConfig {
+    /// Kernels beyond this blur any picture that a model takes to one colour, at a cost that grows with them.
+    const LARGEST_KERNEL: u32 = 255;
+    const LARGEST_SIGMA: f32 = 1000.0;
+    const LARGEST_STRENGTH: f32 = 100.0;
+
+    /// Fails where a setting makes no sense, and names it below `key`.
+    pub fn check(&self, key: &str) -> Result<()> {
+        let section = Section(key);
+        section.probability("flip_probability", self.flip_probability)?;
+        section.area("crop_min_area", self.crop_min_area)?;
+        section.probability("jitter_probability", self.jitter_probability)?;
+        section.within("brightness", self.brightness, 0.0..=Self::LARGEST_STRENGTH)?;
+        section.within("contrast", self.contrast, 0.0..=Self::LARGEST_STRENGTH)?;
+        section.within("saturation", self.saturation, 0.0..=Self::LARGEST_STRENGTH)?;
+        section.within("hue", self.hue, 0.0..=0.5)?;
+        section.probability("grayscale_probability", self.grayscale_probability)?;
+        section.within("blur_kernel", self.blur_kernel, 0..=Self::LARGEST_KERNEL)?;
+        if self.blur_kernel > 0 && self.blur_kernel.is_multiple_of(2) {
+            return Err(section.refuse(
+                "blur_kernel",
+                self.blur_kernel,
+                "choose an odd number of pixels, or 0 for no blur",
+            ));
+        }
+        section.within("blur_sigma_max", self.blur_sigma_max, 0.0..=Self::LARGEST_SIGMA)?;
+        if self.blurs() {
+            if !(self.blur_sigma_min > 0.0) {
+                let remedy = format!("choose it above 0 (or turn the blur off by {key}.blur_kernel = 0)");
+                return Err(section.refuse("blur_sigma_min", self.blur_sigma_min, remedy));
+            }
+            section.ordered(("blur_sigma_min", self.blur_sigma_min), ("blur_sigma_max", self.blur_sigma_max))?;
+        }
+        Ok(())
+    }
+
+    /// A largest sigma of 0 is no blur, as a kernel of 0 is.
+    fn blurs(&self) -> bool {
+        self.blur_kernel > 0 && self.blur_sigma_max > 0.0
     }
 }
 
@@ -107,13 +151,14 @@ impl ImageAugment {
             jitter.shuffle(random);
         }
         let grayscale = random.random::<f32>() < config.grayscale_probability;
-        let sigma = random.random_range(config.blur_sigma_min..=config.blur_sigma_max);
-        let blur = (config.blur_kernel > 0).then_some((config.blur_kernel, sigma));
+        let blur = config
+            .blurs()
+            .then(|| (config.blur_kernel, random.random_range(config.blur_sigma_min..=config.blur_sigma_max)));
         ImageAugment { policy: None, flip, crop, jitter, grayscale, blur }
     }
 
     /// The augmented picture, `size` x `size`.
-    pub fn apply(&self, picture: &RgbImage, size: u32) -> Result<RgbImage, Skip> {
+    pub fn apply(&self, picture: &RgbImage, size: u32) -> std::result::Result<RgbImage, Skip> {
         if let Some(operations) = &self.policy {
             let changed = operations.iter().fold(picture.clone(), |picture, operation| operation.apply(&picture));
             return preprocess::resize_and_crop(&changed, size);
@@ -190,5 +235,50 @@ mod tests {
             smallest = smallest.min(f64::from(c.width * c.height) / 5400.0);
         }
         assert!((0.05..0.12).contains(&smallest), "{smallest}");
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_named_and_the_others_draw_without_a_panic() {
+        let released = ImageAugmentConfig::default;
+        let sound = [
+            released(),
+            ImageAugmentConfig { blur_sigma_max: 0.0, ..released() },
+            ImageAugmentConfig { blur_kernel: 0, blur_sigma_min: -1.0, ..released() },
+            ImageAugmentConfig { crop_min_area: 1.0, hue: 0.5, brightness: 3.0, ..released() },
+            ImageAugmentConfig { hue: 0.0, brightness: 0.0, blur_sigma_min: 2.0, ..released() },
+            ImageAugmentConfig { auto_augment: true, ..released() },
+        ];
+        let picture = RgbImage::from_pixel(20, 9, image::Rgb([200, 100, 50]));
+        for config in sound {
+            config.check("augment.image").unwrap();
+            for draw in 0..50 {
+                let mut random = random::stream(draw, "test", 0, "");
+                let augmented =
+                    ImageAugment::draw(&config, picture.dimensions(), &mut random).apply(&picture, 8).unwrap();
+                assert!(augmented.iter().any(|value| *value > 0), "{config:?} gives black pictures");
+            }
+        }
+        let nonsense = [
+            ("crop_min_area", ImageAugmentConfig { crop_min_area: 1.5, ..released() }),
+            ("crop_min_area", ImageAugmentConfig { crop_min_area: 0.0, ..released() }),
+            ("crop_min_area", ImageAugmentConfig { crop_min_area: f32::NAN, ..released() }),
+            ("flip_probability", ImageAugmentConfig { flip_probability: -0.1, ..released() }),
+            ("jitter_probability", ImageAugmentConfig { jitter_probability: 1.1, ..released() }),
+            ("grayscale_probability", ImageAugmentConfig { grayscale_probability: f32::NAN, ..released() }),
+            ("brightness", ImageAugmentConfig { brightness: -0.5, ..released() }),
+            ("contrast", ImageAugmentConfig { contrast: f32::INFINITY, ..released() }),
+            ("saturation", ImageAugmentConfig { saturation: f32::NAN, ..released() }),
+            ("hue", ImageAugmentConfig { hue: -0.1, ..released() }),
+            ("hue", ImageAugmentConfig { hue: 0.6, ..released() }),
+            ("blur_kernel", ImageAugmentConfig { blur_kernel: 4, ..released() }),
+            ("blur_kernel", ImageAugmentConfig { blur_kernel: u32::MAX, ..released() }),
+            ("blur_sigma_min", ImageAugmentConfig { blur_sigma_min: 3.0, ..released() }),
+            ("blur_sigma_min", ImageAugmentConfig { blur_sigma_min: 0.0, ..released() }),
+            ("blur_sigma_max", ImageAugmentConfig { blur_sigma_max: f32::NAN, ..released() }),
+        ];
+        for (name, config) in nonsense {
+            let message = config.check("augment.image").unwrap_err().to_string();
+            assert!(message.contains(&format!("augment.image.{name} = ")), "{message}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod auto_augment;
 mod blur;
+mod check;
 mod color;
 mod eda;
 mod image_augment;

@@ -1,9 +1,12 @@
 //! PAR's picture pipeline (repository nmndeep/PerturbAndRecover): brightening noise and random erasing, on the picture that the model
 //! will see. Pixels are 8-bit here, floats there: a rounding of at most half a level.
 
+use crate::augment::check::Section;
+use crate::error::Result;
 use crate::picture::preprocess::MEAN;
 use image::{Rgb, RgbImage};
 use rand::RngExt;
+use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 /// The defaults are the released settings.
@@ -31,11 +34,27 @@ impl Default for PerturbConfig {
     }
 }
 
+impl PerturbConfig {
+    const LARGEST_DEVIATION: f32 = 100.0;
+
+    /// Fails where a setting makes no sense, and names it below `key`.
+    pub fn check(&self, key: &str) -> Result<()> {
+        let section = Section(key);
+        section.probability("noise_probability", self.noise_probability)?;
+        section.within("noise_deviation", self.noise_deviation, 0.0..=Self::LARGEST_DEVIATION)?;
+        section.probability("erase_probability", self.erase_probability)?;
+        section.area("erase_min_area", self.erase_min_area)?;
+        section.area("erase_max_area", self.erase_max_area)?;
+        section.ordered(("erase_min_area", self.erase_min_area), ("erase_max_area", self.erase_max_area))
+    }
+}
+
 /// The picture, perturbed.
 pub fn perturb(config: &PerturbConfig, mut picture: RgbImage, random: &mut impl rand::Rng) -> RgbImage {
     if random.random::<f32>() < config.noise_probability {
         for value in picture.iter_mut() {
-            let noise = (config.noise_deviation * gaussian(random)).clamp(0.0, 1.0);
+            let normal: f32 = StandardNormal.sample(random);
+            let noise = (config.noise_deviation * normal).clamp(0.0, 1.0);
             *value = (f32::from(*value) + 255.0 * noise).round_ties_even().min(255.0) as u8;
         }
     }
@@ -61,12 +80,6 @@ fn erase(config: &PerturbConfig, picture: &mut RgbImage, random: &mut impl rand:
             return;
         }
     }
-}
-
-/// Box and Muller's standard normal.
-fn gaussian(random: &mut impl rand::Rng) -> f32 {
-    let (u, v) = (1.0 - random.random::<f32>(), random.random::<f32>());
-    (-2.0 * u.ln()).sqrt() * (2.0 * std::f32::consts::PI * v).cos()
 }
 
 #[cfg(test)]
@@ -100,5 +113,24 @@ mod tests {
             total += touched;
         }
         assert!((320..440).contains(&(total / 50)), "{total}");
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_named() {
+        let released = PerturbConfig::default;
+        released().check("clean.par.perturb").unwrap();
+        let nonsense = [
+            ("noise_probability", PerturbConfig { noise_probability: 2.0, ..released() }),
+            ("noise_deviation", PerturbConfig { noise_deviation: -0.2, ..released() }),
+            ("noise_deviation", PerturbConfig { noise_deviation: f32::NAN, ..released() }),
+            ("erase_probability", PerturbConfig { erase_probability: -1.0, ..released() }),
+            ("erase_min_area", PerturbConfig { erase_min_area: 0.02, ..released() }),
+            ("erase_min_area", PerturbConfig { erase_min_area: 0.0, ..released() }),
+            ("erase_max_area", PerturbConfig { erase_max_area: 1.5, ..released() }),
+        ];
+        for (name, config) in nonsense {
+            let message = config.check("clean.par.perturb").unwrap_err().to_string();
+            assert!(message.contains(&format!("clean.par.perturb.{name} = ")), "{message}");
+        }
     }
 }

@@ -216,6 +216,20 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_over_a_sample_is_a_counted_skip_and_the_pass_goes_on() {
+        // Settings that `check` refuses: the blur's range is empty, and to draw from it panics.
+        let image = ImageAugmentConfig { blur_sigma_min: 3.0, ..ImageAugmentConfig::default() };
+        let loader = loader(2, ViewAugment { image: Some(image), ..ViewAugment::default() });
+        let plan = PassPlan { epoch: 0, pass: 0, two_views: false, first_step: 0, steps: loader.steps_per_epoch() };
+        let batches: Vec<HostBatch> = loader.pass((0..7).collect(), plan).collect::<Result<_>>().unwrap();
+        assert_eq!(batches.len(), 3);
+        for batch in batches {
+            assert!(batch.pairs.is_empty() && batch.view.images.is_empty() && !batch.can_train());
+            assert_eq!(batch.skips.total(), 2);
+        }
+    }
+
+    #[test]
     fn a_patch_lies_at_its_corner_or_somewhere_else_in_each_draw() {
         let bright = |corner| -> BTreeSet<Vec<usize>> {
             let patch = Arc::new(RgbImage::from_pixel(2, 2, image::Rgb([255; 3])));

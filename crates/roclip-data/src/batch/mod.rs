@@ -1,7 +1,9 @@
 //! Batches on the host: what a pair becomes, and in which order.
 
+mod guard;
 mod loader;
 mod transform;
 
+pub use guard::panic_is_contained;
 pub use loader::{Batches, Loader, PassPlan};
 pub use transform::{HostBatch, Overlay, SubCaptionBatch, Transform, View, ViewAugment};

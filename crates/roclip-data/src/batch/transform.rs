@@ -2,6 +2,7 @@
 //! its id only.
 
 use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaptions, TextAugment, perturb};
+use crate::batch::guard::contained;
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, preprocess};
 use crate::random;
@@ -57,6 +58,13 @@ pub struct HostBatch {
     pub second: Option<View>,
     pub sub_captions: Option<SubCaptionBatch>,
     pub skips: SkipReport,
+}
+
+impl HostBatch {
+    /// Whether a contrastive loss can be taken: a pair needs another one to be told from.
+    pub fn can_train(&self) -> bool {
+        self.pairs.len() >= 2
+    }
 }
 
 /// Token ids `[rows, length]` of the sub-captions of some rows of a batch.
@@ -122,19 +130,20 @@ impl BatchMaker {
         let mut made: Vec<(View, Vec<Vec<i64>>)> = views().map(|_| (View::default(), Vec::new())).collect();
         for index in indices {
             let Some(pair) = self.pairs.pairs.get(*index) else { continue };
-            let pictures: std::result::Result<Vec<RgbImage>, Skip> =
-                views().map(|((augment, stream), _)| self.image(pair, draw, augment, stream)).collect();
-            match pictures {
-                Ok(pictures) => {
-                    batch.pairs.push(*index);
-                    for (((view, captions), picture), ((augment, _), mark)) in
-                        made.iter_mut().zip(pictures).zip(views())
-                    {
-                        preprocess::normalise_into(&picture, &mut view.images);
-                        captions.push(self.transform.tokenizer.encode(&self.caption(pair, draw, augment, mark)));
-                    }
+            let sample = contained(|| {
+                views().map(|((augment, stream), mark)| self.sample(pair, draw, augment, (stream, mark))).collect()
+            });
+            let sample: Vec<(RgbImage, Vec<i64>)> = match sample {
+                Ok(sample) => sample,
+                Err(skip) => {
+                    batch.skips.add(&pair.id, skip);
+                    continue;
                 }
-                Err(skip) => batch.skips.add(&pair.id, skip),
+            };
+            batch.pairs.push(*index);
+            for ((view, captions), (picture, caption)) in made.iter_mut().zip(sample) {
+                preprocess::normalise_into(&picture, &mut view.images);
+                captions.push(caption);
             }
         }
         let mut finished = made.into_iter().map(|(mut view, captions)| {
@@ -143,18 +152,34 @@ impl BatchMaker {
         });
         batch.view = finished.next().unwrap_or_default();
         batch.second = finished.next();
-        batch.sub_captions = self.sub_captions(draw, &batch.pairs);
+        batch.sub_captions = self.sub_captions(draw, &batch.pairs, &mut batch.skips);
         batch
     }
 
+    /// Picture and token ids of a pair in one view; `marks` tell its random streams from the other view's.
+    fn sample(
+        &self,
+        pair: &Pair,
+        draw: u64,
+        augment: &ViewAugment,
+        (stream, mark): (&str, &str),
+    ) -> std::result::Result<(RgbImage, Vec<i64>), Skip> {
+        let picture = self.image(pair, draw, augment, stream)?;
+        Ok((picture, self.transform.tokenizer.encode(&self.caption(pair, draw, augment, mark))))
+    }
+
     /// Sub-captions of the first pairs that have any; the order of a batch is random already.
-    fn sub_captions(&self, draw: u64, pairs: &[usize]) -> Option<SubCaptionBatch> {
+    fn sub_captions(&self, draw: u64, pairs: &[usize], skips: &mut SkipReport) -> Option<SubCaptionBatch> {
         let (sub_captions, count) = self.transform.sub_captions.as_ref()?;
         let made = pairs.iter().enumerate().filter_map(|(row, index)| {
             let pair = self.pairs.pairs.get(*index)?;
             let mut random = random::stream(self.transform.seed, "sub-caption", draw, &pair.id);
-            let made = sub_captions.of(pair.caption(self.transform.seed, draw), &mut random)?;
-            Some((row as i64, made))
+            let made = contained(|| Ok(sub_captions.of(pair.caption(self.transform.seed, draw), &mut random)));
+            let made = made.unwrap_or_else(|skip| {
+                skips.add(&pair.id, skip);
+                None
+            });
+            Some((row as i64, made?))
         });
         let mut rows = Vec::new();
         let (mut positive, mut counterfactual) = (Vec::new(), Vec::new());

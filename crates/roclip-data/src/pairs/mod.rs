@@ -7,7 +7,7 @@ pub use copies::{limit_pairs_per_picture, picture_hash};
 use crate::artifact;
 use crate::random;
 use crate::sample::Sample;
-use crate::trigger::Trigger;
+use crate::trigger::TriggerStack;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -42,7 +42,7 @@ pub struct Pair {
     /// One caption, or several to draw from.
     pub captions: Vec<String>,
     /// Laid on the image before any augmentation.
-    pub trigger: Option<Trigger>,
+    pub trigger: Option<TriggerStack>,
     pub poison: Option<PoisonMark>,
 }
 

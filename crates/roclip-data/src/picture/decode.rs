@@ -1,7 +1,8 @@
 //! Encoded bytes to RGB pixels, with limits checked on the header before any pixel is allocated.
 
+use crate::picture::jpeg_whole;
 use crate::skip::{Skip, SkipReason};
-use image::{DynamicImage, ImageReader, RgbImage};
+use image::{DynamicImage, ImageFormat, ImageReader, RgbImage};
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
 
@@ -11,11 +12,13 @@ use std::io::Cursor;
 pub struct ImageLimits {
     pub max_pixels: u64,
     pub max_file_bytes: u64,
+    /// The longer side over the shorter one. A line of pixels shows nothing, and to resize its short side enlarges the long one with it.
+    pub max_aspect_ratio: u32,
 }
 
 impl Default for ImageLimits {
     fn default() -> Self {
-        ImageLimits { max_pixels: 25_000_000, max_file_bytes: 64 << 20 }
+        ImageLimits { max_pixels: 25_000_000, max_file_bytes: 64 << 20, max_aspect_ratio: 100 }
     }
 }
 
@@ -30,12 +33,16 @@ impl ImageLimits {
         if width == 0 || height == 0 {
             return Err(Skip::new(SkipReason::ImageEmpty, format!("{width} x {height}")));
         }
+        if u64::from(width.max(height)) > u64::from(self.max_aspect_ratio) * u64::from(width.min(height)) {
+            let detail = format!("{width} x {height}, at most {} times as long as wide", self.max_aspect_ratio);
+            return Err(Skip::new(SkipReason::ImageTooThin, detail));
+        }
         Ok(())
     }
 }
 
 /// Decodes JPEG, PNG or WebP to RGB. Transparent pictures are laid on white (ours: the released code drops the alpha
-/// channel, which turns transparent regions into whatever colour lies under them). Truncated files are refused.
+/// channel, which turns transparent regions into whatever colour lies under them). Truncated files are refused, of every format.
 pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     let reader = || {
         ImageReader::new(Cursor::new(bytes))
@@ -46,6 +53,9 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
         reader()?.into_dimensions().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
     limits.check(width, height)?;
     let mut reader = reader()?;
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        jpeg_whole::check_whole(bytes, (width, height))?;
+    }
     let mut guard = image::Limits::default();
     guard.max_alloc = Some(limits.max_pixels.saturating_mul(16));
     reader.limits(guard);
@@ -87,16 +97,112 @@ mod tests {
         assert_eq!(rgb.get_pixel(0, 0).0, [255, 255, 255]);
     }
 
+    fn texture(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8]))
+    }
+
+    fn reason(bytes: &[u8]) -> Option<SkipReason> {
+        decode(bytes, ImageLimits::default()).err().map(|skip| skip.reason)
+    }
+
     #[test]
-    fn a_truncated_file_and_a_bomb_are_skipped_by_reason() {
-        let whole = png(RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8, y as u8, 7])).into());
-        let cut = decode(&whole[..whole.len() / 2], ImageLimits::default()).unwrap_err();
-        assert_eq!(cut.reason, SkipReason::ImageUndecodable);
-        // A PNG header that claims 30,000 x 30,000 pixels and holds none.
-        let mut bomb = whole[..33].to_vec();
-        bomb[16..20].copy_from_slice(&30_000u32.to_be_bytes());
-        bomb[20..24].copy_from_slice(&30_000u32.to_be_bytes());
-        let skip = decode(&bomb, ImageLimits::default()).unwrap_err();
-        assert!(matches!(skip.reason, SkipReason::ImageTooManyPixels | SkipReason::ImageUndecodable), "{skip:?}");
+    fn a_bomb_and_a_thin_picture_are_skipped_before_they_are_decoded() {
+        let whole = png(texture(64, 64).into());
+        // A PNG header that claims other sizes than the data has; the checksum is not looked at before.
+        let claims = |width: u32, height: u32| {
+            let mut bytes = whole.clone();
+            bytes[16..20].copy_from_slice(&width.to_be_bytes());
+            bytes[20..24].copy_from_slice(&height.to_be_bytes());
+            let mut checksum = flate2::Crc::new();
+            checksum.update(&bytes[12..29]);
+            bytes[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
+            reason(&bytes)
+        };
+        assert_eq!(claims(30_000, 30_000), Some(SkipReason::ImageTooManyPixels));
+        for (width, height) in [(500_000, 1), (1, 500_000), (24_000_000, 1), (25_000_000, 1), (101, 1), (2020, 20)] {
+            assert_eq!(claims(width, height), Some(SkipReason::ImageTooThin), "{width} x {height}");
+        }
+        assert_eq!(reason(&png(texture(100, 1).into())), None);
+        assert_eq!(reason(&png(texture(1, 100).into())), None);
+    }
+
+    #[test]
+    fn every_cut_png_and_webp_is_refused() {
+        for format in [ImageFormat::Png, ImageFormat::WebP] {
+            let mut bytes = Cursor::new(Vec::new());
+            texture(40, 30).write_to(&mut bytes, format).unwrap();
+            let bytes = bytes.into_inner();
+            assert_eq!(reason(&bytes), None);
+            for percent in 1..100 {
+                assert!(reason(&bytes[..bytes.len() * percent / 100]).is_some(), "{format:?} cut at {percent} %");
+            }
+        }
+    }
+
+    /// `tests/golden/jpeg.py` wrote the file with Pillow: kinds of JPEG, and what Pillow makes of them.
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        name: String,
+        jpeg: String,
+        /// Of the whole picture in RGB, 8 x 8 average colours in rows.
+        averages: Vec<[f32; 3]>,
+    }
+
+    fn golden() -> Vec<(String, Vec<u8>, Vec<[f32; 3]>)> {
+        let text = include_str!("../../../../tests/golden/jpeg.json");
+        let all: Vec<Golden> = serde_json::from_str(text).unwrap();
+        let bytes = |text: &str| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();
+        all.into_iter().map(|g| (g.name, bytes(&g.jpeg), g.averages)).collect()
+    }
+
+    #[test]
+    fn whole_jpegs_of_every_kind_are_read_as_pillow_reads_them() {
+        let golden = golden();
+        assert!(golden.len() >= 20);
+        for (name, bytes, averages) in &golden {
+            let picture = decode(bytes, ImageLimits::default()).unwrap_or_else(|skip| panic!("{name}: {skip:?}"));
+            for (at, expected) in averages.iter().enumerate() {
+                let (column, row) = (at as u32 % 8, at as u32 / 8);
+                let side = |n: u32, side: u32| (n * side / 8, (n + 1) * side / 8);
+                let (left, right) = side(column, picture.width());
+                let (top, bottom) = side(row, picture.height());
+                let count = ((right - left) * (bottom - top)) as f32;
+                let mut sum = [0.0; 3];
+                for (x, y) in (left..right).flat_map(|x| (top..bottom).map(move |y| (x, y))) {
+                    sum.iter_mut().zip(picture.get_pixel(x, y).0).for_each(|(sum, value)| *sum += f32::from(value));
+                }
+                for (sum, expected) in sum.iter().zip(expected) {
+                    assert!((sum / count - expected).abs() < 2.5, "{name}: {column} {row}: {} {expected}", sum / count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_jpeg_that_lacks_any_of_its_pixels_is_refused() {
+        for (name, bytes, _) in golden().into_iter().filter(|(name, ..)| !name.ends_with("garbage behind")) {
+            let end = bytes.windows(2).rposition(|pair| pair == [0xff, 0xd9]).unwrap();
+            let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+            for percent in 1..100 {
+                let cut = end * percent / 100;
+                assert!(reason(&bytes[..cut]).is_some(), "{name} cut at {percent} %");
+                let last = bytes.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
+                // A progressive picture whose last scans are missing is a picture, if the scan before them is whole.
+                if last == scan && cut > scan + 14 && cut + 2 < end {
+                    let mut ended = bytes[..cut].to_vec();
+                    ended.extend([0xff, 0xd9]);
+                    assert!(reason(&ended).is_some(), "{name} cut at {percent} % with an end marker");
+                }
+            }
+            assert!(reason(&bytes[..end]).is_some() && reason(&bytes[..end + 1]).is_some(), "{name}");
+            // A header that claims more than the data holds.
+            let header = bytes.windows(2).position(|pair| matches!(pair, [0xff, 0xc0..=0xc2])).unwrap();
+            for (height, width) in [(5000, 5000), (256, 161), (120, 300)] {
+                let mut claims = bytes.clone();
+                claims[header + 5..header + 7].copy_from_slice(&u16::to_be_bytes(height));
+                claims[header + 7..header + 9].copy_from_slice(&u16::to_be_bytes(width));
+                assert!(reason(&claims).is_some(), "{name} as {width} x {height}");
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 mod decode;
 mod jpeg;
+mod jpeg_entropy;
+mod jpeg_whole;
 pub mod preprocess;
 
 pub use decode::{ImageLimits, decode};

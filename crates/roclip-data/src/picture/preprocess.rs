@@ -2,12 +2,16 @@
 
 use crate::skip::{Skip, SkipReason};
 use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{CropBox, FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{RgbImage, imageops};
 
 /// OpenAI's channel means and standard deviations, of pixels in `[0, 1]`.
 pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+/// A side after resizing that is at most so many times the kept window is resized whole. The resampler chooses its precision by all weights, those
+/// of the borders included, so that the window alone may come out a level off in each of the two passes.
+const WHOLE_UP_TO: u64 = 4;
 
 /// Resamples like PIL's `Image.resize` (same filters, antialiased).
 pub fn resize(picture: &RgbImage, width: u32, height: u32, filter: FilterType) -> Result<RgbImage, Skip> {
@@ -19,6 +23,12 @@ pub fn resize(picture: &RgbImage, width: u32, height: u32, filter: FilterType) -
         let rows = resize(picture, width, picture.height(), filter)?;
         return resize(&rows, width, height, filter);
     }
+    let (from_width, from_height) = (f64::from(picture.width()), f64::from(picture.height()));
+    resample(picture, CropBox { left: 0.0, top: 0.0, width: from_width, height: from_height }, width, height, filter)
+}
+
+/// One pass over what `kept` holds of the picture.
+fn resample(picture: &RgbImage, kept: CropBox, width: u32, height: u32, filter: FilterType) -> Result<RgbImage, Skip> {
     let failed = |e: String| Skip::new(SkipReason::ImageUnresizable, e);
     let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
         .map_err(|e| failed(e.to_string()))?;
@@ -27,22 +37,55 @@ pub fn resize(picture: &RgbImage, width: u32, height: u32, filter: FilterType) -
         let buffer: &mut [u8] = &mut out;
         let mut target =
             Image::from_slice_u8(width, height, buffer, PixelType::U8x3).map_err(|e| failed(e.to_string()))?;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
+        let CropBox { left, top, width, height } = kept;
+        let options = ResizeOptions::new()
+            .resize_alg(ResizeAlg::Convolution(filter))
+            .use_alpha(false)
+            .crop(left, top, width, height);
         Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
     }
     Ok(out)
 }
 
-/// torchvision's `Resize(size, BICUBIC)` and `CenterCrop(size)` on a PIL image.
+/// torchvision's `Resize(size, BICUBIC)` and `CenterCrop(size)` on a PIL image. The memory it takes is bounded by the picture and `size`,
+/// whatever the picture's shape.
 pub fn resize_and_crop(picture: &RgbImage, size: u32) -> Result<RgbImage, Skip> {
     let (width, height) = picture.dimensions();
-    let longer = |short: u32, long: u32| (u64::from(size) * u64::from(long) / u64::from(short.max(1))).max(1) as u32;
-    let (to_width, to_height) =
-        if width <= height { (size, longer(width, height)) } else { (longer(height, width), size) };
-    let resized = resize(picture, to_width, to_height, FilterType::CatmullRom)?;
+    let (short, long) = (width.min(height).max(1), width.max(height));
+    let to_long = (u64::from(size) * u64::from(long) / u64::from(short)).max(1);
     // Python rounds half to even: ((a - b) / 2) is a half for odd differences.
-    let offset = |outer: u32| (f64::from(outer.saturating_sub(size)) / 2.0).round_ties_even() as u32;
-    Ok(imageops::crop_imm(&resized, offset(to_width), offset(to_height), size, size).to_image())
+    let offset = (to_long.saturating_sub(u64::from(size)) as f64 / 2.0).round_ties_even();
+    if to_long > WHOLE_UP_TO * u64::from(size) {
+        return resize_window(picture, size, long, f64::from(long) / to_long as f64, offset);
+    }
+    let to_long = to_long as u32;
+    let (to_width, to_height) = if width <= height { (size, to_long) } else { (to_long, size) };
+    let resized = resize(picture, to_width, to_height, FilterType::CatmullRom)?;
+    let (left, top) = if width <= height { (0, offset as u32) } else { (offset as u32, 0) };
+    Ok(imageops::crop_imm(&resized, left, top, size, size).to_image())
+}
+
+/// The kept window of a picture whose long side would be many times as long: it is cut out of the source first, with what the filter sees around
+/// it. `scale`: source pixels a target pixel; `offset`: where the window begins, in target pixels.
+fn resize_window(picture: &RgbImage, size: u32, long: u32, scale: f64, offset: f64) -> Result<RgbImage, Skip> {
+    /// Target pixels that the cubic filter reaches to either side.
+    const REACH: f64 = 2.0;
+    let (begin, length) = (offset * scale, f64::from(size) * scale);
+    let around = REACH * scale.max(1.0) + 1.0;
+    let from = (begin - around).floor().max(0.0) as u32;
+    let to = ((begin + length + around).ceil() as u32).clamp(from, long);
+    let (begin, outer) = (begin - f64::from(from), f64::from(to - from));
+    let length = length.min(outer - begin);
+    if picture.width() > picture.height() {
+        let cut = imageops::crop_imm(picture, from, 0, to - from, picture.height()).to_image();
+        let kept = CropBox { left: begin, top: 0.0, width: length, height: f64::from(cut.height()) };
+        let rows = resample(&cut, kept, size, cut.height(), FilterType::CatmullRom)?;
+        return resize(&rows, size, size, FilterType::CatmullRom);
+    }
+    let cut = imageops::crop_imm(picture, 0, from, picture.width(), to - from).to_image();
+    let rows = resize(&cut, size, cut.height(), FilterType::CatmullRom)?;
+    let kept = CropBox { left: 0.0, top: begin, width: f64::from(size), height: length };
+    resample(&rows, kept, size, size, FilterType::CatmullRom)
 }
 
 /// Appends `[3, height, width]` normalised floats to `out`.
@@ -51,5 +94,61 @@ pub fn normalise_into(picture: &RgbImage, out: &mut Vec<f32>) {
         let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
         let plane = picture.as_raw().iter().skip(channel).step_by(3);
         out.extend(plane.map(|value| table.get(usize::from(*value)).copied().unwrap_or(0.0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(width: u32, height: u32) -> RgbImage {
+        let mut state = 7u32;
+        RgbImage::from_fn(width, height, |_, _| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let [_, a, b, c] = state.to_le_bytes();
+            image::Rgb([a, b, c])
+        })
+    }
+
+    /// What [`resize_and_crop`] gives for ordinary pictures: resized whole, then cropped.
+    fn whole(picture: &RgbImage, size: u32) -> RgbImage {
+        let (width, height) = picture.dimensions();
+        let (short, long) = (width.min(height), width.max(height));
+        let to_long = size * long / short;
+        let (to_width, to_height) = if width <= height { (size, to_long) } else { (to_long, size) };
+        let resized = resize(picture, to_width, to_height, FilterType::CatmullRom).unwrap();
+        let offset = (f64::from(to_long - size) / 2.0).round_ties_even() as u32;
+        let (left, top) = if width <= height { (0, offset) } else { (offset, 0) };
+        imageops::crop_imm(&resized, left, top, size, size).to_image()
+    }
+
+    #[test]
+    fn the_window_of_a_long_picture_is_that_of_the_whole_one() {
+        for (width, height) in
+            [(400, 37), (37, 400), (500, 90), (90, 500), (1000, 10), (10, 1000), (333, 7), (2000, 301)]
+        {
+            let picture = noise(width, height);
+            for size in [16, 32, 33] {
+                let (window, whole) = (resize_and_crop(&picture, size).unwrap(), whole(&picture, size));
+                let worst = window.iter().zip(whole.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+                assert!(worst <= 2, "{width} x {height} to {size}: off by {worst}");
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_pictures_are_resized_whole() {
+        for (width, height) in [(70, 54), (54, 70), (32, 32), (640, 480), (500, 130)] {
+            let picture = noise(width, height);
+            assert_eq!(resize_and_crop(&picture, 32).unwrap(), whole(&picture, 32));
+        }
+    }
+
+    #[test]
+    fn a_line_of_pixels_takes_no_more_memory_than_its_window() {
+        for (width, height) in [(65_500, 1), (1, 65_500), (5_000_000, 1), (1, 5_000_000)] {
+            let resized = resize_and_crop(&RgbImage::from_pixel(width, height, image::Rgb([9; 3])), 224).unwrap();
+            assert!(resized.dimensions() == (224, 224) && resized.iter().all(|value| *value == 9));
+        }
     }
 }

@@ -31,6 +31,11 @@ impl CompactVocabulary {
         self.kept.len() + 4
     }
 
+    /// Whether a token of the full vocabulary has been kept.
+    pub fn keeps(&self, id: i64) -> bool {
+        self.kept.binary_search(&id).is_ok()
+    }
+
     pub fn map(&self, id: i64) -> i64 {
         let unknown = self.kept.len() as i64 + 1;
         match id {

@@ -1,15 +1,18 @@
 //! CLIP's byte-pair encoding: 49,408 tokens, equal to open_clip's `SimpleTokenizer` (checked by a golden file).
 
+mod cache;
 mod clean;
 mod compact;
+mod merge;
 
 use crate::artifact;
 use crate::error::{Error, Result};
+use crate::tokenizer::cache::WordCache;
+use crate::tokenizer::merge::Rules;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{PoisonError, RwLock};
 
 pub use compact::CompactVocabulary;
 
@@ -19,6 +22,10 @@ const MERGES_SHA256: &str = "924691ac288e54409236115652ad4aa250f48203de50a9e4722
 const START: &str = "<start_of_text>";
 const END: &str = "<end_of_text>";
 const VOCABULARY_SIZE: usize = 49_408;
+const START_ID: i64 = VOCABULARY_SIZE as i64 - 2;
+const END_ID: i64 = VOCABULARY_SIZE as i64 - 1;
+/// From a byte's token to that of the byte at a word's end.
+const LAST_BYTE: u32 = 256;
 /// Text longer than this is cut before the work starts: a caption of a megabyte fills any context many times over.
 const TEXT_LIMIT_CHARS: usize = 1 << 16;
 
@@ -35,11 +42,11 @@ pub enum Truncate {
 }
 
 pub struct Tokenizer {
-    ids: HashMap<String, i64>,
-    ranks: HashMap<(String, String), usize>,
-    bytes: [char; 256],
+    rules: Rules,
+    /// The token of each byte within a word; that of a last byte is [`LAST_BYTE`] more.
+    bytes: [u32; 256],
     pattern: Regex,
-    cache: RwLock<HashMap<String, Vec<i64>>>,
+    cache: WordCache,
     context_length: usize,
     truncate: Truncate,
     compact: Option<CompactVocabulary>,
@@ -70,18 +77,20 @@ impl Tokenizer {
             ));
         }
         let text = merge_file()?;
-        let merges = merge_rules(&text);
-        let (bytes, _) = byte_alphabet();
-        let mut ids: HashMap<String, i64> = Tokenizer::vocabulary()?.into_iter().zip(0..).collect();
-        // open_clip's spelling of the two, which may stand in a text.
-        ids.insert(START.into(), VOCABULARY_SIZE as i64 - 2);
-        ids.insert(END.into(), VOCABULARY_SIZE as i64 - 1);
-        let ranks = merges.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).zip(0..).collect();
+        let names = Tokenizer::vocabulary()?;
+        let ids: HashMap<&str, u32> = names.iter().map(String::as_str).zip(0..).collect();
+        let id = |name: &str| ids.get(name).copied();
+        let rules = merge_rules(&text).into_iter().zip(2 * LAST_BYTE..);
+        let rules = rules.map(|((left, right), token)| Some(((id(left)?, id(right)?), token)));
+        let rules = rules
+            .collect::<Option<Rules>>()
+            .ok_or_else(|| Error::internal("a rule of the built-in vocabulary has no tokens"))?;
+        let (alphabet, _) = byte_alphabet();
+        let bytes = alphabet.map(|c| id(c.encode_utf8(&mut [0; 4])).unwrap_or(0));
         let pattern =
             Regex::new(r"(?i)<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
                 .map_err(|e| Error::internal(e.to_string()))?;
-        let cache = RwLock::new(HashMap::new());
-        Ok(Tokenizer { ids, ranks, bytes, pattern, cache, context_length, truncate, compact: None })
+        Ok(Tokenizer { rules, bytes, pattern, cache: WordCache::new(), context_length, truncate, compact: None })
     }
 
     /// All tokens in the order of their ids, as OpenAI and Hugging Face spell them.
@@ -122,13 +131,13 @@ impl Tokenizer {
 
     /// Start, tokens, end; at most `context_length` ids.
     pub fn encode(&self, text: &str) -> Vec<i64> {
-        let mut ids = vec![VOCABULARY_SIZE as i64 - 2];
+        let mut ids = vec![START_ID];
         ids.extend(self.tokens(text));
-        ids.push(VOCABULARY_SIZE as i64 - 1);
+        ids.push(END_ID);
         if ids.len() > self.context_length {
             ids.truncate(self.context_length);
             if let (Truncate::KeepEot, Some(last)) = (self.truncate, ids.last_mut()) {
-                *last = VOCABULARY_SIZE as i64 - 1;
+                *last = END_ID;
             }
         }
         match &self.compact {
@@ -139,20 +148,19 @@ impl Tokenizer {
 
     /// The full-vocabulary ids of the text alone.
     pub(crate) fn tokens(&self, text: &str) -> Vec<i64> {
-        let cut: String = text.chars().take(TEXT_LIMIT_CHARS).collect();
-        let cleaned = clean::clean(&cut);
+        let cut = text.char_indices().nth(TEXT_LIMIT_CHARS).and_then(|(at, _)| text.get(..at)).unwrap_or(text);
+        let cleaned = clean::clean(cut);
         let mut ids = Vec::new();
         for word in self.pattern.find_iter(&cleaned) {
-            let cached = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(word.as_str()).cloned();
-            let pieces = cached.unwrap_or_else(|| {
-                let pieces = self.merge(word.as_str());
-                self.cache
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(word.as_str().to_owned(), pieces.clone());
-                pieces
-            });
-            ids.extend(pieces);
+            match word.as_str() {
+                START => ids.push(START_ID),
+                END => ids.push(END_ID),
+                word => self.cache.with(
+                    word,
+                    || self.merge(word),
+                    |tokens| ids.extend(tokens.iter().map(|id| i64::from(*id))),
+                ),
+            }
             // Everything past the context is cut in any case.
             if ids.len() > self.context_length {
                 break;
@@ -173,34 +181,12 @@ impl Tokenizer {
         (ids, length)
     }
 
-    fn merge(&self, word: &str) -> Vec<i64> {
-        if let Some(id) = self.ids.get(word).filter(|_| word == START || word == END) {
-            return vec![*id];
+    fn merge(&self, word: &str) -> Vec<u32> {
+        let mut tokens: Vec<u32> = word.bytes().filter_map(|b| self.bytes.get(usize::from(b))).copied().collect();
+        if let Some(last) = tokens.last_mut() {
+            *last += LAST_BYTE;
         }
-        let mut pieces: Vec<String> =
-            word.bytes().filter_map(|b| self.bytes.get(usize::from(b))).map(char::to_string).collect();
-        if let Some(last) = pieces.last_mut() {
-            last.push_str("</w>");
-        }
-        loop {
-            let pairs = pieces.iter().zip(pieces.iter().skip(1)).enumerate();
-            let ranked = pairs.filter_map(|(at, (a, b))| Some((*self.ranks.get(&(a.clone(), b.clone()))?, at)));
-            let Some((_, at)) = ranked.min() else { break };
-            // The lowest-ranked pair is merged wherever it occurs, left to right, as the reference does.
-            let (Some(first), Some(second)) = (pieces.get(at).cloned(), pieces.get(at + 1).cloned()) else { break };
-            let mut merged = Vec::with_capacity(pieces.len());
-            let mut rest = pieces.into_iter().peekable();
-            while let Some(piece) = rest.next() {
-                if piece == first && rest.peek() == Some(&second) {
-                    rest.next();
-                    merged.push(format!("{first}{second}"));
-                } else {
-                    merged.push(piece);
-                }
-            }
-            pieces = merged;
-        }
-        pieces.iter().filter_map(|piece| self.ids.get(piece).copied()).collect()
+        merge::merge(&self.rules, &tokens)
     }
 }
 
@@ -227,6 +213,7 @@ fn byte_alphabet() -> ([char; 256], Vec<char>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::RngExt;
 
     #[derive(serde::Deserialize)]
     struct Golden {
@@ -262,5 +249,54 @@ mod tests {
         let ids = tokenizer.encode("a red zebra");
         assert_eq!(*ids.last().unwrap() as usize, tokenizer.vocabulary_size() - 1);
         assert!(tokenizer.vocabulary_size() < 12);
+    }
+
+    /// OpenAI's loop: the pair of the lowest rank is merged wherever it occurs, left to right; then again.
+    fn merged_in_rounds(rules: &Rules, tokens: &[u32]) -> Vec<u32> {
+        let mut tokens = tokens.to_vec();
+        while let Some(lowest) = tokens.windows(2).filter_map(|pair| rules.get(&(pair[0], pair[1]))).min() {
+            let mut at = 0;
+            while at + 1 < tokens.len() {
+                if rules.get(&(tokens[at], tokens[at + 1])) == Some(lowest) {
+                    tokens.splice(at..at + 2, [*lowest]);
+                }
+                at += 1;
+            }
+        }
+        tokens
+    }
+
+    #[test]
+    fn merging_by_a_heap_equals_the_reference_on_any_word() {
+        let tokenizer = Tokenizer::new(77, Truncate::KeepEot).unwrap();
+        let mut random = crate::random::stream(0, "test", 0, "");
+        for round in 0..3000 {
+            let letters =
+                [&b"ab"[..], b"abcdefghijklmnopqrstuvwxyz", b"theinra", &[0xe3, 0x81, 0x82, 0xf0, 0x9f, 0x98, 0x80]]
+                    [round % 4];
+            let length = random.random_range(1..60);
+            let mut tokens: Vec<u32> = (0..length)
+                .map(|_| tokenizer.bytes[usize::from(letters[random.random_range(0..letters.len())])])
+                .collect();
+            *tokens.last_mut().unwrap() += LAST_BYTE;
+            assert_eq!(merge::merge(&tokenizer.rules, &tokens), merged_in_rounds(&tokenizer.rules, &tokens));
+        }
+        let names = Tokenizer::vocabulary().unwrap();
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), VOCABULARY_SIZE);
+    }
+
+    #[test]
+    fn a_word_of_a_whole_text_takes_milliseconds() {
+        let tokenizer = Tokenizer::new(77, Truncate::KeepEot).unwrap();
+        let mut random = crate::random::stream(0, "test", 0, "");
+        let letters: String = (0..TEXT_LIMIT_CHARS).map(|_| char::from(random.random_range(b'a'..=b'z'))).collect();
+        for word in
+            [letters, "a".repeat(TEXT_LIMIT_CHARS), "\u{1f600}".repeat(TEXT_LIMIT_CHARS), "é".repeat(TEXT_LIMIT_CHARS)]
+        {
+            let begun = std::time::Instant::now();
+            assert_eq!(tokenizer.encode(&word).len(), 77);
+            let seconds = begun.elapsed().as_secs_f64();
+            assert!(seconds < 1.0, "{seconds} s, of which merging should take hundredths");
+        }
     }
 }

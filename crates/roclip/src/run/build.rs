@@ -8,7 +8,7 @@ use crate::recipe::{ObjectiveName, Recipe};
 use crate::run::clean::Cleaning;
 use crate::run::context::Context;
 use crate::run::prepare::Prepared;
-use crate::run::start::start;
+use crate::run::start::{Started, start};
 use crate::train::{Parts, Trainer};
 use roclip_data::augment::TextAugment;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
@@ -18,6 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::Device;
 
+/// Share of synonyms that may be unknown without a word.
+const WORTH_A_WARNING: f64 = 0.05;
+
 /// The trainer of a recipe, standing before its first step. `run` is the folder that ABD keeps its patch in.
 pub(super) fn build<'a>(
     recipe: &'a Recipe,
@@ -26,16 +29,28 @@ pub(super) fn build<'a>(
     run: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
-    let Prepared { pairs, evaluator, manifest, model: config, skips } = prepared;
+    let Prepared { pairs, evaluator, manifest, model: config, skips, .. } = prepared;
     let clean_pairs = pairs.pairs.iter().filter(|pair| pair.poison.is_none()).count();
     let fingerprint = pairs.fingerprint();
-    let (model, tokenizer) = match &recipe.clean {
+    let Started { model, tokenizer, origin } = match &recipe.clean {
         Some(clean) => {
             let victim = checkpoint::load(&clean.victim, device)?;
-            (victim.model, victim.tokenizer)
+            let origin = Some(victim.origin(&clean.victim));
+            Started { model: victim.model, tokenizer: victim.tokenizer, origin }
         }
         None => start(recipe, config, &pairs, &evaluator, device)?,
     };
+    if let (Some(text), Some(_)) = (&recipe.augment.text, tokenizer.compact()) {
+        let captions = pairs.pairs.iter().flat_map(|pair| &pair.captions).map(String::as_str);
+        let unknown = TextAugment::new(text.clone())?.unknown_share(&tokenizer, captions);
+        if unknown > WORTH_A_WARNING {
+            progress(&format!(
+                "warning: {:.0} % of the synonyms that augment.text draws are not in the compact vocabulary and become its unknown token; \
+                 set model.compact_vocabulary = false to keep them",
+                100.0 * unknown
+            ));
+        }
+    }
     let tokenizer = Arc::new(tokenizer);
     let pairs = Arc::new(pairs);
     let image_size = model.config().image_size();
@@ -62,7 +77,7 @@ pub(super) fn build<'a>(
     let parts = Parts { seed: recipe.seed, pairs, loader, model, reference, objective, device };
     let mut trainer = Trainer::new(recipe.train.clone(), parts);
     trainer.skips = skips;
-    Ok((trainer, Context { recipe, evaluator, manifest, tokenizer, fingerprint, clean_pairs }))
+    Ok((trainer, Context { recipe, evaluator, manifest, tokenizer, origin, fingerprint, clean_pairs }))
 }
 
 type Patch<'a> = dyn FnMut(&Transform) -> Result<Option<image::RgbImage>> + 'a;

@@ -13,6 +13,8 @@ pub struct EpochLine {
     pub epoch: u64,
     pub phase: String,
     pub loss: f64,
+    #[serde(default)]
+    pub passes: Vec<PassMetrics>,
     pub evaluation: Option<Evaluation>,
     pub matches: Option<MatchSummary>,
     pub split: Option<SplitSummary>,
@@ -39,15 +41,25 @@ pub struct EpochMetrics<'a> {
     pub passes: &'a [PassMetrics],
     pub seconds: f64,
     pub data_seconds: f64,
+    /// Batches without two good samples, which no step could be taken on.
+    #[serde(skip_serializing_if = "none_passed_over")]
+    pub passed_over: u64,
     pub evaluation: Option<&'a Evaluation>,
     pub matches: Option<MatchSummary>,
     pub split: Option<SplitSummary>,
     pub similarity: SimilarityHistogram,
 }
 
+fn none_passed_over(count: &u64) -> bool {
+    *count == 0
+}
+
 /// The line for people.
 pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
     let mut line = format!("Epoch {epoch} ({phase:?}) loss {:.4} {:.1}s", report.loss, report.seconds);
+    if report.passed_over > 0 {
+        line += &format!(" ({} batches without two good samples passed over)", report.passed_over);
+    }
     if let Some(evaluation) = report.evaluation {
         line += &format!(
             " zero-shot {:.1}% / {:.1}%",
@@ -56,6 +68,10 @@ pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
         );
         if let Some(psr) = evaluation.psr {
             line += &format!(" PSR {}/{}", psr.hits, psr.n);
+        }
+        let skipped: usize = evaluation.skipped.values().sum();
+        if skipped > 0 {
+            line += &format!(" ({skipped} evaluation images left out)");
         }
         for (attack, outcome) in &evaluation.asr {
             line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);

@@ -67,10 +67,18 @@ impl Trainer {
                 self.skips.merge(batch.skips.clone());
                 host.pairs_skipped(self, self.tally.skipped + skipped)?;
             }
-            let place = Place { phase, epoch, step: self.position.step_in_pass, steps };
-            let metrics = self.step(&batch, place)?;
             self.tally.skipped += skipped;
             self.tally.data_seconds += waited;
+            if !batch.can_train() {
+                // What it lacks is among the skips. The step counts, so that a run and its resumption agree on where they are.
+                self.tally.passed_over += 1;
+                self.position.step += 1;
+                self.position.step_in_pass += 1;
+                waiting = Instant::now();
+                continue;
+            }
+            let place = Place { phase, epoch, step: self.position.step_in_pass, steps };
+            let metrics = self.step(&batch, place)?;
             self.tally.loss_sum += metrics.loss;
             self.tally.steps += 1;
             self.position.step += 1;

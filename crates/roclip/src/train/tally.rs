@@ -11,6 +11,9 @@ pub struct EpochTally {
     pub matches: MatchTally,
     /// Samples that could not be used.
     pub skipped: usize,
+    /// Batches without two good samples, which no step could be taken on.
+    #[serde(default)]
+    pub passed_over: u64,
     pub data_seconds: f64,
     /// Finished ones.
     pub passes: Vec<PassMetrics>,
@@ -28,6 +31,7 @@ impl EpochTally {
         EpochTally {
             matches: MatchTally::default(),
             skipped: 0,
+            passed_over: 0,
             data_seconds: 0.0,
             passes: Vec::new(),
             loss_sum: 0.0,
@@ -45,6 +49,11 @@ impl EpochTally {
     /// What a checkpoint keeps.
     pub fn so_far(&self) -> EpochTally {
         EpochTally { seconds: self.seconds(), since: Instant::now(), ..self.clone() }
+    }
+
+    /// Finished steps of the pass under way.
+    pub fn steps_of_pass(&self) -> u64 {
+        self.steps
     }
 
     pub fn mean_loss(&self) -> f64 {
