@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod clean;
+mod pictures;
 mod poison;
 mod safeclip;
 mod support;
