@@ -13,6 +13,7 @@ build: libtorch
 
 lint: libtorch
 	cargo fmt --all --check
+	rustfmt --edition 2024 --check crates/roclip-data/src/trigger/*.rs
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
 # What reads strangers' bytes, fed with mutated ones: about a minute in all, or FUZZ_SECONDS=600 for ten minutes a target

@@ -4,6 +4,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
+use commands::progress::say_error;
 use commands::{clean, data, demo, doctor, eval, export, poison, recipe, report, train};
 use std::process::ExitCode;
 
@@ -45,14 +46,39 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // A panic is a bug in roclip, and must look like one instead of like a backtrace.
     std::panic::set_hook(Box::new(|panic| {
         if roclip_data::batch::panic_is_contained() {
             return; // The sample is skipped, and the skip says why.
         }
-        eprintln!("error: internal: {panic}; please report this");
+        let what = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+        match output_failure(what) {
+            // The reader of stdout has had enough.
+            Some(OutputFailure::NobodyReads) => {}
+            Some(OutputFailure::Other) => say_error(&format!("{what}; check the disk")),
+            // A panic is a bug in roclip, and must look like one instead of like a backtrace.
+            None => say_error(&format!("internal: {panic}; please report this")),
+        }
     }));
-    let result = match Arguments::parse().command {
+    commands::parent::exit_with_parent();
+    let command = Arguments::parse().command;
+    match std::panic::catch_unwind(|| run(command)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            say_error(&format!("{error:#}"));
+            ExitCode::from(1)
+        }
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+            match output_failure(what) {
+                Some(OutputFailure::NobodyReads) => ExitCode::SUCCESS,
+                _ => ExitCode::from(1),
+            }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
         Command::Data(command) => data::run(command),
@@ -63,12 +89,17 @@ fn main() -> ExitCode {
         Command::Report(arguments) => report::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Recipe(arguments) => recipe::run(arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(1)
-        }
     }
+}
+
+/// Why a line could not be written to stdout.
+enum OutputFailure {
+    NobodyReads,
+    Other,
+}
+
+/// `println!` panics where it cannot write; this tells its panics from those of bugs.
+fn output_failure(panic: &str) -> Option<OutputFailure> {
+    let cause = panic.strip_prefix("failed printing to std")?;
+    Some(if cause.contains("Broken pipe") { OutputFailure::NobodyReads } else { OutputFailure::Other })
 }

@@ -1,5 +1,6 @@
 //! Files that are either whole or absent: written beside the target, synced, renamed.
 
+use crate::bounded;
 use crate::error::{Error, IoContext, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +10,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::Builder;
+
+/// Weights are the longest files that are read whole.
+const FILE_LIMIT_BYTES: u64 = 64 << 30;
+/// Labels, manifests and JSON of any sort; a manifest of a million rows is half of it.
+const TEXT_LIMIT_BYTES: u64 = 1 << 30;
 
 /// What the name of an unfinished file or folder ends with.
 const UNFINISHED: &str = ".part";
@@ -122,16 +128,23 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, &text)
 }
 
+/// The bytes of a regular file. Devices and pipes are errors: a name in somebody's checkpoint may be theirs.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).io("read", path)
+    read_at_most(path, FILE_LIMIT_BYTES)
+}
+
+/// The bytes of a regular file of at most `limit` bytes.
+pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    bounded::read(path, limit).io("read", path)
 }
 
 pub fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).io("read", path)
+    let bytes = read_at_most(path, TEXT_LIMIT_BYTES)?;
+    String::from_utf8(bytes).map_err(|e| Error::file(path, format!("is not UTF-8 text: {e}"), "save it as UTF-8"))
 }
 
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_slice(&read(path)?)
+    serde_json::from_slice(&read_at_most(path, TEXT_LIMIT_BYTES)?)
         .map_err(|e| Error::file(path, format!("not the JSON expected: {e}"), "check the file"))
 }
 

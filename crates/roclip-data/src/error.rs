@@ -27,6 +27,8 @@ fn io_remedy(cause: &std::io::Error) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions, or name another place",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some disk space",
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => "name another path",
+        ErrorKind::InvalidInput => "name a regular file",
+        ErrorKind::FileTooLarge => "check that it is the file that you mean",
         _ => "check the disk or the file and try again",
     }
 }

@@ -1,10 +1,12 @@
 //! A sample: one image with its captions, as a source names it. Bytes are read when a worker asks for them.
 
+use crate::bounded;
 use crate::picture::{ImageLimits, decode};
+use crate::probe::PictureDigest;
+use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
 use image::RgbImage;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +16,7 @@ pub enum ImageBytes {
     File(PathBuf),
     /// A member of an uncompressed tar, read in place.
     Span {
-        archive: Arc<File>,
-        path: Arc<Path>,
+        shard: Arc<Shard>,
         offset: u64,
         length: u64,
     },
@@ -23,31 +24,17 @@ pub enum ImageBytes {
 }
 
 impl ImageBytes {
-    /// The encoded bytes; an error names the file. `limit_bytes` guards memory against an absurd file.
+    /// The encoded bytes. `limit_bytes` guards memory against an absurd file.
+    ///
+    /// # Errors
+    /// A skip that names the file: one that is gone, too long, or a device or pipe.
     pub fn read(&self, limit_bytes: u64) -> std::result::Result<Vec<u8>, Skip> {
-        let failed = |e: std::io::Error, path: &Path| {
-            Skip::new(SkipReason::ImageFileUnreadable, format!("{}: {e}", path.display()))
-        };
         match self {
-            ImageBytes::File(path) => {
-                let length = std::fs::metadata(path).map_err(|e| failed(e, path))?.len();
-                if length > limit_bytes {
-                    return Err(Skip::new(
-                        SkipReason::ImageFileTooLarge,
-                        format!("{length} bytes, at most {limit_bytes}"),
-                    ));
-                }
-                std::fs::read(path).map_err(|e| failed(e, path))
-            }
-            ImageBytes::Span { archive, path, offset, length } => {
-                if *length > limit_bytes {
-                    return Err(Skip::new(
-                        SkipReason::ImageFileTooLarge,
-                        format!("{length} bytes, at most {limit_bytes}"),
-                    ));
-                }
+            ImageBytes::File(path) => bounded::read(path, limit_bytes).map_err(|e| unreadable(&e, path)),
+            ImageBytes::Span { shard, offset, length } => {
+                check_length(*length, limit_bytes)?;
                 let mut bytes = vec![0; *length as usize];
-                archive.read_exact_at(&mut bytes, *offset).map_err(|e| failed(e, path))?;
+                shard.read_exact_at(&mut bytes, *offset).map_err(|e| unreadable(&e, shard.path()))?;
                 Ok(bytes)
             }
             ImageBytes::Memory(bytes) => Ok(bytes.to_vec()),
@@ -55,17 +42,40 @@ impl ImageBytes {
     }
 }
 
+/// # Errors
+/// A skip for more bytes than `limit`.
+pub(crate) fn check_length(length: u64, limit: u64) -> std::result::Result<(), Skip> {
+    if length > limit {
+        let detail = format!("it has {length} bytes, at most {limit} are read (data.limits.max_file_bytes)");
+        return Err(Skip::new(SkipReason::ImageFileTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// The skip for an image file that could not be read.
+pub(crate) fn unreadable(error: &io::Error, path: &Path) -> Skip {
+    let reason = match error.kind() {
+        ErrorKind::InvalidInput | ErrorKind::IsADirectory => SkipReason::ImageNotRegularFile,
+        ErrorKind::FileTooLarge => SkipReason::ImageFileTooLarge,
+        _ => SkipReason::ImageFileUnreadable,
+    };
+    Skip::new(reason, format!("{}: {error}", path.display()))
+}
+
 /// One image with its captions, as a source names it.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// The part of the data that lists it: a path as the recipe names it, or `emoji`. Source and key together say which picture this is.
+    /// Where the picture lies: the shard, the folder that image paths start from, or `emoji`. Source and key together say which picture
+    /// this is.
     pub source: Arc<str>,
     /// Its name within the source.
     pub key: String,
-    /// Unique within the data and the same on every machine: the key, with the end of the source's path before it where several parts
-    /// are joined. Random streams, manifests and skips name a sample so.
+    /// Unique within the data and the same on every machine: the key, with the end of the path of its part of the data before it where
+    /// several parts are joined. Random streams, manifests and skips name a sample so.
     pub id: String,
     pub image: ImageBytes,
+    /// What the picture's bytes were when it was probed; none before.
+    pub digest: Option<PictureDigest>,
     pub captions: Vec<String>,
     /// The class of the image, where the source knows it (for evaluation and diagnostics, never for training).
     pub class: Option<String>,
@@ -79,7 +89,22 @@ impl Sample {
     /// A sample without captions and class, whose id is its key.
     pub fn new(source: Arc<str>, key: impl Into<String>, image: ImageBytes) -> Self {
         let key = key.into();
-        Sample { source, id: key.clone(), key, image, captions: Vec::new(), class: None, group: None, split: None }
+        Sample {
+            source,
+            id: key.clone(),
+            key,
+            image,
+            digest: None,
+            captions: Vec::new(),
+            class: None,
+            group: None,
+            split: None,
+        }
+    }
+
+    /// Source and key: of one picture they are equal, of two they are not.
+    pub fn identity(&self) -> (&str, &str) {
+        (&self.source, &self.key)
     }
 
     /// Whether both are one picture of one source.
@@ -90,5 +115,25 @@ impl Sample {
     /// The picture, decoded.
     pub fn picture(&self, limits: ImageLimits) -> std::result::Result<RgbImage, Skip> {
         decode(&self.image.read(limits.max_file_bytes)?, limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn an_image_that_is_no_regular_file_is_a_skip_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.png");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for endless in [pipe, PathBuf::from("/dev/zero"), PathBuf::from("/proc/kmsg"), folder.path().to_owned()] {
+            let skip = ImageBytes::File(endless).read(1 << 20).unwrap_err();
+            assert_eq!(skip.reason, SkipReason::ImageNotRegularFile, "{}", skip.detail);
+        }
+        let long = folder.path().join("long.png");
+        std::fs::File::create(&long).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(ImageBytes::File(long).read(1 << 20).unwrap_err().reason, SkipReason::ImageFileTooLarge);
     }
 }

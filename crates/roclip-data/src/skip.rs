@@ -17,6 +17,7 @@ pub enum SkipReason {
     ImageEmpty,
     ImageFileTooLarge,
     ImageFileUnreadable,
+    ImageFormatUnknown,
     ImageNotRegularFile,
     ImageOutsideFolder,
     ImageTooManyPixels,
@@ -28,7 +29,8 @@ pub enum SkipReason {
     MemberIsNoFile,
     MemberNameRefused,
     MemberRepeated,
-    MemberUnknown,
+    MemberUnused,
+    MetadataUnreadable,
     NoCaption,
     NoImage,
     NoSuchSample,
@@ -39,10 +41,29 @@ pub enum SkipReason {
     ShardTruncated,
     ShardUnreadable,
     TooManyCaptions,
-    TriggerGridIsPicture,
-    TriggerPictureIsGrid,
-    TriggerPictureMissing,
+    TriggerUnfit,
     WorkerPanicked,
+}
+
+impl SkipReason {
+    /// Whether a sample is lost by it. What is not is written down all the same: a part of a sample that others stand in for, or a whole
+    /// shard, which is counted against the number of shards.
+    pub fn loses_sample(self) -> bool {
+        !matches!(
+            self,
+            SkipReason::MemberUnused
+                | SkipReason::MetadataUnreadable
+                | SkipReason::TooManyCaptions
+                | SkipReason::ShardTooLarge
+                | SkipReason::ShardTruncated
+                | SkipReason::ShardUnreadable
+        )
+    }
+
+    /// Whether a shard, or a folder, is lost by it, wholly or from a place on.
+    pub fn loses_shard(self) -> bool {
+        matches!(self, SkipReason::ShardTooLarge | SkipReason::ShardTruncated | SkipReason::ShardUnreadable)
+    }
 }
 
 impl fmt::Display for SkipReason {
@@ -54,6 +75,7 @@ impl fmt::Display for SkipReason {
             SkipReason::ImageEmpty => "image is empty",
             SkipReason::ImageFileTooLarge => "image file too large",
             SkipReason::ImageFileUnreadable => "image file cannot be read",
+            SkipReason::ImageFormatUnknown => "image is of a format that is not read",
             SkipReason::ImageNotRegularFile => "image is not a regular file",
             SkipReason::ImageOutsideFolder => "image lies outside the folder of the data",
             SkipReason::ImageTooManyPixels => "image has too many pixels",
@@ -64,8 +86,9 @@ impl fmt::Display for SkipReason {
             SkipReason::ImageUnresizable => "image cannot be resized",
             SkipReason::MemberIsNoFile => "member of a shard is a link or a device",
             SkipReason::MemberNameRefused => "member of a shard has a name that is refused",
-            SkipReason::MemberRepeated => "member of a shard stands there twice",
-            SkipReason::MemberUnknown => "member of a shard is of no known kind",
+            SkipReason::MemberRepeated => "picture of a shard is replaced by a later one of its name",
+            SkipReason::MemberUnused => "part of a source is used by no sample",
+            SkipReason::MetadataUnreadable => "metadata cannot be read, and the pair is used without it",
             SkipReason::NoCaption => "no caption",
             SkipReason::NoImage => "no image",
             SkipReason::NoSuchSample => "no such sample",
@@ -73,14 +96,20 @@ impl fmt::Display for SkipReason {
             SkipReason::RowWithoutImage => "row has no image",
             SkipReason::SampleRepeated => "sample stands in the source twice",
             SkipReason::ShardTooLarge => "shard too large",
-            SkipReason::ShardTruncated => "shard is cut off",
-            SkipReason::ShardUnreadable => "shard cannot be read",
+            SkipReason::ShardTruncated => "shard is cut off or damaged",
+            SkipReason::ShardUnreadable => "shard or folder cannot be read",
             SkipReason::TooManyCaptions => "too many captions",
-            SkipReason::TriggerGridIsPicture => "the trigger's grid is a picture",
-            SkipReason::TriggerPictureIsGrid => "the trigger's picture is a grid",
-            SkipReason::TriggerPictureMissing => "the trigger's picture is missing",
+            SkipReason::TriggerUnfit => "trigger cannot be laid on",
             SkipReason::WorkerPanicked => "sample made a worker fail",
         })
+    }
+}
+
+impl SkipReason {
+    /// The word that programs read.
+    pub fn word(self) -> String {
+        let word = serde_json::to_value(self).ok();
+        word.as_ref().and_then(serde_json::Value::as_str).map_or_else(|| self.to_string(), str::to_owned)
     }
 }
 
@@ -135,13 +164,27 @@ impl SkipReport {
         }
     }
 
+    /// The same with `part/` before every id.
+    #[must_use]
+    pub fn under(self, part: &str) -> SkipReport {
+        let named = |samples: BTreeMap<String, String>| {
+            samples.into_iter().map(|(id, detail)| (format!("{part}/{id}"), detail)).collect()
+        };
+        SkipReport { by_reason: self.by_reason.into_iter().map(|(reason, samples)| (reason, named(samples))).collect() }
+    }
+
     pub fn total(&self) -> usize {
         self.by_reason.values().map(BTreeMap::len).sum()
     }
 
-    /// How many were left out for `reason`.
-    pub fn count(&self, reason: SkipReason) -> usize {
-        self.by_reason.get(&reason).map_or(0, BTreeMap::len)
+    /// How many were left out, by the reason's word.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        self.by_reason.iter().map(|(reason, samples)| (reason.word(), samples.len())).collect()
+    }
+
+    /// How many were left out for the reasons that `wanted` picks.
+    pub fn count(&self, wanted: impl Fn(SkipReason) -> bool) -> usize {
+        self.by_reason.iter().filter(|(reason, _)| wanted(**reason)).map(|(_, samples)| samples.len()).sum()
     }
 
     /// `3 image cannot be decoded (first: a.jpg), 1 ...`, safe to print on a terminal.
@@ -200,7 +243,8 @@ mod tests {
         assert!(report.to_jsonl().contains(r#""reason":"image-undecodable""#), "{}", report.to_jsonl());
         let mut both = read;
         both.merge(report);
-        assert_eq!((both.total(), both.count(SkipReason::ImageUndecodable)), (3, 2));
+        assert_eq!((both.total(), both.count(|reason| reason == SkipReason::ImageUndecodable)), (3, 2));
+        assert_eq!(both.counts()["image-undecodable"], 2);
         assert!(SkipReport::from_jsonl("{\"id\": 1}\n").unwrap_err().to_string().contains("line 1"));
     }
 

@@ -4,7 +4,7 @@
 
 use roclip::checkpoint::{ExportFormat, export};
 use roclip::checkpoint::{Loaded, Provenance, State};
-use roclip::model::{Clip, ModelConfig, tensors_to_safetensors};
+use roclip::model::{Clip, ModelConfig, write_safetensors};
 use roclip_data::tokenizer::{CompactVocabulary, Tokenizer, Truncate};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -36,8 +36,7 @@ fn check(model: &str, compact: bool) {
         ("image_features".to_owned(), features.0),
         ("text_features".to_owned(), features.1),
     ]);
-    let bytes = tensors_to_safetensors(&expected, &BTreeMap::new()).unwrap();
-    std::fs::write(folder.path().join("expected.safetensors"), bytes).unwrap();
+    write_safetensors(&folder.path().join("expected.safetensors"), &expected, &BTreeMap::new()).unwrap();
     std::fs::write(folder.path().join("texts.json"), serde_json::to_string(&TEXTS).unwrap()).unwrap();
     let is_vit = model.config().vision_cfg.patch_size.is_some();
     let state = State {
@@ -48,6 +47,7 @@ fn check(model: &str, compact: bool) {
         seed: 5,
         data_fingerprint: String::new(),
         provenance: Provenance::Clean,
+        trained_from: None,
         pairs: 0,
         poison: BTreeMap::new(),
         objective: "clip".into(),

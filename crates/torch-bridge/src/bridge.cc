@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <torch/headeronly/version.h>
 
 #include <optional>
 #include <vector>
@@ -16,6 +17,8 @@ static std::vector<at::Tensor> borrowed(rust::Slice<const size_t> addresses) {
   for (size_t address : addresses) tensors.push_back(borrowed(address));
   return tensors;
 }
+
+rust::String torch_version() { return TORCH_VERSION; }
 
 size_t channels_last(size_t tensor) {
   auto result = borrowed(tensor).contiguous(at::MemoryFormat::ChannelsLast);

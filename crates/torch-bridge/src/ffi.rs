@@ -5,6 +5,9 @@ pub mod bridge {
     unsafe extern "C++" {
         include!("torch-bridge/include/bridge.h");
 
+        /// Of the library that was compiled against.
+        fn torch_version() -> String;
+
         /// # Safety
         /// `tensor` is the address of a live `at::Tensor`; the caller owns the returned one.
         unsafe fn channels_last(tensor: usize) -> Result<usize>;

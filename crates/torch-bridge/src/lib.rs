@@ -28,6 +28,11 @@ impl From<cxx::Exception> for BridgeError {
     }
 }
 
+/// The version of libtorch that this program was built for, as in `2.11.0`.
+pub fn torch_version() -> String {
+    ffi::bridge::torch_version()
+}
+
 /// A copy of `tensor` `[batch, channels, height, width]` whose memory runs channels first, or the tensor itself if it
 /// already does. Convolutions are 1.3 to 1.5 times faster on it (measured on CPU).
 pub fn channels_last(tensor: &Tensor) -> Result<Tensor, BridgeError> {

@@ -5,10 +5,10 @@ use crate::commands::run_flags::{RunFlags, train};
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use roclip::clean::CleanMethod;
+use roclip::clean::{CleanConfig, CleanMethod};
 use roclip::eval::Evaluation;
 use roclip::recipe::Recipe;
-use roclip::run::Summary;
+use roclip::run::{Start, Summary};
 use roclip::train::TrainConfig;
 use roclip_data::poison::PoisonConfig;
 use roclip_data::rate::Rate;
@@ -26,7 +26,7 @@ fn methods() -> impl TypedValueParser<Value = CleanMethod> {
 #[derive(Args)]
 pub struct Arguments {
     /// The run or checkpoint to clean; a resumed run knows it
-    #[arg(required_unless_present = "resume")]
+    #[arg(required_unless_present_any = ["resume", "resume_from"])]
     victim: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeFlags,
@@ -56,19 +56,11 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let points = arguments.points()?;
     let Some(saved) = points.first().map(|point| point.run.join("run.toml")) else { bail!("nothing to clean with") };
+    let resumes = arguments.run.resumes() && saved.is_file();
     let recipe = match &arguments.victim {
-        Some(victim) if !(arguments.run.resume && saved.is_file()) => begin(&arguments, victim)?,
+        Some(victim) if !resumes => begin(&arguments, victim)?,
         None if !saved.is_file() => bail!("`{}` holds no cleaning run to resume", arguments.run.folder.display()),
-        _ => {
-            let recipe = Recipe::read(&saved)?;
-            arguments.check_unchanged(&recipe)?;
-            let began_with = recipe.clean.clone();
-            let recipe = arguments.recipe.resolve(recipe)?;
-            if recipe.clean != began_with {
-                bail!("--set changes what is cleaned or how; leave it out, or clean anew in another folder");
-            }
-            recipe
-        }
+        victim => go_on(&arguments, victim.as_deref(), Recipe::read(&saved)?)?,
     };
     if recipe.clean.is_none() {
         bail!("`{}` is not a cleaning run; `roclip train --resume` continues it", arguments.run.folder.display());
@@ -78,8 +70,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut summaries = Vec::new();
     for (point, recipe) in points.iter().zip(recipes?) {
         // A sweep that was interrupted has points that have not begun.
-        let resume = arguments.run.resume && point.run.join("run.toml").is_file();
-        summaries.push(train(&recipe, &point.run, resume)?);
+        let begun = point.run.join("run.toml").is_file();
+        summaries.push(train(&recipe, &point.run, if begun { arguments.run.start() } else { Start::New })?);
     }
     match (arguments.sweep.is_some(), summaries.as_slice()) {
         (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),
@@ -128,31 +120,40 @@ impl Arguments {
         Ok(values.split(',').map(str::trim).filter(|value| !value.is_empty()).map(point).collect())
     }
 
-    /// A resumed cleaning goes on as it began: a flag that says otherwise is an error, not ignored.
-    fn check_unchanged(&self, saved: &Recipe) -> Result<()> {
-        let Some(clean) = &saved.clean else { return Ok(()) };
-        let rebound = clean.rebound.as_ref();
-        let changed = [
-            ("--method", self.method.is_some_and(|method| method != clean.method)),
-            ("--inmodal-weight", self.inmodal_weight.is_some_and(|weight| weight != clean.cleanclip.inmodal_weight)),
-            ("--pairs", self.pairs.is_some() && self.pairs != clean.pairs),
-            ("--rebound", self.rebound && rebound.is_none()),
-            ("--rebound-lr", self.rebound_lr.is_some() && self.rebound_lr != rebound.and_then(|r| r.learning_rate)),
-        ];
-        if let Some((flag, _)) = changed.iter().find(|(_, changed)| *changed) {
-            bail!(
-                "{flag} is not what the cleaning in `{}` began with; leave it out, or clean anew in another folder",
-                self.run.folder.display()
-            );
+    /// What the flags say of the cleaning itself.
+    fn set(&self, clean: &mut CleanConfig) {
+        clean.method = self.method.unwrap_or(clean.method);
+        clean.pairs = self.pairs.or(clean.pairs);
+        clean.cleanclip.inmodal_weight = self.inmodal_weight.unwrap_or(clean.cleanclip.inmodal_weight);
+        if self.rebound || self.rebound_lr.is_some() {
+            let rebound = clean.rebound.get_or_insert_default();
+            rebound.learning_rate = self.rebound_lr.or(rebound.learning_rate);
         }
-        Ok(())
     }
+}
+
+/// The recipe that a cleaning began with, and what the flags say; the run refuses what does not go with it.
+fn go_on(arguments: &Arguments, victim: Option<&Path>, saved: Recipe) -> Result<Recipe> {
+    let began_with = saved.clean.clone();
+    let mut recipe = arguments.recipe.resolve(saved)?;
+    if arguments.recipe.config.is_some() {
+        // A recipe for cleaning names no victim, and `begin` has left its attacks out.
+        recipe.poison = PoisonConfig::default();
+        let (clean, began_with) = (recipe.clean.get_or_insert_default(), began_with.unwrap_or_default());
+        clean.victim = began_with.victim;
+        clean.method = began_with.method;
+    }
+    if let Some(clean) = &mut recipe.clean {
+        clean.victim = victim.map_or_else(|| clean.victim.clone(), Path::to_owned);
+        arguments.set(clean);
+    }
+    Ok(recipe)
 }
 
 /// The recipe of a new cleaning run: the victim's data and evaluation, the method's training settings, and the flags.
 fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
     let saved = victim.join("run.toml");
-    if arguments.recipe.config.is_none() && !saved.is_file() {
+    if arguments.recipe.base.config.is_none() && !saved.is_file() {
         bail!("`{}` is not a run; give a recipe for its data with --config", victim.display());
     }
     let mut base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
@@ -163,12 +164,7 @@ fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
     let mut clean = recipe.clean.take().unwrap_or_default();
     clean.victim = victim.to_owned();
     clean.method = method;
-    clean.pairs = arguments.pairs.or(clean.pairs);
-    clean.cleanclip.inmodal_weight = arguments.inmodal_weight.unwrap_or(clean.cleanclip.inmodal_weight);
-    if arguments.rebound || arguments.rebound_lr.is_some() {
-        let rebound = clean.rebound.get_or_insert_default();
-        rebound.learning_rate = arguments.rebound_lr.or(rebound.learning_rate);
-    }
+    arguments.set(&mut clean);
     recipe.clean = Some(clean);
     Ok(recipe)
 }

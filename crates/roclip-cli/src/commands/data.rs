@@ -1,6 +1,6 @@
 //! `roclip data concepts`
 
-use crate::commands::overrides::RecipeFlags;
+use crate::commands::overrides::{BaseFlags, DataFlags};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use roclip::recipe::Recipe;
@@ -21,7 +21,9 @@ pub enum Command {
 #[derive(Args)]
 pub struct ConceptsArguments {
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: BaseFlags,
+    #[command(flatten)]
+    data: DataFlags,
     /// The labels file to write (JSON)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -38,7 +40,7 @@ pub struct ConceptsArguments {
 
 pub fn run(command: Command) -> Result<()> {
     let Command::Concepts(arguments) = command;
-    let recipe = arguments.recipe.resolve(Recipe::default())?;
+    let recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.data])?;
     // The classes that the recipe may name are those to be made.
     let read = |source: &SourceConfig| -> Result<Vec<Sample>> {
         Ok(read_samples(&SourceConfig { labels: None, ..source.clone() })?.0)

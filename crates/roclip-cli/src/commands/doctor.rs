@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use roclip::doctor::{Severity, examine};
+use roclip_data::escape::for_terminal;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -29,9 +30,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Severity::Problem => "PROBLEM",
         };
         let attack = finding.attack.as_ref().map(|a| format!(" [{a}]")).unwrap_or_default();
-        println!("{mark:8} {}{attack}: {}", finding.check, finding.what);
+        println!("{}", for_terminal(&format!("{mark:8} {}{attack}: {}", finding.check, finding.what)));
         if !finding.remedy.is_empty() {
-            println!("         -> {}", finding.remedy);
+            println!("         -> {}", for_terminal(&finding.remedy));
         }
     }
     Ok(())

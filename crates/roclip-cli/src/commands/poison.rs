@@ -1,17 +1,22 @@
 //! `roclip poison make | verify | patch | inspect`
 
-use crate::commands::overrides::RecipeFlags;
+use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
+use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
-use roclip::run::{Prepared, prepare_clean_data, prepare_data, search_patch};
+use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch};
+use roclip_data::escape::for_terminal;
 use roclip_data::poison::{Manifest, PoisonConfig, StoreConfig, store, verify};
 use roclip_data::rate::Rate;
 use roclip_data::trigger::RELEASED_GRID_SHA256;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -25,10 +30,29 @@ pub enum Command {
     Inspect(InspectArguments),
 }
 
+/// The recipe and the data before the poison.
+#[derive(Args)]
+struct CleanDataFlags {
+    #[command(flatten)]
+    base: BaseFlags,
+    #[command(flatten)]
+    data: DataFlags,
+}
+
+impl CleanDataFlags {
+    fn resolve(&self, base: Recipe, groups: &[&dyn Overrides]) -> Result<Recipe> {
+        self.base.resolve(base, &[&[&self.data as &dyn Overrides], groups].concat())
+    }
+}
+
 #[derive(Args)]
 pub struct MakeArguments {
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: CleanDataFlags,
+    #[command(flatten)]
+    seed: SeedFlag,
+    #[command(flatten)]
+    model: ModelFlags,
     /// The manifest to write (JSON lines)
     #[arg(long, value_name = "FILE", required_unless_present = "write")]
     out: Option<PathBuf>,
@@ -39,8 +63,8 @@ pub struct MakeArguments {
     #[arg(long, value_name = "QUALITY", requires = "write", value_parser = clap::value_parser!(u8).range(1..=100))]
     jpeg: Option<u8>,
     /// With --write: pairs a shard
-    #[arg(long, default_value_t = 10_000, requires = "write")]
-    pairs_per_shard: usize,
+    #[arg(long, default_value = "10000", requires = "write")]
+    pairs_per_shard: NonZeroUsize,
 }
 
 #[derive(Args)]
@@ -48,7 +72,7 @@ pub struct VerifyArguments {
     /// The manifest
     manifest: PathBuf,
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: CleanDataFlags,
 }
 
 #[derive(Args)]
@@ -56,7 +80,7 @@ pub struct InspectArguments {
     /// The manifest
     manifest: PathBuf,
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: CleanDataFlags,
     /// The HTML file to write
     #[arg(long, value_name = "FILE", default_value = "poison.html")]
     out: PathBuf,
@@ -70,7 +94,13 @@ pub struct PatchArguments {
     /// A run or checkpoint that the attacker has, trained on clean data
     surrogate: PathBuf,
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: CleanDataFlags,
+    #[command(flatten)]
+    seed: SeedFlag,
+    #[command(flatten)]
+    batch: BatchFlag,
+    #[command(flatten)]
+    machine: MachineFlags,
     /// The class that the trigger should mean
     #[arg(long)]
     target: String,
@@ -92,6 +122,9 @@ pub struct PatchArguments {
     /// Compare with a random permutation of the clean pictures, as released, and not with each one's own
     #[arg(long)]
     permuted_negatives: bool,
+    /// Take a surrogate that was trained on poison, too: the patch is then found against what another attack made of it
+    #[arg(long)]
+    allow_poisoned: bool,
     /// The picture to write
     #[arg(long, value_name = "FILE.png")]
     out: PathBuf,
@@ -101,42 +134,86 @@ pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Make(arguments) => make(arguments),
         Command::Patch(arguments) => patch(arguments),
-        Command::Verify(arguments) => {
-            let manifest = Manifest::read(&arguments.manifest)?;
-            let clean = prepare_clean_data(&arguments.recipe.resolve(Recipe::default())?)?;
-            let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples)?;
-            for (attack, rows) in &verified.rows {
-                println!("{attack}: {rows} pictures made again, all equal");
-            }
-            println!("digest {}", verified.digest);
-            Ok(())
-        }
-        Command::Inspect(arguments) => {
-            let manifest = Manifest::read(&arguments.manifest)?;
-            let recipe = arguments.recipe.resolve(Recipe::default())?;
-            let clean = prepare_clean_data(&recipe)?;
-            write_sheet(&manifest, &clean.pairs, &clean.evaluator.samples, arguments.rows, &arguments.out)?;
-            println!("{}", arguments.out.display());
-            Ok(())
-        }
+        Command::Verify(arguments) => check(arguments),
+        Command::Inspect(arguments) => inspect(arguments),
     }
 }
 
+fn check(arguments: VerifyArguments) -> Result<()> {
+    let recipe = arguments.recipe.resolve(Recipe::default(), &[])?;
+    let manifest = Manifest::read(&arguments.manifest, recipe.data.limits)?;
+    let clean = prepare_clean_data(&recipe)?;
+    let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples, recipe.data.limits)?;
+    for (attack, rows) in &verified.rows {
+        println!("{}: {rows} pictures made again, all equal", for_terminal(attack));
+    }
+    println!("digest {}", verified.digest);
+    if verified.skips.total() > 0 {
+        bail!(
+            "{} of the manifest's {} pictures cannot be read, and nothing is proved of them: {}; bring the files back",
+            verified.skips.total(),
+            manifest.rows.len(),
+            verified.skips.summary()
+        );
+    }
+    Ok(())
+}
+
+fn inspect(arguments: InspectArguments) -> Result<()> {
+    check_replaceable(&arguments.out, b"<!doctype html>", "HTML page", "--out")?;
+    let recipe = arguments.recipe.resolve(Recipe::default(), &[])?;
+    let limits = recipe.data.limits;
+    let manifest = Manifest::read(&arguments.manifest, limits)?;
+    let clean = prepare_clean_data(&recipe)?;
+    let (rows, out) = (arguments.rows, &arguments.out);
+    write_sheet(&manifest, &clean.pairs, &clean.evaluator.samples, limits, rows, out)?;
+    println!("{}", out.display());
+    Ok(())
+}
+
+/// Refuses to write over anything but an older file of the same kind, known by how it begins. `flag` names the file.
+fn check_replaceable(path: &Path, begins: &[u8], kind: &str, flag: &str) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut start = vec![0; begins.len()];
+    let same = path.is_file()
+        && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
+        && start.eq_ignore_ascii_case(begins);
+    if !same {
+        bail!("{flag} `{}` exists and is no {kind}; name another file, or remove it", path.display());
+    }
+    Ok(())
+}
+
 fn make(arguments: MakeArguments) -> Result<()> {
-    let mut recipe = arguments.recipe.resolve(Recipe::default())?;
-    recipe.manifest = None;
-    let Prepared { manifest, .. } = prepare_data(&recipe)?;
-    let manifest = manifest.context("the recipe has no attacks; add [[poison.attacks]] to it")?;
-    if manifest.rows.is_empty() {
-        bail!("the attacks of the recipe poison nothing; raise their counts");
-    }
     if let Some(out) = &arguments.out {
-        manifest.write(out)?;
-        println!("{}", out.display());
+        check_replaceable(out, b"{\"roclip_manifest\"", "manifest", "--out")?;
     }
+    if let Some(folder) = arguments.write.as_ref().filter(|folder| folder.exists()) {
+        bail!("--write `{}` exists already; name a new folder", folder.display());
+    }
+    let mut recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.seed, &arguments.model])?;
+    recipe.manifest = None;
+    if recipe.poison.attacks.is_empty() {
+        bail!("the recipe has no attacks; add [[poison.attacks]] to the file of --config");
+    }
+    let Prepared { manifest, skips, warnings, .. } = prepare_data(&recipe)?;
+    let manifest = manifest.context("no manifest was drawn")?;
+    for warning in warnings {
+        say(&format!("warning: {}", for_terminal(&warning)));
+    }
+    if skips.total() > 0 {
+        say(&format!("left out: {}", skips.summary()));
+    }
+    // The folder first: it fails as a whole, and takes longest.
     if let Some(folder) = &arguments.write {
         let clean = prepare_clean_data(&recipe)?;
-        let config = StoreConfig { jpeg_quality: arguments.jpeg, pairs_per_shard: arguments.pairs_per_shard };
+        let config = StoreConfig {
+            jpeg_quality: arguments.jpeg,
+            pairs_per_shard: arguments.pairs_per_shard.get(),
+            limits: recipe.data.limits,
+        };
         let stored = store(&manifest, &clean.pairs, &clean.evaluator.samples, folder, config)?;
         println!(
             "{}: {} pairs in {} shards, {} of them poisoned",
@@ -145,6 +222,13 @@ fn make(arguments: MakeArguments) -> Result<()> {
             stored.shards,
             stored.poisoned
         );
+        if stored.skips.total() > 0 {
+            println!("left out of it: {}", stored.skips.summary());
+        }
+    }
+    if let Some(out) = &arguments.out {
+        manifest.write(out)?;
+        println!("{}", out.display());
     }
     if manifest.header.materials.iter().any(|material| material.sha256 == RELEASED_GRID_SHA256) {
         println!("the warping field is the one that CleanCLIP's repository holds");
@@ -156,18 +240,19 @@ fn make(arguments: MakeArguments) -> Result<()> {
     }
     println!("{} poisoned pairs beside {clean} clean ones", manifest.rows.len());
     for (attack, count) in counts {
-        println!("  {attack}: {count} ({:.3} %)", 100.0 * count as f64 / clean.max(1) as f64);
+        println!("  {}: {count} ({:.3} %)", for_terminal(attack), 100.0 * count as f64 / clean.max(1) as f64);
     }
     Ok(())
 }
 
 fn patch(arguments: PatchArguments) -> Result<()> {
+    check_replaceable(&arguments.out, b"\x89PNG", "PNG picture", "--out")?;
     let saved = arguments.surrogate.join("run.toml");
-    if arguments.recipe.config.is_none() && !saved.is_file() {
+    if arguments.recipe.base.config.is_none() && !saved.is_file() {
         bail!("`{}` is not a run; give a recipe for its data with --config", arguments.surrogate.display());
     }
     let base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
-    let mut recipe = arguments.recipe.resolve(base)?;
+    let mut recipe = arguments.recipe.resolve(base, &[&arguments.seed, &arguments.batch, &arguments.machine])?;
     recipe.manifest = None;
     recipe.poison = PoisonConfig::default();
     let default = BadClipConfig::default();
@@ -182,7 +267,8 @@ fn patch(arguments: PatchArguments) -> Result<()> {
         negatives: if arguments.permuted_negatives { Negatives::Permuted } else { Negatives::IndexMatched },
         ..default
     };
-    let found = search_patch(&recipe, &arguments.surrogate, &config, &arguments.out, &mut |line| eprintln!("{line}"))?;
+    let surrogate = Surrogate { path: &arguments.surrogate, may_be_poisoned: arguments.allow_poisoned };
+    let found = search_patch(&recipe, surrogate, &config, &arguments.out, &mut say)?;
     println!("{}", arguments.out.display());
     let percent = |rate: &Rate| format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n);
     println!(

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use roclip::report::{Hits, ResultRow, Spread, over_seeds, write_report};
+use roclip_data::escape::for_terminal;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -50,14 +51,14 @@ pub fn print_table(rows: &[ResultRow]) {
         let asr: Vec<String> = asr.collect();
         println!(
             "{:<24} {:>4}  {:>9} {:>7} {:>9} {:>7} {:>9}  {psr:>7}  {:<40} {:>5.0} {:>8}",
-            row.label(),
+            for_terminal(&row.label),
             row.seed,
             percent(row.last.zero_shot_top1),
             percent(row.last.zero_shot_top5),
             percent(row.last.mean_per_class_recall),
             row.linear_probe.map_or("-".into(), percent),
             row.linear_probe_mean_per_class_recall.map_or("-".into(), percent),
-            asr.join(", "),
+            for_terminal(&asr.join(", ")),
             row.seconds,
             row.peak_memory_bytes >> 20
         );
@@ -65,21 +66,18 @@ pub fn print_table(rows: &[ResultRow]) {
     print_means(rows);
 }
 
-/// One block a row: means and ranges over seeds, and counts pooled over seeds with 95 % Wilson intervals.
+/// One block an experiment: means and ranges over its seeds.
 fn print_means(rows: &[ResultRow]) {
     let summaries = over_seeds(rows);
     if summaries.iter().all(|summary| summary.seeds.len() < 2) {
         return;
     }
-    let spread = |value: &Option<Spread>| match value {
-        Some(s) => format!("{:.1} % [{:.1}, {:.1}]", 100.0 * s.mean, 100.0 * s.low, 100.0 * s.high),
-        None => "-".into(),
-    };
-    println!("\nover seeds: mean [lowest, highest]; counts pooled, with 95 % Wilson intervals");
+    let spread = |value: &Option<Spread>| value.as_ref().map_or("-".into(), show);
+    println!("\nover seeds: mean [lowest, highest]");
     for summary in &summaries {
         println!(
             "{} ({} seeds): zero-shot {}, top-5 {}, per class {}, probe {}, per class {}",
-            summary.label,
+            for_terminal(&summary.label),
             summary.seeds.len(),
             spread(&summary.zero_shot_top1),
             spread(&summary.zero_shot_top5),
@@ -87,22 +85,16 @@ fn print_means(rows: &[ResultRow]) {
             spread(&summary.linear_probe),
             spread(&summary.linear_probe_per_class)
         );
-        let attacks = summary.asr.iter().map(|(name, rate)| (format!("ASR {name}"), rate));
-        let targeted = summary.psr.iter().map(|rate| ("PSR".to_owned(), rate));
-        let chance = summary.asr_base_rate.iter().map(|(name, rate)| (format!("{name}, without trigger"), rate));
-        let turned = summary.asr_turned.iter().map(|(name, rate)| (format!("{name}, turned by trigger"), rate));
-        for (name, rate) in targeted.chain(attacks).chain(chance).chain(turned) {
-            let worst = name.strip_prefix("ASR ").and_then(|attack| summary.asr_range.get(attack));
-            let range = worst.map(|s| format!("; seeds {:.1} to {:.1} %", 100.0 * s.low, 100.0 * s.high));
-            println!(
-                "    {name:28} {:5.1} % ({}/{}) [{:.1}, {:.1}]{}",
-                100.0 * rate.rate,
-                rate.hits,
-                rate.n,
-                100.0 * rate.low,
-                100.0 * rate.high,
-                range.unwrap_or_default()
-            );
+        let attacks = summary.asr.iter().map(|(name, spread)| (format!("ASR {name}"), spread));
+        let targeted = summary.psr.iter().map(|spread| ("PSR".to_owned(), spread));
+        let chance = summary.asr_base_rate.iter().map(|(name, spread)| (format!("{name}, without trigger"), spread));
+        let turned = summary.asr_turned.iter().map(|(name, spread)| (format!("{name}, turned by trigger"), spread));
+        for (name, spread) in targeted.chain(attacks).chain(chance).chain(turned) {
+            println!("    {:28} {}", for_terminal(&name), show(spread));
         }
     }
+}
+
+fn show(spread: &Spread) -> String {
+    format!("{:.1} % [{:.1}, {:.1}]", 100.0 * spread.mean, 100.0 * spread.low, 100.0 * spread.high)
 }

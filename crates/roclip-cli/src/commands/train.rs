@@ -12,19 +12,27 @@ pub struct Arguments {
     recipe: RecipeFlags,
     #[command(flatten)]
     run: RunFlags,
+    /// Check the recipe, the data and the folder as a run would, say what the run would be, and write nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let saved = arguments.run.folder.join("run.toml");
-    let base = match arguments.run.resume {
+    let folder = &arguments.run.folder;
+    let saved = folder.join("run.toml");
+    let base = match arguments.run.resumes() {
         true if !saved.is_file() => {
-            bail!("`{}` holds no run to resume; start it without --resume", arguments.run.folder.display())
+            bail!("`{}` holds no run to resume; start it without --resume", folder.display())
         }
         true => Recipe::read(&saved)?,
         false => Recipe::default(),
     };
     let recipe = arguments.recipe.resolve(base)?;
-    let summary = train(&recipe, &arguments.run.folder, arguments.run.resume)?;
+    if arguments.dry_run {
+        println!("{}", roclip::run::check(&recipe, folder, arguments.run.start(), &mut |line| eprintln!("{line}"))?);
+        return Ok(());
+    }
+    let summary = train(&recipe, folder, arguments.run.start())?;
     if arguments.run.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }

@@ -1,6 +1,6 @@
 //! Bad input: a clear error that names the thing and the remedy, or a counted skip, and nothing half-written.
 
-use crate::support::Lab;
+use crate::support::{Lab, checkpoints};
 
 /// Runs `train` with `extra` flags and expects failure before any file of the run is written.
 fn refuses(lab: &Lab, extra: &[&str], words: &[&str]) {
@@ -22,7 +22,7 @@ fn what_does_not_exist_or_fit_is_refused_before_work_starts() {
     refuses(&lab, &["--train-data", "absent.csv"], &["absent.csv", "No such file", "check the path"]);
     refuses(&lab, &["--csv-caption-key", "words"], &["`words`", "`image`, `caption`", "caption_column"]);
     refuses(&lab, &["--batch-size", "500"], &["batch size 500", "54 pairs"]);
-    refuses(&lab, &["--batch-size", "1"], &["batch size 1", "at least 2"]);
+    refuses(&lab, &["--batch-size", "1"], &["batch_size is 1", "at least 2"]);
     refuses(&lab, &["--pool-size", "5000"], &["pool (5000 captions)", "larger than the data", "54"]);
     refuses(&lab, &["--match-period", "0"], &["period is 0"]);
     refuses(&lab, &["--epochs", "0"], &["epochs is 0"]);
@@ -163,7 +163,7 @@ fn bad_samples_are_skipped_and_counted_by_reason() {
     lab.fails(
         &["train", "--config", "recipe.toml", "--run", "strict", "--epochs", "1"],
         1,
-        &["could not be used", "too many pixels"],
+        &["could not be used", "--resume"],
     );
 }
 
@@ -181,7 +181,7 @@ fn crc(bytes: &[u8]) -> u32 {
 fn a_run_that_diverges_stops_with_the_samples_of_the_batch() {
     let lab = Lab::new();
     lab.fails(
-        &["train", "--config", "recipe.toml", "--run", "run", "--lr", "1e30", "--warmup", "1"],
+        &["train", "--config", "recipe.toml", "--run", "run", "--lr", "1e6", "--warmup", "1"],
         1,
         &["not finite", "samples of the batch", ".png", "learning_rate"],
     );
@@ -195,7 +195,7 @@ fn what_is_damaged_gone_or_of_another_model_is_refused() {
     lab.fails(&["train", "--config", "recipe.toml", "--run", "run"], 1, &["already holds a run", "--resume"]);
     lab.fails(&["train", "--run", "elsewhere", "--resume"], 1, &["no run to resume"]);
     lab.fails(&["eval", "elsewhere"], 1, &["holds no checkpoint"]);
-    let checkpoint = std::fs::read_dir(lab.path("run/checkpoints")).unwrap().next().unwrap().unwrap().path();
+    let checkpoint = checkpoints(&lab.path("run")).pop().unwrap();
     let weights = checkpoint.join("model.safetensors");
     let model =
         std::fs::read_to_string(lab.path("model.json")).unwrap().replace("\"embed_dim\": 16", "\"embed_dim\": 24");
@@ -211,11 +211,6 @@ fn what_is_damaged_gone_or_of_another_model_is_refused() {
     from("run", &full, &["`run`: has a compact vocabulary", "compact_vocabulary = true"]);
     from("run", &["--model", "other.json"], &["is another model than", "other.json"]);
     from("nothing", &full, &["nothing"]);
-    // The report shows pictures of the data: without it there is no report, and no half of one.
-    std::fs::rename(lab.path("pairs.csv"), lab.path("elsewhere.csv")).unwrap();
-    lab.fails(&["report", "run", "--out", "report"], 1, &["pairs.csv", "check the path"]);
-    assert!(!lab.path("report").exists());
-    std::fs::rename(lab.path("elsewhere.csv"), lab.path("pairs.csv")).unwrap();
     let mut bytes = std::fs::read(&weights).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;

@@ -4,8 +4,13 @@
 
 mod bad_input;
 mod clean;
+mod evaluation;
+mod kills;
 mod pictures;
 mod poison;
+mod poisoning;
+mod reports;
+mod runs;
 mod safeclip;
 mod support;
 mod workflow;

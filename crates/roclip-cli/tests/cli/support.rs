@@ -164,7 +164,7 @@ count = 3
     }
 
     /// Trains `recipe.toml` in `run`, and kills it at the first checkpoint of `step` or later. The recipe saves every step, and keeps
-    /// one checkpoint, so that a certain one may come and go unseen.
+    /// few checkpoints, so that a certain one may come and go unseen.
     pub fn cut_short(&self, run: &str, step: u64) {
         let mut child =
             self.command(&["train", "--config", "recipe.toml", "--run", run]).stderr(Stdio::null()).spawn().unwrap();
@@ -183,12 +183,18 @@ count = 3
     }
 }
 
-/// The files of the one checkpoint of a run, with their bytes.
+/// Folders of a run's checkpoints, the oldest first.
+pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    let step = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("step_")?.parse::<u64>().ok();
+    let mut found: Vec<PathBuf> = entries.filter(|path| step(path).is_some()).collect();
+    found.sort_by_key(step);
+    found
+}
+
+/// The files of a run's newest checkpoint, with their bytes.
 pub fn checkpoint(run: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().path()).collect();
-    folders.sort();
-    let folder = folders.pop().unwrap();
+    let folder = checkpoints(run).pop().unwrap();
     let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
         .unwrap()
         .map(|e| e.unwrap().path())

@@ -19,7 +19,7 @@ fn train_eval_and_report_agree_with_each_other() {
     );
     assert_eq!(summary["poisoned_pairs"], 9);
     assert_eq!(summary["after"].as_object().unwrap().len(), 2, "one evaluation after each kind of epoch");
-    let printed: Value = serde_json::from_str(&lab.ok(&["eval", "run", "--json"])).unwrap();
+    let printed: Value = serde_json::from_str(&lab.ok(&["eval", "run", "--neighbours", "5", "--json"])).unwrap();
     let (thorough, last) = (&printed["evaluation"], &summary["evaluation"]);
     assert_eq!((&thorough["zero_shot_top1"], &thorough["psr"]), (&last["zero_shot_top1"], &last["psr"]));
     assert_eq!(thorough["asr"]["badnets"]["success"], last["asr"]["badnets"]["success"]);
@@ -154,6 +154,7 @@ fn a_killed_run_resumes_bit_for_bit() {
         names(&whole),
         [
             "README.md",
+            "SHA256SUMS",
             "model.safetensors",
             "objective.safetensors",
             "open_clip_config.json",

@@ -22,6 +22,25 @@ impl Default for ImageLimits {
     }
 }
 
+impl ImageLimits {
+    /// # Errors
+    /// A skip for a picture of this size that must not be decoded.
+    pub fn check(self, width: u32, height: u32) -> Result<(), Skip> {
+        if u64::from(width) * u64::from(height) > self.max_pixels {
+            let detail = format!("{width} x {height}, at most {}", self.max_pixels);
+            return Err(Skip::new(SkipReason::ImageTooManyPixels, detail));
+        }
+        if width == 0 || height == 0 {
+            return Err(Skip::new(SkipReason::ImageEmpty, format!("{width} x {height}")));
+        }
+        if u64::from(width.max(height)) > u64::from(self.max_aspect_ratio) * u64::from(width.min(height)) {
+            let detail = format!("{width} x {height}, at most {} times as long as wide", self.max_aspect_ratio);
+            return Err(Skip::new(SkipReason::ImageTooThin, detail));
+        }
+        Ok(())
+    }
+}
+
 /// Decodes JPEG, PNG or WebP to RGB. Transparent pictures are laid on white (ours: the released code drops the alpha
 /// channel, which turns transparent regions into whatever colour lies under them). Truncated files are refused, of every format.
 pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
@@ -32,21 +51,7 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     };
     let (width, height) =
         reader()?.into_dimensions().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(Skip::new(
-            SkipReason::ImageTooManyPixels,
-            format!("{width} x {height}, at most {}", limits.max_pixels),
-        ));
-    }
-    if width == 0 || height == 0 {
-        return Err(Skip::new(SkipReason::ImageEmpty, format!("{width} x {height}")));
-    }
-    if u64::from(width.max(height)) > u64::from(limits.max_aspect_ratio) * u64::from(width.min(height)) {
-        return Err(Skip::new(
-            SkipReason::ImageTooThin,
-            format!("{width} x {height}, at most {} times as long as wide", limits.max_aspect_ratio),
-        ));
-    }
+    limits.check(width, height)?;
     let mut reader = reader()?;
     if reader.format() == Some(ImageFormat::Jpeg) {
         jpeg_whole::check_whole(bytes, (width, height))?;

@@ -2,9 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::poison::{CaptionRule, TargetedConfig};
-use crate::trigger::{BadNets, BlendSource, Blended, Material, Patch, Sig, Triangles, TriggerKind, WaNet};
+use crate::trigger::{AttackTriggers, Files, MAX_FRAME_PIXELS, TriggerKind, Unfit};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+/// The longest name of an attack, in bytes: it stands in ids, tables and file names.
+const MAX_NAME_BYTES: usize = 64;
 
 /// The poison of a run. An empty list of attacks is clean data.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
@@ -27,80 +31,58 @@ impl PoisonConfig {
         let targeted = self.attacks.iter().filter_map(|attack| attack.targeted.as_ref());
         targeted.into_iter().any(|targeted| targeted.captions == CaptionRule::WordRead)
     }
+
+    /// Whether every setting makes sense by itself. What depends on the frame and on the data is refused when the plan is drawn.
+    ///
+    /// # Errors
+    /// The first setting that does not, with its attack's name.
+    pub fn check(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
+        for (number, attack) in self.attacks.iter().enumerate() {
+            let name = &attack.name;
+            if name.trim().is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+                return Err(Error::setting(
+                    format!("poison.attacks.{number}.name is {name:?}"),
+                    format!("use 1 to {MAX_NAME_BYTES} bytes without control characters"),
+                ));
+            }
+            if !names.insert(name) {
+                return Err(Error::setting(format!("two attacks are called `{name}`"), "give each its own name"));
+            }
+            attack.check()?;
+        }
+        Ok(())
+    }
 }
 
-/// `targeted`, or a backdoor of one trigger or several laid on the same picture, in the order of the fields.
+/// `targeted`, or a backdoor of one trigger or several laid on the same picture.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
-#[serde(deny_unknown_fields)]
 pub struct AttackConfig {
     /// As it appears in manifests and results.
     pub name: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targeted: Option<TargetedConfig>,
-    #[serde(default)]
-    pub badnets: Option<BadNets>,
-    #[serde(default)]
-    pub blended: Option<BlendedConfig>,
-    #[serde(default)]
-    pub sig: Option<Sig>,
-    #[serde(default)]
-    pub wanet: Option<WaNetConfig>,
-    #[serde(default)]
-    pub triangles: Option<Triangles>,
-    #[serde(default)]
-    pub patch: Option<PatchConfig>,
     /// Backdoors: the class that the trigger should mean.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// Backdoors: number of poisoned pairs; give this or `rate`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
     /// Backdoors: share of the clean pairs.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
     #[serde(default)]
     pub captions: BackdoorCaptions,
     /// Backdoors: the square the trigger is laid on (released: 224); the model's image size when absent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame_pixels: Option<u32>,
     /// Backdoors: quality of the JPEG that a triggered picture goes through (released: 75 for .jpg sources, by PIL's
     /// default); none keeps the pixels.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jpeg_quality: Option<u8>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
-#[serde(deny_unknown_fields, default)]
-pub struct BlendedConfig {
-    /// 0.2 when absent, as released.
-    pub alpha: Option<f32>,
-    pub source: BlendSource,
-    pub pattern_seed: u64,
-    /// An image file to blend in instead of noise.
-    pub picture: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
-#[serde(deny_unknown_fields, default)]
-pub struct WaNetConfig {
-    /// Side of the random grid, 4 when absent; 0 = one value a pixel, as released.
-    pub grid: Option<u32>,
-    /// 0.5 when absent, as in the paper; released: 1.
-    pub strength: Option<f32>,
-    pub grid_seed: u64,
-    /// A field from a file: raw little-endian f32, an x plane and a y plane of `frame_pixels` squared (the `data/0` member of the
-    /// released `.pt` file is one).
-    pub grid_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct PatchConfig {
-    /// The patch as an image file.
-    pub picture: PathBuf,
-    /// Left and top; the centre when absent.
-    #[serde(default)]
-    pub corner: Option<[u32; 2]>,
+    /// Backdoors: the triggers, each under its own key (`badnets = { patch_pixels = 8 }`). They see to unknown keys, too.
+    #[serde(flatten)]
+    pub triggers: AttackTriggers,
 }
 
 /// Captions of backdoored pairs.
@@ -112,102 +94,166 @@ pub enum BackdoorCaptions {
     Templates,
     /// Real captions of the target class.
     Real,
-    /// Label-consistent: only pairs whose caption has the target as a whole word are triggered, and keep their caption.
+    /// Label-consistent: only pairs whose caption has the target as a whole word are triggered, and keep their caption. Of a pair that
+    /// draws among several captions, those that have the target stay, and the others are left out.
     Own,
     /// Label-consistent as released: the target is any part of the caption, case counts ("bananas" too).
     OwnSubstring,
 }
 
-/// What an attack does, once its settings are checked.
+impl BackdoorCaptions {
+    /// Whether poisoned pairs keep their captions.
+    pub fn label_consistent(self) -> bool {
+        matches!(self, BackdoorCaptions::Own | BackdoorCaptions::OwnSubstring)
+    }
+}
+
+/// What an attack does.
 pub enum AttackKind<'a> {
     Targeted(&'a TargetedConfig),
-    Backdoor { layers: Vec<TriggerKind>, materials: Vec<Material> },
+    Backdoor(Vec<TriggerKind>),
 }
 
 impl AttackConfig {
-    /// Checks the settings and reads the files they name. `frame_pixels` is the square the triggers will be laid on.
-    pub fn kind(&self, frame_pixels: u32) -> Result<AttackKind<'_>> {
-        let mut layers = Vec::new();
-        let mut materials = Vec::new();
-        if let Some(badnets) = &self.badnets {
-            self.fits(badnets.patch_pixels, frame_pixels)?;
-            layers.push(TriggerKind::Badnets(badnets.clone()));
-        }
-        if let Some(config) = &self.blended {
-            let alpha = config.alpha.unwrap_or(Blended::default().alpha);
-            if !(0.0..=1.0).contains(&alpha) {
-                return Err(self.wrong(format!("alpha {alpha}"), "choose it between 0 and 1"));
+    /// The triggers with what their files hold, read through `files`.
+    pub fn kind(&self, files: &mut Files) -> Result<AttackKind<'_>> {
+        self.check()?;
+        match &self.targeted {
+            Some(targeted) => Ok(AttackKind::Targeted(targeted)),
+            None => {
+                let layers = self.triggers.0.iter().map(|settings| settings.trigger(files));
+                Ok(AttackKind::Backdoor(layers.collect::<Result<_>>()?))
             }
-            let picture = config.picture.as_deref().map(Material::read_picture).transpose()?;
-            let picture_sha256 = picture.as_ref().map(|m| m.sha256().to_owned());
-            materials.extend(picture);
-            let (source, pattern_seed) = (config.source, config.pattern_seed);
-            layers.push(TriggerKind::Blended(Blended { alpha, source, pattern_seed, picture_sha256 }));
         }
-        if let Some(sig) = self.sig {
-            layers.push(TriggerKind::Sig(sig));
-        }
-        if let Some(config) = &self.wanet {
-            let default = WaNet::default();
-            let grid = config.grid_file.as_deref().map(Material::read_grid).transpose()?;
-            if let Some(grid) = &grid {
-                let found = grid.grid().map_or(0, <[f32]>::len);
-                if found != (2 * frame_pixels * frame_pixels) as usize {
-                    return Err(self.wrong(
-                        format!("the grid file holds {found} values for a frame of {frame_pixels} pixels"),
-                        "it must hold 2 x frame x frame; set frame_pixels (224 for the released file)",
-                    ));
-                }
-            }
-            let grid_sha256 = grid.as_ref().map(|m| m.sha256().to_owned());
-            materials.extend(grid);
-            let wanet = WaNet {
-                grid: config.grid.unwrap_or(default.grid),
-                strength: config.strength.unwrap_or(default.strength),
-                grid_seed: config.grid_seed,
-                grid_sha256,
-            };
-            if wanet.grid == 1 || wanet.grid > frame_pixels {
-                return Err(self.wrong(
-                    format!("a warping grid of {} on a frame of {frame_pixels} pixels", wanet.grid),
-                    "choose 0, or 2 up to the frame",
-                ));
-            }
-            layers.push(TriggerKind::Wanet(wanet));
-        }
-        if let Some(triangles) = self.triangles {
-            layers.push(TriggerKind::Triangles(triangles));
-        }
-        if let Some(config) = &self.patch {
-            let picture = Material::read_picture(&config.picture)?;
-            let side = picture.picture().map_or(0, |p| p.width().max(p.height()));
-            self.fits(side, frame_pixels)?;
-            let picture_sha256 = picture.sha256().to_owned();
-            layers.push(TriggerKind::Patch(Patch { picture_sha256, corner: config.corner }));
-            materials.push(picture);
-        }
-        match (&self.targeted, layers.is_empty()) {
-            (Some(targeted), true) => Ok(AttackKind::Targeted(targeted)),
-            (None, false) => Ok(AttackKind::Backdoor { layers, materials }),
+    }
+
+    fn check(&self) -> Result<()> {
+        match (&self.targeted, self.triggers.0.is_empty()) {
+            (Some(targeted), true) => self.check_targeted(targeted),
+            (None, false) => self.check_backdoor(),
             (None, true) => Err(self.wrong(
                 "nothing says what it does",
-                "give it `targeted`, or one or more of badnets, blended, sig, wanet, triangles and patch",
+                format!(
+                    "give it `targeted`, or one or more of the triggers {}",
+                    crate::trigger::TriggerSettings::NAMES.join(", ")
+                ),
             )),
             (Some(_), false) => Err(self.wrong("it is `targeted` and has a trigger", "make two attacks of it")),
         }
     }
 
-    fn fits(&self, side: u32, frame_pixels: u32) -> Result<()> {
-        if side == 0 || side > frame_pixels {
+    fn check_targeted(&self, targeted: &TargetedConfig) -> Result<()> {
+        let of_backdoors = [
+            ("target", self.target.is_some()),
+            ("count", self.count.is_some()),
+            ("rate", self.rate.is_some()),
+            ("captions", self.captions != BackdoorCaptions::default()),
+            ("frame_pixels", self.frame_pixels.is_some()),
+            ("jpeg_quality", self.jpeg_quality.is_some()),
+        ];
+        if let Some((key, _)) = of_backdoors.iter().find(|(_, given)| *given) {
             return Err(self.wrong(
-                format!("a patch of {side} pixels on a frame of {frame_pixels}"),
-                "make the patch smaller than the frame, and not 0",
+                format!("it is `targeted`, and `{key}` is of backdoors"),
+                "remove it; the settings of a targeted attack stand in `targeted`",
             ));
+        }
+        for (key, number) in [("targets", targeted.targets), ("captions_per_target", targeted.captions_per_target)] {
+            if number == 0 {
+                return Err(self.wrong(format!("targeted.{key} is 0"), "set 1 or more, or remove the attack"));
+            }
         }
         Ok(())
     }
 
-    pub(crate) fn wrong(&self, what: impl std::fmt::Display, remedy: &str) -> Error {
+    fn check_backdoor(&self) -> Result<()> {
+        if self.target.as_deref().is_none_or(|target| target.trim().is_empty()) {
+            return Err(self.wrong("it has no target", "set `target` to a class"));
+        }
+        match (self.count, self.rate) {
+            (Some(0), None) => Err(self.wrong("count is 0", "set 1 or more, or remove the attack")),
+            (None, Some(rate)) if !(rate > 0.0 && rate <= 1.0) => {
+                Err(self
+                    .wrong(format!("rate is {rate}"), "choose it above 0 and at most 1, as a share of the clean pairs"))
+            }
+            (Some(_), None) | (None, Some(_)) => Ok(()),
+            _ => Err(self.wrong("it has no size", "give `count` or `rate`, not both")),
+        }?;
+        if let Some(frame) = self.frame_pixels.filter(|frame| !(1..=MAX_FRAME_PIXELS).contains(frame)) {
+            let remedy = format!("choose it between 1 and {MAX_FRAME_PIXELS}");
+            return Err(self.wrong(format!("frame_pixels is {frame}"), remedy));
+        }
+        match self.jpeg_quality {
+            Some(quality) if !(1..=100).contains(&quality) => {
+                Err(self.wrong(format!("jpeg_quality is {quality}"), "choose it between 1 and 100"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn wrong(&self, what: impl std::fmt::Display, remedy: impl Into<String>) -> Error {
         Error::setting(format!("attack `{}`: {what}", self.name), remedy)
+    }
+
+    pub(crate) fn unfit(&self, unfit: Unfit) -> Error {
+        self.wrong(unfit.what, unfit.remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(attacks: &str) -> std::result::Result<PoisonConfig, serde_json::Error> {
+        serde_json::from_str(&format!(r#"{{"attacks": [{attacks}]}}"#))
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_and_bad_names_are_refused() {
+        let backdoor = |settings: &str| format!(r#"{{"name": "a", "badnets": {{}}, "target": "red", {settings}}}"#);
+        let targeted = |settings: &str| format!(r#"{{"name": "t", "targeted": {{{settings}}}}}"#);
+        let long = format!(r#"{{"name": "{}", "badnets": {{}}, "target": "red", "count": 1}}"#, "x".repeat(65));
+        for (attacks, word) in [
+            (backdoor(r#""rate": 0"#), "rate is 0"),
+            (backdoor(r#""rate": 1.01"#), "rate is 1.01"),
+            (backdoor(r#""rate": -1"#), "rate is -1"),
+            (backdoor(r#""count": 0"#), "count is 0"),
+            (backdoor(r#""count": 1, "rate": 0.5"#), "no size"),
+            (backdoor(r#""captions": "own""#), "no size"),
+            (backdoor(r#""count": 1, "frame_pixels": 0"#), "frame_pixels is 0"),
+            (backdoor(r#""count": 1, "frame_pixels": 100000"#), "frame_pixels is 100000"),
+            (backdoor(r#""count": 1, "jpeg_quality": 0"#), "jpeg_quality is 0"),
+            (backdoor(r#""count": 1, "jpeg_quality": 101"#), "jpeg_quality is 101"),
+            (r#"{"name": "a", "badnets": {}, "count": 1}"#.into(), "no target"),
+            (r#"{"name": "a", "badnets": {}, "count": 1, "target": " "}"#.into(), "no target"),
+            (r#"{"name": "a"}"#.into(), "nothing says"),
+            (targeted(r#""targets": 0"#), "targets is 0"),
+            (targeted(r#""captions_per_target": 0"#), "captions_per_target is 0"),
+            (r#"{"name": "t", "targeted": {}, "rate": 0.5}"#.into(), "`rate` is of backdoors"),
+            (r#"{"name": "t", "targeted": {}, "sig": {}}"#.into(), "make two attacks"),
+            (r#"{"name": "", "targeted": {}}"#.into(), "name is"),
+            (r#"{"name": "a\u001b[2J", "targeted": {}}"#.into(), "control characters"),
+            (r#"{"name": "a\nerror: b", "targeted": {}}"#.into(), "control characters"),
+            (long, "1 to 64 bytes"),
+            (r#"{"name": "t", "targeted": {}}, {"name": "t", "targeted": {}}"#.into(), "two attacks"),
+        ] {
+            let said = config(&attacks).unwrap().check().unwrap_err().to_string();
+            assert!(said.contains(word), "{attacks}: {said}");
+        }
+        let nan = AttackConfig { rate: Some(f64::NAN), ..config(&backdoor(r#""rate": 1"#)).unwrap().attacks.remove(0) };
+        assert!(PoisonConfig { attacks: vec![nan], ..PoisonConfig::default() }.check().is_err());
+        config(&[backdoor(r#""rate": 1"#), targeted(r#""targets": 1"#)].join(",")).unwrap().check().unwrap();
+    }
+
+    #[test]
+    fn triggers_stand_beside_the_other_keys_and_unknown_ones_are_named() {
+        let text = r#"{"name":"a","target":"red","count":2,"captions":"real","badnets":{"patch_pixels":8},"blended":{"alpha":0.5}}"#;
+        let read: AttackConfig = serde_json::from_str(text).unwrap();
+        let names: Vec<&str> = read.triggers.0.iter().map(|settings| settings.name()).collect();
+        assert_eq!(names, ["badnets", "blended"]);
+        let written = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<AttackConfig>(&written).unwrap(), read);
+        let wrong = |text: &str| serde_json::from_str::<AttackConfig>(text).unwrap_err().to_string();
+        assert!(wrong(r#"{"name": "a", "badnet": {}}"#).contains("unknown field `badnet`"));
+        assert!(wrong(r#"{"name": "a", "badnets": {"side": 3}}"#).contains("`badnets`: unknown field `side`"));
     }
 }

@@ -3,16 +3,24 @@
 //! A plan is drawn once from a seed and written as a manifest; loading applies it on the fly. Everything made here is labelled
 //! as poisoned: manifest, run, checkpoint and report.
 
+mod apply;
 mod attack;
+mod backdoor;
+mod captions;
+mod images;
 mod manifest;
 mod plan;
+mod source;
 mod store;
 mod targeted;
 mod verify;
 
-pub use attack::{AttackConfig, AttackKind, BackdoorCaptions, BlendedConfig, PatchConfig, PoisonConfig, WaNetConfig};
-pub use manifest::{Backdoor, Header, Manifest, Role, Row};
-pub use plan::plan;
+pub use attack::{AttackConfig, AttackKind, BackdoorCaptions, PoisonConfig};
+pub use captions::whole_word;
+pub use images::Images;
+pub use manifest::{Aim, Backdoor, Header, Manifest, Role, Row, Side};
+pub use plan::{Planned, plan};
+pub use source::{Candidates, Screen, Source};
 pub use store::{StoreConfig, Stored, store};
-pub use targeted::{Candidates, CaptionRule, Screen, TargetedConfig, whole_word};
+pub use targeted::{CaptionRule, TargetedConfig};
 pub use verify::{Verified, verify};

@@ -4,36 +4,43 @@ use crate::artifact;
 use crate::error::{Error, IoContext, Result};
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode, jpeg};
+use crate::poison::images::guarded;
 use crate::poison::{Header, Manifest, Role, Row};
+use crate::probe::Probe;
 use crate::random;
-use crate::sample::Sample;
-use crate::skip::{Skip, SkipReason};
+use crate::sample::{ImageBytes, Sample};
+use crate::skip::{Skip, SkipReason, SkipReport};
 use image::{ImageFormat, RgbImage};
 use rand::seq::SliceRandom;
 use serde_json::json;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy)]
 pub struct StoreConfig {
     /// JPEG of this quality for triggered pictures; none = PNG, which keeps every bit.
     pub jpeg_quality: Option<u8>,
+    /// At least 1.
     pub pairs_per_shard: usize,
+    pub limits: ImageLimits,
 }
 
 /// What was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Stored {
     pub shards: usize,
     pub pairs: usize,
     pub poisoned: usize,
+    /// Pairs whose picture cannot be read: they are in no shard.
+    pub skips: SkipReport,
 }
 
 /// Writes all pairs of `pairs` with the poison of `manifest` to the new folder `folder`: shards, and a `manifest.jsonl` for
 /// them. Clean images are copied unchanged. Poisoned pairs are shuffled in, since their place would give them away. Every
-/// poisoned sample's JSON says so. Nothing is left behind on an error.
+/// poisoned sample's JSON says so. Pairs whose picture cannot be read are left out and counted. Nothing is left behind on an error.
 pub fn store(
     manifest: &Manifest,
     pairs: &Pairs,
@@ -41,6 +48,9 @@ pub fn store(
     folder: &Path,
     config: StoreConfig,
 ) -> Result<Stored> {
+    if config.pairs_per_shard == 0 {
+        return Err(Error::setting("0 pairs a shard", "set --pairs-per-shard to 1 or more"));
+    }
     artifact::write_folder(folder, |beside| write_all(manifest, pairs, others, beside, config))
 }
 
@@ -58,37 +68,50 @@ fn write_all(
     order.shuffle(&mut random::stream(manifest.header.seed, "store-order", 0, ""));
     let mut stored_rows = Vec::with_capacity(rows.len());
     let mut listed = Pairs { samples: Vec::new(), pairs: Vec::new() };
-    let mut shards = 0;
-    for (shard, chunk) in order.chunks(config.pairs_per_shard.max(1)).enumerate() {
-        let path = folder.join(format!("pairs-{shard:06}.tar"));
-        let mut archive = tar::Builder::new(File::create(&path).io("create", &path)?);
-        for (offset, pair) in chunk.iter().enumerate() {
-            let key = format!("{:09}", shard * config.pairs_per_shard + offset);
-            let sample =
-                pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
-            let member = encode(sample, pair, config.jpeg_quality).map_err(|skip| skip.into_error(&sample.id))?;
-            let captions: Vec<String> = pair.captions.iter().map(|c| c.trim().to_owned()).collect();
-            let row = rows.get(pair.id.as_str());
-            let metadata = json!({
-                "captions": captions, "class": sample.class, "group": sample.group, "split": "train", "source_id": pair.id,
-                "roclip_poison": row.map(|row| json!({"attack": row.attack, "target": row.target})),
-            });
-            append(&mut archive, &path, &format!("{key}.{}", member.extension), &member.bytes)?;
-            append(&mut archive, &path, &format!("{key}.txt"), captions.join("\n").as_bytes())?;
-            append(&mut archive, &path, &format!("{key}.json"), metadata.to_string().as_bytes())?;
-            if let Some(row) = row {
-                stored_rows.push(Row {
-                    id: key.clone(),
-                    role: Role::Stored,
-                    sha256_after: artifact::sha256_hex(member.decoded.as_raw()),
-                    ..(*row).clone()
-                });
+    let mut shards = Shards { folder, pairs_per_shard: config.pairs_per_shard, written: 0, open: None };
+    let mut skips = SkipReport::default();
+    for pair in order {
+        let sample =
+            pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
+        let member = match guarded(|| encode(sample, pair, &config)) {
+            Ok(member) => member,
+            Err(skip) => {
+                skips.add(&pair.id, skip);
+                continue;
             }
-            listed.pairs.push(Pair { id: key, sample: 0, captions, trigger: None, poison: None });
+        };
+        let captions: Vec<String> = pair.captions.iter().map(|c| c.trim().to_owned()).collect();
+        let row = rows.get(pair.id.as_str());
+        let metadata = json!({
+            "captions": captions, "class": sample.class, "group": sample.group, "split": "train", "source_id": pair.id,
+            "roclip_poison": row.map(|row| json!({"attack": row.attack, "target": row.target})),
+        });
+        let key = shards.add(&[
+            (member.extension, &member.bytes),
+            ("txt", captions.join("\n").as_bytes()),
+            ("json", metadata.to_string().as_bytes()),
+        ])?;
+        if let Some(row) = row {
+            stored_rows.push(Row {
+                id: key.clone(),
+                role: Role::Stored,
+                sha256_after: artifact::sha256_hex(member.decoded.as_raw()),
+                ..(*row).clone()
+            });
         }
-        archive.into_inner().and_then(|file| file.sync_all()).io("finish", &path)?;
-        shards = shard + 1;
+        // Whoever lists the shards looks at the pictures that lie there.
+        let digest = Some(Probe::digest_of(&member.bytes));
+        let image = ImageBytes::Memory(Arc::from(Vec::new()));
+        listed.pairs.push(Pair {
+            id: key.clone(),
+            sample: listed.samples.len(),
+            captions,
+            trigger: None,
+            poison: None,
+        });
+        listed.samples.push(Sample { digest, ..Sample::new("stored".into(), key, image) });
     }
+    let shards = shards.finish()?;
     let encoding = match config.jpeg_quality {
         Some(quality) => format!("jpeg, quality {quality}: triggered pictures are re-encoded, and decoded by training"),
         None => "png: triggered pictures are stored bit by bit".into(),
@@ -99,7 +122,7 @@ fn write_all(
         encoding,
         ..manifest.header.clone()
     };
-    let stored = Stored { shards, pairs: listed.len(), poisoned: stored_rows.len() };
+    let stored = Stored { shards, pairs: listed.len(), poisoned: stored_rows.len(), skips };
     Manifest { header, rows: stored_rows }.write(&folder.join("manifest.jsonl"))?;
     Ok(stored)
 }
@@ -111,8 +134,8 @@ struct Member {
     decoded: RgbImage,
 }
 
-fn encode(sample: &Sample, pair: &Pair, jpeg_quality: Option<u8>) -> std::result::Result<Member, Skip> {
-    let limits = ImageLimits::default();
+fn encode(sample: &Sample, pair: &Pair, config: &StoreConfig) -> std::result::Result<Member, Skip> {
+    let limits = config.limits;
     let bytes = sample.image.read(limits.max_file_bytes)?;
     let decoded = decode(&bytes, limits)?;
     let Some(trigger) = &pair.trigger else {
@@ -124,7 +147,7 @@ fn encode(sample: &Sample, pair: &Pair, jpeg_quality: Option<u8>) -> std::result
         return Ok(Member { extension, bytes, decoded });
     };
     let triggered = trigger.apply(&decoded)?;
-    match jpeg_quality {
+    match config.jpeg_quality {
         Some(quality) => {
             let bytes = jpeg(&triggered, quality)?;
             Ok(Member { extension: "jpg", decoded: decode(&bytes, limits)?, bytes })
@@ -139,11 +162,46 @@ fn encode(sample: &Sample, pair: &Pair, jpeg_quality: Option<u8>) -> std::result
     }
 }
 
-fn append(archive: &mut tar::Builder<File>, shard: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(0o644);
-    header.set_mtime(0); // Two writes give the same bytes.
-    header.set_cksum();
-    archive.append_data(&mut header, name, bytes).io("write to", shard)
+/// Shards that are filled one after the other.
+struct Shards<'a> {
+    folder: &'a Path,
+    pairs_per_shard: usize,
+    /// Samples of all shards.
+    written: usize,
+    open: Option<(PathBuf, tar::Builder<File>)>,
+}
+
+impl Shards<'_> {
+    /// Writes one sample's members, given by extension. Its key.
+    fn add(&mut self, members: &[(&str, &[u8])]) -> Result<String> {
+        if self.written.is_multiple_of(self.pairs_per_shard) {
+            self.close()?;
+            let path = self.folder.join(format!("pairs-{:06}.tar", self.written / self.pairs_per_shard));
+            let archive = tar::Builder::new(File::create(&path).io("create", &path)?);
+            self.open = Some((path, archive));
+        }
+        let key = format!("{:09}", self.written);
+        let (path, archive) = self.open.as_mut().ok_or_else(|| Error::internal("no shard is open"))?;
+        for (extension, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            header.set_mtime(0); // Two writes give the same bytes.
+            header.set_cksum();
+            archive.append_data(&mut header, format!("{key}.{extension}"), *bytes).io("write to", path)?;
+        }
+        self.written += 1;
+        Ok(key)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some((path, archive)) = self.open.take() else { return Ok(()) };
+        archive.into_inner().and_then(|file| file.sync_all()).io("finish", &path)
+    }
+
+    /// The number of shards.
+    fn finish(mut self) -> Result<usize> {
+        self.close()?;
+        Ok(self.written.div_ceil(self.pairs_per_shard))
+    }
 }

@@ -3,11 +3,13 @@
 
 use crate::error::{Error, Result};
 use crate::pairs::Pairs;
-use crate::poison::{Role, Row};
+use crate::poison::captions::ClassWords;
+use crate::poison::images::hashes;
+use crate::poison::{Role, Row, Screen, Side, Source};
 use crate::random;
 use crate::sample::Sample;
+use crate::skip::SkipReport;
 use rand::seq::SliceRandom;
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,62 +46,14 @@ impl Default for TargetedConfig {
     }
 }
 
-/// Labelled images outside the training data.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidates<'a> {
-    pub samples: &'a [Sample],
-    /// What `poison.reference` rules out; nothing when absent.
-    pub screen: Option<&'a Screen>,
-    /// For [`CaptionRule::WordRead`]: each training caption's class, as `poison.reference` reads it.
-    pub read_as: Option<&'a BTreeMap<String, String>>,
-}
-
-/// Which targets a model that was never attacked rules out. Ours: a weak model takes some pictures for the attacker's class by itself.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Screen {
-    /// Ids of the images that it classifies rightly; no other becomes a target.
-    ReadRightly(BTreeSet<String>),
-    /// By image id, its first guesses; none of them becomes the image's adversarial class.
-    Guesses(BTreeMap<String, BTreeSet<String>>),
-}
-
-impl Screen {
-    fn admits(&self, image: &Sample) -> bool {
-        match self {
-            Screen::ReadRightly(ids) => ids.contains(&image.id),
-            Screen::Guesses(_) => true,
-        }
-    }
-
-    fn admits_class(&self, image: &Sample, class: &str) -> bool {
-        match self {
-            Screen::ReadRightly(_) => true,
-            Screen::Guesses(guesses) => guesses.get(&image.id).is_none_or(|first| !first.contains(class)),
-        }
-    }
-
-    /// After "labelled images" in a message.
-    fn words(&self) -> &'static str {
-        match self {
-            Screen::ReadRightly(_) => " that poison.reference classifies rightly",
-            Screen::Guesses(_) => ", adversarial classes beyond the first guesses of poison.reference",
-        }
-    }
-}
-
-/// Draws targets among `candidates`, and their adversarial captions.
-pub fn rows(
-    config: &TargetedConfig,
-    attack: &str,
-    seed: u64,
-    pairs: &Pairs,
-    candidates: Candidates,
-    templates: &[String],
-) -> Result<Vec<Row>> {
-    let mut random = random::stream(seed, "poison-targeted", 0, attack);
+/// Draws targets among the source's candidates, and their adversarial captions. A target whose picture cannot be read is counted in
+/// `skips`, and the next of the drawn order takes its place.
+pub(super) fn rows(source: &Source, config: &TargetedConfig, attack: &str, skips: &mut SkipReport) -> Result<Vec<Row>> {
+    let candidates = source.candidates;
+    let mut random = random::stream(source.seed, "poison-targeted", 0, attack);
     let group_of: BTreeMap<&str, Option<&str>> =
         candidates.samples.iter().filter_map(|s| Some((s.class.as_deref()?, s.group.as_deref()))).collect();
-    let captions = captions_by_class(&group_of, config.captions, pairs, candidates.read_as, templates)?;
+    let captions = captions_by_class(&group_of, config.captions, source.pairs, candidates.read_as, source.templates)?;
     let mut classes: Vec<&str> = captions
         .iter()
         .filter(|(_, found)| found.len() >= config.captions_per_target)
@@ -113,6 +67,7 @@ pub fn rows(
     let mut rows = Vec::new();
     let mut used: BTreeSet<&str> = BTreeSet::new();
     let mut chosen = 0;
+    let mut unreadable = SkipReport::default();
     for image in images {
         if chosen == config.targets {
             break;
@@ -127,6 +82,13 @@ pub fn rows(
                 && candidates.screen.is_none_or(|screen| screen.admits_class(image, class))
         };
         let Some(target) = classes.iter().find(other).copied() else { continue };
+        let (sha256_before, sha256_after) = match hashes(image, None, source.limits) {
+            Ok(both) => both,
+            Err(skip) => {
+                unreadable.add(&image.id, skip);
+                continue;
+            }
+        };
         // Distinct adversarial classes while they last; a set of few classes must reuse them.
         classes.retain(|class| *class != target);
         if classes.is_empty() {
@@ -137,7 +99,7 @@ pub fn rows(
                 .collect();
             classes.shuffle(&mut random);
         }
-        if drawn_from >= 4 * config.targets && group_of.len() >= 2 * config.targets {
+        if drawn_from / 4 >= config.targets && group_of.len() / 2 >= config.targets {
             used.insert(own);
         }
         let Some(found) = captions.get(target) else { continue };
@@ -149,21 +111,27 @@ pub fn rows(
                 attack: attack.to_owned(),
                 role: Role::Added,
                 image: image.id.clone(),
+                side: Side::Evaluation,
                 true_class: image.class.clone(),
                 target: target.to_owned(),
                 caption_before: None,
                 caption_after: caption.clone(),
+                more_captions: Vec::new(),
                 trigger: None,
-                sha256_before: String::new(),
-                sha256_after: String::new(),
+                sha256_before: sha256_before.clone(),
+                sha256_after: sha256_after.clone(),
             });
         }
         chosen += 1;
     }
     if chosen < config.targets {
+        let left_out = match unreadable.total() {
+            0 => String::new(),
+            _ => format!("; left out: {}", unreadable.summary()),
+        };
         return Err(Error::setting(
             format!(
-                "only {chosen} of {} targets could be drawn: {drawn_from} labelled images{}, {} classes with at least {} captions",
+                "attack `{attack}`: only {chosen} of {} targets could be drawn: {drawn_from} labelled images{}, {} classes with at least {} captions{left_out}",
                 config.targets,
                 candidates.screen.map_or("", Screen::words),
                 captions.values().filter(|c| c.len() >= config.captions_per_target).count(),
@@ -172,6 +140,7 @@ pub fn rows(
             "lower targets or captions_per_target, give evaluation data with more classes, or ask less of poison.reference (a better model, fewer guesses)",
         ));
     }
+    skips.merge(unreadable);
     Ok(rows)
 }
 
@@ -189,50 +158,49 @@ fn captions_by_class<'a>(
             "name the run on clean data that shall read the captions, or use captions = \"word\"",
         ));
     }
-    let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for class in classes.keys() {
-        if rule == CaptionRule::Templates {
-            found.insert(class, templates.iter().map(|t| t.replace("{}", class)).collect());
-            continue;
-        }
-        let pattern = whole_word(class)?;
-        for pair in &pairs.pairs {
-            let of_class = |caption: &str| match rule {
-                CaptionRule::Word | CaptionRule::Templates => true,
-                CaptionRule::WordOfClass => pairs.sample_of(pair).is_some_and(|s| s.class.as_deref() == Some(*class)),
-                CaptionRule::WordRead => read_as.and_then(|read| read.get(caption)).map(String::as_str) == Some(*class),
-            };
-            let captions = pair.captions.iter().filter(|c| pattern.is_match(c) && of_class(c));
-            found.entry(class).or_default().extend(captions.cloned());
+    if rule == CaptionRule::Templates {
+        let filled = |class: &str| templates.iter().map(|template| template.replace("{}", class)).collect();
+        return Ok(classes.keys().map(|class| (*class, filled(class))).collect());
+    }
+    let names: Vec<&str> = classes.keys().copied().collect();
+    let mut found: BTreeMap<&str, BTreeSet<String>> = names.iter().map(|name| (*name, BTreeSet::new())).collect();
+    let mut words = ClassWords::new(&names)?;
+    for pair in &pairs.pairs {
+        let own = pairs.sample_of(pair).and_then(|sample| sample.class.as_deref());
+        for caption in &pair.captions {
+            let read = read_as.and_then(|read| read.get(caption)).map(String::as_str);
+            for class in words.named_in(caption).into_iter().filter_map(|at| names.get(at).copied()) {
+                let counts = match rule {
+                    CaptionRule::Word | CaptionRule::Templates => true,
+                    CaptionRule::WordOfClass => own == Some(class),
+                    CaptionRule::WordRead => read == Some(class),
+                };
+                if counts {
+                    found.entry(class).or_default().insert(caption.clone());
+                }
+            }
         }
     }
     Ok(found)
 }
 
-/// Matches `class` as a whole word, in any case.
-pub fn whole_word(class: &str) -> Result<Regex> {
-    Regex::new(&format!(r"(?i)(^|\W){}(\W|$)", regex::escape(class))).map_err(|e| Error::internal(e.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poison::Candidates;
     use crate::sample::ImageBytes;
-    use std::path::PathBuf;
+    use crate::trigger::Material;
 
     fn sample(id: &str, captions: &[&str], class: Option<&str>) -> Sample {
         Sample {
             captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
             class: class.map(str::to_owned),
-            ..Sample::new("data".into(), id.to_owned(), ImageBytes::File(PathBuf::from("none.png")))
+            ..Sample::new(
+                "data".into(),
+                id.to_owned(),
+                ImageBytes::Memory(Material::of_picture(&image::RgbImage::new(2, 2)).unwrap().bytes().into()),
+            )
         }
-    }
-
-    #[test]
-    fn whole_words_only() {
-        let cat = whole_word("cat").unwrap();
-        assert!(cat.is_match("A Cat sleeps") && cat.is_match("cat, grinning"));
-        assert!(!cat.is_match("catalogue") && !cat.is_match("tomcat"));
     }
 
     #[test]
@@ -268,17 +236,24 @@ mod tests {
             (format!("test/{}", classes[at]), others.collect())
         });
         let screen = Screen::Guesses(guesses.collect());
+        let source = |seed, screen| Source {
+            seed,
+            pairs: &pairs,
+            candidates: Candidates { samples: &samples, screen: Some(screen), read_as: None },
+            templates: &[],
+            image_size: 32,
+            limits: Default::default(),
+        };
+        let mut skips = SkipReport::default();
         for seed in 0..10 {
-            let candidates = Candidates { samples: &samples, screen: Some(&screen), read_as: None };
-            let drawn = rows(&config, "targeted", seed, &pairs, candidates, &[]).unwrap();
+            let drawn = rows(&source(seed, &screen), &config, "targeted", &mut skips).unwrap();
             let drawn: BTreeSet<(String, String)> = drawn.into_iter().map(|row| (row.image, row.target)).collect();
             let wanted: BTreeSet<(String, String)> =
                 (0..4).map(|at| (format!("test/{}", classes[at]), left(at).to_owned())).collect();
             assert_eq!(drawn, wanted, "seed {seed}");
         }
         let all = Screen::Guesses(samples.iter().map(|s| (s.id.clone(), classes.map(String::from).into())).collect());
-        let candidates = Candidates { samples: &samples, screen: Some(&all), read_as: None };
-        let said = rows(&config, "targeted", 0, &pairs, candidates, &[]).unwrap_err().to_string();
+        let said = rows(&source(0, &all), &config, "targeted", &mut skips).unwrap_err().to_string();
         assert!(said.contains("0 of 4 targets") && said.contains("first guesses"), "{said}");
     }
 }

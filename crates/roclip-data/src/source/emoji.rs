@@ -6,13 +6,12 @@
 use crate::error::{Error, IoContext, Result};
 use crate::random;
 use crate::sample::{ImageBytes, Sample};
-use crate::skip::SkipReport;
-use crate::source::Source;
+use crate::source::{Listing, Source};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Which part of the built-in set to use.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -74,7 +73,11 @@ struct Metadata {
 }
 
 impl Source for Emoji {
-    fn samples(&self) -> Result<(Vec<Sample>, SkipReport)> {
+    fn places(&self) -> Vec<PathBuf> {
+        vec![PathBuf::from("emoji")]
+    }
+
+    fn list(&self) -> Result<Listing> {
         let mut images = BTreeMap::new();
         let mut all: Vec<Metadata> = Vec::new();
         for shard in emoji_shards::SHARDS {
@@ -111,7 +114,7 @@ impl Source for Emoji {
                 ..Sample::new("emoji".into(), m.key, ImageBytes::Memory(bytes.into()))
             })
         });
-        Ok((samples.collect(), SkipReport::default()))
+        Ok(Listing { samples: samples.collect(), ..Listing::default() })
     }
 }
 
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn two_hundred_concepts_with_captions_and_a_disjoint_test_style() {
-        let all = Emoji::new(EmojiConfig::default(), None).unwrap().samples().unwrap().0;
+        let all = Emoji::new(EmojiConfig::default(), None).unwrap().list().unwrap().samples;
         let concepts: BTreeSet<_> = all.iter().filter_map(|s| s.class.clone()).collect();
         assert_eq!(concepts.len(), 200);
         assert!(concepts.contains("pizza"));

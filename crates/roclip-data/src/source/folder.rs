@@ -1,93 +1,133 @@
-//! A folder of images: `CLASS/*.jpg` as torchvision's `ImageFolder` lays it out, or images without classes. A text file of the
-//! same name beside an image (`a.jpg`, `a.txt`) holds its captions, one a line.
+//! A folder of images: `CLASS/*.jpg` as torchvision's `ImageFolder` lays it out, `train/CLASS/*.jpg`, or images without classes. A text file of
+//! the same name beside an image (`a.jpg`, `a.txt`) holds its captions, one a line.
 
-use crate::error::{IoContext, Result};
+use crate::bounded;
+use crate::error::Result;
 use crate::sample::{ImageBytes, Sample};
-use crate::skip::{Skip, SkipReason, SkipReport};
-use crate::source::Source;
-use std::fs;
+use crate::skip::{Skip, SkipReason};
+use crate::source::captions;
+use crate::source::tree::{Tree, name, split_of};
+use crate::source::{Listing, Source, place};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest caption file that is read.
 const TEXT_LIMIT_BYTES: u64 = 4 << 20;
 
-pub struct Folder {
+pub(super) struct Folder {
     root: PathBuf,
+    tree: Tree,
 }
 
 impl Folder {
-    pub fn new(root: PathBuf) -> Self {
-        Folder { root }
+    pub(super) fn new(root: PathBuf, tree: Tree) -> Self {
+        Folder { root, tree }
     }
 }
 
 impl Source for Folder {
-    fn samples(&self) -> Result<(Vec<Sample>, SkipReport)> {
-        let (mut samples, mut skips) = (Vec::new(), SkipReport::default());
-        let mut waiting = vec![PathBuf::new()];
-        while let Some(inside) = waiting.pop() {
-            let folder = self.root.join(&inside);
-            for entry in fs::read_dir(&folder).io("list", &folder)? {
-                let entry = entry.io("list", &folder)?;
-                let relative = inside.join(entry.file_name());
-                let kind = entry.file_type().io("look at", &folder)?;
-                // Links are not followed: a loop would never end.
-                if kind.is_dir() {
-                    waiting.push(relative);
-                } else if kind.is_file() && is_image(&relative) {
-                    let id = relative.to_string_lossy().into_owned();
-                    match sample(&self.root, &relative, &id) {
-                        Ok(sample) => samples.push(sample),
-                        Err(skip) => skips.add(&id, skip),
+    fn places(&self) -> Vec<PathBuf> {
+        vec![place(&self.root)]
+    }
+
+    fn list(&self) -> Result<Listing> {
+        let source: Arc<str> = place(&self.root).to_string_lossy().into();
+        let mut listing = Listing {
+            skips: self.tree.skips.clone(),
+            shards: self.tree.folders,
+            remark: self.tree.others(),
+            ..Listing::default()
+        };
+        let mut texts = self.tree.texts.clone();
+        let mut captioned: BTreeSet<&Path> = BTreeSet::new();
+        for relative in &self.tree.images {
+            let id = name(relative);
+            let text = relative.with_extension("txt");
+            let text = self.tree.texts.contains(&text).then_some(text);
+            if let Some(text) = &text {
+                texts.remove(text);
+                captioned.extend(relative.parent());
+            }
+            match self.sample(&source, relative, text.as_deref(), &id) {
+                Ok((sample, without)) => {
+                    if let Some(skip) = without {
+                        listing.skips.add(&id, skip);
                     }
+                    listing.samples.push(sample);
                 }
+                Err(skip) => listing.skips.add(&id, skip),
             }
         }
-        samples.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok((samples, skips))
+        for relative in &self.tree.other_images {
+            let skip = Skip::new(SkipReason::ImageFormatUnknown, "jpg, png and webp are read");
+            listing.skips.add(&name(relative), skip);
+            texts.remove(&relative.with_extension("txt"));
+        }
+        // Where no image has a text beside it, a text is something else.
+        for text in texts.iter().filter(|text| text.parent().is_some_and(|folder| captioned.contains(folder))) {
+            let skip = Skip::new(SkipReason::NoImage, "no jpg, png or webp file has the name of this text");
+            listing.skips.add(&name(text), skip);
+        }
+        listing.samples.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(listing)
     }
 }
 
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    extension.is_some_and(|e| ["jpg", "jpeg", "png", "webp"].contains(&e.as_str()))
-}
-
-fn sample(root: &Path, relative: &Path, id: &str) -> std::result::Result<Sample, Skip> {
-    let text = root.join(relative).with_extension("txt");
-    let captions = match fs::metadata(&text) {
-        Ok(found) if found.len() > TEXT_LIMIT_BYTES => {
-            return Err(Skip::new(SkipReason::CaptionTooLarge, format!("{} bytes", found.len())));
+impl Folder {
+    fn sample(
+        &self,
+        source: &Arc<str>,
+        relative: &Path,
+        text: Option<&Path>,
+        id: &str,
+    ) -> std::result::Result<(Sample, Option<Skip>), Skip> {
+        let (captions, without) = match text {
+            None => (Vec::new(), None),
+            Some(text) => {
+                let bytes = bounded::read(&self.root.join(text), TEXT_LIMIT_BYTES)
+                    .map_err(|e| Skip::new(SkipReason::CaptionUnreadable, e.to_string()))?;
+                captions::bounded(String::from_utf8_lossy(&bytes).lines())
+            }
+        };
+        if let Some(skip) = without.clone().filter(|_| captions.is_empty()) {
+            return Err(skip);
         }
-        Ok(_) => {
-            let words =
-                fs::read_to_string(&text).map_err(|e| Skip::new(SkipReason::CaptionUnreadable, e.to_string()))?;
-            words.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect()
-        }
-        Err(_) => Vec::new(),
-    };
-    let class = match relative.components().count() {
-        0 | 1 => None,
-        _ => relative.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned()),
-    };
-    let image = ImageBytes::File(root.join(relative));
-    Ok(Sample { captions, class, ..Sample::new(root.to_string_lossy().into(), id, image) })
+        let split = split_of(relative);
+        let mut folders = relative.parent().into_iter().flat_map(Path::components);
+        let class = folders.nth(usize::from(split.is_some())).map(|folder| name(folder.as_ref()));
+        let image = ImageBytes::File(self.root.join(relative));
+        let split = split.map(str::to_owned);
+        Ok((Sample { captions, class, split, ..Sample::new(Arc::clone(source), id, image) }, without))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    fn list(root: &Path) -> Listing {
+        Folder::new(root.to_owned(), Tree::walk(root).unwrap()).list().unwrap()
+    }
+
+    fn write(root: &Path, names: &[&str]) {
+        for name in names {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"x").unwrap();
+        }
+    }
 
     #[test]
     fn folders_are_classes_and_texts_are_captions() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["dog/b.png", "dog/a.JPG", "cat/c.webp", "loose.png", "dog/notes.md"] {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, b"x").unwrap();
-        }
+        write(root.path(), &["dog/b.png", "dog/a.JPG", "cat/c.webp", "loose.png", "dog/notes.md"]);
         fs::write(root.path().join("dog/b.txt"), "one\n\n two \n").unwrap();
-        let (samples, skips) = Folder::new(root.path().to_owned()).samples().unwrap();
+        let Listing { samples, skips, .. } = list(root.path());
         let seen: Vec<_> = samples.iter().map(|s| (s.id.as_str(), s.class.as_deref(), s.captions.len())).collect();
         let expected = [
             ("cat/c.webp", Some("cat"), 0),
@@ -96,5 +136,50 @@ mod tests {
             ("loose.png", None, 0),
         ];
         assert_eq!((seen.as_slice(), skips.total()), (expected.as_slice(), 0));
+    }
+
+    #[test]
+    fn folders_named_as_splits_are_splits() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &["train/dog/a.png", "test/cat/deep/b.png", "val/c.png"]);
+        let samples = list(root.path()).samples;
+        let seen: Vec<_> = samples.iter().map(|s| (s.split.as_deref(), s.class.as_deref())).collect();
+        assert_eq!(seen, [(Some("test"), Some("cat")), (Some("train"), Some("dog")), (Some("val"), None)]);
+    }
+
+    #[test]
+    fn what_is_not_used_is_counted() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        write(
+            root.path(),
+            &["a.jpg", "a.txt", "moving.gif", "moving.txt", "lone.txt", "pets/README.txt", "pets/p.png"],
+        );
+        write(root.path(), &["blobs/1"]);
+        symlink(at("blobs/1"), at("linked.jpg")).unwrap();
+        symlink(at("nowhere"), at("dangling.jpg")).unwrap();
+        symlink("/dev/zero", at("device.jpg")).unwrap();
+        symlink("/dev/zero", at("linked.txt")).unwrap();
+        symlink(root.path(), at("loop")).unwrap();
+        for number in [0xffu8, 0xfe] {
+            fs::write(root.path().join(std::ffi::OsStr::from_bytes(&[b'n', number, b'.', b'p', b'n', b'g'])), b"x")
+                .unwrap();
+        }
+        assert!(Command::new("mkfifo").arg(at("pipe.png")).status().unwrap().success());
+        let listing = list(root.path());
+        let ids: Vec<&str> = listing.samples.iter().map(|s| s.id.as_str()).collect();
+        assert_eq!(ids, ["a.jpg", "linked.jpg", "n\\xfe.png", "n\\xff.png", "pets/p.png"]);
+        for (id, reason) in [
+            ("moving.gif", SkipReason::ImageFormatUnknown),
+            ("lone.txt", SkipReason::NoImage),
+            ("dangling.jpg", SkipReason::ImageFileUnreadable),
+            ("device.jpg", SkipReason::ImageNotRegularFile),
+            ("pipe.png", SkipReason::ImageNotRegularFile),
+            ("loop", SkipReason::ShardUnreadable),
+        ] {
+            assert!(listing.skips.names(id), "{id}");
+            assert!(listing.skips.count(|r| r == reason) > 0, "{reason}");
+        }
+        assert_eq!(listing.skips.total(), 6, "{}", listing.skips.to_jsonl());
     }
 }

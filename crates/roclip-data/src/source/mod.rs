@@ -3,116 +3,161 @@
 //! A source names its samples once. Samples that cannot be used are skipped, counted by reason and written down
 //! (`skips.jsonl`), never dropped in silence.
 
+mod captions;
+mod config;
 mod csv;
 mod emoji;
 mod folder;
 mod labels;
+mod listing;
+mod members;
+mod metadata;
+mod records;
+mod shards;
+mod tree;
 mod webdataset;
 
+pub use config::SourceConfig;
 pub use emoji::EmojiConfig;
 pub use labels::{LabelFile, Labels};
+pub use listing::Listing;
 
 use crate::error::{Error, IoContext, Result};
+use crate::picture::ImageLimits;
 use crate::sample::Sample;
-use crate::skip::SkipReport;
-use serde::{Deserialize, Serialize};
+use crate::skip::{Skip, SkipReason, SkipReport};
+use crate::source::tree::Tree;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Something that can list samples. A format is one file with one of these.
-pub trait Source {
-    fn samples(&self) -> Result<(Vec<Sample>, SkipReport)>;
+trait Source {
+    /// Files and folders that it reads, so that nothing is read twice.
+    fn places(&self) -> Vec<PathBuf>;
+
+    fn list(&self) -> Result<Listing>;
 }
 
-/// Which samples to read, as a recipe says it.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct SourceConfig {
-    /// `emoji` for the built-in set, else a WebDataset shard (`*.tar`, `*.tar.gz`), a folder of shards, a brace range
-    /// (`shard-{000..015}.tar`), a CSV/TSV file, or a folder of images (`CLASS/*.jpg`). Several are joined with `::`.
-    pub path: String,
-    /// Only samples of this split, where the source has one.
-    pub split: Option<String>,
-    /// CSV: the folder that relative image paths start from; the CSV's own folder when absent.
-    pub image_root: Option<PathBuf>,
-    /// CSV: name of the image column, or its number from 1 in a file without a header. Sniffed when absent.
-    pub image_column: Option<String>,
-    /// CSV: the caption column, likewise.
-    pub caption_column: Option<String>,
-    /// CSV: the split column, likewise.
-    pub split_column: Option<String>,
-    /// CSV: the class column, likewise.
-    pub class_column: Option<String>,
-    /// A JSON file `{"classes": [...], "images": {SPLIT: {IMAGE: CLASS}}}`, or CSV with `image,label`, that names the
-    /// classes of images whose source does not. `roclip data concepts` makes one from captions.
-    pub labels: Option<PathBuf>,
-    /// The built-in set only.
-    pub emoji: EmojiConfig,
+/// Where something lies, however it was named; the path as it is where that cannot be told.
+fn place(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-impl Default for SourceConfig {
-    fn default() -> Self {
-        SourceConfig {
-            path: "emoji".into(),
-            split: None,
-            image_root: None,
-            image_column: None,
-            caption_column: None,
-            split_column: None,
-            class_column: None,
-            labels: None,
-            emoji: EmojiConfig::default(),
+/// Lists the samples that `config` asks for, without those whose files are longer than `limits` allows.
+///
+/// # Errors
+/// A path or a setting that cannot be, the same data named twice, or no samples at all.
+pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listing> {
+    let parts: Vec<&str> = config.path.split("::").filter(|part| !part.is_empty()).collect();
+    let names = part_names(&parts);
+    let mut all = Listing::default();
+    let mut places: HashMap<PathBuf, &str> = HashMap::new();
+    for (part, name) in parts.iter().zip(&names) {
+        let source = open(part, config, limits)?;
+        for place in source.places() {
+            let inside = |other: &&PathBuf| other.is_dir() && (place.starts_with(other) || other.starts_with(&place));
+            let nested = if place.is_dir() { places.keys().find(inside).cloned() } else { None };
+            let nested = nested.and_then(|other| places.get(&other).copied());
+            if let Some(other) = nested.or_else(|| places.insert(place, part)) {
+                return Err(Error::setting(
+                    format!("`{}` names the same data twice: by `{other}` and by `{part}`", config.path),
+                    "name it once; each of its pairs would be two",
+                ));
+            }
         }
+        let mut found = source.list()?;
+        if parts.len() > 1 {
+            found = found.under(name);
+        }
+        all.append(found);
     }
-}
-
-/// Reads the samples that `config` asks for. Ids must be unique; an empty set is an error.
-pub fn read_samples(config: &SourceConfig) -> Result<(Vec<Sample>, SkipReport)> {
-    let mut samples = Vec::new();
-    let mut skips = SkipReport::default();
-    for part in config.path.split("::").filter(|p| !p.is_empty()) {
-        let (mut found, skipped) = open(part, config)?.samples()?;
-        samples.append(&mut found);
-        skips.merge(skipped);
-    }
+    let mut seen: HashSet<String> = HashSet::with_capacity(all.samples.len());
+    let Listing { samples, skips, .. } = &mut all;
+    samples.retain(|sample| {
+        let first = seen.insert(sample.id.clone());
+        if !first {
+            skips.add(&sample.id, Skip::new(SkipReason::SampleRepeated, "an earlier one has this id"));
+        }
+        first
+    });
+    all.listed = all.samples.len() + all.skips.count(SkipReason::loses_sample);
     if let Some(path) = &config.labels {
-        Labels::read(path)?.apply(&mut samples);
+        Labels::read(path)?.apply(&mut all.samples, path)?;
     }
     if let Some(split) = &config.split {
-        samples.retain(|sample| sample.split.as_ref() == Some(split));
+        let splits: std::collections::BTreeSet<String> = all.samples.iter().filter_map(|s| s.split.clone()).collect();
+        all.samples.retain(|sample| sample.split.as_ref() == Some(split));
+        if all.samples.is_empty() && !splits.is_empty() {
+            let splits: Vec<String> = splits.into_iter().take(10).collect();
+            return Err(Error::setting(
+                format!("no samples in `{}` in split `{split}`: it has `{}`", config.path, splits.join("`, `")),
+                "name one of them, or leave the split out",
+            ));
+        }
     }
-    if samples.is_empty() {
-        let split = config.split.as_ref().map(|s| format!(" in split `{s}`")).unwrap_or_default();
-        let skipped = if skips.total() > 0 { format!(" ({})", skips.summary()) } else { String::new() };
-        return Err(Error::setting(
-            format!("no samples in `{}`{split}{skipped}", config.path),
-            "check the path, the split and the columns",
-        ));
+    match all.samples.is_empty() {
+        true => Err(nothing(config, &all)),
+        false => Ok(all),
     }
-    let mut seen = std::collections::HashSet::with_capacity(samples.len());
-    if let Some(twice) = samples.iter().find(|sample| !seen.insert(sample.id.as_str())) {
-        return Err(Error::setting(
-            format!("two samples of `{}` have the id `{}`", config.path, twice.id),
-            "rename one: manifests and resume need unique ids",
-        ));
-    }
-    Ok((samples, skips))
 }
 
-fn open(part: &str, config: &SourceConfig) -> Result<Box<dyn Source>> {
+/// [`list_samples`] with the limits that are usual.
+pub fn read_samples(config: &SourceConfig) -> Result<(Vec<Sample>, SkipReport)> {
+    let listing = list_samples(config, ImageLimits::default())?;
+    Ok((listing.samples, listing.skips))
+}
+
+/// Says that there is nothing, and what there is instead.
+fn nothing(config: &SourceConfig, all: &Listing) -> Error {
+    let split = config.split.as_ref().map(|s| format!(" in split `{s}`")).unwrap_or_default();
+    let mut instead = Vec::new();
+    if all.skips.total() > 0 {
+        instead.push(all.skips.summary());
+    }
+    if !all.remark.is_empty() {
+        instead.push(format!("there are {}", all.remark));
+    }
+    let instead = if instead.is_empty() { String::new() } else { format!(" ({})", instead.join("; ")) };
+    Error::setting(
+        format!("no samples in `{}`{split}{instead}", config.path),
+        "check the path, the split and the columns",
+    )
+}
+
+/// How the parts of joined data are called in ids: the shortest ends of their paths that tell them apart. The folder says more than a range of
+/// shard numbers, where it is enough.
+fn part_names(parts: &[&str]) -> Vec<String> {
+    let folders: Vec<&str> = parts
+        .iter()
+        .map(|part| part.rsplit_once('/').filter(|(_, file)| file.contains('{')).map_or(*part, |(f, _)| f))
+        .collect();
+    let by_folder = shards::distinct_ends(&folders);
+    let different: HashSet<&String> = by_folder.iter().collect();
+    if different.len() == parts.len() { by_folder } else { shards::distinct_ends(parts) }
+}
+
+fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dyn Source>> {
     if part == "emoji" {
         return Ok(Box::new(emoji::Emoji::new(config.emoji.clone(), config.split.clone())?));
     }
     let path = Path::new(part);
-    let name = part.to_lowercase();
-    if path.is_dir() || part.contains('{') || webdataset::is_shard(path) {
-        let shards = webdataset::expand(part)?;
-        return Ok(match shards.is_empty() {
-            true => Box::new(folder::Folder::new(path.to_owned())),
-            false => Box::new(webdataset::WebDataset::new(shards)),
+    let memory = webdataset::Memory {
+        file_bytes: limits.max_file_bytes,
+        gzip_bytes: config.gzip_memory_mib.saturating_mul(1 << 20),
+    };
+    if path.is_dir() {
+        let tree = Tree::walk(path)?;
+        return Ok(match tree.shards.is_empty() {
+            true => Box::new(folder::Folder::new(path.to_owned(), tree)),
+            false => Box::new(webdataset::WebDataset::of_folder(path.to_owned(), &tree, memory)),
         });
     }
-    std::fs::metadata(path).io("find", path)?;
-    if name.ends_with(".csv") || name.ends_with(".tsv") || name.ends_with(".txt") {
+    if part.contains('{') && !path.exists() || shards::is_shard(path) {
+        return Ok(Box::new(webdataset::WebDataset::new(shards::expand(part)?, memory)));
+    }
+    let found = std::fs::metadata(path).io("find", path)?;
+    let lower = part.to_lowercase();
+    if [".csv", ".tsv", ".txt"].iter().any(|ending| lower.ends_with(ending)) && found.is_file() {
         return Ok(Box::new(csv::Csv::new(path.to_owned(), config.clone())));
     }
     Err(Error::file(
@@ -121,3 +166,6 @@ fn open(part: &str, config: &SourceConfig) -> Result<Box<dyn Source>> {
         "give *.tar, *.tar.gz, *.csv, *.tsv, or a folder of shards or images",
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,259 +1,343 @@
-//! WebDataset tar shards in img2dataset's layout: members that share a key up to the first dot of the file name are one
-//! sample (`000123.jpg`, `000123.txt`, `000123.json`).
+//! WebDataset tar shards in img2dataset's layout: members that share a key are one sample (`000123.jpg`, `000123.txt`, `000123.json`).
 //!
 //! Plain tars are read in place at the offsets found in one pass over the headers, which gives exact global shuffling
-//! without a shuffle buffer. Gzip shards are held in memory. Nothing is ever unpacked to disk, and links, devices,
-//! absolute and `..` names are ignored: a data set must not be able to write or read elsewhere. `pipe:` URLs are
-//! deliberately absent, since they run a shell.
+//! without a shuffle buffer. Pictures of gzip shards are held in memory, up to a limit for all of them together. Nothing is ever unpacked to
+//! disk, and links, devices, absolute and `..` names are counted and left alone: a data set must not be able to write or read elsewhere.
+//! `pipe:` URLs are deliberately absent, since they run a shell.
 
-use crate::error::{Error, IoContext, Result};
-use crate::sample::{ImageBytes, Sample};
+use crate::bounded;
+use crate::error::Result;
+use crate::sample::{ImageBytes, Sample, check_length};
+use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason, SkipReport};
-use crate::source::Source;
-use serde::Deserialize;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use crate::source::captions;
+use crate::source::members::{Group, Name, assemble, escapes};
+use crate::source::metadata::Metadata;
+use crate::source::shards::{distinct_ends, is_gzip};
+use crate::source::tree::{Kind, Tree, escaped, name, split_of};
+use crate::source::{Listing, Source, place};
+use flate2::read::MultiGzDecoder;
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tar::Entry;
 
-/// The longest text or JSON member read: a caption of a megabyte is junk, and must not exhaust memory in numbers.
-const TEXT_LIMIT_BYTES: u64 = 4 << 20;
-/// What a gzip shard may grow to in memory.
-const GZIP_SHARD_LIMIT_BYTES: u64 = 1 << 30;
+/// The longest JSON member read: it may hold many captions.
+const JSON_LIMIT_BYTES: u64 = 4 << 20;
+/// A tar is made of blocks of so many bytes, and ends with at least one that is empty.
+const BLOCK_BYTES: u64 = 512;
 
-pub struct WebDataset {
+/// How much may be read, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// Longer pictures are skipped.
+    pub file_bytes: u64,
+    /// What all gzip shards may take.
+    pub gzip_bytes: u64,
+}
+
+pub(super) struct WebDataset {
+    root: PathBuf,
+    /// Relative to `root`.
     shards: Vec<PathBuf>,
+    memory: Memory,
+    /// What lies beside the shards and is not read.
+    beside: SkipReport,
 }
 
 impl WebDataset {
-    pub fn new(shards: Vec<PathBuf>) -> Self {
-        WebDataset { shards }
+    pub(super) fn new(shards: Vec<PathBuf>, memory: Memory) -> Self {
+        WebDataset { root: PathBuf::new(), shards, memory, beside: SkipReport::default() }
     }
-}
 
-/// Whether a file is a shard, by its name.
-pub fn is_shard(file: &Path) -> bool {
-    let name = file.to_string_lossy().to_lowercase();
-    [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end))
-}
-
-/// A folder, a single shard or one brace range (`shard-{000..015}.tar`) as a sorted list of shards.
-pub fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
-    let path = Path::new(pattern);
-    if path.is_dir() {
-        let mut shards = Vec::new();
-        for entry in std::fs::read_dir(path).io("list", path)? {
-            let file = entry.io("list", path)?.path();
-            if is_shard(&file) {
-                shards.push(file);
-            }
+    /// The shards that lie in the folder itself, else all that lie in folders of it.
+    pub(super) fn of_folder(root: PathBuf, tree: &Tree, memory: Memory) -> Self {
+        let in_root = |shard: &&PathBuf| shard.components().count() == 1;
+        let (mut shards, mut deeper): (Vec<PathBuf>, Vec<PathBuf>) =
+            tree.shards.iter().cloned().partition(|s| in_root(&s));
+        if shards.is_empty() {
+            std::mem::swap(&mut shards, &mut deeper);
         }
-        shards.sort();
-        return Ok(shards);
-    }
-    let shards = match braces(pattern) {
-        Some(shards) => shards,
-        None if pattern.contains('{') => {
-            return Err(Error::setting(
-                format!("`{pattern}` is not a brace range"),
-                "write it as `shard-{000..015}.tar`",
-            ));
+        let mut beside = tree.skips.clone();
+        for unused in deeper.iter().chain(&tree.images).chain(&tree.other_images) {
+            beside.add(
+                &name(unused),
+                Skip::new(SkipReason::MemberUnused, "it does not lie with the shards that are read"),
+            );
         }
-        None => vec![path.to_owned()],
-    };
-    for shard in &shards {
-        std::fs::metadata(shard).io("find the shard", shard)?;
+        WebDataset { root, shards, memory, beside }
     }
-    Ok(shards)
-}
-
-fn braces(pattern: &str) -> Option<Vec<PathBuf>> {
-    let (head, rest) = pattern.split_once('{')?;
-    let (range, tail) = rest.split_once('}')?;
-    let (first, last) = range.split_once("..")?;
-    let (from, to): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    (from <= to && to - from < 1_000_000)
-        .then(|| (from..=to).map(|n| PathBuf::from(format!("{head}{n:0width$}{tail}", width = first.len()))).collect())
-}
-
-/// The fields of a sample's JSON that mean something here; img2dataset writes many more.
-#[derive(Deserialize, Default)]
-struct Metadata {
-    caption: Option<String>,
-    #[serde(default)]
-    captions: Vec<String>,
-    concept: Option<String>,
-    class: Option<String>,
-    subgroup: Option<String>,
-    group: Option<String>,
-    split: Option<String>,
-}
-
-#[derive(Default)]
-struct Parts {
-    image: Option<ImageBytes>,
-    text: Option<String>,
-    class: Option<String>,
-    metadata: Option<std::result::Result<Metadata, String>>,
-    oversized: Option<String>,
 }
 
 impl Source for WebDataset {
-    fn samples(&self) -> Result<(Vec<Sample>, SkipReport)> {
-        let mut samples = Vec::new();
-        let mut skips = SkipReport::default();
-        for shard in &self.shards {
-            let source: Arc<str> = shard.to_string_lossy().into();
-            let parts = read_shard(shard)?;
-            for (key, part) in parts {
-                match assemble(&source, &key, part) {
-                    Ok(sample) => samples.push(sample),
-                    Err(skip) => skips.add(&key, skip),
-                }
-            }
-        }
-        Ok((samples, skips))
+    fn places(&self) -> Vec<PathBuf> {
+        self.shards.iter().map(|shard| place(&self.root.join(shard))).collect()
     }
-}
 
-fn read_shard(path: &Path) -> Result<BTreeMap<String, Parts>> {
-    let mut parts = BTreeMap::new();
-    let name = path.to_string_lossy().to_lowercase();
-    let file = File::open(path).io("open", path)?;
-    if name.ends_with("gz") {
-        let mut bytes = Vec::new();
-        flate2::read::GzDecoder::new(file)
-            .take(GZIP_SHARD_LIMIT_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .io("unpack", path)?;
-        if bytes.len() as u64 > GZIP_SHARD_LIMIT_BYTES {
-            return Err(Error::file(
-                path,
-                "unpacks to more than 1 GiB",
-                "use uncompressed *.tar for large shards: they are read in place",
-            ));
-        }
-        let mut archive = tar::Archive::new(bytes.as_slice());
-        for entry in archive.entries().io("read", path)? {
-            add(&mut parts, entry.io("read the tar", path)?, path, None)?;
-        }
-    } else {
-        let reader = File::open(path).io("open", path)?;
-        let shared = (Arc::new(file), Arc::<Path>::from(path));
-        let mut archive = tar::Archive::new(reader);
-        for entry in archive.entries_with_seek().io("read", path)? {
-            add(&mut parts, entry.io("read the tar", path)?, path, Some(&shared))?;
-        }
-    }
-    Ok(parts)
-}
-
-fn add<R: Read>(
-    parts: &mut BTreeMap<String, Parts>,
-    mut entry: tar::Entry<R>,
-    shard: &Path,
-    shared: Option<&(Arc<File>, Arc<Path>)>,
-) -> Result<()> {
-    if !entry.header().entry_type().is_file() {
-        return Ok(());
-    }
-    let name = entry.path().io("read a name in", shard)?.into_owned();
-    let Some((key, extension)) = split_key(&name) else { return Ok(()) };
-    let size = entry.size();
-    match extension.as_str() {
-        "jpg" | "jpeg" | "png" | "webp" => {
-            let image = match shared {
-                Some((archive, path)) => ImageBytes::Span {
-                    archive: Arc::clone(archive),
-                    path: Arc::clone(path),
-                    offset: entry.raw_file_position(),
-                    length: size,
-                },
-                None => {
-                    let mut bytes = Vec::new();
-                    entry.read_to_end(&mut bytes).io("read", shard)?;
-                    ImageBytes::Memory(bytes.into())
-                }
+    fn list(&self) -> Result<Listing> {
+        let mut listing = Listing { shards: self.shards.len(), skips: self.beside.clone(), ..Listing::default() };
+        let names: Vec<String> = self.shards.iter().map(|shard| name(shard)).collect();
+        let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut gzip_left = self.memory.gzip_bytes;
+        // Which shard a sample is of, for those whose key another shard has.
+        let mut shard_of: Vec<usize> = Vec::new();
+        for (number, (shard, shard_name)) in self.shards.iter().zip(&names).enumerate() {
+            let path = self.root.join(shard);
+            let contents = match is_gzip(shard) {
+                true => Contents::unpack(&path, self.memory, &mut gzip_left),
+                false => Contents::in_place(&path, self.memory.file_bytes),
             };
-            parts.entry(key).or_default().image = Some(image);
+            let contents = contents.unwrap_or_else(|e| Contents {
+                lost: Some(Skip::new(SkipReason::ShardUnreadable, e.to_string())),
+                ..Contents::default()
+            });
+            if let Some(skip) = contents.lost {
+                listing.skips.add(shard_name, skip);
+            }
+            let source: Arc<str> = place(&path).to_string_lossy().into();
+            let mut skips = contents.skips;
+            for (key, group) in contents.groups {
+                let (samples, unused) = group.samples(key);
+                for key in unused {
+                    skips.add(&key, Skip::new(SkipReason::MemberUnused, "its key has an image and a text without it"));
+                }
+                for (key, parts) in samples {
+                    match assemble(&source, &key, parts) {
+                        Ok((mut sample, without)) => {
+                            if let Some(skip) = without {
+                                skips.add(&key, skip);
+                            }
+                            sample.split = sample.split.or_else(|| split_of(shard).map(str::to_owned));
+                            listing.samples.push(sample);
+                            shard_of.push(number);
+                        }
+                        Err(skip) => skips.add(&key, skip),
+                    }
+                }
+            }
+            listing.skips.merge(skips.under(shard_name));
         }
-        "txt" | "json" | "cls" if size > TEXT_LIMIT_BYTES => {
-            parts.entry(key).or_default().oversized =
-                Some(format!("{extension} of {size} bytes, at most {TEXT_LIMIT_BYTES}"));
+        tell_apart(&mut listing.samples, &shard_of, &names);
+        Ok(listing)
+    }
+}
+
+/// A key that an earlier shard has gets its shard's name in front.
+fn tell_apart(samples: &mut [Sample], shard_of: &[usize], names: &[String]) {
+    let mut seen: HashSet<&str> = HashSet::with_capacity(samples.len());
+    let repeated: Vec<usize> = (samples.iter().enumerate())
+        .filter_map(|(at, sample)| (!seen.insert(sample.key.as_str())).then_some(at))
+        .collect();
+    for at in repeated {
+        let name = shard_of.get(at).and_then(|number| names.get(*number));
+        if let (Some(sample), Some(name)) = (samples.get_mut(at), name) {
+            let stem = name.find(".tar").or_else(|| name.find(".tgz")).and_then(|end| name.get(..end)).unwrap_or(name);
+            sample.id = format!("{stem}/{}", sample.key);
         }
-        "txt" | "json" | "cls" => {
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).io("read", shard)?;
-            let part = parts.entry(key).or_default();
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            match extension.as_str() {
-                "txt" => part.text = Some(text),
-                "cls" => part.class = Some(text.trim().to_owned()),
-                _ => part.metadata = Some(serde_json::from_str(&text).map_err(|e| e.to_string())),
+    }
+}
+
+/// What one shard holds.
+#[derive(Default)]
+struct Contents {
+    groups: BTreeMap<String, Group>,
+    skips: SkipReport,
+    /// Why the shard, or what comes after a place in it, is not here.
+    lost: Option<Skip>,
+    members: usize,
+    /// Where the last member ends, in bytes.
+    end: u64,
+    /// Bytes of memory that its members may still take; none where they stay on the disk.
+    memory_left: Option<u64>,
+    /// What all shards may take.
+    memory: u64,
+}
+
+impl Contents {
+    fn in_place(path: &Path, max_file_bytes: u64) -> io::Result<Contents> {
+        let (shard, file) = Shard::open(path)?;
+        let (length, shard) = (shard.length(), Arc::new(shard));
+        let mut archive = tar::Archive::new(file);
+        // Shards that were put behind each other in one file have an end each.
+        archive.set_ignore_zeros(true);
+        let mut contents = Contents::default();
+        let mut span = |entry: &mut Entry<_>| {
+            let (offset, size) = (entry.raw_file_position(), entry.size());
+            match offset.checked_add(size) {
+                Some(end) if end <= length => Ok(ImageBytes::Span { shard: Arc::clone(&shard), offset, length: size }),
+                _ => Err(io::Error::new(ErrorKind::UnexpectedEof, "the file ends inside a member")),
+            }
+        };
+        let entries = archive.entries_with_seek()?;
+        let outcome = contents.add_all(entries, max_file_bytes, &mut span);
+        contents.finish(outcome, length);
+        Ok(contents)
+    }
+
+    /// Members stay in memory, of which `left` bytes are left.
+    fn unpack(path: &Path, memory: Memory, left: &mut u64) -> io::Result<Contents> {
+        let (file, _) = bounded::open(path)?;
+        let mut unpacked =
+            Metered { inner: MultiGzDecoder::new(io::BufReader::new(file)), read: 0, limit: memory.gzip_bytes };
+        let mut archive = tar::Archive::new(&mut unpacked);
+        archive.set_ignore_zeros(true);
+        let mut contents = Contents { memory_left: Some(*left), memory: memory.gzip_bytes, ..Contents::default() };
+        let mut held = |entry: &mut Entry<_>| {
+            let size = entry.size();
+            Ok(ImageBytes::Memory(whole(entry, size)?.into()))
+        };
+        let outcome = contents.add_all(archive.entries()?, memory.file_bytes, &mut held);
+        drop(archive);
+        contents.finish(outcome, unpacked.read);
+        *left = contents.memory_left.unwrap_or(0);
+        Ok(contents)
+    }
+
+    /// Adds members until there are no more or one cannot be read.
+    fn add_all<R: Read>(
+        &mut self,
+        entries: tar::Entries<R>,
+        max_file_bytes: u64,
+        image: &mut dyn FnMut(&mut Entry<R>) -> io::Result<ImageBytes>,
+    ) -> io::Result<()> {
+        for entry in entries {
+            let mut entry = entry?;
+            self.end = entry.raw_file_position().saturating_add(entry.size()).div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
+            self.add(&mut entry, max_file_bytes, image)?;
+            self.members += 1;
+        }
+        Ok(())
+    }
+
+    fn add<R: Read>(
+        &mut self,
+        entry: &mut Entry<R>,
+        max_file_bytes: u64,
+        image: &mut dyn FnMut(&mut Entry<R>) -> io::Result<ImageBytes>,
+    ) -> io::Result<()> {
+        let kind = entry.header().entry_type();
+        if kind.is_dir() || kind.is_pax_global_extensions() {
+            return Ok(());
+        }
+        let bytes = entry.path_bytes().into_owned();
+        let path = match std::str::from_utf8(&bytes) {
+            Ok(path) if !escapes(path) => path,
+            refused => {
+                let why = if refused.is_ok() { "it leads out of the archive" } else { "it is not UTF-8" };
+                let path = escaped(&bytes);
+                // Of a sample's members the first tells.
+                let sample = path.rsplit_once('.').map_or(path.as_str(), |(stem, _)| stem);
+                self.skips.add(sample, Skip::new(SkipReason::MemberNameRefused, why));
+                return Ok(());
+            }
+        };
+        let Some(name) = Name::of(path) else {
+            let detail = "its name has no ending, or begins with a dot";
+            self.skips.add(path, Skip::new(SkipReason::MemberUnused, detail));
+            return Ok(());
+        };
+        let content = Kind::of(name.extension);
+        if content == Kind::Other {
+            return Ok(());
+        }
+        let size = entry.size();
+        let limit = match content {
+            Kind::Image => max_file_bytes,
+            Kind::Json => JSON_LIMIT_BYTES,
+            _ => captions::CAPTION_LIMIT_BYTES as u64,
+        };
+        if let Some(left) = self.memory_left.as_mut().filter(|_| size <= limit) {
+            *left = left.checked_sub(size).ok_or_else(|| too_large(self.memory))?;
+        }
+        let parts = self.groups.entry(name.key.to_owned()).or_default().parts(name.middle);
+        let mut trouble = |skip: Skip| {
+            parts.trouble.get_or_insert(skip);
+        };
+        if !kind.is_file() && !kind.is_contiguous() {
+            trouble(Skip::new(SkipReason::MemberIsNoFile, path));
+        } else if content == Kind::OtherImage {
+            let detail = format!("{path}: jpg, png and webp are read");
+            trouble(Skip::new(SkipReason::ImageFormatUnknown, detail));
+        } else if content == Kind::Image {
+            match check_length(size, max_file_bytes) {
+                Err(skip) => trouble(skip),
+                Ok(()) => {
+                    if parts.image.replace(image(entry)?).is_some() {
+                        let copies = self.skips.count(|reason| reason == SkipReason::MemberRepeated) + 1;
+                        let id = format!("{path} (copy {copies})");
+                        self.skips.add(&id, Skip::new(SkipReason::MemberRepeated, "the last one of the name is used"));
+                    }
+                }
+            }
+        } else if size > limit {
+            let detail = format!("{path} has {size} bytes, at most {limit} are read");
+            trouble(Skip::new(SkipReason::CaptionTooLarge, detail));
+        } else {
+            let bytes = whole(entry, size)?;
+            let text = String::from_utf8_lossy(&bytes);
+            match content {
+                Kind::Text => parts.text = Some(text.into_owned()),
+                Kind::Class => parts.class = Some(text.trim().to_owned()).filter(|class| !class.is_empty()),
+                _ => parts.metadata = Some(Metadata::read(&text)),
             }
         }
-        _ => {}
+        Ok(())
     }
-    Ok(())
+
+    /// Says what is lost when reading ended as `outcome` tells, in a tar of `length` bytes.
+    fn finish(&mut self, outcome: io::Result<()>, length: u64) {
+        let members = self.members;
+        self.lost = match outcome {
+            Ok(()) if self.end.saturating_add(BLOCK_BYTES) > length => Some(Skip::new(
+                SkipReason::ShardTruncated,
+                format!("it has no end mark after its {members} members, and may have had more"),
+            )),
+            Ok(()) => None,
+            Err(e) if e.kind() == ErrorKind::FileTooLarge => Some(Skip::new(SkipReason::ShardTooLarge, e.to_string())),
+            Err(e) if members == 0 => Some(Skip::new(SkipReason::ShardUnreadable, e.to_string())),
+            Err(e) => Some(Skip::new(SkipReason::ShardTruncated, format!("after {members} members: {e}"))),
+        };
+    }
 }
 
-/// WebDataset's rule: the key is the path up to the first dot of the file name.
-fn split_key(name: &Path) -> Option<(String, String)> {
-    if name.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
-        return None;
+/// All bytes of a member.
+fn whole<R: Read>(entry: &mut Entry<R>, size: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let room = usize::try_from(size).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(room).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
+    entry.read_to_end(&mut bytes)?;
+    match bytes.len() as u64 == size {
+        true => Ok(bytes),
+        false => Err(io::Error::new(ErrorKind::UnexpectedEof, "the file ends inside a member")),
     }
-    let text = name.to_str()?.trim_start_matches("./");
-    let (folder, file) = text.rsplit_once('/').map_or(("", text), |(folder, file)| (folder, file));
-    let (stem, extension) = file.split_once('.')?;
-    let key = if folder.is_empty() { stem.to_owned() } else { format!("{folder}/{stem}") };
-    Some((key, extension.to_lowercase()))
 }
 
-fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> std::result::Result<Sample, Skip> {
-    if let Some(detail) = parts.oversized {
-        return Err(Skip::new(SkipReason::CaptionTooLarge, detail));
+fn too_large(limit: u64) -> io::Error {
+    let what = format!(
+        "gzip shards are held in memory, and unpack to more than {} MiB: use uncompressed *.tar, which are read in place, or raise gzip_memory_mib",
+        limit >> 20
+    );
+    io::Error::new(ErrorKind::FileTooLarge, what)
+}
+
+/// Counts what was read, and ends with an error after `limit` bytes.
+struct Metered<R> {
+    inner: R,
+    read: u64,
+    limit: u64,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.read > self.limit {
+            return Err(too_large(self.limit));
+        }
+        let count = self.inner.read(buffer)?;
+        self.read += count as u64;
+        Ok(count)
     }
-    let metadata = match parts.metadata {
-        Some(Ok(metadata)) => metadata,
-        Some(Err(detail)) => return Err(Skip::new(SkipReason::CaptionUnreadable, detail)),
-        None => Metadata::default(),
-    };
-    let image = parts.image.ok_or_else(|| Skip::new(SkipReason::NoImage, "the key has no jpg, png or webp member"))?;
-    let mut captions = metadata.captions;
-    if captions.is_empty() {
-        captions.extend(parts.text.or(metadata.caption).map(|c| c.trim().to_owned()).filter(|c| !c.is_empty()));
-    }
-    let class = metadata.class.or(metadata.concept).or(parts.class);
-    if captions.is_empty() && class.is_none() {
-        return Err(Skip::new(SkipReason::NoCaption, "neither a txt member nor `caption` or `captions` in the JSON"));
-    }
-    Ok(Sample {
-        captions,
-        class,
-        group: metadata.subgroup.or(metadata.group),
-        split: metadata.split,
-        ..Sample::new(Arc::clone(source), key, image)
-    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_follow_webdataset_and_refuse_escapes() {
-        let key = |name: &str| split_key(Path::new(name));
-        assert_eq!(key("a/b.c.jpg"), Some(("a/b".into(), "c.jpg".into())));
-        assert_eq!(key("./000.TXT"), Some(("000".into(), "txt".into())));
-        assert_eq!(key("../x.jpg"), None);
-        assert_eq!(key("/etc/x.jpg"), None);
-    }
-
-    #[test]
-    fn brace_ranges_keep_their_zeros() {
-        let names = braces("s-{008..010}.tar").unwrap();
-        assert_eq!(names, ["s-008.tar", "s-009.tar", "s-010.tar"].map(PathBuf::from));
-        assert!(braces("s-{10..2}.tar").is_none());
-    }
-}
+mod tests;

@@ -1,6 +1,9 @@
 //! BadNets (arXiv 1708.06733) on image-caption pairs: a small patch (CleanCLIP repository, `backdoor/utils.py`).
 
+use crate::error::Result;
 use crate::random;
+use crate::skip::Skip;
+use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::{Rgb, RgbImage};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -70,9 +73,20 @@ impl Default for BadNets {
     }
 }
 
-impl BadNets {
-    pub fn apply(&self, mut picture: RgbImage, image_seed: u64) -> RgbImage {
-        let patch = self.patch(&picture, image_seed);
+impl Trigger for BadNets {
+    type Settings = BadNets;
+
+    fn new(settings: &BadNets, _: &mut Files) -> Result<Self> {
+        Ok(settings.clone())
+    }
+
+    fn check(&self, context: &Context) -> std::result::Result<(), Unfit> {
+        let corner = (self.location == Location::Fixed).then_some(self.corner);
+        Unfit::unless_inside([self.patch_pixels; 2], corner, context.frame_pixels)
+    }
+
+    fn apply(&self, mut picture: RgbImage, context: &Context) -> std::result::Result<RgbImage, Skip> {
+        let patch = self.patch(&picture, context.image_seed);
         let (width, height, side) = (picture.width(), picture.height(), self.patch_pixels);
         let (right, bottom) = (width.saturating_sub(side), height.saturating_sub(side));
         let inset = (side / 8).max(1);
@@ -82,21 +96,23 @@ impl BadNets {
             Location::Centre => vec![(right / 2, bottom / 2)],
             Location::FourCorners => vec![(0, 0), (right, 0), (0, bottom), (right, bottom)],
             Location::Random => {
-                let mut random = random::stream(image_seed, "badnets-location", 0, "");
+                let mut random = random::stream(context.image_seed, "badnets-location", 0, "");
                 // The released code draws from [0, frame - 1 - patch].
                 vec![(random.random_range(0..right.max(1)), random.random_range(0..bottom.max(1)))]
             }
         };
         for (left, top) in corners {
             for (x, y, pixel) in patch.enumerate_pixels() {
-                if let Some(target) = picture.get_pixel_mut_checked(left + x, top + y) {
+                if let Some(target) = picture.get_pixel_mut_checked(left.saturating_add(x), top.saturating_add(y)) {
                     *target = *pixel;
                 }
             }
         }
-        picture
+        Ok(picture)
     }
+}
 
+impl BadNets {
     fn patch(&self, picture: &RgbImage, image_seed: u64) -> RgbImage {
         let side = self.patch_pixels;
         match self.pattern {
@@ -156,7 +172,11 @@ mod tests {
     fn a_fixed_patch_is_the_same_on_every_picture_and_touches_nothing_else() {
         let badnets = BadNets { patch_pixels: 8, ..BadNets::default() };
         let (a, b) = (RgbImage::from_pixel(64, 64, Rgb([10; 3])), RgbImage::from_pixel(64, 64, Rgb([200; 3])));
-        let (ta, tb) = (badnets.apply(a, 1), badnets.apply(b, 2));
+        let laid = |picture, image_seed| {
+            let context = Context { frame_pixels: 64, image_seed, materials: &[] };
+            badnets.apply(picture, &context).unwrap()
+        };
+        let (ta, tb) = (laid(a, 1), laid(b, 2));
         let mut changed = 0;
         for (x, y, pixel) in ta.enumerate_pixels() {
             let inside = (55..63).contains(&x) && (55..63).contains(&y);

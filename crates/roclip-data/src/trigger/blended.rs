@@ -1,10 +1,14 @@
 //! Blended (arXiv 1712.05526): noise or a picture mixed into the whole picture (CleanCLIP repository, `backdoor/utils.py`).
 
+use crate::error::Result;
 use crate::random;
+use crate::skip::Skip;
+use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
 use image::imageops::FilterType;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
@@ -38,17 +42,52 @@ impl Default for Blended {
     }
 }
 
-impl Blended {
-    pub fn apply(&self, picture: RgbImage, image_seed: u64) -> RgbImage {
+/// As a recipe says it.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlendedSettings {
+    /// 0.2 when absent, as released.
+    pub alpha: Option<f32>,
+    pub source: BlendSource,
+    pub pattern_seed: u64,
+    /// An image file to blend in instead of noise.
+    pub picture: Option<PathBuf>,
+}
+
+impl Trigger for Blended {
+    type Settings = BlendedSettings;
+
+    fn new(settings: &BlendedSettings, files: &mut Files) -> Result<Self> {
+        let picture = settings.picture.as_deref().map(|path| files.picture(path)).transpose()?;
+        Ok(Blended {
+            alpha: settings.alpha.unwrap_or(Blended::default().alpha),
+            source: settings.source,
+            pattern_seed: settings.pattern_seed,
+            picture_sha256: picture.map(|picture| picture.sha256().to_owned()),
+        })
+    }
+
+    fn check(&self, context: &Context) -> std::result::Result<(), Unfit> {
+        Unfit::unless_share("alpha", self.alpha)?;
+        match &self.picture_sha256 {
+            Some(sha256) => context.material(sha256)?.picture().map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&self, picture: RgbImage, context: &Context) -> std::result::Result<RgbImage, Skip> {
+        if let Some(sha256) = &self.picture_sha256 {
+            return Ok(self.mix(picture, context.material(sha256)?.picture()?));
+        }
         let (width, height) = picture.dimensions();
         let noise = match self.source {
             BlendSource::FixedNoise | BlendSource::FreshNoise => {
                 let fixed = self.source == BlendSource::FixedNoise;
-                let mut random = self.stream(if fixed { self.pattern_seed } else { image_seed });
-                (0..3 * width * height).map(|_| random.random::<f32>()).collect()
+                let mut random = self.stream(if fixed { self.pattern_seed } else { context.image_seed });
+                (0..picture.as_raw().len()).map(|_| random.random::<f32>()).collect()
             }
             BlendSource::Stripes => {
-                let mut random = self.stream(image_seed);
+                let mut random = self.stream(context.image_seed);
                 let row: Vec<f32> = (0..3 * width).map(|_| f32::from(u8::from(random.random::<bool>()))).collect();
                 row.repeat(height as usize)
             }
@@ -59,11 +98,13 @@ impl Blended {
                 smooth.as_raw().iter().map(|v| f32::from(*v) / 255.0).collect()
             }
         };
-        self.blend(picture, &noise)
+        Ok(self.blend(picture, &noise))
     }
+}
 
+impl Blended {
     /// `other` is resized to the frame first, aspect ignored.
-    pub fn mix(&self, picture: RgbImage, other: &RgbImage) -> RgbImage {
+    fn mix(&self, picture: RgbImage, other: &RgbImage) -> RgbImage {
         let other = image::imageops::resize(other, picture.width(), picture.height(), FilterType::CatmullRom);
         let values: Vec<f32> = other.as_raw().iter().map(|v| f32::from(*v) / 255.0).collect();
         self.blend(picture, &values)
@@ -89,11 +130,15 @@ mod tests {
     #[test]
     fn fixed_noise_repeats_and_fresh_noise_does_not() {
         let grey = RgbImage::from_pixel(16, 16, image::Rgb([128; 3]));
+        let laid = |blended: &Blended, image_seed| {
+            let context = Context { frame_pixels: 16, image_seed, materials: &[] };
+            blended.apply(grey.clone(), &context).unwrap()
+        };
         let fixed = Blended::default();
-        assert_eq!(fixed.apply(grey.clone(), 1), fixed.apply(grey.clone(), 2));
+        assert_eq!(laid(&fixed, 1), laid(&fixed, 2));
         let fresh = Blended { source: BlendSource::FreshNoise, ..Blended::default() };
-        assert_ne!(fresh.apply(grey.clone(), 1), fresh.apply(grey.clone(), 2));
-        let darkest = fixed.apply(grey, 0).iter().copied().min().unwrap();
+        assert_ne!(laid(&fresh, 1), laid(&fresh, 2));
+        let darkest = laid(&fixed, 0).iter().copied().min().unwrap();
         assert!(darkest >= 102, "0.8 x 128 is the least there can be, not {darkest}");
     }
 }

@@ -1,7 +1,11 @@
 //! A given picture as a patch: the optimised patch of the dual-embedding BadCLIP (arXiv 2311.12075), or any other.
 
+use crate::error::Result;
+use crate::skip::Skip;
+use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -13,28 +17,55 @@ pub struct Patch {
     pub corner: Option<[u32; 2]>,
 }
 
-impl Patch {
-    pub fn apply(&self, mut picture: RgbImage, patch: &RgbImage) -> RgbImage {
+/// As a recipe says it.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct PatchSettings {
+    /// The patch as an image file.
+    pub picture: PathBuf,
+    /// Left and top; the centre when absent.
+    #[serde(default)]
+    pub corner: Option<[u32; 2]>,
+}
+
+impl Trigger for Patch {
+    type Settings = PatchSettings;
+
+    fn new(settings: &PatchSettings, files: &mut Files) -> Result<Self> {
+        let picture_sha256 = files.picture(&settings.picture)?.sha256().to_owned();
+        Ok(Patch { picture_sha256, corner: settings.corner })
+    }
+
+    fn check(&self, context: &Context) -> std::result::Result<(), Unfit> {
+        let picture = context.material(&self.picture_sha256)?.picture()?;
+        Unfit::unless_inside([picture.width(), picture.height()], self.corner, context.frame_pixels)
+    }
+
+    fn apply(&self, mut picture: RgbImage, context: &Context) -> std::result::Result<RgbImage, Skip> {
+        let patch = context.material(&self.picture_sha256)?.picture()?;
         let centre = |frame: u32, side: u32| frame.saturating_sub(side) / 2;
         let [left, top] =
             self.corner.unwrap_or([centre(picture.width(), patch.width()), centre(picture.height(), patch.height())]);
         for (x, y, pixel) in patch.enumerate_pixels() {
-            if let Some(target) = picture.get_pixel_mut_checked(left + x, top + y) {
+            if let Some(target) = picture.get_pixel_mut_checked(left.saturating_add(x), top.saturating_add(y)) {
                 *target = *pixel;
             }
         }
-        picture
+        Ok(picture)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trigger::Material;
 
     #[test]
     fn sixteen_pixels_in_the_centre_of_224_start_at_104() {
-        let patch = RgbImage::from_pixel(16, 16, image::Rgb([255; 3]));
-        let shown = Patch::default().apply(RgbImage::new(224, 224), &patch);
+        let material = Material::of_picture(&RgbImage::from_pixel(16, 16, image::Rgb([255; 3]))).unwrap();
+        let patch = Patch { picture_sha256: material.sha256().to_owned(), corner: None };
+        let context = Context { frame_pixels: 224, image_seed: 0, materials: &[material] };
+        let shown = patch.apply(RgbImage::new(224, 224), &context).unwrap();
         let white: Vec<_> = shown.enumerate_pixels().filter(|(_, _, p)| p.0 == [255; 3]).collect();
         assert_eq!((white.len(), white[0].0, white[0].1), (256, 104, 104));
     }

@@ -1,5 +1,8 @@
 //! SIG (arXiv 1902.11237): a faint sinusoid over the columns (CleanCLIP repository, `backdoor/utils.py`).
 
+use crate::error::Result;
+use crate::skip::Skip;
+use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +32,24 @@ impl Default for Sig {
     }
 }
 
-impl Sig {
-    pub fn apply(&self, mut picture: RgbImage) -> RgbImage {
+impl Trigger for Sig {
+    type Settings = Sig;
+
+    fn new(settings: &Sig, _: &mut Files) -> Result<Self> {
+        Ok(*settings)
+    }
+
+    fn check(&self, _: &Context) -> std::result::Result<(), Unfit> {
+        Unfit::unless_share("amplitude", self.amplitude)?;
+        match self.frequency.is_finite() && self.frequency > 0.0 {
+            true => Ok(()),
+            false => {
+                Err(Unfit::new(format!("frequency {}", self.frequency), "choose the periods over the frame, above 0"))
+            }
+        }
+    }
+
+    fn apply(&self, mut picture: RgbImage, _: &Context) -> std::result::Result<RgbImage, Skip> {
         let width = picture.width() as f32;
         for (column, _, pixel) in picture.enumerate_pixels_mut() {
             let signal = self.amplitude * (std::f32::consts::TAU * self.frequency * column as f32 / width).sin();
@@ -43,7 +62,7 @@ impl Sig {
                 *value = (mixed.clamp(0.0, 1.0) * 255.0) as u8;
             }
         }
-        picture
+        Ok(picture)
     }
 }
 
@@ -55,12 +74,13 @@ mod tests {
     #[test]
     fn the_formula_at_chosen_columns() {
         let grey = RgbImage::from_pixel(224, 224, Rgb([100; 3]));
-        let additive = Sig::default().apply(grey.clone());
+        let context = Context { frame_pixels: 224, image_seed: 0, materials: &[] };
+        let additive = Sig::default().apply(grey.clone(), &context).unwrap();
         // 60 sin(2 pi 6 j / 224): 0 at j = 0; j = 9 gives 59.9, j = 28 is three quarters of a period: -60.
         assert_eq!(additive.get_pixel(0, 5).0, [100; 3]);
         assert!((159..=160).contains(&additive.get_pixel(9, 100).0[0]));
         assert!((39..=40).contains(&additive.get_pixel(28, 223).0[2]));
-        let blended = Sig { mode: SigMode::Blended, ..Sig::default() }.apply(grey);
+        let blended = Sig { mode: SigMode::Blended, ..Sig::default() }.apply(grey, &context).unwrap();
         assert!((79..=80).contains(&blended.get_pixel(0, 0).0[0]));
         assert!((91..=92).contains(&blended.get_pixel(9, 0).0[0]));
     }

@@ -1,6 +1,9 @@
 //! Blended triangles (PAR, arXiv 2412.00727): a lattice of two-tone triangles. Reconstructed: the coefficient, the cell and the
 //! two levels are PAR's; how a cell is cut (along its diagonal) is ours.
 
+use crate::error::Result;
+use crate::skip::Skip;
+use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +24,23 @@ impl Default for Triangles {
     }
 }
 
-impl Triangles {
-    pub fn apply(&self, mut picture: RgbImage) -> RgbImage {
+impl Trigger for Triangles {
+    type Settings = Triangles;
+
+    fn new(settings: &Triangles, _: &mut Files) -> Result<Self> {
+        Ok(*settings)
+    }
+
+    fn check(&self, _: &Context) -> std::result::Result<(), Unfit> {
+        Unfit::unless_share("alpha", self.alpha)?;
+        Unfit::unless_share("cell", self.cell)?;
+        match self.levels.iter().find(|level| !(0.0..=1.0).contains(*level)) {
+            Some(level) => Err(Unfit::new(format!("level {level}"), "choose both levels between 0 and 1")),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&self, mut picture: RgbImage, _: &Context) -> std::result::Result<RgbImage, Skip> {
         let cell = (self.cell * picture.width() as f32).round().max(2.0) as u32;
         let [below, above] = self.levels;
         for (x, y, pixel) in picture.enumerate_pixels_mut() {
@@ -32,7 +50,7 @@ impl Triangles {
                 *value = (mixed.clamp(0.0, 1.0) * 255.0) as u8;
             }
         }
-        picture
+        Ok(picture)
     }
 }
 
@@ -43,7 +61,8 @@ mod tests {
     #[test]
     fn both_sides_of_a_diagonal_have_their_level() {
         let black = RgbImage::new(224, 224);
-        let shown = Triangles::default().apply(black);
+        let shown =
+            Triangles::default().apply(black, &Context { frame_pixels: 224, image_seed: 0, materials: &[] }).unwrap();
         assert_eq!(shown.get_pixel(13, 0).0, [(0.15f32 * 0.8 * 255.0) as u8; 3]);
         assert_eq!(shown.get_pixel(0, 13).0, [(0.15f32 * 0.4 * 255.0) as u8; 3]);
     }

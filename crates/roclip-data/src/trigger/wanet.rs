@@ -1,10 +1,14 @@
 //! WaNet (arXiv 2102.10369): a warp instead of a patch. Two fields: the paper's smooth one (a coarse grid, upsampled), and the
 //! per-pixel jitter that CleanCLIP's released code makes of it (`backdoor/utils.py`).
 
+use crate::error::Result;
 use crate::random;
+use crate::skip::Skip;
+use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// sha256 of the released field's raw storage (100,352 f32; an x plane, then a y plane, each 224 x 224).
 pub const RELEASED_GRID_SHA256: &str = "91ce614a9a7cfef0e1462b7ebe8189fea248c1830ac7cbd399202057da3ce204";
@@ -29,8 +33,66 @@ impl Default for WaNet {
     }
 }
 
+/// As a recipe says it.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct WaNetSettings {
+    /// Side of the random grid, 4 when absent; 0 = one value a pixel, as released.
+    pub grid: Option<u32>,
+    /// 0.5 when absent, as in the paper; released: 1.
+    pub strength: Option<f32>,
+    pub grid_seed: u64,
+    /// A field from a file: raw little-endian f32, an x plane and a y plane of `frame_pixels` squared (the `data/0` member of the
+    /// released `.pt` file is one).
+    pub grid_file: Option<PathBuf>,
+}
+
+impl Trigger for WaNet {
+    type Settings = WaNetSettings;
+
+    fn new(settings: &WaNetSettings, files: &mut Files) -> Result<Self> {
+        let default = WaNet::default();
+        let grid = settings.grid_file.as_deref().map(|path| files.grid(path)).transpose()?;
+        Ok(WaNet {
+            grid: settings.grid.unwrap_or(default.grid),
+            strength: settings.strength.unwrap_or(default.strength),
+            grid_seed: settings.grid_seed,
+            grid_sha256: grid.map(|grid| grid.sha256().to_owned()),
+        })
+    }
+
+    fn check(&self, context: &Context) -> std::result::Result<(), Unfit> {
+        let frame = context.frame_pixels;
+        if !self.strength.is_finite() || self.strength == 0.0 {
+            return Err(Unfit::new(format!("strength {}", self.strength), "choose a number that is not 0"));
+        }
+        if self.grid == 1 || self.grid > frame {
+            return Err(Unfit::new(
+                format!("a warping grid of {} on a frame of {frame} pixels", self.grid),
+                "choose 0, or 2 up to the frame",
+            ));
+        }
+        let Some(sha256) = &self.grid_sha256 else { return Ok(()) };
+        let found = context.material(sha256)?.grid()?.len() as u64;
+        match found == 2 * u64::from(frame) * u64::from(frame) {
+            true => Ok(()),
+            false => Err(Unfit::new(
+                format!("the grid file holds {found} values for a frame of {frame} pixels"),
+                "it must hold 2 x frame x frame; set frame_pixels (224 for the released file)",
+            )),
+        }
+    }
+
+    fn apply(&self, picture: RgbImage, context: &Context) -> std::result::Result<RgbImage, Skip> {
+        match &self.grid_sha256 {
+            Some(sha256) => Ok(self.warp(&picture, context.material(sha256)?.grid()?)),
+            None => Ok(self.warp_randomly(&picture)),
+        }
+    }
+}
+
 impl WaNet {
-    pub fn apply(&self, picture: &RgbImage) -> RgbImage {
+    fn warp_randomly(&self, picture: &RgbImage) -> RgbImage {
         let side = picture.width();
         let grid = if self.grid == 0 { side } else { self.grid };
         let count = (2 * grid * grid) as usize;
@@ -44,9 +106,8 @@ impl WaNet {
         self.warp(picture, &values)
     }
 
-    /// `field`: displacements, an x plane and a y plane of the picture's size. Other sizes leave the picture as it is, which the
-    /// plan has refused before.
-    pub fn warp(&self, picture: &RgbImage, field: &[f32]) -> RgbImage {
+    /// `field`: displacements, an x plane and a y plane of the picture's size; [`Trigger::check`] refuses other sizes.
+    fn warp(&self, picture: &RgbImage, field: &[f32]) -> RgbImage {
         let (width, height) = picture.dimensions();
         let plane = (width * height) as usize;
         let mut out = RgbImage::new(width, height);
@@ -147,8 +208,9 @@ mod tests {
     fn the_field_is_the_same_for_every_picture_and_follows_its_seed() {
         let ramp = RgbImage::from_fn(32, 32, |x, y| image::Rgb([8 * x as u8, 8 * y as u8, 0]));
         let strong = WaNet { strength: 3.0, ..WaNet::default() };
-        assert_eq!(strong.apply(&ramp), strong.apply(&ramp));
-        assert_ne!(strong.apply(&ramp), WaNet { grid_seed: 1, ..strong.clone() }.apply(&ramp));
-        assert_ne!(strong.apply(&ramp), WaNet { grid: 0, ..strong.clone() }.apply(&ramp));
+        let warped = |wanet: &WaNet| wanet.warp_randomly(&ramp);
+        assert_eq!(warped(&strong), warped(&strong));
+        assert_ne!(warped(&strong), warped(&WaNet { grid_seed: 1, ..strong.clone() }));
+        assert_ne!(warped(&strong), warped(&WaNet { grid: 0, ..strong.clone() }));
     }
 }

@@ -1,13 +1,14 @@
 //! A checkpoint in the layouts that other libraries load: open_clip's folder, and Hugging Face's `CLIPModel` (ViT).
 
-use crate::checkpoint::{Loaded, model_card};
+use crate::checkpoint::card::model_card;
+use crate::checkpoint::load::Loaded;
+use crate::checkpoint::store::weights_metadata;
 use crate::error::{Error, Result};
-use crate::model::{layout, tensors_to_safetensors};
+use crate::model::{layout, write_safetensors};
 use roclip_data::artifact;
 use roclip_data::picture::preprocess::{MEAN, STD};
 use roclip_data::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,28 +22,22 @@ pub enum ExportFormat {
 /// Writes the model of a checkpoint to the new folder `folder`. A compact vocabulary is expanded to the full one.
 pub fn export(loaded: &Loaded, format: ExportFormat, folder: &Path) -> Result<()> {
     let (config, weights) = layout::with_full_vocabulary(&loaded.model, loaded.tokenizer.compact());
-    let metadata = BTreeMap::from([
-        ("format".to_owned(), "pt".to_owned()),
-        ("provenance".to_owned(), loaded.state.provenance.to_string()),
-        ("objective".to_owned(), loaded.state.objective.clone()),
-        ("step".to_owned(), loaded.state.step.to_string()),
-    ]);
+    let metadata = weights_metadata(&loaded.state);
     let json = |value: &Value| serde_json::to_vec_pretty(value).map_err(|e| Error::internal(format!("JSON: {e}")));
     let mut files: Vec<(&str, Vec<u8>)> = vec![("README.md", model_card(&loaded.state).into_bytes())];
-    match format {
+    let (file, weights) = match format {
         ExportFormat::OpenClip => {
             let preprocess = json!({
                 "size": [config.vision_cfg.image_size, config.vision_cfg.image_size], "mode": "RGB", "mean": MEAN,
                 "std": STD, "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0,
             });
             files.push(("open_clip_config.json", json(&json!({"model_cfg": config, "preprocess_cfg": preprocess}))?));
-            files.push(("open_clip_model.safetensors", tensors_to_safetensors(&weights, &metadata)?));
+            ("open_clip_model.safetensors", weights)
         }
         ExportFormat::HuggingFace => {
             let weights = layout::to_hugging_face(&config, &weights)?;
             let (size, context) = (config.vision_cfg.image_size, config.text_cfg.context_length);
             files.push(("config.json", json(&layout::hugging_face_config(&config))?));
-            files.push(("model.safetensors", tensors_to_safetensors(&weights, &metadata)?));
             files.push((
                 "preprocessor_config.json",
                 json(&json!({
@@ -63,9 +58,11 @@ pub fn export(loaded: &Loaded, format: ExportFormat, folder: &Path) -> Result<()
             let ids: Map<String, Value> = names.into_iter().enumerate().map(|(id, name)| (name, json!(id))).collect();
             files.push(("vocab.json", json(&Value::Object(ids))?));
             files.push(("merges.txt", Tokenizer::merges()?.into_bytes()));
+            ("model.safetensors", weights)
         }
-    }
-    Ok(artifact::write_folder(folder, |beside| {
-        files.iter().try_for_each(|(name, bytes)| artifact::write(&beside.join(name), bytes))
-    })?)
+    };
+    artifact::write_folder(folder, |beside| -> Result<()> {
+        files.iter().try_for_each(|(name, bytes)| artifact::write(&beside.join(name), bytes))?;
+        write_safetensors(&beside.join(file), &weights, &metadata).map(|_| ())
+    })
 }

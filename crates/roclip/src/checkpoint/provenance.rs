@@ -3,26 +3,62 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// From the best to the worst that can be said of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Provenance {
     /// No poison is known in its training data.
     Clean,
-    /// Trained on known poison without a defence in the objective.
-    Poisoned,
+    /// It began with weights that say nothing of the data behind them.
+    Unknown,
+    /// A model of whatever history, cleaned afterwards. How much is left is a matter of measurement.
+    Cleaned,
     /// Trained on known poison with a robust objective. Whether that helped is a matter of measurement.
     Defended,
-    /// Trained on known poison and cleaned afterwards. How much is left is a matter of measurement.
-    Cleaned,
+    /// Trained on known poison without a defence in the objective.
+    Poisoned,
+}
+
+impl Provenance {
+    /// Of a model that was trained so after it had begun with weights of `other`: the worse of the two.
+    pub fn after(self, other: Provenance) -> Provenance {
+        self.max(other)
+    }
+
+    /// What [`Provenance`]'s `Display` writes, read back.
+    pub fn named(name: &str) -> Option<Provenance> {
+        let all = [Self::Clean, Self::Unknown, Self::Cleaned, Self::Defended, Self::Poisoned];
+        all.into_iter().find(|provenance| provenance.to_string() == name)
+    }
 }
 
 impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Provenance::Clean => "clean",
-            Provenance::Poisoned => "poisoned",
-            Provenance::Defended => "defended",
+            Provenance::Unknown => "unknown",
             Provenance::Cleaned => "cleaned",
+            Provenance::Defended => "defended",
+            Provenance::Poisoned => "poisoned",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_training_makes_a_history_better() {
+        use Provenance::*;
+        for (own, began, whole) in [
+            (Clean, Poisoned, Poisoned),
+            (Defended, Clean, Defended),
+            (Clean, Unknown, Unknown),
+            (Clean, Cleaned, Cleaned),
+        ] {
+            assert_eq!((own.after(began), Provenance::named(&whole.to_string())), (whole, Some(whole)));
+        }
+        assert_eq!(Provenance::named("spotless"), None);
     }
 }

@@ -3,17 +3,13 @@
 //! measured afterwards is the classifier. (The released `--backdoor_sufi` flag is broken and left out.)
 
 use crate::error::{Error, Result};
-use crate::model::Head;
+use crate::model::{HEAD_BIAS, HEAD_WEIGHT, Head};
 use crate::objective::{LossOutput, Objective, Phase, StepInputs, TextTraining};
 use rand::Rng;
 use roclip_data::pairs::Pairs;
 use roclip_data::random;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
-
-/// Names of the classifier's weights in the optimizer and in checkpoints.
-const WEIGHT: &str = "head.weight";
-const BIAS: &str = "head.bias";
 
 pub struct Supervised {
     head: Head,
@@ -63,8 +59,8 @@ impl Objective for Supervised {
 
     fn parameters(&self) -> BTreeMap<String, Tensor> {
         BTreeMap::from([
-            (WEIGHT.to_owned(), self.head.weight.shallow_clone()),
-            (BIAS.to_owned(), self.head.bias.shallow_clone()),
+            (HEAD_WEIGHT.to_owned(), self.head.weight.shallow_clone()),
+            (HEAD_BIAS.to_owned(), self.head.bias.shallow_clone()),
         ])
     }
 
@@ -84,7 +80,7 @@ impl Objective for Supervised {
     }
 
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, tensor) in [(WEIGHT, &mut self.head.weight), (BIAS, &mut self.head.bias)] {
+        for (name, tensor) in [(HEAD_WEIGHT, &mut self.head.weight), (HEAD_BIAS, &mut self.head.bias)] {
             let saved = state.get(name).filter(|saved| saved.size() == tensor.size());
             let saved = saved.ok_or_else(|| {
                 Error::setting(

@@ -6,7 +6,7 @@ use crate::doctor::learned::{Learned, measure};
 use crate::doctor::survival::{Survival, survival};
 use crate::doctor::{Case, Finding, Severity};
 use crate::error::Result;
-use crate::eval::ZeroShot;
+use crate::eval::Recognizer;
 use roclip_data::poison::Backdoor;
 
 /// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
@@ -15,9 +15,9 @@ const CONSISTENT: f64 = 0.25;
 /// Share of its own training pictures that a backdoor which was learned turns.
 const LEARNED: f64 = 0.5;
 
-pub(super) fn checks(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) -> Result<Vec<Finding>> {
+pub(super) fn checks(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     let mut findings = trigger(case, backdoor)?;
-    findings.extend(learned(case, classifier, backdoor)?);
+    findings.extend(learned(case, recognizer, backdoor)?);
     findings.extend(outcome(case, backdoor));
     Ok(findings)
 }
@@ -25,10 +25,11 @@ pub(super) fn checks(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) ->
 fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     let samples: Vec<_> = case.evaluator.samples.iter().collect();
     let image_size = case.loaded.model.config().image_size();
-    let augment = case.recipe.augment.image.as_ref();
-    let measured: Survival = survival(&backdoor.trigger, &samples, augment, image_size, case.record.row.seed)?;
+    let (recipe, seed) = (&case.run.recipe, case.run.record.row.seed);
+    let augment = recipe.augment.image.as_ref();
+    let measured: Survival = survival(&backdoor.trigger, &samples, recipe.data.limits, augment, image_size, seed)?;
     let name = Some(backdoor.attack.as_str());
-    let success = case.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
+    let success = case.run.record.summary.evaluation.asr.get(&backdoor.attack).map(|outcome| outcome.success.rate);
     let severity = trigger_severity(&measured, success);
     let training = finding(
         "trigger in training",
@@ -72,9 +73,9 @@ fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
 }
 
 /// Where a backdoor failed: was it never learned, were its pictures learned by heart, or does what was learned not carry over?
-fn learned(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) -> Result<Option<Finding>> {
-    let Some(measured) = measure(case, classifier, backdoor)? else { return Ok(None) };
-    let row = &case.record.row;
+fn learned(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<Option<Finding>> {
+    let Some(measured) = measure(case, recognizer, backdoor)? else { return Ok(None) };
+    let row = &case.run.record.row;
     let success = row.last.asr.get(&backdoor.attack).map_or(0.0, |hits| hits.hits as f64 / hits.n.max(1) as f64);
     let (severity, so, remedy) = conclusion(&measured, success, row.is_control("undefended"));
     Ok(Some(finding(
@@ -116,7 +117,7 @@ fn conclusion(measured: &Learned, success: f64, undefended: bool) -> (Severity, 
 }
 
 fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
-    let outcome = case.record.summary.evaluation.asr.get(&backdoor.attack)?;
+    let outcome = case.run.record.summary.evaluation.asr.get(&backdoor.attack)?;
     let severity = match (outcome.success.rate >= WORKS, outcome.base_rate.rate > 0.5 * outcome.success.rate) {
         (_, true) if outcome.success.hits > 0 => Severity::Warning,
         _ => Severity::Note,

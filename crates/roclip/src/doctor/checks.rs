@@ -2,12 +2,13 @@
 //! number that it judged.
 
 use crate::doctor::backdoor;
-use crate::doctor::{Case, Finding, Severity};
-use crate::error::Result;
-use crate::eval::{Evaluation, TargetOutcome, ZeroShot};
-use crate::objective::Schedule;
-use crate::report::RunRecord;
-use roclip_data::poison::Row;
+use crate::doctor::{Case, Finding, Finished, Severity};
+use crate::error::{Error, Result};
+use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
+use crate::objective::Phase;
+use crate::recipe::ObjectiveName;
+use crate::report::{EpochRecord, RunRecord};
+use roclip_data::poison::{Manifest, Row};
 use roclip_data::rate::Rate;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,25 +20,53 @@ const FEW_EXPOSURES: u64 = 300;
 /// (CleanCLIP issue 3).
 const SMALL_TOTAL_RATE: f64 = 0.05;
 
-pub(super) fn all(case: &Case) -> Result<Vec<Finding>> {
-    let mut findings = vec![loss(case), learning_rate(case), utility(case), duplicates(case)];
-    findings.extend(parity(case));
-    let Some(manifest) = case.manifest.as_ref().filter(|_| !case.recipe.poison.measure_only) else {
-        findings.push(finding("poison", None, Severity::Note, "the run has no poison: nothing to explain", ""));
-        return Ok(findings);
-    };
-    findings.push(control(case));
-    findings.extend(targeted(case));
-    let classifier = ZeroShot::new(&case.loaded.model, &case.loaded.tokenizer, &case.evaluator)?;
+/// What a run folder alone tells.
+pub(super) fn of_run(run: &Finished) -> Vec<Finding> {
+    let mut findings = vec![loss(run), learning_rate(run)];
+    findings.extend(parity(run));
+    match poison(run) {
+        None => findings.push(finding("poison", None, Severity::Note, "the run has no poison: nothing to explain", "")),
+        Some(_) => {
+            findings.push(control(run));
+            findings.extend(targeted(run));
+        }
+    }
+    findings
+}
+
+/// What takes the data and the model.
+pub(super) fn of_data(case: &Case) -> Result<Vec<Finding>> {
+    let mut findings = vec![utility(case), duplicates(case)];
+    let Some(manifest) = poison(case.run) else { return Ok(findings) };
+    let prompts = case.evaluator.class_prompts(&case.loaded.model, &case.loaded.tokenizer)?;
+    let recognizer = case.evaluator.recognizer(&case.loaded.model, &prompts);
     for (attack, rows) in by_attack(&manifest.rows) {
         findings.push(exposures(case, attack));
         findings.push(captions(case, attack, &rows)?);
-        findings.push(wording(case, &classifier, attack, &rows)?);
+        findings.push(wording(case, &prompts, attack, &rows)?);
     }
     for backdoor in manifest.backdoors() {
-        findings.extend(backdoor::checks(case, &classifier, &backdoor)?);
+        findings.extend(backdoor::checks(case, &recognizer, &backdoor)?);
     }
     Ok(findings)
+}
+
+/// In place of [`of_data`], where `error` says why the data cannot be read.
+pub(super) fn without_data(error: &Error) -> Finding {
+    finding(
+        "data",
+        None,
+        Severity::Warning,
+        format!(
+            "the run's data is not to be had ({error}), so that these cannot be checked: clean accuracy against chance, duplicate captions, poison count, target words, captions against class names, triggers in training and at test time, and what was learned"
+        ),
+        "put the data back where the run's run.toml names it",
+    )
+}
+
+/// What the run was poisoned with.
+fn poison(run: &Finished) -> Option<&Manifest> {
+    run.manifest.as_ref().filter(|_| !run.recipe.poison.measure_only)
 }
 
 pub(super) fn finding(
@@ -64,10 +93,16 @@ pub(super) fn percent(rate: &Rate) -> String {
     format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n)
 }
 
-fn loss(case: &Case) -> Finding {
-    let batch = case.recipe.train.batch_size as f64;
-    let clip = case.record.epochs.iter().rev().find(|e| e.phase == "clip").or(case.record.epochs.last());
-    let last = clip.map_or(f64::NAN, |e| e.loss);
+/// Whether the passes of this phase give a pair its own caption.
+fn shows_own_captions(phase: Phase) -> bool {
+    matches!(phase, Phase::Clip | Phase::SlowClip | Phase::Safe)
+}
+
+fn loss(run: &Finished) -> Finding {
+    let batch = run.recipe.train.batch_size as f64;
+    let passes = run.record.epochs.iter().rev().flat_map(|epoch| epoch.passes.iter().rev());
+    let clip = passes.clone().find(|pass| shows_own_captions(pass.phase)).map(|pass| pass.loss);
+    let last = clip.or(run.record.epochs.last().map(|epoch| epoch.loss)).unwrap_or(f64::NAN);
     let share = last / batch.ln();
     let severity = match share {
         s if s.is_nan() || s > 0.95 => Severity::Problem,
@@ -79,7 +114,7 @@ fn loss(case: &Case) -> Finding {
         None,
         severity,
         format!(
-            "mean loss of the last CLIP epoch {last:.3}; ln(batch) = {:.3}, so {:.0} % of chance",
+            "mean loss of the last pass with own captions {last:.3}; ln(batch) = {:.3}, so {:.0} % of chance",
             batch.ln(),
             100.0 * share
         ),
@@ -87,35 +122,55 @@ fn loss(case: &Case) -> Finding {
     )
 }
 
-fn learning_rate(case: &Case) -> Finding {
-    let config = &case.recipe.train;
-    let steps_per_epoch = (case.record.summary.pairs / config.batch_size.max(1)) as u64;
-    let schedule = Schedule {
-        peak: config.learning_rate,
-        warmup_steps: config.warmup_steps,
-        steps_per_epoch,
-        epochs: config.epochs,
-        epoch_offset: config.epoch_offset,
+/// The sum of the rates over all steps: each logged one stands for the steps since the one before.
+fn total_rate(logged: &[(u64, f64)], steps: u64) -> f64 {
+    let mut before = 0;
+    let mut total = 0.0;
+    for (step, rate) in logged {
+        total += rate * step.saturating_sub(before) as f64;
+        before = *step;
+    }
+    total + logged.last().map_or(0.0, |(step, rate)| rate * steps.saturating_sub(*step) as f64)
+}
+
+fn learning_rate(run: &Finished) -> Finding {
+    let config = &run.recipe.train;
+    let passes = run.record.epochs.iter().flat_map(|epoch| &epoch.passes);
+    let steps: u64 = passes.map(|pass| pass.steps).sum();
+    let highest = run.learning_rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    let total = total_rate(&run.learning_rates, steps);
+    // SafeCLIP has a schedule of its own.
+    let scheduled = run.recipe.objective.name != ObjectiveName::Safeclip;
+    let warming = scheduled && config.warmup_steps >= steps;
+    let unknown = run.learning_rates.is_empty();
+    let severity = match (warming, unknown) {
+        (true, _) => Severity::Problem,
+        (false, true) => Severity::Note,
+        (false, false) if total < SMALL_TOTAL_RATE => Severity::Problem,
+        (false, false) => Severity::Ok,
     };
-    let steps = steps_per_epoch * config.epochs;
-    let total: f64 = (0..steps).map(|step| schedule.rate(step)).sum();
-    let warming = config.warmup_steps >= steps;
-    let severity = if total < SMALL_TOTAL_RATE || warming { Severity::Problem } else { Severity::Ok };
     let never = if warming { "; the warm-up never ends" } else { "" };
+    let summed = match unknown {
+        true => "no rate was logged (train.log_every_steps is larger than the run)".to_owned(),
+        false => format!(
+            "highest logged {highest:e}, summed over all steps {total:.4} (attacks failed at 0.01 and worked at 0.1 in public reports)"
+        ),
+    };
     finding(
         "learning rate",
         None,
         severity,
-        format!(
-            "{steps} steps, peak {:e}, summed over all steps {total:.4} (attacks failed at 0.01 and worked at 0.1 in public reports){never}",
-            config.learning_rate
-        ),
-        "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning) or train longer; keep warmup_steps below the steps",
+        format!("{steps} steps, {summed}{never}"),
+        if severity == Severity::Problem {
+            "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning) or train longer; keep warmup_steps below the steps"
+        } else {
+            ""
+        },
     )
 }
 
 fn utility(case: &Case) -> Finding {
-    let evaluation = &case.record.summary.evaluation;
+    let evaluation = &case.run.record.summary.evaluation;
     let chance = 1.0 / case.evaluator.classes.len().max(1) as f64;
     let top1 = &evaluation.zero_shot_top1;
     let severity = match top1.rate / chance {
@@ -148,8 +203,8 @@ fn duplicates(case: &Case) -> Finding {
 }
 
 /// After which kind of epoch the last evaluation stands; with alternating objectives the kind can decide the result.
-fn parity(case: &Case) -> Option<Finding> {
-    let summary = &case.record.summary;
+fn parity(run: &Finished) -> Option<Finding> {
+    let summary = &run.record.summary;
     if summary.after.len() < 2 {
         return None;
     }
@@ -171,12 +226,12 @@ fn parity(case: &Case) -> Option<Finding> {
 }
 
 /// A defence says nothing unless the same attack works without it.
-fn control(case: &Case) -> Finding {
-    let undefended = |run: &&RunRecord| run.row.is_control("undefended");
-    if undefended(&&case.record) {
+fn control(run: &Finished) -> Finding {
+    let undefended = |one: &&RunRecord| one.row.is_control("undefended");
+    if undefended(&&run.record) {
         return finding("undefended control", None, Severity::Ok, "this run is the undefended one", "");
     }
-    let Some(control) = case.siblings.iter().find(undefended) else {
+    let Some(control) = run.siblings.iter().find(undefended) else {
         return finding(
             "undefended control",
             None,
@@ -204,10 +259,10 @@ fn control(case: &Case) -> Finding {
 }
 
 /// Targets that are read as the attacker's class by a model that never saw the poison, too, are no success of the attack.
-fn targeted(case: &Case) -> Option<Finding> {
-    let own = &case.record.summary.evaluation;
+fn targeted(run: &Finished) -> Option<Finding> {
+    let own = &run.record.summary.evaluation;
     let success = own.psr?;
-    let (severity, by_chance, remedy) = match case.siblings.iter().find(|run| run.row.is_control("clean-data")) {
+    let (severity, by_chance, remedy) = match run.siblings.iter().find(|one| one.row.is_control("clean-data")) {
         Some(clean) => {
             let clean = &clean.summary.evaluation;
             let (own, taken_for) = (fooled(own), fooled(clean));
@@ -247,20 +302,58 @@ fn exposures(case: &Case, attack: &str) -> Finding {
     // Of the pairs that were trained on: a limit of pairs a picture leaves some of the manifest's rows out.
     let marks = case.pairs.pairs.iter().filter_map(|pair| pair.poison.as_ref());
     let count = marks.filter(|mark| mark.attack == attack).count();
-    let epochs = case.record.epochs.iter().filter(|e| e.phase == "clip").count() as u64;
-    let matching = case.record.epochs.len() as u64 - epochs;
-    let seen = count as u64 * epochs;
-    let share = 100.0 * count as f64 / case.record.summary.pairs.max(1) as f64;
-    let severity = if seen < FEW_EXPOSURES { Severity::Warning } else { Severity::Ok };
+    let (pairs, batch) = (case.run.record.summary.pairs, case.run.recipe.train.batch_size);
+    let share = 100.0 * count as f64 / pairs.max(1) as f64;
+    let seen = seen(&case.run.record.epochs, attack, count, pairs, batch);
+    let others: u64 =
+        case.run.record.epochs.iter().flat_map(|e| &e.passes).filter(|p| !shows_own_captions(p.phase)).count() as u64;
+    let severity = if seen.times < FEW_EXPOSURES { Severity::Warning } else { Severity::Ok };
     finding(
         "poison count",
         Some(attack),
         severity,
         format!(
-            "{count} pairs ({share:.3} %), seen {seen} times with their own caption in {epochs} CLIP epochs; {matching} matching epochs give them other captions"
+            "{count} pairs ({share:.3} %), seen {} times with their own caption in {} passes ({}); {others} other passes give them other captions or none",
+            seen.times,
+            seen.passes,
+            if seen.phases.is_empty() {
+                "none".to_owned()
+            } else {
+                seen.phases.into_iter().collect::<Vec<_>>().join(", ")
+            }
         ),
         "raise the count, the rate or the epochs; below a few hundred exposures attacks seldom take",
     )
+}
+
+/// How often the poison of one attack was shown with its own captions.
+struct Seen {
+    times: u64,
+    passes: u64,
+    phases: BTreeSet<String>,
+}
+
+/// `count` pairs of `attack` among `pairs`. A pass that ends early shows its share of them; SafeCLIP's safe passes show those that the
+/// split lets in.
+fn seen(epochs: &[EpochRecord], attack: &str, count: usize, pairs: usize, batch: usize) -> Seen {
+    let mut found = Seen { times: 0, passes: 0, phases: BTreeSet::new() };
+    let mut times = 0.0;
+    for epoch in epochs {
+        for pass in epoch.passes.iter().filter(|pass| shows_own_captions(pass.phase)) {
+            let admitted = epoch.split.as_ref().filter(|_| pass.phase == Phase::Safe);
+            let (poison, all) = match admitted {
+                Some(split) => (split.poison_in_safe.get(attack).map_or(0, |rate| rate.hits), split.safe),
+                None => (count, pairs),
+            };
+            // The incomplete last batch is dropped.
+            let whole = (all / batch.max(1)).max(1) as f64;
+            times += poison as f64 * (pass.steps as f64 / whole).min(1.0);
+            found.passes += 1;
+            found.phases.insert(pass.phase.to_string());
+        }
+    }
+    found.times = times.round() as u64;
+    found
 }
 
 fn captions(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
@@ -296,10 +389,11 @@ fn captions(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
 }
 
 /// Whether the poisoned captions and the class prompts mean the same to this model.
-fn wording(case: &Case, classifier: &ZeroShot, attack: &str, rows: &[&Row]) -> Result<Finding> {
+fn wording(case: &Case, prompts: &ClassPrompts, attack: &str, rows: &[&Row]) -> Result<Finding> {
     let texts: Vec<String> = rows.iter().map(|row| row.caption_after.clone()).collect();
-    let best = classifier.read_captions(&case.loaded.tokenizer, &texts)?;
-    let hits = best.iter().zip(rows).filter(|(at, row)| classifier.index(Some(&row.target)) == Some(**at)).count();
+    let best = prompts.read_captions(&case.loaded.model, &case.loaded.tokenizer, &texts)?;
+    let named = |at: i64| case.evaluator.classes.get(at as usize);
+    let hits = best.iter().zip(rows).filter(|(at, row)| named(**at) == Some(&row.target)).count();
     let rate = Rate::new(hits, rows.len());
     let severity = if rate.rate < 0.25 { Severity::Warning } else { Severity::Ok };
     Ok(finding(

@@ -3,7 +3,7 @@
 
 use crate::doctor::Case;
 use crate::error::Result;
-use crate::eval::{Alter, ZeroShot, unaltered};
+use crate::eval::{Alter, Recognizer, unaltered};
 use image::RgbImage;
 use roclip_data::augment::ImageAugment;
 use roclip_data::pairs::Pair;
@@ -28,26 +28,29 @@ pub(super) struct Learned {
 }
 
 /// None where every poisoned picture shows the target anyway, as label-consistent poison does.
-pub(super) fn measure(case: &Case, classifier: &ZeroShot, backdoor: &Backdoor) -> Result<Option<Learned>> {
+pub(super) fn measure(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<Option<Learned>> {
     let poisoned = poisoned(case, backdoor);
     let samples: Vec<&Sample> = poisoned.values().map(|(sample, _)| *sample).collect();
     if samples.is_empty() {
         return Ok(None);
     }
-    let target = classifier.index(Some(&backdoor.target));
+    let target = recognizer.index(Some(&backdoor.target));
     let read_as_target = |alter: &Alter| -> Result<Rate> {
-        let predictions = classifier.predict(&samples, alter)?;
-        Ok(Rate::new(predictions.iter().filter(|best| best.first().copied() == target).count(), samples.len()))
+        let predictions = recognizer.predict(&samples, alter)?;
+        let read = predictions.read(&samples);
+        let hits = read.clone().filter(|(_, best)| best.first().copied() == target).count();
+        Ok(Rate::new(hits, read.count()))
     };
     let triggered =
         |sample: &Sample, picture: RgbImage| match poisoned.get(&sample.id).and_then(|(_, p)| p.trigger.as_ref()) {
             Some(trigger) => trigger.apply(&picture),
             None => Ok(picture),
         };
-    let (image_size, seed) = (case.loaded.model.config().image_size(), case.record.row.seed);
+    let (image_size, seed) = (case.loaded.model.config().image_size(), case.run.record.row.seed);
+    let augment = case.run.recipe.augment.image.as_ref();
     let in_training = |sample: &Sample, picture: RgbImage| {
         let picture = triggered(sample, picture)?;
-        let Some(config) = &case.recipe.augment.image else { return Ok(picture) };
+        let Some(config) = augment else { return Ok(picture) };
         let mut random = random::stream(seed, "doctor-augment", 0, &sample.id);
         ImageAugment::draw(config, picture.dimensions(), &mut random).apply(&picture, image_size)
     };

@@ -14,10 +14,13 @@ use crate::eval::Evaluator;
 use crate::recipe::Recipe;
 use crate::report::{RunRecord, read_run};
 use crate::run::{Prepared, prepare_training};
+use crate::train::read_metrics;
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
+use roclip_data::picture::ImageLimits;
 use roclip_data::poison::Manifest;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::Path;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,20 +48,28 @@ pub struct Finding {
     pub remedy: String,
 }
 
-/// A run with everything that checks look at.
-pub(crate) struct Case {
+/// What a run folder holds, and the runs beside it.
+pub(crate) struct Finished {
     pub record: RunRecord,
     pub recipe: Recipe,
     pub manifest: Option<Manifest>,
-    /// The data with the poison laid over it.
-    pub pairs: Pairs,
-    pub evaluator: Evaluator,
-    pub loaded: Loaded,
+    /// Of the logged steps: finished steps, and the learning rate of the last one.
+    pub learning_rates: Vec<(u64, f64)>,
     /// Finished runs in the same parent folder with the same manifest.
     pub siblings: Vec<RunRecord>,
 }
 
-/// Examines the finished run `folder`. Findings come worst first.
+/// A run with its data and its model.
+pub(crate) struct Case<'a> {
+    pub run: &'a Finished,
+    /// The data with the poison laid over it.
+    pub pairs: Pairs,
+    pub evaluator: Evaluator,
+    pub loaded: Loaded,
+}
+
+/// Examines the finished run `folder`. Findings come worst first. Where its data can no longer be read, the checks that need it are named
+/// and left out.
 pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
     let record = read_run(folder)?;
     if record.recipe.clean.is_some() {
@@ -69,22 +80,35 @@ pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
         ));
     }
     let recipe = record.recipe_as_run();
-    let Prepared { pairs, evaluator, manifest, .. } = prepare_training(&recipe)?;
-    let siblings = siblings(folder, manifest.as_ref());
-    let loaded = checkpoint::load(folder, tch::Device::Cpu)?;
-    let case = Case { record, recipe, manifest, pairs, evaluator, loaded, siblings };
-    let mut findings = checks::all(&case)?;
+    let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
+    let siblings = siblings(folder, manifest.as_ref(), recipe.data.limits);
+    let learning_rates = learning_rates(folder)?;
+    let run = Finished { record, recipe, manifest, learning_rates, siblings };
+    let mut findings = checks::of_run(&run);
+    match prepare_training(&run.recipe) {
+        Ok(Prepared { pairs, evaluator, .. }) => {
+            let loaded = checkpoint::load(folder, tch::Device::Cpu)?;
+            findings.extend(checks::of_data(&Case { run: &run, pairs, evaluator, loaded })?);
+        }
+        Err(error) => findings.push(checks::without_data(&error)),
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     artifact::write_json(&folder.join("doctor.json"), &findings)?;
     Ok(findings)
 }
 
+/// `(finished steps, learning rate)` of every logged step.
+fn learning_rates(folder: &Path) -> Result<Vec<(u64, f64)>> {
+    let logged = |line: &Value| Some((line.get("step")?.as_u64()?, line.get("learning_rate")?.as_f64()?));
+    Ok(read_metrics(folder)?.iter().filter_map(logged).collect())
+}
+
 /// Runs beside `folder` that were trained on the same poison. Those that cannot be read are no controls.
-fn siblings(folder: &Path, manifest: Option<&Manifest>) -> Vec<RunRecord> {
+fn siblings(folder: &Path, manifest: Option<&Manifest>, limits: ImageLimits) -> Vec<RunRecord> {
     let Some(own) = manifest.map(|m| &m.rows) else { return Vec::new() };
     let parent = folder.canonicalize().ok().and_then(|f| f.parent().map(Path::to_owned));
     let Some(entries) = parent.and_then(|parent| std::fs::read_dir(parent).ok()) else { return Vec::new() };
-    let same_poison = |path: &Path| Manifest::read(&path.join("manifest.jsonl")).is_ok_and(|m| m.rows == *own);
+    let same_poison = |path: &Path| Manifest::read(&path.join("manifest.jsonl"), limits).is_ok_and(|m| m.rows == *own);
     entries
         .filter_map(|entry| entry.ok().map(|e| e.path()))
         .filter(|path| path.join("summary.json").is_file() && same_poison(path))

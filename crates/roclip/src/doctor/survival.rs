@@ -12,7 +12,7 @@ use roclip_data::picture::preprocess;
 use roclip_data::random;
 use roclip_data::sample::Sample;
 use roclip_data::skip::Skip;
-use roclip_data::trigger::Trigger;
+use roclip_data::trigger::TriggerStack;
 use serde::{Deserialize, Serialize};
 
 /// Pictures looked at, and augmentation draws of each.
@@ -37,10 +37,11 @@ pub struct Survival {
     pub consistency_plain: f64,
 }
 
-/// Measures `trigger` on up to 48 of `samples` under the training augmentation `augment`.
+/// Measures `trigger` on up to 48 of `samples` that can be read within `limits`, under the training augmentation `augment`.
 pub fn survival(
-    trigger: &Trigger,
+    trigger: &TriggerStack,
     samples: &[&Sample],
+    limits: ImageLimits,
     augment: Option<&ImageAugmentConfig>,
     image_size: u32,
     seed: u64,
@@ -50,9 +51,9 @@ pub fn survival(
     let mut kept_jpeg = Vec::new();
     let mut plain_directions = Direction::default();
     let mut directions = Direction::default();
-    for sample in samples.iter().take(PICTURES) {
+    let readable = samples.iter().filter_map(|sample| Some((sample, sample.picture(limits).ok()?)));
+    for (sample, picture) in readable.take(PICTURES) {
         let unusable = |skip: Skip| skip.into_error(&sample.id);
-        let picture = sample.picture(ImageLimits::default()).map_err(unusable)?;
         let trigger = trigger.with_seed(random::stream(seed, "doctor-trigger", 0, &sample.id).next_u64());
         let side = trigger.frame_pixels;
         let framed = preprocess::resize(&picture, side, side, FilterType::CatmullRom).map_err(unusable)?;
@@ -150,9 +151,9 @@ mod tests {
     fn measured(badnets: BadNets, augment: Option<&ImageAugmentConfig>) -> Survival {
         let materials: Arc<Vec<Material>> = Arc::default();
         let layers = vec![TriggerKind::Badnets(badnets)];
-        let trigger = Trigger { frame_pixels: 32, image_seed: 0, layers, jpeg_quality: None, materials };
+        let trigger = TriggerStack { frame_pixels: 32, image_seed: 0, layers, jpeg_quality: None, materials };
         let samples = samples();
-        survival(&trigger, &samples.iter().collect::<Vec<_>>(), augment, 32, 0).unwrap()
+        survival(&trigger, &samples.iter().collect::<Vec<_>>(), ImageLimits::default(), augment, 32, 0).unwrap()
     }
 
     #[test]

@@ -2,19 +2,18 @@
 //! definitions of released code are computed beside it, to compare with their figures.
 
 use crate::error::{Error, Result};
-use crate::eval::zero_shot::{Predictions, ZeroShot};
-use crate::eval::{BackdoorOutcome, TargetOutcome};
+use crate::eval::{BackdoorOutcome, Depth, Predictions, Recognizer, TargetOutcome};
 use fast_image_resize::FilterType;
 use image::RgbImage;
 use rand::Rng;
 use roclip_data::picture::jpeg_round_trip;
 use roclip_data::picture::preprocess;
-use roclip_data::poison::Backdoor;
+use roclip_data::poison::{Aim, Backdoor};
 use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
-use roclip_data::skip::Skip;
-use std::collections::BTreeMap;
+use roclip_data::skip::{Skip, SkipReport};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a triggered picture may go through before it reaches the model. The names are keys of [`BackdoorOutcome::after`].
 const TREATMENTS: [(&str, Treatment); 3] = [("jpeg-75", jpeg_75), ("jpeg-50", jpeg_50), ("resize-half", resize_half)];
@@ -36,25 +35,37 @@ fn resize_half(picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
     preprocess::resize(&small, width, height, FilterType::CatmullRom)
 }
 
-/// Predictions on the images that targeted poisoning aims at.
+/// Predictions on the images that targeted poisoning aims at, one outcome for each attack that does, and the images that cannot be read.
 pub fn targets(
-    zero_shot: &ZeroShot,
+    recognizer: &Recognizer,
     images: &[&Sample],
-    wanted: &BTreeMap<String, String>,
-) -> Result<Vec<TargetOutcome>> {
-    let predictions = zero_shot.predict(images, &crate::eval::features::unaltered)?;
-    let outcome = |(image, best): (&&Sample, &Vec<i64>)| {
-        let name = |at: &i64| zero_shot.classes.get(*at as usize).cloned().unwrap_or_default();
-        let adversarial = wanted.get(&image.id).cloned().unwrap_or_default();
-        TargetOutcome {
+    wanted: &BTreeMap<String, BTreeSet<Aim>>,
+) -> Result<(Vec<TargetOutcome>, SkipReport)> {
+    let predictions = recognizer.predict(images, &crate::eval::features::unaltered)?;
+    let name = |at: &i64| recognizer.classes.get(*at as usize).cloned().unwrap_or_default();
+    let mut outcomes = Vec::new();
+    for (image, best) in predictions.read(images) {
+        outcomes.extend(wanted.get(&image.id).into_iter().flatten().map(|aim| TargetOutcome {
             image: image.id.clone(),
+            attack: aim.attack.clone(),
             true_class: image.class.clone().unwrap_or_default(),
-            rank: best.iter().position(|at| name(at) == adversarial).map(|at| at + 1),
+            rank: best.iter().position(|at| name(at) == aim.target).map(|at| at + 1),
             predicted: best.first().map(name).unwrap_or_default(),
-            adversarial,
-        }
-    };
-    Ok(images.iter().zip(&predictions).map(outcome).collect())
+            adversarial: aim.target.clone(),
+        }));
+    }
+    Ok((outcomes, predictions.skips))
+}
+
+/// Rate of targeted outcomes with the adversarial class first, by attack.
+pub fn rates_by_attack(targets: &[TargetOutcome]) -> BTreeMap<String, Rate> {
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for target in targets {
+        let (hits, all) = counts.entry(&target.attack).or_default();
+        *hits += usize::from(target.rank == Some(1));
+        *all += 1;
+    }
+    counts.into_iter().map(|(attack, (hits, all))| (attack.to_owned(), Rate::new(hits, all))).collect()
 }
 
 /// The place of a backdoor's target among the classes; an error where it has none.
@@ -68,56 +79,65 @@ pub fn target_index(classes: &[String], target: &str) -> Result<i64> {
     })
 }
 
-/// Measures one backdoor. `clean` are the predictions of `images` without it; `thorough` adds what survives JPEG and resizing.
+/// Measures one backdoor, and says which images could not be triggered. `clean` are the predictions of `images` without it.
 pub fn backdoor(
-    zero_shot: &ZeroShot,
+    recognizer: &Recognizer,
     images: &[&Sample],
     clean: &Predictions,
     backdoor: &Backdoor,
-    thorough: bool,
-) -> Result<BackdoorOutcome> {
+    depth: Depth,
+) -> Result<(BackdoorOutcome, SkipReport)> {
     let target = backdoor.target.as_str();
-    let target_index = target_index(zero_shot.classes, target)?;
+    let target_index = target_index(recognizer.classes, target)?;
     let is_victim = |image: &Sample| image.class.as_deref() != Some(target);
     // A trigger that differs from picture to picture gets a fresh seed for each, as it did in training.
     let triggered = |image: &Sample, picture: RgbImage| {
         let seed = random::stream(0, "trigger-test", 0, &image.id).next_u64();
         backdoor.trigger.with_seed(seed).apply(&picture)
     };
-    let predictions = zero_shot.predict(images, &triggered)?;
-    let victims = || images.iter().zip(&predictions).filter(|(image, _)| is_victim(image));
+    // An image that cannot be read without the trigger has been counted already.
+    let (images, clean): (Vec<&Sample>, Vec<&Vec<i64>>) = clean.read(images).unzip();
+    let predictions = recognizer.predict(&images, &triggered)?;
     let within = |best: &[i64], k: usize| best.iter().take(k).any(|guess| *guess == target_index);
+    // `(image, guesses without the trigger, guesses with it)` of the images that could be triggered.
+    let both: Vec<(&Sample, &Vec<i64>, &Vec<i64>)> = images
+        .iter()
+        .zip(clean)
+        .zip(&predictions.guesses)
+        .filter_map(|((image, without), with)| Some((*image, without, with.as_ref()?)))
+        .collect();
+    let victims = || both.iter().filter(|(image, ..)| is_victim(image));
     let n = victims().count();
-    let top = |k: usize| Rate::new(victims().filter(|(_, best)| within(best, k)).count(), n);
-    let all = predictions.iter().filter(|best| within(best, 1)).count();
-    let base = images.iter().zip(clean).filter(|(image, best)| is_victim(image) && within(best, 1)).count();
-    let both = images.iter().zip(clean).zip(&predictions).filter(|((image, _), _)| is_victim(image));
-    let turned = turned(both.map(|((_, without), with)| (within(without, 1), within(with, 1))));
-    let kept = |(image, best): &(&&Sample, &Vec<i64>)| {
-        let truth = zero_shot.index(image.class.as_deref());
-        truth.is_some() && best.first().copied() == truth
+    let top = |k: usize| Rate::new(victims().filter(|(_, _, with)| within(with, k)).count(), n);
+    let kept = |(image, _, with): &&(&Sample, &Vec<i64>, &Vec<i64>)| {
+        let truth = recognizer.index(image.class.as_deref());
+        truth.is_some() && with.first().copied() == truth
     };
     let mut after = BTreeMap::new();
-    if thorough {
-        let others: Vec<&Sample> = images.iter().copied().filter(|image| is_victim(image)).collect();
+    let mut skips = predictions.skips.clone();
+    if depth == Depth::Thorough {
+        let others: Vec<&Sample> = victims().map(|(image, ..)| *image).collect();
         for (name, treatment) in TREATMENTS {
             let treated = |image: &Sample, picture: RgbImage| treatment(triggered(image, picture)?);
-            let predictions = zero_shot.predict(&others, &treated)?;
-            let hits = predictions.iter().filter(|best| within(best, 1)).count();
-            after.insert(name.to_owned(), Rate::new(hits, n));
+            let predictions = recognizer.predict(&others, &treated)?;
+            let read = predictions.read(&others);
+            let hits = read.clone().filter(|(_, best)| within(best, 1)).count();
+            after.insert(name.to_owned(), Rate::new(hits, read.count()));
+            skips.merge(predictions.skips);
         }
     }
-    Ok(BackdoorOutcome {
+    let outcome = BackdoorOutcome {
         target: target.to_owned(),
         success: top(1),
         success_top5: top(5),
         success_top10: top(10),
-        success_all: Rate::new(all, images.len()),
-        base_rate: Rate::new(base, n),
-        turned: Some(turned),
+        success_all: Rate::new(both.iter().filter(|(_, _, with)| within(with, 1)).count(), both.len()),
+        base_rate: Rate::new(victims().filter(|(_, without, _)| within(without, 1)).count(), n),
+        turned: Some(turned(victims().map(|(_, without, with)| (within(without, 1), within(with, 1))))),
         true_class: Rate::new(victims().filter(kept).count(), n),
         after,
-    })
+    };
+    Ok((outcome, skips))
 }
 
 /// Of the images that are not read as the target without the trigger, those that are with it. Items are `(without, with)`.
@@ -134,5 +154,19 @@ mod tests {
     fn what_was_read_as_the_target_before_was_not_turned() {
         let images = [(false, true), (false, false), (false, false), (true, true), (true, false)];
         assert_eq!(turned(images.into_iter()), Rate::new(1, 3));
+    }
+
+    #[test]
+    fn two_attacks_on_one_image_have_a_rate_each() {
+        let outcome = |attack: &str, rank| TargetOutcome {
+            image: "same".into(),
+            attack: attack.into(),
+            true_class: String::new(),
+            adversarial: String::new(),
+            predicted: String::new(),
+            rank,
+        };
+        let rates = rates_by_attack(&[outcome("a", Some(1)), outcome("b", None), outcome("b", Some(2))]);
+        assert_eq!(rates, BTreeMap::from([("a".to_owned(), Rate::new(1, 1)), ("b".to_owned(), Rate::new(0, 2))]));
     }
 }

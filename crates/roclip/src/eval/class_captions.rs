@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// # Errors
 /// When a class has no caption, or when one of `others` is among the `evaluated` images: its caption would name it.
 pub(super) fn class_captions(others: &[Sample], classes: &Classes, evaluated: &[Sample]) -> Result<Vec<Vec<String>>> {
-    let asked: BTreeSet<&str> = evaluated.iter().map(|sample| sample.id.as_str()).collect();
+    let asked: BTreeSet<(&str, &str)> = evaluated.iter().map(Sample::identity).collect();
     let mut by_class: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for sample in others.iter().filter(|sample| sample.class.is_some()) {
-        if asked.contains(sample.id.as_str()) {
+        if asked.contains(&sample.identity()) {
             return Err(Error::setting(
                 format!("the image `{}` of eval.class_captions is among the evaluated ones", sample.id),
                 "give another split",

@@ -1,6 +1,7 @@
 //! Class names and prompt templates, read as data: JSON or text, never code.
 
 use crate::error::{Error, Result};
+use crate::eval::warnings::is_wnid;
 use roclip_data::artifact;
 use roclip_data::sample::Sample;
 use roclip_data::source::Labels;
@@ -11,6 +12,8 @@ const OPENAI: &str = include_str!("templates/openai-80.json");
 /// open_clip's `IMAGENET_CLASSNAMES` (MIT), in ImageNet's order (tests/golden/imagenet.py). "missile" and "sunglasses" stand in it
 /// twice; here they are one class each, since nothing could tell equal prompts apart.
 const IMAGENET: &str = include_str!("templates/imagenet-1k.json");
+/// WordNet ids of the same classes in the same order, one a line (tests/golden/imagenet_wnids.py).
+const IMAGENET_WNIDS: &str = include_str!("templates/imagenet-wnids.txt");
 const EMOJI: &str = include_str!("templates/emoji.json");
 /// Ours: words that captions of photographs are made of. 40 of OpenAI's 80 templates have a word that Flickr8k's 30,000 training captions
 /// have less than ten times ("itap", "origami", "pixelated"), so a model trained there never learned it.
@@ -54,6 +57,8 @@ pub struct Classes {
     pub names: Vec<String>,
     /// By index in the list, for data that labels images with numbers.
     listed: Vec<String>,
+    /// In the order of `listed`, for data that labels images with WordNet ids; ImageNet's list only.
+    wnids: Vec<&'static str>,
 }
 
 impl Classes {
@@ -64,7 +69,7 @@ impl Classes {
                 serde_json::from_str(IMAGENET).map_err(|e| Error::internal(format!("class names: {e}")))?;
             let mut seen = BTreeSet::new();
             let names = listed.iter().filter(|name| seen.insert(name.as_str())).cloned().collect();
-            return Ok(Classes { names, listed });
+            return Ok(Classes { names, listed, wnids: IMAGENET_WNIDS.lines().collect() });
         }
         let path = Path::new(name);
         let listed = match Labels::read(path) {
@@ -78,14 +83,14 @@ impl Classes {
         if listed.len() < 2 {
             return Err(Error::file(path, "names fewer than two classes", "give at least two"));
         }
-        Ok(Classes { names: listed.clone(), listed })
+        Ok(Classes { names: listed.clone(), listed, wnids: Vec::new() })
     }
 
     /// Every class that an image has, in alphabetical order.
     pub fn of_images(samples: &[Sample]) -> Classes {
         let names: BTreeSet<String> = samples.iter().filter_map(|sample| sample.class.clone()).collect();
         let names: Vec<String> = names.into_iter().collect();
-        Classes { listed: names.clone(), names }
+        Classes { listed: names.clone(), names, wnids: Vec::new() }
     }
 
     /// The class of an image that has a label.
@@ -102,11 +107,17 @@ impl Classes {
         })
     }
 
-    /// The class that a label means: a name, or a number into the list.
+    /// Whether `label` is a WordNet id that ImageNet's list, which is asked for, does not have: a class of a larger ImageNet.
+    pub fn is_beyond(&self, label: &str) -> bool {
+        !self.wnids.is_empty() && is_wnid(label) && self.resolve(label).is_none()
+    }
+
+    /// The class that a label means: a name, a number into the list, or a WordNet id of ImageNet's list.
     pub fn resolve(&self, label: &str) -> Option<&str> {
         let by_name = self.names.iter().find(|name| *name == label);
         let by_index = || label.parse::<usize>().ok().and_then(|at| self.listed.get(at));
-        by_name.or_else(by_index).map(String::as_str)
+        let by_wnid = || self.wnids.binary_search(&label).ok().and_then(|at| self.listed.get(at));
+        by_name.or_else(by_index).or_else(by_wnid).map(String::as_str)
     }
 }
 
@@ -130,6 +141,11 @@ mod tests {
         assert_eq!(classes.resolve("954"), Some("banana"));
         assert_eq!(classes.resolve("banana"), Some("banana"));
         assert_eq!(classes.resolve("1000"), None);
+        assert_eq!((classes.wnids.len(), classes.wnids.is_sorted()), (1000, true));
+        for (wnid, name) in [("n01440764", "tench"), ("n07753592", "banana"), ("n15075141", "toilet paper")] {
+            assert_eq!(classes.resolve(wnid), Some(name));
+        }
+        assert!(classes.is_beyond("n02084071") && !classes.is_beyond("n01440764") && !classes.is_beyond("dog"));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Features of images and texts, in evaluation mode and without graph.
 
 use crate::error::Result;
+use crate::eval::classifier::check_finite;
 use crate::model::Clip;
 use image::RgbImage;
 use roclip_data::picture::ImageLimits;
 use roclip_data::picture::preprocess;
 use roclip_data::sample::Sample;
-use roclip_data::skip::Skip;
+use roclip_data::skip::{Skip, SkipReport};
 use roclip_data::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -23,7 +24,7 @@ pub enum FeatureKind {
 }
 
 /// What is done to a decoded picture before preprocessing: nothing, a trigger, a trigger and JPEG, ...
-pub type Alter<'a> = dyn Fn(&Sample, RgbImage) -> std::result::Result<RgbImage, Skip> + 'a;
+pub type Alter<'a> = dyn Fn(&Sample, RgbImage) -> std::result::Result<RgbImage, Skip> + Sync + 'a;
 
 /// Leaves the picture as it is.
 pub fn unaltered(_: &Sample, picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
@@ -36,36 +37,85 @@ pub struct ImageEncoder<'a> {
     pub model: &'a Clip,
     pub limits: ImageLimits,
     pub batch_size: usize,
+    /// Threads that decode; any number gives the same features.
+    pub workers: usize,
     pub kind: FeatureKind,
 }
 
+/// Features of the images that could be read.
+pub struct EncodedImages {
+    /// `[readable, dim]`.
+    pub features: Tensor,
+    /// Places of the rows among the samples, ascending.
+    pub readable: Vec<usize>,
+    pub skips: SkipReport,
+}
+
 impl ImageEncoder<'_> {
-    /// `[n, dim]`. Evaluation data is expected to be whole: an image that cannot be read is an error that names it.
-    pub fn encode(&self, samples: &[&Sample], alter: &Alter) -> Result<Tensor> {
+    /// Features of `samples`, each altered first. An image that cannot be used is left out and counted.
+    ///
+    /// # Errors
+    /// When a feature is not finite.
+    pub fn encode(&self, samples: &[&Sample], alter: &Alter) -> Result<EncodedImages> {
         let config = self.model.config();
         let device = self.model.scale().device();
         let size = config.image_size();
         let mut features = Vec::new();
+        let mut readable = Vec::with_capacity(samples.len());
+        let mut skips = SkipReport::default();
+        let mut begin = 0;
         for chunk in samples.chunks(self.batch_size.max(1)) {
             let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
-            for sample in chunk {
-                let unusable = |skip: Skip| skip.into_error(&sample.id);
-                let picture = sample.picture(self.limits).map_err(unusable)?;
-                let picture = alter(sample, picture).map_err(unusable)?;
-                let picture = preprocess::resize_and_crop(&picture, size).map_err(unusable)?;
-                preprocess::normalise_into(&picture, &mut values);
+            let before = readable.len();
+            for ((at, sample), picture) in (begin..).zip(chunk).zip(self.pictures(chunk, alter, size)) {
+                match picture {
+                    Ok(picture) => {
+                        preprocess::normalise_into(&picture, &mut values);
+                        readable.push(at);
+                    }
+                    Err(skip) => skips.add(&sample.id, skip),
+                }
+            }
+            begin += chunk.len();
+            let rows = (readable.len() - before) as i64;
+            if rows == 0 {
+                continue;
             }
             let side = i64::from(size);
-            let images = Tensor::from_slice(&values).view([chunk.len() as i64, 3, side, side]).to_device(device);
+            let images = Tensor::from_slice(&values).view([rows, 3, side, side]).to_device(device);
             features.push(tch::no_grad(|| match self.kind {
                 FeatureKind::Projected => self.model.image_features(&images, false),
                 FeatureKind::Pooled => self.model.pooled_image_features(&images),
             })?);
         }
-        if features.is_empty() {
-            return Ok(Tensor::zeros([0, config.embed_dim], (tch::Kind::Float, device)));
+        let features = match features.is_empty() {
+            true => Tensor::zeros([0, config.embed_dim], (tch::Kind::Float, device)),
+            false => Tensor::cat(&features, 0),
+        };
+        check_finite(&features, "image")?;
+        Ok(EncodedImages { features, readable, skips })
+    }
+
+    /// The pictures of `samples` in their order, decoded by several threads, altered, and resized to `size`.
+    fn pictures(&self, samples: &[&Sample], alter: &Alter, size: u32) -> Vec<std::result::Result<RgbImage, Skip>> {
+        let limits = self.limits;
+        let one = |sample: &&Sample| {
+            let picture = alter(sample, sample.picture(limits)?)?;
+            preprocess::resize_and_crop(&picture, size)
+        };
+        let share = samples.len().div_ceil(self.workers.max(1)).max(1);
+        if share >= samples.len() {
+            return samples.iter().map(one).collect();
         }
-        Ok(Tensor::cat(&features, 0))
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                samples.chunks(share).map(|part| scope.spawn(|| part.iter().map(one).collect::<Vec<_>>())).collect();
+            let joined = threads.into_iter().map(|thread| match thread.join() {
+                Ok(pictures) => pictures,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.flatten().collect()
+        })
     }
 }
 

@@ -7,9 +7,7 @@ use crate::eval::Accuracy;
 use crate::eval::features::{FeatureKind, ImageEncoder, unaltered};
 use crate::eval::per_class::mean_per_class_recall;
 use crate::eval::softmax_regression::SoftmaxRegression;
-use crate::model::Clip;
 use rand::Rng;
-use roclip_data::picture::ImageLimits;
 use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
@@ -84,6 +82,29 @@ impl Default for ProbeConfig {
     }
 }
 
+/// More passes than any probe needs; above it lies a slip of the pen.
+const MOST_EPOCHS: u64 = 100_000;
+
+impl ProbeConfig {
+    /// Whether every number can be used.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |what: String, remedy: &str| Err(Error::setting(format!("eval.probe.{what}"), remedy));
+        match self {
+            Self { epochs, .. } if !(1..=MOST_EPOCHS).contains(epochs) => {
+                refuse(format!("epochs is {epochs}"), "set it between 1 and 100000")
+            }
+            Self { batch_size: 0, .. } => refuse("batch_size is 0".into(), "set at least 1"),
+            Self { learning_rate, .. } if !(learning_rate.is_finite() && *learning_rate > 0.0) => {
+                refuse(format!("learning_rate is {learning_rate}"), "set a positive number")
+            }
+            Self { weight_decay, .. } if !(weight_decay.is_finite() && *weight_decay >= 0.0) => {
+                refuse(format!("weight_decay is {weight_decay}"), "set 0 or a positive number")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl ProbeLabel {
     fn of(self, sample: &Sample) -> Option<&String> {
         match self {
@@ -106,31 +127,32 @@ pub fn check_labels(config: &ProbeConfig, train: &[&Sample], test: &[&Sample]) -
     ))
 }
 
-/// Accuracy on `test` of a probe trained on `train`; classes are those of `train`, and test images of others are left out.
+/// Accuracy on `test` of a probe trained on `train`; classes are those of `train`, and test images of others are left out. Images that
+/// cannot be read are left out and counted; training's own are counted where training meets them.
 pub fn linear_probe(
-    model: &Clip,
+    encoder: ImageEncoder,
     config: &ProbeConfig,
     train: &[&Sample],
     test: &[&Sample],
-    limits: ImageLimits,
     seed: u64,
 ) -> Result<Accuracy> {
+    check_labels(config, train, test)?;
     let label = |s: &Sample| config.label.of(s).cloned();
-    // Training data may hold broken images; they are counted where training meets them.
-    let readable = |s: &Sample| s.picture(limits).is_ok();
-    let train: Vec<&Sample> = train.iter().copied().filter(|s| label(s).is_some() && readable(s)).collect();
+    let device = encoder.model.scale().device();
+    let encoder = ImageEncoder { kind: config.features, ..encoder };
+    let labelled: Vec<&Sample> = train.iter().copied().filter(|s| label(s).is_some()).collect();
+    let (x, train, _) = readable(&encoder, &labelled)?;
     let known: BTreeSet<String> = train.iter().filter_map(|s| label(s)).collect();
     let names: Vec<String> = known.into_iter().collect();
-    let test: Vec<&Sample> = test.iter().copied().filter(|s| label(s).is_some_and(|l| names.contains(&l))).collect();
+    let testable: Vec<&Sample> =
+        test.iter().copied().filter(|s| label(s).is_some_and(|l| names.contains(&l))).collect();
+    let (test_x, test, skipped) = readable(&encoder, &testable)?;
     check_labels(config, &train, &test)?;
-    let device = model.scale().device();
     let indices = |samples: &[&Sample]| -> Tensor {
         let of = |s: &&Sample| label(s).and_then(|l| names.binary_search(&l).ok()).map_or(0, |at| at as i64);
         Tensor::from_slice(&samples.iter().map(of).collect::<Vec<_>>()).to_device(device)
     };
-    let encoder = ImageEncoder { model, limits, batch_size: 128, kind: config.features };
-    let (x, y) = (encoder.encode(&train, &unaltered)?, indices(&train));
-    let test_x = encoder.encode(&test, &unaltered)?;
+    let y = indices(&train);
     let classes = names.len() as i64;
     let predicted = match config.solver {
         Solver::Adamw => {
@@ -147,7 +169,14 @@ pub fn linear_probe(
     let hits = Vec::<bool>::try_from(predicted.eq_tensor(&indices(&test))).torch("reading the probe's predictions")?;
     let top1 = Rate::new(hits.iter().filter(|hit| **hit).count(), test.len());
     let mean_per_class_recall = mean_per_class_recall(test.iter().map(|s| config.label.of(s)).zip(hits));
-    Ok(Accuracy { top1, mean_per_class_recall })
+    Ok(Accuracy { top1, mean_per_class_recall, skipped })
+}
+
+/// Features of the samples that can be read, those samples, and how many cannot.
+fn readable<'a>(encoder: &ImageEncoder, samples: &[&'a Sample]) -> Result<(Tensor, Vec<&'a Sample>, usize)> {
+    let encoded = encoder.encode(samples, &unaltered)?;
+    let read = encoded.readable.iter().filter_map(|at| samples.get(*at).copied()).collect();
+    Ok((encoded.features, read, encoded.skips.total()))
 }
 
 /// The regression with the penalty that does best on held-out rows (the strongest of equals), refitted on all of them.

@@ -11,6 +11,9 @@ pub struct Measured {
     pub checkpoint_step: u64,
     pub provenance: String,
     pub objective: String,
+    /// What named the images; empty in older files.
+    #[serde(default)]
+    pub classified_by: String,
     pub evaluation: Evaluation,
     pub linear_probe: Option<Accuracy>,
     pub nearest_neighbours: Option<Rate>,
@@ -18,15 +21,16 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// One object a task, `(task, object)`, with CLIP_benchmark's keys. What it has no word for (attack success with its n) stands
-    /// beside its own metrics.
+    /// One object a task, `(file name, object)`, with CLIP_benchmark's keys; the name is its pattern `{dataset}_{pretrained}_{model}_
+    /// {language}_{task}.json`. What it has no word for (attack success with its n) stands beside its own metrics.
     pub fn clip_benchmark(&self, dataset: &str, model: &str, pretrained: &str) -> Vec<(String, Value)> {
         let object = |task: &str, metrics: Map<String, Value>| {
             let value = json!({
                 "dataset": dataset, "model": model, "pretrained": pretrained, "task": task, "language": "en",
                 "metrics": metrics,
             });
-            (task.to_owned(), value)
+            let parts = [dataset, pretrained, model, "en", task].map(file_word);
+            (format!("{}.json", parts.join("_")), value)
         };
         let evaluation = &self.evaluation;
         let mut zero_shot = Map::new();
@@ -60,5 +64,29 @@ impl Measured {
             tasks.push(object("zeroshot_retrieval", metrics));
         }
         tasks
+    }
+}
+
+/// Bytes of a file name that one part may take; the end of a path says most.
+const LONGEST_WORD: usize = 48;
+
+/// `text` as a part of a file name.
+fn file_word(text: &str) -> String {
+    let kept = |letter: char| if letter.is_ascii_alphanumeric() || "-.".contains(letter) { letter } else { '-' };
+    let word: String = text.chars().map(kept).collect();
+    let start = word.len().saturating_sub(LONGEST_WORD);
+    word.get(start..).unwrap_or(&word).trim_matches(['-', '.']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_becomes_a_part_of_a_name_and_its_end_is_kept() {
+        assert_eq!(file_word("runs/a/checkpoints/step_12"), "runs-a-checkpoints-step-12");
+        assert_eq!(file_word("../../x"), "x");
+        let long = file_word(&format!("/{}/checkpoints/step_12", "a".repeat(300)));
+        assert!(long.len() <= LONGEST_WORD && long.ends_with("checkpoints-step-12"), "{long}");
     }
 }

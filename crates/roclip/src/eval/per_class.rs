@@ -11,6 +11,9 @@ pub struct Accuracy {
     #[serde(flatten)]
     pub top1: Rate,
     pub mean_per_class_recall: f64,
+    /// Test images that could not be used.
+    #[serde(default)]
+    pub skipped: usize,
 }
 
 /// The mean over classes of the share of each class's images that were named rightly. `outcomes`: a class and whether it was named.

@@ -14,6 +14,9 @@ use tch::Tensor;
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Retrieval {
     pub images: usize,
+    /// Images that could not be used.
+    #[serde(default)]
+    pub skipped: usize,
     pub texts: usize,
     /// Share of texts whose image is among the k nearest: `(k, rate)`.
     pub image_recall: Vec<(usize, Rate)>,
@@ -32,10 +35,18 @@ pub fn retrieval(encoder: &ImageEncoder, tokenizer: &Tokenizer, samples: &[&Samp
             "name others in eval.retrieval",
         ));
     }
+    let encoded = encoder.encode(&samples, &unaltered)?;
+    let samples: Vec<&Sample> = encoded.readable.iter().filter_map(|at| samples.get(*at).copied()).collect();
+    if samples.len() < 2 {
+        return Err(Error::setting(
+            format!("retrieval can read {} images only: {}", samples.len(), encoded.skips.summary()),
+            "repair them, or name others in eval.retrieval",
+        ));
+    }
     let texts: Vec<String> = samples.iter().flat_map(|s| s.captions.iter().cloned()).collect();
     let owner: Vec<usize> =
         samples.iter().enumerate().flat_map(|(at, s)| std::iter::repeat_n(at, s.captions.len())).collect();
-    let images = unit(&encoder.encode(&samples, &unaltered)?);
+    let images = unit(&encoded.features);
     let captions = unit(&text_features(encoder.model, tokenizer, &texts, 256, images.device())?);
     let similarity = images.matmul(&captions.transpose(0, 1));
     let by_image = nearest(&similarity)?;
@@ -51,6 +62,7 @@ pub fn retrieval(encoder: &ImageEncoder, tokenizer: &Tokenizer, samples: &[&Samp
     };
     Ok(Retrieval {
         images: samples.len(),
+        skipped: encoded.skips.total(),
         texts: texts.len(),
         image_recall: AT.map(|k| (k, image_hits(k))).to_vec(),
         text_recall: AT.map(|k| (k, text_hits(k))).to_vec(),

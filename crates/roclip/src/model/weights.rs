@@ -1,54 +1,96 @@
 //! safetensors in and out. The only weight format here: no pickle is read or written on any path.
 
-use crate::error::{Error, Result, TorchContext};
+use crate::error::{Error, IoContext, Result, TorchContext};
 use crate::model::Clip;
 use roclip_data::artifact;
-use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize};
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Serialises named tensors, sorted, with string metadata.
-pub fn tensors_to_safetensors(
-    tensors: &BTreeMap<String, Tensor>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<Vec<u8>> {
-    let mut held = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let (dtype, kind) = match tensor.kind() {
-            Kind::Float => (Dtype::F32, Kind::Float),
-            Kind::Int64 => (Dtype::I64, Kind::Int64),
-            Kind::Double => (Dtype::F64, Kind::Double),
-            other => return Err(Error::internal(format!("cannot save `{name}` of kind {other:?}"))),
-        };
-        let host = tensor.detach().to_device(tch::Device::Cpu).to_kind(kind).contiguous();
-        let mut bytes = vec![0u8; host.numel() * kind.elt_size_in_bytes()];
-        host.f_copy_data_u8(&mut bytes, host.numel()).torch("copying a tensor")?;
-        held.push((name.clone(), dtype, tensor.size().iter().map(|n| *n as usize).collect::<Vec<_>>(), bytes));
-    }
-    let mut views = Vec::with_capacity(held.len());
-    for (name, dtype, shape, bytes) in &held {
-        let view =
-            TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| Error::internal(format!("{name}: {e}")))?;
-        views.push((name.as_str(), view));
-    }
-    let plain = serialize(views, None).map_err(|e| Error::internal(format!("safetensors: {e}")))?;
-    with_metadata(&plain, metadata)
+/// The format's own limit.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+fn json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::internal(format!("safetensors header: {e}")))
 }
 
-/// Puts sorted metadata at the front of a safetensors header. The crate takes a hash map and writes it in random order, but
-/// two equal models must be equal files.
-fn with_metadata(plain: &[u8], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    let broken = || Error::internal("safetensors wrote an unexpected header");
-    let (length, rest) = plain.split_first_chunk::<8>().ok_or_else(broken)?;
-    let (header, data) = rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(broken)?;
-    let entries = std::str::from_utf8(header).ok().and_then(|h| h.trim_end().strip_prefix('{')).ok_or_else(broken)?;
-    let metadata = serde_json::to_string(metadata).map_err(|e| Error::internal(e.to_string()))?;
-    let comma = if entries == "}" { "" } else { "," };
-    let mut header = format!("{{\"__metadata__\":{metadata}{comma}{entries}");
+/// Writes named tensors and string metadata as the safetensors file `path`, one tensor in memory at a time. The sha256 of what was
+/// written. Equal tensors and metadata are equal bytes: both are sorted.
+///
+/// # Errors
+/// Where a tensor is of a kind that no model here has, or the file cannot be written.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<String> {
+    let mut entries = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let dtype = match tensor.kind() {
+            Kind::Float => Dtype::F32,
+            Kind::Int64 => Dtype::I64,
+            Kind::Double => Dtype::F64,
+            other => return Err(Error::internal(format!("cannot save `{name}` of kind {other:?}"))),
+        };
+        entries.push((dtype, name, tensor));
+    }
+    // Wide numbers first, so that all lie where their width asks for.
+    entries.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+    let mut header = format!("{{\"__metadata__\":{}", json(metadata)?);
+    let mut from = 0;
+    for (dtype, name, tensor) in &entries {
+        let to = from + tensor.numel() * tensor.kind().elt_size_in_bytes();
+        header += &format!(
+            ",{}:{{\"dtype\":{},\"shape\":{},\"data_offsets\":[{from},{to}]}}",
+            json(*name)?,
+            json(dtype)?,
+            json(&tensor.size())?
+        );
+        from = to;
+    }
+    header.push('}');
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-    Ok([(header.len() as u64).to_le_bytes().as_slice(), header.as_bytes(), data].concat())
+    let mut file = File::create(path).io("create", path)?;
+    let mut hash = Sha256::new();
+    let mut write = |bytes: &[u8]| {
+        hash.update(bytes);
+        file.write_all(bytes).io("write", path)
+    };
+    write(&(header.len() as u64).to_le_bytes())?;
+    write(header.as_bytes())?;
+    for (_, _, tensor) in &entries {
+        let host = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let mut bytes = vec![0u8; host.numel() * host.kind().elt_size_in_bytes()];
+        host.f_copy_data_u8(&mut bytes, host.numel()).torch("copying a tensor")?;
+        write(&bytes)?;
+    }
+    file.sync_all().io("sync", path)?;
+    Ok(artifact::hex(&hash.finalize()))
+}
+
+/// The string metadata of a safetensors file, without its tensors.
+pub fn read_safetensors_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let broken = || Error::file(path, "is not safetensors", "give a whole safetensors file");
+    let mut file = File::open(path).io("open", path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|_| broken())?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES {
+        return Err(broken());
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).io("read", path)?;
+    let mut header: serde_json::Value = serde_json::from_slice(&header).map_err(|_| broken())?;
+    match header.get_mut("__metadata__").map(serde_json::Value::take) {
+        None => Ok(BTreeMap::new()),
+        Some(metadata) => serde_json::from_value(metadata).map_err(|_| broken()),
+    }
 }
 
 /// All tensors of a safetensors file.

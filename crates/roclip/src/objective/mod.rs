@@ -28,6 +28,7 @@ use crate::error::Result;
 use crate::model::Head;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use tch::{Device, Tensor};
 
 /// What a pass over the data does.
@@ -46,6 +47,19 @@ pub enum Phase {
     Risky,
     /// CLIP on the pairs that are trusted (SafeCLIP, there across views).
     Safe,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Clip => "clip",
+            Phase::Matching => "matching",
+            Phase::Unimodal => "unimodal",
+            Phase::SlowClip => "slow-clip",
+            Phase::Risky => "risky",
+            Phase::Safe => "safe",
+        })
+    }
 }
 
 /// One pass over pairs, in an order that the loop draws.

@@ -1,12 +1,19 @@
 //! Recipes: TOML files that say everything about a run. Unknown keys are errors; the resolved recipe is saved in the run.
 
+mod assignment;
+mod check;
+mod differences;
+mod presets;
+
+pub use differences::Difference;
+
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
-use crate::eval::EvalConfig;
+use crate::eval::{EvalConfig, Reading};
 use crate::objective::{RoClipConfig, SafeClipConfig};
-use crate::train::{TrainConfig, WeightDecayGroups};
+use crate::train::TrainConfig;
 use roclip_data::artifact;
-use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig, TextRefresh};
+use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig};
 use roclip_data::pairs::CaptionMode;
 use roclip_data::picture::ImageLimits;
 use roclip_data::poison::PoisonConfig;
@@ -14,8 +21,6 @@ use roclip_data::source::SourceConfig;
 use roclip_data::tokenizer::Truncate;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-mod assignment;
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -67,6 +72,13 @@ impl Default for DataConfig {
             workers: 2,
             max_skip_fraction: 0.05,
         }
+    }
+}
+
+impl DataConfig {
+    /// What of it holds for evaluation images, too.
+    pub fn reading(&self) -> Reading {
+        Reading { limits: self.limits, workers: self.workers, max_skip_fraction: self.max_skip_fraction }
     }
 }
 
@@ -125,58 +137,6 @@ impl Recipe {
 
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string_pretty(self).map_err(|e| Error::internal(format!("recipe: {e}")))
-    }
-
-    /// Sets what a named preset fixes.
-    ///
-    /// - `roclip-released`: the released objective, augmentation, optimizer groups and step counter, faults included.
-    /// - `roclip`: the objective with mended defaults.
-    /// - `safeclip-released` and `safeclip`: the same for SafeCLIP.
-    /// - `clip`: the plain objective without augmentation, the undefended baseline.
-    pub fn apply_preset(&mut self, preset: &str) -> Result<()> {
-        match preset {
-            "clip" => {
-                self.objective.name = ObjectiveName::Clip;
-                self.augment = AugmentConfig::default();
-            }
-            "roclip" => self.objective = ObjectiveConfig { name: ObjectiveName::Roclip, ..ObjectiveConfig::default() },
-            "roclip-released" => {
-                self.objective.name = ObjectiveName::Roclip;
-                self.objective.roclip = RoClipConfig::released();
-                self.released_pipeline();
-                self.train.epoch_offset = 1;
-                self.train.epochs = 24;
-                self.train.batch_size = 512;
-                self.train.learning_rate = 5e-5;
-            }
-            "safeclip" => {
-                self.objective = ObjectiveConfig { name: ObjectiveName::Safeclip, ..ObjectiveConfig::default() }
-            }
-            "safeclip-released" => {
-                self.objective.name = ObjectiveName::Safeclip;
-                self.objective.safeclip = SafeClipConfig::released();
-                self.released_pipeline();
-                self.train.epochs = 32;
-                self.train.batch_size = 128;
-                self.train.learning_rate = 5e-4;
-            }
-            other => {
-                return Err(Error::setting(
-                    format!("unknown preset `{other}`"),
-                    "use clip, roclip, roclip-released, safeclip or safeclip-released",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// What both released repositories share: augmentation, truncation, optimizer groups and warm-up.
-    fn released_pipeline(&mut self) {
-        self.augment.image = Some(ImageAugmentConfig::default());
-        self.augment.text = Some(TextAugmentConfig { refresh: TextRefresh::FrozenOnce });
-        self.model.truncate = Truncate::DropEot;
-        self.train.weight_decay_groups = WeightDecayGroups::ByName;
-        self.train.warmup_steps = 10_000;
     }
 }
 

@@ -152,8 +152,9 @@ fn number_pair(x: f64, y: f64) -> String {
     format!("{x:.1}, {y:.1}")
 }
 
+/// Text that cannot end an element or an attribute, whatever its quotes.
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 #[cfg(test)]
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_points_stay_inside() {
-        let series = [Series { name: "<a>".into(), class: "c0".into(), points: vec![(0.0, 0.0), (4.0, 2.0)] }];
+        let series = [Series { name: "<a>'".into(), class: "c0".into(), points: vec![(0.0, 0.0), (4.0, 2.0)] }];
         let chart = Chart {
             title: "a & b",
             x_label: "x",
@@ -173,7 +174,7 @@ mod tests {
             dots: true,
         };
         let svg = chart.svg();
-        assert!(svg.contains("a &amp; b") && svg.contains("&lt;a&gt;") && !svg.contains("<a>"));
+        assert!(svg.contains("a &amp; b") && svg.contains("&lt;a&gt;&#39;") && !svg.contains("<a>"));
         assert!(svg.contains("448.0,"), "the largest x lies on the right edge");
     }
 }

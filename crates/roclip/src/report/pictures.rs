@@ -1,93 +1,168 @@
-//! Small pictures for the report: targets, backdoored pairs and triggered tests, made again from recipe and manifest.
+//! Small pictures for the report: targets, backdoored pairs and triggered tests. They are kept in the run when it ends, so that a report
+//! needs no data.
 
 use crate::error::{Error, Result};
-use crate::recipe::Recipe;
-use crate::run::prepare_data;
 use base64::Engine;
 use image::RgbImage;
-use roclip_data::pairs::Pair;
-use roclip_data::poison::{Backdoor, Role};
+use roclip_data::artifact;
+use roclip_data::pairs::{Pair, Pairs};
+use roclip_data::picture::ImageLimits;
+use roclip_data::poison::{Backdoor, Manifest, Role, Row};
 use roclip_data::sample::Sample;
+use roclip_data::skip::Skip;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
+use std::path::Path;
 
+const FILE: &str = "pictures.json";
+/// Poisoned pairs kept of each attack, and test images of each trigger.
+const PAIRS: usize = 8;
+const TESTS: usize = 4;
+/// Targeted images kept; the page shows no more.
+const TARGETS: usize = 64;
+/// Side of a kept picture, in pixels.
+const SIDE: u32 = 64;
+/// What every kept picture begins with; a file of someone else may hold another address, which is not shown.
+const PNG: &str = "data:image/png;base64,";
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Figure {
     /// `data:` URL of a PNG.
     pub picture: String,
     pub caption: String,
 }
 
-#[derive(Default)]
+/// `pictures.json` of a run.
+#[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Gallery {
     /// Poisoned pairs of each attack, as training sees them.
-    pub pairs: Vec<(String, Vec<Figure>)>,
+    pub pairs: BTreeMap<String, Vec<Figure>>,
     /// Test images with and without each trigger.
-    pub triggered: Vec<(String, Vec<Figure>)>,
-    /// Targeted images by id, for the matches table.
-    pub targets: Vec<(String, Figure)>,
+    pub triggered: BTreeMap<String, Vec<Figure>>,
+    /// Targeted images by id.
+    pub targets: BTreeMap<String, Figure>,
 }
 
-const PER_ATTACK: usize = 8;
+/// Keeps in the folder `run` what its report will show of the poison: `pairs` with the poison laid over them, and `tests`, the evaluation's
+/// images. A picture that cannot be read is left out.
+pub fn keep_pictures(
+    run: &Path,
+    manifest: Option<&Manifest>,
+    pairs: &Pairs,
+    tests: &[Sample],
+    limits: ImageLimits,
+) -> Result<()> {
+    let Some(manifest) = manifest else { return Ok(()) };
+    artifact::write_json(&run.join(FILE), &gallery(manifest, pairs, tests, limits)?)?;
+    Ok(())
+}
 
-/// The pictures of a run, read from its data.
-pub fn gallery(recipe: &Recipe) -> Result<Gallery> {
-    let prepared = prepare_data(recipe)?;
-    let Some(manifest) = &prepared.manifest else { return Ok(Gallery::default()) };
+/// The pictures that the run in `folder` kept; none of a run that kept none.
+pub fn kept(folder: &Path) -> Result<Option<Gallery>> {
+    let path = folder.join(FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let mut gallery: Gallery = artifact::read_json(&path)?;
+    for figures in gallery.pairs.values_mut().chain(gallery.triggered.values_mut()) {
+        figures.retain(Figure::is_picture);
+    }
+    gallery.targets.retain(|_, figure| figure.is_picture());
+    Ok(Some(gallery))
+}
+
+impl Figure {
+    fn is_picture(&self) -> bool {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"+/=".contains(&b);
+        self.picture.strip_prefix(PNG).is_some_and(|rest| rest.bytes().all(allowed))
+    }
+}
+
+fn gallery(manifest: &Manifest, pairs: &Pairs, tests: &[Sample], limits: ImageLimits) -> Result<Gallery> {
     let mut gallery = Gallery::default();
-    let side = 64;
-    for row in &manifest.rows {
-        let place = match gallery.pairs.iter().position(|(attack, _)| *attack == row.attack) {
-            Some(at) => at,
-            None => {
-                gallery.pairs.push((row.attack.clone(), Vec::new()));
-                gallery.pairs.len() - 1
-            }
-        };
-        let Some((_, figures)) = gallery.pairs.get_mut(place) else { continue };
-        let pair = prepared.pairs.pairs.iter().find(|pair| pair.id == row.id);
-        let new_target = row.role == Role::Added && !gallery.targets.iter().any(|(id, _)| *id == row.image);
-        let wanted = if row.role == Role::Added { new_target } else { figures.len() < PER_ATTACK };
-        let Some(pair) = pair.filter(|_| wanted) else { continue };
-        let Some(sample) = prepared.pairs.sample_of(pair) else { continue };
-        let url = picture(recipe, pair, sample, side)?;
-        if new_target {
+    let wanted = wanted(manifest);
+    let ids: BTreeSet<&str> = wanted.iter().map(|row| row.id.as_str()).collect();
+    let found: BTreeMap<&str, &Pair> =
+        pairs.pairs.iter().map(|pair| (pair.id.as_str(), pair)).filter(|(id, _)| ids.contains(id)).collect();
+    for row in wanted {
+        let Some(pair) = found.get(row.id.as_str()) else { continue };
+        let Some(sample) = pairs.sample_of(pair) else { continue };
+        let shown = sample.picture(limits).and_then(|picture| match &pair.trigger {
+            Some(trigger) => trigger.apply(&picture),
+            None => Ok(picture),
+        });
+        let Ok(shown) = shown else { continue };
+        let picture = url(&shown, SIDE)?;
+        if row.role == Role::Added && !gallery.targets.contains_key(&row.image) {
             let caption = format!("{} → {}", row.true_class.clone().unwrap_or_default(), row.target);
-            gallery.targets.push((row.image.clone(), Figure { picture: url.clone(), caption }));
+            gallery.targets.insert(row.image.clone(), Figure { picture: picture.clone(), caption });
         }
-        if figures.len() < PER_ATTACK {
-            figures.push(Figure { picture: url, caption: pair.captions.first().cloned().unwrap_or_default() });
+        let figures = gallery.pairs.entry(row.attack.clone()).or_default();
+        if figures.len() < PAIRS {
+            figures.push(Figure { picture, caption: pair.captions.first().cloned().unwrap_or_default() });
         }
     }
-    for Backdoor { attack, target, trigger } in manifest.backdoors() {
-        let tests = prepared.evaluator.samples.iter().filter(|s| s.class.as_deref() != Some(&target)).take(4);
-        let mut figures = Vec::new();
-        for sample in tests {
-            let plain = decoded(recipe, sample)?;
-            let class = sample.class.clone().unwrap_or_default();
-            figures.push(Figure { picture: url(&plain, side)?, caption: class.clone() });
-            let shown = trigger.apply(&plain).map_err(|skip| skip.into_error(&sample.id))?;
-            figures.push(Figure { picture: url(&shown, side)?, caption: format!("{class}, to be read as {target}") });
-        }
-        gallery.triggered.push((attack, figures));
+    for backdoor in manifest.backdoors() {
+        let figures = triggered(&backdoor, tests, limits)?;
+        gallery.triggered.insert(backdoor.attack, figures);
     }
     Ok(gallery)
 }
 
-fn decoded(recipe: &Recipe, sample: &Sample) -> Result<RgbImage> {
-    Ok(sample.picture(recipe.data.limits).map_err(|skip| skip.into_error(&sample.id))?)
+/// The rows that are shown: the first of each attack, and the first of each target.
+fn wanted(manifest: &Manifest) -> Vec<&Row> {
+    let mut of_attack: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut targets: BTreeSet<&str> = BTreeSet::new();
+    let mut chosen = Vec::new();
+    for row in &manifest.rows {
+        let count = of_attack.entry(&row.attack).or_default();
+        let new_target = row.role == Role::Added && targets.len() < TARGETS && targets.insert(&row.image);
+        if *count < PAIRS || new_target {
+            *count += 1;
+            chosen.push(row);
+        }
+    }
+    chosen
 }
 
-fn picture(recipe: &Recipe, pair: &Pair, sample: &Sample, side: u32) -> Result<String> {
-    let picture = decoded(recipe, sample)?;
-    let shown = match &pair.trigger {
-        Some(trigger) => trigger.apply(&picture).map_err(|skip| skip.into_error(&sample.id))?,
-        None => picture,
-    };
-    url(&shown, side)
+fn triggered(backdoor: &Backdoor, tests: &[Sample], limits: ImageLimits) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    let victims = tests.iter().filter(|sample| sample.class.as_deref() != Some(&backdoor.target));
+    for sample in victims.take(TESTS) {
+        let both = sample.picture(limits).and_then(|plain| Ok::<_, Skip>((backdoor.trigger.apply(&plain)?, plain)));
+        let Ok((shown, plain)) = both else { continue };
+        let class = sample.class.clone().unwrap_or_default();
+        let caption = format!("{class}, to be read as {}", backdoor.target);
+        figures.push(Figure { picture: url(&plain, SIDE)?, caption: class });
+        figures.push(Figure { picture: url(&shown, SIDE)?, caption });
+    }
+    Ok(figures)
 }
 
+/// A `data:` URL of the picture, at most `side` pixels high and wide.
 pub fn url(picture: &RgbImage, side: u32) -> Result<String> {
     let small = image::imageops::thumbnail(picture, side, side);
     let mut bytes = Cursor::new(Vec::new());
     small.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| Error::internal(format!("PNG: {e}")))?;
-    Ok(format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes.into_inner())))
+    Ok(format!("{PNG}{}", base64::engine::general_purpose::STANDARD.encode(bytes.into_inner())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pictures_within_the_file_are_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(kept(folder.path()).unwrap(), None);
+        let figure = |picture: &str| Figure { picture: picture.into(), caption: "c".into() };
+        let good = figure(&url(&RgbImage::new(4, 4), 4).unwrap());
+        let bad =
+            ["https://example.org/a.png", "data:image/svg+xml;base64,AA", "data:image/png;base64,A\" onerror=\"x"];
+        let figures = bad.iter().map(|picture| figure(picture)).chain([good.clone()]).collect();
+        let gallery = Gallery { pairs: BTreeMap::from([("a".to_owned(), figures)]), ..Gallery::default() };
+        artifact::write_json(&folder.path().join(FILE), &gallery).unwrap();
+        assert_eq!(kept(folder.path()).unwrap().unwrap().pairs["a"], [good]);
+    }
 }

@@ -1,10 +1,13 @@
 //! A finished run as `results.json` and the report see it.
 
+use crate::checkpoint::run_of;
+use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Evaluation};
 use crate::recipe::{ObjectiveName, Recipe};
+use crate::report::experiment::{Experiment, labels};
 use crate::run::{EpochLine, Summary, read_epochs};
-use crate::train::{MatchSummary, SimilarityHistogram, SplitSummary};
+use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
 use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,12 @@ use std::path::{Path, PathBuf};
 pub struct Hits {
     pub hits: usize,
     pub n: usize,
+}
+
+impl Hits {
+    pub fn rate(self) -> f64 {
+        self.hits as f64 / self.n.max(1) as f64
+    }
 }
 
 impl From<Rate> for Hits {
@@ -45,6 +54,10 @@ pub struct Scores {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct ResultRow {
     pub objective: String,
+    /// For people: what was trained, and in a report of several experiments the settings in which they differ.
+    pub label: String,
+    /// A digest of the recipe without the seed: runs with the same one are seeds of one experiment.
+    pub experiment: String,
     /// `undefended`, `augmentation-only`, `clean-data`; null for a defence.
     pub control: Option<String>,
     pub seed: u64,
@@ -63,22 +76,6 @@ pub struct ResultRow {
 }
 
 impl ResultRow {
-    pub fn label(&self) -> String {
-        let name = match self.control.as_deref() {
-            Some("undefended") => "CLIP, undefended",
-            Some("augmentation-only") => "CLIP, augmentation only",
-            Some("clean-data") => "CLIP on clean data",
-            _ => match self.objective.as_str() {
-                "roclip" => "RoCLIP",
-                "safeclip" => "SafeCLIP",
-                "cleanclip" => "CleanCLIP",
-                "clip" => "Fine-tuned on trusted pairs",
-                other => other,
-            },
-        };
-        self.pairs_per_picture.map_or_else(|| name.to_owned(), |limit| format!("{name}, pairs a picture: {limit}"))
-    }
-
     /// Whether this is the control `name`, with all its pairs: a limit of pairs a picture defends.
     pub fn is_control(&self, name: &str) -> bool {
         self.control.as_deref() == Some(name) && self.pairs_per_picture.is_none()
@@ -96,15 +93,18 @@ impl ResultRow {
 pub struct EpochRecord {
     pub phase: String,
     pub loss: f64,
+    pub passes: Vec<PassMetrics>,
     pub scores: Option<Scores>,
     pub matches: Option<MatchSummary>,
     pub split: Option<SplitSummary>,
     pub similarity: SimilarityHistogram,
 }
 
+/// A finished run, read back.
 pub struct RunRecord {
     pub folder: PathBuf,
     pub recipe: Recipe,
+    pub experiment: Experiment,
     pub row: ResultRow,
     pub summary: Summary,
     pub epochs: Vec<EpochRecord>,
@@ -116,6 +116,30 @@ impl RunRecord {
         let kept = self.folder.join("manifest.jsonl");
         Recipe { manifest: kept.is_file().then_some(kept), ..self.recipe.clone() }
     }
+}
+
+/// What was trained, in words.
+fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
+    let name = match (&recipe.clean, control, recipe.objective.name) {
+        (Some(clean), ..) => match clean.method {
+            CleanMethod::Cleanclip => "CleanCLIP",
+            CleanMethod::TaCleaner => "TA-Cleaner",
+            CleanMethod::Abd => "ABD",
+            CleanMethod::Par => "PAR",
+            CleanMethod::Supervised => "Supervised on trusted images",
+            CleanMethod::Finetune => "Fine-tuned on trusted pairs",
+        },
+        (None, Some("undefended"), _) => "CLIP, undefended",
+        (None, Some("augmentation-only"), _) => "CLIP, augmentation only",
+        (None, Some("clean-data"), _) => "CLIP on clean data",
+        (None, _, ObjectiveName::Clip) => "CLIP",
+        (None, _, ObjectiveName::Roclip) if poisoned => "RoCLIP",
+        (None, _, ObjectiveName::Roclip) => "RoCLIP on clean data",
+        (None, _, ObjectiveName::Safeclip) if poisoned => "SafeCLIP",
+        (None, _, ObjectiveName::Safeclip) => "SafeCLIP on clean data",
+    };
+    let limit = recipe.data.pairs_per_picture;
+    limit.map_or_else(|| name.to_owned(), |limit| format!("{name}, pairs a picture: {limit}"))
 }
 
 /// What part a run plays in a comparison, read off its recipe.
@@ -153,29 +177,43 @@ fn scores(epoch: u64, evaluation: &Evaluation) -> Scores {
     }
 }
 
+/// Reads the finished run in `folder`.
 pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let path = folder.join("summary.json");
     if !path.is_file() {
-        return Err(Error::file(
-            folder,
-            "is not a finished run (no summary.json)",
-            "finish it with `roclip train --resume`",
-        ));
+        return Err(match run_of(folder).filter(|run| run != folder) {
+            Some(run) => Error::file(
+                folder,
+                format!("is a checkpoint of the run `{}`", run.display()),
+                "name the run: its results are those of its last epoch (`roclip eval` measures a checkpoint)",
+            ),
+            None => Error::file(
+                folder,
+                "is not a finished run (no summary.json)",
+                "finish it with `roclip train --resume` or `roclip clean --resume`",
+            ),
+        });
     }
     let summary: Summary = artifact::read_json(&path)?;
     let recipe = Recipe::read(&folder.join("run.toml"))?;
+    let experiment = Experiment::of(&recipe)?;
     let epoch = |line: EpochLine| EpochRecord {
         scores: line.evaluation.as_ref().map(|e| scores(line.epoch, e)),
         phase: line.phase,
         loss: line.loss,
+        passes: line.passes,
         matches: line.matches,
         split: line.split,
         similarity: line.similarity,
     };
     let epochs = read_epochs(folder)?.into_iter().map(epoch).collect();
+    let poisoned = summary.poisoned_pairs > 0;
+    let control = control(&recipe, poisoned);
     let row = ResultRow {
         objective: summary.objective.clone(),
-        control: control(&recipe, summary.poisoned_pairs > 0),
+        label: name(&recipe, control.as_deref(), poisoned),
+        experiment: experiment.digest(),
+        control,
         seed: summary.seed,
         pairs_per_picture: recipe.data.pairs_per_picture,
         linear_probe: summary.linear_probe.map(|p| p.top1.rate),
@@ -185,5 +223,19 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         seconds: summary.seconds,
         peak_memory_bytes: summary.peak_memory_bytes,
     };
-    Ok(RunRecord { folder: folder.to_owned(), recipe, row, summary, epochs })
+    Ok(RunRecord { folder: folder.to_owned(), recipe, experiment, row, summary, epochs })
+}
+
+/// Reads several runs, each labelled by what tells its experiment from the others'.
+pub fn read_runs(folders: &[PathBuf]) -> Result<Vec<RunRecord>> {
+    let mut records = folders.iter().map(|run| read_run(run)).collect::<Result<Vec<_>>>()?;
+    let named: Vec<_> = records.iter().map(|run| (run.row.label.clone(), run.experiment.clone())).collect();
+    for (record, label) in records.iter_mut().zip(labels(&named)) {
+        record.row.label = label;
+    }
+    records.sort_by(|a, b| {
+        let key = |run: &RunRecord| (run.row.order(), run.row.label.clone(), run.row.experiment.clone(), run.row.seed);
+        key(a).cmp(&key(b))
+    });
+    Ok(records)
 }

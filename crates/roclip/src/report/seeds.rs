@@ -1,7 +1,7 @@
-//! Rows over their seeds: means with ranges, and pooled counts with Wilson intervals.
+//! Experiments over their seeds: means with ranges. The seeds share their test images, so their counts are not independent trials, and
+//! no interval is made of their sum.
 
 use crate::report::results::{Hits, ResultRow, Scores};
-use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ impl Spread {
     }
 }
 
-/// All seeds of one row.
+/// All seeds of one experiment. Rates are fractions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeedSummary {
     pub label: String,
@@ -31,75 +31,63 @@ pub struct SeedSummary {
     pub per_class: Option<Spread>,
     pub linear_probe: Option<Spread>,
     pub linear_probe_per_class: Option<Spread>,
-    /// Over the targets of all seeds.
-    pub psr: Option<Rate>,
-    /// Over the test images of all seeds, by attack.
-    pub asr: BTreeMap<String, Rate>,
-    /// The worst seed's rate, by attack.
-    pub asr_range: BTreeMap<String, Spread>,
-    /// The same images without the trigger, over all seeds, by attack.
-    pub asr_base_rate: BTreeMap<String, Rate>,
-    /// Those that the trigger turned, over all seeds, by attack.
-    pub asr_turned: BTreeMap<String, Rate>,
+    pub psr: Option<Spread>,
+    /// By attack.
+    pub asr: BTreeMap<String, Spread>,
+    /// The same images without the trigger, by attack.
+    pub asr_base_rate: BTreeMap<String, Spread>,
+    /// Those that the trigger turned, by attack.
+    pub asr_turned: BTreeMap<String, Spread>,
 }
 
-/// One summary a row, in the order of the rows.
+/// One summary an experiment, in the order of the rows.
 pub fn over_seeds(rows: &[ResultRow]) -> Vec<SeedSummary> {
-    by_label(rows, ResultRow::label).into_iter().map(|(label, rows)| summary(label, &rows)).collect()
+    by_experiment(rows, |row| row).into_iter().map(|rows| summary(&rows)).collect()
 }
 
-/// Members under each label, in the order of first appearance.
-pub fn by_label<T>(items: &[T], label: impl Fn(&T) -> String) -> Vec<(String, Vec<&T>)> {
-    let mut groups: Vec<(String, Vec<&T>)> = Vec::new();
+/// Members of each experiment, in the order of first appearance; none is empty.
+pub fn by_experiment<T>(items: &[T], row: impl Fn(&T) -> &ResultRow) -> Vec<Vec<&T>> {
+    let mut groups: Vec<(&str, Vec<&T>)> = Vec::new();
     for item in items {
-        let own = label(item);
-        match groups.iter_mut().find(|(label, _)| *label == own) {
+        let own = row(item).experiment.as_str();
+        match groups.iter_mut().find(|(experiment, _)| *experiment == own) {
             Some((_, members)) => members.push(item),
             None => groups.push((own, vec![item])),
         }
     }
-    groups
+    groups.into_iter().map(|(_, members)| members).collect()
 }
 
-/// Counts of several seeds as one rate; none without counts.
-pub fn pool(hits: &[Hits]) -> Option<Rate> {
-    let rate = || Rate::new(hits.iter().map(|h| h.hits).sum(), hits.iter().map(|h| h.n).sum());
-    (!hits.is_empty()).then(rate)
+/// The rates of counts, one a seed.
+pub fn rates(hits: &[Hits]) -> Vec<f64> {
+    hits.iter().map(|hits| hits.rate()).collect()
 }
 
-fn summary(label: String, rows: &[&ResultRow]) -> SeedSummary {
+fn summary(rows: &[&ResultRow]) -> SeedSummary {
     let spread = |value: &dyn Fn(&ResultRow) -> f64| Spread::of(&rows.iter().map(|r| value(r)).collect::<Vec<_>>());
-    let targets: Vec<Hits> = rows.iter().filter_map(|r| r.last.psr).collect();
-    let asr = by_attack(rows, |scores| &scores.asr);
-    let rates = |hits: &[Hits]| hits.iter().map(|h| h.hits as f64 / h.n.max(1) as f64).collect::<Vec<_>>();
     let probe =
         |value: fn(&ResultRow) -> Option<f64>| Spread::of(&rows.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
     SeedSummary {
-        label,
+        label: rows.first().map(|row| row.label.clone()).unwrap_or_default(),
         seeds: rows.iter().map(|r| r.seed).collect(),
         zero_shot_top1: spread(&|r| r.last.zero_shot_top1),
         zero_shot_top5: spread(&|r| r.last.zero_shot_top5),
         per_class: spread(&|r| r.last.mean_per_class_recall),
         linear_probe: probe(|r| r.linear_probe),
         linear_probe_per_class: probe(|r| r.linear_probe_mean_per_class_recall),
-        psr: pool(&targets),
-        asr_range: asr.iter().filter_map(|(a, hits)| Some((a.clone(), Spread::of(&rates(hits))?))).collect(),
-        asr: pooled(asr),
-        asr_base_rate: pooled(by_attack(rows, |scores| &scores.asr_base_rate)),
-        asr_turned: pooled(by_attack(rows, |scores| &scores.asr_turned)),
+        psr: Spread::of(&rates(&rows.iter().filter_map(|r| r.last.psr).collect::<Vec<_>>())),
+        asr: by_attack(rows, |scores| &scores.asr),
+        asr_base_rate: by_attack(rows, |scores| &scores.asr_base_rate),
+        asr_turned: by_attack(rows, |scores| &scores.asr_turned),
     }
 }
 
-fn by_attack(rows: &[&ResultRow], counts: fn(&Scores) -> &BTreeMap<String, Hits>) -> BTreeMap<String, Vec<Hits>> {
-    let mut all: BTreeMap<String, Vec<Hits>> = BTreeMap::new();
+fn by_attack(rows: &[&ResultRow], counts: fn(&Scores) -> &BTreeMap<String, Hits>) -> BTreeMap<String, Spread> {
+    let mut all: BTreeMap<&String, Vec<f64>> = BTreeMap::new();
     for (attack, hits) in rows.iter().flat_map(|row| counts(&row.last)) {
-        all.entry(attack.clone()).or_default().push(*hits);
+        all.entry(attack).or_default().push(hits.rate());
     }
-    all
-}
-
-fn pooled(by_attack: BTreeMap<String, Vec<Hits>>) -> BTreeMap<String, Rate> {
-    by_attack.into_iter().filter_map(|(attack, hits)| Some((attack, pool(&hits)?))).collect()
+    all.into_iter().filter_map(|(attack, rates)| Some((attack.clone(), Spread::of(&rates)?))).collect()
 }
 
 #[cfg(test)]
@@ -107,10 +95,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seeds_of_a_row_are_pooled_and_rows_are_not() {
-        let row = |control: Option<&str>, seed: u64, top1: f64, hits: usize| ResultRow {
+    fn seeds_of_an_experiment_are_ranged_over_and_experiments_are_kept_apart() {
+        let row = |experiment: &str, seed: u64, top1: f64, hits: usize| ResultRow {
             objective: "clip".into(),
-            control: control.map(str::to_owned),
+            label: format!("label of {experiment}"),
+            experiment: experiment.into(),
+            control: None,
             seed,
             pairs_per_picture: None,
             linear_probe: Some(top1),
@@ -130,19 +120,15 @@ mod tests {
             seconds: 0.0,
             peak_memory_bytes: 0,
         };
-        let rows = [row(Some("undefended"), 0, 0.2, 4), row(Some("undefended"), 1, 0.4, 8), row(None, 0, 0.5, 1)];
-        let [undefended, defended] = over_seeds(&rows).try_into().unwrap();
-        assert_eq!(undefended.seeds, [0, 1]);
-        let top1 = undefended.zero_shot_top1.unwrap();
+        let rows = [row("a", 0, 0.2, 4), row("b", 0, 0.5, 1), row("a", 1, 0.4, 8)];
+        let [first, second] = over_seeds(&rows).try_into().unwrap();
+        assert_eq!((first.label.as_str(), first.seeds.as_slice()), ("label of a", [0, 1].as_slice()));
+        let top1 = first.zero_shot_top1.unwrap();
         assert!((top1.mean - 0.3).abs() < 1e-12 && (top1.low, top1.high) == (0.2, 0.4));
-        assert_eq!(undefended.psr.map(|p| (p.hits, p.n)), Some((12, 32)));
-        assert_eq!(undefended.asr["badnets"].hits, 120);
-        assert_eq!(undefended.asr_range["badnets"].high, 0.8);
-        assert_eq!((undefended.asr_base_rate["badnets"].hits, undefended.asr_base_rate["badnets"].n), (6, 200));
-        assert!(undefended.asr_turned.is_empty(), "an old run has no such count");
-        assert_eq!(defended.seeds, [0]);
-        let [first, second, _] = rows;
-        let limited = ResultRow { pairs_per_picture: Some(1), ..second };
-        assert_eq!(over_seeds(&[first, limited]).len(), 2, "a row with fewer pairs a picture is a row of its own");
+        assert_eq!(first.psr, Some(Spread { mean: 0.375, low: 0.25, high: 0.5 }));
+        assert_eq!((first.asr["badnets"].low, first.asr["badnets"].high), (0.4, 0.8));
+        assert_eq!(first.asr_base_rate["badnets"].mean, 0.03);
+        assert!(first.asr_turned.is_empty(), "an old run has no such count");
+        assert_eq!(second.seeds, [0]);
     }
 }

@@ -1,76 +1,97 @@
 //! A sheet of a manifest's poison for a person's eye: each picture and caption before and after.
 
 use crate::error::{Error, Result};
-use crate::report::chart::escape;
+use crate::report::html::frame;
 use crate::report::pictures::url;
+use image::RgbImage;
+use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
 use roclip_data::picture::ImageLimits;
-use roclip_data::poison::{Manifest, Role};
+use roclip_data::poison::{Images, Manifest, Role, Row};
 use roclip_data::sample::Sample;
 use roclip_data::skip::Skip;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Side of a shown picture, in pixels.
 const SIDE: u32 = 112;
 
 /// Writes the sheet to `out` with up to `per_attack` rows of each attack. `pairs` is the data the manifest was made for, without
-/// the poison; `others` the evaluation images.
-pub fn write_sheet(manifest: &Manifest, pairs: &Pairs, others: &[Sample], per_attack: usize, out: &Path) -> Result<()> {
+/// the poison; `others` the evaluation images; both are read within `limits`.
+pub fn write_sheet(
+    manifest: &Manifest,
+    pairs: &Pairs,
+    others: &[Sample],
+    limits: ImageLimits,
+    per_attack: usize,
+    out: &Path,
+) -> Result<()> {
     manifest.apply(&mut pairs.clone(), others)?;
-    let samples: HashMap<&str, &Sample> = pairs.samples.iter().chain(others).map(|s| (s.id.as_str(), s)).collect();
+    let images = Images::new(pairs, others);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &manifest.rows {
         *counts.entry(&row.attack).or_default() += 1;
     }
     let header = &manifest.header;
-    let mut html = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Poison sheet</title><style>{}</style><h1>Poison sheet</h1><p class=\"lead\">{} poisoned pairs beside {} clean ones; seed {}; {}. {}</p>",
-        include_str!("style.css"),
-        manifest.rows.len(),
-        header.clean_pairs,
-        header.seed,
-        escape(&header.encoding),
-        escape(&header.state)
-    );
+    let mut sections = Vec::new();
     for (attack, count) in counts {
-        let rows = manifest.rows.iter().filter(|row| row.attack == attack);
-        let _ = write!(html, "<h2>{} <small>{count} pairs</small></h2>", escape(attack));
-        if let Some(trigger) = rows.clone().next().and_then(|row| row.trigger.as_ref()) {
-            let settings = serde_json::to_string(trigger).map_err(|e| Error::internal(format!("JSON: {e}")))?;
-            let _ = write!(html, "<p><code>{}</code></p>", escape(&settings));
-        }
-        html += "<table class=\"left\"><tr><th>before</th><th>after</th><th>class → target</th><th>caption before</th><th>caption after</th></tr>";
-        for row in rows.take(per_attack) {
-            let stored = row.role == Role::Stored;
-            let id = if stored { row.id.as_str() } else { row.image.as_str() };
-            let sample = samples.get(id).ok_or_else(|| Error::internal(format!("no image `{id}`")))?;
-            let unusable = |skip: Skip| skip.into_error(id);
-            let before = sample.picture(ImageLimits::default()).map_err(unusable)?;
-            let after = match row.trigger.as_ref().filter(|_| !stored) {
-                Some(trigger) => trigger.apply(&before).map_err(unusable)?,
-                None => before.clone(),
-            };
-            let picture = |picture| -> Result<String> {
-                Ok(format!(
-                    "<img alt=\"\" width=\"{SIDE}\" style=\"image-rendering:pixelated\" src=\"{}\">",
-                    url(picture, SIDE)?
-                ))
-            };
-            let first = if stored { "in the data already".to_owned() } else { picture(&before)? };
-            let _ = write!(
-                html,
-                "<tr><td>{first}</td><td>{}</td><td>{} → <b>{}</b></td><td>{}</td><td>{}</td></tr>",
-                picture(&after)?,
-                escape(row.true_class.as_deref().unwrap_or("?")),
-                escape(&row.target),
-                escape(row.caption_before.as_deref().unwrap_or("(no pair before)")),
-                escape(&row.caption_after)
-            );
-        }
-        html += "</table>";
+        let rows = || manifest.rows.iter().filter(|row| row.attack == attack);
+        let trigger = rows().next().and_then(|row| row.trigger.as_ref()).map(serde_json::to_string).transpose();
+        let trigger = trigger.map_err(|e| Error::internal(format!("JSON: {e}")))?;
+        let shown = rows().take(per_attack).map(|row| row_of(row, &images, limits)).collect::<Result<Vec<_>>>()?;
+        sections.push(html! {
+            h2 { (attack) " " small { (count) " pairs" } }
+            @if let Some(settings) = trigger { p { code { (settings) } } }
+            table.left {
+                tr { th { "before" } th { "after" } th { "class → target" } th { "caption before" } th { "caption after" } }
+                @for row in shown { (row) }
+            }
+        });
     }
-    Ok(artifact::write(out, (html + "</html>\n").as_bytes())?)
+    let page = frame(
+        "Poison sheet",
+        "",
+        html! {
+            h1 { "Poison sheet" }
+            p.lead {
+                (manifest.rows.len()) " poisoned pairs beside " (header.clean_pairs) " clean ones; seed " (header.seed) "; "
+                (header.encoding) ". " (header.state)
+            }
+            @for section in sections { (section) }
+        },
+    );
+    Ok(artifact::write(out, (page.into_string() + "\n").as_bytes())?)
+}
+
+/// One row of a table. A picture that cannot be read is said in its place.
+fn row_of(row: &Row, images: &Images, limits: ImageLimits) -> Result<Markup> {
+    let stored = row.role == Role::Stored;
+    let sample = images.of(row).ok_or_else(|| Error::internal(format!("no image for `{}`", row.id)))?;
+    let before = sample.picture(limits);
+    let after = before.as_ref().map_err(Skip::clone).and_then(|before| match &row.trigger {
+        Some(trigger) if !stored => trigger.apply(before),
+        _ => Ok(before.clone()),
+    });
+    let picture = |picture: &std::result::Result<RgbImage, Skip>| -> Result<Markup> {
+        Ok(match picture {
+            Ok(picture) => {
+                html! { img alt="" width=(SIDE) style="image-rendering:pixelated" src=(url(picture, SIDE)?); }
+            }
+            Err(skip) => html! { "cannot be shown: " (skip.reason) },
+        })
+    };
+    let shown_before = match stored {
+        true => html! { "in the data already" },
+        false => picture(&before)?,
+    };
+    Ok(html! {
+        tr {
+            td { (shown_before) }
+            td { (picture(&after)?) }
+            td { (row.true_class.as_deref().unwrap_or("?")) " → " b { (row.target) } }
+            td { (row.caption_before.as_deref().unwrap_or("(no pair before)")) }
+            td { (row.caption_after) }
+        }
+    })
 }

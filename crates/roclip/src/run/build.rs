@@ -8,7 +8,7 @@ use crate::recipe::{ObjectiveName, Recipe};
 use crate::run::clean::Cleaning;
 use crate::run::context::Context;
 use crate::run::prepare::Prepared;
-use crate::run::start::start;
+use crate::run::start::{Started, start};
 use crate::train::{Parts, Trainer};
 use roclip_data::augment::TextAugment;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
@@ -29,13 +29,14 @@ pub(super) fn build<'a>(
     run: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
-    let Prepared { pairs, evaluator, manifest, model: config, skips } = prepared;
+    let Prepared { pairs, evaluator, manifest, model: config, skips, .. } = prepared;
     let clean_pairs = pairs.pairs.iter().filter(|pair| pair.poison.is_none()).count();
     let fingerprint = pairs.fingerprint();
-    let (model, tokenizer) = match &recipe.clean {
+    let Started { model, tokenizer, origin } = match &recipe.clean {
         Some(clean) => {
             let victim = checkpoint::load(&clean.victim, device)?;
-            (victim.model, victim.tokenizer)
+            let origin = Some(victim.origin(&clean.victim));
+            Started { model: victim.model, tokenizer: victim.tokenizer, origin }
         }
         None => start(recipe, config, &pairs, &evaluator, device)?,
     };
@@ -76,7 +77,7 @@ pub(super) fn build<'a>(
     let parts = Parts { seed: recipe.seed, pairs, loader, model, reference, objective, device };
     let mut trainer = Trainer::new(recipe.train.clone(), parts);
     trainer.skips = skips;
-    Ok((trainer, Context { recipe, evaluator, manifest, tokenizer, fingerprint, clean_pairs }))
+    Ok((trainer, Context { recipe, evaluator, manifest, tokenizer, origin, fingerprint, clean_pairs }))
 }
 
 type Patch<'a> = dyn FnMut(&Transform) -> Result<Option<image::RgbImage>> + 'a;

@@ -1,9 +1,10 @@
 //! What surrounds a trainer in a run: what measures its model, and what its checkpoints say of it.
 
-use crate::checkpoint::{self, Contents, Provenance, State};
+use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Evaluator};
-use crate::recipe::{ObjectiveName, Recipe};
+use crate::eval::{Depth, Evaluation, Evaluator};
+use crate::objective::Phase;
+use crate::recipe::Recipe;
 use crate::train::Trainer;
 use roclip_data::poison::Manifest;
 use roclip_data::tokenizer::Tokenizer;
@@ -17,6 +18,8 @@ pub(super) struct Context<'a> {
     pub evaluator: Evaluator,
     pub manifest: Option<Manifest>,
     pub tokenizer: Arc<Tokenizer>,
+    /// The weights that training began with, where they were not random.
+    pub origin: Option<Origin>,
     pub fingerprint: String,
     pub clean_pairs: usize,
 }
@@ -44,28 +47,33 @@ impl Context<'_> {
         let (model, manifest) = (&trainer.model, self.manifest.as_ref());
         match trainer.objective.head() {
             // Before its first step a classifier knows nothing; the victim is measured by its prompts.
-            Some(head) if trainer.position.step > 0 => {
-                self.evaluator.evaluate_head(model, &self.tokenizer, head, manifest)
-            }
+            Some(head) if trainer.position.step > 0 => self.evaluator.evaluate_by(model, head, manifest, Depth::Plain),
             _ => self.evaluator.evaluate(model, &self.tokenizer, manifest),
         }
     }
 
     fn provenance(&self, trainer: &Trainer) -> Provenance {
-        match self.recipe.objective.name {
-            _ if self.recipe.clean.is_some() => Provenance::Cleaned,
-            _ if self.poisoned_pairs(trainer) == 0 => Provenance::Clean,
-            ObjectiveName::Clip => Provenance::Poisoned,
-            ObjectiveName::Roclip | ObjectiveName::Safeclip => Provenance::Defended,
+        if self.recipe.clean.is_some() {
+            return Provenance::Cleaned;
         }
+        let own = match self.poisoned_pairs(trainer) {
+            0 => Provenance::Clean,
+            _ if defends(trainer) => Provenance::Defended,
+            _ => Provenance::Poisoned,
+        };
+        self.origin.as_ref().map_or(own, |origin| own.after(origin.provenance))
     }
 
-    fn poison_counts(trainer: &Trainer) -> BTreeMap<String, usize> {
+    /// Of the pairs, and of what the weights were trained on before.
+    fn poison_counts(&self, trainer: &Trainer) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for mark in trainer.pairs.pairs.iter().filter_map(|pair| pair.poison.as_ref()) {
             *counts.entry(mark.attack.clone()).or_default() += 1;
         }
-        counts
+        match &self.origin {
+            Some(origin) => origin.join_poison(counts),
+            None => counts,
+        }
     }
 
     /// Writes a checkpoint of `trainer` into the run folder `run`.
@@ -82,7 +90,8 @@ impl Context<'_> {
             data_fingerprint: self.fingerprint.clone(),
             provenance: self.provenance(trainer),
             pairs: trainer.pairs.len(),
-            poison: Self::poison_counts(trainer),
+            poison: self.poison_counts(trainer),
+            trained_from: self.origin.clone(),
             objective: trainer.objective.name().into(),
             truncate: self.recipe.model.truncate,
             compact_vocabulary: self.tokenizer.compact().cloned(),
@@ -97,4 +106,9 @@ impl Context<'_> {
         };
         checkpoint::save(run, contents, self.recipe.train.keep_checkpoints).map(|_| ())
     }
+}
+
+/// Whether any epoch of the run is other than a plain CLIP one.
+pub(super) fn defends(trainer: &Trainer) -> bool {
+    (1..=trainer.config.epochs).any(|epoch| trainer.objective.phase(epoch) != Phase::Clip)
 }

@@ -51,6 +51,16 @@ impl RunFolder {
         if path.join("lock").is_file() { Self::take(path).map(Some) } else { Ok(None) }
     }
 
+    /// Gives back a folder in which nothing was written: it is removed where it holds the lock only.
+    pub fn give_back(self) {
+        let others = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        if others.filter(|entry| entry.file_name() != "lock").count() == 0 {
+            // A folder that stays does no harm.
+            let _ = std::fs::remove_file(self.file("lock"));
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -13,6 +13,8 @@ pub struct EpochLine {
     pub epoch: u64,
     pub phase: String,
     pub loss: f64,
+    #[serde(default)]
+    pub passes: Vec<PassMetrics>,
     pub evaluation: Option<Evaluation>,
     pub matches: Option<MatchSummary>,
     pub split: Option<SplitSummary>,
@@ -66,6 +68,10 @@ pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
         );
         if let Some(psr) = evaluation.psr {
             line += &format!(" PSR {}/{}", psr.hits, psr.n);
+        }
+        let skipped: usize = evaluation.skipped.values().sum();
+        if skipped > 0 {
+            line += &format!(" ({skipped} evaluation images left out)");
         }
         for (attack, outcome) in &evaluation.asr {
             line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);

@@ -6,21 +6,33 @@ use crate::error::{Error, Result};
 use crate::eval::BackdoorOutcome;
 use crate::recipe::Recipe;
 use crate::run::device::device;
-use crate::run::prepare::{Prepared, prepare_clean_data};
+use crate::run::prepare::{Prepared, clean_model, prepare_clean_data};
 use roclip_data::artifact;
 use roclip_data::batch::Transform;
-use roclip_data::poison::{AttackConfig, Candidates, PatchConfig, PoisonConfig, plan};
-use roclip_data::trigger::Material;
+use roclip_data::poison::{AttackConfig, Candidates, PoisonConfig, Source, plan};
+use roclip_data::trigger::{AttackTriggers, Material, PatchSettings, TriggerSettings};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Name of the attack in the plan that measures the patch.
 const MEASURED: &str = "patch";
 
+/// The model that a patch is optimised against.
+#[derive(Debug, Clone, Copy)]
+pub struct Surrogate<'a> {
+    /// A run or a checkpoint.
+    pub path: &'a Path,
+    /// Whether it may have been trained on poison: the patch is then found against what another attack made of it.
+    pub may_be_poisoned: bool,
+}
+
 /// Writes the patch to `out`. What the surrogate itself makes of test pictures that carry it.
+///
+/// # Errors
+/// A surrogate that was trained on poison, where it must not have been.
 pub fn search_patch(
     recipe: &Recipe,
-    surrogate: &Path,
+    surrogate: Surrogate,
     config: &BadClipConfig,
     out: &Path,
     progress: &mut dyn FnMut(&str),
@@ -31,7 +43,10 @@ pub fn search_patch(
     let device = device(&recipe.train.device)?;
     let Prepared { pairs, evaluator, .. } = prepare_clean_data(recipe)?;
     evaluator.check_target(&config.target)?;
-    let loaded = checkpoint::load(surrogate, device)?;
+    let loaded = match surrogate.may_be_poisoned {
+        true => checkpoint::load(surrogate.path, device)?,
+        false => clean_model(surrogate.path, device, "SURROGATE")?,
+    };
     let tokenizer = Arc::new(loaded.tokenizer);
     let image_size = loaded.model.config().image_size();
     let transform = Transform {
@@ -48,14 +63,25 @@ pub fn search_patch(
 
     let attack = AttackConfig {
         name: MEASURED.into(),
-        patch: Some(PatchConfig { picture: out.to_path_buf(), corner: config.corner }),
+        triggers: AttackTriggers(vec![TriggerSettings::Patch(PatchSettings {
+            picture: out.to_path_buf(),
+            corner: config.corner,
+        })]),
         target: Some(config.target.clone()),
         count: Some(1),
         ..AttackConfig::default()
     };
     let poison = PoisonConfig { attacks: vec![attack], ..PoisonConfig::default() };
     let candidates = Candidates { samples: &evaluator.samples, screen: None, read_as: None };
-    let manifest = plan(&poison, recipe.seed, &pairs, candidates, &evaluator.templates.0, image_size)?;
+    let source = Source {
+        seed: recipe.seed,
+        pairs: &pairs,
+        candidates,
+        templates: &evaluator.templates.0,
+        image_size,
+        limits: recipe.data.limits,
+    };
+    let manifest = plan(&poison, &source)?.manifest;
     let mut evaluation = evaluator.evaluate(&loaded.model, &tokenizer, Some(&manifest))?;
     evaluation.asr.remove(MEASURED).ok_or_else(|| Error::internal("the patch was not measured"))
 }

@@ -2,15 +2,16 @@
 
 use crate::checkpoint::Provenance;
 use crate::checkpoint::{self, Loaded};
-use crate::clean::{CleanMethod, Supervised};
+use crate::clean::{CleanConfig, CleanMethod, Supervised};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluator, GUESSES};
+use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
+use crate::run::warnings::warnings;
 use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
-use roclip_data::poison::{Candidates, Manifest, Screen, plan};
+use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
-use roclip_data::source::read_samples;
+use roclip_data::source::{Listing, list_samples};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -22,17 +23,25 @@ pub struct Prepared {
     pub manifest: Option<Manifest>,
     pub model: ModelConfig,
     pub skips: SkipReport,
+    /// What a person should know before the work.
+    pub warnings: Vec<String>,
 }
 
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
 pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     let mut prepared = prepare_clean_data(recipe)?;
-    prepared.manifest = manifest(recipe, &prepared)?;
+    if let Some(planned) = manifest(recipe, &prepared)? {
+        prepared.skips.merge(planned.skips);
+        prepared.manifest = Some(planned.manifest);
+    }
     if let Some(manifest) = &prepared.manifest {
-        prepared.evaluator.check_targets(manifest)?;
+        let lacking = prepared.evaluator.check_targets(manifest)?;
+        prepared.evaluator.warnings.extend(lacking.clone());
+        prepared.warnings.extend(lacking);
     }
     if let Some(clean) = &recipe.clean {
-        // The trusted pairs hold none of the poison; the manifest only says what to measure.
+        // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
+        leave_out_victims_poison(recipe, clean, &mut prepared)?;
         if clean.method == CleanMethod::Supervised {
             Supervised::labelled(&mut prepared.pairs, &prepared.evaluator.classes)?;
         }
@@ -41,10 +50,28 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         let (pairs, others) = (&mut prepared.pairs, &prepared.evaluator.samples);
         match recipe.poison.measure_only {
             true => manifest.leave_out(pairs, others)?,
-            false => manifest.apply(pairs, others)?,
+            false => {
+                if recipe.manifest.is_some() {
+                    manifest.check_pictures(pairs, others, recipe.data.limits)?;
+                }
+                manifest.apply(pairs, others)?;
+            }
         }
     }
     Ok(prepared)
+}
+
+/// Takes poisoned pairs that the data holds out of the trusted ones: those of the manifest that is measured, and those of the victim's own.
+fn leave_out_victims_poison(recipe: &Recipe, clean: &CleanConfig, prepared: &mut Prepared) -> Result<()> {
+    let mut left_out = prepared.manifest.as_ref().map_or(0, |manifest| manifest.leave_out_stored(&mut prepared.pairs));
+    if let (Some(_), Some(path)) = (&recipe.manifest, victims_manifest(clean)) {
+        left_out += Manifest::read(&path, recipe.data.limits)?.leave_out_stored(&mut prepared.pairs);
+    }
+    if left_out > 0 {
+        let said = format!("the data holds {left_out} poisoned pairs of the victim's; they are left out");
+        prepared.warnings.push(said);
+    }
+    Ok(())
 }
 
 /// [`prepare_data`] with the pairs that training sees: at most `data.pairs_per_picture` of each picture, which takes reading them all.
@@ -55,6 +82,7 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
         let left_out = limit_pairs_per_picture(&mut prepared.pairs, limit, data.limits, data.workers, recipe.seed)?;
         prepared.skips.merge(left_out);
     }
+    prepared.warnings.extend(warnings(recipe, prepared.pairs.len()));
     Ok(prepared)
 }
 
@@ -69,16 +97,17 @@ fn check_augmentations(recipe: &Recipe) -> Result<()> {
 }
 
 /// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
-fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
+fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Planned>> {
     if let Some(path) = manifest_file(recipe) {
-        return Ok(Some(Manifest::read(&path)?));
+        let manifest = Manifest::read(&path, recipe.data.limits)?;
+        return Ok(Some(Planned { manifest, skips: SkipReport::default() }));
     }
     if recipe.clean.is_some() || recipe.poison.attacks.is_empty() {
         return Ok(None);
     }
     let Prepared { pairs, evaluator, model, .. } = prepared;
     let reference = match &recipe.poison.reference {
-        Some(path) => Some(reference(path)?),
+        Some(path) => Some(clean_model(path, Device::Cpu, "poison.reference")?),
         None => None,
     };
     let screen = match (&reference, recipe.poison.beyond_guesses) {
@@ -110,44 +139,66 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Manifest>> {
         _ => None,
     };
     let candidates = Candidates { samples: &evaluator.samples, screen: screen.as_ref(), read_as: read_as.as_ref() };
-    let templates = &evaluator.templates.0;
-    let mut manifest = plan(&recipe.poison, recipe.seed, pairs, candidates, templates, model.image_size())?;
-    manifest.header.reference_sha256 = reference.and_then(|mut loaded| loaded.state.files.remove("model.safetensors"));
-    Ok(Some(manifest))
+    let source = Source {
+        seed: recipe.seed,
+        pairs,
+        candidates,
+        templates: &evaluator.templates.0,
+        image_size: model.image_size(),
+        limits: recipe.data.limits,
+    };
+    let mut planned = plan(&recipe.poison, &source)?;
+    planned.manifest.header.reference_sha256 =
+        reference.and_then(|mut loaded| loaded.state.files.remove("model.safetensors"));
+    Ok(Some(planned))
 }
 
-/// The model that says what may become a target. On the CPU, so that no plan depends on the device.
-fn reference(path: &Path) -> Result<Loaded> {
-    let loaded = checkpoint::load(path, Device::Cpu)?;
+/// A model that must not have been attacked, for `setting`. What says what may become a target is loaded on the CPU, so that no plan
+/// depends on the device.
+pub(super) fn clean_model(path: &Path, device: Device, setting: &str) -> Result<Loaded> {
+    let loaded = checkpoint::load(path, device)?;
     if loaded.state.provenance != Provenance::Clean {
         return Err(Error::file(
             path,
             format!("is {}: what it reads is its attack's choice, too", loaded.state.provenance),
-            "set poison.reference to a model trained without poison (`--set poison=`)",
+            format!("set {setting} to a model trained without poison (`--set poison=`)"),
         ));
     }
     Ok(loaded)
 }
 
-/// The manifest that the recipe names, or that of the victim it cleans.
+/// The manifest that the recipe names, or that of the victim it cleans, which may be a run or one of its checkpoints.
 pub(super) fn manifest_file(recipe: &Recipe) -> Option<PathBuf> {
-    let victims = recipe.clean.as_ref().map(|clean| clean.victim.join("manifest.jsonl"));
-    recipe.manifest.clone().or_else(|| victims.filter(|path| path.is_file()))
+    recipe.manifest.clone().or_else(|| recipe.clean.as_ref().and_then(victims_manifest))
+}
+
+/// The manifest beside the victim, or in the run that the victim is a checkpoint of.
+fn victims_manifest(clean: &CleanConfig) -> Option<PathBuf> {
+    let folders = [Some(clean.victim.clone()), checkpoint::run_of(&clean.victim)];
+    let mut kept = folders.into_iter().flatten().map(|folder| folder.join("manifest.jsonl"));
+    kept.find(|path| path.is_file())
 }
 
 /// [`prepare_data`] without any poison.
 pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     check_augmentations(recipe)?;
     let model = ModelConfig::named(&recipe.model.name)?;
-    let (samples, skips) = read_samples(&recipe.data.source)?;
-    let mut pairs = Pairs::new(samples, recipe.data.captions);
-    pairs.pairs.retain(|pair| !pair.captions.is_empty());
-    if pairs.is_empty() {
+    let data = &recipe.data;
+    let mut listing = list_samples(&data.source, data.limits)?;
+    if listing.samples.iter().all(|sample| sample.captions.is_empty()) {
         return Err(Error::setting(
             "no sample of the training data has a caption",
             "set the caption column, or use another source",
         ));
     }
-    let evaluator = Evaluator::new(&recipe.eval, recipe.data.limits)?;
-    Ok(Prepared { pairs, evaluator, manifest: None, model, skips })
+    listing.require_captions();
+    listing.probe(data.limits, data.workers);
+    listing.check_losses(data.max_skip_fraction)?;
+    let Listing { samples, skips, .. } = listing;
+    let pairs = Pairs::new(samples, data.captions);
+    let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
+    let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
+    warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
+    warnings.extend(evaluator.warnings.iter().cloned());
+    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings })
 }

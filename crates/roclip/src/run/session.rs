@@ -1,112 +1,149 @@
 //! One training run, from a resolved recipe to a run folder.
 
 use crate::checkpoint;
+use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
+use crate::report::keep_pictures;
 use crate::run::build::build;
 use crate::run::clean::rebound;
 use crate::run::context::Context;
 use crate::run::device::device;
 use crate::run::folder::RunFolder;
 use crate::run::lines::{EpochMetrics, epoch_line, read_epochs, step_line};
-use crate::run::prepare::prepare_training;
+use crate::run::prepare::{Prepared, prepare_training};
+use crate::run::resume::{Start, checkpoint_to_take, restore};
+use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
-use crate::train::{
-    EpochTally, Host, MetricsLog, Position, SplitSummary, StepDone, Trainer, read_metrics, split_lines,
-};
+use crate::train::{EpochTally, Host, MetricsLog, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
 use roclip_data::artifact;
+use roclip_data::skip::SkipReport;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
+use tch::Device;
 
-/// Trains as `recipe` says in the folder `run`. With `resume`, goes on from the newest checkpoint there. `progress` receives one
-/// line at a time.
+/// Trains as `recipe` says in the folder `run`, which this process alone writes in until it returns. `progress` receives one line at a
+/// time, and `stop` ends the run early.
+///
+/// # Errors
+/// Everything that is wrong with the recipe, its data or the folder is found before the first file is written. Afterwards, what can no
+/// longer be used of the data, numbers that are not finite, files that cannot be written, and [`Error::Stopped`].
 pub fn train(
     recipe: &Recipe,
     run: &Path,
-    resume: bool,
+    start: Start,
     stop: &Stop,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Summary> {
     let started = Instant::now();
-    if recipe.train.epochs == 0 {
-        return Err(Error::setting("train.epochs is 0", "set at least 1"));
-    }
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
-    let device = device(&recipe.train.device)?;
+    recipe.check()?;
+    // Where a run has been already, another one may be at work.
     let taken = RunFolder::take_existing(run)?;
-    let prepared = prepare_training(recipe)?;
-    if let Some(probe) = &recipe.eval.probe {
-        prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
-    }
-    if !resume && run.join("metrics.jsonl").exists() {
-        return Err(Error::file(run, "already holds a run", "name another folder, or continue it with --resume"));
-    }
-    let (mut trainer, context) = build(recipe, prepared, device, run, progress)?;
-    if resume {
-        restore(&mut trainer, &context, run)?;
-        progress(&format!("resumed at epoch {} step {}", trainer.position.epoch, trainer.position.step));
-    }
+    checkpoint_to_take(recipe, run, start)?;
+    let device = machine(recipe)?;
+    let prepared = prepare(recipe, progress)?;
     let folder = taken.map_or_else(|| RunFolder::take(run), Ok)?;
+    let begun = begin(recipe, prepared, &folder, device, start, progress);
+    let (mut trainer, context, resumed) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            folder.give_back();
+            return Err(error);
+        }
+    };
     artifact::write(&folder.file("run.toml"), recipe.to_toml()?.as_bytes())?;
     artifact::write_json(&folder.file("env.json"), &environment())?;
     if let Some(manifest) = &context.manifest {
         manifest.write(&folder.file("manifest.jsonl"))?;
     }
     let log = MetricsLog::open(run, trainer.position.step)?;
+    let skips = SkipLog::open(folder.file("skips.jsonl"), resumed)?;
     progress(&context.banner(&trainer));
     if trainer.skips.total() > 0 {
         progress(&format!("left out before training: {} (skips.jsonl)", trainer.skips.summary()));
     }
-    let mut session = Session { context, folder, log, stop, progress };
-    let before = session.before(&trainer)?;
-    let outcome = session.epochs(&mut trainer);
+    let mut session = Session { context, folder, log, skips, stop, progress };
+    let outcome = session.work(&mut trainer, resumed);
+    if outcome.is_err() {
+        // Whatever failed, a folder that is gone is the reason.
+        session.folder.check_there()?;
+    }
     // What was skipped explains many a failure.
-    let skips = session.write_skips(&trainer);
-    let last = outcome?;
-    skips?;
-    let evaluation = match last {
-        Some(evaluation) => evaluation,
-        None => session.context.evaluate(&trainer)?,
-    };
+    let written = session.skips.write(&trainer.skips);
+    let (before, evaluation) = outcome?;
+    written?;
     let rebound = match recipe.clean.as_ref().and_then(|clean| clean.rebound.as_ref()) {
         Some(config) => Some(rebound(recipe, config, run, device, session.progress)?),
         None => None,
     };
     let summary = Summary { before, rebound, ..session.summary(&trainer, evaluation, started)? };
+    let Context { manifest, evaluator, .. } = &session.context;
+    keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, recipe.data.limits)?;
     artifact::write_json(&session.folder.file("summary.json"), &summary)?;
     Ok(summary)
 }
 
-/// Puts the trainer where the newest checkpoint of `run` stood.
-fn restore(trainer: &mut Trainer, context: &Context, run: &Path) -> Result<()> {
-    let loaded = checkpoint::load(run, trainer.device)?;
-    let state = loaded.state;
-    let refuse = |what: String, remedy: &str| Err(Error::file(&loaded.folder, what, remedy));
-    if state.data_fingerprint != context.fingerprint {
-        return refuse("was trained on other data".into(), "resume with the data and manifest of the run");
+/// Does everything that [`train`] does before it writes the first file, and stops there. What the run would be, in a line.
+///
+/// # Errors
+/// Those that [`train`] would begin with.
+pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut(&str)) -> Result<String> {
+    recipe.check()?;
+    checkpoint_to_take(recipe, run, start)?;
+    let device = machine(recipe)?;
+    let mut prepared = prepare(recipe, progress)?;
+    // The search of a patch is work, and what is checked here does not depend on what it finds.
+    let mut plain = recipe.clone();
+    if let Some(clean) = plain.clean.as_mut().filter(|clean| clean.method == CleanMethod::Abd) {
+        clean.method = CleanMethod::Finetune;
     }
-    if state.seed != context.recipe.seed || state.objective != trainer.objective.name() {
-        return refuse(
-            format!("belongs to seed {} and objective {}", state.seed, state.objective),
-            "resume with the recipe of the run",
-        );
+    prepared.skips = SkipReport::default();
+    let (trainer, context) = build(&plain, prepared, device, run, progress)?;
+    Ok(context.banner(&trainer))
+}
+
+fn machine(recipe: &Recipe) -> Result<Device> {
+    if recipe.train.threads > 0 {
+        tch::set_num_threads(recipe.train.threads);
     }
-    let weights = loaded.model.parameters().all();
-    trainer.model.load(&loaded.folder, &weights)?;
-    let tally: Option<EpochTally> = state
-        .epoch_so_far
-        .map(serde_json::from_value)
-        .transpose()
-        .map_err(|e| Error::file(&loaded.folder, format!("state.json: {e}"), "resume from another checkpoint"))?;
-    let (optimizer, objective) = checkpoint::load_training(&loaded.folder)?;
-    let position =
-        Position { step: state.step, epoch: state.epoch, pass: state.pass, step_in_pass: state.step_in_pass };
-    trainer.restore(position, tally, &optimizer, &objective)
+    device(&recipe.train.device)
+}
+
+fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
+    let prepared = prepare_training(recipe)?;
+    if let Some(probe) = &recipe.eval.probe {
+        prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
+    }
+    for warning in &prepared.warnings {
+        progress(&format!("warning: {warning}"));
+    }
+    Ok(prepared)
+}
+
+/// The trainer where the run begins or goes on, and whether it goes on.
+fn begin<'a>(
+    recipe: &'a Recipe,
+    prepared: Prepared,
+    folder: &RunFolder,
+    device: Device,
+    start: Start,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(Trainer, Context<'a>, bool)> {
+    let run = folder.path();
+    // Only now is it certain that nobody else has begun a run here since.
+    let from = checkpoint_to_take(recipe, run, start)?;
+    let (mut trainer, context) = build(recipe, prepared, device, run, progress)?;
+    if let Some(from) = &from {
+        restore(&mut trainer, &context, from)?;
+        if let Start::ResumeFrom(step) = start {
+            checkpoint::set_newer_aside(run, step)?;
+        }
+        progress(&format!("resumed at epoch {} step {}", trainer.position.epoch, trainer.position.step));
+    }
+    Ok((trainer, context, from.is_some()))
 }
 
 /// A run under way.
@@ -114,11 +151,26 @@ struct Session<'a> {
     context: Context<'a>,
     folder: RunFolder,
     log: MetricsLog,
+    skips: SkipLog,
     stop: &'a Stop,
     progress: &'a mut dyn FnMut(&str),
 }
 
 impl Session<'_> {
+    /// Trains and measures. The victim's evaluation, where this run cleans one, and the last of the trained model.
+    fn work(&mut self, trainer: &mut Trainer, resumed: bool) -> Result<(Option<Evaluation>, Evaluation)> {
+        if !resumed {
+            // A run that is killed before its first checkpoint can go on, too.
+            self.save(trainer)?;
+        }
+        let before = self.before(trainer)?;
+        let evaluation = match self.epochs(trainer)? {
+            Some(evaluation) => evaluation,
+            None => self.context.evaluate(trainer)?,
+        };
+        Ok((before, evaluation))
+    }
+
     /// The victim's evaluation, where this run cleans one: measured at the first step, and kept in `before.json`.
     fn before(&self, trainer: &Trainer) -> Result<Option<Evaluation>> {
         if self.context.recipe.clean.is_none() {
@@ -195,15 +247,11 @@ impl Session<'_> {
 
     fn save(&mut self, trainer: &Trainer) -> Result<()> {
         self.folder.check_there()?;
-        self.write_skips(trainer)?;
+        self.skips.write(&trainer.skips)?;
         self.log.sync()?;
         self.context.save(trainer, self.folder.path())?;
         self.stop.set_unsaved(false);
         Ok(())
-    }
-
-    fn write_skips(&self, trainer: &Trainer) -> Result<()> {
-        Ok(artifact::write(&self.folder.file("skips.jsonl"), trainer.skips.to_jsonl().as_bytes())?)
     }
 
     fn summary(&self, trainer: &Trainer, evaluation: Evaluation, started: Instant) -> Result<Summary> {

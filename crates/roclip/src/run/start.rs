@@ -1,10 +1,11 @@
-//! The model that a training run starts from, and its tokenizer: random weights, those of a file, or those of a checkpoint.
+//! The model that a training run starts from, its tokenizer and what is known of it: random weights, those of a file, or those of a
+//! checkpoint.
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Origin, Provenance, sha256_of_file};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::model::layout::to_open_clip;
-use crate::model::{Clip, ModelConfig, read_safetensors};
+use crate::model::{Clip, ModelConfig, read_safetensors, read_safetensors_metadata};
 use crate::recipe::Recipe;
 use rand::Rng;
 use roclip_data::pairs::Pairs;
@@ -13,6 +14,14 @@ use roclip_data::tokenizer::{CompactVocabulary, Tokenizer};
 use std::path::Path;
 use tch::Device;
 
+/// A model before its first step.
+pub(super) struct Started {
+    pub model: Clip,
+    pub tokenizer: Tokenizer,
+    /// None of random weights.
+    pub origin: Option<Origin>,
+}
+
 /// `config` is the model that the recipe names, with the full vocabulary.
 pub(super) fn start(
     recipe: &Recipe,
@@ -20,14 +29,14 @@ pub(super) fn start(
     pairs: &Pairs,
     evaluator: &Evaluator,
     device: Device,
-) -> Result<(Clip, Tokenizer)> {
+) -> Result<Started> {
     let weights = recipe.model.weights.as_deref();
     if let Some(folder) = weights.filter(|path| path.is_dir()) {
         return from_checkpoint(recipe, config, folder, device);
     }
     let tokenizer = Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?;
     let compact = recipe.model.compact_vocabulary.then(|| {
-        let prompts: Vec<String> = evaluator.prompts.concat();
+        let prompts: Vec<String> = evaluator.prompts.all().collect();
         let captions = pairs.pairs.iter().flat_map(|p| &p.captions).chain(&prompts);
         CompactVocabulary::build(&tokenizer, captions.map(String::as_str))
     });
@@ -42,19 +51,30 @@ pub(super) fn start(
     let tokenizer = tokenizer.with_compact(compact);
     config.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;
     let model = Clip::new(config, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
-    if let Some(path) = weights {
-        model.load(path, &to_open_clip(read_safetensors(path)?))?;
-    }
-    Ok((model, tokenizer))
+    let origin = match weights {
+        Some(path) => {
+            model.load(path, &to_open_clip(read_safetensors(path)?))?;
+            Some(origin_of_file(path)?)
+        }
+        None => None,
+    };
+    Ok(Started { model, tokenizer, origin })
+}
+
+/// What a file of weights says of itself; one that this program wrote says what it is.
+fn origin_of_file(path: &Path) -> Result<Origin> {
+    let metadata = read_safetensors_metadata(path)?;
+    let provenance = metadata.get("provenance").and_then(|name| Provenance::named(name));
+    Ok(Origin {
+        path: path.display().to_string(),
+        sha256: sha256_of_file(path)?,
+        provenance: provenance.unwrap_or(Provenance::Unknown),
+        poison: Default::default(),
+    })
 }
 
 /// The weights of a run or checkpoint, with the vocabulary they were trained with.
-fn from_checkpoint(
-    recipe: &Recipe,
-    mut config: ModelConfig,
-    folder: &Path,
-    device: Device,
-) -> Result<(Clip, Tokenizer)> {
+fn from_checkpoint(recipe: &Recipe, mut config: ModelConfig, folder: &Path, device: Device) -> Result<Started> {
     let loaded = checkpoint::load(folder, device)?;
     let compact = loaded.tokenizer.compact().cloned();
     if compact.is_some() != recipe.model.compact_vocabulary {
@@ -75,5 +95,6 @@ fn from_checkpoint(
     }
     let tokenizer =
         Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?.with_compact(compact);
-    Ok((loaded.model, tokenizer))
+    let origin = Some(loaded.origin(folder));
+    Ok(Started { model: loaded.model, tokenizer, origin })
 }

@@ -55,7 +55,7 @@ pub fn peak_memory_bytes() -> u64 {
 pub fn environment() -> serde_json::Value {
     serde_json::json!({
         "roclip": env!("CARGO_PKG_VERSION"),
-        "libtorch": "2.11",
+        "libtorch": torch_bridge::torch_version(),
         "processors": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
         "threads": tch::get_num_threads(),
         "cuda": tch::Cuda::is_available(),

@@ -25,7 +25,7 @@ pub struct TrainConfig {
     pub threads: i32,
     /// Save a checkpoint every so many steps, beside those after each epoch; 0 = only after epochs.
     pub save_every_steps: u64,
-    /// Checkpoints kept.
+    /// Newest checkpoints kept. With two, a damaged one still has a whole one before it.
     pub keep_checkpoints: usize,
     pub log_every_steps: u64,
 }
@@ -46,7 +46,7 @@ impl Default for TrainConfig {
             device: "cpu".into(),
             threads: 0,
             save_every_steps: 0,
-            keep_checkpoints: 1,
+            keep_checkpoints: 2,
             log_every_steps: 10,
         }
     }

@@ -51,6 +51,11 @@ impl EpochTally {
         EpochTally { seconds: self.seconds(), since: Instant::now(), ..self.clone() }
     }
 
+    /// Finished steps of the pass under way.
+    pub fn steps_of_pass(&self) -> u64 {
+        self.steps
+    }
+
     pub fn mean_loss(&self) -> f64 {
         self.loss_sum / self.steps.max(1) as f64
     }

@@ -1,0 +1,150 @@
+//! Reports, the demo and the streams of the program.
+
+use crate::support::Lab;
+use serde_json::Value;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn small(lab: &Lab) {
+    let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
+    let text = text.replace("probe =", "# probe =").replace("epochs = 4", "epochs = 2");
+    std::fs::write(lab.path("recipe.toml"), text).unwrap();
+}
+
+fn results(lab: &Lab, folder: &str) -> Vec<Value> {
+    serde_json::from_slice(&std::fs::read(lab.path(&format!("{folder}/results.json"))).unwrap()).unwrap()
+}
+
+#[test]
+fn runs_of_different_recipes_are_rows_of_their_own_that_say_why() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("k2", &[]);
+    lab.train("k2-again", &["--seed", "1", "--workers", "2"]);
+    lab.train("k1", &["--match-period", "1"]);
+    let table = lab.ok(&["report", "k2", "k1", "k2-again", "--out", "report"]);
+    for label in ["RoCLIP, objective.roclip.period = 1", "RoCLIP, objective.roclip.period = 2"] {
+        assert!(table.contains(label), "{table}");
+    }
+    assert!(table.contains("period = 2 (2 seeds)") && table.contains("period = 1 (1 seeds)"), "{table}");
+    let rows = results(&lab, "report");
+    let digests: std::collections::BTreeSet<&str> =
+        rows.iter().map(|row| row["experiment"].as_str().unwrap()).collect();
+    assert_eq!((rows.len(), digests.len()), (3, 2));
+    let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
+    assert_eq!(html.matches("<td>RoCLIP, objective.roclip.period = 2</td>").count(), 1);
+    assert!(html.contains("counts are not added up"), "seeds share their test images");
+    // The data may be gone: pictures were kept.
+    std::fs::rename(lab.path("pairs.csv"), lab.path("gone.csv")).unwrap();
+    lab.ok(&["report", "k2", "--out", "alone"]);
+    let html = std::fs::read_to_string(lab.path("alone/report.html")).unwrap();
+    assert!(html.contains("data:image/png;base64,") && html.contains("Triggered tests"));
+    let said = lab.ok(&["doctor", "k2"]);
+    assert!(said.contains("cannot be checked") && said.contains("pairs.csv"), "{said}");
+    // An older run kept none.
+    std::fs::remove_file(lab.path("k2/pictures.json")).unwrap();
+    lab.ok(&["report", "k2", "--out", "old"]);
+}
+
+#[test]
+fn nothing_in_a_run_folder_becomes_markup() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("run", &[]);
+    let evil = "<script>x</script>'\"";
+    for file in ["summary.json", "pictures.json"] {
+        let mut text = std::fs::read_to_string(lab.path("run").join(file)).unwrap();
+        let quoted = serde_json::to_string(evil).unwrap();
+        let quoted = &quoted[1..quoted.len() - 1];
+        text = text.replace("badnets", quoted).replace("\"roclip\"", &format!("\"{quoted}\""));
+        text = text.replace("048.png", quoted).replace("white", quoted);
+        std::fs::write(lab.path("run").join(file), text).unwrap();
+    }
+    lab.ok(&["report", "run", "--out", "report"]);
+    let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
+    assert!(html.contains("&lt;script&gt;") && !html.contains("<script"));
+}
+
+#[test]
+fn each_way_of_cleaning_has_a_name_of_its_own() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("victim", &[]);
+    for method in ["finetune", "abd"] {
+        let run = ["clean", "victim", "--run", method, "--method", method, "--epochs", "1", "--batch-size", "8"];
+        lab.ok(&run);
+    }
+    let table = lab.ok(&["report", "finetune", "abd", "--out", "report"]);
+    assert!(table.contains("ABD") && table.contains("Fine-tuned on trusted pairs"), "{table}");
+}
+
+/// Two rows of a demo.
+const DEMO: [&str; 8] =
+    ["demo", "--config", "recipe.toml", "--out", "demo", "--rows", "undefended,clean-data", "--epochs=1"];
+
+#[test]
+fn a_demo_keeps_what_is_finished_and_removes_nothing_unasked() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.ok(&DEMO);
+    let summary = |row: &str| std::fs::read(lab.path(&format!("demo/{row}-seed0/summary.json"))).unwrap();
+    let first = summary("undefended");
+    std::fs::remove_file(lab.path("demo/clean-data-seed0/summary.json")).unwrap();
+    lab.ok(&DEMO);
+    assert_eq!(summary("undefended"), first, "a finished run is kept");
+    summary("clean-data");
+    let other = [DEMO.as_slice(), &["--lr", "1e-3"]].concat();
+    lab.fails(&other, 1, &["a run of another recipe", "--fresh"]);
+    assert_eq!(summary("undefended"), first);
+    lab.ok(&[other.as_slice(), &["--fresh"]].concat());
+    assert_ne!(summary("undefended"), first);
+}
+
+/// Processes whose command line speaks of `folder`.
+#[cfg(target_os = "linux")]
+fn processes(folder: &std::path::Path) -> usize {
+    let wanted = folder.display().to_string();
+    let command = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+    std::fs::read_dir("/proc").unwrap().flatten().map(command).filter(|line| line.contains(&wanted)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_demo_that_is_killed_leaves_no_run_behind_and_a_second_one_waits() {
+    let lab = Lab::new();
+    small(&lab);
+    let out = lab.path("demo").display().to_string();
+    let arguments = ["demo", "--config", "recipe.toml", "--out", &out, "--epochs=2000", "--jobs=2"];
+    let mut demo = lab.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    let wait = |done: &dyn Fn() -> bool| {
+        while !done() && started.elapsed() < Duration::from_secs(90) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(done(), "{} processes", processes(lab.folder.path()));
+    };
+    wait(&|| processes(lab.folder.path()) == 3);
+    lab.fails(&arguments, 1, &["another demo is at work"]);
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    wait(&|| processes(lab.folder.path()) == 0);
+}
+
+#[test]
+fn a_stream_that_nobody_reads_ends_quietly_and_stops_no_training() {
+    let lab = Lab::new();
+    small(&lab);
+    let run = |script: &str| {
+        let program = env!("CARGO_BIN_EXE_roclip");
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("set -o pipefail; {}", script.replace("roclip", program))]);
+        let output = shell.current_dir(lab.folder.path()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run("roclip recipe | head -c 1 > /dev/null"), (Some(0), String::new()));
+    let (code, said) = run("roclip recipe > /dev/full");
+    assert!(code == Some(1) && said.contains("No space left") && !said.contains("internal"), "{said}");
+    assert_eq!(run("roclip train --config recipe.toml --run run 2> >(true)").0, Some(0));
+    assert!(lab.path("run/summary.json").is_file());
+    assert_eq!(run("roclip train --config absent.toml --run x 2> /dev/full").0, Some(1));
+}

@@ -1,0 +1,83 @@
+//! Where a manifest's rows find their pictures, and what those pictures are.
+
+use crate::artifact;
+use crate::pairs::{Pair, Pairs};
+use crate::picture::{ImageLimits, decode};
+use crate::poison::{Row, Side};
+use crate::sample::Sample;
+use crate::skip::{Skip, SkipReason};
+use crate::trigger::TriggerStack;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+
+/// Training pairs by id, and evaluation images by id: both sides may use the same key, so they are never looked up together.
+pub struct Images<'a> {
+    training: &'a Pairs,
+    pairs: HashMap<&'a str, &'a Pair>,
+    evaluation: HashMap<&'a str, &'a Sample>,
+}
+
+impl<'a> Images<'a> {
+    pub fn new(training: &'a Pairs, evaluation: &'a [Sample]) -> Self {
+        Images {
+            training,
+            pairs: training.pairs.iter().map(|pair| (pair.id.as_str(), pair)).collect(),
+            evaluation: evaluation.iter().map(|sample| (sample.id.as_str(), sample)).collect(),
+        }
+    }
+
+    /// The training pair with this id.
+    pub fn pair(&self, id: &str) -> Option<&'a Pair> {
+        self.pairs.get(id).copied()
+    }
+
+    /// The evaluation image with this id.
+    pub fn evaluated(&self, id: &str) -> Option<&'a Sample> {
+        self.evaluation.get(id).copied()
+    }
+
+    /// The picture that the row shows: of a stored pair the one in the data, which carries the trigger already.
+    pub fn of(&self, row: &Row) -> Option<&'a Sample> {
+        match row.shown_side() {
+            Side::Evaluation => self.evaluated(&row.image),
+            Side::Training => self.pair(&row.id).and_then(|pair| self.training.sample_of(pair)),
+        }
+    }
+}
+
+/// `work` on one picture, where a decoder that panics on it is one more reason to leave it out.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
+    std::panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Skip::new(SkipReason::WorkerPanicked, "while its picture was read for the poison")))
+}
+
+/// sha256 of the image file, and of the 8-bit RGB pixels that training decodes under `trigger`.
+pub(super) fn hashes(
+    sample: &Sample,
+    trigger: Option<&TriggerStack>,
+    limits: ImageLimits,
+) -> Result<(String, String), Skip> {
+    guarded(|| hash_both(sample, trigger, limits))
+}
+
+fn hash_both(sample: &Sample, trigger: Option<&TriggerStack>, limits: ImageLimits) -> Result<(String, String), Skip> {
+    let bytes = sample.image.read(limits.max_file_bytes)?;
+    let decoded = decode(&bytes, limits)?;
+    let after = match trigger {
+        Some(trigger) => trigger.apply(&decoded)?,
+        None => decoded,
+    };
+    Ok((artifact::sha256_hex(&bytes), artifact::sha256_hex(after.as_raw())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_over_one_picture_is_a_skip() {
+        let skip = guarded::<()>(|| panic!("a decoder's own fault")).unwrap_err();
+        assert_eq!(skip.reason, SkipReason::WorkerPanicked);
+        assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
+    }
+}

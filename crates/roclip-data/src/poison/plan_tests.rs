@@ -1,0 +1,209 @@
+use super::*;
+use crate::pairs::CaptionMode;
+use crate::picture::ImageLimits;
+use crate::poison::{AttackConfig, BackdoorCaptions, Candidates, Images, Row, Side, StoreConfig, store, verify};
+use crate::sample::{ImageBytes, Sample};
+use std::collections::BTreeMap;
+
+const CLASSES: [&str; 4] = ["red", "green", "blue", "white"];
+
+/// `count` samples of four classes, each picture of another shade.
+fn samples(prefix: &str, count: usize, shade: u8) -> Vec<Sample> {
+    let one = |number: usize| {
+        let class = CLASSES[number % 4];
+        let picture = image::RgbImage::from_fn(8, 8, |x, _| image::Rgb([shade, 20 * x as u8, number as u8]));
+        let image = ImageBytes::Memory(Material::of_picture(&picture).unwrap().bytes().into());
+        Sample {
+            captions: vec![format!("a {class} box {number}"), format!("one {class}ish thing {number}")],
+            class: Some(class.to_owned()),
+            ..Sample::new("data".into(), format!("{prefix}{number:03}"), image)
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+fn broken(mut samples: Vec<Sample>, which: &[&str]) -> Vec<Sample> {
+    for sample in samples.iter_mut().filter(|sample| which.contains(&sample.id.as_str())) {
+        sample.image = ImageBytes::Memory((*b"no picture").into());
+    }
+    samples
+}
+
+fn config(attacks: &str) -> PoisonConfig {
+    serde_json::from_str(&format!(r#"{{"attacks": [{attacks}]}}"#)).unwrap()
+}
+
+const BOTH: &str = r#"{"name": "targeted", "targeted": {"targets": 2, "captions_per_target": 2}},
+    {"name": "badnets", "badnets": {"patch_pixels": 3}, "target": "white", "count": 4}"#;
+
+fn planned(attacks: &str, pairs: &Pairs, evaluation: &[Sample], limits: ImageLimits) -> Result<Planned> {
+    let templates = ["a photo of {}".to_owned(), "the {}".to_owned()];
+    let candidates = Candidates { samples: evaluation, screen: None, read_as: None };
+    let source = Source { seed: 5, pairs, candidates, templates: &templates, image_size: 8, limits };
+    plan(&config(attacks), &source)
+}
+
+fn drawn(attacks: &str, pairs: &Pairs, evaluation: &[Sample]) -> Planned {
+    planned(attacks, pairs, evaluation, ImageLimits::default()).unwrap()
+}
+
+#[test]
+fn keys_of_both_sides_are_never_mixed_up() {
+    // Training and evaluation pictures have the same keys and differ.
+    let (training, evaluation) = (samples("", 24, 10), samples("", 16, 200));
+    let pairs = Pairs::new(training.clone(), CaptionMode::First);
+    let Planned { manifest, .. } = drawn(BOTH, &pairs, &evaluation);
+    let file = |samples: &[Sample], id: &str| {
+        let sample = samples.iter().find(|sample| sample.id == id).unwrap();
+        crate::artifact::sha256_hex(&sample.image.read(1 << 20).unwrap())
+    };
+    for row in &manifest.rows {
+        let own = if row.side == Side::Training { &training } else { &evaluation };
+        assert_eq!(row.side == Side::Evaluation, row.role == Role::Added);
+        assert_eq!(row.sha256_before, file(own, &row.image), "{row:?}");
+    }
+    let limits = ImageLimits::default();
+    assert_eq!(verify(&manifest, &pairs, &evaluation, limits).unwrap().rows["badnets"], 4);
+    manifest.check_pictures(&pairs, &evaluation, limits).unwrap();
+    // A training file becomes another picture; the evaluation picture of the same key does not hide it.
+    let row: &Row = manifest.rows.iter().find(|row| row.side == Side::Training).unwrap();
+    let mut changed = pairs.clone();
+    changed.samples.iter_mut().find(|sample| sample.id == row.image).unwrap().image = evaluation[0].image.clone();
+    let images = Images::new(&changed, &evaluation);
+    assert_eq!(images.of(row).unwrap().id, row.image);
+    assert!(verify(&manifest, &changed, &evaluation, limits).unwrap_err().to_string().contains("sha256"));
+    let said = manifest.check_pictures(&changed, &evaluation, limits).unwrap_err().to_string();
+    assert!(said.contains(&row.image) && said.contains("was changed after"), "{said}");
+}
+
+#[test]
+fn an_unreadable_picture_is_counted_and_another_takes_its_place() {
+    let (training, evaluation) = (samples("t", 32, 10), samples("e", 16, 200));
+    let whole = drawn(BOTH, &Pairs::new(training.clone(), CaptionMode::First), &evaluation);
+    assert_eq!(whole.skips.total(), 0);
+    // Break one picture of each attack that was drawn.
+    let victims: Vec<&str> = ["targeted", "badnets"]
+        .iter()
+        .map(|attack| whole.manifest.rows.iter().find(|row| row.attack == *attack).unwrap().image.as_str())
+        .collect();
+    let pairs = Pairs::new(broken(training, &victims), CaptionMode::First);
+    let evaluation = broken(evaluation, &victims);
+    let again = drawn(BOTH, &pairs, &evaluation);
+    assert_eq!(again.manifest.rows.len(), whole.manifest.rows.len());
+    assert_eq!(again.skips.total(), 2, "{}", again.skips.summary());
+    assert!(again.manifest.rows.iter().all(|row| !victims.contains(&row.image.as_str())));
+    assert_eq!(drawn(BOTH, &pairs, &evaluation).manifest, again.manifest, "the same again");
+    // Written out, the unreadable pair is left out and counted.
+    let folder = tempfile::tempdir().unwrap();
+    let stored = StoreConfig { jpeg_quality: None, pairs_per_shard: 10, limits: ImageLimits::default() };
+    let set = store(&again.manifest, &pairs, &evaluation, &folder.path().join("set"), stored).unwrap();
+    assert_eq!((set.pairs, set.poisoned, set.skips.total(), set.shards), (31 + 4, 8, 1, 4));
+    // All of them unreadable: a message, not a plan of nothing.
+    let all: Vec<String> = pairs.samples.iter().map(|sample| sample.id.clone()).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let none = Pairs::new(broken(pairs.samples.clone(), &all), CaptionMode::First);
+    let said = planned(BOTH, &none, &evaluation, ImageLimits::default()).unwrap_err().to_string();
+    assert!(said.contains("only 0 can be used") && said.contains("badnets"), "{said}");
+}
+
+#[test]
+fn limits_of_the_data_are_those_of_its_poison() {
+    let (pairs, evaluation) = (Pairs::new(samples("t", 24, 10), CaptionMode::First), samples("e", 16, 200));
+    let narrow = ImageLimits { max_pixels: 63, ..ImageLimits::default() };
+    assert!(planned(BOTH, &pairs, &evaluation, narrow).is_err(), "64 pixels are too many");
+    let manifest = drawn(BOTH, &pairs, &evaluation).manifest;
+    let verified = verify(&manifest, &pairs, &evaluation, narrow).unwrap();
+    assert_eq!((verified.skips.total(), verified.rows.len()), (8, 0));
+    let stored = StoreConfig { jpeg_quality: None, pairs_per_shard: 9, limits: narrow };
+    let folder = tempfile::tempdir().unwrap();
+    let set = store(&manifest, &pairs, &evaluation, &folder.path().join("set"), stored).unwrap();
+    assert_eq!((set.pairs, set.skips.total()), (0, 28));
+}
+
+#[test]
+fn label_consistent_pairs_keep_the_captions_that_have_the_target() {
+    let training = samples("t", 24, 10);
+    let mut more = training.clone();
+    more.iter_mut()
+        .for_each(|sample| sample.captions.insert(0, format!("Something {}", sample.class.as_ref().unwrap())));
+    let pairs = Pairs::new(more, CaptionMode::Draw);
+    let attack = |captions| {
+        let mut config = config(r#"{"name": "own", "badnets": {"patch_pixels": 3}, "target": "red", "count": 3}"#);
+        config.attacks.iter_mut().for_each(|attack: &mut AttackConfig| attack.captions = captions);
+        let candidates = Candidates { samples: &[], screen: None, read_as: None };
+        let source = Source {
+            seed: 0,
+            pairs: &pairs,
+            candidates,
+            templates: &[],
+            image_size: 8,
+            limits: ImageLimits::default(),
+        };
+        plan(&config, &source).unwrap().manifest
+    };
+    for (captions, expected) in [(BackdoorCaptions::Own, 2), (BackdoorCaptions::OwnSubstring, 3)] {
+        let manifest = attack(captions);
+        let mut poisoned = pairs.clone();
+        manifest.apply(&mut poisoned, &[]).unwrap();
+        let marked: BTreeMap<&str, &Vec<String>> = poisoned
+            .pairs
+            .iter()
+            .filter(|pair| pair.poison.is_some())
+            .map(|pair| (pair.id.as_str(), &pair.captions))
+            .collect();
+        assert_eq!(marked.len(), 3);
+        for (id, kept) in marked {
+            assert_eq!(kept.len(), expected, "{id}: {kept:?}");
+            assert!(kept.iter().all(|caption| caption.contains("red")));
+            assert_eq!(
+                kept.iter().any(|caption| caption.contains("redish")),
+                captions == BackdoorCaptions::OwnSubstring
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pair_that_is_called_like_an_added_one_is_refused() {
+    let evaluation = samples("e", 16, 200);
+    let (mut training, clean) = (samples("t", 24, 10), samples("t", 24, 10));
+    let rows = drawn(BOTH, &Pairs::new(clean, CaptionMode::First), &evaluation).manifest.rows;
+    training[0].id = rows[0].id.clone();
+    let pairs = Pairs::new(training, CaptionMode::First);
+    let said = planned(BOTH, &pairs, &evaluation, ImageLimits::default()).unwrap_err().to_string();
+    assert!(said.contains(&rows[0].id) && said.contains("another name"), "{said}");
+}
+
+#[test]
+fn stored_poison_is_left_out_of_cleaning_data_wherever_it_is_read() {
+    let (pairs, evaluation) = (Pairs::new(samples("t", 24, 10), CaptionMode::First), samples("e", 16, 200));
+    let manifest = drawn(BOTH, &pairs, &evaluation).manifest;
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("set");
+    let stored = StoreConfig { jpeg_quality: None, pairs_per_shard: 100, limits: ImageLimits::default() };
+    store(&manifest, &pairs, &evaluation, &set, stored).unwrap();
+    let manifest = Manifest::read(&set.join("manifest.jsonl"), ImageLimits::default()).unwrap();
+    let source = crate::source::SourceConfig { path: set.display().to_string(), ..Default::default() };
+    let samples = crate::source::read_samples(&source).unwrap().0;
+    for mode in [CaptionMode::Expand, CaptionMode::Draw, CaptionMode::First] {
+        let mut whole = Pairs::new(samples.clone(), mode);
+        assert_eq!(manifest.leave_out_stored(&mut whole), 8, "{mode:?}");
+        let stored: Vec<&str> = manifest.rows.iter().map(|row| row.id.as_str()).collect();
+        assert!(whole.pairs.iter().all(|pair| !stored.contains(&pair.id.as_str())));
+        // A part of the set is other data by its fingerprint, and holds poison all the same.
+        let part: Vec<Sample> = samples.iter().skip(1).cloned().collect();
+        let expected = manifest.rows.iter().filter(|row| row.id != samples[0].id).count();
+        assert_eq!(manifest.leave_out_stored(&mut Pairs::new(part, mode)), expected);
+    }
+    // A clean pair that differs is said with counts of the same kind: the poisoned pairs of a written set are among its pairs.
+    let mut changed = Pairs::new(samples.clone(), CaptionMode::First);
+    let poisoned: Vec<&str> = manifest.rows.iter().map(|row| row.id.as_str()).collect();
+    let clean = changed.pairs.iter_mut().find(|pair| !poisoned.contains(&pair.id.as_str())).unwrap();
+    clean.captions = vec!["another".into()];
+    let said = manifest.apply(&mut changed, &evaluation).unwrap_err().to_string();
+    assert!(said.contains("28 pairs here, 28 there"), "{said}");
+    // Other data that uses the same keys keeps its pairs.
+    let mut other = samples.clone();
+    other.iter_mut().for_each(|sample| sample.captions = vec!["something else".into()]);
+    assert_eq!(manifest.leave_out_stored(&mut Pairs::new(other, CaptionMode::First)), 0);
+}

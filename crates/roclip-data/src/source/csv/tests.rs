@@ -1,0 +1,97 @@
+use super::*;
+
+fn read(text: &str, config: SourceConfig) -> Result<Listing> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.csv");
+    std::fs::write(&path, text).unwrap();
+    Csv::new(path, config).list()
+}
+
+fn seen(listing: &Listing) -> Vec<(&str, Vec<&str>)> {
+    let samples = listing.samples.iter();
+    samples.map(|s| (s.id.as_str(), s.captions.iter().map(String::as_str).collect())).collect()
+}
+
+#[test]
+fn sniffs_dialects_and_groups_captions() {
+    for text in [
+        "filepath\ttitle\na.jpg\tA dog\na.jpg\tdogs, two\n",
+        "filepath\ttitle\na.jpg\tA dog\na.jpg\t\"dogs, two\"\n",
+        "image,caption\na.jpg,A dog\na.jpg,\"dogs, two\"\n",
+        "path,caption\na.jpg,A dog\na.jpg,\"dogs, two\"",
+        "\u{feff}filepath,title\r\na.jpg,A dog\r\na.jpg,\"dogs, two\"\r\n",
+        "\"id, number\",\"image\",\"caption\"\n1,a.jpg,A dog\n2,a.jpg,\"dogs, two\"\n",
+        "filepath;title\na.jpg;A dog\na.jpg;dogs, two\n",
+        "image_name| comment_number| comment\na.jpg| 0| A dog\na.jpg| 1| dogs, two\n",
+        "file_name,text\na.jpg,A dog\na.jpg,\"dogs, two\"\n",
+        "Image_ID,Caption\na.jpg,A dog\na.jpg,\"dogs, two\"\n",
+        "a.jpg#0\tA dog\na.jpg#1\tdogs, two\n",
+    ] {
+        let listing = read(text, SourceConfig::default()).unwrap();
+        assert_eq!(seen(&listing), [("a.jpg", vec!["A dog", "dogs, two"])], "{text}");
+        assert_eq!(listing.skips.total(), 0, "{text}");
+    }
+}
+
+#[test]
+fn a_missing_column_names_those_that_exist() {
+    let error = read("image,words\na.jpg,x\n", SourceConfig::default()).unwrap_err().to_string();
+    assert!(error.contains("`image`, `words`") && error.contains("caption_column"), "{error}");
+    let utf16 = read("\u{0}", SourceConfig::default()).unwrap_err().to_string();
+    assert!(utf16.contains("column"), "{utf16}");
+}
+
+#[test]
+fn columns_by_number_mean_no_header_and_empty_captions_are_counted() {
+    let config = SourceConfig {
+        image_column: Some("1".into()),
+        split_column: Some("2".into()),
+        caption_column: Some("3".into()),
+        ..SourceConfig::default()
+    };
+    let listing = read("a.jpg\ttrain\tone \"quoted, of, many\nb.jpg\ttest\t\n", config).unwrap();
+    assert_eq!(listing.samples[0].captions, ["one \"quoted, of, many"]);
+    assert_eq!(listing.samples[0].split.as_deref(), Some("train"));
+    assert!(listing.skips.summary().contains("1 no caption"), "{}", listing.skips.summary());
+}
+
+#[test]
+fn paths_out_of_the_folder_are_counted_unless_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.csv");
+    let inside = folder.path().join("b.jpg").display().to_string();
+    let text =
+        format!("image,caption\n/etc/a.jpg,x\n../a.jpg,x\n{inside},x\nc/../../a.jpg,x\nhttps://a.b/c.jpg,x\nd.jpg,x\n");
+    std::fs::write(&path, text).unwrap();
+    let list = |config| Csv::new(path.clone(), config).list().unwrap();
+    let strict = list(SourceConfig::default());
+    assert_eq!(strict.samples.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), [&inside, "d.jpg"]);
+    assert_eq!(strict.skips.count(|reason| reason == SkipReason::ImageOutsideFolder), 4);
+    assert!(strict.skips.to_jsonl().contains("outside_paths = true"), "{}", strict.skips.to_jsonl());
+    let open = list(SourceConfig { outside_paths: true, ..SourceConfig::default() });
+    assert_eq!((open.samples.len(), open.skips.total()), (5, 1));
+    let rooted = list(SourceConfig { image_root: Some("/etc".into()), ..SourceConfig::default() });
+    assert!(rooted.samples.iter().any(|s| s.id == "/etc/a.jpg"));
+}
+
+#[test]
+fn rows_that_make_no_sense_are_counted_one_by_one() {
+    let text = format!(
+        "image,caption,split\na.jpg,x,train\n,y,train\nb.jpg,,train\na.jpg,z,test\nc.jpg,\"open,train\nd.jpg,{},\ne.jpg,w,\n",
+        "long ".repeat(20_000)
+    );
+    let listing = read(&text, SourceConfig::default()).unwrap();
+    assert_eq!(seen(&listing), [("a.jpg", vec!["x"]), ("e.jpg", vec!["w"])]);
+    let lines = listing.skips.to_jsonl();
+    for row in 2..=6 {
+        assert!(lines.contains(&format!("\"row {row}\"")), "{row}: {lines}");
+    }
+    assert_eq!(listing.skips.total(), 5, "{lines}");
+}
+
+#[test]
+fn one_image_may_have_a_thousand_captions() {
+    let rows: String = (0..1_500).map(|n| format!("a.jpg,text {n}\n")).collect();
+    let listing = read(&format!("image,caption\n{rows}"), SourceConfig::default()).unwrap();
+    assert_eq!((listing.samples[0].captions.len(), listing.skips.total()), (1_000, 500));
+}

@@ -1,0 +1,97 @@
+//! What a source lists, and whether too much of it is lost.
+
+use crate::error::{Error, Result};
+use crate::picture::ImageLimits;
+use crate::probe::probe_samples;
+use crate::sample::Sample;
+use crate::skip::{Skip, SkipReason, SkipReport};
+
+/// The samples of a source, and what it has besides them.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub samples: Vec<Sample>,
+    pub skips: SkipReport,
+    /// Samples that the source names: those that are here, those of other splits, and those that were skipped.
+    pub listed: usize,
+    /// Shards that were read, or folders that were looked into.
+    pub shards: usize,
+    /// What there is beside samples, in words.
+    pub remark: String,
+}
+
+impl Listing {
+    /// Puts the name of a part of the data before all ids.
+    pub(super) fn under(mut self, part: &str) -> Listing {
+        for sample in &mut self.samples {
+            sample.id = format!("{part}/{}", sample.id);
+        }
+        Listing { skips: self.skips.under(part), ..self }
+    }
+
+    pub(super) fn append(&mut self, mut other: Listing) {
+        self.samples.append(&mut other.samples);
+        self.skips.merge(other.skips);
+        self.shards += other.shards;
+        let separator = if self.remark.is_empty() || other.remark.is_empty() { "" } else { ", " };
+        self.remark = format!("{}{separator}{}", self.remark, other.remark);
+    }
+
+    /// Looks at every picture's header with `workers` threads, gives the samples their digests, and skips those whose picture is not there or
+    /// cannot be one.
+    pub fn probe(&mut self, limits: ImageLimits, workers: usize) {
+        let probed = probe_samples(&self.samples, limits, workers);
+        let samples = std::mem::take(&mut self.samples);
+        for (mut sample, probe) in samples.into_iter().zip(probed) {
+            match probe {
+                Ok(probe) => {
+                    sample.digest = Some(probe.digest);
+                    self.samples.push(sample);
+                }
+                Err(skip) => self.skips.add(&sample.id, skip),
+            }
+        }
+    }
+
+    /// Skips the samples that have no caption, which nothing can be trained on.
+    pub fn require_captions(&mut self) {
+        let Listing { samples, skips, .. } = self;
+        samples.retain(|sample| {
+            if sample.captions.is_empty() {
+                skips.add(&sample.id, Skip::new(SkipReason::NoCaption, "the source gives it none"));
+            }
+            !sample.captions.is_empty()
+        });
+    }
+
+    /// Whether enough is left: at most `max_skip_fraction` of the samples, and of the shards, may be lost, each rounded up.
+    ///
+    /// # Errors
+    /// What is lost, by reason, and the name of the setting.
+    pub fn check_losses(&self, max_skip_fraction: f64) -> Result<()> {
+        for (lost, of, what) in [
+            (self.skips.count(SkipReason::loses_sample), self.listed, "samples"),
+            (self.skips.count(SkipReason::loses_shard), self.shards, "shards or folders"),
+        ] {
+            // A share that is no number allows nothing.
+            let allowed = (max_skip_fraction.clamp(0.0, 1.0) * of as f64).ceil() as usize;
+            if lost > allowed {
+                return Err(Error::setting(
+                    format!(
+                        "{lost} of {of} {what} could not be used, and {} of {} shards or folders: {}",
+                        self.skips.count(SkipReason::loses_shard),
+                        self.shards,
+                        self.skips.summary()
+                    ),
+                    format!("repair the data, or raise data.max_skip_fraction (now {max_skip_fraction})"),
+                ));
+            }
+        }
+        match self.samples.is_empty() {
+            true => Err(Error::setting(
+                format!("no sample could be used: {}", self.skips.summary()),
+                "repair the data, or name other data",
+            )),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+use super::*;
+use crate::source::tree::Tree;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write;
+
+const MEMORY: Memory = Memory { file_bytes: 1 << 20, gzip_bytes: 8 << 20 };
+
+fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        // Written by hand: the library refuses what hostile archives hold.
+        let field = header.as_gnu_mut().unwrap();
+        field.name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        archive.append(&header, *bytes).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn list(shards: &[(&str, Vec<u8>)]) -> Listing {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in shards {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let tree = Tree::walk(folder.path()).unwrap();
+    WebDataset::of_folder(folder.path().to_owned(), &tree, MEMORY).list().unwrap()
+}
+
+fn ids(listing: &Listing) -> Vec<&str> {
+    listing.samples.iter().map(|sample| sample.id.as_str()).collect()
+}
+
+const WHOLE: [(&str, &[u8]); 4] = [("a.jpg", b"A"), ("a.txt", b"one"), ("b.jpg", b"B"), ("b.txt", b"two")];
+
+#[test]
+fn members_are_read_in_place_and_from_memory() {
+    let bytes = tar(&WHOLE);
+    for shard in [("0.tar", bytes.clone()), ("0.tar.gz", gzip(&bytes))] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(shard.0);
+        std::fs::write(&path, shard.1).unwrap();
+        let listing = WebDataset::new(vec![path], MEMORY).list().unwrap();
+        let read: Vec<_> = listing.samples.iter().map(|s| (s.id.as_str(), s.image.read(9).unwrap())).collect();
+        assert_eq!(read, [("a", b"A".to_vec()), ("b", b"B".to_vec())]);
+        assert_eq!(listing.skips.total(), 0, "{}", listing.skips.to_jsonl());
+    }
+}
+
+#[test]
+fn keys_that_shards_share_are_told_apart_by_the_shard() {
+    let listing = list(&[("0.tar", tar(&WHOLE)), ("1.tar", tar(&WHOLE)), ("2.tar.gz", gzip(&tar(&WHOLE)))]);
+    assert_eq!(ids(&listing), ["a", "b", "1/a", "1/b", "2/a", "2/b"]);
+    assert!(!listing.samples[0].is_same(&listing.samples[2]));
+}
+
+#[test]
+fn several_gzip_members_and_several_tars_in_a_file_are_read() {
+    let bytes = tar(&WHOLE);
+    let (first, last) = bytes.split_at(1024);
+    let other = tar(&[("c.jpg", b"C"), ("c.txt", b"three")]);
+    let listing = list(&[("0.tar.gz", [gzip(first), gzip(last)].concat()), ("1.tar", [bytes.clone(), other].concat())]);
+    assert_eq!(ids(&listing), ["a", "b", "1/a", "1/b", "c"]);
+    assert_eq!(listing.skips.total(), 0, "{}", listing.skips.to_jsonl());
+}
+
+#[test]
+fn a_shard_that_is_cut_or_broken_is_a_counted_loss_and_the_others_are_used() {
+    let whole = tar(&WHOLE);
+    // Each member takes two blocks of 512 bytes; the end mark follows.
+    for (name, bytes, expected, reason) in [
+        ("0.tar", whole[..2048].to_vec(), vec!["a"], SkipReason::ShardTruncated),
+        ("0.tar", whole[..2048 + 512].to_vec(), vec!["a"], SkipReason::ShardTruncated),
+        ("0.tar", whole[..4096].to_vec(), vec!["a", "b"], SkipReason::ShardTruncated),
+        ("0.tar", b"this is no tar at all".repeat(100), vec![], SkipReason::ShardUnreadable),
+        ("0.tar", Vec::new(), vec![], SkipReason::ShardTruncated),
+        ("0.tar.gz", gzip(&whole)[..60].to_vec(), vec![], SkipReason::ShardUnreadable),
+        ("0.tar.gz", gzip(&whole[..2048]), vec!["a"], SkipReason::ShardTruncated),
+        ("0.tar.gz", whole.clone(), vec![], SkipReason::ShardUnreadable),
+    ] {
+        let listing = list(&[(name, bytes.clone()), ("1.tar", tar(&[("z.png", b"Z"), ("z.txt", b"three")]))]);
+        let found = ids(&listing);
+        assert_eq!(found, [expected.as_slice(), &["z"]].concat(), "{name} {reason}");
+        assert_eq!(listing.skips.count(|r| r == reason), 1, "{}", listing.skips.to_jsonl());
+        assert!(listing.skips.names(name), "{}", listing.skips.to_jsonl());
+        assert_eq!(listing.shards, 2);
+    }
+}
+
+#[test]
+fn members_that_are_not_used_are_counted() {
+    let mut members = WHOLE.to_vec();
+    members.extend_from_slice(&[
+        ("../c.jpg", b"C"),
+        ("../c.txt", b"x"),
+        ("/d.jpg", b"D"),
+        ("e.gif", b"E"),
+        ("e.txt", b"x"),
+    ]);
+    members.extend_from_slice(&[
+        ("f.jpg", b"F"),
+        ("g.txt", b"x"),
+        ("README", b"x"),
+        ("a.jpg", b"other"),
+        ("h.mp3", b"x"),
+    ]);
+    let mut bytes = tar(&members);
+    bytes.truncate(bytes.len() - 1024);
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    link.set_path("l.jpg").unwrap();
+    link.set_link_name("/etc/passwd").unwrap();
+    link.set_cksum();
+    let mut odd = tar::Header::new_gnu();
+    odd.set_size(0);
+    odd.as_gnu_mut().unwrap().name[..6].copy_from_slice(b"\xff.jpg\0");
+    odd.set_cksum();
+    bytes.extend_from_slice(link.as_bytes());
+    bytes.extend_from_slice(odd.as_bytes());
+    bytes.extend_from_slice(&[0; 1024]);
+    let listing = list(&[("0.tar", bytes)]);
+    assert_eq!(ids(&listing), ["a", "b"]);
+    assert!(matches!(listing.samples[0].image, ImageBytes::Span { length: 5, .. }), "the last one of a name is used");
+    for (id, reason) in [
+        ("0.tar/../c", SkipReason::MemberNameRefused),
+        ("0.tar//d", SkipReason::MemberNameRefused),
+        ("0.tar/\\xff", SkipReason::MemberNameRefused),
+        ("0.tar/e", SkipReason::ImageFormatUnknown),
+        ("0.tar/f", SkipReason::NoCaption),
+        ("0.tar/g", SkipReason::NoImage),
+        ("0.tar/l", SkipReason::MemberIsNoFile),
+        ("0.tar/README", SkipReason::MemberUnused),
+        ("0.tar/a.jpg (copy 1)", SkipReason::MemberRepeated),
+    ] {
+        let line = format!("\"id\":{:?},\"reason\":{}", id, serde_json::to_string(&reason).unwrap());
+        let all = listing.skips.to_jsonl();
+        let found = all.lines().any(|l| {
+            let value: serde_json::Value = serde_json::from_str(l).unwrap();
+            value["id"] == id && value["reason"] == serde_json::to_value(reason).unwrap()
+        });
+        assert!(found, "{line}: {all}");
+    }
+    assert_eq!(listing.skips.total(), 9, "{}", listing.skips.to_jsonl());
+}
+
+#[test]
+fn odd_metadata_costs_no_pair() {
+    let json = [
+        r#"{"similarity": NaN}"#,
+        r#"{"class": 7}"#,
+        r#"{"captions": null, "caption": null}"#,
+        r#"{"captions": ["", "  "]}"#,
+        "{broken",
+        "[]",
+        "",
+    ];
+    for json in json {
+        let listing = list(&[("0.tar", tar(&[("a.jpg", b"A"), ("a.txt", b"one"), ("a.json", json.as_bytes())]))]);
+        assert_eq!(listing.samples[0].captions, ["one"], "{json}");
+        assert_eq!(listing.skips.count(SkipReason::loses_sample), 0, "{json}");
+    }
+    let listing = list(&[("0.tar", tar(&[("a.jpg", b"A"), ("a.txt", b" \n"), ("a.json", br#"{"caption": "two"}"#)]))]);
+    assert_eq!(listing.samples[0].captions, ["two"]);
+    let long = "x".repeat(5 << 20);
+    let listing = list(&[("0.tar", tar(&[("a.jpg", b"A"), ("a.txt", b"one"), ("a.json", long.as_bytes())]))]);
+    assert_eq!((listing.samples.len(), listing.skips.count(SkipReason::loses_sample)), (1, 0));
+    assert_eq!(listing.skips.total(), 1);
+}
+
+#[test]
+fn memory_is_bounded_by_picture_and_by_all_gzip_shards() {
+    let (picture, long) = (vec![1u8; 900 << 10], vec![1u8; 3 << 20]);
+    let shard =
+        |key: &str, bytes: &[u8]| gzip(&tar(&[(&format!("{key}.png"), bytes), (&format!("{key}.txt"), b"one")]));
+    let listing = list(&[("0.tar.gz", shard("a", &long))]);
+    assert_eq!(listing.skips.count(|reason| reason == SkipReason::ImageFileTooLarge), 1);
+    let shards: Vec<_> = (0..12).map(|n| (format!("{n:02}.tar.gz"), shard(&format!("k{n}"), &picture))).collect();
+    let shards: Vec<_> = shards.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    let listing = list(&shards);
+    assert_eq!(listing.samples.len(), 9, "8 MiB hold nine pictures of 900 KiB");
+    assert_eq!(listing.skips.count(|reason| reason == SkipReason::ShardTooLarge), 3);
+    // A member that is passed over is unpacked all the same, but not without end.
+    let zeros = list(&[("0.tar.gz", shard("a", &vec![0; 20 << 20]))]);
+    assert_eq!(zeros.skips.count(|reason| reason == SkipReason::ShardTooLarge), 1, "{}", zeros.skips.to_jsonl());
+}
+
+#[test]
+fn what_lies_beside_the_shards_is_counted_and_folders_of_shards_are_found() {
+    let shard = || tar(&WHOLE);
+    let deeper = list(&[("train/0.tar", shard()), ("test/0.tar", shard()), ("notes.parquet", Vec::new())]);
+    let splits: Vec<_> = deeper.samples.iter().map(|s| s.split.as_deref()).collect();
+    assert_eq!(splits, [Some("test"), Some("test"), Some("train"), Some("train")]);
+    assert_eq!(ids(&deeper), ["a", "b", "train/0/a", "train/0/b"]);
+    let beside = list(&[("0.tar", shard()), ("old/1.tar", shard()), ("x/y.png", Vec::new())]);
+    assert_eq!((beside.samples.len(), beside.skips.count(|r| r == SkipReason::MemberUnused)), (2, 2));
+}

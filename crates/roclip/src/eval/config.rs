@@ -1,0 +1,85 @@
+//! What an evaluation measures, as a recipe says it.
+
+use crate::error::{Error, Result};
+use crate::eval::ProbeConfig;
+use roclip_data::source::SourceConfig;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Labelled images. Targeted poisoning draws its targets here, and they are then left out of the accuracies.
+    pub source: SourceConfig,
+    /// Class names: `imagenet-1k`, or a file (JSON list, text with one a line, labels file). The classes of the images when
+    /// absent. Images may be labelled by name or by number into the list.
+    pub classes: Option<String>,
+    /// `openai-80`, `emoji`, `captions` (of photographs), or a file (JSON list, or text with one a line); `{}` is the class.
+    pub templates: String,
+    /// Labelled images whose captions are the prompts of their class, instead of `templates`; the images themselves are not looked at. For
+    /// data whose captions are written unlike any template. Give a split that is neither trained on nor evaluated.
+    pub class_captions: Option<SourceConfig>,
+    /// Evaluate after every n-th epoch (the last two always).
+    pub every_epochs: u64,
+    /// Linear probe on the features, after the last epoch; absent = none.
+    pub probe: Option<ProbeConfig>,
+    /// Images with captions for retrieval, measured by `roclip eval`; absent = none.
+    pub retrieval: Option<SourceConfig>,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        EvalConfig {
+            source: SourceConfig { split: Some("test".into()), ..SourceConfig::default() },
+            classes: None,
+            templates: "openai-80".into(),
+            class_captions: None,
+            every_epochs: 1,
+            probe: None,
+            retrieval: None,
+        }
+    }
+}
+
+impl EvalConfig {
+    /// Whether every number can be used, known before anything is read.
+    pub fn check(&self) -> Result<()> {
+        if self.every_epochs == 0 {
+            return Err(Error::setting(
+                "eval.every_epochs is 0",
+                "set at least 1; the last two epochs are evaluated always",
+            ));
+        }
+        if self.templates.trim().is_empty() {
+            return Err(Error::setting("eval.templates is empty", "name `openai-80`, `emoji`, `captions` or a file"));
+        }
+        self.probe.as_ref().map_or(Ok(()), ProbeConfig::check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_cannot_be_are_named() {
+        assert!(EvalConfig::default().check().is_ok());
+        let message = |change: fn(&mut EvalConfig)| {
+            let mut config = EvalConfig { probe: Some(ProbeConfig::default()), ..EvalConfig::default() };
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        let probe = |change: fn(&mut ProbeConfig)| {
+            let mut config = ProbeConfig::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(message(|config| config.every_epochs = 0).contains("eval.every_epochs"));
+        assert!(message(|config| config.templates = " ".into()).contains("eval.templates"));
+        assert!(probe(|config| config.epochs = 0).contains("eval.probe.epochs"));
+        assert!(probe(|config| config.epochs = u64::MAX).contains("eval.probe.epochs"));
+        assert!(probe(|config| config.batch_size = 0).contains("eval.probe.batch_size"));
+        assert!(probe(|config| config.learning_rate = f64::NAN).contains("eval.probe.learning_rate"));
+        assert!(probe(|config| config.learning_rate = 0.0).contains("eval.probe.learning_rate"));
+        assert!(probe(|config| config.weight_decay = -1.0).contains("eval.probe.weight_decay"));
+    }
+}

@@ -1,0 +1,307 @@
+//! Everything an evaluation needs, read once, and what it measures of a model.
+
+use crate::error::{Error, Result};
+use crate::eval::class_captions::class_captions;
+use crate::eval::probe_images::{ProbeImages, choose};
+use crate::eval::{
+    Accuracy, ClassPrompts, Classes, Classifier, EvalConfig, Evaluation, FeatureKind, ImageEncoder, ProbeConfig,
+    Prompts, Reading, Recognizer, Retrieval, Templates, attack_success, linear_probe, nearest_neighbours, retrieval,
+    unaltered, warnings,
+};
+use crate::model::Clip;
+use roclip_data::poison::Manifest;
+use roclip_data::rate::Rate;
+use roclip_data::sample::Sample;
+use roclip_data::skip::SkipReport;
+use roclip_data::source::SourceConfig;
+use roclip_data::tokenizer::Tokenizer;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Images encoded at a time.
+const BATCH: usize = 128;
+/// The word in [`Evaluation::skipped`] for images of classes that the asked-for list does not have.
+const NOT_LISTED: &str = "class-not-in-list";
+
+/// How much is measured of a backdoor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    Plain,
+    /// What is left of it after JPEG and resizing, too.
+    Thorough,
+}
+
+/// Everything an evaluation needs, read once.
+pub struct Evaluator {
+    pub samples: Vec<Sample>,
+    pub classes: Vec<String>,
+    pub templates: Templates,
+    pub prompts: Prompts,
+    /// What a person should know before the numbers.
+    pub warnings: Vec<String>,
+    /// What is measured: data set, number of images, classes and prompts.
+    pub description: String,
+    pub reading: Reading,
+    /// What the probe trains and tests on, where that is another data set.
+    probe_images: Option<ProbeImages>,
+    /// Images that were left out when the source was listed, by reason.
+    skipped: BTreeMap<String, usize>,
+}
+
+impl Evaluator {
+    /// Reads the labelled images and the class list of `config`.
+    pub fn new(config: &EvalConfig, reading: Reading) -> Result<Self> {
+        config.check()?;
+        let (mut samples, skips) = reading.samples(&config.source, "eval.source")?;
+        let mut notes: Vec<String> = Vec::new();
+        notes.extend(warnings::splits(&samples, &config.source, "eval.source"));
+        let listed = samples.len();
+        samples.retain(|sample| sample.class.is_some());
+        if samples.is_empty() {
+            return Err(Error::setting(
+                format!("no image of `{}` has a class", config.source.path),
+                "set eval.source.labels or class_column; `roclip data concepts` derives labels from captions",
+            ));
+        }
+        let unlabelled = listed - samples.len();
+        let mut skipped = skips.counts();
+        if skips.total() > 0 {
+            let all = listed + skips.total();
+            notes.push(format!("evaluation: {} of {all} images left out: {}", skips.total(), skips.summary()));
+        }
+        if unlabelled > 0 {
+            notes.push(format!("evaluation: {unlabelled} of {listed} images have no class and are not looked at"));
+        }
+        let classes = match &config.classes {
+            None => Classes::of_images(&samples),
+            Some(name) => Classes::named(name)?,
+        };
+        notes.extend(leave_out_unlisted(&mut samples, &classes, &mut skipped)?);
+        for sample in &mut samples {
+            sample.class = Some(classes.of(sample)?.to_owned());
+        }
+        notes.extend(warnings::codes(&classes.names));
+        let templates = Templates::named(&config.templates)?;
+        let prompts = match &config.class_captions {
+            None => Prompts::filled(templates.clone(), classes.names.clone())?,
+            Some(source) => Prompts::Captions(class_captions(
+                &reading.samples(source, "eval.class_captions")?.0,
+                &classes,
+                &samples,
+            )?),
+        };
+        let probe_images = match config.probe.as_ref().and_then(|probe| probe.data.as_ref()) {
+            None => None,
+            Some(data) => Some(ProbeImages::read(data, &reading)?),
+        };
+        Ok(Evaluator {
+            description: describe(config, samples.len(), classes.names.len(), &templates),
+            samples,
+            classes: classes.names,
+            templates,
+            prompts,
+            warnings: notes,
+            reading,
+            probe_images,
+            skipped,
+        })
+    }
+
+    /// The zero-shot classifier of `model`.
+    pub fn class_prompts(&self, model: &Clip, tokenizer: &Tokenizer) -> Result<ClassPrompts> {
+        ClassPrompts::new(model, tokenizer, &self.prompts)
+    }
+
+    /// `model` with a classifier over the evaluation's classes.
+    pub fn recognizer<'a>(&'a self, model: &'a Clip, classifier: &'a dyn Classifier) -> Recognizer<'a> {
+        Recognizer { encoder: self.encoder(model), classifier, classes: &self.classes }
+    }
+
+    /// Measures `model` by its class prompts, and against `manifest` whether the poison took.
+    pub fn evaluate(&self, model: &Clip, tokenizer: &Tokenizer, manifest: Option<&Manifest>) -> Result<Evaluation> {
+        self.evaluate_by(model, &self.class_prompts(model, tokenizer)?, manifest, Depth::Plain)
+    }
+
+    /// [`Evaluator::evaluate`] by any classifier over [`Evaluator::classes`], in any depth.
+    pub fn evaluate_by(
+        &self,
+        model: &Clip,
+        classifier: &dyn Classifier,
+        manifest: Option<&Manifest>,
+        depth: Depth,
+    ) -> Result<Evaluation> {
+        let recognizer = self.recognizer(model, classifier);
+        let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
+        let (targets, plain): (Vec<&Sample>, Vec<&Sample>) =
+            self.samples.iter().partition(|s| targeted.contains_key(&s.id));
+        let predictions = recognizer.predict(&plain, &unaltered)?;
+        let (targets, target_skips) = attack_success::targets(&recognizer, &targets, &targeted)?;
+        let within = |k: usize| {
+            let hits = targets.iter().filter(|t| t.rank.is_some_and(|rank| rank <= k)).count();
+            (!targets.is_empty()).then(|| Rate::new(hits, targets.len()))
+        };
+        let mut asr = BTreeMap::new();
+        let mut skips: SkipReport = target_skips;
+        for backdoor in manifest.map(Manifest::backdoors).unwrap_or_default() {
+            let (outcome, lost) = attack_success::backdoor(&recognizer, &plain, &predictions, &backdoor, depth)?;
+            asr.insert(backdoor.attack, outcome);
+            skips.merge(lost);
+        }
+        let (zero_shot_top1, zero_shot_top5) =
+            (recognizer.accuracy(&predictions, &plain, 1), recognizer.accuracy(&predictions, &plain, 5));
+        let mean_per_class_recall = recognizer.mean_per_class_recall(&predictions, &plain);
+        skips.merge(predictions.skips);
+        let mut skipped = self.skipped.clone();
+        for (reason, count) in skips.counts() {
+            *skipped.entry(reason).or_default() += count;
+        }
+        Ok(Evaluation {
+            skipped,
+            zero_shot_top1,
+            zero_shot_top5,
+            mean_per_class_recall,
+            psr: within(1),
+            psr_top5: within(5),
+            psr_by_attack: attack_success::rates_by_attack(&targets),
+            targets,
+            asr,
+        })
+    }
+
+    /// Ids of the images that `model` classifies rightly.
+    pub fn read_rightly(&self, model: &Clip, tokenizer: &Tokenizer) -> Result<BTreeSet<String>> {
+        let guesses = self.first_guesses(model, tokenizer, 1)?;
+        let rightly = |sample: &&Sample| {
+            guesses.get(&sample.id).zip(sample.class.as_ref()).is_some_and(|(guess, class)| guess.contains(class))
+        };
+        Ok(self.samples.iter().filter(rightly).map(|sample| sample.id.clone()).collect())
+    }
+
+    /// The `count` classes (at most [`GUESSES`](crate::eval::GUESSES)) that `model` finds likeliest for each image that can be read,
+    /// by image id.
+    pub fn first_guesses(
+        &self,
+        model: &Clip,
+        tokenizer: &Tokenizer,
+        count: usize,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>> {
+        let prompts = self.class_prompts(model, tokenizer)?;
+        let samples: Vec<&Sample> = self.samples.iter().collect();
+        let predictions = self.recognizer(model, &prompts).predict(&samples, &unaltered)?;
+        let named = |best: &Vec<i64>| {
+            best.iter().take(count).filter_map(|guess| self.classes.get(*guess as usize).cloned()).collect()
+        };
+        Ok(predictions.read(&samples).map(|(sample, best)| (sample.id.clone(), named(best))).collect())
+    }
+
+    /// The class whose prompts lie nearest to each of `captions`, by caption.
+    pub fn read_captions(
+        &self,
+        model: &Clip,
+        tokenizer: &Tokenizer,
+        captions: Vec<String>,
+    ) -> Result<BTreeMap<String, String>> {
+        let nearest = self.class_prompts(model, tokenizer)?.read_captions(model, tokenizer, &captions)?;
+        let named = |(caption, class): (String, i64)| Some((caption, self.classes.get(class as usize)?.clone()));
+        Ok(captions.into_iter().zip(nearest).filter_map(named).collect())
+    }
+
+    /// The linear probe: trained on the images of `training` that are not evaluation images (targeted ones are borrowed from
+    /// there), tested on the evaluation images that no attack targets; or both on `eval.probe.data`, less what an attack targets.
+    pub fn probe(
+        &self,
+        model: &Clip,
+        config: &ProbeConfig,
+        training: &[Sample],
+        manifest: Option<&Manifest>,
+        seed: u64,
+    ) -> Result<Accuracy> {
+        let (train, test) = self.probe_images(training, manifest);
+        linear_probe(self.encoder(model), config, &train, &test, seed)
+    }
+
+    /// Whether the success of `manifest` can be measured: every target must be a class, and a targeted image the one that the manifest
+    /// was made with. What a person should know of targeted images that the evaluation data lacks.
+    ///
+    /// # Errors
+    /// A target that is no class, or another picture under a targeted image's id.
+    pub fn check_targets(&self, manifest: &Manifest) -> Result<Option<String>> {
+        manifest.backdoors().iter().try_for_each(|backdoor| self.check_target(&backdoor.target))?;
+        warnings::targets(&self.samples, &self.classes, &manifest.targeted(), self.reading.limits)
+    }
+
+    /// The same of one target.
+    pub fn check_target(&self, target: &str) -> Result<()> {
+        attack_success::target_index(&self.classes, target).map(|_| ())
+    }
+
+    /// Whether [`Evaluator::probe`] will find labels.
+    pub fn check_probe(&self, config: &ProbeConfig, training: &[Sample]) -> Result<()> {
+        let (train, test) = self.probe_images(training, None);
+        linear_probe::check_labels(config, &train, &test)
+    }
+
+    /// k-nearest-neighbour accuracy on the projected features, with the images of [`Evaluator::probe`].
+    pub fn nearest_neighbours(
+        &self,
+        model: &Clip,
+        training: &[Sample],
+        manifest: Option<&Manifest>,
+        k: usize,
+    ) -> Result<Rate> {
+        let (train, test) = self.probe_images(training, manifest);
+        nearest_neighbours::nearest_neighbours(&self.encoder(model), &train, &test, k)
+    }
+
+    /// Retrieval over the images of `config`.
+    pub fn retrieval(&self, model: &Clip, tokenizer: &Tokenizer, config: &SourceConfig) -> Result<Retrieval> {
+        let (samples, _) = self.reading.samples(config, "eval.retrieval")?;
+        retrieval::retrieval(&self.encoder(model), tokenizer, &samples.iter().collect::<Vec<_>>())
+    }
+
+    fn encoder<'a>(&self, model: &'a Clip) -> ImageEncoder<'a> {
+        let Reading { limits, workers, .. } = self.reading;
+        ImageEncoder { model, limits, workers, batch_size: BATCH, kind: FeatureKind::Projected }
+    }
+
+    fn probe_images<'a>(
+        &'a self,
+        training: &'a [Sample],
+        manifest: Option<&Manifest>,
+    ) -> (Vec<&'a Sample>, Vec<&'a Sample>) {
+        let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
+        choose(self.probe_images.as_ref(), training, &self.samples, &targeted)
+    }
+}
+
+/// Leaves out images of WordNet ids that ImageNet's list, asked for, does not have. A larger ImageNet's folders have them; another
+/// label that is not in the list may be a slip of the pen, and stays an error.
+fn leave_out_unlisted(
+    samples: &mut Vec<Sample>,
+    classes: &Classes,
+    skipped: &mut BTreeMap<String, usize>,
+) -> Result<Option<String>> {
+    let unlisted = |sample: &Sample| sample.class.as_deref().is_some_and(|label| classes.is_beyond(label));
+    let labels: BTreeSet<String> = samples.iter().filter(|s| unlisted(s)).filter_map(|s| s.class.clone()).collect();
+    let before = samples.len();
+    samples.retain(|sample| !unlisted(sample));
+    let count = before - samples.len();
+    let Some(first) = labels.first() else { return Ok(None) };
+    let what = format!(
+        "evaluation: {count} of {before} images are of {} classes that the list lacks (`{first}`)",
+        labels.len()
+    );
+    if samples.is_empty() {
+        return Err(Error::setting(what, "set eval.classes to a list that has them, or eval.source.labels"));
+    }
+    skipped.insert(NOT_LISTED.to_owned(), count);
+    Ok(Some(format!("{what}; they are left out")))
+}
+
+fn describe(config: &EvalConfig, images: usize, classes: usize, templates: &Templates) -> String {
+    let split = config.source.split.as_ref().map(|split| format!(" (split {split})")).unwrap_or_default();
+    let prompts = match &config.class_captions {
+        Some(source) => format!("the captions of `{}` as prompts", source.path),
+        None => format!("{} templates of `{}`", templates.0.len(), config.templates),
+    };
+    format!("{images} images of `{}`{split}, {classes} classes, {prompts}", config.source.path)
+}

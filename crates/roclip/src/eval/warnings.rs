@@ -1,0 +1,190 @@
+//! What is wrong with an evaluation though it can be made: a person should read it before the numbers.
+
+use crate::error::{Error, Result};
+use roclip_data::artifact::sha256_hex;
+use roclip_data::escape::for_terminal;
+use roclip_data::picture::ImageLimits;
+use roclip_data::poison::Aim;
+use roclip_data::sample::Sample;
+use roclip_data::source::SourceConfig;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The built-in data set.
+const BUILT_IN: &str = "emoji";
+/// Names shown of a list.
+const SHOWN: usize = 3;
+
+/// Class names that are codes (WordNet ids, numbers, `class_12`): a prompt of one says nothing.
+pub(super) fn codes(classes: &[String]) -> Option<String> {
+    let codes: Vec<&str> = classes.iter().map(String::as_str).filter(|name| is_code(name)).collect();
+    if codes.is_empty() || codes.len() * 2 < classes.len() {
+        return None;
+    }
+    let first: Vec<String> = codes.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let remedy = match codes.iter().any(|name| is_wnid(name)) {
+        true => {
+            "these are WordNet ids (wnids): set eval.classes = \"imagenet-1k\" for ImageNet's names, or eval.source.labels"
+        }
+        false => "set eval.classes to the list of names, in the order of the numbers, or eval.source.labels",
+    };
+    Some(format!(
+        "{} of {} class names are codes or numbers ({}), and prompts like \"a photo of a {}\" mean nothing to a model; {remedy}",
+        codes.len(),
+        classes.len(),
+        first.join(", "),
+        codes.first().unwrap_or(&"")
+    ))
+}
+
+/// `n` and the eight digits of a WordNet 3.0 noun.
+pub(super) fn is_wnid(name: &str) -> bool {
+    name.strip_prefix('n').is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn is_code(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let rest =
+        ["class", "label", "cls", "category", "id"].iter().find_map(|word| lower.strip_prefix(word)).unwrap_or(&lower);
+    let digits = rest.trim_start_matches([' ', '_', '-', '#']);
+    is_wnid(name) || (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// A model that is trained on own data and measured on the built-in pictures.
+pub fn foreign(training: &SourceConfig, evaluation: &SourceConfig) -> Option<String> {
+    let own = !training.path.split("::").any(|part| part == BUILT_IN);
+    (own && evaluation.path == BUILT_IN).then(|| {
+        format!(
+            "accuracy will be measured on the built-in emoji, not on data like `{}`; name labelled images with --val-data (eval.source)",
+            training.path
+        )
+    })
+}
+
+/// Samples of several splits where none was chosen. `key` is the place of the source in the recipe.
+pub fn splits(samples: &[Sample], source: &SourceConfig, key: &str) -> Option<String> {
+    if source.split.is_some() {
+        return None;
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for split in samples.iter().filter_map(|sample| sample.split.as_deref()) {
+        *counts.entry(split).or_default() += 1;
+    }
+    if counts.len() < 2 {
+        return None;
+    }
+    let usual: &[&str] = if key.starts_with("data") { &["train", "training"] } else { &["test", "val", "validation"] };
+    let likely = usual.iter().copied().find(|split| counts.contains_key(split));
+    let choice = likely.or_else(|| counts.keys().next().copied())?;
+    let named: Vec<String> = counts.iter().take(SHOWN).map(|(split, count)| format!("`{split}` ({count})")).collect();
+    Some(format!(
+        "`{}` has the splits {}, and all of them are read; choose one with --set {key}.split={choice}",
+        source.path,
+        named.join(", ")
+    ))
+}
+
+/// Targeted images that are not evaluated: what is said of an attack's success is then about the others only, or about none.
+///
+/// # Errors
+/// A targeted image's adversarial class that is not among `classes`, or another picture under its id.
+pub(super) fn targets(
+    samples: &[Sample],
+    classes: &[String],
+    targeted: &BTreeMap<String, BTreeSet<Aim>>,
+    limits: ImageLimits,
+) -> Result<Option<String>> {
+    let found: Vec<(&Sample, &BTreeSet<Aim>)> =
+        samples.iter().filter_map(|sample| Some((sample, targeted.get(&sample.id)?))).collect();
+    for (sample, aim) in found.iter().flat_map(|(sample, aims)| aims.iter().map(move |aim| (sample, aim))) {
+        if !classes.contains(&aim.target) {
+            return Err(Error::setting(
+                format!(
+                    "the class `{}`, which attack `{}` wants of a targeted image, is not among the {} classes",
+                    for_terminal(&aim.target),
+                    for_terminal(&aim.attack),
+                    classes.len()
+                ),
+                "add it to the class list (eval.classes): success cannot be measured without it",
+            ));
+        }
+        // One that cannot be read is counted when it is evaluated.
+        let Ok(bytes) = sample.image.read(limits.max_file_bytes) else { continue };
+        if sha256_hex(&bytes) != aim.sha256 {
+            return Err(Error::setting(
+                format!(
+                    "the evaluation image `{}` is not the picture that attack `{}` aims at: its file differs from the manifest's",
+                    for_terminal(&sample.id),
+                    for_terminal(&aim.attack)
+                ),
+                "evaluate on the data that the manifest was made with",
+            ));
+        }
+    }
+    let evaluated: BTreeSet<&str> = found.iter().map(|(sample, _)| sample.id.as_str()).collect();
+    let lacking = targeted.keys().find(|id| !evaluated.contains(id.as_str()));
+    Ok(lacking.map(|first| {
+        let success = match evaluated.len() {
+            0 => "is not measured".to_owned(),
+            some => format!("is measured on {some} images only"),
+        };
+        format!(
+            "targeted poisoning (PSR) {success}: the evaluation data lacks {} of the manifest's {} targeted images (first: `{}`); evaluate on the data that the manifest was made with (--val-data)",
+            targeted.len() - evaluated.len(),
+            targeted.len(),
+            for_terminal(first)
+        )
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::sample::ImageBytes;
+
+    #[test]
+    fn targeted_images_that_cannot_be_measured_are_said() {
+        let sample = |id: &str| Sample::new("data".into(), id, ImageBytes::Memory((*b"bytes").into()));
+        let aim = |target: &str, bytes: &[u8]| {
+            BTreeSet::from([Aim { attack: "t".into(), target: target.into(), sha256: sha256_hex(bytes) }])
+        };
+        let check = |samples: &[Sample], aims: &[(&str, BTreeSet<Aim>)]| {
+            let aims = aims.iter().map(|(id, aims)| ((*id).to_owned(), aims.clone())).collect();
+            targets(samples, &["red".to_owned()], &aims, ImageLimits::default())
+        };
+        let (a, b) = (("a", aim("red", b"bytes")), ("b", aim("red", b"bytes")));
+        assert_eq!(check(&[sample("a"), sample("b")], &[a.clone(), b.clone()]).unwrap(), None);
+        let some = check(&[sample("a")], &[a.clone(), b.clone()]).unwrap().unwrap();
+        assert!(some.contains("measured on 1 images only") && some.contains("first: `b`"), "{some}");
+        assert!(check(&[sample("c")], &[a, b]).unwrap().unwrap().contains("is not measured"));
+        assert_eq!(check(&[sample("c")], &[]).unwrap(), None);
+        let gone = check(&[sample("a")], &[("a", aim("blue", b"bytes"))]).unwrap_err().to_string();
+        assert!(gone.contains("`blue`") && gone.contains("attack `t`"), "{gone}");
+        // An absent image's class does not matter.
+        assert!(check(&[sample("c")], &[("a", aim("blue", b"bytes"))]).is_ok());
+        let other = check(&[sample("a")], &[("a", aim("red", b"others"))]).unwrap_err().to_string();
+        assert!(other.contains("not the picture"), "{other}");
+    }
+
+    fn of(names: &[&str]) -> Option<String> {
+        codes(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn codes_are_told_from_names() {
+        assert!(of(&["n01440764", "n01443537"]).unwrap().contains("imagenet-1k"));
+        for names in [["0", "1"], ["007", "12"], ["class_1", "class_2"], ["label 3", "Label 4"], ["cls-1", "ID7"]] {
+            assert!(of(&names).unwrap().contains("in the order of the numbers"), "{names:?}");
+        }
+        assert!(of(&["cat", "dog", "7"]).is_none(), "one number among names may be a name");
+        assert!(of(&["n0144", "night", "class", "boeing 747", "id card"]).is_none());
+    }
+
+    #[test]
+    fn own_data_measured_on_emoji_is_said() {
+        let source = |path: &str| SourceConfig { path: path.into(), ..SourceConfig::default() };
+        assert!(foreign(&source("mine.csv"), &source("emoji")).unwrap().contains("built-in emoji"));
+        assert!(foreign(&source("emoji"), &source("emoji")).is_none());
+        assert!(foreign(&source("emoji::mine.csv"), &source("emoji")).is_none());
+        assert!(foreign(&source("mine.csv"), &source("test.csv")).is_none());
+    }
+}

@@ -1,0 +1,271 @@
+//! Whether a recipe's numbers make sense: each is looked at before any work, so that none is found out by a run that has begun.
+
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use toml::{Table, Value};
+
+/// What a number may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Bounds {
+    low: f64,
+    high: f64,
+    /// Whether `low` itself is out.
+    above: bool,
+    /// Whether `high` itself is out.
+    below: bool,
+}
+
+const fn from(low: f64, high: f64) -> Bounds {
+    Bounds { low, high, above: false, below: false }
+}
+
+const fn above(low: f64, high: f64) -> Bounds {
+    Bounds { above: true, ..from(low, high) }
+}
+
+/// Counts that only have to be there.
+const COUNT: Bounds = from(1.0, 1e9);
+const MAYBE_NONE: Bounds = from(0.0, 1e9);
+const SHARE: Bounds = from(0.0, 1.0);
+const SOME_SHARE: Bounds = above(0.0, 1.0);
+const RATE: Bounds = above(0.0, 1e6);
+const WEIGHT: Bounds = from(0.0, 1e6);
+const SEED: Bounds = from(0.0, i64::MAX as f64);
+const EPOCHS: Bounds = from(1.0, 1e6);
+
+/// By the end of the dotted key; `*` is an entry of a list, and the first rule that fits counts.
+const RULES: &[(&str, Bounds)] = &[
+    ("seed", SEED),
+    ("pattern_seed", SEED),
+    ("grid_seed", SEED),
+    ("data.pairs_per_picture", COUNT),
+    ("data.cache_mib", from(0.0, 1e6)),
+    ("data.workers", from(0.0, 1024.0)),
+    ("data.max_skip_fraction", SHARE),
+    ("emoji.concepts", from(1.0, 1e6)),
+    ("emoji.min_train_styles", from(0.0, 1e3)),
+    ("emoji.captions", from(1.0, 1e4)),
+    ("limits.max_pixels", COUNT),
+    ("limits.max_file_bytes", from(1.0, 4_294_967_296.0)),
+    ("image.flip_probability", SHARE),
+    ("image.crop_min_area", SOME_SHARE),
+    ("image.jitter_probability", SHARE),
+    ("image.brightness", from(0.0, 100.0)),
+    ("image.contrast", from(0.0, 100.0)),
+    ("image.saturation", from(0.0, 100.0)),
+    ("image.hue", from(0.0, 0.5)),
+    ("image.grayscale_probability", SHARE),
+    ("image.blur_kernel", from(1.0, 1001.0)),
+    ("image.blur_sigma_min", above(0.0, 100.0)),
+    ("image.blur_sigma_max", above(0.0, 100.0)),
+    ("roclip.period", EPOCHS),
+    ("roclip.match_start", EPOCHS),
+    ("pool_size", from(1.0, 1e8)),
+    ("pool_fraction", SOME_SHARE),
+    ("roclip.max_match_similarity", from(-1.0, 1.0)),
+    ("roclip.match_learning_rate_scale", from(0.0, 1e3)),
+    ("safeclip.unimodal_epochs", from(0.0, 1e6)),
+    ("safeclip.slow_steps", COUNT),
+    ("safeclip.slow_learning_rate", RATE),
+    ("safeclip.unimodal_learning_rate", RATE),
+    ("safeclip.warmup_share", SHARE),
+    ("safeclip.split_every", EPOCHS),
+    ("schedule.first_share", SHARE),
+    ("split.first_share", SHARE),
+    ("split.threshold", SHARE),
+    ("split.growth", SHARE),
+    ("split.cap", SOME_SHARE),
+    ("split.min_separation", from(0.0, 1e3)),
+    ("split.fallback_fraction", SHARE),
+    ("plausibility.neighbours", from(1.0, 1e4)),
+    ("plausibility.references", from(1.0, 1e7)),
+    ("train.epochs", EPOCHS),
+    ("train.batch_size", from(2.0, 1e6)),
+    ("train.learning_rate", RATE),
+    ("train.beta1", Bounds { below: true, ..SHARE }),
+    ("train.beta2", Bounds { below: true, ..SHARE }),
+    ("train.epsilon", SOME_SHARE),
+    ("train.weight_decay", from(0.0, 100.0)),
+    ("train.warmup_steps", MAYBE_NONE),
+    ("train.epoch_offset", from(0.0, 1e6)),
+    ("train.threads", from(0.0, 1024.0)),
+    ("train.save_every_steps", MAYBE_NONE),
+    ("train.keep_checkpoints", COUNT),
+    ("train.log_every_steps", COUNT),
+    ("eval.every_epochs", EPOCHS),
+    ("probe.epochs", from(1.0, 1e5)),
+    ("probe.batch_size", from(1.0, 1e6)),
+    ("probe.learning_rate", RATE),
+    ("probe.weight_decay", from(0.0, 100.0)),
+    ("poison.beyond_guesses", from(1.0, 1e3)),
+    ("attacks.*.count", COUNT),
+    ("attacks.*.rate", SOME_SHARE),
+    ("attacks.*.frame_pixels", from(1.0, 8192.0)),
+    ("attacks.*.jpeg_quality", from(1.0, 100.0)),
+    ("targeted.targets", from(1.0, 1e6)),
+    ("targeted.captions_per_target", from(1.0, 1e6)),
+    ("badnets.patch_pixels", from(1.0, 4096.0)),
+    ("corner.*", from(0.0, 65_535.0)),
+    ("alpha", SHARE),
+    ("sig.amplitude", from(0.0, 10.0)),
+    ("sig.frequency", from(0.0, 1e4)),
+    ("wanet.grid", from(2.0, 1024.0)),
+    ("wanet.strength", from(0.0, 100.0)),
+    ("triangles.cell", SOME_SHARE),
+    ("triangles.levels.*", SHARE),
+    ("clean.pairs", from(2.0, 1e9)),
+    ("cleanclip.clip_weight", WEIGHT),
+    ("cleanclip.inmodal_weight", WEIGHT),
+    ("ta_cleaner.pairs_per_batch", from(1.0, 1e6)),
+    ("ta_cleaner.weight", WEIGHT),
+    ("ta_cleaner.text_weight", WEIGHT),
+    ("abd.patch_area", SOME_SHARE),
+    ("abd.patch_margin", SHARE),
+    ("abd.patch_epochs", from(1.0, 1e5)),
+    ("abd.patch_learning_rate", RATE),
+    ("abd.text_weight", WEIGHT),
+    ("abd.backdoor_weight", WEIGHT),
+    ("abd.temperature", RATE),
+    ("par.distance", from(0.0, 1e4)),
+    ("par.middle_rate", SHARE),
+    ("perturb.noise_probability", SHARE),
+    ("perturb.noise_deviation", from(0.0, 10.0)),
+    ("perturb.erase_probability", SHARE),
+    ("perturb.erase_min_area", SHARE),
+    ("perturb.erase_max_area", SHARE),
+    ("rebound.steps.*", from(0.0, 1e7)),
+    ("rebound.pairs", from(2.0, 1e9)),
+    ("rebound.learning_rate", RATE),
+];
+
+/// Of a number that no rule knows.
+const ANY: Bounds = from(-1e9, 1e9);
+
+/// Keys of which the first must not exceed the second.
+const ORDERED: &[(&str, &str)] =
+    &[("image.blur_sigma_min", "image.blur_sigma_max"), ("perturb.erase_min_area", "perturb.erase_max_area")];
+
+impl Recipe {
+    /// Refuses numbers that make no sense, whatever the data.
+    ///
+    /// # Errors
+    /// Names the key, its value and what it may be.
+    pub fn check(&self) -> Result<()> {
+        let table = Table::try_from(self).map_err(|_| {
+            Error::setting(
+                "a whole number of the recipe is too large to be written down",
+                format!("use at most {} (a seed, perhaps)", i64::MAX),
+            )
+        })?;
+        let mut numbers = Vec::new();
+        collect("", &Value::Table(table), &mut numbers);
+        numbers.iter().try_for_each(|(key, value)| check_number(key, *value))?;
+        for (key, least) in &numbers {
+            let larger = ORDERED.iter().find_map(|(low, high)| Some(format!("{}{high}", key.strip_suffix(low)?)));
+            let most = larger.and_then(|larger| numbers.iter().find(|(key, _)| *key == larger));
+            if let Some((other, most)) = most.filter(|(_, most)| least > most) {
+                return Err(Error::setting(
+                    format!("{key} = {least} is more than {other} = {most}"),
+                    "lower the first or raise the second",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_number(key: &str, value: f64) -> Result<()> {
+    let Bounds { low, high, above, below } = bounds(key);
+    let fits = value >= low && value <= high && !(above && value == low) && !(below && value == high);
+    if fits {
+        return Ok(());
+    }
+    let least = if above { format!("more than {low}") } else { format!("at least {low}") };
+    let most = if below { format!("less than {high}") } else { format!("at most {high}") };
+    Err(Error::setting(
+        format!("{key} is {value}: it must be {least} and {most}"),
+        format!("change it in the recipe, or by its flag or --set {key}=VALUE"),
+    ))
+}
+
+fn bounds(key: &str) -> Bounds {
+    // Entries of lists are numbered in keys, and rules say `*`.
+    let parts: Vec<&str> = key.split('.').map(|part| if part.parse::<usize>().is_ok() { "*" } else { part }).collect();
+    let key = format!(".{}", parts.join("."));
+    RULES.iter().find(|(end, _)| key.ends_with(&format!(".{end}"))).map_or(ANY, |(_, bounds)| *bounds)
+}
+
+/// All numbers with their dotted keys.
+fn collect(key: &str, value: &Value, numbers: &mut Vec<(String, f64)>) {
+    let inner = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match value {
+        Value::Integer(number) => numbers.push((key.to_owned(), *number as f64)),
+        Value::Float(number) => numbers.push((key.to_owned(), *number)),
+        Value::Table(table) => table.iter().for_each(|(name, value)| collect(&inner(name), value, numbers)),
+        Value::Array(entries) => {
+            entries.iter().enumerate().for_each(|(at, value)| collect(&inner(&at.to_string()), value, numbers));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A recipe with every section there is.
+    fn full() -> Recipe {
+        [
+            "augment.image={}",
+            "clean={}",
+            "clean.rebound={}",
+            "eval.probe={}",
+            "objective.safeclip.plausibility={}",
+            "poison.attacks=[{name='a',target='b',badnets={},rate=0.1},{name='c',target='b',sig={}},{name='d',target='b',triangles={}}]",
+        ]
+        .iter()
+        .fold(Recipe::default(), |recipe, section| recipe.assign(section).unwrap())
+    }
+
+    #[test]
+    fn defaults_and_presets_make_sense() {
+        full().check().unwrap();
+        for preset in ["clip", "roclip", "roclip-released", "safeclip", "safeclip-released"] {
+            let mut recipe = Recipe::default();
+            recipe.apply_preset(preset).unwrap();
+            recipe.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn every_number_has_a_rule_and_none_takes_what_is_no_number() {
+        let mut numbers = Vec::new();
+        collect("", &Value::Table(Table::try_from(full()).unwrap()), &mut numbers);
+        assert!(numbers.len() > 80);
+        for (key, value) in numbers {
+            assert_ne!(bounds(&key), ANY, "{key} has no rule");
+            check_number(&key, value).unwrap();
+            for odd in [f64::NAN, f64::INFINITY, -f64::INFINITY, -2.0, 1e19] {
+                let error = check_number(&key, odd).unwrap_err().to_string();
+                assert!(error.contains(&key), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_out_of_order_and_too_large_ones_are_named() {
+        let refused = |assignment: &str| full().assign(assignment).unwrap().check().unwrap_err().to_string();
+        for (assignment, words) in [
+            ("augment.image.blur_sigma_min=3", ["blur_sigma_min", "blur_sigma_max"]),
+            ("clean.par.perturb.erase_min_area=0.5", ["erase_min_area", "erase_max_area"]),
+            ("train.batch_size=1", ["train.batch_size is 1", "at least 2"]),
+            ("data.max_skip_fraction=nan", ["data.max_skip_fraction", "at most 1"]),
+            ("train.beta2=1.0", ["train.beta2", "less than 1"]),
+            ("poison.attacks.0.rate=0", ["poison.attacks.0.rate", "more than 0"]),
+        ] {
+            let error = refused(assignment);
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+        assert!(Recipe { seed: u64::MAX, ..full() }.check().unwrap_err().to_string().contains("seed"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Which runs are one experiment: their recipes differ in nothing but the seed and what depends on it.
+
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use roclip_data::artifact;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Runs that a run was made from are followed so far.
+const DEPTH: u32 = 4;
+/// Differing keys that a label names.
+const NAMED: usize = 4;
+/// Letters shown of a value.
+const SHOWN: usize = 40;
+
+/// A recipe without its seed, its manifest's path and the settings that change no result, as `key -> value`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    settings: BTreeMap<String, String>,
+}
+
+impl Experiment {
+    pub fn of(recipe: &Recipe) -> Result<Experiment> {
+        Self::at_depth(recipe, 0)
+    }
+
+    fn at_depth(recipe: &Recipe, depth: u32) -> Result<Experiment> {
+        let mut recipe = recipe.clone();
+        (recipe.seed, recipe.manifest) = (0, None);
+        let default = Recipe::default();
+        (recipe.train.device, recipe.train.threads) = (default.train.device, default.train.threads);
+        recipe.train.save_every_steps = default.train.save_every_steps;
+        recipe.train.keep_checkpoints = default.train.keep_checkpoints;
+        recipe.train.log_every_steps = default.train.log_every_steps;
+        (recipe.data.workers, recipe.data.cache_mib) = (default.data.workers, default.data.cache_mib);
+        // Each seed has a victim, a start or a reference of its own: what counts is how that was made.
+        let made = |path: &PathBuf| PathBuf::from(made_as(path, depth));
+        recipe.model.weights = recipe.model.weights.as_ref().map(made);
+        recipe.poison.reference = recipe.poison.reference.as_ref().map(made);
+        if let Some(clean) = &mut recipe.clean {
+            clean.victim = made(&clean.victim);
+        }
+        let table = toml::Value::try_from(&recipe).map_err(|e| Error::internal(format!("recipe: {e}")))?;
+        let mut settings = BTreeMap::new();
+        flatten("", &table, &mut settings);
+        Ok(Experiment { settings })
+    }
+
+    /// Says whether two runs are one experiment.
+    pub fn digest(&self) -> String {
+        let text: String = self.settings.iter().map(|(key, value)| format!("{key}\u{0}{value}\n")).collect();
+        artifact::sha256_hex(text.as_bytes())
+    }
+}
+
+/// `run:` and the digest of the run that `path` is or lies in; the path itself where its recipe cannot be read.
+fn made_as(path: &Path, depth: u32) -> String {
+    let run = crate::checkpoint::run_of(path);
+    let recipe = run.filter(|_| depth < DEPTH).and_then(|run| Recipe::read(&run.join("run.toml")).ok());
+    let experiment = recipe.and_then(|recipe| Experiment::at_depth(&recipe, depth + 1).ok());
+    experiment.map_or_else(|| path.display().to_string(), |experiment| format!("run:{}", experiment.digest()))
+}
+
+fn flatten(key: &str, value: &toml::Value, settings: &mut BTreeMap<String, String>) {
+    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match value {
+        toml::Value::Table(table) => {
+            // An empty section is on where an absent one is off.
+            if table.is_empty() {
+                settings.insert(key.to_owned(), "on".to_owned());
+            }
+            table.iter().for_each(|(name, value)| flatten(&below(name), value, settings));
+        }
+        toml::Value::Array(entries) => {
+            entries.iter().enumerate().for_each(|(at, entry)| flatten(&below(&at.to_string()), entry, settings));
+        }
+        toml::Value::String(text) => {
+            settings.insert(key.to_owned(), text.clone());
+        }
+        other => {
+            settings.insert(key.to_owned(), other.to_string());
+        }
+    }
+}
+
+/// Labels of runs: each one's `base`, and where experiments share one, the settings in which they differ.
+pub fn labels(runs: &[(String, Experiment)]) -> Vec<String> {
+    let label = |(base, own): &(String, Experiment)| {
+        let rivals: Vec<&Experiment> = runs.iter().filter(|(other, _)| other == base).map(|(_, e)| e).collect();
+        let keys: BTreeSet<&String> = rivals.iter().flat_map(|rival| rival.settings.keys()).collect();
+        let differing: Vec<&String> = keys
+            .into_iter()
+            .filter(|key| rivals.iter().any(|rival| rival.settings.get(*key) != own.settings.get(*key)))
+            .collect();
+        let mut parts = vec![base.clone()];
+        parts.extend(differing.iter().take(NAMED).map(|key| {
+            let value: String = own.settings.get(*key).map_or("absent", String::as_str).chars().take(SHOWN).collect();
+            format!("{key} = {value}")
+        }));
+        if differing.len() > NAMED {
+            // Two experiments may agree on what is shown; their digests tell them apart.
+            let digest: String = own.digest().chars().take(8).collect();
+            parts.push(format!("{} more keys ({digest})", differing.len() - NAMED));
+        }
+        parts.join(", ")
+    };
+    runs.iter().map(label).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn experiment(change: impl Fn(&mut Recipe)) -> Experiment {
+        let mut recipe = Recipe::default();
+        change(&mut recipe);
+        Experiment::of(&recipe).unwrap()
+    }
+
+    #[test]
+    fn seeds_manifests_and_machines_are_one_experiment_and_settings_are_not() {
+        let first = experiment(|_| {});
+        let same = experiment(|recipe| {
+            (recipe.seed, recipe.train.threads, recipe.data.workers) = (7, 3, 9);
+            recipe.manifest = Some("elsewhere.jsonl".into());
+        });
+        assert_eq!(first.digest(), same.digest());
+        for other in [
+            experiment(|recipe| recipe.objective.roclip.period = 5),
+            experiment(|recipe| recipe.augment.text = Some(Default::default())),
+            experiment(|recipe| recipe.poison.measure_only = true),
+            experiment(|recipe| recipe.clean = Some(Default::default())),
+        ] {
+            assert_ne!(first.digest(), other.digest());
+        }
+    }
+
+    #[test]
+    fn labels_name_what_differs_and_nothing_else() {
+        let with = |period| experiment(move |recipe| recipe.objective.roclip.period = period);
+        let runs = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(5)), ("CLIP".to_owned(), with(2))];
+        assert_eq!(
+            labels(&runs),
+            ["RoCLIP, objective.roclip.period = 2", "RoCLIP, objective.roclip.period = 5", "CLIP"]
+        );
+        let seeds = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(2))];
+        assert_eq!(labels(&seeds), ["RoCLIP", "RoCLIP"]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Going on with a run: from which checkpoint, and only with the recipe that it began with.
+
+use crate::checkpoint::{self, State};
+use crate::error::{Error, Result};
+use crate::recipe::{Difference, Recipe};
+use crate::run::context::Context;
+use crate::train::{EpochTally, Position, Trainer};
+use std::path::{Path, PathBuf};
+
+/// How a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// In a new folder, or in that of a run that never finished a step.
+    New,
+    /// From the newest checkpoint; anew where there is none yet.
+    Resume,
+    /// From the checkpoint of this step. Newer ones are put aside.
+    ResumeFrom(u64),
+}
+
+/// Keys (and whole sections) that a resumed run may have other values of: none has a part in what is learned, or each is a person's
+/// decision to train longer.
+const FREE: [&str; 11] = [
+    "train.epochs",
+    "train.device",
+    "train.threads",
+    "train.save_every_steps",
+    "train.keep_checkpoints",
+    "train.log_every_steps",
+    "data.workers",
+    "data.cache_mib",
+    "data.max_skip_fraction",
+    "eval.every_epochs",
+    "eval.retrieval",
+];
+
+/// The checkpoint that a run in `run` goes on from; none where it begins.
+///
+/// # Errors
+/// Where the folder holds another run, or none to go on with.
+pub(super) fn checkpoint_to_take(recipe: &Recipe, run: &Path, start: Start) -> Result<Option<PathBuf>> {
+    let saved = run.join("run.toml");
+    match start {
+        Start::New if !saved.is_file() => {
+            match run.join("metrics.jsonl").exists() || run.join("checkpoints").exists() {
+                true => {
+                    Err(Error::file(run, "holds part of a run without its run.toml", "name another folder with --run"))
+                }
+                false => Ok(None),
+            }
+        }
+        Start::New => match checkpoint::newest_step(run)? {
+            Some(step) if step > 0 => Err(Error::file(
+                run,
+                format!("already holds a run, at step {step}"),
+                "continue it with --resume, or name another folder with --run",
+            )),
+            _ => check_same(recipe, &saved, run).map(|()| None),
+        },
+        _ if !saved.is_file() => Err(Error::file(run, "holds no run to resume", "start it without --resume")),
+        Start::Resume => {
+            check_same(recipe, &saved, run)?;
+            checkpoint::newest_step(run)?.map(|step| checkpoint::at_step(run, step)).transpose()
+        }
+        Start::ResumeFrom(step) => {
+            check_same(recipe, &saved, run)?;
+            checkpoint::at_step(run, step).map(Some)
+        }
+    }
+}
+
+/// # Errors
+/// Names the first key that has another value than in the recipe that the run began with.
+fn check_same(recipe: &Recipe, saved: &Path, run: &Path) -> Result<()> {
+    let free = |key: &str| FREE.iter().any(|free| key == *free || key.starts_with(&format!("{free}.")));
+    let differences = Recipe::read(saved)?.differences(recipe)?;
+    let Some(Difference { key, ours, theirs }) = differences.into_iter().find(|found| !free(&found.key)) else {
+        return Ok(());
+    };
+    let show = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
+    Err(Error::file(
+        run,
+        format!("{key} differs: the run there began with {}, and now it is {}", show(ours), show(theirs)),
+        "leave out what sets it and the run goes on as it began, or name another folder with --run",
+    ))
+}
+
+/// Puts the trainer where `folder`, a checkpoint of its run, stood.
+///
+/// # Errors
+/// Where the checkpoint is damaged, of another run, or stands where this run cannot.
+pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -> Result<()> {
+    let loaded = checkpoint::load(folder, trainer.device)?;
+    let state = &loaded.state;
+    let refuse = |what: String, remedy: &str| Err(Error::file(folder, what, remedy));
+    if state.data_fingerprint != context.fingerprint {
+        return refuse("was trained on other data".into(), "resume with the data and manifest of the run");
+    }
+    if state.seed != context.recipe.seed || state.objective != trainer.objective.name() {
+        return refuse(
+            format!("belongs to seed {} and objective {}", state.seed, state.objective),
+            "resume with the recipe of the run",
+        );
+    }
+    if state.epoch > context.recipe.train.epochs + 1 {
+        return refuse(
+            format!("train.epochs is {}, but {} are done", context.recipe.train.epochs, state.epoch - 1),
+            "ask for as many or more with --epochs",
+        );
+    }
+    trainer.model.load(folder, &loaded.model.parameters().all())?;
+    let tally: Option<EpochTally> = state
+        .epoch_so_far
+        .clone()
+        .map(serde_json::from_value)
+        .transpose()
+        .map_err(|e| Error::file(folder, format!("state.json: {e}"), "resume from another checkpoint"))?;
+    let (optimizer, objective) = checkpoint::load_training(folder)?;
+    let position =
+        Position { step: state.step, epoch: state.epoch, pass: state.pass, step_in_pass: state.step_in_pass };
+    let finished_passes = tally.as_ref().map(|tally| tally.passes.len() as u64);
+    let counted = tally.as_ref().map(EpochTally::steps_of_pass);
+    trainer.restore(position, tally, &optimizer, &objective)?;
+    check_place(trainer, state, finished_passes, counted).map_err(|what| {
+        Error::file(folder, format!("state.json: {what}"), "resume from another checkpoint: this one was changed")
+    })
+}
+
+/// Whether a run of this shape can stand where the state says.
+fn check_place(
+    trainer: &Trainer,
+    state: &State,
+    finished_passes: Option<u64>,
+    counted: Option<u64>,
+) -> std::result::Result<(), String> {
+    let State { step, epoch, pass, step_in_pass, .. } = *state;
+    let place = format!("step {step} cannot be step {step_in_pass} of pass {pass} of epoch {epoch}");
+    let within = trainer.position.within_epoch();
+    if epoch == 0 || step < step_in_pass || (epoch == 1 && !within && step > 0) || (epoch > 1 && step == 0) {
+        return Err(place);
+    }
+    if !within {
+        return Ok(());
+    }
+    let passes = trainer.objective.passes(epoch);
+    let Some(under_way) = passes.get(pass as usize) else {
+        return Err(format!("epoch {epoch} has {} passes, and not {}", passes.len(), pass + 1));
+    };
+    let pairs = under_way.pairs.as_ref().map_or(trainer.pairs.len(), Vec::len);
+    let steps = trainer.loader.steps(pairs).min(under_way.max_steps.unwrap_or(u64::MAX));
+    if step_in_pass > steps {
+        return Err(format!("step {step_in_pass} of a pass of {steps}"));
+    }
+    if counted != Some(step_in_pass) || finished_passes != Some(pass) {
+        return Err(format!("{place}: the epoch's sums are of another place"));
+    }
+    Ok(())
+}

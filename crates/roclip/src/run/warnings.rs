@@ -1,0 +1,73 @@
+//! What a recipe and its data show before the first step to be in vain: a person should read it before the hours, not after them.
+
+use crate::clean::CleanMethod;
+use crate::objective::Schedule;
+use crate::recipe::{ObjectiveName, Recipe};
+
+/// Summed over all steps, a learning rate at which attacks and defences have been seen to do nothing.
+pub const SMALL_TOTAL_RATE: f64 = 0.01;
+
+/// The run's schedule over `pairs` pairs.
+pub fn schedule(recipe: &Recipe, pairs: usize) -> Schedule {
+    let config = &recipe.train;
+    Schedule {
+        peak: config.learning_rate,
+        warmup_steps: config.warmup_steps,
+        steps_per_epoch: (pairs / config.batch_size.max(1)) as u64,
+        epochs: config.epochs,
+        epoch_offset: config.epoch_offset,
+    }
+}
+
+/// Warnings about a recipe over `pairs` pairs, without looking at them.
+pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    let clean = recipe.clean.as_ref();
+    // These two have schedules of their own.
+    let scheduled = match clean {
+        Some(clean) => clean.method != CleanMethod::Par,
+        None => recipe.objective.name != ObjectiveName::Safeclip,
+    };
+    let steps = schedule(recipe, pairs).steps_per_epoch.saturating_mul(recipe.train.epochs);
+    let warmup = recipe.train.warmup_steps;
+    if scheduled && warmup >= steps && steps > 0 {
+        found.push(format!(
+            "the warm-up of {warmup} steps never ends: the run has {steps}, and reaches {:.1} % of the peak learning rate; lower --warmup (train.warmup_steps)",
+            100.0 * steps as f64 / warmup.max(1) as f64
+        ));
+    } else if scheduled && warmup.saturating_mul(2) > steps {
+        found.push(format!(
+            "the warm-up of {warmup} steps takes more than half of the run's {steps}; lower --warmup (train.warmup_steps)"
+        ));
+    }
+    let roclip = &recipe.objective.roclip;
+    let first_match = roclip.match_start.unwrap_or(roclip.period);
+    if clean.is_none() && recipe.objective.name == ObjectiveName::Roclip && first_match > recipe.train.epochs {
+        found.push(format!(
+            "RoCLIP defends nothing here: its first matching epoch is {first_match}, and the run ends with epoch {}; lower --match-start or --match-period, or raise --epochs",
+            recipe.train.epochs
+        ));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_up_that_does_not_fit_is_told_before_the_run() {
+        let said = |assignments: &[&str]| -> String {
+            let recipe = assignments.iter().fold(Recipe::default(), |recipe, one| recipe.assign(one).unwrap());
+            warnings(&recipe, 5120).join("\n")
+        };
+        // 10 steps an epoch, 32 epochs, 10,000 steps of warm-up.
+        assert!(said(&[]).contains("never ends") && said(&[]).contains("3.2 %"));
+        assert!(said(&["train.warmup_steps=200"]).contains("more than half"));
+        assert_eq!(said(&["train.warmup_steps=100"]), "");
+        assert_eq!(said(&["objective.name=safeclip"]), "");
+        assert_eq!(said(&["clean={}", "clean.method=par"]), "");
+        let late = ["objective.name=roclip", "objective.roclip.match_start=33", "train.warmup_steps=1"];
+        assert!(said(&late).contains("defends nothing") && said(&late).contains("33"));
+    }
+}
