@@ -107,7 +107,7 @@ fn manifest(bytes: &[u8], place: &Path) -> bool {
     if std::fs::write(&path, format!("{header}\n{rows}")).is_err() {
         return false;
     }
-    let Ok(manifest) = Manifest::read(&path) else { return false };
+    let Ok(manifest) = Manifest::read(&path, LIMITS) else { return false };
     let again = manifest.to_jsonl().is_ok();
     let picture = image::RgbImage::from_pixel(40, 30, image::Rgb([90; 3]));
     let triggers = manifest.rows.iter().filter_map(|row| row.trigger.as_ref());
