@@ -95,15 +95,48 @@ impl Pairs {
         self.samples.get(pair.sample)
     }
 
-    /// A digest of all ids and captions: says whether a manifest or a checkpoint belongs to this data.
+    /// A digest of all ids, captions and pictures, of these what [`Probe::digest_of`](crate::probe::Probe::digest_of) says: tells whether a
+    /// manifest or a checkpoint belongs to this data. Pictures that were not probed do not count.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         for pair in &self.pairs {
+            let digest = self.sample_of(pair).and_then(|sample| sample.digest);
+            hash.update([u8::from(digest.is_some())]);
+            hash.update(digest.unwrap_or_default());
+            hash.update((pair.captions.len() as u64).to_le_bytes());
             for part in std::iter::once(&pair.id).chain(&pair.captions) {
                 hash.update((part.len() as u64).to_le_bytes());
                 hash.update(part.as_bytes());
             }
         }
         artifact::hex(&hash.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::Probe;
+    use crate::sample::ImageBytes;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_fingerprint_knows_every_picture_caption_and_id_and_where_each_ends() {
+        let sample = |id: &str, picture: &[u8], captions: &[&str]| Sample {
+            digest: Some(Probe::digest_of(picture)),
+            captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
+            ..Sample::new("data".into(), id, ImageBytes::Memory(Arc::from(Vec::new())))
+        };
+        let of = |samples: Vec<Sample>| Pairs::new(samples, CaptionMode::Draw).fingerprint();
+        let base = || vec![sample("a", b"1", &["x", "y"]), sample("b", b"2", &["z"])];
+        let others = [
+            vec![sample("a", b"1", &["x", "y"]), sample("b", b"3", &["z"])],
+            vec![sample("a", b"1", &["x", "y", "b"]), sample("z", b"2", &[])],
+            vec![sample("a", b"1", &["xy"]), sample("b", b"2", &["z"])],
+            vec![sample("a", b"1", &["x", "y"]), sample("c", b"2", &["z"])],
+            vec![sample("a", b"1", &["x", "y"])],
+        ];
+        assert_eq!(of(base()), of(base()));
+        assert!(others.into_iter().all(|other| of(other) != of(base())));
     }
 }

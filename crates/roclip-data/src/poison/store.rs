@@ -6,8 +6,9 @@ use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode, jpeg};
 use crate::poison::images::guarded;
 use crate::poison::{Header, Manifest, Role, Row};
+use crate::probe::Probe;
 use crate::random;
-use crate::sample::Sample;
+use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason, SkipReport};
 use image::{ImageFormat, RgbImage};
 use rand::seq::SliceRandom;
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy)]
 pub struct StoreConfig {
@@ -97,7 +99,17 @@ fn write_all(
                 ..(*row).clone()
             });
         }
-        listed.pairs.push(Pair { id: key, sample: 0, captions, trigger: None, poison: None });
+        // Whoever lists the shards looks at the pictures that lie there.
+        let digest = Some(Probe::digest_of(&member.bytes));
+        let image = ImageBytes::Memory(Arc::from(Vec::new()));
+        listed.pairs.push(Pair {
+            id: key.clone(),
+            sample: listed.samples.len(),
+            captions,
+            trigger: None,
+            poison: None,
+        });
+        listed.samples.push(Sample { digest, ..Sample::new("stored".into(), key, image) });
     }
     let shards = shards.finish()?;
     let encoding = match config.jpeg_quality {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::picture::ImageLimits;
 use crate::probe::probe_samples;
 use crate::sample::Sample;
-use crate::skip::{SkipReason, SkipReport};
+use crate::skip::{Skip, SkipReason, SkipReport};
 
 /// The samples of a source, and what it has besides them.
 #[derive(Debug, Default)]
@@ -50,6 +50,17 @@ impl Listing {
                 Err(skip) => self.skips.add(&sample.id, skip),
             }
         }
+    }
+
+    /// Skips the samples that have no caption, which nothing can be trained on.
+    pub fn require_captions(&mut self) {
+        let Listing { samples, skips, .. } = self;
+        samples.retain(|sample| {
+            if sample.captions.is_empty() {
+                skips.add(&sample.id, Skip::new(SkipReason::NoCaption, "the source gives it none"));
+            }
+            !sample.captions.is_empty()
+        });
     }
 
     /// Whether enough is left: at most `max_skip_fraction` of the samples, and of the shards, may be lost, each rounded up.

@@ -24,7 +24,8 @@ pub use listing::Listing;
 
 use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
-use crate::skip::{Skip, SkipReason};
+use crate::sample::Sample;
+use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::tree::Tree;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ fn place(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// A path or a setting that cannot be, the same data named twice, or no samples at all.
-pub fn read_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listing> {
+pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listing> {
     let parts: Vec<&str> = config.path.split("::").filter(|part| !part.is_empty()).collect();
     let names = part_names(&parts);
     let mut all = Listing::default();
@@ -98,6 +99,12 @@ pub fn read_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
         true => Err(nothing(config, &all)),
         false => Ok(all),
     }
+}
+
+/// [`list_samples`] with the limits that are usual.
+pub fn read_samples(config: &SourceConfig) -> Result<(Vec<Sample>, SkipReport)> {
+    let listing = list_samples(config, ImageLimits::default())?;
+    Ok((listing.samples, listing.skips))
 }
 
 /// Says that there is nothing, and what there is instead.

@@ -1,5 +1,4 @@
 use super::*;
-use crate::sample::Sample;
 
 /// Files of a temporary folder, and the joined data of some of them.
 fn read(files: &[(&str, &str)], parts: &[&str]) -> Result<Listing> {
@@ -12,7 +11,7 @@ fn read(files: &[(&str, &str)], parts: &[&str]) -> Result<Listing> {
     let named =
         |part: &&str| if *part == "emoji" { "emoji".into() } else { format!("{}/{part}", folder.path().display()) };
     let path = parts.iter().map(named).collect::<Vec<String>>().join("::");
-    read_samples(&SourceConfig { path, ..SourceConfig::default() }, ImageLimits::default())
+    list_samples(&SourceConfig { path, ..SourceConfig::default() }, ImageLimits::default())
 }
 
 fn ids(listing: &Listing) -> Vec<&str> {
@@ -63,7 +62,7 @@ fn where_there_is_nothing_it_is_said_what_there_is() {
     std::fs::write(folder.path().join(files[0].0.trim_start_matches("d/")), "x").unwrap();
     let path = folder.path().display().to_string();
     let config = SourceConfig { path, split: Some("val".into()), ..SourceConfig::default() };
-    let error = read_samples(&config, ImageLimits::default()).unwrap_err().to_string();
+    let error = list_samples(&config, ImageLimits::default()).unwrap_err().to_string();
     assert!(error.contains("split `val`") && error.contains("it has `train`"), "{error}");
 }
 

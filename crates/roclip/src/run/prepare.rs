@@ -11,7 +11,7 @@ use crate::run::warnings::warnings;
 use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
-use roclip_data::source::read_samples;
+use roclip_data::source::{Listing, list_samples};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -183,15 +183,19 @@ fn victims_manifest(clean: &CleanConfig) -> Option<PathBuf> {
 pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     check_augmentations(recipe)?;
     let model = ModelConfig::named(&recipe.model.name)?;
-    let (samples, skips) = read_samples(&recipe.data.source)?;
-    let mut pairs = Pairs::new(samples, recipe.data.captions);
-    pairs.pairs.retain(|pair| !pair.captions.is_empty());
-    if pairs.is_empty() {
+    let data = &recipe.data;
+    let mut listing = list_samples(&data.source, data.limits)?;
+    if listing.samples.iter().all(|sample| sample.captions.is_empty()) {
         return Err(Error::setting(
             "no sample of the training data has a caption",
             "set the caption column, or use another source",
         ));
     }
+    listing.require_captions();
+    listing.probe(data.limits, data.workers);
+    listing.check_losses(data.max_skip_fraction)?;
+    let Listing { samples, skips, .. } = listing;
+    let pairs = Pairs::new(samples, data.captions);
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
