@@ -2,7 +2,8 @@
 //! number that it judged.
 
 use crate::doctor::backdoor;
-use crate::doctor::{Case, Finding, Finished, Severity};
+use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
+use crate::doctor::{Case, Finished};
 use crate::error::{Error, Result};
 use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::objective::Phase;
@@ -12,8 +13,6 @@ use roclip_data::poison::{Manifest, Row};
 use roclip_data::rate::Rate;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Attack success that counts as "the attack works".
-pub(super) const WORKS: f64 = 0.7;
 /// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
 const FEW_EXPOSURES: u64 = 300;
 /// Sum of the learning rate over all steps. lr 1e-6 over 5 epochs of 500 K pairs at batch 128 (0.01) failed, 1e-5 (0.1) worked
@@ -69,28 +68,12 @@ fn poison(run: &Finished) -> Option<&Manifest> {
     run.manifest.as_ref().filter(|_| !run.recipe.poison.measure_only)
 }
 
-pub(super) fn finding(
-    check: &str,
-    attack: Option<&str>,
-    severity: Severity,
-    what: impl Into<String>,
-    remedy: &str,
-) -> Finding {
-    let attack = attack.map(str::to_owned);
-    let remedy = if severity == Severity::Ok { String::new() } else { remedy.to_owned() };
-    Finding { check: check.into(), attack, severity, what: what.into(), remedy }
-}
-
 fn by_attack(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {
     let mut found: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in rows {
         found.entry(&row.attack).or_default().push(row);
     }
     found
-}
-
-pub(super) fn percent(rate: &Rate) -> String {
-    format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n)
 }
 
 /// Whether the passes of this phase give a pair its own caption.
