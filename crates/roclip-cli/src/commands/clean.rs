@@ -136,7 +136,7 @@ impl Arguments {
 fn go_on(arguments: &Arguments, victim: Option<&Path>, saved: Recipe) -> Result<Recipe> {
     let began_with = saved.clean.clone();
     let mut recipe = arguments.recipe.resolve(saved)?;
-    if arguments.recipe.config.is_some() {
+    if arguments.recipe.base.config.is_some() {
         // A recipe for cleaning names no victim, and `begin` has left its attacks out.
         recipe.poison = PoisonConfig::default();
         let (clean, began_with) = (recipe.clean.get_or_insert_default(), began_with.unwrap_or_default());
