@@ -6,6 +6,7 @@ mod bad_input;
 mod clean;
 mod evaluation;
 mod kills;
+mod objectives;
 mod poison;
 mod poisoning;
 mod reports;

@@ -170,7 +170,10 @@ impl Recipe {
                 ));
             }
         }
-        Ok(())
+        match &self.clean {
+            Some(clean) => clean.check(),
+            None => self.objective.check(),
+        }
     }
 }
 
