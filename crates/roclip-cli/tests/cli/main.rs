@@ -12,5 +12,6 @@ mod poisoning;
 mod reports;
 mod runs;
 mod safeclip;
+mod sources;
 mod support;
 mod workflow;

@@ -1,11 +1,10 @@
 //! How evaluation images are read.
 
 use crate::error::Result;
-use roclip_data::error::Error as DataError;
 use roclip_data::picture::ImageLimits;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
-use roclip_data::source::{Listing, SourceConfig, list_samples};
+use roclip_data::source::{SourceConfig, list_samples};
 
 /// The settings of `data` that hold for evaluation images, too.
 #[derive(Debug, Clone, Copy)]
@@ -27,23 +26,18 @@ impl Reading {
     /// The samples of `source`, which the recipe names at `key`, whose pictures are there and have a header that can be one.
     ///
     /// # Errors
-    /// When too large a share cannot be used.
+    /// When too large a share of the source cannot be used.
     pub fn samples(&self, source: &SourceConfig, key: &str) -> Result<(Vec<Sample>, SkipReport)> {
         let mut listing = list_samples(source, self.limits)?;
         listing.probe(self.limits, self.workers);
-        self.checked(listing, key)
+        listing.check_losses(self.max_skip_fraction, &format!("evaluation ({key})"))?;
+        Ok((listing.samples, listing.skips))
     }
 
     /// [`Reading::samples`] without a look at the pictures, for data whose captions are wanted alone.
     pub fn captions(&self, source: &SourceConfig, key: &str) -> Result<(Vec<Sample>, SkipReport)> {
-        self.checked(list_samples(source, self.limits)?, key)
-    }
-
-    fn checked(&self, listing: Listing, key: &str) -> Result<(Vec<Sample>, SkipReport)> {
-        listing.check_losses(self.max_skip_fraction).map_err(|error| match error {
-            DataError::Setting { what, remedy } => DataError::setting(format!("evaluation ({key}): {what}"), remedy),
-            other => other,
-        })?;
+        let listing = list_samples(source, self.limits)?;
+        listing.check_losses(self.max_skip_fraction, &format!("evaluation ({key})"))?;
         Ok((listing.samples, listing.skips))
     }
 }
