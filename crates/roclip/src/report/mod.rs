@@ -2,6 +2,7 @@
 
 mod chart;
 mod experiment;
+mod group;
 mod html;
 mod results;
 mod safe_set;
