@@ -119,7 +119,7 @@ impl Trainer {
             schedule,
             device,
             position: Position::START,
-            tally: EpochTally::new(),
+            tally: EpochTally::begin(),
             skips: SkipReport::default(),
         }
     }
@@ -135,7 +135,7 @@ impl Trainer {
         self.optimizer.load_state(optimizer)?;
         self.objective.load_state(objective)?;
         self.position = position;
-        self.tally = tally.unwrap_or_else(EpochTally::new);
+        self.tally = tally.unwrap_or_else(EpochTally::begin);
         Ok(())
     }
 }

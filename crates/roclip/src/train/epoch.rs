@@ -14,7 +14,7 @@ impl Trainer {
     pub fn epoch(&mut self, host: &mut dyn Host) -> Result<()> {
         let epoch = self.position.epoch;
         if !self.position.within_epoch() {
-            self.tally = EpochTally::new();
+            self.tally = EpochTally::begin();
             let embedder = Embedder { model: &self.model, loader: &self.loader, device: self.device };
             let pairs = self.pairs.len();
             self.objective.begin_epoch(epoch, pairs, &mut Standing { embedder, pairs, epoch })?;

@@ -27,7 +27,8 @@ pub struct EpochTally {
 }
 
 impl EpochTally {
-    pub fn new() -> Self {
+    /// Of an epoch that begins now.
+    pub fn begin() -> Self {
         EpochTally {
             matches: MatchTally::default(),
             skipped: 0,
