@@ -5,9 +5,11 @@
 
 use base64::Engine;
 use image::RgbImage;
+use roclip::error::Result;
 use roclip::model::{Clip, ModelConfig, read_safetensors};
 use roclip::objective::{
-    ClipObjective, Objective, Phase, PoolInit, RingWrite, RoClip, RoClipConfig, RunShape, StepInputs,
+    BatchView, ClipObjective, Objective, Phase, PoolInit, RingWrite, RoClip, RoClipConfig, RunShape,
+    SubCaptionFeatures, Towers,
 };
 use roclip_data::augment::{Crop, ImageAugment, Jitter};
 use roclip_data::picture::preprocess;
@@ -59,6 +61,48 @@ fn a_text_batch_cut_to_its_longest_caption_gives_the_same_features() {
     assert!(largest_difference(&whole, &cut) < 1e-5);
 }
 
+/// One view whose features are given.
+struct Given<'a> {
+    image: &'a Tensor,
+    text: &'a Tensor,
+    scale: &'a Tensor,
+    pairs: &'a [usize],
+}
+
+impl Towers for Given<'_> {
+    fn pairs(&self) -> &[usize] {
+        self.pairs
+    }
+
+    fn scale(&self) -> Tensor {
+        self.scale.shallow_clone()
+    }
+
+    fn raw_image(&self, _view: BatchView) -> Result<Tensor> {
+        Ok(self.image.shallow_clone())
+    }
+
+    fn image(&self, view: BatchView) -> Result<Tensor> {
+        self.raw_image(view)
+    }
+
+    fn images(&self) -> Result<[Tensor; 2]> {
+        Ok([self.image.shallow_clone(), self.image.shallow_clone()])
+    }
+
+    fn text(&self, _view: BatchView) -> Result<Tensor> {
+        Ok(self.text.shallow_clone())
+    }
+
+    fn through(&self, _model: &Clip, _view: BatchView) -> Result<[Tensor; 2]> {
+        Ok([self.image.shallow_clone(), self.text.shallow_clone()])
+    }
+
+    fn sub_captions(&self) -> Option<SubCaptionFeatures> {
+        None
+    }
+}
+
 #[test]
 fn ten_steps_of_matching_equal_the_pytorch_program() {
     let file = read_safetensors(&golden("roclip.safetensors")).unwrap();
@@ -92,8 +136,9 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
             let image = images.get(step).set_requires_grad(true);
             let before = rows_of(&roclip);
             let pairs = [0, 1, 2, 3, 4, 5];
-            let output =
-                roclip.loss(Phase::Matching, &StepInputs::of(&image, &texts.get(step), scale, &pairs)).unwrap();
+            let output = roclip
+                .loss(Phase::Matching, &Given { image: &image, text: &texts.get(step), scale, pairs: &pairs })
+                .unwrap();
             output.loss.backward();
             let expected = file[&format!("{mode}.losses")].get(step).double_value(&[]);
             assert!(
@@ -118,8 +163,8 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
     }
     for step in 0..10i64 {
         let (image, text) = (images.get(step), texts.get(step));
-        let inputs = StepInputs::of(&image, &text, scale, &[]);
-        let loss = ClipObjective.loss(Phase::Clip, &inputs).unwrap().loss.double_value(&[]);
+        let batch = Given { image: &image, text: &text, scale, pairs: &[] };
+        let loss = ClipObjective::default().loss(Phase::Clip, &batch).unwrap().loss.double_value(&[]);
         assert!((loss - file["clip.losses"].get(step).double_value(&[])).abs() < 1e-5);
     }
 }

@@ -9,17 +9,16 @@ use roclip::clean::{CleanConfig, CleanMethod};
 use roclip::eval::Evaluation;
 use roclip::recipe::Recipe;
 use roclip::run::{Start, Summary};
-use roclip::train::TrainConfig;
 use roclip_data::poison::PoisonConfig;
 use roclip_data::rate::Rate;
 use std::path::{Path, PathBuf};
 
 /// `--method`: the library's methods under their names.
 fn methods() -> impl TypedValueParser<Value = CleanMethod> {
-    let values = CleanMethod::ALL.map(|(_, name, help)| PossibleValue::new(name).help(help));
+    let values = CleanMethod::ALL.map(|(_, known)| PossibleValue::new(known.name()).help(known.about()));
     PossibleValuesParser::new(values).try_map(|given| {
-        let known = CleanMethod::ALL.into_iter().find(|(_, name, _)| *name == given);
-        known.map(|(method, ..)| method).ok_or("not a method")
+        let known = CleanMethod::ALL.into_iter().find(|(_, known)| known.name() == given);
+        known.map(|(method, _)| method).ok_or("not a method")
     })
 }
 
@@ -136,7 +135,7 @@ impl Arguments {
 fn go_on(arguments: &Arguments, victim: Option<&Path>, saved: Recipe) -> Result<Recipe> {
     let began_with = saved.clean.clone();
     let mut recipe = arguments.recipe.resolve(saved)?;
-    if arguments.recipe.config.is_some() {
+    if arguments.recipe.base.config.is_some() {
         // A recipe for cleaning names no victim, and `begin` has left its attacks out.
         recipe.poison = PoisonConfig::default();
         let (clean, began_with) = (recipe.clean.get_or_insert_default(), began_with.unwrap_or_default());
@@ -158,7 +157,7 @@ fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
     }
     let mut base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
     let method = arguments.method.unwrap_or_default();
-    base.train = released_training(method, &base.train);
+    base.train = method.training(&base.train);
     let mut recipe = arguments.recipe.resolve(base)?;
     recipe.poison = PoisonConfig::default();
     let mut clean = recipe.clean.take().unwrap_or_default();
@@ -167,36 +166,6 @@ fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
     arguments.set(&mut clean);
     recipe.clean = Some(clean);
     Ok(recipe)
-}
-
-/// The released training settings; the victim's own say nothing about cleaning. CleanCLIP repository, README (TA-Cleaner and ABD build
-/// on it and give none); PAR repository, scripts.
-fn released_training(method: CleanMethod, victim: &TrainConfig) -> TrainConfig {
-    let threads = victim.threads;
-    let cleanclip = TrainConfig {
-        epochs: 10,
-        batch_size: 64,
-        learning_rate: 1e-5,
-        warmup_steps: 50,
-        threads,
-        ..TrainConfig::default()
-    };
-    match method {
-        CleanMethod::Par => TrainConfig {
-            epochs: 2,
-            batch_size: 512,
-            learning_rate: 3e-5,
-            warmup_steps: 0,
-            beta2: 0.98,
-            weight_decay: 1e-4,
-            ..cleanclip
-        },
-        // Batch 80 by the parser's default of the linear probe, which this baseline shares.
-        CleanMethod::Supervised => {
-            TrainConfig { batch_size: 80, learning_rate: 1e-4, warmup_steps: 500, weight_decay: 0.01, ..cleanclip }
-        }
-        _ => cleanclip,
-    }
 }
 
 fn print(before: &Evaluation, after: &Evaluation) {

@@ -153,7 +153,7 @@ impl Overrides for BatchFlag {
 #[derive(Args, Clone, Default)]
 pub struct TrainingFlags {
     /// clip, roclip or safeclip
-    #[arg(long, value_parser = ["clip", "roclip", "safeclip"])]
+    #[arg(long, value_parser = ObjectiveName::ALL.map(|known| known.word))]
     objective: Option<String>,
     #[arg(long)]
     epochs: Option<u64>,
@@ -181,13 +181,7 @@ pub struct TrainingFlags {
 
 impl Overrides for TrainingFlags {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
-        match self.objective.as_deref() {
-            Some("clip") => recipe.objective.name = ObjectiveName::Clip,
-            Some("roclip") => recipe.objective.name = ObjectiveName::Roclip,
-            Some("safeclip") => recipe.objective.name = ObjectiveName::Safeclip,
-            Some(other) => bail!("--objective {other}: use clip, roclip or safeclip"),
-            None => {}
-        }
+        set(&mut recipe.objective.name, &self.objective.as_deref().and_then(ObjectiveName::named));
         self.batch.apply(recipe)?;
         let (train, roclip) = (&mut recipe.train, &mut recipe.objective.roclip);
         set(&mut train.epochs, &self.epochs);

@@ -43,7 +43,7 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
         "other weights, another loss"
     );
     lab.ok(&["clean", "victim", "--run", "plain", "--method", "finetune", "--batch-size", "8", "--epochs", "1"]);
-    assert_eq!(read("plain/summary.json")["objective"], "clip");
+    assert_eq!(read("plain/summary.json")["objective"], "finetune");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn every_method_cleans_and_the_rebound_is_measured() {
     for (method, objective) in [
         ("supervised", "supervised"),
         ("ta-cleaner", "ta-cleaner"),
-        ("abd", "clip"),
+        ("abd", "abd"),
         ("par", "par"),
         ("cleanclip", "cleanclip"),
     ] {
@@ -107,12 +107,16 @@ fn every_method_cleans_and_the_rebound_is_measured() {
 
     let model = std::fs::read_to_string(lab.path("model.json")).unwrap();
     std::fs::write(lab.path("other.json"), model.replace("\"embed_dim\": 16", "\"embed_dim\": 24")).unwrap();
-    lab.train("other", &["--preset", "clip", "--epochs", "1", "--model", "other.json"]);
+    // Models of clean data: of another size, and of the victim's.
+    let clean = ["--preset", "clip", "--epochs", "1", "--set", "poison="];
+    lab.train("other", &[&clean[..], &["--model", "other.json"]].concat());
+    lab.train("clean", &clean);
     let abd = ["clean", "victim", "--config", "rebound.toml", "--method", "abd", "--epochs", "1", "--run", "referred"];
     let with = |reference: &'static str| [abd.as_slice(), &["--set", reference]].concat();
     lab.fails(&with("clean.abd.reference=other"), 1, &["`other`", "24 dimensions", "clean.abd.reference"]);
     lab.fails(&with("clean.abd.reference=nothing"), 1, &["nothing"]);
-    lab.ok(&with("clean.abd.reference=victim"));
+    lab.fails(&with("clean.abd.reference=victim"), 1, &["`victim`", "is poisoned", "clean.abd.reference"]);
+    lab.ok(&with("clean.abd.reference=clean"));
     assert!(image::open(lab.path("referred/patch.png")).unwrap() != patch, "the reference changed nothing");
 }
 

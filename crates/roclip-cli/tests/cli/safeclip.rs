@@ -16,7 +16,7 @@ fn lab(settings: &str) -> Lab {
 
 #[test]
 fn the_split_is_written_and_measured_each_epoch() {
-    let lab = lab("split = { min_separation = 0.0 }");
+    let lab = lab("split = { min_separation = 0.0, dip_test = false }");
     let summary: Value = serde_json::from_str(&lab.train("run", &["--json"])).unwrap();
     assert_eq!(summary["objective"], "safeclip");
     let epochs = lab.epochs("run");
@@ -32,19 +32,21 @@ fn the_split_is_written_and_measured_each_epoch() {
     }
     lab.ok(&["report", "run", "--out", "report"]);
     assert!(std::fs::read_to_string(lab.path("report/report.html")).unwrap().contains("The safe set"));
+    let said = lab.ok(&["doctor", "run"]);
+    assert!(said.contains("(safe, slow-clip)") && said.contains("highest logged"), "{said}");
 }
 
 #[test]
 fn it_resumes_bit_for_bit_in_every_phase() {
-    let lab = lab("split = { min_separation = 0.0 }");
+    let lab = lab("split = { min_separation = 0.0, dip_test = false }");
     lab.resumes_bit_for_bit(&[("unimodal", 3), ("slow", 14), ("split", 18)]);
 }
 
 #[test]
 fn it_splits_by_plausibility_and_resumes_there() {
-    let plausible = lab("split = { min_separation = 0.0 }, plausibility = { neighbours = 3 }");
+    let plausible = lab("split = { min_separation = 0.0, dip_test = false }, plausibility = { neighbours = 3 }");
     plausible.resumes_bit_for_bit(&[("split", 18)]);
-    let similar = lab("split = { min_separation = 0.0 }");
+    let similar = lab("split = { min_separation = 0.0, dip_test = false }");
     similar.train("whole", &[]);
     let scores = |lab: &Lab| std::fs::read_to_string(lab.path("whole/splits/epoch_3.jsonl")).unwrap();
     assert_ne!(scores(&plausible), scores(&similar));

@@ -73,6 +73,11 @@ impl Loader {
         self.batches(maker, indices, count.max(1), plan)
     }
 
+    /// Token ids `[indices, length]` of the captions of `indices` without augmentation, and the length. Pictures are not read.
+    pub fn captions(&self, indices: &[usize]) -> (Vec<i64>, usize) {
+        self.maker.captions(indices)
+    }
+
     /// All of `pairs` without augmentation, `count` at a time. They must be of the loader's samples.
     pub fn plain_batches_of(&self, pairs: &Pairs, count: usize) -> Batches {
         self.looks(Arc::new(self.maker.plain(Arc::new(pairs.clone()))), (0..pairs.len()).collect(), 0, count)

@@ -156,6 +156,15 @@ impl BatchMaker {
         batch
     }
 
+    /// The captions of `indices` as [`BatchMaker::plain`] has them in draw 0: token ids `[indices, length]`, and the length.
+    pub fn captions(&self, indices: &[usize]) -> (Vec<i64>, usize) {
+        let pairs = indices.iter().filter_map(|index| self.pairs.pairs.get(*index));
+        let tokenizer = &self.transform.tokenizer;
+        let captions: Vec<Vec<i64>> =
+            pairs.map(|pair| tokenizer.encode(pair.caption(self.transform.seed, 0))).collect();
+        tokenizer.pad(&captions)
+    }
+
     /// Picture and token ids of a pair in one view; `marks` tell its random streams from the other view's.
     fn sample(
         &self,

@@ -6,11 +6,12 @@
 //! real pictures of the target, `n` the same pictures without the patch. The released code compares with a random permutation of the
 //! (in-place triggered) batch instead; [`Negatives::Permuted`] permutes, without that fault.
 
-use crate::attack::{PatchSearch, Place};
+use crate::attack::{Patch, PatchSearch, Place};
+use crate::embed::{AT_A_TIME, Embedder};
 use crate::error::{Error, Result};
-use crate::model::tensors;
-use crate::model::{Clip, unit};
+use crate::model::Clip;
 use crate::objective::info_nce;
+use crate::settings;
 use image::RgbImage;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt};
@@ -77,6 +78,31 @@ impl Default for BadClipConfig {
     }
 }
 
+impl BadClipConfig {
+    /// Refuses numbers that no patch can be searched with.
+    pub fn check(&self) -> Result<()> {
+        let key = |name: &str| format!("the patch's {name}");
+        for (name, value) in [
+            ("patch_pixels", u64::from(self.patch_pixels)),
+            ("epochs", self.epochs),
+            ("images", self.images as u64),
+            ("positives", self.positives as u64),
+        ] {
+            settings::count(&key(name), value, 1, settings::MANY)?;
+        }
+        settings::count(&key("batch_size"), self.batch_size as u64, 2, settings::MANY)?;
+        for (name, value) in [
+            ("learning_rate", self.learning_rate),
+            ("text_weight", self.text_weight),
+            ("visual_weight", self.visual_weight),
+            ("margin", self.margin),
+        ] {
+            settings::not_negative(&key(name), value)?;
+        }
+        settings::share(&key("auto_augment_probability"), self.auto_augment_probability)
+    }
+}
+
 /// Optimises a patch against `surrogate`. `transform` says how pairs are read; its views are not used. `progress` receives a line an epoch.
 pub fn optimise_patch(
     config: &BadClipConfig,
@@ -86,6 +112,7 @@ pub fn optimise_patch(
     device: Device,
     progress: &mut dyn FnMut(&str),
 ) -> Result<RgbImage> {
+    config.check()?;
     let seed = transform.seed;
     let size = surrogate.config().image_size();
     let centre = (size / 2).saturating_sub(config.patch_pixels / 2);
@@ -94,20 +121,25 @@ pub fn optimise_patch(
     tch::manual_seed(random::stream(seed, "badclip-patch", 0, "").next_u64() as i64);
     let side = i64::from(config.patch_pixels);
     let start = (Tensor::randn([3, side, side], (Kind::Float, Device::Cpu)) * 0.25 + 0.5).clamp(0.0, 1.0);
-    let mut search = PatchSearch::new(surrogate, device, place, &start, config.learning_rate)?;
+    let patch = Patch::new(place, size, &start.to_device(device), config.learning_rate)?;
+    let mut search = PatchSearch::new(surrogate, device, patch);
 
     let (ours, of_target) = split_by_target(config, pairs, seed)?;
     let views = [None, Some(ImageAugmentConfig { auto_augment: true, ..ImageAugmentConfig::default() })];
     let views = views.map(|image| ViewAugment { image, ..ViewAugment::default() });
     let loader =
         Loader::new(Arc::new(ours), Transform { views, sub_captions: None, ..transform }, config.batch_size, 1)?;
-    let positives = target_features(surrogate, &loader, &of_target, device)?;
+    let embedder = Embedder { model: surrogate, loader: &loader, device };
+    let positives = embedder.images(loader.plain_batches_of(&of_target, AT_A_TIME))?;
     for epoch in 1..=config.epochs {
         let mut draws = random::stream(seed, "badclip-epoch", epoch, "");
         let plan = PassPlan { epoch, pass: 0, two_views: true, first_step: 0, steps: loader.steps_per_epoch() };
         let (mut total, mut steps) = (0.0, 0u32);
         for batch in loader.pass(loader.order(epoch, 0, None), plan) {
             let batch = batch?;
+            if batch.pairs.is_empty() {
+                continue;
+            }
             let augmented = draws.random::<f64>() < config.auto_augment_probability;
             let view = batch.second.as_ref().filter(|_| augmented).unwrap_or(&batch.view);
             let count = batch.pairs.len();
@@ -127,7 +159,7 @@ pub fn optimise_patch(
         }
         progress(&format!("patch epoch {epoch}/{}: loss {:.4}", config.epochs, total / f64::from(steps.max(1))));
     }
-    search.picture()
+    search.perturbation.picture()
 }
 
 /// Mean of `max(0, |a - p| - |a - n| + margin)` over rows, Euclidean. All `[batch, dim]`.
@@ -158,24 +190,6 @@ fn split_by_target(config: &BadClipConfig, pairs: &Pairs, seed: u64) -> Result<(
     let target = pairs.pairs.iter().filter(|pair| pair.captions.iter().any(names)).cloned().collect();
     let with = |pairs_kept| Pairs { samples: pairs.samples.clone(), pairs: pairs_kept };
     Ok((with(others), with(target)))
-}
-
-/// Unit features `[n, dim]` of the target's pictures.
-fn target_features(model: &Clip, loader: &Loader, of_target: &Pairs, device: Device) -> Result<Tensor> {
-    let mut features = Vec::new();
-    let side = i64::from(model.config().image_size());
-    for batch in loader.plain_batches_of(of_target, 256) {
-        let batch = batch?;
-        if batch.pairs.is_empty() {
-            continue;
-        }
-        let (images, _) = tensors(&batch.view, batch.pairs.len(), side, device);
-        features.push(tch::no_grad(|| Ok::<_, Error>(unit(&model.image_features(&images, false)?)))?);
-    }
-    if features.is_empty() {
-        return Err(Error::setting("no picture of the target can be read", "repair the data"));
-    }
-    Ok(Tensor::cat(&features, 0))
 }
 
 /// `rows` random rows of `[n, dim]`, of which `count` are compared with: drawn from at most `distinct` of them.

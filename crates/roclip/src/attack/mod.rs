@@ -4,4 +4,4 @@ mod badclip_liang;
 mod perturbation;
 
 pub use badclip_liang::{BadClipConfig, Negatives, optimise_patch};
-pub use perturbation::{PatchSearch, PatchStep, Place};
+pub use perturbation::{Patch, PatchSearch, PatchStep, Perturbation, Place};

@@ -1,7 +1,9 @@
 //! What a checkpoint is: nobody should mistake a poisoned model for another.
 
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::Path;
 
 /// From the best to the worst that can be said of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +31,14 @@ impl Provenance {
     pub fn named(name: &str) -> Option<Provenance> {
         let all = [Self::Clean, Self::Unknown, Self::Cleaned, Self::Defended, Self::Poisoned];
         all.into_iter().find(|provenance| provenance.to_string() == name)
+    }
+
+    /// Refuses the model at `path` where what it sees may be an attack's choice.
+    pub fn must_be_clean(self, path: &Path, remedy: &str) -> Result<()> {
+        if self == Provenance::Clean {
+            return Ok(());
+        }
+        Err(Error::file(path, format!("is {self}: what it reads is its attack's choice, too"), remedy))
     }
 }
 

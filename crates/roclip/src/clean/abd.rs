@@ -8,15 +8,23 @@
 //!    defender who has one seldom needs to clean.
 //! 2. Fine-tuning with the plain CLIP objective on patched pictures and EDA captions.
 
-use crate::attack::{PatchSearch, PatchStep, Place};
-use crate::error::Result;
+use crate::attack::{Patch, PatchSearch, PatchStep, Place};
+use crate::checkpoint;
+use crate::clean::{CleanConfig, Setup, cleanclip};
+use crate::error::{Error, Result};
 use crate::model::{Clip, unit};
-use crate::objective::info_nce;
+use crate::objective::{ClipObjective, Objective, RunShape, info_nce};
+use crate::settings;
+use crate::train::TrainConfig;
 use image::RgbImage;
 use rand::{Rng, RngExt};
+use roclip_data::artifact;
 use roclip_data::augment::{TextAugment, TextAugmentConfig, TextRefresh};
-use roclip_data::batch::{Loader, Overlay, PassPlan, ViewAugment};
+use roclip_data::batch::{Loader, Overlay, PassPlan, Transform, ViewAugment};
+use roclip_data::pairs::Pairs;
+use roclip_data::picture::{ImageLimits, decode};
 use roclip_data::random;
+use roclip_data::trigger::Material;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,7 +81,100 @@ impl Default for AbdConfig {
     }
 }
 
+pub(super) struct Method;
+
+impl super::Method for Method {
+    fn name(&self) -> &'static str {
+        "abd"
+    }
+
+    fn about(&self) -> &'static str {
+        "An adversarial patch, then CLIP on patched pictures and EDA captions (reconstructed: no public code)"
+    }
+
+    fn training(&self) -> TrainConfig {
+        cleanclip::released_training()
+    }
+
+    fn check(&self, clean: &CleanConfig) -> Result<()> {
+        clean.abd.check()
+    }
+
+    /// The patch is searched once, and kept in the run as `patch.png`.
+    fn views(&self, setup: &mut Setup) -> Result<[ViewAugment; 2]> {
+        let config = &setup.clean.abd;
+        let path = setup.run.join("patch.png");
+        let patch = match path.is_file() {
+            true => decode(&artifact::read(&path)?, ImageLimits::default())
+                .map_err(|skip| Error::file(&path, skip.detail, "remove it, and it is searched again"))?,
+            false => {
+                let found = config.search_for(setup)?;
+                artifact::write(&path, Material::of_picture(&found)?.bytes())?;
+                found
+            }
+        };
+        Ok([config.view(patch, setup.plain.image_size)?, ViewAugment::default()])
+    }
+
+    fn objective(
+        &self,
+        _clean: &CleanConfig,
+        _shape: RunShape,
+        _pairs: &Pairs,
+        _classes: &[String],
+    ) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(ClipObjective::named("abd")))
+    }
+}
+
 impl AbdConfig {
+    fn check(&self) -> Result<()> {
+        let key = |name: &str| format!("clean.abd.{name}");
+        let area = |value: f64| value > 0.0 && value <= 1.0;
+        settings::number(&key("patch_area"), self.patch_area, area, "a share above 0 and at most 1")?;
+        settings::share(&key("patch_margin"), self.patch_margin)?;
+        settings::count(&key("patch_epochs"), self.patch_epochs, 0, settings::MANY)?;
+        settings::not_negative(&key("patch_learning_rate"), self.patch_learning_rate)?;
+        settings::not_negative(&key("text_weight"), self.text_weight)?;
+        settings::not_negative(&key("backdoor_weight"), self.backdoor_weight)?;
+        settings::positive(&key("temperature"), self.temperature)
+    }
+
+    fn search_for(&self, setup: &mut Setup) -> Result<RgbImage> {
+        // Searching freezes weights, so it gets a copy of its own.
+        let victim = checkpoint::load(&setup.clean.victim, setup.device)?.model;
+        let reference = self.clean_reference(&victim, setup.device)?;
+        let plain = Transform {
+            views: Default::default(),
+            sub_captions: None,
+            tokenizer: Arc::clone(&setup.plain.tokenizer),
+            ..*setup.plain
+        };
+        let loader = Loader::new(Arc::clone(setup.pairs), plain, setup.batch_size, setup.workers)?;
+        self.search(&victim, reference.as_ref(), &loader, setup.plain.seed, setup.device, setup.progress)
+    }
+
+    /// The clean model of the backdoor term.
+    fn clean_reference(&self, victim: &Clip, device: Device) -> Result<Option<Clip>> {
+        let Some(path) = &self.reference else { return Ok(None) };
+        let remedy = "give a clean model of the victim's kind as clean.abd.reference, or none";
+        let loaded = checkpoint::load(path, device)?;
+        loaded.state.provenance.must_be_clean(path, remedy)?;
+        let reference = loaded.model;
+        let shape = |model: &Clip| (model.config().embed_dim, model.config().image_size());
+        let ((dim, size), (wanted_dim, wanted_size)) = (shape(&reference), shape(victim));
+        if (dim, size) != (wanted_dim, wanted_size) {
+            return Err(Error::file(
+                path,
+                format!(
+                    "has features of {dim} dimensions of {size} pixels, and the victim {wanted_dim} of {wanted_size}"
+                ),
+                remedy,
+            ));
+        }
+        Ok(Some(reference))
+    }
+
     fn place(&self, image_size: u32) -> Place {
         let size = f64::from(image_size);
         let side = ((self.patch_area * size * size).sqrt() as u32).clamp(1, image_size);
@@ -110,22 +211,26 @@ impl AbdConfig {
         tch::manual_seed(random.next_u64() as i64);
         let side = i64::from(place.side);
         let start = Tensor::rand([3, side, side], (Kind::Float, Device::Cpu));
-        let mut search = PatchSearch::new(victim, device, place, &start, self.patch_learning_rate)?;
+        let patch = Patch::new(place, size, &start.to_device(device), self.patch_learning_rate)?;
+        let mut search = PatchSearch::new(victim, device, patch);
         for epoch in 1..=self.patch_epochs {
             let steps = loader.steps_per_epoch();
             let plan = PassPlan { epoch, pass: 0, two_views: false, first_step: 0, steps };
             let mut total = 0.0;
             for batch in loader.pass(loader.order(epoch, 0, None), plan) {
                 let batch = batch?;
+                if batch.pairs.is_empty() {
+                    continue;
+                }
                 if self.patch_place == PatchPlace::Anywhere {
                     let [left, top] = [(); 2].map(|()| random.random_range(0..=size.saturating_sub(place.side)));
-                    search.move_to(left, top)?;
+                    search.perturbation.move_to(left, top)?;
                 }
                 total += search.step(&batch.view, batch.pairs.len(), &mut |step| self.patch_loss(step, reference))?;
             }
             progress(&format!("patch epoch {epoch}/{}: loss {:.4}", self.patch_epochs, total / steps.max(1) as f64));
         }
-        search.picture()
+        search.perturbation.picture()
     }
 
     fn patch_loss(&self, step: &PatchStep, reference: Option<&Clip>) -> Result<Tensor> {

@@ -4,10 +4,16 @@
 //! `L = clip_weight * 1/2 [CE(s I T^T) + CE(s T I^T)] + inmodal_weight * 1/2 [CE_rows(s I I'^T) + CE_rows(s T T'^T)]`; `I'` is AutoAugmented,
 //! `T'` an EDA variant. As released the in-modal terms run one way, and the EDA variant is drawn once ([`CleanClipConfig`]).
 
-use crate::error::{Error, Result};
-use crate::objective::{LossOutput, Objective, Phase, StepInputs, Views, cross_entropy_rows, info_nce};
-use roclip_data::augment::TextRefresh;
+use crate::clean::{CleanConfig, Setup};
+use crate::error::Result;
+use crate::objective::{BatchView, LossOutput, Objective, Pass, Phase, RunShape, Towers, cross_entropy_rows, info_nce};
+use crate::settings;
+use crate::train::TrainConfig;
+use roclip_data::augment::{ImageAugmentConfig, TextAugment, TextAugmentConfig, TextRefresh};
+use roclip_data::batch::ViewAugment;
+use roclip_data::pairs::Pairs;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 /// Directions of the in-modal loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -42,13 +48,93 @@ impl Default for CleanClipConfig {
     }
 }
 
+impl CleanClipConfig {
+    /// Refuses numbers that no loss can be weighted with.
+    pub(super) fn check(&self) -> Result<()> {
+        settings::not_negative("clean.cleanclip.clip_weight", self.clip_weight)?;
+        settings::not_negative("clean.cleanclip.inmodal_weight", self.inmodal_weight)
+    }
+
+    /// The first view as it is, the second one with AutoAugment and EDA.
+    pub(super) fn views(&self) -> Result<[ViewAugment; 2]> {
+        let image = Some(ImageAugmentConfig { auto_augment: true, ..ImageAugmentConfig::default() });
+        let text = Some(TextAugment::new(TextAugmentConfig { refresh: self.text_refresh })?);
+        Ok([ViewAugment::default(), ViewAugment { image, text, ..ViewAugment::default() }])
+    }
+}
+
+/// CleanCLIP repository, README. Methods that build on it give no settings of their own.
+pub(super) fn released_training() -> TrainConfig {
+    TrainConfig { epochs: 10, batch_size: 64, learning_rate: 1e-5, warmup_steps: 50, ..TrainConfig::default() }
+}
+
+pub(super) struct Method;
+
+impl super::Method for Method {
+    fn name(&self) -> &'static str {
+        "cleanclip"
+    }
+
+    fn about(&self) -> &'static str {
+        "CLIP loss and in-modal losses against AutoAugment and EDA views"
+    }
+
+    fn training(&self) -> TrainConfig {
+        released_training()
+    }
+
+    fn check(&self, clean: &CleanConfig) -> Result<()> {
+        clean.cleanclip.check()
+    }
+
+    fn views(&self, setup: &mut Setup) -> Result<[ViewAugment; 2]> {
+        setup.clean.cleanclip.views()
+    }
+
+    fn objective(
+        &self,
+        clean: &CleanConfig,
+        _shape: RunShape,
+        _pairs: &Pairs,
+        _classes: &[String],
+    ) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(CleanClip::new(clean.cleanclip)))
+    }
+}
+
 pub struct CleanClip {
     config: CleanClipConfig,
+}
+
+/// What it makes of a batch, for losses that build on it. Unit features `[batch, dim]` of both views.
+pub(super) struct Encoded {
+    pub images: [Tensor; 2],
+    pub texts: [Tensor; 2],
+    pub scale: Tensor,
+}
+
+impl Encoded {
+    pub fn new(towers: &dyn Towers) -> Result<Self> {
+        let images = towers.images()?;
+        let texts = [towers.text(BatchView::First)?, towers.text(BatchView::Second)?];
+        Ok(Encoded { images, texts, scale: towers.scale() })
+    }
 }
 
 impl CleanClip {
     pub fn new(config: CleanClipConfig) -> Self {
         CleanClip { config }
+    }
+
+    pub(super) fn loss_of(&self, batch: &Encoded) -> Tensor {
+        let Encoded { images: [image, image_2], texts: [text, text_2], scale } = batch;
+        let inmodal = |plain, augmented| match self.config.self_loss {
+            SelfLoss::OneWay => cross_entropy_rows(plain, augmented, scale),
+            SelfLoss::Symmetric => info_nce(plain, augmented, scale),
+        };
+        let clip = info_nce(image, text, scale);
+        let own = (inmodal(image, image_2) + inmodal(text, text_2)) * 0.5;
+        clip * self.config.clip_weight + own * self.config.inmodal_weight
     }
 }
 
@@ -57,20 +143,12 @@ impl Objective for CleanClip {
         "cleanclip"
     }
 
-    fn views(&self, _phase: Phase) -> Views {
-        Views::Two
+    fn passes(&self, epoch: u64) -> Vec<Pass> {
+        vec![Pass::whole_in_two_views(self.phase(epoch))]
     }
 
-    fn loss(&mut self, _phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        let StepInputs { image, text, second, scale, .. } = *inputs;
-        let (image_2, text_2) = second.ok_or_else(|| Error::internal("cleanclip needs two views"))?;
-        let inmodal = |plain, augmented| match self.config.self_loss {
-            SelfLoss::OneWay => cross_entropy_rows(plain, augmented, scale),
-            SelfLoss::Symmetric => info_nce(plain, augmented, scale),
-        };
-        let clip = info_nce(image, text, scale);
-        let own = (inmodal(image, image_2) + inmodal(text, text_2)) * 0.5;
-        Ok(LossOutput { loss: clip * self.config.clip_weight + own * self.config.inmodal_weight, matches: Vec::new() })
+    fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
+        Ok(LossOutput { loss: self.loss_of(&Encoded::new(towers)?), matches: Vec::new() })
     }
 }
 
@@ -78,18 +156,18 @@ impl Objective for CleanClip {
 mod tests {
     use super::*;
     use crate::model::unit;
-    use tch::{Device, Kind, Tensor};
+    use crate::objective::known_towers::KnownBatch;
+    use tch::{Device, Kind};
 
     #[test]
     fn the_loss_is_the_weighted_sum_of_its_terms() {
         tch::manual_seed(0);
         let [image, text, image_2, text_2] = [(); 4].map(|()| unit(&Tensor::randn([5, 8], (Kind::Float, Device::Cpu))));
         let scale = Tensor::from(7f32);
-        let one = StepInputs::of(&image, &text, &scale, &[0, 1, 2, 3, 4]);
-        let inputs = StepInputs { second: Some((&image_2, &text_2)), ..one };
+        let batch = KnownBatch::new(&image, &text, 7.0, &[0, 1, 2, 3, 4]).second(&image_2, &text_2);
         let loss = |clip_weight: f64, inmodal_weight: f64, self_loss: SelfLoss| {
             let config = CleanClipConfig { clip_weight, inmodal_weight, self_loss, ..CleanClipConfig::default() };
-            CleanClip::new(config).loss(Phase::Clip, &inputs).unwrap().loss.double_value(&[])
+            CleanClip::new(config).loss(Phase::Clip, &batch).unwrap().loss.double_value(&[])
         };
         let rows = |a: &Tensor, b: &Tensor| cross_entropy_rows(a, b, &scale).double_value(&[]);
         let clip = 0.5 * (rows(&image, &text) + rows(&text, &image));

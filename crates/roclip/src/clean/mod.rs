@@ -1,7 +1,9 @@
-//! Cleaning: a model that may be backdoored is fine-tuned on a small set of trusted pairs. One method, one file.
+//! Cleaning: a model that may be backdoored is fine-tuned on a small set of trusted pairs. A method is an objective, what its pairs go
+//! through, and the training settings it was released with, in one file, and one line in [`CleanMethod::ALL`].
 
 mod abd;
 mod cleanclip;
+mod finetune;
 mod par;
 mod rebound;
 mod supervised;
@@ -15,16 +17,18 @@ pub use supervised::Supervised;
 pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 
 use crate::error::{Error, Result};
-use crate::objective::{ClipObjective, Objective, RunShape};
-use image::RgbImage;
+use crate::objective::{Objective, RunShape};
+use crate::settings;
+use crate::train::TrainConfig;
 use rand::seq::SliceRandom;
-use roclip_data::augment::{ImageAugmentConfig, SubCaptions, TextAugment, TextAugmentConfig};
-use roclip_data::batch::{Overlay, ViewAugment};
+use roclip_data::augment::SubCaptions;
+use roclip_data::batch::{Transform, ViewAugment};
 use roclip_data::pairs::Pairs;
 use roclip_data::random;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tch::Device;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
@@ -42,28 +46,83 @@ pub enum CleanMethod {
     Finetune,
 }
 
+/// A cleaning method.
+pub trait Method: Sync {
+    /// As recipes and flags spell it.
+    fn name(&self) -> &'static str;
+
+    /// What it does, for a command line.
+    fn about(&self) -> &'static str;
+
+    /// The training settings that it was released with.
+    fn training(&self) -> TrainConfig;
+
+    /// Refuses numbers of its section that it cannot clean with.
+    fn check(&self, _clean: &CleanConfig) -> Result<()> {
+        Ok(())
+    }
+
+    /// Keeps the pairs that it can learn from; `classes` are the evaluation's.
+    fn keep_usable(&self, _pairs: &mut Pairs, _classes: &[String]) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the first and the second view of a pair go through.
+    fn views(&self, _setup: &mut Setup) -> Result<[ViewAugment; 2]> {
+        Ok(Default::default())
+    }
+
+    /// What makes sub-captions, and of how many pairs of a batch, where it learns from them.
+    fn sub_captions(&self, _setup: &Setup) -> Result<Option<(Arc<SubCaptions>, usize)>> {
+        Ok(None)
+    }
+
+    /// What it minimises on `pairs`, in a run of this shape; `classes` are the evaluation's.
+    fn objective(
+        &self,
+        clean: &CleanConfig,
+        shape: RunShape,
+        pairs: &Pairs,
+        classes: &[String],
+    ) -> Result<Box<dyn Objective>>;
+}
+
+/// What a method may look at before its training begins.
+pub struct Setup<'a> {
+    pub clean: &'a CleanConfig,
+    /// The run's folder.
+    pub run: &'a Path,
+    pub pairs: &'a Arc<Pairs>,
+    /// How plain pairs are read.
+    pub plain: &'a Transform,
+    pub batch_size: usize,
+    pub workers: usize,
+    pub device: Device,
+    /// Receives one line at a time.
+    pub progress: &'a mut dyn FnMut(&str),
+}
+
 impl CleanMethod {
-    /// Every method with its name and what it does, for a command line.
-    pub const ALL: [(CleanMethod, &'static str, &'static str); 6] = [
-        (CleanMethod::Cleanclip, "cleanclip", "CLIP loss and in-modal losses against AutoAugment and EDA views"),
-        (
-            CleanMethod::TaCleaner,
-            "ta-cleaner",
-            "CleanCLIP with sub-captions and counterfactuals (reconstructed: its equations are not public)",
-        ),
-        (
-            CleanMethod::Abd,
-            "abd",
-            "An adversarial patch, then CLIP on patched pictures and EDA captions (reconstructed: no public code)",
-        ),
-        (CleanMethod::Par, "par", "Push features away from the victim's, and recover"),
-        (
-            CleanMethod::Supervised,
-            "supervised",
-            "A linear classifier and the image tower on labelled trusted images; measured by the classifier",
-        ),
-        (CleanMethod::Finetune, "finetune", "Plain CLIP on the trusted pairs, the control"),
+    pub const ALL: [(CleanMethod, &'static dyn Method); 6] = [
+        (CleanMethod::Cleanclip, &cleanclip::Method),
+        (CleanMethod::TaCleaner, &ta_cleaner::Method),
+        (CleanMethod::Abd, &abd::Method),
+        (CleanMethod::Par, &par::Method),
+        (CleanMethod::Supervised, &supervised::Method),
+        (CleanMethod::Finetune, &finetune::Method),
     ];
+
+    /// What it consists of.
+    pub fn method(self) -> &'static dyn Method {
+        let found = CleanMethod::ALL.into_iter().find(|(known, _)| *known == self);
+        found.map_or(&finetune::Method, |(_, method)| method)
+    }
+
+    /// The training settings of a new cleaning: the method's, but the victim's machine. What else the victim was trained with says nothing
+    /// about cleaning.
+    pub fn training(self, victim: &TrainConfig) -> TrainConfig {
+        TrainConfig { threads: victim.threads, ..self.method().training() }
+    }
 }
 
 /// What is cleaned, with what.
@@ -93,44 +152,30 @@ pub struct CleanConfig {
 }
 
 impl CleanConfig {
-    /// Of a run of this shape on `pairs`; `classes` are the evaluation's.
-    pub fn objective(&self, shape: RunShape, pairs: &Pairs, classes: &[String]) -> Box<dyn Objective> {
-        match self.method {
-            CleanMethod::Cleanclip => Box::new(CleanClip::new(self.cleanclip)),
-            CleanMethod::TaCleaner => Box::new(TaCleaner::new(self.ta_cleaner, self.cleanclip)),
-            CleanMethod::Par => Box::new(Par::new(self.par, shape.epochs, shape.learning_rate)),
-            CleanMethod::Supervised => {
-                Box::new(Supervised::new(pairs, classes, shape.embed_dim, shape.seed, shape.device))
-            }
-            CleanMethod::Abd | CleanMethod::Finetune => Box::new(ClipObjective),
+    /// Refuses numbers that the method, or the rebound test after it, cannot work with.
+    pub fn check(&self) -> Result<()> {
+        if let Some(pairs) = self.pairs {
+            settings::count("clean.pairs", pairs as u64, 2, settings::MANY)?;
         }
+        self.method.method().check(self)?;
+        self.rebound.as_ref().map_or(Ok(()), ReboundConfig::check)
     }
 
-    /// What the first and the second view go through. `patch` is what [`AbdConfig::search`] found, for the method that needs one.
-    pub fn views(&self, patch: Option<RgbImage>, image_size: u32) -> Result<[ViewAugment; 2]> {
-        let plain = ViewAugment::default;
-        Ok(match self.method {
-            CleanMethod::Finetune | CleanMethod::Supervised => [plain(), plain()],
-            CleanMethod::Cleanclip | CleanMethod::TaCleaner => {
-                let image = Some(ImageAugmentConfig { auto_augment: true, ..ImageAugmentConfig::default() });
-                let text = Some(TextAugment::new(TextAugmentConfig { refresh: self.cleanclip.text_refresh })?);
-                [plain(), ViewAugment { image, text, ..plain() }]
-            }
-            CleanMethod::Par => [ViewAugment { overlay: Some(Overlay::Perturb(self.par.perturb)), ..plain() }, plain()],
-            CleanMethod::Abd => {
-                let patch = patch.ok_or_else(|| Error::internal("abd needs its patch"))?;
-                [self.abd.view(patch, image_size)?, plain()]
-            }
-        })
+    /// `setup.plain` with what the method's pairs go through.
+    pub fn transform(&self, mut setup: Setup) -> Result<Transform> {
+        let method = self.method.method();
+        let (views, sub_captions) = (method.views(&mut setup)?, method.sub_captions(&setup)?);
+        Ok(Transform { views, sub_captions, tokenizer: Arc::clone(&setup.plain.tokenizer), ..*setup.plain })
     }
 
-    /// What makes sub-captions, and of how many pairs of a batch, for the method that learns from them.
-    pub fn sub_captions(&self, pairs: &Pairs) -> Result<Option<(Arc<SubCaptions>, usize)>> {
-        if self.method != CleanMethod::TaCleaner {
-            return Ok(None);
-        }
-        let captions = pairs.pairs.iter().flat_map(|pair| &pair.captions).map(String::as_str);
-        Ok(Some((Arc::new(SubCaptions::new(captions)?), self.ta_cleaner.pairs_per_batch)))
+    /// What the method minimises; the arguments are those of [`Method::objective`].
+    pub fn objective(&self, shape: RunShape, pairs: &Pairs, classes: &[String]) -> Result<Box<dyn Objective>> {
+        self.method.method().objective(self, shape, pairs, classes)
+    }
+
+    /// Keeps the pairs that the method can learn from; `classes` are the evaluation's.
+    pub fn keep_usable(&self, pairs: &mut Pairs, classes: &[String]) -> Result<()> {
+        self.method.method().keep_usable(pairs, classes)
     }
 
     /// Keeps the trusted pairs only.
@@ -152,5 +197,41 @@ impl CleanConfig {
             order.binary_search(&(at - 1)).is_ok()
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_is_listed_under_the_word_that_recipes_use() {
+        for (method, listed) in CleanMethod::ALL {
+            let config: CleanConfig = toml::from_str(&format!("method = \"{}\"", listed.name())).unwrap();
+            assert_eq!(config.method, method);
+            config.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused_by_their_keys() {
+        for (toml, named) in [
+            ("pairs = 1", "clean.pairs is 1"),
+            ("method = \"cleanclip\"\ncleanclip = { clip_weight = nan }", "clean.cleanclip.clip_weight is NaN"),
+            ("method = \"ta-cleaner\"\nta_cleaner = { weight = -1.0 }", "clean.ta_cleaner.weight is -1"),
+            ("method = \"ta-cleaner\"\ncleanclip = { inmodal_weight = inf }", "clean.cleanclip.inmodal_weight is inf"),
+            ("method = \"abd\"\nabd = { patch_area = 1.5 }", "clean.abd.patch_area is 1.5"),
+            ("method = \"abd\"\nabd = { patch_margin = -0.5 }", "clean.abd.patch_margin is -0.5"),
+            ("method = \"abd\"\nabd = { temperature = 0.0 }", "clean.abd.temperature is 0"),
+            ("method = \"par\"\npar = { distance = -1.0 }", "clean.par.distance is -1"),
+            ("method = \"par\"\npar = { middle_rate = 2.0 }", "clean.par.middle_rate is 2"),
+            ("rebound = { learning_rate = nan }", "clean.rebound.learning_rate is NaN"),
+            ("rebound = { pairs = 0 }", "clean.rebound.pairs is 0"),
+            ("rebound = { steps = [] }", "clean.rebound.steps"),
+        ] {
+            let config: CleanConfig = toml::from_str(toml).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(named), "{toml}: {error}");
+        }
     }
 }

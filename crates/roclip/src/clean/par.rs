@@ -5,9 +5,16 @@
 //! model and of a frozen copy of the victim. Above `tau` a term and its gradient vanish, and the CLIP loss alone recovers. The logit scale
 //! gets no gradient.
 
-use crate::error::{Error, Result};
-use crate::objective::{LearningRate, LossOutput, Objective, Phase, Place, StepInputs, info_nce};
+use crate::checkpoint;
+use crate::clean::{CleanConfig, Setup, cleanclip};
+use crate::error::Result;
+use crate::model::Clip;
+use crate::objective::{BatchView, LearningRate, LossOutput, Objective, Phase, Place, RunShape, Towers, info_nce};
+use crate::settings;
+use crate::train::TrainConfig;
 use roclip_data::augment::PerturbConfig;
+use roclip_data::batch::{Overlay, ViewAugment};
+use roclip_data::pairs::Pairs;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -28,16 +35,63 @@ impl Default for ParConfig {
     }
 }
 
+pub(super) struct Method;
+
+impl super::Method for Method {
+    fn name(&self) -> &'static str {
+        "par"
+    }
+
+    fn about(&self) -> &'static str {
+        "Push features away from the victim's, and recover"
+    }
+
+    /// PAR repository, scripts.
+    fn training(&self) -> TrainConfig {
+        TrainConfig {
+            epochs: 2,
+            batch_size: 512,
+            learning_rate: 3e-5,
+            warmup_steps: 0,
+            beta2: 0.98,
+            weight_decay: 1e-4,
+            ..cleanclip::released_training()
+        }
+    }
+
+    fn check(&self, clean: &CleanConfig) -> Result<()> {
+        settings::not_negative("clean.par.distance", clean.par.distance)?;
+        settings::share("clean.par.middle_rate", clean.par.middle_rate)
+    }
+
+    fn views(&self, setup: &mut Setup) -> Result<[ViewAugment; 2]> {
+        let overlay = Some(Overlay::Perturb(setup.clean.par.perturb));
+        Ok([ViewAugment { overlay, ..ViewAugment::default() }, ViewAugment::default()])
+    }
+
+    fn objective(
+        &self,
+        clean: &CleanConfig,
+        shape: RunShape,
+        _pairs: &Pairs,
+        _classes: &[String],
+    ) -> Result<Box<dyn Objective>> {
+        let victim = checkpoint::load(&clean.victim, shape.device)?.model;
+        Ok(Box::new(Par::new(clean.par, shape.epochs, shape.learning_rate, victim)))
+    }
+}
+
 pub struct Par {
     config: ParConfig,
     epochs: u64,
     peak: f64,
+    victim: Clip,
 }
 
 impl Par {
-    /// `peak` is the learning rate of the first step.
-    pub fn new(config: ParConfig, epochs: u64, peak: f64) -> Self {
-        Par { config, epochs, peak }
+    /// `peak` is the learning rate of the first step, `victim` the poisoned model as it was.
+    pub fn new(config: ParConfig, epochs: u64, peak: f64, victim: Clip) -> Self {
+        Par { config, epochs, peak, victim }
     }
 
     /// The term of one tower: `-1/2 S` while `S` is at most `tau`.
@@ -54,10 +108,6 @@ impl Objective for Par {
         "par"
     }
 
-    fn needs_reference(&self) -> bool {
-        true
-    }
-
     fn learning_rate(&self, place: Place) -> LearningRate {
         let within = place.step as f64 / place.steps.max(1) as f64;
         let progress = ((place.epoch.saturating_sub(1)) as f64 + within) / self.epochs.max(1) as f64;
@@ -69,10 +119,12 @@ impl Objective for Par {
         LearningRate::Absolute(self.peak * share)
     }
 
-    fn loss(&mut self, _phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        let (image, text) = inputs.reference.ok_or_else(|| Error::internal("par needs the victim's features"))?;
-        let clip = info_nce(inputs.image, inputs.text, &inputs.scale.detach());
-        let loss = clip + self.push(inputs.image, image) + self.push(inputs.text, text);
+    fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
+        let text = towers.text(BatchView::First)?;
+        let image = towers.image(BatchView::First)?;
+        let [image_before, text_before] = towers.through(&self.victim, BatchView::First)?;
+        let clip = info_nce(&image, &text, &towers.scale().detach());
+        let loss = clip + self.push(&image, &image_before) + self.push(&text, &text_before);
         Ok(LossOutput { loss, matches: Vec::new() })
     }
 }
@@ -80,21 +132,29 @@ impl Objective for Par {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::unit;
+    use crate::model::{ModelConfig, unit};
+    use crate::objective::known_towers::KnownBatch;
+    use tch::Device;
+
+    /// Tests say themselves what the victim sees.
+    fn victim() -> Clip {
+        let mut config = ModelConfig::named("ViT-tiny-32").unwrap();
+        config.text_cfg.vocab_size = 8;
+        Clip::new(config, Device::Cpu, 0).unwrap()
+    }
 
     #[test]
     fn it_pushes_away_up_to_the_distance_and_then_only_recovers() {
         let own = |values: [f32; 2]| Tensor::from_slice(&values).view([1, 2]);
         let reference = own([1.0, 0.0]);
-        let scale = Tensor::from(10f32);
         let gradient = |distance: f64| {
             let leaf = own([0.8, 0.6]).set_requires_grad(true);
             let image = unit(&leaf);
             let text = own([0.0, 1.0]);
-            let one = StepInputs::of(&image, &text, &scale, &[0]);
-            let inputs = StepInputs { reference: Some((&reference, &text)), ..one };
+            let through = Some([reference.shallow_clone(), text.shallow_clone()]);
+            let batch = KnownBatch { through, ..KnownBatch::new(&image, &text, 10.0, &[0]) };
             let config = ParConfig { distance, ..ParConfig::default() };
-            let loss = Par::new(config, 2, 1.0).loss(Phase::Clip, &inputs).unwrap().loss;
+            let loss = Par::new(config, 2, 1.0, victim()).loss(Phase::Clip, &batch).unwrap().loss;
             loss.backward();
             // One pair: the CLIP loss is 0. The squared distance is 0.2^2 + 0.6^2 = 0.4.
             (loss.double_value(&[]), leaf.grad().abs().sum(Kind::Float).double_value(&[]))
@@ -107,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_rate_falls_to_a_tenth_and_then_to_nothing() {
-        let par = Par::new(ParConfig::default(), 2, 3e-5);
+        let par = Par::new(ParConfig::default(), 2, 3e-5, victim());
         let rate = |epoch, step| match par.learning_rate(Place { phase: Phase::Clip, epoch, step, steps: 100 }) {
             LearningRate::Absolute(rate) => rate,
             LearningRate::Scheduled(_) => f64::NAN,

@@ -1,8 +1,9 @@
 //! The rebound test: does a cleaned model stay clean? It is fine-tuned on harmless pairs, as whoever downloads it would, and the attacks
 //! are measured along the way. (The procedure of the ImmuneCLIP repository's logs; its steps are our grid.)
 
-use crate::error::Result;
-use crate::objective::{ClipObjective, LearningRate, LossOutput, Objective, Phase, Place, StepInputs};
+use crate::error::{Error, Result};
+use crate::objective::{ClipObjective, LearningRate, LossOutput, Objective, Phase, Place, Towers};
+use crate::settings;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,25 @@ impl Default for ReboundConfig {
     }
 }
 
+impl ReboundConfig {
+    /// Refuses numbers that the test cannot be made with.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.steps.is_empty() {
+            return Err(Error::setting(
+                "clean.rebound.steps is empty",
+                "say after how many steps to measure, or remove clean.rebound",
+            ));
+        }
+        for steps in &self.steps {
+            settings::count("clean.rebound.steps", *steps, 0, settings::MANY)?;
+        }
+        if let Some(pairs) = self.pairs {
+            settings::count("clean.rebound.pairs", pairs as u64, 2, settings::MANY)?;
+        }
+        self.learning_rate.map_or(Ok(()), |rate| settings::not_negative("clean.rebound.learning_rate", rate))
+    }
+}
+
 /// Plain CLIP at a constant rate.
 pub struct HarmlessTuning {
     pub learning_rate: f64,
@@ -36,7 +56,7 @@ impl Objective for HarmlessTuning {
         LearningRate::Absolute(self.learning_rate)
     }
 
-    fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        ClipObjective.loss(phase, inputs)
+    fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
+        Ok(LossOutput { loss: ClipObjective::first_view_loss(towers)?, matches: Vec::new() })
     }
 }

@@ -2,14 +2,53 @@
 //! un-normalised image features, trained together with the image tower by cross-entropy. The text tower rests, and no longer fits: what is
 //! measured afterwards is the classifier. (The released `--backdoor_sufi` flag is broken and left out.)
 
+use crate::clean::{CleanConfig, cleanclip};
 use crate::error::{Error, Result};
-use crate::model::{HEAD_BIAS, HEAD_WEIGHT, Head};
-use crate::objective::{LossOutput, Objective, Phase, StepInputs, TextTraining};
+use crate::model::{HEAD_BIAS, HEAD_WEIGHT, Head, Part};
+use crate::objective::{BatchView, LossOutput, Objective, Phase, RunShape, Towers, Update};
+use crate::train::TrainConfig;
 use rand::Rng;
 use roclip_data::pairs::Pairs;
 use roclip_data::random;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
+
+pub(super) struct Method;
+
+impl super::Method for Method {
+    fn name(&self) -> &'static str {
+        "supervised"
+    }
+
+    fn about(&self) -> &'static str {
+        "A linear classifier and the image tower on labelled trusted images; measured by the classifier"
+    }
+
+    /// Batch 80 by the parser's default of the linear probe, which this baseline shares.
+    fn training(&self) -> TrainConfig {
+        TrainConfig {
+            batch_size: 80,
+            learning_rate: 1e-4,
+            warmup_steps: 500,
+            weight_decay: 0.01,
+            ..cleanclip::released_training()
+        }
+    }
+
+    fn keep_usable(&self, pairs: &mut Pairs, classes: &[String]) -> Result<()> {
+        Supervised::labelled(pairs, classes)
+    }
+
+    fn objective(
+        &self,
+        _clean: &CleanConfig,
+        shape: RunShape,
+        pairs: &Pairs,
+        classes: &[String],
+    ) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(Supervised::new(pairs, classes, shape.embed_dim, shape.seed, shape.device)))
+    }
+}
 
 pub struct Supervised {
     head: Head,
@@ -53,8 +92,8 @@ impl Objective for Supervised {
         "supervised"
     }
 
-    fn text_training(&self, _phase: Phase) -> TextTraining {
-        TextTraining::Frozen
+    fn update(&self, _phase: Phase, part: Part) -> Update {
+        if part == Part::Text { Update::Rest } else { Update::ByGradient }
     }
 
     fn parameters(&self) -> BTreeMap<String, Tensor> {
@@ -68,11 +107,11 @@ impl Objective for Supervised {
         Some(&self.head)
     }
 
-    fn loss(&mut self, _phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        let labels: Vec<i64> = inputs.pairs.iter().filter_map(|pair| self.labels.get(*pair).copied()).collect();
-        let labels = Tensor::from_slice(&labels).to_device(inputs.raw_image.device());
-        let loss = self.head.logits(inputs.raw_image).cross_entropy_for_logits(&labels);
-        Ok(LossOutput { loss, matches: Vec::new() })
+    fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
+        let image = towers.raw_image(BatchView::First)?;
+        let labels: Vec<i64> = towers.pairs().iter().filter_map(|pair| self.labels.get(*pair).copied()).collect();
+        let labels = Tensor::from_slice(&labels).to_device(image.device());
+        Ok(LossOutput { loss: self.head.logits(&image).cross_entropy_for_logits(&labels), matches: Vec::new() })
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {

@@ -6,10 +6,17 @@
 //! The sub-captions of the first two are fixed points, and the last is off: an optimised trigger lives in the image tower, at the place
 //! where the text tower puts its target, and a text tower that may move instead leaves it there. bench/README.md has what each does.
 
-use crate::clean::{CleanClip, CleanClipConfig};
+use crate::clean::cleanclip::{Encoded, released_training};
+use crate::clean::{CleanClip, CleanClipConfig, CleanConfig, Setup};
 use crate::error::Result;
-use crate::objective::{LossOutput, Objective, Phase, StepInputs, SubCaptionFeatures, Views, info_nce};
+use crate::objective::{LossOutput, Objective, Pass, Phase, RunShape, SubCaptionFeatures, Towers, info_nce};
+use crate::settings;
+use crate::train::TrainConfig;
+use roclip_data::augment::SubCaptions;
+use roclip_data::batch::ViewAugment;
+use roclip_data::pairs::Pairs;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// All of it ours.
@@ -42,6 +49,49 @@ impl Default for TaCleanerConfig {
     }
 }
 
+pub(super) struct Method;
+
+impl super::Method for Method {
+    fn name(&self) -> &'static str {
+        "ta-cleaner"
+    }
+
+    fn about(&self) -> &'static str {
+        "CleanCLIP with sub-captions and counterfactuals (reconstructed: its equations are not public)"
+    }
+
+    fn training(&self) -> TrainConfig {
+        released_training()
+    }
+
+    fn check(&self, clean: &CleanConfig) -> Result<()> {
+        let config = &clean.ta_cleaner;
+        settings::count("clean.ta_cleaner.pairs_per_batch", config.pairs_per_batch as u64, 1, settings::MANY)?;
+        settings::not_negative("clean.ta_cleaner.weight", config.weight)?;
+        settings::not_negative("clean.ta_cleaner.text_weight", config.text_weight)?;
+        clean.cleanclip.check()
+    }
+
+    fn views(&self, setup: &mut Setup) -> Result<[ViewAugment; 2]> {
+        setup.clean.cleanclip.views()
+    }
+
+    fn sub_captions(&self, setup: &Setup) -> Result<Option<(Arc<SubCaptions>, usize)>> {
+        let captions = setup.pairs.pairs.iter().flat_map(|pair| &pair.captions).map(String::as_str);
+        Ok(Some((Arc::new(SubCaptions::new(captions)?), setup.clean.ta_cleaner.pairs_per_batch)))
+    }
+
+    fn objective(
+        &self,
+        clean: &CleanConfig,
+        _shape: RunShape,
+        _pairs: &Pairs,
+        _classes: &[String],
+    ) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(TaCleaner::new(clean.ta_cleaner, clean.cleanclip)))
+    }
+}
+
 pub struct TaCleaner {
     config: TaCleanerConfig,
     cleanclip: CleanClip,
@@ -58,34 +108,41 @@ impl Objective for TaCleaner {
         "ta-cleaner"
     }
 
-    fn views(&self, phase: Phase) -> Views {
-        self.cleanclip.views(phase)
+    fn passes(&self, epoch: u64) -> Vec<Pass> {
+        self.cleanclip.passes(epoch)
     }
 
-    fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        let LossOutput { loss, matches } = self.cleanclip.loss(phase, inputs)?;
-        // A batch whose captions have no known word has none.
-        let Some(sub_captions) = inputs.sub_captions else { return Ok(LossOutput { loss, matches }) };
-        let SubCaptionFeatures { rows, positive, counterfactual } = sub_captions;
-        let pictures = match inputs.second {
-            Some((augmented, _)) if self.config.augmented_pictures => augmented,
-            _ => inputs.image,
+    fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
+        let batch = Encoded::new(towers)?;
+        let sub_captions = towers.sub_captions();
+        let loss = self.cleanclip.loss_of(&batch);
+        let loss = match sub_captions {
+            Some(sub_captions) => self.with_sub_captions(loss, &batch, &sub_captions),
+            None => loss,
         };
-        let image = pictures.index_select(0, rows);
+        Ok(LossOutput { loss, matches: Vec::new() })
+    }
+}
+
+impl TaCleaner {
+    /// `loss` and what the sub-captions add to it.
+    fn with_sub_captions(&self, loss: Tensor, batch: &Encoded, sub_captions: &SubCaptionFeatures) -> Tensor {
+        let SubCaptionFeatures { rows, positive, counterfactual } = sub_captions;
+        let Encoded { images: [plain, augmented], texts: [text, _], scale } = batch;
+        let image = if self.config.augmented_pictures { augmented } else { plain }.index_select(0, rows);
         let for_pictures = |features: &Tensor| match self.config.sub_captions_move {
             true => features.shallow_clone(),
             false => features.detach(),
         };
         let [seen, denied] = [positive, counterfactual].map(for_pictures);
-        let pictures = info_nce(&image, &seen, inputs.scale) + with_negatives(&image, &seen, &denied, inputs.scale);
+        let pictures = info_nce(&image, &seen, scale) + with_negatives(&image, &seen, &denied, scale);
         let loss = loss + pictures * self.config.weight;
         // At weight 0 the term would still take the way back through the text tower.
         if self.config.text_weight == 0.0 {
-            return Ok(LossOutput { loss, matches });
+            return loss;
         }
-        let text = inputs.text.index_select(0, rows);
-        let captions = with_negatives(&text, positive, counterfactual, inputs.scale);
-        Ok(LossOutput { loss: loss + captions * self.config.text_weight, matches })
+        let captions = with_negatives(&text.index_select(0, rows), positive, counterfactual, scale);
+        loss + captions * self.config.text_weight
     }
 }
 
@@ -101,6 +158,7 @@ fn with_negatives(a: &Tensor, positives: &Tensor, negatives: &Tensor, scale: &Te
 mod tests {
     use super::*;
     use crate::model::unit;
+    use crate::objective::known_towers::KnownBatch;
     use rand::RngExt;
     use roclip_data::random;
 
@@ -127,13 +185,11 @@ mod tests {
         };
         let [image, text, image_2, text_2] = [4; 4].map(&mut random);
         let [positive, counterfactual] = [2; 2].map(&mut random);
-        let scale = Tensor::from(5f32);
-        let rows = Tensor::from_slice(&[2i64, 0]);
-        let sub_captions =
-            Some(SubCaptionFeatures { rows: &rows, positive: &positive, counterfactual: &counterfactual });
-        let one = StepInputs::of(&image, &text, &scale, &[0, 1, 2, 3]);
-        let inputs = StepInputs { second: Some((&image_2, &text_2)), sub_captions, ..one };
-        let loss = objective.loss(Phase::Clip, &inputs).unwrap().loss;
+        let batch = KnownBatch {
+            sub_captions: Some([Tensor::from_slice(&[2i64, 0]), positive.shallow_clone(), counterfactual]),
+            ..KnownBatch::new(&image, &text, 5.0, &[0, 1, 2, 3]).second(&image_2, &text_2)
+        };
+        let loss = objective.loss(Phase::Clip, &batch).unwrap().loss;
         loss.backward();
         let gradient = |of: &Tensor| Some(of.grad()).filter(Tensor::defined).map(|it| it.abs().sum(None));
         let gradients = [&image_2, &text, &positive].map(|of| gradient(of).map(|sum| sum.double_value(&[])));

@@ -5,7 +5,7 @@ use crate::model::config::VisionLayers;
 use crate::model::resnet::ResNet;
 use crate::model::text::TextTower;
 use crate::model::vit::Vit;
-use crate::model::{ModelConfig, Parameters};
+use crate::model::{ModelConfig, Parameters, Part};
 use tch::{Device, Tensor};
 
 enum Vision {
@@ -27,8 +27,7 @@ impl Clip {
         config.check()?;
         tch::manual_seed(seed);
         let parameters = Parameters::new(device);
-        let root = parameters.root();
-        let visual = root.child("visual");
+        let visual = parameters.root(Part::Image).child("visual");
         let vision = match (&config.vision_cfg.layers, config.vision_cfg.patch_size) {
             (VisionLayers::ResNet(layers), _) => Vision::ResNet(ResNet::new(&visual, &config, *layers)),
             (VisionLayers::Vit(layers), Some(patch)) => Vision::Vit(Vit::new(&visual, &config, patch, *layers)),
@@ -36,8 +35,8 @@ impl Clip {
                 return Err(Error::setting("a ViT without patch_size", "set vision_cfg.patch_size"));
             }
         };
-        let text = TextTower::new(&root, &config);
-        let logit_scale = root.constant("logit_scale", &[], (1.0f64 / 0.07).ln());
+        let text = TextTower::new(&parameters.root(Part::Text), &config);
+        let logit_scale = parameters.root(Part::Scale).constant("logit_scale", &[], (1.0f64 / 0.07).ln());
         Ok(Clip { config, parameters, vision, text, logit_scale })
     }
 

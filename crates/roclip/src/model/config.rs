@@ -17,6 +17,11 @@ const BUILT_IN: [(&str, &str); 8] = [
     ("ViT-tiny-32", include_str!("configs/ViT-tiny-32.json")),
 ];
 
+/// Of one tower, or of one stage of a ResNet.
+const MOST_LAYERS: i64 = 1_000;
+/// Twice the largest CLIP that there is has 10 thousand million; 16 GB of numbers.
+const MOST_WEIGHTS: f64 = 4e9;
+
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -41,7 +46,7 @@ pub struct VisionConfig {
 }
 
 /// Four stage depths make a ResNet, one number a ViT.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
 #[serde(untagged)]
 pub enum VisionLayers {
     ResNet([i64; 4]),
@@ -89,20 +94,34 @@ impl ModelConfig {
     /// Refuses shapes that no tower can have, before anything is allocated.
     pub fn check(&self) -> Result<()> {
         let (vision, text) = (&self.vision_cfg, &self.text_cfg);
-        let positive = [
-            self.embed_dim,
-            vision.image_size,
-            vision.width,
-            vision.head_width,
-            text.context_length,
-            text.vocab_size,
-            text.width,
-            text.heads,
-            text.layers,
-        ];
         let fail = |what: String| Err(Error::setting(what, "correct the model JSON"));
-        if positive.iter().any(|n| *n < 1) {
-            return fail("a size in the model is not positive".into());
+        let layers = match vision.layers {
+            VisionLayers::ResNet(stages) => stages.to_vec(),
+            VisionLayers::Vit(layers) => vec![layers],
+        };
+        let sizes = [
+            ("embed_dim", self.embed_dim, 1 << 16),
+            ("vision_cfg.image_size", vision.image_size, 1 << 12),
+            ("vision_cfg.width", vision.width, 1 << 16),
+            ("vision_cfg.head_width", vision.head_width, 1 << 16),
+            ("text_cfg.context_length", text.context_length, 1 << 16),
+            ("text_cfg.vocab_size", text.vocab_size, 1 << 24),
+            ("text_cfg.width", text.width, 1 << 16),
+            ("text_cfg.heads", text.heads, 1 << 16),
+            ("text_cfg.layers", text.layers, MOST_LAYERS),
+        ];
+        let layers = layers.into_iter().map(|layers| ("vision_cfg.layers", layers, MOST_LAYERS));
+        let patch = vision.patch_size.map(|patch| ("vision_cfg.patch_size", patch, 1 << 12));
+        for (name, size, most) in sizes.into_iter().chain(layers).chain(patch) {
+            if !(1..=most).contains(&size) {
+                return fail(format!("the model's {name} is {size}, which is not between 1 and {most}"));
+            }
+        }
+        let weights = self.weights();
+        if weights > MOST_WEIGHTS {
+            return fail(format!(
+                "the model would have about {weights:.1e} weights; at most {MOST_WEIGHTS:.0e} are supported"
+            ));
         }
         if text.width % text.heads != 0 {
             return fail(format!("text width {} is not a multiple of its {} heads", text.width, text.heads));
@@ -115,9 +134,7 @@ impl ModelConfig {
                 fail(format!("ResNet width {} does not fit head_width {}", vision.width, vision.head_width))
             }
             VisionLayers::Vit(_) => match vision.patch_size {
-                Some(patch) if patch > 0 && vision.image_size % patch == 0 && vision.width % vision.head_width == 0 => {
-                    Ok(())
-                }
+                Some(patch) if vision.image_size % patch == 0 && vision.width % vision.head_width == 0 => Ok(()),
                 Some(patch) => fail(format!(
                     "patch_size {patch} or head_width {} does not fit image {} and width {}",
                     vision.head_width, vision.image_size, vision.width
@@ -126,6 +143,31 @@ impl ModelConfig {
             },
             VisionLayers::ResNet(_) => Ok(()),
         }
+    }
+
+    /// Weights of the model, norms and biases left out.
+    fn weights(&self) -> f64 {
+        let (vision, text) = (&self.vision_cfg, &self.text_cfg);
+        let transformer = |width: f64, layers: i64| 12.0 * width * width * layers as f64;
+        let (dim, text_width, width) = (self.embed_dim as f64, text.width as f64, vision.width as f64);
+        let rows = (text.vocab_size + text.context_length) as f64 + dim;
+        let image = match (vision.layers, vision.patch_size) {
+            (VisionLayers::ResNet(stages), _) => {
+                // A bottleneck block of `planes` has 1 x 1, 3 x 3 and 1 x 1 convolutions: 4 + 9 + 4 times its square.
+                let planes = |stage: usize| width * f64::from(1 << stage);
+                let blocks: f64 =
+                    stages.iter().enumerate().map(|(at, depth)| 17.0 * planes(at).powi(2) * *depth as f64).sum();
+                let pooled = 32.0 * width;
+                let positions = (vision.image_size as f64 / 32.0).powi(2);
+                blocks + pooled * (3.0 * pooled + dim + positions)
+            }
+            (VisionLayers::Vit(layers), patch) => {
+                let patch = patch.unwrap_or(1) as f64;
+                let positions = (vision.image_size as f64 / patch).powi(2);
+                width * (3.0 * patch * patch + positions + dim) + transformer(width, layers)
+            }
+        };
+        image + text_width * rows + transformer(text_width, text.layers)
     }
 
     pub fn image_size(&self) -> u32 {
@@ -143,6 +185,47 @@ mod tests {
             ModelConfig::named(name).unwrap();
         }
         assert_eq!(ModelConfig::named("ViT-B/32").unwrap().vision_cfg.patch_size, Some(32));
+    }
+
+    #[test]
+    fn sizes_that_no_machine_can_hold_are_refused_by_name() {
+        for name in ["RN-small-32", "ViT-tiny-32"] {
+            let sound = ModelConfig::named(name).unwrap();
+            let refused = |change: &dyn Fn(&mut ModelConfig)| {
+                let mut config = sound.clone();
+                change(&mut config);
+                config.check().unwrap_err().to_string()
+            };
+            let long = |layers| {
+                if name == "ViT-tiny-32" { VisionLayers::Vit(layers) } else { VisionLayers::ResNet([1, layers, 1, 1]) }
+            };
+            for size in [0, -1, 1_000_000_000, i64::MAX, i64::MIN] {
+                assert!(refused(&|config| config.embed_dim = size).contains("embed_dim"));
+                assert!(refused(&|config| config.text_cfg.vocab_size = size).contains("vocab_size"));
+                assert!(refused(&|config| config.text_cfg.context_length = size).contains("context_length"));
+                assert!(refused(&|config| config.text_cfg.width = size).contains("text_cfg.width"));
+                assert!(refused(&|config| config.text_cfg.heads = size).contains("heads"));
+                assert!(refused(&|config| config.text_cfg.layers = size).contains("text_cfg.layers"));
+                assert!(refused(&|config| config.vision_cfg.image_size = size).contains("image_size"));
+                assert!(refused(&|config| config.vision_cfg.width = size).contains("vision_cfg.width"));
+                assert!(refused(&|config| config.vision_cfg.head_width = size).contains("head_width"));
+                assert!(refused(&|config| config.vision_cfg.patch_size = Some(size)).contains("patch_size"));
+                assert!(refused(&|config| config.vision_cfg.layers = long(size)).contains("vision_cfg.layers"));
+            }
+            let both = refused(&|config| {
+                (config.vision_cfg.width, config.vision_cfg.head_width) = (1 << 15, 64);
+                (config.text_cfg.width, config.text_cfg.heads) = (1 << 15, 1);
+            });
+            assert!(both.contains("weights"), "{both}");
+        }
+    }
+
+    #[test]
+    fn the_count_of_weights_is_about_right() {
+        for (name, thousands) in [("RN50", 102_007.0), ("ViT-B-32", 151_277.0), ("ViT-L-14", 427_617.0)] {
+            let share = ModelConfig::named(name).unwrap().weights() / (thousands * 1e3);
+            assert!((0.95..1.05).contains(&share), "{name}: {share}");
+        }
     }
 
     #[test]

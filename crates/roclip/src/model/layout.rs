@@ -1,7 +1,7 @@
 //! Key layouts of CLIP weights. Inside and in checkpoints it is open_clip's, which is OpenAI's; Hugging Face's `CLIPModel` names
 //! and splits the same tensors differently (ViT only: it has no ResNet CLIP).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TorchContext};
 use crate::model::config::VisionLayers;
 use crate::model::{Clip, ModelConfig};
 use roclip_data::tokenizer::CompactVocabulary;
@@ -88,7 +88,10 @@ pub fn to_hugging_face(config: &ModelConfig, weights: &Tensors) -> Result<Tensor
 
 /// Weights of any known layout under open_clip's names: Hugging Face's `CLIPModel`; OpenAI's, with its three extra scalars; a
 /// data-parallel `module.` prefix. Others pass unchanged, and [`Clip::load`] names what does not fit.
-pub fn to_open_clip(weights: Tensors) -> Tensors {
+///
+/// # Errors
+/// Tensors of Hugging Face's layout whose shapes cannot be turned into open_clip's.
+pub fn to_open_clip(weights: Tensors) -> Result<Tensors> {
     let stripped = weights.into_iter().map(|(name, tensor)| {
         let plain = name.strip_prefix("module.").unwrap_or(&name).to_owned();
         (plain, tensor)
@@ -98,8 +101,11 @@ pub fn to_open_clip(weights: Tensors) -> Tensors {
         weights.remove(extra);
     }
     if !weights.contains_key("text_model.embeddings.token_embedding.weight") {
-        return weights;
+        return Ok(weights);
     }
+    let misshapen = |name: &str| {
+        Error::setting(format!("the weights' `{name}` has a shape that no CLIP has"), "give weights of a CLIPModel")
+    };
     let mut out = Tensors::new();
     for (own, theirs) in OUTSIDE {
         if let Some(tensor) = weights.remove(theirs) {
@@ -108,7 +114,8 @@ pub fn to_open_clip(weights: Tensors) -> Tensors {
     }
     for (own, theirs) in TRANSPOSED {
         if let Some(tensor) = weights.remove(theirs) {
-            out.insert(own.into(), tensor.transpose(0, 1).contiguous());
+            let transposed = if tensor.dim() == 2 { tensor.f_transpose(0, 1) } else { return Err(misshapen(theirs)) };
+            out.insert(own.into(), transposed.torch("transposing a projection")?.contiguous());
         }
     }
     for (own, theirs) in STACKS {
@@ -124,9 +131,16 @@ pub fn to_open_clip(weights: Tensors) -> Tensors {
             for kind in ["weight", "bias"] {
                 let parts = ["q", "k", "v"].map(|l| weights.remove(&format!("{prefix}.self_attn.{l}_proj.{kind}")));
                 let parts: Vec<Tensor> = parts.into_iter().flatten().collect();
-                if !parts.is_empty() {
-                    out.insert(format!("{own}.{layer}.attn.in_proj_{kind}"), Tensor::cat(&parts, 0));
+                if parts.is_empty() {
+                    continue;
                 }
+                // Parts that are missing show in the size of the whole.
+                let fits = |part: &Tensor| part.dim() > 0 && parts.iter().all(|other| other.size() == part.size());
+                if !parts.iter().all(fits) {
+                    return Err(misshapen(&format!("{prefix}.self_attn.*_proj.{kind}")));
+                }
+                let joined = Tensor::f_cat(&parts, 0).torch("joining projections")?;
+                out.insert(format!("{own}.{layer}.attn.in_proj_{kind}"), joined);
             }
             if !found {
                 break;
@@ -136,7 +150,7 @@ pub fn to_open_clip(weights: Tensors) -> Tensors {
     // Older files carry index buffers; what else is left over stays, so that loading can name it.
     weights.retain(|name, _| !name.ends_with("embeddings.position_ids"));
     out.extend(weights);
-    out
+    Ok(out)
 }
 
 /// The weights of a model with the full vocabulary in place of a compact one: every token finds the row that the compact
@@ -191,10 +205,28 @@ mod tests {
         let config = ModelConfig::named("ViT-tiny-32").unwrap();
         let model = Clip::new(config.clone(), Device::Cpu, 3).unwrap();
         let own = model.parameters().all();
-        let back = to_open_clip(to_hugging_face(&config, &own).unwrap());
+        let back = to_open_clip(to_hugging_face(&config, &own).unwrap()).unwrap();
         assert_eq!(own.keys().collect::<Vec<_>>(), back.keys().collect::<Vec<_>>());
         assert!(own.iter().all(|(name, tensor)| back[name].equal(tensor)));
         let resnet = ModelConfig::named("RN-small-32").unwrap();
         assert!(to_hugging_face(&resnet, &own).unwrap_err().to_string().contains("ResNet"));
+    }
+
+    #[test]
+    fn hugging_face_tensors_of_odd_ranks_are_refused_by_name() {
+        let mut config = ModelConfig::named("ViT-tiny-32").unwrap();
+        config.text_cfg.vocab_size = 8;
+        let own = Clip::new(config.clone(), Device::Cpu, 3).unwrap().parameters().all();
+        let query = "text_model.encoder.layers.0.self_attn.q_proj.weight";
+        let shapes: [&[i64]; 5] = [&[], &[0], &[3], &[2, 3], &[2, 3, 4]];
+        for name in ["text_projection.weight", "visual_projection.weight", query, "logit_scale"] {
+            for shape in shapes {
+                let mut weights = to_hugging_face(&config, &own).unwrap();
+                weights.insert(name.into(), Tensor::zeros(shape, (tch::Kind::Float, Device::Cpu)));
+                let model = Clip::new(config.clone(), Device::Cpu, 3).unwrap();
+                let loaded = to_open_clip(weights).and_then(|weights| model.load(std::path::Path::new("w"), &weights));
+                assert_eq!(loaded.is_ok(), name == "logit_scale" && shape.is_empty(), "{name} {shape:?}");
+            }
+        }
     }
 }

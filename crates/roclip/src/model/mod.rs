@@ -17,5 +17,5 @@ pub use clip::{Clip, unit};
 pub use config::{ModelConfig, TextConfig, VisionConfig, VisionLayers};
 pub use head::{HEAD_BIAS, HEAD_WEIGHT, Head};
 pub(crate) use parameters::extent;
-pub use parameters::{Parameters, Scope};
+pub use parameters::{Parameter, Parameters, Part, Scope};
 pub use weights::{read_safetensors, read_safetensors_metadata, write_safetensors};

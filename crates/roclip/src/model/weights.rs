@@ -116,7 +116,10 @@ pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 }
 
 impl Clip {
-    /// Copies weights in. Every tensor must be there with the right shape; nothing else may be.
+    /// Copies weights in.
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape, is not the model's, or holds a number that is not finite.
     pub fn load(&self, path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let own = self.parameters().all();
         let other_model =
@@ -133,6 +136,14 @@ impl Clip {
                     tensor.size()
                 )));
             }
+            // A model that holds one gives numbers that look like any other's.
+            if given.isfinite().all().int64_value(&[]) == 0 {
+                return Err(Error::file(
+                    path,
+                    format!("`{name}` holds numbers that are not finite"),
+                    "use a checkpoint from before training diverged",
+                ));
+            }
         }
         tch::no_grad(|| {
             for (name, tensor) in own {
@@ -142,5 +153,39 @@ impl Clip {
             }
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+    use tch::Device;
+
+    #[test]
+    fn weights_that_do_not_fit_or_are_not_finite_are_refused_by_name() {
+        let mut config = ModelConfig::named("ViT-tiny-32").unwrap();
+        config.text_cfg.vocab_size = 8;
+        let model = Clip::new(config, Device::Cpu, 0).unwrap();
+        let refused = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
+            let own = model.parameters().all();
+            let mut weights: BTreeMap<String, Tensor> =
+                own.into_iter().map(|(name, tensor)| (name, tensor.detach().copy())).collect();
+            change(&mut weights);
+            model.load(Path::new("weights"), &weights).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refused(&|_| ()), "");
+        for value in [f64::NAN, f64::INFINITY] {
+            let said = refused(&|weights| {
+                let _ = weights["visual.proj"].get(0).fill_(value);
+            });
+            assert!(said.contains("`visual.proj` holds numbers that are not finite"), "{said}");
+        }
+        let said = refused(&|weights| drop(weights.remove("ln_final.bias")));
+        assert!(said.contains("lacks `ln_final.bias`"), "{said}");
+        let said = refused(&|weights| drop(weights.insert("more".into(), Tensor::from(1f32))));
+        assert!(said.contains("holds `more`"), "{said}");
+        let said = refused(&|weights| drop(weights.insert("logit_scale".into(), Tensor::from_slice(&[1f32, 2.0]))));
+        assert!(said.contains("`logit_scale` is [2]"), "{said}");
     }
 }

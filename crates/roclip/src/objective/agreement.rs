@@ -31,7 +31,10 @@ impl PlausibilityConfig {
     pub fn check(&self) -> Result<()> {
         if self.neighbours == 0 || self.references <= self.neighbours {
             return Err(Error::setting(
-                format!("plausibility: {} neighbours of {} references", self.neighbours, self.references),
+                format!(
+                    "objective.safeclip.plausibility: {} neighbours of {} references",
+                    self.neighbours, self.references
+                ),
                 "ask at least 1 neighbour, and seek it among more references",
             ));
         }

@@ -1,10 +1,12 @@
 //! Towers whose answers are given, for tests of objectives.
 
 use crate::error::Result;
-use crate::objective::{AllFeatures, Encode};
+use crate::model::Clip;
+use crate::objective::{AllFeatures, BatchView, Encode, SubCaptionFeatures, Towers};
 use tch::{Device, Kind, Tensor};
 
-pub(super) struct KnownTowers {
+/// What the towers make of all pairs.
+pub(crate) struct KnownTowers {
     pub pairs: Vec<usize>,
     pub pictures: Vec<i64>,
     /// Unit features `[pairs, dim]`.
@@ -32,7 +34,7 @@ impl KnownTowers {
 }
 
 /// Unit features `[n, 4]` of four concepts at right angles.
-pub(super) fn concepts(of: &[i64]) -> Tensor {
+pub(crate) fn concepts(of: &[i64]) -> Tensor {
     Tensor::eye(4, (Kind::Float, Device::Cpu)).index_select(0, &Tensor::from_slice(of))
 }
 
@@ -53,5 +55,83 @@ impl Encode for KnownTowers {
             image: self.image.shallow_clone(),
             text: self.text.shallow_clone(),
         })
+    }
+}
+
+/// What the towers make of one batch: features of both views, given as they are to be returned.
+pub(crate) struct KnownBatch {
+    pub pairs: Vec<usize>,
+    pub image: [Tensor; 2],
+    pub text: [Tensor; 2],
+    pub scale: Tensor,
+    /// What any other model makes of either view.
+    pub through: Option<[Tensor; 2]>,
+    /// Rows, positives and counterfactuals.
+    pub sub_captions: Option<[Tensor; 3]>,
+}
+
+impl KnownBatch {
+    /// One view, and the same again for the second.
+    pub fn new(image: &Tensor, text: &Tensor, scale: f32, pairs: &[usize]) -> Self {
+        let twice = |features: &Tensor| [features.shallow_clone(), features.shallow_clone()];
+        KnownBatch {
+            pairs: pairs.to_vec(),
+            image: twice(image),
+            text: twice(text),
+            scale: Tensor::from(scale),
+            through: None,
+            sub_captions: None,
+        }
+    }
+
+    /// With another second view.
+    pub fn second(mut self, image: &Tensor, text: &Tensor) -> Self {
+        self.image[1] = image.shallow_clone();
+        self.text[1] = text.shallow_clone();
+        self
+    }
+}
+
+/// Without a graph where a real tower's output would be without.
+fn given(features: &[Tensor; 2], view: BatchView) -> Tensor {
+    let [first, second] = features;
+    (match view {
+        BatchView::First => first,
+        BatchView::Second => second,
+    }) * 1.0
+}
+
+impl Towers for KnownBatch {
+    fn pairs(&self) -> &[usize] {
+        &self.pairs
+    }
+
+    fn scale(&self) -> Tensor {
+        self.scale.shallow_clone()
+    }
+
+    fn raw_image(&self, view: BatchView) -> Result<Tensor> {
+        Ok(given(&self.image, view))
+    }
+
+    fn image(&self, view: BatchView) -> Result<Tensor> {
+        self.raw_image(view)
+    }
+
+    fn images(&self) -> Result<[Tensor; 2]> {
+        Ok([BatchView::First, BatchView::Second].map(|view| given(&self.image, view)))
+    }
+
+    fn text(&self, view: BatchView) -> Result<Tensor> {
+        Ok(given(&self.text, view))
+    }
+
+    fn through(&self, _model: &Clip, _view: BatchView) -> Result<[Tensor; 2]> {
+        Ok(self.through.as_ref().unwrap().each_ref().map(Tensor::shallow_clone))
+    }
+
+    fn sub_captions(&self) -> Option<SubCaptionFeatures> {
+        let [rows, positive, counterfactual] = self.sub_captions.as_ref()?.each_ref().map(Tensor::shallow_clone);
+        Some(SubCaptionFeatures { rows, positive, counterfactual })
     }
 }

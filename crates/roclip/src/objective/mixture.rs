@@ -76,7 +76,8 @@ impl Mixture {
         Some(mixture)
     }
 
-    /// Distance of the means in units of the root mean variance (Ashman's D / sqrt(2)); above 1.4 the two are plainly apart.
+    /// Ashman's D: the distance of the means in units of the root mean variance. Two humps of equal width and weight have a valley between
+    /// them above 2. It measures the fit, not the data: one normal gives about 1.6, one exponential 1.8, and a uniform 3.1.
     pub fn separation(&self) -> f64 {
         (self.high.mean - self.low.mean) / ((self.low.variance + self.high.variance) / 2.0).sqrt()
     }

@@ -1,31 +1,36 @@
-//! Training objectives. Each paper is one file; adding one touches that file, its settings and its test.
+//! Training objectives. Each paper is one file; adding one touches that file, and the list of `registry.rs`.
 
 mod agreement;
 mod clip;
+mod dip;
 #[cfg(test)]
-mod known_towers;
+pub(crate) mod known_towers;
 mod loss;
 mod mixture;
 mod pool;
+mod registry;
 mod roclip;
 mod safeclip;
 mod safeclip_schedule;
 mod schedule;
 mod split;
+mod towers;
 
 pub use agreement::PlausibilityConfig;
 pub use clip::ClipObjective;
 pub use loss::{cross_entropy_rows, info_nce};
 pub use mixture::{Component, Mixture, PosteriorGuard};
 pub use pool::{Pool, RingWrite};
+pub use registry::{ObjectiveConfig, ObjectiveName, Registered};
 pub use roclip::{PoolInit, PoolUpdate, RoClip, RoClipConfig, TextInMatch};
 pub use safeclip::{SafeClip, SafeClipConfig};
 pub use safeclip_schedule::SafeClipSchedule;
 pub use schedule::Schedule;
 pub use split::{Split, SplitConfig, Unseparated, split};
+pub use towers::{BatchView, SubCaptionFeatures, Towers};
 
 use crate::error::Result;
-use crate::model::Head;
+use crate::model::{Head, Part};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,33 +75,31 @@ pub struct Pass {
     pub pairs: Option<Vec<usize>>,
     /// Stop after so many steps; none = the whole pass.
     pub max_steps: Option<u64>,
+    /// The loader makes [`BatchView::Second`], too.
+    pub two_views: bool,
 }
 
 impl Pass {
-    /// All pairs once.
+    /// All pairs once, one view of each.
     pub fn whole(phase: Phase) -> Pass {
-        Pass { phase, pairs: None, max_steps: None }
+        Pass { phase, pairs: None, max_steps: None, two_views: false }
+    }
+
+    /// All pairs once, two views of each.
+    pub fn whole_in_two_views(phase: Phase) -> Pass {
+        Pass { two_views: true, ..Pass::whole(phase) }
     }
 }
 
-/// What the text tower takes part in.
+/// What a step does with the parameters of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextTraining {
-    Full,
-    /// No graph is built; gradients are zero, so momentum and weight decay still move the weights.
-    ZeroGradient,
-    /// No graph is built and the optimizer leaves the weights alone.
-    Frozen,
-}
-
-/// How many augmented views of each pair a phase needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Views {
-    One,
-    /// Both with graph, in one forward pass: BatchNorm sees both.
-    Two,
-    /// The first only feeds pools, and needs no graph.
-    TwoFirstWithoutGraph,
+pub enum Update {
+    /// Those that have a gradient move by it.
+    ByGradient,
+    /// A missing gradient counts as zero, so momentum and weight decay still move the weights.
+    ByGradientOrZero,
+    /// The optimizer leaves them alone.
+    Rest,
 }
 
 /// Where a step stands, for learning rates.
@@ -116,44 +119,6 @@ pub enum LearningRate {
     /// The run's schedule, times this.
     Scheduled(f64),
     Absolute(f64),
-}
-
-/// One batch after the towers. Features have unit length.
-pub struct StepInputs<'a> {
-    /// `[batch, dim]`, with graph unless the phase needs none of the first view.
-    pub image: &'a Tensor,
-    /// The same features before they got unit length.
-    pub raw_image: &'a Tensor,
-    /// `[batch, dim]`, with graph only under [`TextTraining::Full`].
-    pub text: &'a Tensor,
-    /// The second view's `(image, text)`, for phases with two views.
-    pub second: Option<(&'a Tensor, &'a Tensor)>,
-    /// What the frozen victim makes of the first view, `(image, text)`, for objectives that ask for it. No graph.
-    pub reference: Option<(&'a Tensor, &'a Tensor)>,
-    /// Features of some rows' sub-captions, where the loader makes them. With graph.
-    pub sub_captions: Option<SubCaptionFeatures<'a>>,
-    /// Scalar, with graph.
-    pub scale: &'a Tensor,
-    /// Index of each pair in the data, which the pool remembers.
-    pub pairs: &'a [usize],
-}
-
-impl<'a> StepInputs<'a> {
-    /// One view of unit length as it came, and nothing beside it.
-    pub fn of(image: &'a Tensor, text: &'a Tensor, scale: &'a Tensor, pairs: &'a [usize]) -> Self {
-        StepInputs { image, raw_image: image, text, second: None, reference: None, sub_captions: None, scale, pairs }
-    }
-}
-
-/// Unit features of sub-captions.
-#[derive(Clone, Copy)]
-pub struct SubCaptionFeatures<'a> {
-    /// `[k]`, places in the batch.
-    pub rows: &'a Tensor,
-    /// `[k, dim]`.
-    pub positive: &'a Tensor,
-    /// `[k, dim]`.
-    pub counterfactual: &'a Tensor,
 }
 
 /// The pool row that an image was matched with.
@@ -184,7 +149,7 @@ pub struct AllFeatures {
 
 /// The towers as they stand, in evaluation mode and without graph.
 pub trait Encode {
-    /// Unit features `[n, dim]` of the captions of `pairs` without augmentation.
+    /// Unit features `[pairs, dim]` of the captions of `pairs` without augmentation. Their pictures are not looked at.
     fn captions(&mut self, pairs: &[usize]) -> Result<Tensor>;
 
     /// Cosine similarity of image and own caption of every pair, by index. `augmented` looks through one draw of the training
@@ -222,20 +187,12 @@ pub trait Objective {
         Phase::Clip
     }
 
-    fn text_training(&self, _phase: Phase) -> TextTraining {
-        TextTraining::Full
+    /// What steps of `phase` do with the parameters of `part`.
+    fn update(&self, _phase: Phase, _part: Part) -> Update {
+        Update::ByGradient
     }
 
-    fn views(&self, _phase: Phase) -> Views {
-        Views::One
-    }
-
-    /// Whether steps need [`StepInputs::reference`].
-    fn needs_reference(&self) -> bool {
-        false
-    }
-
-    /// Trainable tensors of its own, beside the towers'. Names must not begin as a tower's do.
+    /// Trainable tensors of its own, beside the model's: [`Part::Objective`]. No name may be one of the model's.
     fn parameters(&self) -> BTreeMap<String, Tensor> {
         BTreeMap::new()
     }
@@ -254,7 +211,8 @@ pub trait Objective {
         Ok(())
     }
 
-    fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput>;
+    /// The loss of a step, from what it asks the towers for.
+    fn loss(&mut self, phase: Phase, towers: &dyn Towers) -> Result<LossOutput>;
 
     /// The scores and the split that this epoch trains on, where there is one.
     fn split(&self) -> Option<(&[f64], &Split)> {

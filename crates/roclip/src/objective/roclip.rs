@@ -7,16 +7,18 @@
 //! [`RoClipConfig::released`] is the released behaviour; the defaults mend its faults, each named at its switch.
 
 use crate::error::{Error, Result};
+use crate::model::Part;
 use crate::objective::pool::Nearest;
 use crate::objective::{
-    Encode, LearningRate, LossOutput, Match, Objective, Phase, Place, Pool, RingWrite, RunShape, StepInputs,
-    TextTraining, info_nce,
+    BatchView, Encode, LearningRate, LossOutput, Match, Objective, Phase, Place, Pool, RingWrite, RunShape, Towers,
+    Update, info_nce,
 };
+use crate::settings;
 use rand::seq::SliceRandom;
 use roclip_data::random;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What the pool holds before the first matching step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -104,6 +106,20 @@ impl RoClipConfig {
             ..RoClipConfig::default()
         }
     }
+
+    /// Refuses numbers that it cannot train with.
+    pub fn check(&self) -> Result<()> {
+        settings::count("objective.roclip.period", self.period, 1, settings::MANY)?;
+        if let Some(start) = self.match_start {
+            settings::count("objective.roclip.match_start", start, 1, settings::MANY)?;
+        }
+        Pool::check("objective.roclip", self.pool_size, self.pool_fraction)?;
+        if let Some(limit) = self.max_match_similarity {
+            let cosine = |value: f64| (-1.0..=1.0).contains(&value);
+            settings::number("objective.roclip.max_match_similarity", limit, cosine, "a cosine, from -1 to 1")?;
+        }
+        settings::not_negative("objective.roclip.match_learning_rate_scale", self.match_learning_rate_scale)
+    }
 }
 
 pub struct RoClip {
@@ -115,12 +131,7 @@ pub struct RoClip {
 
 impl RoClip {
     pub fn new(config: RoClipConfig, shape: RunShape) -> Result<Self> {
-        if config.period == 0 {
-            return Err(Error::setting("roclip.period is 0", "set the matching period K to 1 or more"));
-        }
-        if config.match_start == Some(0) {
-            return Err(Error::setting("roclip.match_start is 0", "epochs count from 1"));
-        }
+        config.check()?;
         let rows = Pool::rows(config.pool_size, config.pool_fraction, shape.pairs)?;
         Ok(RoClip { config, shape, rows, pool: None })
     }
@@ -129,26 +140,23 @@ impl RoClip {
         // The generator is libtorch's, seeded here from the run's own stream: one pool for all machines.
         use rand::Rng;
         tch::manual_seed(random::stream(self.shape.seed, "roclip-pool", 0, "").next_u64() as i64);
-        Tensor::randn([self.rows as i64, self.shape.embed_dim], (Kind::Float, self.shape.device))
+        // Drawn on the CPU, so that every device gets the same.
+        Tensor::randn([self.rows as i64, self.shape.embed_dim], (Kind::Float, Device::Cpu)).to_device(self.shape.device)
     }
 
     fn first_pool(&self, pairs: usize, encode: &mut dyn Encode) -> Result<Pool> {
         let write = self.config.ring_write;
+        let empty = || Tensor::zeros([self.rows as i64, self.shape.embed_dim], (Kind::Float, self.shape.device));
         Ok(match self.config.pool_init {
             PoolInit::GaussianRaw => Pool::new(self.noise(), true, write),
             PoolInit::GaussianUnit => Pool::new(crate::model::unit(&self.noise()), true, write),
-            PoolInit::FillBeforeUse => Pool::new(
-                Tensor::zeros([self.rows as i64, self.shape.embed_dim], (Kind::Float, self.shape.device)),
-                false,
-                write,
-            ),
+            PoolInit::FillBeforeUse => Pool::new(empty(), false, write),
             PoolInit::Captions => {
                 let mut order: Vec<usize> = (0..pairs).collect();
                 order.shuffle(&mut random::stream(self.shape.seed, "roclip-pool", 0, ""));
                 order.truncate(self.rows);
-                let features = encode.captions(&order)?;
-                let mut pool = Pool::new(features.zeros_like(), false, write);
-                pool.enqueue(&features, &order);
+                let mut pool = Pool::new(empty(), false, write);
+                pool.enqueue(&encode.captions(&order)?, &order);
                 pool
             }
         })
@@ -165,11 +173,11 @@ impl Objective for RoClip {
         if epoch >= start && (epoch - start).is_multiple_of(self.config.period) { Phase::Matching } else { Phase::Clip }
     }
 
-    fn text_training(&self, phase: Phase) -> TextTraining {
-        match (phase, self.config.text_in_match) {
-            (Phase::Matching, TextInMatch::ZeroGradStep) => TextTraining::ZeroGradient,
-            (Phase::Matching, TextInMatch::Freeze) => TextTraining::Frozen,
-            _ => TextTraining::Full,
+    fn update(&self, phase: Phase, part: Part) -> Update {
+        match (phase, part, self.config.text_in_match) {
+            (Phase::Matching, Part::Text, TextInMatch::ZeroGradStep) => Update::ByGradientOrZero,
+            (Phase::Matching, Part::Text, TextInMatch::Freeze) => Update::Rest,
+            _ => Update::ByGradient,
         }
     }
 
@@ -186,8 +194,13 @@ impl Objective for RoClip {
         Ok(())
     }
 
-    fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        let StepInputs { image, text, scale, pairs, .. } = *inputs;
+    fn loss(&mut self, phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
+        // No gradient of a matching step reaches the text tower.
+        let text = match phase {
+            Phase::Matching => tch::no_grad(|| towers.text(BatchView::First))?,
+            _ => towers.text(BatchView::First)?,
+        };
+        let (image, scale, pairs) = (towers.image(BatchView::First)?, towers.scale(), towers.pairs());
         let mut output = LossOutput { loss: Tensor::new(), matches: Vec::new() };
         match (&self.pool, phase) {
             (Some(pool), Phase::Matching) if pool.is_full() => {
@@ -201,14 +214,14 @@ impl Objective for RoClip {
                         similarity,
                     })
                     .collect();
-                output.loss = info_nce(image, &rows, scale);
+                output.loss = info_nce(&image, &rows, &scale);
             }
-            _ => output.loss = info_nce(image, text, scale),
+            _ => output.loss = info_nce(&image, &text, &scale),
         }
         if let Some(pool) = &mut self.pool
             && (phase == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep)
         {
-            pool.enqueue(text, pairs);
+            pool.enqueue(&text, pairs);
         }
         Ok(output)
     }
@@ -232,8 +245,7 @@ impl Objective for RoClip {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objective::known_towers::KnownTowers;
-    use tch::Device;
+    use crate::objective::known_towers::{KnownBatch, KnownTowers, concepts};
 
     const SHAPE: RunShape = RunShape {
         seed: 0,
@@ -270,22 +282,61 @@ mod tests {
             Tensor::randn([3, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true)
         };
         let (image, text) = (leaf(1), leaf(2));
-        let scale = Tensor::from(10f32);
         let [image_unit, text_unit] = [&image, &text].map(crate::model::unit);
-        let inputs = StepInputs::of(&image_unit, &text_unit, &scale, &[5, 6, 7]);
-        let output = roclip.loss(Phase::Matching, &inputs).unwrap();
+        let output = roclip.loss(Phase::Matching, &KnownBatch::new(&image_unit, &text_unit, 10.0, &[5, 6, 7])).unwrap();
         output.loss.backward();
         assert!(image.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);
         assert!(!text.grad().defined());
         assert!(output.matches.iter().all(|m| m.neighbour.is_none()), "own captions must not be candidates yet");
-        let again = roclip.loss(Phase::Matching, &StepInputs { image: inputs.text, ..inputs }).unwrap();
+        let asking = KnownBatch::new(&text_unit, &text_unit, 10.0, &[5, 6, 7]);
+        let again = roclip.loss(Phase::Matching, &asking).unwrap();
         assert_eq!(again.matches.iter().map(|m| m.neighbour).collect::<Vec<_>>(), [Some(5), Some(6), Some(7)]);
+    }
+
+    #[test]
+    fn only_the_text_tower_rests_in_matching_epochs() {
+        let parts = [Part::Image, Part::Text, Part::Scale, Part::Objective];
+        let updates = |text_in_match, phase| {
+            let roclip = roclip(RoClipConfig { text_in_match, ..RoClipConfig::default() });
+            parts.map(|part| roclip.update(phase, part))
+        };
+        let all = [Update::ByGradient; 4];
+        for (setting, text) in
+            [(TextInMatch::ZeroGradStep, Update::ByGradientOrZero), (TextInMatch::Freeze, Update::Rest)]
+        {
+            assert_eq!(updates(setting, Phase::Clip), all);
+            assert_eq!(updates(setting, Phase::Matching), [all[0], text, all[2], all[3]]);
+        }
+    }
+
+    /// A pool has as many rows as the settings say, and each row its own owner, whatever pictures can be read.
+    #[test]
+    fn the_first_pool_holds_a_caption_for_each_row_and_is_resumed() {
+        let captions: Vec<i64> = (0..100).map(|at| at % 4).collect();
+        let mut first = roclip(RoClipConfig::default());
+        first.begin_epoch(2, 100, &mut KnownTowers::new(&captions, &captions)).unwrap();
+        let state = first.state();
+        let owners: Vec<i64> = Vec::try_from(&state["pool.owners"]).unwrap();
+        let owned: Vec<i64> = owners.iter().map(|owner| owner % 4).collect();
+        assert!(state["pool.rows"].equal(&concepts(&owned)), "each row is its owner's caption");
+        assert_eq!(owners.len(), 8);
+        roclip(RoClipConfig::default()).load_state(&state).unwrap();
     }
 
     #[test]
     fn impossible_settings_are_refused_with_a_remedy() {
         let error = |config: RoClipConfig| RoClip::new(config, SHAPE).err().unwrap().to_string();
-        assert!(error(RoClipConfig { period: 0, ..RoClipConfig::default() }).contains("period is 0"));
+        let default = RoClipConfig::default;
+        for (config, named) in [
+            (RoClipConfig { period: 0, ..default() }, "objective.roclip.period is 0"),
+            (RoClipConfig { match_start: Some(0), ..default() }, "objective.roclip.match_start is 0"),
+            (RoClipConfig { pool_fraction: Some(f64::NAN), ..default() }, "objective.roclip.pool_fraction is NaN"),
+            (RoClipConfig { pool_size: Some(1), ..default() }, "objective.roclip.pool_size is 1"),
+            (RoClipConfig { max_match_similarity: Some(1.5), ..default() }, "max_match_similarity is 1.5"),
+            (RoClipConfig { match_learning_rate_scale: -1.0, ..default() }, "match_learning_rate_scale is -1"),
+        ] {
+            assert!(error(config).contains(named), "{named}");
+        }
         assert!(
             error(RoClipConfig { pool_size: Some(101), ..RoClipConfig::default() }).contains("larger than the data")
         );

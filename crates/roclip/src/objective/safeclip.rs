@@ -12,14 +12,16 @@
 use crate::error::{Error, Result, TorchContext};
 use crate::objective::safeclip_schedule::Rates;
 use crate::objective::{
-    Encode, LearningRate, LossOutput, Objective, Pass, Phase, Place, PlausibilityConfig, Pool, PosteriorGuard,
-    RingWrite, RunShape, SafeClipSchedule, Split, SplitConfig, StepInputs, Views, cross_entropy_rows, info_nce, split,
+    BatchView, ClipObjective, Component, Encode, LearningRate, LossOutput, Mixture, Objective, Pass, Phase, Place,
+    PlausibilityConfig, Pool, PosteriorGuard, RingWrite, RunShape, SafeClipSchedule, Split, SplitConfig, Towers,
+    cross_entropy_rows, split,
 };
+use crate::settings;
 use rand::Rng;
 use roclip_data::random;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -52,6 +54,9 @@ pub struct SafeClipConfig {
     pub risky_training: bool,
     /// Ours: slow and safe steps take one view and the symmetric CLIP loss, half the work of the released cross-view loss.
     pub single_view: bool,
+    /// As released, the two views of a unimodal step go through the image tower in one forward pass, so that BatchNorm sees both;
+    /// otherwise the first one, which only feeds the pools, goes alone and without a graph, at half the work of the way back.
+    pub joint_views: bool,
     /// Split anew every so many epochs (the released code has the setting, and splits every epoch all the same).
     pub split_every: u64,
 }
@@ -74,6 +79,7 @@ impl Default for SafeClipConfig {
             plausibility: None,
             risky_training: true,
             single_view: false,
+            joint_views: false,
             split_every: 1,
         }
     }
@@ -86,10 +92,42 @@ impl SafeClipConfig {
             schedule: SafeClipSchedule::AsReleased,
             noise_pools: true,
             ring_write: RingWrite::Truncate,
-            split: SplitConfig { guard: PosteriorGuard::Off, min_separation: 0.0, ..SplitConfig::default() },
+            split: SplitConfig {
+                guard: PosteriorGuard::Off,
+                min_separation: 0.0,
+                dip_test: false,
+                ..SplitConfig::default()
+            },
             score_augmented: true,
+            joint_views: true,
             ..SafeClipConfig::default()
         }
+    }
+
+    /// Refuses numbers that it cannot train with.
+    pub fn check(&self) -> Result<()> {
+        let key = |name: &str| format!("objective.safeclip.{name}");
+        settings::count(&key("unimodal_epochs"), self.unimodal_epochs, 0, settings::MANY)?;
+        if let Some(steps) = self.slow_steps {
+            settings::count(&key("slow_steps"), steps, 1, settings::MANY)?;
+        }
+        settings::not_negative(&key("slow_learning_rate"), self.slow_learning_rate)?;
+        if let Some(rate) = self.unimodal_learning_rate {
+            settings::not_negative(&key("unimodal_learning_rate"), rate)?;
+        }
+        settings::share(&key("warmup_share"), self.warmup_share)?;
+        Pool::check("objective.safeclip", self.pool_size, self.pool_fraction)?;
+        settings::count(&key("split_every"), self.split_every, 1, settings::MANY)?;
+        self.split.check()?;
+        let Some(plausibility) = &self.plausibility else { return Ok(()) };
+        plausibility.check()?;
+        if self.score_augmented {
+            return Err(Error::setting(
+                "objective.safeclip: plausibility looks at plain pairs, and score_augmented is set",
+                "remove one of the two",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -105,29 +143,12 @@ pub struct SafeClip {
 
 impl SafeClip {
     pub fn new(config: SafeClipConfig, shape: RunShape) -> Result<Self> {
+        config.check()?;
         if shape.epochs <= config.unimodal_epochs + 1 {
             return Err(Error::setting(
                 format!("safeclip: {} epochs end before the first split", shape.epochs),
                 format!("train more than {} epochs, or lower unimodal_epochs", config.unimodal_epochs + 1),
             ));
-        }
-        if config.slow_steps == Some(0) {
-            return Err(Error::setting("safeclip.slow_steps is 0", "set at least 1, or remove it for one pass"));
-        }
-        if let Some(share) = config.split.first_share.filter(|share| !(0.0..=config.split.cap).contains(share)) {
-            return Err(Error::setting(
-                format!("safeclip.split.first_share is {share}, and cap {}", config.split.cap),
-                "set a share between 0 and the cap, or remove it and let the mixture decide",
-            ));
-        }
-        if let Some(plausibility) = &config.plausibility {
-            plausibility.check()?;
-            if config.score_augmented {
-                return Err(Error::setting(
-                    "safeclip: plausibility looks at plain pairs, and score_augmented is set",
-                    "remove one of the two",
-                ));
-            }
         }
         let rows = Pool::rows(config.pool_size, config.pool_fraction, shape.pairs)?;
         let pool = |name: &str| {
@@ -135,7 +156,8 @@ impl SafeClip {
             let first = match config.noise_pools {
                 true => {
                     tch::manual_seed(random::stream(shape.seed, name, 0, "").next_u64() as i64);
-                    Tensor::randn(size, (Kind::Float, shape.device))
+                    // Drawn on the CPU, so that every device gets the same.
+                    Tensor::randn(size, (Kind::Float, Device::Cpu)).to_device(shape.device)
                 }
                 false => Tensor::zeros(size, (Kind::Float, shape.device)),
             };
@@ -150,6 +172,12 @@ impl SafeClip {
             Some(plausibility) => plausibility.scores(self.shape.seed, self.shape.pairs, encode),
             None => encode.similarities(self.config.score_augmented),
         }
+    }
+
+    /// A pass over all pairs, with the views that its loss takes.
+    fn whole(&self, phase: Phase) -> Pass {
+        let two_views = matches!(phase, Phase::Unimodal | Phase::Risky) || !self.config.single_view;
+        Pass { two_views, ..Pass::whole(phase) }
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -184,6 +212,51 @@ impl SafeClip {
         pool.enqueue(&first, pairs);
         Ok(cross_entropy_rows(second, &neighbours, scale))
     }
+
+    /// Each modality alone, through its pool. The first view only feeds the pools.
+    fn unimodal_loss(&mut self, towers: &dyn Towers) -> Result<Tensor> {
+        let (images, first_text) = match self.config.joint_views {
+            true => (towers.images()?, tch::no_grad(|| towers.text(BatchView::First))?),
+            false => {
+                let first = tch::no_grad(|| -> Result<_> {
+                    Ok((towers.image(BatchView::First)?, towers.text(BatchView::First)?))
+                })?;
+                ([first.0, towers.image(BatchView::Second)?], first.1)
+            }
+        };
+        let [image, image_2] = images;
+        let text_2 = towers.text(BatchView::Second)?;
+        let (scale, pairs) = (towers.scale(), towers.pairs());
+        let images = SafeClip::unimodal(&mut self.image_pool, &image, &image_2, &scale, pairs)?;
+        let texts = SafeClip::unimodal(&mut self.text_pool, &first_text, &text_2, &scale, pairs)?;
+        Ok((images + texts) * 0.5)
+    }
+
+    /// Each view's images with the other view's captions.
+    fn cross_view_loss(towers: &dyn Towers) -> Result<Tensor> {
+        let [image, image_2] = towers.images()?;
+        let (text, text_2) = (towers.text(BatchView::First)?, towers.text(BatchView::Second)?);
+        let scale = towers.scale();
+        Ok((cross_entropy_rows(&image, &text_2, &scale) + cross_entropy_rows(&text, &image_2, &scale)) * 0.5)
+    }
+}
+
+/// Numbers of a mixture in a checkpoint, in this order: of `low`, then of `high`, its weight, mean and variance; and the iterations.
+fn mixture_to_numbers(mixture: &Mixture) -> Vec<f64> {
+    let of = |component: &Component| [component.weight, component.mean, component.variance];
+    [of(&mixture.low).as_slice(), &of(&mixture.high), &[mixture.iterations as f64]].concat()
+}
+
+/// The mixture of these numbers; none when they are of another count.
+fn mixture_from_numbers(saved: &Tensor) -> Result<Option<Mixture>> {
+    let numbers: Vec<f64> = Vec::try_from(saved).torch("reading the mixture")?;
+    let of = |weight, mean, variance| Component { weight, mean, variance };
+    Ok(match *numbers {
+        [a, b, c, d, e, f, iterations] => {
+            Some(Mixture { low: of(a, b, c), high: of(d, e, f), iterations: iterations as usize })
+        }
+        _ => None,
+    })
 }
 
 impl Objective for SafeClip {
@@ -197,12 +270,12 @@ impl Objective for SafeClip {
                 let whole = self.steps_per_epoch().max(1);
                 let budget = self.config.slow_steps.unwrap_or(whole);
                 let lengths = (0..budget).step_by(whole as usize).map(|done| whole.min(budget - done));
-                lengths.map(|steps| Pass { max_steps: Some(steps), ..Pass::whole(Phase::SlowClip) }).collect()
+                lengths.map(|steps| Pass { max_steps: Some(steps), ..self.whole(Phase::SlowClip) }).collect()
             }
             Phase::Safe => {
                 let safe = self.current.as_ref().map(|split| split.safe.clone()).unwrap_or_default();
                 let risky: Vec<usize> = (0..self.shape.pairs).filter(|at| safe.binary_search(at).is_err()).collect();
-                let pass = |phase, pairs| Pass { phase, pairs: Some(pairs), max_steps: None };
+                let pass = |phase, pairs| Pass { pairs: Some(pairs), ..self.whole(phase) };
                 let mut passes = Vec::new();
                 if self.config.risky_training && risky.len() >= self.shape.batch_size {
                     passes.push(pass(Phase::Risky, risky));
@@ -210,7 +283,7 @@ impl Objective for SafeClip {
                 passes.push(pass(Phase::Safe, safe));
                 passes
             }
-            phase => vec![Pass::whole(phase)],
+            phase => vec![self.whole(phase)],
         }
     }
 
@@ -219,14 +292,6 @@ impl Objective for SafeClip {
             e if e <= self.config.unimodal_epochs => Phase::Unimodal,
             e if e == self.config.unimodal_epochs + 1 => Phase::SlowClip,
             _ => Phase::Safe,
-        }
-    }
-
-    fn views(&self, phase: Phase) -> Views {
-        match phase {
-            Phase::Unimodal | Phase::Risky => Views::TwoFirstWithoutGraph,
-            _ if self.config.single_view => Views::One,
-            _ => Views::Two,
         }
     }
 
@@ -250,18 +315,11 @@ impl Objective for SafeClip {
         Ok(())
     }
 
-    fn loss(&mut self, phase: Phase, inputs: &StepInputs) -> Result<LossOutput> {
-        let StepInputs { image, text, second, scale, pairs, .. } = *inputs;
-        let Some((image_2, text_2)) = second else {
-            return Ok(LossOutput { loss: info_nce(image, text, scale), matches: Vec::new() });
-        };
+    fn loss(&mut self, phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
         let loss = match phase {
-            Phase::Unimodal | Phase::Risky => {
-                let images = SafeClip::unimodal(&mut self.image_pool, image, image_2, scale, pairs)?;
-                let texts = SafeClip::unimodal(&mut self.text_pool, text, text_2, scale, pairs)?;
-                (images + texts) * 0.5
-            }
-            _ => (cross_entropy_rows(image, text_2, scale) + cross_entropy_rows(text, image_2, scale)) * 0.5,
+            Phase::Unimodal | Phase::Risky => self.unimodal_loss(towers)?,
+            _ if self.config.single_view => ClipObjective::first_view_loss(towers)?,
+            _ => SafeClip::cross_view_loss(towers)?,
         };
         Ok(LossOutput { loss, matches: Vec::new() })
     }
@@ -279,6 +337,8 @@ impl Objective for SafeClip {
             state.insert("split.scores".into(), Tensor::from_slice(&self.scores));
             let shares = [split.next_share, self.first_share.unwrap_or(0.0), f64::from(u8::from(split.fell_back))];
             state.insert("split.shares".into(), Tensor::from_slice(&shares));
+            let mixture = split.mixture.as_ref().map(|mixture| Tensor::from_slice(&mixture_to_numbers(mixture)));
+            state.extend(mixture.map(|mixture| ("split.mixture".to_owned(), mixture)));
         }
         state
     }
@@ -301,11 +361,15 @@ impl Objective for SafeClip {
         self.scores = Vec::try_from(state.get("split.scores").ok_or_else(broken)?).torch("reading scores")?;
         let shares: Vec<f64> = Vec::try_from(state.get("split.shares").ok_or_else(broken)?).torch("reading shares")?;
         let [next_share, first_share, fell_back] = shares.as_slice() else { return Err(broken()) };
+        let mixture = match state.get("split.mixture") {
+            Some(saved) => Some(mixture_from_numbers(saved)?.ok_or_else(broken)?),
+            None => None,
+        };
         self.first_share = Some(*first_share);
         self.current = Some(Split {
             safe: safe.into_iter().map(|at| at as usize).collect(),
             next_share: *next_share,
-            mixture: crate::objective::Mixture::fit(&self.scores),
+            mixture,
             fell_back: *fell_back > 0.0,
         });
         Ok(())
@@ -315,8 +379,9 @@ impl Objective for SafeClip {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objective::known_towers::KnownTowers;
-    use tch::Device;
+    use crate::model::unit;
+    use crate::objective::info_nce;
+    use crate::objective::known_towers::{KnownBatch, KnownTowers};
 
     fn safeclip(config: SafeClipConfig) -> SafeClip {
         let shape = RunShape {
@@ -348,20 +413,16 @@ mod tests {
 
     #[test]
     fn the_unimodal_loss_trains_only_the_second_view_and_the_safe_one_both() {
-        let mut safeclip = safeclip(SafeClipConfig::default());
         let leaf = |seed: i64| {
             tch::manual_seed(seed);
             Tensor::randn([4, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true)
         };
-        let unit = crate::model::unit;
-        let scale = Tensor::from(10f32);
-        for phase in [Phase::Unimodal, Phase::Safe] {
+        for (phase, joint_views) in [(Phase::Unimodal, false), (Phase::Unimodal, true), (Phase::Safe, false)] {
+            let mut safeclip = safeclip(SafeClipConfig { joint_views, ..SafeClipConfig::default() });
             let [image, text, image_2, text_2] = [1, 2, 3, 4].map(leaf);
-            let second = (unit(&image_2), unit(&text_2));
-            let first = (unit(&image), unit(&text));
-            let one = StepInputs::of(&first.0, &first.1, &scale, &[0, 1, 2, 3]);
-            let inputs = StepInputs { second: Some((&second.0, &second.1)), ..one };
-            safeclip.loss(phase, &inputs).unwrap().loss.backward();
+            let batch = KnownBatch::new(&unit(&image), &unit(&text), 10.0, &[0, 1, 2, 3])
+                .second(&unit(&image_2), &unit(&text_2));
+            safeclip.loss(phase, &batch).unwrap().loss.backward();
             assert!(image_2.grad().defined() && text_2.grad().defined());
             assert_eq!(image.grad().defined(), phase == Phase::Safe);
             assert_eq!(text.grad().defined(), phase == Phase::Safe);
@@ -371,14 +432,12 @@ mod tests {
     #[test]
     fn a_single_view_is_the_clip_loss_and_splits_come_when_they_are_due() {
         let mut safeclip = safeclip(SafeClipConfig { single_view: true, split_every: 2, ..SafeClipConfig::default() });
-        let views = [Phase::Unimodal, Phase::SlowClip, Phase::Safe].map(|phase| safeclip.views(phase));
-        assert_eq!(views, [Views::TwoFirstWithoutGraph, Views::One, Views::One]);
+        let two_views = |epoch| safeclip.passes(epoch).iter().all(|pass| pass.two_views);
+        assert_eq!([two_views(1), two_views(6)], [true, false]);
         tch::manual_seed(5);
-        let [image, text] = [(); 2].map(|()| crate::model::unit(&Tensor::randn([4, 8], (Kind::Float, Device::Cpu))));
-        let scale = Tensor::from(10f32);
-        let inputs = StepInputs::of(&image, &text, &scale, &[0, 1, 2, 3]);
-        let loss = safeclip.loss(Phase::Safe, &inputs).unwrap().loss;
-        assert!((loss - info_nce(&image, &text, &scale)).abs().double_value(&[]) < 1e-7);
+        let [image, text] = [(); 2].map(|()| unit(&Tensor::randn([4, 8], (Kind::Float, Device::Cpu))));
+        let loss = safeclip.loss(Phase::Safe, &KnownBatch::new(&image, &text, 10.0, &[0, 1, 2, 3])).unwrap().loss;
+        assert!((loss - info_nce(&image, &text, &Tensor::from(10f32))).abs().double_value(&[]) < 1e-7);
 
         let scores = |high: usize| {
             let of = |n| if n < high { 0.7 } else { 0.1 + 0.001 * n as f64 };
@@ -418,14 +477,46 @@ mod tests {
         assert!(fails.err().unwrap().to_string().contains("9 references"));
     }
 
+    /// What a resumed epoch reports is what it was split by, also where scores are missing or did not separate.
     #[test]
     fn its_state_survives_a_checkpoint() {
-        let mut first = safeclip(SafeClipConfig::default());
-        let scores = (0..40).map(|n| if n < 30 { 0.1 + 0.001 * f64::from(n) } else { 0.7 }).collect();
-        first.begin_epoch(7, 40, &mut KnownTowers::with_similarities(scores)).unwrap();
-        let mut second = safeclip(SafeClipConfig::default());
-        second.load_state(&first.state()).unwrap();
-        assert_eq!(first.passes(7), second.passes(7));
-        assert_eq!(first.split(), second.split());
+        let apart = |n: i32| if n < 30 { 0.1 + 0.001 * f64::from(n) } else { 0.7 };
+        let unreadable = |n: i32| if n == 3 { f64::NAN } else { apart(n) };
+        let one_hump = |n: i32| 0.01 * f64::from(n);
+        let scores: [&dyn Fn(i32) -> f64; 3] = [&apart, &unreadable, &one_hump];
+        for (case, score) in scores.into_iter().enumerate() {
+            let mut first = safeclip(SafeClipConfig::default());
+            let scores = (0..40).map(score).collect();
+            first.begin_epoch(7, 40, &mut KnownTowers::with_similarities(scores)).unwrap();
+            let mut second = safeclip(SafeClipConfig::default());
+            second.load_state(&first.state()).unwrap();
+            assert_eq!(first.passes(7), second.passes(7));
+            assert_eq!(first.split().unwrap().1, second.split().unwrap().1, "case {case}");
+            assert_eq!(first.split().unwrap().1.mixture.is_some(), case < 2, "case {case}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused_by_their_keys() {
+        let default = SafeClipConfig::default;
+        let split = |split: SplitConfig| SafeClipConfig { split, ..default() };
+        let plain = SplitConfig::default();
+        for (config, named) in [
+            (SafeClipConfig { slow_steps: Some(0), ..default() }, "objective.safeclip.slow_steps is 0"),
+            (SafeClipConfig { slow_learning_rate: f64::NAN, ..default() }, "slow_learning_rate is NaN"),
+            (SafeClipConfig { unimodal_learning_rate: Some(-1.0), ..default() }, "unimodal_learning_rate is -1"),
+            (SafeClipConfig { warmup_share: 2.0, ..default() }, "warmup_share is 2"),
+            (SafeClipConfig { unimodal_epochs: u64::MAX, ..default() }, "unimodal_epochs is"),
+            (SafeClipConfig { split_every: 0, ..default() }, "split_every is 0"),
+            (SafeClipConfig { pool_fraction: Some(-0.1), ..default() }, "pool_fraction is -0.1"),
+            (split(SplitConfig { growth: -0.1, ..plain }), "split.growth is -0.1"),
+            (split(SplitConfig { cap: 1.5, ..plain }), "split.cap is 1.5"),
+            (split(SplitConfig { threshold: f64::INFINITY, ..plain }), "split.threshold is inf"),
+            (split(SplitConfig { fallback_fraction: 7.0, ..plain }), "split.fallback_fraction is 7"),
+        ] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(named), "{named}: {error}");
+        }
+        SafeClipConfig::released().check().unwrap();
     }
 }

@@ -2,7 +2,9 @@
 //! function of the scores and of how much was safe before.
 
 use crate::error::{Error, Result};
+use crate::objective::dip::scaled_dip;
 use crate::objective::mixture::{Mixture, PosteriorGuard};
+use crate::settings;
 use serde::{Deserialize, Serialize};
 
 /// What happens when the scores do not fall into two groups, or the safe one is smaller than a batch.
@@ -28,8 +30,11 @@ pub struct SplitConfig {
     /// The safe set's largest share.
     pub cap: f64,
     pub guard: PosteriorGuard,
-    /// Least distance of the two means, in units of their root mean variance. Ours.
+    /// Least distance of the two means, in units of their root mean variance (Ashman's D). Ours.
     pub min_separation: f64,
+    /// The mixture counts only where the scores have two humps: a mixture of two fits one hump of any shape, too. They have where the dip
+    /// test rejects a single hump, or where the means are further apart than the halves of any hump are. Ours.
+    pub dip_test: bool,
     pub unseparated: Unseparated,
     pub fallback_fraction: f64,
 }
@@ -43,9 +48,41 @@ impl Default for SplitConfig {
             cap: 0.85,
             guard: PosteriorGuard::Monotone,
             min_separation: 1.0,
+            dip_test: true,
             unseparated: Unseparated::Fallback,
             fallback_fraction: 0.15,
         }
+    }
+}
+
+/// Scaled dips above this are those of fewer than one in a thousand samples with a single hump.
+const DIP_OF_TWO_HUMPS: f64 = 0.7;
+/// Two halves of a uniform distribution, the widest hump that there is, have 3.5.
+const PLAINLY_APART: f64 = 4.0;
+
+impl SplitConfig {
+    /// Refuses numbers that no split can be made with.
+    pub fn check(&self) -> Result<()> {
+        let key = |name: &str| format!("objective.safeclip.split.{name}");
+        settings::not_negative(&key("threshold"), self.threshold)?;
+        settings::share(&key("growth"), self.growth)?;
+        settings::share(&key("cap"), self.cap)?;
+        settings::not_negative(&key("min_separation"), self.min_separation)?;
+        settings::share(&key("fallback_fraction"), self.fallback_fraction)?;
+        match self.first_share.filter(|share| !(0.0..=self.cap).contains(share)) {
+            None => Ok(()),
+            Some(share) => Err(Error::setting(
+                format!("{} is {share}, and cap {}", key("first_share"), self.cap),
+                "set a share between 0 and the cap, or remove it and let the mixture decide",
+            )),
+        }
+    }
+
+    /// Whether `mixture` stands for two groups of `scores`.
+    fn separates(&self, mixture: &Mixture, scores: &[f64]) -> bool {
+        let separation = mixture.separation();
+        let two_humps = || separation >= PLAINLY_APART || scaled_dip(scores) >= DIP_OF_TWO_HUMPS;
+        separation >= self.min_separation && (!self.dip_test || two_humps())
     }
 }
 
@@ -67,7 +104,7 @@ pub fn split(config: &SplitConfig, scores: &[f64], share: Option<f64>, batch_siz
     let first = if share.is_none() { config.first_share } else { None };
     let given = share.or(first);
     let readable: Vec<f64> = scores.iter().copied().filter(|score| score.is_finite()).collect();
-    let mixture = Mixture::fit(&readable).filter(|m| m.separation() >= config.min_separation);
+    let mixture = Mixture::fit(&readable).filter(|mixture| config.separates(mixture, &readable));
     let posterior =
         |score: f64| mixture.filter(|_| score.is_finite()).map_or(0.0, |m| m.posterior(score, config.guard));
     // By posterior, then similarity, then id: saturated posteriors tie, and ties must not be arbitrary.
@@ -108,6 +145,8 @@ pub fn split(config: &SplitConfig, scores: &[f64], share: Option<f64>, batch_siz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::RngExt;
+    use roclip_data::random;
 
     fn scores() -> Vec<f64> {
         // 60 low, 40 high, each with a little spread.
@@ -156,5 +195,45 @@ mod tests {
         assert!(split(&stop, &flat, None, 8).unwrap_err().to_string().contains("two groups"));
         let strict = SplitConfig { threshold: 1.1, ..stop };
         assert!(split(&strict, &scores(), None, 8).unwrap_err().to_string().contains("fewer than a batch"));
+    }
+
+    /// `count` draws from a normal distribution of this mean and deviation.
+    fn normal(count: usize, mean: f64, deviation: f64, seed: u64) -> Vec<f64> {
+        let mut random = random::stream(seed, "test-split", 0, "");
+        let mut draw = || {
+            let (u, v): (f64, f64) = (1.0 - random.random::<f64>(), random.random());
+            mean + deviation * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+        };
+        (0..count).map(|_| draw()).collect()
+    }
+
+    #[test]
+    fn one_hump_of_any_shape_is_not_two_groups() {
+        let config = SplitConfig::default();
+        let plain = normal(20_000, 0.3, 0.1, 1);
+        let mut random = random::stream(2, "test-split", 0, "");
+        let exponential: Vec<f64> = (0..20_000).map(|_| -(1.0 - random.random::<f64>()).ln()).collect();
+        let uniform: Vec<f64> = (0..20_000).map(|_| random.random()).collect();
+        for (name, scores) in [("normal", plain), ("exponential", exponential), ("uniform", uniform)] {
+            let found = split(&config, &scores, None, 8).unwrap();
+            assert!(found.fell_back && found.mixture.is_none(), "{name}: {:?}", found.mixture);
+            let off = SplitConfig { dip_test: false, ..config };
+            assert!(split(&off, &scores, None, 8).unwrap().mixture.is_some(), "{name} fits two components well");
+        }
+    }
+
+    #[test]
+    fn groups_that_a_slow_clip_epoch_pulls_apart_are_two() {
+        let config = SplitConfig::default();
+        // Most pairs near nought, and those that are learned first above; boundary near 0.2 as observed on CC1M.
+        let mut scores = normal(8_000, 0.08, 0.05, 1);
+        scores.extend(normal(1_500, 0.34, 0.06, 2));
+        let found = split(&config, &scores, None, 8).unwrap();
+        assert!(!found.fell_back, "{:?}", found.mixture);
+        assert!((0.12..0.18).contains(&(found.safe.len() as f64 / 9_500.0)), "{}", found.safe.len());
+        // A small group far away is one, however few they are.
+        let mut few = normal(400, 0.9, 0.01, 3);
+        few.extend(normal(6, 0.1, 0.01, 4));
+        assert!(split(&config, &few, None, 8).unwrap().mixture.is_some());
     }
 }

@@ -10,7 +10,7 @@ pub use differences::Difference;
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{EvalConfig, Reading};
-use crate::objective::{RoClipConfig, SafeClipConfig};
+pub use crate::objective::{ObjectiveConfig, ObjectiveName};
 use crate::train::TrainConfig;
 use roclip_data::artifact;
 use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig};
@@ -108,23 +108,6 @@ impl Default for ModelSettings {
 pub struct AugmentConfig {
     pub image: Option<ImageAugmentConfig>,
     pub text: Option<TextAugmentConfig>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectiveName {
-    #[default]
-    Clip,
-    Roclip,
-    Safeclip,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
-#[serde(deny_unknown_fields, default)]
-pub struct ObjectiveConfig {
-    pub name: ObjectiveName,
-    pub roclip: RoClipConfig,
-    pub safeclip: SafeClipConfig,
 }
 
 impl Recipe {

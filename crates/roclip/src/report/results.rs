@@ -149,10 +149,10 @@ fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
         return None;
     }
     match (recipe.objective.name, poisoned, augmented) {
-        (ObjectiveName::Clip, false, _) => Some("clean-data".into()),
-        (ObjectiveName::Clip, true, false) => Some("undefended".into()),
-        (ObjectiveName::Clip, true, true) => Some("augmentation-only".into()),
-        (ObjectiveName::Roclip | ObjectiveName::Safeclip, _, _) => None,
+        (name, _, _) if name.defends() => None,
+        (_, false, _) => Some("clean-data".into()),
+        (_, true, false) => Some("undefended".into()),
+        (_, true, true) => Some("augmentation-only".into()),
     }
 }
 

@@ -1,19 +1,16 @@
 //! From a recipe and its data to a trainer.
 
 use crate::checkpoint;
+use crate::clean::Setup;
 use crate::error::Result;
-use crate::eval::Evaluator;
-use crate::objective::{ClipObjective, Objective, RoClip, RunShape, SafeClip};
-use crate::recipe::{ObjectiveName, Recipe};
-use crate::run::clean::Cleaning;
+use crate::objective::RunShape;
+use crate::recipe::Recipe;
 use crate::run::context::Context;
 use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
 use crate::train::{Parts, Trainer};
 use roclip_data::augment::TextAugment;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
-use roclip_data::pairs::Pairs;
-use roclip_data::tokenizer::Tokenizer;
 use std::path::Path;
 use std::sync::Arc;
 use tch::Device;
@@ -53,12 +50,28 @@ pub(super) fn build<'a>(
     }
     let tokenizer = Arc::new(tokenizer);
     let pairs = Arc::new(pairs);
-    let image_size = model.config().image_size();
-    let transform = transform(recipe, &pairs, &tokenizer, image_size, &mut |transform| {
-        let Some(clean) = &recipe.clean else { return Ok(None) };
-        Cleaning { recipe, clean, run, device }.patch(&pairs, transform, progress)
-    })?;
-    let loader = Loader::new(Arc::clone(&pairs), transform, recipe.train.batch_size, recipe.data.workers)?;
+    let plain = Transform {
+        seed: recipe.seed,
+        image_size: model.config().image_size(),
+        limits: recipe.data.limits,
+        views: Default::default(),
+        sub_captions: None,
+        tokenizer: Arc::clone(&tokenizer),
+        cache_bytes: recipe.data.cache_mib << 20,
+    };
+    let (batch_size, workers) = (recipe.train.batch_size, recipe.data.workers);
+    let transform = match &recipe.clean {
+        Some(clean) => {
+            let pairs = &pairs;
+            clean.transform(Setup { clean, run, pairs, plain: &plain, batch_size, workers, device, progress })?
+        }
+        None => {
+            let text = recipe.augment.text.clone().map(TextAugment::new).transpose()?;
+            let view = ViewAugment { image: recipe.augment.image.clone(), overlay: None, text };
+            Transform { views: [view.clone(), view], ..plain }
+        }
+    };
+    let loader = Loader::new(Arc::clone(&pairs), transform, batch_size, workers)?;
     let shape = RunShape {
         seed: recipe.seed,
         epochs: recipe.train.epochs,
@@ -69,55 +82,12 @@ pub(super) fn build<'a>(
         warmup_steps: recipe.train.warmup_steps,
         device,
     };
-    let objective = objective(recipe, shape, &pairs, &evaluator)?;
-    let reference = match &recipe.clean {
-        Some(clean) if objective.needs_reference() => Some(checkpoint::load(&clean.victim, device)?.model),
-        _ => None,
+    let objective = match &recipe.clean {
+        Some(clean) => clean.objective(shape, &pairs, &evaluator.classes)?,
+        None => recipe.objective.build(shape)?,
     };
-    let parts = Parts { seed: recipe.seed, pairs, loader, model, reference, objective, device };
+    let parts = Parts { seed: recipe.seed, pairs, loader, model, objective, device };
     let mut trainer = Trainer::new(recipe.train.clone(), parts);
     trainer.skips = skips;
     Ok((trainer, Context { recipe, evaluator, manifest, tokenizer, origin, fingerprint, clean_pairs }))
-}
-
-type Patch<'a> = dyn FnMut(&Transform) -> Result<Option<image::RgbImage>> + 'a;
-
-/// What pairs go through on their way into a batch. `patch` finds the patch of the method that needs one.
-fn transform(
-    recipe: &Recipe,
-    pairs: &Arc<Pairs>,
-    tokenizer: &Arc<Tokenizer>,
-    image_size: u32,
-    patch: &mut Patch,
-) -> Result<Transform> {
-    let plain = Transform {
-        seed: recipe.seed,
-        image_size,
-        limits: recipe.data.limits,
-        views: Default::default(),
-        sub_captions: None,
-        tokenizer: Arc::clone(tokenizer),
-        cache_bytes: recipe.data.cache_mib << 20,
-    };
-    match &recipe.clean {
-        Some(clean) => {
-            let patch = patch(&plain)?;
-            let views = clean.views(patch, image_size)?;
-            Ok(Transform { views, sub_captions: clean.sub_captions(pairs)?, ..plain })
-        }
-        None => {
-            let text = recipe.augment.text.clone().map(TextAugment::new).transpose()?;
-            let view = ViewAugment { image: recipe.augment.image.clone(), overlay: None, text };
-            Ok(Transform { views: [view.clone(), view], ..plain })
-        }
-    }
-}
-
-fn objective(recipe: &Recipe, shape: RunShape, pairs: &Pairs, evaluator: &Evaluator) -> Result<Box<dyn Objective>> {
-    Ok(match (&recipe.clean, recipe.objective.name) {
-        (Some(clean), _) => clean.objective(shape, pairs, &evaluator.classes),
-        (None, ObjectiveName::Clip) => Box::new(ClipObjective),
-        (None, ObjectiveName::Roclip) => Box::new(RoClip::new(recipe.objective.roclip.clone(), shape)?),
-        (None, ObjectiveName::Safeclip) => Box::new(SafeClip::new(recipe.objective.safeclip.clone(), shape)?),
-    })
 }

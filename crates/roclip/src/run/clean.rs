@@ -1,84 +1,16 @@
-//! What cleaning runs do beside training: the search of ABD's patch before it, the rebound test after it.
+//! What cleaning runs do after training: the rebound test.
 
-use crate::checkpoint;
-use crate::clean::{CleanConfig, CleanMethod, HarmlessTuning, ReboundConfig};
-use crate::error::{Error, Result};
-use crate::model::Clip;
+use crate::clean::{CleanMethod, HarmlessTuning, ReboundConfig};
+use crate::error::Result;
 use crate::objective::{Phase, Place};
 use crate::recipe::Recipe;
 use crate::run::build::build;
 use crate::run::prepare::{manifest_file, prepare_training};
 use crate::run::summary::ReboundPoint;
 use crate::train::Trainer;
-use image::RgbImage;
-use roclip_data::artifact;
-use roclip_data::batch::{Loader, PassPlan, Transform};
-use roclip_data::pairs::Pairs;
-use roclip_data::picture::{ImageLimits, decode};
-use roclip_data::trigger::Material;
+use roclip_data::batch::PassPlan;
 use std::path::Path;
-use std::sync::Arc;
 use tch::Device;
-
-pub(super) struct Cleaning<'a> {
-    pub recipe: &'a Recipe,
-    pub clean: &'a CleanConfig,
-    pub run: &'a Path,
-    pub device: Device,
-}
-
-impl Cleaning<'_> {
-    /// The patch of ABD: searched once, and kept in the run as `patch.png`.
-    pub fn patch(
-        &self,
-        pairs: &Arc<Pairs>,
-        transform: &Transform,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Option<RgbImage>> {
-        if self.clean.method != CleanMethod::Abd {
-            return Ok(None);
-        }
-        let path = self.run.join("patch.png");
-        if path.is_file() {
-            let picture = decode(&artifact::read(&path)?, ImageLimits::default());
-            return picture
-                .map(Some)
-                .map_err(|skip| Error::file(&path, skip.detail, "remove it, and it is searched again"));
-        }
-        // Searching freezes weights, so it gets a copy of its own.
-        let victim = checkpoint::load(&self.clean.victim, self.device)?.model;
-        let reference = self.reference(&victim)?;
-        let plain = Transform {
-            views: Default::default(),
-            sub_captions: None,
-            tokenizer: Arc::clone(&transform.tokenizer),
-            ..*transform
-        };
-        let loader = Loader::new(Arc::clone(pairs), plain, self.recipe.train.batch_size, self.recipe.data.workers)?;
-        let patch =
-            self.clean.abd.search(&victim, reference.as_ref(), &loader, self.recipe.seed, self.device, progress)?;
-        artifact::write(&path, Material::of_picture(&patch)?.bytes())?;
-        Ok(Some(patch))
-    }
-
-    /// The clean model of ABD's backdoor term.
-    fn reference(&self, victim: &Clip) -> Result<Option<Clip>> {
-        let Some(path) = &self.clean.abd.reference else { return Ok(None) };
-        let reference = checkpoint::load(path, self.device)?.model;
-        let shape = |model: &Clip| (model.config().embed_dim, model.config().image_size());
-        let ((dim, size), (wanted_dim, wanted_size)) = (shape(&reference), shape(victim));
-        if (dim, size) != (wanted_dim, wanted_size) {
-            return Err(Error::file(
-                path,
-                format!(
-                    "has features of {dim} dimensions of {size} pixels, and the victim {wanted_dim} of {wanted_size}"
-                ),
-                "give a clean model of the victim's kind as clean.abd.reference, or none",
-            ));
-        }
-        Ok(Some(reference))
-    }
-}
 
 /// The rebound test of the cleaned model in `run`: harmless fine-tuning, and the attacks measured along the way.
 pub(super) fn rebound(

@@ -1,8 +1,7 @@
 //! From a recipe to data: everything that can be wrong with a recipe's inputs is found here, before any work.
 
-use crate::checkpoint::Provenance;
 use crate::checkpoint::{self, Loaded};
-use crate::clean::{CleanConfig, CleanMethod, Supervised};
+use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
@@ -42,9 +41,7 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
         leave_out_victims_poison(recipe, clean, &mut prepared)?;
-        if clean.method == CleanMethod::Supervised {
-            Supervised::labelled(&mut prepared.pairs, &prepared.evaluator.classes)?;
-        }
+        clean.keep_usable(&mut prepared.pairs, &prepared.evaluator.classes)?;
         clean.choose(&mut prepared.pairs, recipe.seed)?;
     } else if let Some(manifest) = &prepared.manifest {
         let (pairs, others) = (&mut prepared.pairs, &prepared.evaluator.samples);
@@ -157,13 +154,8 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Planned>> {
 /// depends on the device.
 pub(super) fn clean_model(path: &Path, device: Device, setting: &str) -> Result<Loaded> {
     let loaded = checkpoint::load(path, device)?;
-    if loaded.state.provenance != Provenance::Clean {
-        return Err(Error::file(
-            path,
-            format!("is {}: what it reads is its attack's choice, too", loaded.state.provenance),
-            format!("set {setting} to a model trained without poison (`--set poison=`)"),
-        ));
-    }
+    let remedy = format!("set {setting} to a model trained without poison (`--set poison=`)");
+    loaded.state.provenance.must_be_clean(path, &remedy)?;
     Ok(loaded)
 }
 
@@ -193,7 +185,7 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     }
     listing.require_captions();
     listing.probe(data.limits, data.workers);
-    listing.check_losses(data.max_skip_fraction)?;
+    listing.check_losses(data.max_skip_fraction, "data.source")?;
     let Listing { samples, skips, .. } = listing;
     let pairs = Pairs::new(samples, data.captions);
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;

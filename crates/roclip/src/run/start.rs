@@ -53,7 +53,7 @@ pub(super) fn start(
     let model = Clip::new(config, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
     let origin = match weights {
         Some(path) => {
-            model.load(path, &to_open_clip(read_safetensors(path)?))?;
+            model.load(path, &to_open_clip(read_safetensors(path)?)?)?;
             Some(origin_of_file(path)?)
         }
         None => None,

@@ -1,7 +1,7 @@
 //! The trainer: a model, what it learns from, and how far it has come.
 
 use crate::error::Result;
-use crate::model::Clip;
+use crate::model::{Clip, Parameter, Part};
 use crate::objective::{Objective, Schedule};
 use crate::train::config::TrainConfig;
 use crate::train::metrics::StepMetrics;
@@ -42,8 +42,6 @@ pub struct Parts {
     pub pairs: Arc<Pairs>,
     pub loader: Loader,
     pub model: Clip,
-    /// A frozen model that the objective compares with, where it asks for one.
-    pub reference: Option<Clip>,
     pub objective: Box<dyn Objective>,
     pub device: Device,
 }
@@ -55,7 +53,6 @@ pub struct Trainer {
     pub pairs: Arc<Pairs>,
     pub loader: Loader,
     pub model: Clip,
-    pub reference: Option<Clip>,
     pub optimizer: Optimizer,
     pub objective: Box<dyn Objective>,
     pub schedule: Schedule,
@@ -92,7 +89,7 @@ pub trait Host {
 
 impl Trainer {
     pub fn new(config: TrainConfig, parts: Parts) -> Self {
-        let Parts { seed, pairs, loader, model, reference, objective, device } = parts;
+        let Parts { seed, pairs, loader, model, objective, device } = parts;
         let adamw = AdamW {
             learning_rate: config.learning_rate,
             beta1: config.beta1,
@@ -107,8 +104,9 @@ impl Trainer {
             epochs: config.epochs,
             epoch_offset: config.epoch_offset,
         };
-        let mut trainable = model.parameters().trainable();
-        trainable.extend(objective.parameters());
+        let mut trainable = model.parameters().by_part();
+        let own = |(name, tensor)| Parameter { name, tensor, part: Part::Objective };
+        trainable.extend(objective.parameters().into_iter().map(own));
         let optimizer = Optimizer::new(trainable, config.weight_decay_groups, adamw);
         Trainer {
             config,
@@ -116,7 +114,6 @@ impl Trainer {
             pairs,
             loader,
             model,
-            reference,
             optimizer,
             objective,
             schedule,

@@ -7,6 +7,7 @@ mod engine;
 mod epoch;
 mod metrics;
 mod optimizer;
+mod step;
 mod tally;
 mod watch;
 

@@ -1,7 +1,8 @@
 //! AdamW over two groups: with and without weight decay.
 
 use crate::error::{Error, Result};
-use crate::objective::TextTraining;
+use crate::model::{Parameter, Part};
+use crate::objective::Update;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -29,6 +30,7 @@ impl WeightDecayGroups {
 
 struct Slot {
     name: String,
+    part: Part,
     parameter: Tensor,
     first_moment: Tensor,
     second_moment: Tensor,
@@ -42,15 +44,18 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// `adamw.learning_rate` is set at each step.
-    pub fn new(parameters: BTreeMap<String, Tensor>, groups: WeightDecayGroups, adamw: AdamW) -> Self {
-        let slots = parameters.into_iter().map(|(name, parameter)| Slot {
-            decays: groups.decays(&name, &parameter),
-            first_moment: parameter.detach().zeros_like(),
-            second_moment: parameter.detach().zeros_like(),
-            step: Tensor::zeros([], (Kind::Float, parameter.device())),
+    /// For the model's parameters and the objective's own. `adamw.learning_rate` is set at each step.
+    pub fn new(mut parameters: Vec<Parameter>, groups: WeightDecayGroups, adamw: AdamW) -> Self {
+        // By name, so that sums over all of them do not depend on who gave them.
+        parameters.sort_by(|a, b| a.name.cmp(&b.name));
+        let slots = parameters.into_iter().map(|Parameter { name, tensor, part }| Slot {
+            decays: groups.decays(&name, &tensor),
+            first_moment: tensor.detach().zeros_like(),
+            second_moment: tensor.detach().zeros_like(),
+            step: Tensor::zeros([], (Kind::Float, tensor.device())),
             name,
-            parameter,
+            part,
+            parameter: tensor,
         });
         Optimizer { slots: slots.collect(), adamw }
     }
@@ -71,18 +76,19 @@ impl Optimizer {
         self.slots.iter().find(broken).map(|s| s.name.as_str())
     }
 
-    /// One step with the gradients at hand, which are then zeroed.
-    pub fn step(&mut self, learning_rate: f64, text: TextTraining) -> Result<()> {
+    /// One step with the gradients at hand, which are then zeroed. `update` says what happens to the parameters of a part.
+    pub fn step(&mut self, learning_rate: f64, update: &dyn Fn(Part) -> Update) -> Result<()> {
         for decays in [true, false] {
             let mut gradients = Vec::new();
             let mut group = Vec::new();
             for slot in self.slots.iter_mut().filter(|slot| slot.decays == decays) {
                 let mut gradient = slot.parameter.grad();
-                if is_text(&slot.name) && text == TextTraining::Frozen {
+                let update = update(slot.part);
+                if update == Update::Rest {
                     continue;
                 }
                 // A tower without graph has no gradient tensors at all in a run that was just resumed.
-                if !gradient.defined() && is_text(&slot.name) && text == TextTraining::ZeroGradient {
+                if !gradient.defined() && update == Update::ByGradientOrZero {
                     gradient = slot.parameter.detach().zeros_like();
                 }
                 if gradient.defined() {
@@ -143,7 +149,81 @@ impl Optimizer {
     }
 }
 
-/// Everything that is neither the image tower nor the temperature nor an objective's own.
-fn is_text(name: &str) -> bool {
-    !name.starts_with("visual.") && name != "logit_scale" && !name.starts_with("head.")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Clip, ModelConfig};
+    use tch::Device;
+
+    const ADAMW: AdamW = AdamW { learning_rate: 0.0, beta1: 0.9, beta2: 0.999, weight_decay: 0.5, epsilon: 1e-8 };
+
+    fn model(name: &str) -> Clip {
+        let mut config = ModelConfig::named(name).unwrap();
+        config.text_cfg.vocab_size = 8;
+        Clip::new(config, Device::Cpu, 0).unwrap()
+    }
+
+    fn own(name: &str, shape: &[i64]) -> Parameter {
+        let tensor = Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        Parameter { name: name.into(), tensor, part: Part::Objective }
+    }
+
+    #[test]
+    fn by_rank_matrices_decay_and_by_name_all_but_four_words() {
+        let model = model("RN-small-32");
+        let mut parameters = model.parameters().by_part();
+        parameters.extend([own("head.weight", &[3, 2]), own("head.bias", &[3])]);
+        let decaying = |groups: WeightDecayGroups| -> Vec<&str> {
+            parameters.iter().filter(|p| groups.decays(&p.name, &p.tensor)).map(|p| p.name.as_str()).collect()
+        };
+        let (rank, name) = (decaying(WeightDecayGroups::ByRank), decaying(WeightDecayGroups::ByName));
+        for both in ["visual.conv1.weight", "visual.attnpool.q_proj.weight", "text_projection", "head.weight"] {
+            assert!(rank.contains(&both) && name.contains(&both), "{both}");
+        }
+        for neither in [
+            "logit_scale",
+            "visual.bn1.weight",
+            "visual.bn1.bias",
+            "ln_final.weight",
+            "visual.attnpool.q_proj.bias",
+            "head.bias",
+        ] {
+            assert!(!rank.contains(&neither) && !name.contains(&neither), "{neither}");
+        }
+        // What the released rule takes for a matrix: embeddings, and the norm of a shortcut, whose name has no `bn`.
+        let only_by_name = name.iter().filter(|given| !rank.contains(given)).copied().collect::<Vec<_>>();
+        let shortcuts = only_by_name.iter().filter(|given| given.ends_with("downsample.1.weight")).count();
+        let embeddings = ["positional_embedding", "token_embedding.weight", "visual.attnpool.positional_embedding"];
+        assert!(embeddings.iter().all(|given| only_by_name.contains(given)), "{only_by_name:?}");
+        assert!(shortcuts > 0 && only_by_name.len() == embeddings.len() + shortcuts, "{only_by_name:?}");
+        assert!(rank.iter().all(|given| name.contains(given)));
+    }
+
+    #[test]
+    fn each_part_moves_as_the_objective_says_and_its_own_parameters_are_no_text() {
+        let model = model("ViT-tiny-32");
+        let parameters = || {
+            let mut all = model.parameters().by_part();
+            all.push(own("temperature", &[2, 2]));
+            all
+        };
+        let part = |name: &str| parameters().into_iter().find(|p| p.name == name).unwrap().part;
+        assert_eq!(
+            ["visual.proj", "token_embedding.weight", "text_projection", "logit_scale", "temperature"].map(part),
+            [Part::Image, Part::Text, Part::Text, Part::Scale, Part::Objective]
+        );
+        for (text, moves) in [(Update::ByGradient, false), (Update::ByGradientOrZero, true), (Update::Rest, false)] {
+            let given = parameters();
+            let named = |name: &str| given.iter().find(|p| p.name == name).unwrap().tensor.shallow_clone();
+            let (projection, temperature) = (named("text_projection"), named("temperature"));
+            let before = [projection.detach().copy(), temperature.detach().copy()];
+            let mut optimizer = Optimizer::new(given, WeightDecayGroups::ByRank, ADAMW);
+            // Only the objective's own has a gradient; weight decay moves what has a gradient of zero.
+            (&temperature * 1.0).sum(Kind::Float).backward();
+            let update = |part| if part == Part::Text { text } else { Update::ByGradient };
+            optimizer.step(0.1, &update).unwrap();
+            assert_eq!(!projection.equal(&before[0]), moves, "{text:?}");
+            assert!(!temperature.equal(&before[1]), "{text:?}");
+        }
+    }
 }

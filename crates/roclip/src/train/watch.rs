@@ -1,72 +1,48 @@
 //! Looking at pairs with the towers as they stand: without augmentation for diagnostics, and for objectives that score pairs.
 
+use crate::embed::{AT_A_TIME, Embedded, Embedder, joined};
 use crate::error::{Result, TorchContext};
-use crate::model::tensors;
-use crate::model::{Clip, unit};
 use crate::objective::{AllFeatures, Encode};
 use crate::train::diagnostics::SimilarityHistogram;
 use crate::train::engine::Trainer;
 use rand::seq::SliceRandom;
-use roclip_data::batch::Loader;
 use roclip_data::pairs::picture_hash;
 use roclip_data::random;
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Clean pairs whose similarity is watched.
 const WATCHED_CLEAN_PAIRS: usize = 512;
 /// Augmentation draw that scores use: none that training does.
 const SCORE_DRAW: u64 = 1 << 48;
-
 /// Pairs scored at a time.
 const SCORED_AT_A_TIME: usize = 128;
-/// Pairs encoded at a time.
-const ENCODED_AT_A_TIME: usize = 256;
 
-/// The towers of a run, for its objective.
-pub(super) struct Towers<'a> {
-    pub model: &'a Clip,
-    pub loader: &'a Loader,
-    pub device: Device,
+/// The towers of a run as they stand, for its objective.
+pub(super) struct Standing<'a> {
+    pub embedder: Embedder<'a>,
     pub pairs: usize,
     pub epoch: u64,
 }
 
-impl Towers<'_> {
-    fn side(&self) -> i64 {
-        i64::from(self.model.config().image_size())
-    }
-
+impl Standing<'_> {
     /// `(pair, similarity of image and own caption)` of those that can be read.
     fn scored(&self, indices: &[usize], draw: Option<u64>) -> Result<Vec<(usize, f32)>> {
         let mut found = Vec::with_capacity(indices.len());
-        for batch in self.loader.look(indices.to_vec(), draw, SCORED_AT_A_TIME) {
-            let batch = batch?;
-            if batch.pairs.is_empty() {
-                continue;
-            }
-            let (images, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
-            let similarity = tch::no_grad(|| -> Result<Tensor> {
-                let image = unit(&self.model.image_features(&images, false)?);
-                let text = unit(&self.model.text_features(&tokens));
-                Ok((image * text).sum_dim_intlist([1i64].as_slice(), false, Kind::Float))
-            })?;
+        let batches = self.embedder.loader.look(indices.to_vec(), draw, SCORED_AT_A_TIME);
+        for embedded in self.embedder.pairs(batches) {
+            let Embedded { pairs, image, text, .. } = embedded?;
+            let similarity = (image * text).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
             let similarity: Vec<f32> = Vec::try_from(similarity).torch("reading similarities")?;
-            found.extend(batch.pairs.into_iter().zip(similarity));
+            found.extend(pairs.into_iter().zip(similarity));
         }
         Ok(found)
     }
 }
 
-impl Encode for Towers<'_> {
+impl Encode for Standing<'_> {
     fn captions(&mut self, pairs: &[usize]) -> Result<Tensor> {
-        let mut features = Vec::new();
-        for batch in self.loader.look(pairs.to_vec(), None, ENCODED_AT_A_TIME) {
-            let batch = batch?;
-            let (_, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
-            features.push(tch::no_grad(|| unit(&self.model.text_features(&tokens))));
-        }
-        Ok(Tensor::cat(&features, 0))
+        self.embedder.captions(pairs)
     }
 
     fn similarities(&mut self, augmented: bool) -> Result<Vec<f64>> {
@@ -82,26 +58,24 @@ impl Encode for Towers<'_> {
 
     fn features(&mut self) -> Result<AllFeatures> {
         let (mut pairs, mut pictures, mut images, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for batch in self.loader.look((0..self.pairs).collect(), None, ENCODED_AT_A_TIME) {
-            let batch = batch?;
-            if batch.pairs.is_empty() {
-                continue;
-            }
-            let (image, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
-            let (side, planes) = (self.side() as usize, 3 * (self.side() * self.side()) as usize);
-            pictures.extend(batch.view.images.chunks(planes).map(|picture| picture_hash(picture, side)));
-            images.push(tch::no_grad(|| self.model.image_features(&image, false).map(|raw| unit(&raw)))?);
-            texts.push(tch::no_grad(|| unit(&self.model.text_features(&tokens))));
-            pairs.extend(batch.pairs);
+        let side = self.embedder.model.config().image_size() as usize;
+        let batches = self.embedder.loader.look((0..self.pairs).collect(), None, AT_A_TIME);
+        for embedded in self.embedder.pairs(batches) {
+            let Embedded { pairs: read, view, image, text } = embedded?;
+            pictures.extend(view.images.chunks(3 * side * side).map(|picture| picture_hash(picture, side)));
+            images.push(image);
+            texts.push(text);
+            pairs.extend(read);
         }
-        Ok(AllFeatures { pairs, pictures, image: Tensor::cat(&images, 0), text: Tensor::cat(&texts, 0) })
+        Ok(AllFeatures { pairs, pictures, image: joined(&images)?, text: joined(&texts)? })
     }
 }
 
 impl Trainer {
-    pub(super) fn towers(&self) -> Towers<'_> {
-        let (model, loader, device) = (&self.model, &self.loader, self.device);
-        Towers { model, loader, device, pairs: self.pairs.len(), epoch: self.position.epoch }
+    /// Similarities of `pairs` as the model stands.
+    fn scored(&self, pairs: &[usize]) -> Result<Vec<(usize, f32)>> {
+        let embedder = Embedder { model: &self.model, loader: &self.loader, device: self.device };
+        Standing { embedder, pairs: self.pairs.len(), epoch: self.position.epoch }.scored(pairs, None)
     }
 
     /// Similarity of watched pairs without augmentation: all poison, and as much of the clean data.
@@ -114,7 +88,7 @@ impl Trainer {
         clean.shuffle(&mut random::stream(self.seed, "watched-pairs", 0, ""));
         watched.extend(clean.into_iter().take(WATCHED_CLEAN_PAIRS));
         let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-        for (at, value) in self.towers().scored(&watched, None)? {
+        for (at, value) in self.scored(&watched)? {
             let mark = self.pairs.pairs.get(at).and_then(|p| p.poison.as_ref());
             values.entry(mark.map_or("clean".to_owned(), |m| m.attack.clone())).or_default().push(value);
         }

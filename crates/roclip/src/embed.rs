@@ -1,0 +1,85 @@
+//! From pairs to features, in evaluation mode and without graph: the one way for all that look at a loader's pairs with a model as it
+//! stands. Pairs that cannot be read are left out.
+
+use crate::error::{Error, Result};
+use crate::model::{Clip, tensors, unit};
+use roclip_data::batch::{Batches, Loader, View};
+use tch::{Device, Tensor};
+
+/// Pairs encoded at a time where nothing else is said.
+pub const AT_A_TIME: usize = 256;
+
+/// A model, and where the pairs come from.
+#[derive(Clone, Copy)]
+pub struct Embedder<'a> {
+    pub model: &'a Clip,
+    pub loader: &'a Loader,
+    pub device: Device,
+}
+
+/// A batch of pairs that can be read.
+pub struct Embedded {
+    /// Index of each in the pairs that were looked at.
+    pub pairs: Vec<usize>,
+    /// What the towers saw.
+    pub view: View,
+    /// Unit features `[pairs, dim]`.
+    pub image: Tensor,
+    /// Unit features `[pairs, dim]`.
+    pub text: Tensor,
+}
+
+impl Embedder<'_> {
+    fn side(&self) -> i64 {
+        i64::from(self.model.config().image_size())
+    }
+
+    /// Images and captions of each of `batches` that has a pair left.
+    pub fn pairs<'b>(&'b self, batches: Batches) -> impl Iterator<Item = Result<Embedded>> + 'b {
+        let readable = batches.filter(|batch| batch.as_ref().map_or(true, |batch| !batch.pairs.is_empty()));
+        readable.map(move |batch| {
+            let batch = batch?;
+            let (images, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
+            tch::no_grad(|| {
+                let image = unit(&self.model.image_features(&images, false)?);
+                let text = unit(&self.model.text_features(&tokens));
+                Ok(Embedded { pairs: batch.pairs, view: batch.view, image, text })
+            })
+        })
+    }
+
+    /// Unit features `[pairs, dim]` of the pictures of `batches`.
+    ///
+    /// # Errors
+    /// No picture that can be read.
+    pub fn images(&self, batches: Batches) -> Result<Tensor> {
+        let mut features = Vec::new();
+        for batch in batches {
+            let batch = batch?;
+            if !batch.pairs.is_empty() {
+                let (images, _) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
+                features.push(tch::no_grad(|| self.model.image_features(&images, false).map(|raw| unit(&raw)))?);
+            }
+        }
+        joined(&features)
+    }
+
+    /// Unit features `[pairs, dim]` of the plain captions of `pairs`, one for each: pictures are not looked at.
+    pub fn captions(&self, pairs: &[usize]) -> Result<Tensor> {
+        let mut features = Vec::new();
+        for pairs in pairs.chunks(AT_A_TIME) {
+            let (tokens, length) = self.loader.captions(pairs);
+            let tokens = Tensor::from_slice(&tokens).view([pairs.len() as i64, length as i64]).to_device(self.device);
+            features.push(tch::no_grad(|| unit(&self.model.text_features(&tokens))));
+        }
+        joined(&features)
+    }
+}
+
+/// Rows of all of `features`, which are an error when there are none.
+pub fn joined(features: &[Tensor]) -> Result<Tensor> {
+    if features.is_empty() {
+        return Err(Error::setting("no picture of these pairs can be read", "repair the data"));
+    }
+    Ok(Tensor::cat(features, 0))
+}

@@ -1,0 +1,114 @@
+//! The objectives that a recipe can name. A new one is its file, its section here and one line in [`ObjectiveName::ALL`].
+
+use crate::error::{Error, Result};
+use crate::objective::{ClipObjective, Objective, RoClip, RoClipConfig, RunShape, SafeClip, SafeClipConfig};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectiveName {
+    #[default]
+    Clip,
+    Roclip,
+    Safeclip,
+}
+
+/// The settings of every objective, and which of them trains.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObjectiveConfig {
+    pub name: ObjectiveName,
+    pub roclip: RoClipConfig,
+    pub safeclip: SafeClipConfig,
+}
+
+/// What is known of an objective before it is made.
+pub struct Registered {
+    pub name: ObjectiveName,
+    /// As recipes and flags spell it.
+    pub word: &'static str,
+    /// Meant to keep poison out.
+    pub defends: bool,
+    build: fn(&ObjectiveConfig, RunShape) -> Result<Box<dyn Objective>>,
+    check: fn(&ObjectiveConfig) -> Result<()>,
+}
+
+impl ObjectiveName {
+    pub const ALL: [Registered; 3] = [
+        Registered {
+            name: ObjectiveName::Clip,
+            word: "clip",
+            defends: false,
+            build: |_, _| Ok(Box::new(ClipObjective::default())),
+            check: |_| Ok(()),
+        },
+        Registered {
+            name: ObjectiveName::Roclip,
+            word: "roclip",
+            defends: true,
+            build: |config, shape| Ok(Box::new(RoClip::new(config.roclip.clone(), shape)?)),
+            check: |config| config.roclip.check(),
+        },
+        Registered {
+            name: ObjectiveName::Safeclip,
+            word: "safeclip",
+            defends: true,
+            build: |config, shape| Ok(Box::new(SafeClip::new(config.safeclip.clone(), shape)?)),
+            check: |config| config.safeclip.check(),
+        },
+    ];
+
+    /// The objective that a recipe or flag spells so.
+    pub fn named(word: &str) -> Option<ObjectiveName> {
+        ObjectiveName::ALL.iter().find(|known| known.word == word).map(|known| known.name)
+    }
+
+    fn registered(self) -> Option<Registered> {
+        ObjectiveName::ALL.into_iter().find(|known| known.name == self)
+    }
+
+    /// Whether it is meant to keep poison out.
+    pub fn defends(self) -> bool {
+        self.registered().is_some_and(|known| known.defends)
+    }
+}
+
+impl ObjectiveConfig {
+    /// Refuses numbers that the named objective cannot train with.
+    pub fn check(&self) -> Result<()> {
+        self.name.registered().map_or(Ok(()), |known| (known.check)(self))
+    }
+
+    /// The named objective, for a run of this shape.
+    pub fn build(&self, shape: RunShape) -> Result<Box<dyn Objective>> {
+        self.check()?;
+        let known = self.name.registered().ok_or_else(|| Error::internal("this objective is not registered"))?;
+        (known.build)(self, shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_objective_is_listed_under_the_word_that_recipes_use() {
+        for known in ObjectiveName::ALL {
+            let recipe: ObjectiveConfig = toml::from_str(&format!("name = \"{}\"", known.word)).unwrap();
+            assert_eq!(recipe.name, known.name);
+            assert_eq!(ObjectiveName::named(known.word), Some(known.name));
+            let shape = RunShape {
+                seed: 0,
+                epochs: 10,
+                pairs: 200,
+                batch_size: 4,
+                embed_dim: 4,
+                learning_rate: 1e-3,
+                warmup_steps: 0,
+                device: tch::Device::Cpu,
+            };
+            assert_eq!(recipe.build(shape).unwrap().name(), known.word);
+        }
+        assert_eq!(ObjectiveName::named("roclp"), None);
+    }
+}

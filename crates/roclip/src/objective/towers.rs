@@ -1,0 +1,53 @@
+//! A batch, and the towers that an objective encodes it with.
+
+use crate::error::Result;
+use crate::model::{Clip, unit};
+use tch::Tensor;
+
+/// One of the augmented views of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchView {
+    First,
+    /// Another draw of the augmentations, in passes that ask for two views.
+    Second,
+}
+
+/// Unit text features of sub-captions, with graph.
+pub struct SubCaptionFeatures {
+    /// `[k]`, places in the batch.
+    pub rows: Tensor,
+    /// `[k, dim]`.
+    pub positive: Tensor,
+    /// `[k, dim]`.
+    pub counterfactual: Tensor,
+}
+
+/// The batch of a step and the towers in training. An objective calls what it needs. Each call is a forward pass of its own, from which
+/// BatchNorm takes its statistics, and builds a graph unless it stands within [`tch::no_grad`].
+pub trait Towers {
+    /// Index of each pair of the batch in the data.
+    fn pairs(&self) -> &[usize];
+
+    /// `exp(logit_scale)`, scalar.
+    fn scale(&self) -> Tensor;
+
+    /// Image features `[batch, dim]` as the tower gives them.
+    fn raw_image(&self, view: BatchView) -> Result<Tensor>;
+
+    /// Image features `[batch, dim]` of unit length.
+    fn image(&self, view: BatchView) -> Result<Tensor> {
+        Ok(unit(&self.raw_image(view)?))
+    }
+
+    /// Image features of the two views, of unit length, in one forward pass: BatchNorm sees both.
+    fn images(&self) -> Result<[Tensor; 2]>;
+
+    /// Text features `[batch, dim]` of unit length.
+    fn text(&self, view: BatchView) -> Result<Tensor>;
+
+    /// What another model makes of a view: image and text features of unit length, in evaluation mode and without graph.
+    fn through(&self, model: &Clip, view: BatchView) -> Result<[Tensor; 2]>;
+
+    /// Features of some rows' sub-captions. None where the loader makes none, or no caption of the batch has a known word.
+    fn sub_captions(&self) -> Option<SubCaptionFeatures>;
+}
