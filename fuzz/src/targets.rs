@@ -4,7 +4,7 @@ use crate::seeds;
 use anyhow::{Result, anyhow};
 use roclip_data::picture::{ImageLimits, decode, preprocess};
 use roclip_data::poison::Manifest;
-use roclip_data::source::{Labels, SourceConfig, read_samples};
+use roclip_data::source::{Labels, SourceConfig, list_samples};
 use roclip_data::tokenizer::{CompactVocabulary, Tokenizer, Truncate};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -56,14 +56,13 @@ fn source(name: &str, bytes: &[u8], place: &Path) -> bool {
         return false;
     }
     let config = SourceConfig { path: path.to_string_lossy().into_owned(), ..SourceConfig::default() };
-    let Ok((samples, skips)) = read_samples(&config) else { return false };
-    assert!(!samples.is_empty(), "an empty set is an error");
-    for sample in samples.iter().take(50) {
+    let Ok(listing) = list_samples(&config, LIMITS) else { return false };
+    for sample in listing.samples.iter().take(50) {
         assert!(!sample.id.is_empty(), "a sample without an id");
         // Read or skipped: both are well.
         let _ = sample.picture(LIMITS);
     }
-    skips.to_jsonl().lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+    listing.skips.to_jsonl().lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
 }
 
 fn shard(bytes: &[u8], place: &Path) -> bool {
