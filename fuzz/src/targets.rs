@@ -89,19 +89,16 @@ fn labels(bytes: &[u8], place: &Path) -> bool {
     std::fs::write(&path, bytes).is_ok() && Labels::read(&path).is_ok()
 }
 
-/// The rows' digest is mended first: what lies behind it is of interest.
+/// The digest is mended first: what lies behind it is of interest.
 fn manifest(bytes: &[u8], place: &Path) -> bool {
+    const KEY: &str = "\"file_sha256\":\"";
     let text = String::from_utf8_lossy(bytes);
     let (header, rows) = text.split_once('\n').unwrap_or((&text, ""));
-    let digest: String = Sha256::digest(rows.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    const KEY: &str = "\"rows_sha256\":\"";
-    let header = match header.split_once(KEY) {
-        Some((front, behind)) => {
-            let rest = behind.split_once('"').map_or("", |(_, rest)| rest);
-            format!("{front}{KEY}{digest}\"{rest}")
-        }
-        None => header.to_owned(),
-    };
+    let (front, behind) = header.split_once(KEY).unwrap_or((header, ""));
+    let rest = behind.split_once('"').map_or("", |(_, rest)| rest);
+    let digest = Sha256::digest(format!("{front}{KEY}\"{rest}\n{rows}"));
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let header = format!("{front}{KEY}{digest}\"{rest}");
     let path = place.join("manifest.jsonl");
     if std::fs::write(&path, format!("{header}\n{rows}")).is_err() {
         return false;
