@@ -26,4 +26,4 @@ pub use resume::Start;
 pub use session::{check, train};
 pub use stop::Stop;
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
-pub use warnings::{SMALL_TOTAL_RATE, schedule, warnings};
+pub use warnings::warnings;

@@ -1,23 +1,7 @@
 //! What a recipe and its data show before the first step to be in vain: a person should read it before the hours, not after them.
 
 use crate::clean::CleanMethod;
-use crate::objective::Schedule;
 use crate::recipe::{ObjectiveName, Recipe};
-
-/// Summed over all steps, a learning rate at which attacks and defences have been seen to do nothing.
-pub const SMALL_TOTAL_RATE: f64 = 0.01;
-
-/// The run's schedule over `pairs` pairs.
-pub fn schedule(recipe: &Recipe, pairs: usize) -> Schedule {
-    let config = &recipe.train;
-    Schedule {
-        peak: config.learning_rate,
-        warmup_steps: config.warmup_steps,
-        steps_per_epoch: (pairs / config.batch_size.max(1)) as u64,
-        epochs: config.epochs,
-        epoch_offset: config.epoch_offset,
-    }
-}
 
 /// Warnings about a recipe over `pairs` pairs, without looking at them.
 pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
@@ -28,7 +12,7 @@ pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
         Some(clean) => clean.method != CleanMethod::Par,
         None => recipe.objective.name != ObjectiveName::Safeclip,
     };
-    let steps = schedule(recipe, pairs).steps_per_epoch.saturating_mul(recipe.train.epochs);
+    let steps = ((pairs / recipe.train.batch_size.max(1)) as u64).saturating_mul(recipe.train.epochs);
     let warmup = recipe.train.warmup_steps;
     if scheduled && warmup >= steps && steps > 0 {
         found.push(format!(
