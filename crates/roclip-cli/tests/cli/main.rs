@@ -7,6 +7,7 @@ mod clean;
 mod evaluation;
 mod kills;
 mod objectives;
+mod pictures;
 mod poison;
 mod poisoning;
 mod reports;

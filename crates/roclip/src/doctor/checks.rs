@@ -387,3 +387,44 @@ fn wording(case: &Case, prompts: &ClassPrompts, attack: &str, rows: &[&Row]) -> 
         "the captions teach another meaning than the one that is tested; use captions closer to the class prompts (targeted poisoning: `captions = \"word-read\"`)",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{PassMetrics, SimilarityHistogram};
+
+    fn epoch(passes: &[(Phase, u64)]) -> EpochRecord {
+        EpochRecord {
+            phase: String::new(),
+            loss: 1.0,
+            passes: passes
+                .iter()
+                .map(|(phase, steps)| PassMetrics { phase: *phase, steps: *steps, loss: 1.0 })
+                .collect(),
+            scores: None,
+            matches: None,
+            split: None,
+            similarity: SimilarityHistogram::new(&BTreeMap::new()),
+        }
+    }
+
+    /// 80 pairs at batch 8: ten steps are a whole pass.
+    #[test]
+    fn poison_is_seen_where_a_pass_shows_own_captions_and_as_far_as_it_goes() {
+        let epochs = [
+            epoch(&[(Phase::Unimodal, 10)]),
+            epoch(&[(Phase::SlowClip, 10), (Phase::SlowClip, 5)]),
+            epoch(&[(Phase::Matching, 10)]),
+            epoch(&[(Phase::Clip, 10)]),
+        ];
+        let found = seen(&epochs, "badnets", 4, 80, 8);
+        assert_eq!((found.times, found.passes), (10, 3));
+        assert_eq!(found.phases.into_iter().collect::<Vec<_>>(), ["clip", "slow-clip"]);
+    }
+
+    #[test]
+    fn a_logged_rate_stands_for_the_steps_since_the_one_before() {
+        assert!((total_rate(&[(10, 0.1), (20, 0.3)], 25) - (1.0 + 3.0 + 1.5)).abs() < 1e-12);
+        assert_eq!(total_rate(&[], 25), 0.0);
+    }
+}

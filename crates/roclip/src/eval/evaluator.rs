@@ -76,7 +76,7 @@ impl Evaluator {
         let prompts = match &config.class_captions {
             None => Prompts::filled(templates.clone(), classes.names.clone())?,
             Some(source) => Prompts::Captions(class_captions(
-                &reading.samples(source, "eval.class_captions")?.0,
+                &reading.captions(source, "eval.class_captions")?.0,
                 &classes,
                 &samples,
             )?),

@@ -23,14 +23,21 @@ impl Default for Reading {
 }
 
 impl Reading {
-    /// The samples of `source`, which the recipe names at `key`.
+    /// The samples of `source`, which the recipe names at `key`, whose pictures are there and have a header that can be one.
     ///
     /// # Errors
     /// When too large a share of the source cannot be used.
     pub fn samples(&self, source: &SourceConfig, key: &str) -> Result<(Vec<Sample>, SkipReport)> {
         let mut listing = list_samples(source, self.limits)?;
         listing.probe(self.limits, self.workers);
-        listing.check_losses(self.max_skip_fraction, key)?;
+        listing.check_losses(self.max_skip_fraction, &format!("evaluation ({key})"))?;
+        Ok((listing.samples, listing.skips))
+    }
+
+    /// [`Reading::samples`] without a look at the pictures, for data whose captions are wanted alone.
+    pub fn captions(&self, source: &SourceConfig, key: &str) -> Result<(Vec<Sample>, SkipReport)> {
+        let listing = list_samples(source, self.limits)?;
+        listing.check_losses(self.max_skip_fraction, &format!("evaluation ({key})"))?;
         Ok((listing.samples, listing.skips))
     }
 }

@@ -172,6 +172,10 @@ impl Recipe {
                 ));
             }
         }
+        if let Some(image) = &self.augment.image {
+            image.check("augment.image")?;
+        }
+        self.eval.check()?;
         self.poison.check()?;
         match &self.clean {
             Some(clean) => clean.check(),

@@ -1,4 +1,4 @@
-//! Small pictures for the report: targets, backdoored pairs and triggered tests. They are kept in the run when it ends, so that a report
+//! Small pictures for a report: targets, backdoored pairs and triggered tests. They are kept in the run when it ends, so that a report
 //! needs no data.
 
 use crate::error::{Error, Result};
