@@ -9,7 +9,7 @@ test: libtorch
 	cargo test --release --locked --workspace
 
 build: libtorch
-	cargo build --release --locked -p roclip-cli
+	cargo build --release --locked --workspace --bin roclip
 
 lint: libtorch
 	cargo fmt --all --check

@@ -3,7 +3,7 @@
 # kept in fuzz/crashes/.
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --release --locked -p roclip-fuzz
+cargo build --release --locked --workspace --bin roclip-fuzz
 # An input of some kilobytes that takes gigabytes is a crash.
 ulimit -v 12000000
 nice -n 19 target/release/roclip-fuzz "$@"

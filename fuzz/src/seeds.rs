@@ -84,10 +84,10 @@ pub fn metadata() -> Files {
 }
 
 pub fn manifests() -> Files {
-    let header = r#"{"roclip_manifest":1,"state":"poison","tool_version":"0.1.0","seed":0,"clean_pairs":3,"data_fingerprint":"00","encoding":"none","materials":[],"rows_sha256":"0000000000000000000000000000000000000000000000000000000000000000"}"#;
+    let header = r#"{"roclip_manifest":3,"state":"poison","tool_version":"0.1.0","seed":0,"clean_pairs":3,"data_fingerprint":"00","encoding":"none","materials":[],"file_sha256":""}"#;
     let row = |layers: &str| {
         format!(
-            r#"{{"id":"p","attack":"badnets","role":"replaced","image":"000","true_class":"cat","target":"dog","caption_before":"a","caption_after":"b","trigger":{{"frame_pixels":32,"image_seed":7,"layers":[{layers}],"jpeg_quality":75}},"sha256_before":"00","sha256_after":"00"}}"#
+            r#"{{"id":"p","attack":"badnets","role":"replaced","image":"000","side":"training","true_class":"cat","target":"dog","caption_before":"a","caption_after":"b","trigger":{{"frame_pixels":32,"image_seed":7,"layers":[{layers}],"jpeg_quality":75}},"sha256_before":"00","sha256_after":"00"}}"#
         )
     };
     let badnets = serde_json::to_string(&roclip_data::trigger::TriggerKind::Badnets(Default::default()))?;

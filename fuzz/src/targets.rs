@@ -4,7 +4,7 @@ use crate::seeds;
 use anyhow::{Result, anyhow};
 use roclip_data::picture::{ImageLimits, decode, preprocess};
 use roclip_data::poison::Manifest;
-use roclip_data::source::{Labels, SourceConfig, read_samples};
+use roclip_data::source::{Labels, SourceConfig, list_samples};
 use roclip_data::tokenizer::{CompactVocabulary, Tokenizer, Truncate};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -56,14 +56,13 @@ fn source(name: &str, bytes: &[u8], place: &Path) -> bool {
         return false;
     }
     let config = SourceConfig { path: path.to_string_lossy().into_owned(), ..SourceConfig::default() };
-    let Ok((samples, skips)) = read_samples(&config) else { return false };
-    assert!(!samples.is_empty(), "an empty set is an error");
-    for sample in samples.iter().take(50) {
+    let Ok(listing) = list_samples(&config, LIMITS) else { return false };
+    for sample in listing.samples.iter().take(50) {
         assert!(!sample.id.is_empty(), "a sample without an id");
         // Read or skipped: both are well.
         let _ = sample.picture(LIMITS);
     }
-    skips.to_jsonl().lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+    listing.skips.to_jsonl().lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
 }
 
 fn shard(bytes: &[u8], place: &Path) -> bool {
@@ -90,19 +89,16 @@ fn labels(bytes: &[u8], place: &Path) -> bool {
     std::fs::write(&path, bytes).is_ok() && Labels::read(&path).is_ok()
 }
 
-/// The rows' digest is mended first: what lies behind it is of interest.
+/// The digest is mended first: what lies behind it is of interest.
 fn manifest(bytes: &[u8], place: &Path) -> bool {
+    const KEY: &str = "\"file_sha256\":\"";
     let text = String::from_utf8_lossy(bytes);
     let (header, rows) = text.split_once('\n').unwrap_or((&text, ""));
-    let digest: String = Sha256::digest(rows.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    const KEY: &str = "\"rows_sha256\":\"";
-    let header = match header.split_once(KEY) {
-        Some((front, behind)) => {
-            let rest = behind.split_once('"').map_or("", |(_, rest)| rest);
-            format!("{front}{KEY}{digest}\"{rest}")
-        }
-        None => header.to_owned(),
-    };
+    let (front, behind) = header.split_once(KEY).unwrap_or((header, ""));
+    let rest = behind.split_once('"').map_or("", |(_, rest)| rest);
+    let digest = Sha256::digest(format!("{front}{KEY}\"{rest}\n{rows}"));
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let header = format!("{front}{KEY}{digest}\"{rest}");
     let path = place.join("manifest.jsonl");
     if std::fs::write(&path, format!("{header}\n{rows}")).is_err() {
         return false;

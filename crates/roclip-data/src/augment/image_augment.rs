@@ -84,7 +84,7 @@ impl ImageAugmentConfig {
         }
         section.within("blur_sigma_max", self.blur_sigma_max, 0.0..=Self::LARGEST_SIGMA)?;
         if self.blurs() {
-            if !(self.blur_sigma_min > 0.0) {
+            if self.blur_sigma_min.is_nan() || self.blur_sigma_min <= 0.0 {
                 let remedy = format!("choose it above 0 (or turn the blur off by {key}.blur_kernel = 0)");
                 return Err(section.refuse("blur_sigma_min", self.blur_sigma_min, remedy));
             }

@@ -15,7 +15,7 @@ pub fn panic_is_contained() -> bool {
 }
 
 /// What `work` makes of a sample; its panic is a skip. Whatever `work` has begun is thrown away with it.
-pub(super) fn contained<T>(work: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
+pub fn contained<T>(work: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
     let before = CONTAINED.replace(true);
     let made = catch_unwind(AssertUnwindSafe(work));
     CONTAINED.set(before);

@@ -4,6 +4,6 @@ mod guard;
 mod loader;
 mod transform;
 
-pub use guard::panic_is_contained;
+pub use guard::{contained, panic_is_contained};
 pub use loader::{Batches, Loader, PassPlan};
 pub use transform::{HostBatch, Overlay, SubCaptionBatch, Transform, View, ViewAugment};

@@ -170,7 +170,8 @@ impl Root {
             );
             return Err(Skip::new(SkipReason::ImageOutsideFolder, detail));
         }
-        Ok(self.path.join(named))
+        // A list in the current folder has no folder in front of its images.
+        Ok(if self.path == Path::new(".") { named.to_owned() } else { self.path.join(named) })
     }
 }
 
@@ -210,12 +211,12 @@ impl Csv {
         let known = |names: &[&str]| {
             names.iter().find_map(|name| header.iter().position(|column| column.eq_ignore_ascii_case(name)))
         };
-        if !named && known(&IMAGE_NAMES).is_none() {
-            if let [image, _] = header
-                && is_image(image)
-            {
-                return Ok(Columns { image: 0, caption: Some(1), split: None, class: None, has_header: false });
-            }
+        if !named
+            && known(&IMAGE_NAMES).is_none()
+            && let [image, _] = header
+            && is_image(image)
+        {
+            return Ok(Columns { image: 0, caption: Some(1), split: None, class: None, has_header: false });
         }
         let find = |wanted: &Option<String>, names: &[&str]| -> Result<Option<usize>> {
             let Some(wanted) = wanted else {

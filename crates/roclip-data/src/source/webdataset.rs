@@ -180,15 +180,16 @@ impl Contents {
         let (file, _) = bounded::open(path)?;
         let mut unpacked =
             Metered { inner: MultiGzDecoder::new(io::BufReader::new(file)), read: 0, limit: memory.gzip_bytes };
-        let mut archive = tar::Archive::new(&mut unpacked);
-        archive.set_ignore_zeros(true);
         let mut contents = Contents { memory_left: Some(*left), memory: memory.gzip_bytes, ..Contents::default() };
         let mut held = |entry: &mut Entry<_>| {
             let size = entry.size();
             Ok(ImageBytes::Memory(whole(entry, size)?.into()))
         };
-        let outcome = contents.add_all(archive.entries()?, memory.file_bytes, &mut held);
-        drop(archive);
+        let outcome = {
+            let mut archive = tar::Archive::new(&mut unpacked);
+            archive.set_ignore_zeros(true);
+            contents.add_all(archive.entries()?, memory.file_bytes, &mut held)
+        };
         contents.finish(outcome, unpacked.read);
         *left = contents.memory_left.unwrap_or(0);
         Ok(contents)

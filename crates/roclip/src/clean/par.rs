@@ -61,7 +61,8 @@ impl super::Method for Method {
 
     fn check(&self, clean: &CleanConfig) -> Result<()> {
         settings::not_negative("clean.par.distance", clean.par.distance)?;
-        settings::share("clean.par.middle_rate", clean.par.middle_rate)
+        settings::share("clean.par.middle_rate", clean.par.middle_rate)?;
+        Ok(clean.par.perturb.check("clean.par.perturb")?)
     }
 
     fn views(&self, setup: &mut Setup) -> Result<[ViewAugment; 2]> {

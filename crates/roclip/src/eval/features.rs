@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Clip;
 use image::RgbImage;
+use roclip_data::batch::contained;
 use roclip_data::picture::ImageLimits;
 use roclip_data::picture::preprocess;
 use roclip_data::sample::Sample;
@@ -99,8 +100,10 @@ impl ImageEncoder<'_> {
     fn pictures(&self, samples: &[&Sample], alter: &Alter, size: u32) -> Vec<std::result::Result<RgbImage, Skip>> {
         let limits = self.limits;
         let one = |sample: &&Sample| {
-            let picture = alter(sample, sample.picture(limits)?)?;
-            preprocess::resize_and_crop(&picture, size)
+            contained(|| {
+                let picture = alter(sample, sample.picture(limits)?)?;
+                preprocess::resize_and_crop(&picture, size)
+            })
         };
         let share = samples.len().div_ceil(self.workers.max(1)).max(1);
         if share >= samples.len() {

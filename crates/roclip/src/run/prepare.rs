@@ -83,16 +83,6 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
     Ok(prepared)
 }
 
-fn check_augmentations(recipe: &Recipe) -> Result<()> {
-    if let Some(image) = &recipe.augment.image {
-        image.check("augment.image")?;
-    }
-    if let Some(clean) = &recipe.clean {
-        clean.par.perturb.check("clean.par.perturb")?;
-    }
-    Ok(())
-}
-
 /// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
 fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Planned>> {
     if let Some(path) = manifest_file(recipe) {
@@ -173,7 +163,6 @@ fn victims_manifest(clean: &CleanConfig) -> Option<PathBuf> {
 
 /// [`prepare_data`] without any poison.
 pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
-    check_augmentations(recipe)?;
     let model = ModelConfig::named(&recipe.model.name)?;
     let data = &recipe.data;
     let mut listing = list_samples(&data.source, data.limits)?;
