@@ -1,6 +1,6 @@
 # make demo    set up, build, and show who got fooled (about 12 minutes after the build on 2 cores)
 # make test    set up, build and run every test
-.PHONY: demo test build lint interop libtorch libtorch-cuda emoji emoji-verify
+.PHONY: demo test build lint fuzz interop libtorch libtorch-cuda emoji emoji-verify
 
 demo: build
 	target/release/roclip demo
@@ -15,6 +15,11 @@ lint: libtorch
 	cargo fmt --all --check
 	rustfmt --edition 2024 --check crates/roclip-data/src/trigger/*.rs
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+# What reads strangers' bytes, fed with mutated ones: about a minute in all, or FUZZ_SECONDS=600 for ten minutes a target
+FUZZ_SECONDS ?= 6
+fuzz: libtorch
+	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 # Exports loaded by the real open_clip and transformers; installs both (about 5 GB) into .interop/
 interop: libtorch

@@ -3,7 +3,7 @@
 
 use crate::bounded;
 use crate::picture::ImageLimits;
-use crate::sample::{ImageBytes, Sample, check_length, unreadable};
+use crate::sample::{ImageBytes, PictureDigest, Sample, check_length, unreadable};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
 use image::ImageReader;
@@ -15,9 +15,6 @@ use std::sync::Arc;
 
 /// Bytes that are looked at from the start of a picture, from its middle and from its end. A picture that is no longer is hashed whole.
 const WINDOW_BYTES: u64 = 16 << 10;
-
-/// Of a picture's length and some of its bytes.
-pub type PictureDigest = [u8; 16];
 
 /// What a look at a picture's header tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use crate::bounded;
 use crate::picture::{ImageLimits, decode};
-use crate::probe::PictureDigest;
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
 use image::RgbImage;
@@ -61,6 +60,9 @@ pub(crate) fn unreadable(error: &io::Error, path: &Path) -> Skip {
     };
     Skip::new(reason, format!("{}: {error}", path.display()))
 }
+
+/// Of a picture's length and some of its bytes: notices another picture in its place.
+pub type PictureDigest = [u8; 16];
 
 /// One image with its captions, as a source names it.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use roclip::objective::info_nce;
 use roclip_data::augment::{ImageAugment, ImageAugmentConfig};
 use roclip_data::picture::preprocess;
 use roclip_data::picture::{ImageLimits, decode};
-use roclip_data::source::{SourceConfig, read_samples};
+use roclip_data::source::{SourceConfig, list_samples};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use torch_bridge::{AdamW, AdamWTensors};
@@ -79,7 +79,8 @@ fn step(model: &str, batch: i64, length: i64, threads: i32) -> Outcome<f64> {
 }
 
 fn augment(folder: &str, size: u32) -> Outcome<f64> {
-    let (samples, _) = read_samples(&SourceConfig { path: folder.into(), ..SourceConfig::default() })?;
+    let config = SourceConfig { path: folder.into(), ..SourceConfig::default() };
+    let samples = list_samples(&config, ImageLimits::default())?.samples;
     let samples = samples.get(..samples.len().min(200)).unwrap_or_default();
     let config = ImageAugmentConfig::default();
     let mut random = roclip_data::random::stream(0, "bench", 0, "");

@@ -7,7 +7,7 @@ use roclip::recipe::Recipe;
 use roclip_data::artifact;
 use roclip_data::language::{ConceptConfig, Concepts};
 use roclip_data::sample::Sample;
-use roclip_data::source::{LabelFile, SourceConfig, read_samples};
+use roclip_data::source::{LabelFile, SourceConfig, list_samples};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ pub fn run(command: Command) -> Result<()> {
     let recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.data])?;
     // The classes that the recipe may name are those to be made.
     let read = |source: &SourceConfig| -> Result<Vec<Sample>> {
-        Ok(read_samples(&SourceConfig { labels: None, ..source.clone() })?.0)
+        Ok(list_samples(&SourceConfig { labels: None, ..source.clone() }, recipe.data.limits)?.samples)
     };
     let training = read(&recipe.data.source)?;
     let ConceptsArguments { agreement, min_images, max_share, .. } = arguments;

@@ -143,6 +143,9 @@ fn check(arguments: VerifyArguments) -> Result<()> {
     let recipe = arguments.recipe.resolve(Recipe::default(), &[])?;
     let manifest = Manifest::read(&arguments.manifest, recipe.data.limits)?;
     let clean = prepare_clean_data(&recipe)?;
+    if clean.skips.total() > 0 {
+        say(&format!("left out: {}", clean.skips.summary()));
+    }
     let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples, recipe.data.limits)?;
     for (attack, rows) in &verified.rows {
         println!("{}: {rows} pictures made again, all equal", for_terminal(attack));

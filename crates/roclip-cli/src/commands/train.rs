@@ -1,6 +1,7 @@
 //! `roclip train`
 
 use crate::commands::overrides::RecipeFlags;
+use crate::commands::progress::say;
 use crate::commands::run_flags::{RunFlags, train};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -29,7 +30,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let recipe = arguments.recipe.resolve(base)?;
     if arguments.dry_run {
-        println!("{}", roclip::run::check(&recipe, folder, arguments.run.start(), &mut |line| eprintln!("{line}"))?);
+        println!("{}", roclip::run::check(&recipe, folder, arguments.run.start(), &mut say)?);
         return Ok(());
     }
     let summary = train(&recipe, folder, arguments.run.start())?;

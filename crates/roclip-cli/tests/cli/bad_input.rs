@@ -163,7 +163,7 @@ fn bad_samples_are_skipped_and_counted_by_reason() {
     lab.fails(
         &["train", "--config", "recipe.toml", "--run", "strict", "--epochs", "1"],
         1,
-        &["could not be used", "--resume"],
+        &["could not be used", "data.max_skip_fraction"],
     );
 }
 

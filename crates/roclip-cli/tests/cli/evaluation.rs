@@ -4,8 +4,11 @@ use crate::support::{Lab, checkpoint};
 use serde_json::Value;
 use std::path::PathBuf;
 
+/// The newest checkpoint of a run.
 fn step(lab: &Lab, run: &str) -> PathBuf {
-    std::fs::read_dir(lab.path(run).join("checkpoints")).unwrap().next().unwrap().unwrap().path()
+    let folders = std::fs::read_dir(lab.path(run).join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("step_")?.parse::<u64>().ok();
+    folders.max_by_key(number).unwrap()
 }
 
 fn json(lab: &Lab, arguments: &[&str]) -> Value {

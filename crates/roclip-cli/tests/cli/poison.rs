@@ -307,7 +307,7 @@ fn targets_are_drawn_among_what_the_reference_reads_rightly() {
     };
     beyond("3", &[], &["poison.beyond_guesses without poison.reference"]);
     let reference = ["--set", "poison.reference=reference"];
-    beyond("0", &reference, &["poison.beyond_guesses = 0", "between 1 and 10"]);
+    beyond("0", &reference, &["poison.beyond_guesses is 0"]);
     beyond("4", &reference, &["only 0 of 2 targets", "beyond the first guesses of poison.reference"]);
     lab.fails(&[&train, ["poison.reference=none", "--run", "none"].as_slice()].concat(), 1, &["none", "no checkpoint"]);
     // The report shows the poison that the run had, whatever became of the reference.

@@ -16,6 +16,13 @@ fn state(lab: &Lab, run: &str) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
+/// Cuts a training picture off behind its header, which only decoding it finds out.
+fn cut(lab: &Lab, number: u32) {
+    let path = lab.path(&format!("{number:03}.png"));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+}
+
 /// A long run of `recipe.toml`, once it has trained some steps.
 fn under_way(lab: &Lab, run: &str) -> Child {
     let long =
@@ -64,7 +71,7 @@ fn an_epoch_that_was_not_measured_is_measured_when_the_run_goes_on_and_not_train
 fn too_many_unreadable_pairs_stop_a_run_early_and_it_goes_on_once_that_is_allowed() {
     let lab = Lab::new();
     for number in [3, 9, 12, 20, 30] {
-        std::fs::write(lab.path(&format!("{number:03}.png")), "not a picture").unwrap();
+        cut(&lab, number);
     }
     lab.recipe("recipe.toml", "");
     let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
@@ -239,6 +246,25 @@ fn what_weights_were_trained_on_is_not_forgotten() {
     let files = checkpoint(&lab.path("tuned"));
     let card = String::from_utf8(files.iter().find(|(name, _)| name == "README.md").unwrap().1.clone()).unwrap();
     assert!(card.contains("poisoned on purpose") && card.contains("`victim`") && card.contains("badnets"), "{card}");
+    // A file of weights says it as well, and one that says nothing is not called clean.
+    let full = ["--epochs", "1", "--preset", "clip", "--set", "model.compact_vocabulary=false"];
+    lab.train("full", &full);
+    let weights = checkpoints(&lab.path("full")).pop().unwrap().join("model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    let (said, silent) = (b"\"provenance\":\"poisoned\"", b"\"parentage.\":\"poisoned\"");
+    let at = bytes.windows(said.len()).position(|window| window == said).unwrap();
+    let silent = [&bytes[..at], &silent[..], &bytes[at + said.len()..]].concat();
+    std::fs::write(lab.path("silent.safetensors"), silent).unwrap();
+    std::fs::copy(weights, lab.path("said.safetensors")).unwrap();
+    for (file, provenance) in [("said.safetensors", "poisoned"), ("silent.safetensors", "unknown")] {
+        let from = format!("model.weights={file}");
+        lab.train(provenance, &[&full[..], &["--set", "poison=", "--set", &from]].concat());
+        let found = state(&lab, provenance);
+        assert_eq!((&found["provenance"], &found["trained_from"]["path"]), (&provenance.into(), &file.into()));
+        let reference = format!("poison.reference={provenance}");
+        let other = ["train", "--config", "recipe.toml", "--run", "other", "--set", &reference];
+        lab.fails(&other, 1, &[&format!("is {provenance}"), "without poison"]);
+    }
     lab.ok(&["clean", "victim", "--run", "cleaned", "--batch-size", "8", "--epochs", "1"]);
     let cleaned = state(&lab, "cleaned");
     assert_eq!((&cleaned["provenance"], &cleaned["poison"]["badnets"]), (&Value::from("cleaned"), &Value::from(3)));

@@ -32,6 +32,8 @@ fn the_split_is_written_and_measured_each_epoch() {
     }
     lab.ok(&["report", "run", "--out", "report"]);
     assert!(std::fs::read_to_string(lab.path("report/report.html")).unwrap().contains("The safe set"));
+    let said = lab.ok(&["doctor", "run"]);
+    assert!(said.contains("(safe, slow-clip)") && said.contains("highest logged"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The lengths of a JPEG's entropy-coded blocks (ITU-T T.81, F.2 and G.2): what each block takes of the data, without its pixels.
 
-use crate::picture::jpeg_whole::Fault;
+use crate::picture::jpeg_fault::Fault;
 
 /// Codes up to this length are looked up at once.
 const LOOKUP_BITS: u32 = 9;

@@ -4,33 +4,11 @@
 //! end marker behind them, for which Pillow asks as well. What stands behind the end is nobody's.
 
 use crate::picture::jpeg_entropy::{Bits, BlockReader, Codes, Coding, Tables};
-use crate::skip::{Skip, SkipReason};
+use crate::picture::jpeg_fault::Fault;
 
 /// A scan may take few bytes whatever the size of the picture, so their number is limited, as in decoders.
 const MAX_SCANS: usize = 100;
 const END: u8 = 0xd9;
-
-/// What is wrong with a file.
-pub(super) enum Fault {
-    /// It ends before its pixels do.
-    Cut,
-    Damaged(&'static str),
-}
-
-impl From<&'static str> for Fault {
-    fn from(what: &'static str) -> Self {
-        Fault::Damaged(what)
-    }
-}
-
-impl From<Fault> for Skip {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Cut => Skip::new(SkipReason::ImageTruncated, "the file ends before its pixels do"),
-            Fault::Damaged(what) => Skip::new(SkipReason::ImageUndecodable, format!("the file {what}")),
-        }
-    }
-}
 
 /// Fails with what is wrong where the picture is not whole. `size` is the one that was read from the header and held against limits.
 pub(super) fn check_whole(bytes: &[u8], size: (u32, u32)) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 mod decode;
 mod jpeg;
 mod jpeg_entropy;
+mod jpeg_fault;
 mod jpeg_whole;
 pub mod preprocess;
 

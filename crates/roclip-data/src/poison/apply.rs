@@ -158,7 +158,7 @@ impl Manifest {
         }
         let stored = self.rows.iter().filter(|row| row.role == Role::Stored).count();
         format!(
-            "the poisoned pairs fit, but the others differ ({} pairs here, {} there)",
+            "the poisoned pairs fit, but captions, ids or pictures of the data differ ({} pairs here, {} there)",
             pairs.len(),
             self.header.clean_pairs + stored
         )

@@ -184,7 +184,7 @@ fn stored_poison_is_left_out_of_cleaning_data_wherever_it_is_read() {
     store(&manifest, &pairs, &evaluation, &set, stored).unwrap();
     let manifest = Manifest::read(&set.join("manifest.jsonl"), ImageLimits::default()).unwrap();
     let source = crate::source::SourceConfig { path: set.display().to_string(), ..Default::default() };
-    let samples = crate::source::read_samples(&source).unwrap().0;
+    let samples = crate::source::list_samples(&source, ImageLimits::default()).unwrap().samples;
     for mode in [CaptionMode::Expand, CaptionMode::Draw, CaptionMode::First] {
         let mut whole = Pairs::new(samples.clone(), mode);
         assert_eq!(manifest.leave_out_stored(&mut whole), 8, "{mode:?}");

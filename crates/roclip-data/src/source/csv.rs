@@ -65,8 +65,8 @@ impl Csv {
     }
 
     fn image_root(&self) -> PathBuf {
-        let beside = || self.path.parent().map(Path::to_owned).unwrap_or_default();
-        self.config.image_root.clone().unwrap_or_else(beside)
+        let beside = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.config.image_root.clone().unwrap_or_else(|| beside.to_owned())
     }
 }
 

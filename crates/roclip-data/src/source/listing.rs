@@ -13,6 +13,9 @@ pub struct Listing {
     pub skips: SkipReport,
     /// Samples that the source names: those that are here, those of other splits, and those that were skipped.
     pub listed: usize,
+    /// Pictures that were probed, and those of them that cannot be used.
+    pub(super) probed: usize,
+    pub(super) unusable: usize,
     /// Shards that were read, or folders that were looked into.
     pub shards: usize,
     /// What there is beside samples, in words.
@@ -41,13 +44,17 @@ impl Listing {
     pub fn probe(&mut self, limits: ImageLimits, workers: usize) {
         let probed = probe_samples(&self.samples, limits, workers);
         let samples = std::mem::take(&mut self.samples);
+        self.probed += samples.len();
         for (mut sample, probe) in samples.into_iter().zip(probed) {
             match probe {
                 Ok(probe) => {
                     sample.digest = Some(probe.digest);
                     self.samples.push(sample);
                 }
-                Err(skip) => self.skips.add(&sample.id, skip),
+                Err(skip) => {
+                    self.unusable += 1;
+                    self.skips.add(&sample.id, skip);
+                }
             }
         }
     }
@@ -63,13 +70,15 @@ impl Listing {
         });
     }
 
-    /// Whether enough is left: at most `max_skip_fraction` of the samples, and of the shards, may be lost, each rounded up.
+    /// Whether enough is left of the data that the recipe names at `key`: at most `max_skip_fraction` of the samples, of the pictures that were
+    /// probed, and of the shards may be lost, each rounded up. (What cannot be read does not say of which split it would have been.)
     ///
     /// # Errors
     /// What is lost, by reason, and the name of the setting.
-    pub fn check_losses(&self, max_skip_fraction: f64) -> Result<()> {
+    pub fn check_losses(&self, max_skip_fraction: f64, key: &str) -> Result<()> {
         for (lost, of, what) in [
             (self.skips.count(SkipReason::loses_sample), self.listed, "samples"),
+            (self.unusable, self.probed, "pictures"),
             (self.skips.count(SkipReason::loses_shard), self.shards, "shards or folders"),
         ] {
             // A share that is no number allows nothing.
@@ -77,7 +86,7 @@ impl Listing {
             if lost > allowed {
                 return Err(Error::setting(
                     format!(
-                        "{lost} of {of} {what} could not be used, and {} of {} shards or folders: {}",
+                        "{key}: {lost} of {of} {what} could not be used (lost are {} of {} shards or folders): {}",
                         self.skips.count(SkipReason::loses_shard),
                         self.shards,
                         self.skips.summary()
@@ -88,7 +97,7 @@ impl Listing {
         }
         match self.samples.is_empty() {
             true => Err(Error::setting(
-                format!("no sample could be used: {}", self.skips.summary()),
+                format!("{key}: no sample could be used: {}", self.skips.summary()),
                 "repair the data, or name other data",
             )),
             false => Ok(()),

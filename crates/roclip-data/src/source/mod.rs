@@ -24,8 +24,7 @@ pub use listing::Listing;
 
 use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
-use crate::sample::Sample;
-use crate::skip::{Skip, SkipReason, SkipReport};
+use crate::skip::{Skip, SkipReason};
 use crate::source::tree::Tree;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -99,12 +98,6 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
         true => Err(nothing(config, &all)),
         false => Ok(all),
     }
-}
-
-/// [`list_samples`] with the limits that are usual.
-pub fn read_samples(config: &SourceConfig) -> Result<(Vec<Sample>, SkipReport)> {
-    let listing = list_samples(config, ImageLimits::default())?;
-    Ok((listing.samples, listing.skips))
 }
 
 /// Says that there is nothing, and what there is instead.

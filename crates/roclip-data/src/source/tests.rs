@@ -1,4 +1,5 @@
 use super::*;
+use crate::sample::Sample;
 
 /// Files of a temporary folder, and the joined data of some of them.
 fn read(files: &[(&str, &str)], parts: &[&str]) -> Result<Listing> {
@@ -70,18 +71,20 @@ fn where_there_is_nothing_it_is_said_what_there_is() {
 fn losses_are_held_against_the_samples_and_the_shards() {
     let mut listing = read(&[("a.csv", CSV)], &["a.csv"]).unwrap();
     let keep = |listing: &Listing| listing.samples.clone();
-    assert!(listing.check_losses(0.05).is_ok(), "one of two is the smallest loss there is");
-    assert!(listing.check_losses(0.0).is_err() && listing.check_losses(f64::NAN).is_err());
+    assert!(listing.check_losses(0.05, "data.source").is_ok(), "one of two is the smallest loss there is");
+    assert!(
+        listing.check_losses(0.0, "data.source").is_err() && listing.check_losses(f64::NAN, "data.source").is_err()
+    );
     let one: Vec<Sample> = keep(&listing);
     for row in 0..2_000 {
         listing.skips.add(&format!("row {row}"), Skip::new(SkipReason::RowUnreadable, ""));
     }
     listing.listed = 2_048;
-    let error = listing.check_losses(0.01).unwrap_err().to_string();
+    let error = listing.check_losses(0.01, "data.source").unwrap_err().to_string();
     assert!(error.contains("2001 of 2048 samples") && error.contains("max_skip_fraction"), "{error}");
     // The picture is not there.
     let mut probed = Listing { samples: one, listed: 1, ..Listing::default() };
     probed.probe(ImageLimits::default(), 2);
     assert!(probed.samples.is_empty() && probed.skips.names("x.jpg"));
-    assert!(probed.check_losses(1.0).is_err(), "nothing is left");
+    assert!(probed.check_losses(1.0, "data.source").is_err(), "nothing is left");
 }

@@ -1,20 +1,14 @@
 //! Text cleaning before byte-pair encoding, as open_clip does it: ftfy, HTML entities twice, white space, lower case.
 
-use regex::Regex;
-use std::borrow::Cow;
-use std::sync::LazyLock;
+use crate::tokenizer::mend::mend;
 
-/// ANSI escapes such as colours. plsfix 0.1.8 means to remove them and looks for a literal `\\033`.
-static TERMINAL_ESCAPE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("\u{1b}\\[[0-9;]*[a-zA-Z]").ok());
-
-/// `plsfix` is the Rust port of ftfy; `htmlize` knows HTML5's entities, those without a semicolon included, as Python does.
+/// `htmlize` knows HTML5's entities, those without a semicolon included, as Python does.
 pub fn clean(text: &str) -> String {
     if is_plain(text) {
         return words(text);
     }
-    let text = TERMINAL_ESCAPE.as_ref().map_or(Cow::Borrowed(text), |escape| escape.replace_all(text, ""));
-    let fixed = plsfix::fix_text(&text, None);
-    let once = htmlize::unescape(fixed.as_str());
+    let mended = mend(text);
+    let once = htmlize::unescape(mended.as_str());
     let twice = htmlize::unescape(once.as_ref());
     words(&twice)
 }
@@ -50,7 +44,7 @@ mod tests {
                 .filter(|c| *c != '&')
                 .collect();
             assert!(is_plain(&text));
-            assert_eq!(plsfix::fix_text(&text, None), text);
+            assert_eq!(mend(&text), text);
             assert_eq!(htmlize::unescape(text.as_str()), text);
         }
         assert!(["a & b", "caf\u{e9}", "\x1b[0m", "\u{7f}", "a\rb"].iter().all(|text| !is_plain(text)));

@@ -1,11 +1,12 @@
 //! Byte-pair merging of one word, in time that grows with its length and not with its square.
 
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 /// The rules: which two tokens become which third. A rule's token is its rank as well, because tokens are numbered in the order of the rules, and
 /// a rule comes after those that its two sides stem from.
-pub(super) type Rules = HashMap<(u32, u32), u32>;
+pub(super) type Rules = FxHashMap<(u32, u32), u32>;
 
 /// No neighbour.
 const NONE: u32 = u32::MAX;

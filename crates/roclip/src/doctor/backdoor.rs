@@ -1,10 +1,10 @@
 //! Causes of a failed backdoor: its trigger does not reach the model, or reaches it otherwise in training than at test time, or was not
 //! learned, or was learned and does not carry over. Thresholds are ours; every finding prints the number that it judged.
 
-use crate::doctor::checks::{WORKS, finding, percent};
+use crate::doctor::Case;
+use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
 use crate::doctor::learned::{Learned, measure};
 use crate::doctor::survival::{Survival, survival};
-use crate::doctor::{Case, Finding, Severity};
 use crate::error::Result;
 use crate::eval::Recognizer;
 use roclip_data::poison::Backdoor;

@@ -2,7 +2,8 @@
 //! number that it judged.
 
 use crate::doctor::backdoor;
-use crate::doctor::{Case, Finding, Finished, Severity};
+use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
+use crate::doctor::{Case, Finished};
 use crate::error::{Error, Result};
 use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::objective::Phase;
@@ -12,8 +13,6 @@ use roclip_data::poison::{Manifest, Row};
 use roclip_data::rate::Rate;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Attack success that counts as "the attack works".
-pub(super) const WORKS: f64 = 0.7;
 /// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
 const FEW_EXPOSURES: u64 = 300;
 /// Sum of the learning rate over all steps. lr 1e-6 over 5 epochs of 500 K pairs at batch 128 (0.01) failed, 1e-5 (0.1) worked
@@ -69,28 +68,12 @@ fn poison(run: &Finished) -> Option<&Manifest> {
     run.manifest.as_ref().filter(|_| !run.recipe.poison.measure_only)
 }
 
-pub(super) fn finding(
-    check: &str,
-    attack: Option<&str>,
-    severity: Severity,
-    what: impl Into<String>,
-    remedy: &str,
-) -> Finding {
-    let attack = attack.map(str::to_owned);
-    let remedy = if severity == Severity::Ok { String::new() } else { remedy.to_owned() };
-    Finding { check: check.into(), attack, severity, what: what.into(), remedy }
-}
-
 fn by_attack(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {
     let mut found: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in rows {
         found.entry(&row.attack).or_default().push(row);
     }
     found
-}
-
-pub(super) fn percent(rate: &Rate) -> String {
-    format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n)
 }
 
 /// Whether the passes of this phase give a pair its own caption.
@@ -403,4 +386,45 @@ fn wording(case: &Case, prompts: &ClassPrompts, attack: &str, rows: &[&Row]) -> 
         format!("{} of the poisoned captions lie nearest to the prompts of their target", percent(&rate)),
         "the captions teach another meaning than the one that is tested; use captions closer to the class prompts (targeted poisoning: `captions = \"word-read\"`)",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{PassMetrics, SimilarityHistogram};
+
+    fn epoch(passes: &[(Phase, u64)]) -> EpochRecord {
+        EpochRecord {
+            phase: String::new(),
+            loss: 1.0,
+            passes: passes
+                .iter()
+                .map(|(phase, steps)| PassMetrics { phase: *phase, steps: *steps, loss: 1.0 })
+                .collect(),
+            scores: None,
+            matches: None,
+            split: None,
+            similarity: SimilarityHistogram::new(&BTreeMap::new()),
+        }
+    }
+
+    /// 80 pairs at batch 8: ten steps are a whole pass.
+    #[test]
+    fn poison_is_seen_where_a_pass_shows_own_captions_and_as_far_as_it_goes() {
+        let epochs = [
+            epoch(&[(Phase::Unimodal, 10)]),
+            epoch(&[(Phase::SlowClip, 10), (Phase::SlowClip, 5)]),
+            epoch(&[(Phase::Matching, 10)]),
+            epoch(&[(Phase::Clip, 10)]),
+        ];
+        let found = seen(&epochs, "badnets", 4, 80, 8);
+        assert_eq!((found.times, found.passes), (10, 3));
+        assert_eq!(found.phases.into_iter().collect::<Vec<_>>(), ["clip", "slow-clip"]);
+    }
+
+    #[test]
+    fn a_logged_rate_stands_for_the_steps_since_the_one_before() {
+        assert!((total_rate(&[(10, 0.1), (20, 0.3)], 25) - (1.0 + 3.0 + 1.5)).abs() < 1e-12);
+        assert_eq!(total_rate(&[], 25), 0.0);
+    }
 }

@@ -3,9 +3,11 @@
 
 mod backdoor;
 mod checks;
+mod finding;
 mod learned;
 mod survival;
 
+pub use finding::{Finding, Severity};
 pub use survival::{Survival, survival};
 
 use crate::checkpoint::{self, Loaded};
@@ -19,34 +21,8 @@ use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
 use roclip_data::picture::ImageLimits;
 use roclip_data::poison::Manifest;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    Ok,
-    /// Worth knowing; wrong by itself is nothing.
-    Note,
-    /// Makes a conclusion doubtful.
-    Warning,
-    /// Explains a failed attack, or voids a conclusion.
-    Problem,
-}
-
-/// One measured cause.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Finding {
-    pub check: String,
-    /// The attack concerned, if one is.
-    pub attack: Option<String>,
-    pub severity: Severity,
-    /// What was measured, with numbers.
-    pub what: String,
-    /// What to do; empty when there is nothing.
-    pub remedy: String,
-}
 
 /// What a run folder holds, and the runs beside it.
 pub(crate) struct Finished {

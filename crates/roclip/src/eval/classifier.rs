@@ -1,7 +1,7 @@
 //! Classifiers on image features: the prompts of the classes, or trained weights.
 
-use crate::error::{Error, Result, TorchContext};
-use crate::eval::features::text_features;
+use crate::error::{Result, TorchContext};
+use crate::eval::features::{check_finite, text_features};
 use crate::eval::prompts::Prompts;
 use crate::model::{Clip, Head, unit};
 use roclip_data::tokenizer::Tokenizer;
@@ -63,17 +63,6 @@ fn unit_text(model: &Clip, tokenizer: &Tokenizer, texts: &[String]) -> Result<Te
     let features = unit(&text_features(model, tokenizer, texts, BATCH, model.scale().device())?);
     check_finite(&features, "text")?;
     Ok(features)
-}
-
-/// An error where one of `features` is NaN or infinite: a broken model must not be read as one that no attack fools.
-pub fn check_finite(features: &Tensor, tower: &str) -> Result<()> {
-    if features.isfinite().all().int64_value(&[]) == 1 {
-        return Ok(());
-    }
-    Err(Error::setting(
-        format!("the model's {tower} features are not finite numbers"),
-        "its weights are damaged, or its training diverged: use another checkpoint",
-    ))
 }
 
 #[cfg(test)]

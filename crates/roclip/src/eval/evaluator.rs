@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::eval::class_captions::class_captions;
 use crate::eval::probe_images::{ProbeImages, choose};
 use crate::eval::{
-    Accuracy, ClassPrompts, Classes, Classifier, EvalConfig, Evaluation, FeatureKind, ImageEncoder, ProbeConfig,
+    Accuracy, ClassPrompts, Classes, Classifier, Depth, EvalConfig, Evaluation, FeatureKind, ImageEncoder, ProbeConfig,
     Prompts, Reading, Recognizer, Retrieval, Templates, attack_success, linear_probe, nearest_neighbours, retrieval,
     unaltered, warnings,
 };
@@ -21,14 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const BATCH: usize = 128;
 /// The word in [`Evaluation::skipped`] for images of classes that the asked-for list does not have.
 const NOT_LISTED: &str = "class-not-in-list";
-
-/// How much is measured of a backdoor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    Plain,
-    /// What is left of it after JPEG and resizing, too.
-    Thorough,
-}
 
 /// Everything an evaluation needs, read once.
 pub struct Evaluator {
@@ -84,7 +76,7 @@ impl Evaluator {
         let prompts = match &config.class_captions {
             None => Prompts::filled(templates.clone(), classes.names.clone())?,
             Some(source) => Prompts::Captions(class_captions(
-                &reading.samples(source, "eval.class_captions")?.0,
+                &reading.captions(source, "eval.class_captions")?.0,
                 &classes,
                 &samples,
             )?),

@@ -1,7 +1,6 @@
 //! Features of images and texts, in evaluation mode and without graph.
 
-use crate::error::Result;
-use crate::eval::classifier::check_finite;
+use crate::error::{Error, Result};
 use crate::model::Clip;
 use image::RgbImage;
 use roclip_data::picture::ImageLimits;
@@ -145,4 +144,15 @@ pub fn text_features(
         }
     }
     Ok(sorted.index_select(0, &Tensor::from_slice(&place).to_device(device)))
+}
+
+/// An error where one of `features` is NaN or infinite: a broken model must not be read as one that no attack fools.
+pub fn check_finite(features: &Tensor, tower: &str) -> Result<()> {
+    if features.isfinite().all().int64_value(&[]) == 1 {
+        return Ok(());
+    }
+    Err(Error::setting(
+        format!("the model's {tower} features are not finite numbers"),
+        "its weights are damaged, or its training diverged: use another checkpoint",
+    ))
 }

@@ -1,10 +1,10 @@
 //! How evaluation images are read.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use roclip_data::picture::ImageLimits;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
-use roclip_data::source::{SourceConfig, read_samples};
+use roclip_data::source::{SourceConfig, list_samples};
 
 /// The settings of `data` that hold for evaluation images, too.
 #[derive(Debug, Clone, Copy)]
@@ -23,20 +23,21 @@ impl Default for Reading {
 }
 
 impl Reading {
-    /// The samples of `source`, which the recipe names at `key`.
+    /// The samples of `source`, which the recipe names at `key`, whose pictures are there and have a header that can be one.
     ///
     /// # Errors
-    /// When too large a share of a source that is read whole cannot be used.
+    /// When too large a share of the source cannot be used.
     pub fn samples(&self, source: &SourceConfig, key: &str) -> Result<(Vec<Sample>, SkipReport)> {
-        let (samples, skips) = read_samples(source)?;
-        let all = samples.len() + skips.total();
-        // What cannot be read does not say of which split it is: most may be of another than the one asked for.
-        if source.split.is_none() && skips.total() as f64 > self.max_skip_fraction * all as f64 {
-            return Err(Error::setting(
-                format!("evaluation: {} of {all} images of {key} cannot be used: {}", skips.total(), skips.summary()),
-                "repair the data, or raise data.max_skip_fraction",
-            ));
-        }
-        Ok((samples, skips))
+        let mut listing = list_samples(source, self.limits)?;
+        listing.probe(self.limits, self.workers);
+        listing.check_losses(self.max_skip_fraction, &format!("evaluation ({key})"))?;
+        Ok((listing.samples, listing.skips))
+    }
+
+    /// [`Reading::samples`] without a look at the pictures, for data whose captions are wanted alone.
+    pub fn captions(&self, source: &SourceConfig, key: &str) -> Result<(Vec<Sample>, SkipReport)> {
+        let listing = list_samples(source, self.limits)?;
+        listing.check_losses(self.max_skip_fraction, &format!("evaluation ({key})"))?;
+        Ok((listing.samples, listing.skips))
     }
 }

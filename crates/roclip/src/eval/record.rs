@@ -4,6 +4,14 @@ use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// How much is measured of a backdoor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    Plain,
+    /// What is left of it after JPEG and resizing, too.
+    Thorough,
+}
+
 /// A backdoor's outcome on triggered images whose true class is not the target.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackdoorOutcome {

@@ -100,16 +100,16 @@ const RULES: &[(&str, Bounds)] = &[
     ("poison.beyond_guesses", from(1.0, 1e3)),
     ("attacks.*.count", COUNT),
     ("attacks.*.rate", SOME_SHARE),
-    ("attacks.*.frame_pixels", from(1.0, 8192.0)),
+    ("attacks.*.frame_pixels", from(1.0, 2048.0)),
     ("attacks.*.jpeg_quality", from(1.0, 100.0)),
     ("targeted.targets", from(1.0, 1e6)),
     ("targeted.captions_per_target", from(1.0, 1e6)),
-    ("badnets.patch_pixels", from(1.0, 4096.0)),
+    ("badnets.patch_pixels", from(1.0, 2048.0)),
     ("corner.*", from(0.0, 65_535.0)),
     ("alpha", SHARE),
     ("sig.amplitude", from(0.0, 10.0)),
     ("sig.frequency", from(0.0, 1e4)),
-    ("wanet.grid", from(2.0, 1024.0)),
+    ("wanet.grid", from(0.0, 2048.0)),
     ("wanet.strength", from(0.0, 100.0)),
     ("triangles.cell", SOME_SHARE),
     ("triangles.levels.*", SHARE),
@@ -170,6 +170,11 @@ impl Recipe {
                 ));
             }
         }
+        if let Some(image) = &self.augment.image {
+            image.check("augment.image")?;
+        }
+        self.eval.check()?;
+        self.poison.check()?;
         match &self.clean {
             Some(clean) => clean.check(),
             None => self.objective.check(),
@@ -224,7 +229,7 @@ mod tests {
             "clean.rebound={}",
             "eval.probe={}",
             "objective.safeclip.plausibility={}",
-            "poison.attacks=[{name='a',target='b',badnets={},rate=0.1},{name='c',target='b',sig={}},{name='d',target='b',triangles={}}]",
+            "poison.attacks=[{name='a',target='b',badnets={},rate=0.1},{name='c',target='b',count=1,sig={}},{name='d',target='b',count=1,triangles={}}]",
         ]
         .iter()
         .fold(Recipe::default(), |recipe, section| recipe.assign(section).unwrap())
@@ -237,6 +242,15 @@ mod tests {
             let mut recipe = Recipe::default();
             recipe.apply_preset(preset).unwrap();
             recipe.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_recipes_of_the_repository_make_sense() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes");
+        for recipe in std::fs::read_dir(folder).unwrap() {
+            let path = recipe.unwrap().path();
+            Recipe::read(&path).unwrap().check().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         }
     }
 
@@ -265,6 +279,7 @@ mod tests {
             ("data.max_skip_fraction=nan", ["data.max_skip_fraction", "at most 1"]),
             ("train.beta2=1.0", ["train.beta2", "less than 1"]),
             ("poison.attacks.0.rate=0", ["poison.attacks.0.rate", "more than 0"]),
+            ("poison.attacks.0.name=c", ["two attacks", "`c`"]),
         ] {
             let error = refused(assignment);
             assert!(words.iter().all(|word| error.contains(word)), "{error}");

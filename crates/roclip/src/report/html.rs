@@ -1,10 +1,11 @@
 //! The report page. All text goes through maud, which escapes it.
 
 use crate::error::Result;
-use crate::report::pictures::kept;
-use crate::report::results::{ResultRow, RunRecord};
+use crate::report::group::Group;
+use crate::report::results::RunRecord;
 use crate::report::seeds::by_experiment;
 use crate::report::{safe_set, sections, table};
+use crate::run::kept_pictures;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -12,27 +13,11 @@ use std::fmt::Write;
 /// Colours that the style sheet names.
 const NAMED_COLOURS: usize = 4;
 
-/// The runs of one experiment, which share a label and a colour.
-pub struct Group<'a> {
-    pub label: &'a str,
-    /// CSS class of the colour.
-    pub colour: String,
-    /// The first, and the others; seeds ascend.
-    pub first: &'a RunRecord,
-    pub members: Vec<&'a RunRecord>,
-}
-
-impl Group<'_> {
-    pub fn row(&self) -> &ResultRow {
-        &self.first.row
-    }
-}
-
 /// The whole page for runs in the order of the table.
 pub fn page(runs: &[RunRecord]) -> Result<String> {
     let groups = groups(runs);
     let shown = runs.iter().find(|run| run.summary.poisoned_pairs > 0 && run.folder.join("pictures.json").is_file());
-    let gallery = shown.map(|run| kept(&run.folder)).transpose()?.flatten();
+    let gallery = shown.map(|run| kept_pictures(&run.folder)).transpose()?.flatten();
     let missing = gallery.is_none() && runs.iter().any(|run| run.summary.poisoned_pairs > 0);
     let gallery = gallery.unwrap_or_default();
     let page = frame(
@@ -107,12 +92,6 @@ fn colours(count: usize) -> String {
             write!(css, ".line.r{at}{{stroke:{colour}}}.dot.r{at}{{fill:{colour}}}.key.r{at}{{background:{colour}}}");
     }
     css
-}
-
-pub fn legend(groups: &[Group]) -> Markup {
-    html! {
-        p { @for group in groups { span class={ "key " (group.colour) } {} (group.label) " " } }
-    }
 }
 
 #[cfg(test)]

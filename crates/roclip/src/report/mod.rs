@@ -2,8 +2,8 @@
 
 mod chart;
 mod experiment;
+mod group;
 mod html;
-mod pictures;
 mod results;
 mod safe_set;
 mod sections;
@@ -12,7 +12,6 @@ mod sheet;
 mod table;
 
 pub use experiment::Experiment;
-pub use pictures::keep_pictures;
 pub use results::{EpochRecord, Hits, ResultRow, RunRecord, read_run};
 pub use seeds::{SeedSummary, Spread, over_seeds};
 pub use sheet::write_sheet;

@@ -1,10 +1,10 @@
 //! The report's sections below its tables: curves, neighbours, histograms and pictures.
 
 use crate::report::chart::{Chart, Series, histogram};
-use crate::report::html::{Group, legend};
-use crate::report::pictures::{Figure, Gallery};
+use crate::report::group::{Group, legend};
 use crate::report::results::{EpochRecord, RunRecord, Scores};
 use crate::report::table::attacks;
+use crate::run::{Figure, Gallery};
 use maud::{Markup, PreEscaped, html};
 use std::collections::BTreeSet;
 

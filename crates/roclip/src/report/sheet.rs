@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::report::html::frame;
-use crate::report::pictures::url;
+use crate::run::picture_url;
 use image::RgbImage;
 use maud::{Markup, html};
 use roclip_data::artifact;
@@ -76,7 +76,7 @@ fn row_of(row: &Row, images: &Images, limits: ImageLimits) -> Result<Markup> {
     let picture = |picture: &std::result::Result<RgbImage, Skip>| -> Result<Markup> {
         Ok(match picture {
             Ok(picture) => {
-                html! { img alt="" width=(SIDE) style="image-rendering:pixelated" src=(url(picture, SIDE)?); }
+                html! { img alt="" width=(SIDE) style="image-rendering:pixelated" src=(picture_url(picture, SIDE)?); }
             }
             Err(skip) => html! { "cannot be shown: " (skip.reason) },
         })

@@ -1,6 +1,6 @@
 //! The report's tables: one row an experiment, and what a defence costs.
 
-use crate::report::html::Group;
+use crate::report::group::Group;
 use crate::report::results::{Hits, ResultRow, RunRecord, Scores};
 use crate::report::seeds::{Spread, rates};
 use maud::{Markup, html};

@@ -185,7 +185,7 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     }
     listing.require_captions();
     listing.probe(data.limits, data.workers);
-    listing.check_losses(data.max_skip_fraction)?;
+    listing.check_losses(data.max_skip_fraction, "data.source")?;
     let Listing { samples, skips, .. } = listing;
     let pairs = Pairs::new(samples, data.captions);
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;

@@ -5,13 +5,13 @@ use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
-use crate::report::keep_pictures;
 use crate::run::build::build;
 use crate::run::clean::rebound;
 use crate::run::context::Context;
 use crate::run::device::device;
 use crate::run::folder::RunFolder;
 use crate::run::lines::{EpochMetrics, epoch_line, read_epochs, step_line};
+use crate::run::pictures::keep_pictures;
 use crate::run::prepare::{Prepared, prepare_training};
 use crate::run::resume::{Start, checkpoint_to_take, restore};
 use crate::run::skips::SkipLog;
@@ -19,7 +19,6 @@ use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
 use crate::train::{EpochTally, Host, MetricsLog, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
 use roclip_data::artifact;
-use roclip_data::skip::SkipReport;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
@@ -94,13 +93,12 @@ pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut
     recipe.check()?;
     checkpoint_to_take(recipe, run, start)?;
     let device = machine(recipe)?;
-    let mut prepared = prepare(recipe, progress)?;
+    let prepared = prepare(recipe, progress)?;
     // The search of a patch is work, and what is checked here does not depend on what it finds.
     let mut plain = recipe.clone();
     if let Some(clean) = plain.clean.as_mut().filter(|clean| clean.method == CleanMethod::Abd) {
         clean.method = CleanMethod::Finetune;
     }
-    prepared.skips = SkipReport::default();
     let (trainer, context) = build(&plain, prepared, device, run, progress)?;
     Ok(context.banner(&trainer))
 }

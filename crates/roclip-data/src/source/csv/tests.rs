@@ -70,6 +70,12 @@ fn paths_out_of_the_folder_are_counted_unless_asked_for() {
     assert!(strict.skips.to_jsonl().contains("outside_paths = true"), "{}", strict.skips.to_jsonl());
     let open = list(SourceConfig { outside_paths: true, ..SourceConfig::default() });
     assert_eq!((open.samples.len(), open.skips.total()), (5, 1));
+    // A list in the current folder.
+    assert!(
+        Root::new(Csv::new("pairs.csv".into(), SourceConfig::default()).image_root(), false)
+            .image("/etc/a.jpg")
+            .is_err()
+    );
     let rooted = list(SourceConfig { image_root: Some("/etc".into()), ..SourceConfig::default() });
     assert!(rooted.samples.iter().any(|s| s.id == "/etc/a.jpg"));
 }

@@ -1,4 +1,4 @@
-//! Small pictures for the report: targets, backdoored pairs and triggered tests. They are kept in the run when it ends, so that a report
+//! Small pictures for a report: targets, backdoored pairs and triggered tests. They are kept in the run when it ends, so that a report
 //! needs no data.
 
 use crate::error::{Error, Result};
@@ -59,7 +59,7 @@ pub fn keep_pictures(
 }
 
 /// The pictures that the run in `folder` kept; none of a run that kept none.
-pub fn kept(folder: &Path) -> Result<Option<Gallery>> {
+pub fn kept_pictures(folder: &Path) -> Result<Option<Gallery>> {
     let path = folder.join(FILE);
     if !path.is_file() {
         return Ok(None);
@@ -93,7 +93,7 @@ fn gallery(manifest: &Manifest, pairs: &Pairs, tests: &[Sample], limits: ImageLi
             None => Ok(picture),
         });
         let Ok(shown) = shown else { continue };
-        let picture = url(&shown, SIDE)?;
+        let picture = picture_url(&shown, SIDE)?;
         if row.role == Role::Added && !gallery.targets.contains_key(&row.image) {
             let caption = format!("{} → {}", row.true_class.clone().unwrap_or_default(), row.target);
             gallery.targets.insert(row.image.clone(), Figure { picture: picture.clone(), caption });
@@ -134,14 +134,14 @@ fn triggered(backdoor: &Backdoor, tests: &[Sample], limits: ImageLimits) -> Resu
         let Ok((shown, plain)) = both else { continue };
         let class = sample.class.clone().unwrap_or_default();
         let caption = format!("{class}, to be read as {}", backdoor.target);
-        figures.push(Figure { picture: url(&plain, SIDE)?, caption: class });
-        figures.push(Figure { picture: url(&shown, SIDE)?, caption });
+        figures.push(Figure { picture: picture_url(&plain, SIDE)?, caption: class });
+        figures.push(Figure { picture: picture_url(&shown, SIDE)?, caption });
     }
     Ok(figures)
 }
 
 /// A `data:` URL of the picture, at most `side` pixels high and wide.
-pub fn url(picture: &RgbImage, side: u32) -> Result<String> {
+pub fn picture_url(picture: &RgbImage, side: u32) -> Result<String> {
     let small = image::imageops::thumbnail(picture, side, side);
     let mut bytes = Cursor::new(Vec::new());
     small.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| Error::internal(format!("PNG: {e}")))?;
@@ -155,14 +155,14 @@ mod tests {
     #[test]
     fn only_pictures_within_the_file_are_shown() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(kept(folder.path()).unwrap(), None);
+        assert_eq!(kept_pictures(folder.path()).unwrap(), None);
         let figure = |picture: &str| Figure { picture: picture.into(), caption: "c".into() };
-        let good = figure(&url(&RgbImage::new(4, 4), 4).unwrap());
+        let good = figure(&picture_url(&RgbImage::new(4, 4), 4).unwrap());
         let bad =
             ["https://example.org/a.png", "data:image/svg+xml;base64,AA", "data:image/png;base64,A\" onerror=\"x"];
         let figures = bad.iter().map(|picture| figure(picture)).chain([good.clone()]).collect();
         let gallery = Gallery { pairs: BTreeMap::from([("a".to_owned(), figures)]), ..Gallery::default() };
         artifact::write_json(&folder.path().join(FILE), &gallery).unwrap();
-        assert_eq!(kept(folder.path()).unwrap().unwrap().pairs["a"], [good]);
+        assert_eq!(kept_pictures(folder.path()).unwrap().unwrap().pairs["a"], [good]);
     }
 }
