@@ -6,6 +6,7 @@
 namespace torch_bridge {
 
 rust::String torch_version();
+[[noreturn]] void leave_at_once(int32_t code);
 // Tensors cross the border as addresses of at::Tensor: tch owns them, C++ only borrows.
 size_t channels_last(size_t tensor);
 void fused_adamw(rust::Slice<const size_t> parameters, rust::Slice<const size_t> gradients,

@@ -8,6 +8,8 @@ pub mod bridge {
         /// Of the library that was compiled against.
         fn torch_version() -> String;
 
+        fn leave_at_once(code: i32);
+
         /// # Safety
         /// `tensor` is the address of a live `at::Tensor`; the caller owns the returned one.
         unsafe fn channels_last(tensor: usize) -> Result<usize>;

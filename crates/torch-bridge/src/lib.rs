@@ -33,6 +33,13 @@ pub fn torch_version() -> String {
     ffi::bridge::torch_version()
 }
 
+/// Ends the process with `code` while other threads may still be computing: libtorch's tables are left as they are, which an ordinary exit
+/// takes down under those threads.
+pub fn leave_at_once(code: i32) -> ! {
+    ffi::bridge::leave_at_once(code);
+    std::process::abort()
+}
+
 /// A copy of `tensor` `[batch, channels, height, width]` whose memory runs channels first, or the tensor itself if it
 /// already does. Convolutions are 1.3 to 1.5 times faster on it (measured on CPU).
 pub fn channels_last(tensor: &Tensor) -> Result<Tensor, BridgeError> {

@@ -78,8 +78,8 @@ fn stop_on_signals() -> Result<Arc<Stop>> {
         if asked.ask() {
             say("stopping after this step; once more to leave at once");
         } else {
-            say("stopped; the same command with --resume goes on from the last checkpoint");
-            exit(INTERRUPTED)
+            say("stopped; say the same again with --resume, or without it where no checkpoint was saved yet");
+            roclip::run::leave_at_once(INTERRUPTED)
         }
     })
     .context("cannot handle signals")?;

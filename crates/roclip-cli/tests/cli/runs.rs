@@ -126,6 +126,27 @@ fn a_signal_ends_a_run_after_its_step_and_nothing_is_lost() {
     }
 }
 
+/// Where nothing is unsaved a run leaves at once, whatever it is computing.
+#[test]
+fn a_signal_at_any_moment_ends_a_run_without_a_fault() {
+    let lab = Lab::new();
+    for moment in 0..12u64 {
+        let name = format!("moment{moment}");
+        let run = ["train", "--config", "recipe.toml", "--run", &name, "--epochs", "5000"];
+        let child = lab.command(&run).stderr(Stdio::piped()).spawn().unwrap();
+        let started = Instant::now();
+        while !lab.path(&name).join("lock").exists() {
+            assert!(started.elapsed() < Duration::from_secs(60), "the run does not begin");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(70 * moment));
+        signal(&child, "-INT");
+        let (code, said) = end(child);
+        assert_eq!(code, Some(130), "after {moment}: {code:?} {said}");
+        assert!(!said.contains("internal"), "after {moment}: {said}");
+    }
+}
+
 #[test]
 fn a_run_goes_on_with_the_recipe_it_began_with() {
     let lab = Lab::new();

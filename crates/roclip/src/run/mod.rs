@@ -26,4 +26,5 @@ pub use resume::Start;
 pub use session::{check, train};
 pub use stop::Stop;
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
+pub use torch_bridge::leave_at_once;
 pub use warnings::warnings;
