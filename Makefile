@@ -25,7 +25,7 @@ fuzz: libtorch
 interop: libtorch
 	@test -e .interop/.complete || { python3 -m venv .interop && .interop/bin/pip install --quiet --disable-pip-version-check \
 		-r tests/interop/requirements.txt && touch .interop/.complete; }
-	ROCLIP_INTEROP_PYTHON=$(CURDIR)/.interop/bin/python cargo test --release --locked -p roclip --test interop -- --ignored --nocapture
+	ROCLIP_INTEROP_PYTHON=$(CURDIR)/.interop/bin/python cargo test --release --locked --workspace --test interop -- --ignored --nocapture
 
 # libtorch 2.11 into .libtorch/ (or a link to your own PyTorch 2.11)
 libtorch:

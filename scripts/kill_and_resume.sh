@@ -4,4 +4,4 @@
 set -eu
 cd "$(dirname "$0")/.."
 ROCLIP_OBJECTIVE="${1:?clip, roclip, safeclip or clean}" ROCLIP_KILLS="${2:?how many kills}" \
-	cargo test --release --quiet -p roclip-cli --test cli -- --ignored --nocapture runs_killed_at_random_moments
+	cargo test --release --quiet --locked --workspace --test cli -- --ignored --nocapture runs_killed_at_random_moments

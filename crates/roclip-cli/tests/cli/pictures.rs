@@ -58,12 +58,14 @@ fn batches_without_two_good_pictures_are_passed_over_and_counted() {
     // Batches of 8 in which most pictures are bad: some hold fewer than two good ones. Their headers are well, so that only decoding tells.
     let mut bad = std::fs::read(lab.path("000.png")).unwrap();
     bad.truncate(bad.len() / 2);
-    let names: Vec<String> = (0..300).map(|number| format!("bad{number}.png")).collect();
+    let names: Vec<String> = (0..304).map(|number| format!("bad{number}.png")).collect();
     for name in &names {
         std::fs::write(lab.path(name), &bad).unwrap();
     }
     let skipped = skips(&lab, &names.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(skipped.lines().count(), 300);
+    // The epoch's last batch is incomplete, and is not looked at.
+    let count = skipped.lines().count();
+    assert!((297..=304).contains(&count), "{count}");
     let passed_over = lab.epochs("run")[0]["passed_over"].as_u64().unwrap();
     assert!(passed_over > 0, "{passed_over}");
 }

@@ -88,6 +88,10 @@ impl super::Method for Method {
         "abd"
     }
 
+    fn title(&self) -> &'static str {
+        "ABD"
+    }
+
     fn about(&self) -> &'static str {
         "An adversarial patch, then CLIP on patched pictures and EDA captions (reconstructed: no public code)"
     }

@@ -75,6 +75,10 @@ impl super::Method for Method {
         "cleanclip"
     }
 
+    fn title(&self) -> &'static str {
+        "CleanCLIP"
+    }
+
     fn about(&self) -> &'static str {
         "CLIP loss and in-modal losses against AutoAugment and EDA views"
     }

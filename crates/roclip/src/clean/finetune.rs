@@ -13,6 +13,10 @@ impl super::Method for Method {
         "finetune"
     }
 
+    fn title(&self) -> &'static str {
+        "Fine-tuned on trusted pairs"
+    }
+
     fn about(&self) -> &'static str {
         "Plain CLIP on the trusted pairs, the control"
     }

@@ -51,6 +51,9 @@ pub trait Method: Sync {
     /// As recipes and flags spell it.
     fn name(&self) -> &'static str;
 
+    /// As reports write it.
+    fn title(&self) -> &'static str;
+
     /// What it does, for a command line.
     fn about(&self) -> &'static str;
 

@@ -42,6 +42,10 @@ impl super::Method for Method {
         "par"
     }
 
+    fn title(&self) -> &'static str {
+        "PAR"
+    }
+
     fn about(&self) -> &'static str {
         "Push features away from the victim's, and recover"
     }

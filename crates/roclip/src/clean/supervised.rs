@@ -20,6 +20,10 @@ impl super::Method for Method {
         "supervised"
     }
 
+    fn title(&self) -> &'static str {
+        "Supervised on trusted images"
+    }
+
     fn about(&self) -> &'static str {
         "A linear classifier and the image tower on labelled trusted images; measured by the classifier"
     }

@@ -56,6 +56,10 @@ impl super::Method for Method {
         "ta-cleaner"
     }
 
+    fn title(&self) -> &'static str {
+        "TA-Cleaner"
+    }
+
     fn about(&self) -> &'static str {
         "CleanCLIP with sub-captions and counterfactuals (reconstructed: its equations are not public)"
     }

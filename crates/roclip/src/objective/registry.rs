@@ -27,6 +27,8 @@ pub struct Registered {
     pub name: ObjectiveName,
     /// As recipes and flags spell it.
     pub word: &'static str,
+    /// As reports write it.
+    pub title: &'static str,
     /// Meant to keep poison out.
     pub defends: bool,
     build: fn(&ObjectiveConfig, RunShape) -> Result<Box<dyn Objective>>,
@@ -38,6 +40,7 @@ impl ObjectiveName {
         Registered {
             name: ObjectiveName::Clip,
             word: "clip",
+            title: "CLIP",
             defends: false,
             build: |_, _| Ok(Box::new(ClipObjective::default())),
             check: |_| Ok(()),
@@ -45,6 +48,7 @@ impl ObjectiveName {
         Registered {
             name: ObjectiveName::Roclip,
             word: "roclip",
+            title: "RoCLIP",
             defends: true,
             build: |config, shape| Ok(Box::new(RoClip::new(config.roclip.clone(), shape)?)),
             check: |config| config.roclip.check(),
@@ -52,6 +56,7 @@ impl ObjectiveName {
         Registered {
             name: ObjectiveName::Safeclip,
             word: "safeclip",
+            title: "SafeCLIP",
             defends: true,
             build: |config, shape| Ok(Box::new(SafeClip::new(config.safeclip.clone(), shape)?)),
             check: |config| config.safeclip.check(),
@@ -65,6 +70,11 @@ impl ObjectiveName {
 
     fn registered(self) -> Option<Registered> {
         ObjectiveName::ALL.into_iter().find(|known| known.name == self)
+    }
+
+    /// As reports write it.
+    pub fn title(self) -> &'static str {
+        self.registered().map_or("an objective", |known| known.title)
     }
 
     /// Whether it is meant to keep poison out.

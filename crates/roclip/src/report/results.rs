@@ -1,10 +1,9 @@
 //! A finished run as `results.json` and the report see it.
 
 use crate::checkpoint::run_of;
-use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Evaluation};
-use crate::recipe::{ObjectiveName, Recipe};
+use crate::recipe::Recipe;
 use crate::report::experiment::{Experiment, labels};
 use crate::run::{EpochLine, Summary, read_epochs};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
@@ -120,26 +119,17 @@ impl RunRecord {
 
 /// What was trained, in words.
 fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
-    let name = match (&recipe.clean, control, recipe.objective.name) {
-        (Some(clean), ..) => match clean.method {
-            CleanMethod::Cleanclip => "CleanCLIP",
-            CleanMethod::TaCleaner => "TA-Cleaner",
-            CleanMethod::Abd => "ABD",
-            CleanMethod::Par => "PAR",
-            CleanMethod::Supervised => "Supervised on trusted images",
-            CleanMethod::Finetune => "Fine-tuned on trusted pairs",
-        },
-        (None, Some("undefended"), _) => "CLIP, undefended",
-        (None, Some("augmentation-only"), _) => "CLIP, augmentation only",
-        (None, Some("clean-data"), _) => "CLIP on clean data",
-        (None, _, ObjectiveName::Clip) => "CLIP",
-        (None, _, ObjectiveName::Roclip) if poisoned => "RoCLIP",
-        (None, _, ObjectiveName::Roclip) => "RoCLIP on clean data",
-        (None, _, ObjectiveName::Safeclip) if poisoned => "SafeCLIP",
-        (None, _, ObjectiveName::Safeclip) => "SafeCLIP on clean data",
+    let objective = recipe.objective.name;
+    let name = match (&recipe.clean, control) {
+        (Some(clean), _) => clean.method.method().title().to_owned(),
+        (None, Some("undefended")) => "CLIP, undefended".into(),
+        (None, Some("augmentation-only")) => "CLIP, augmentation only".into(),
+        (None, Some("clean-data")) => "CLIP on clean data".into(),
+        (None, _) if objective.defends() && !poisoned => format!("{} on clean data", objective.title()),
+        (None, _) => objective.title().to_owned(),
     };
     let limit = recipe.data.pairs_per_picture;
-    limit.map_or_else(|| name.to_owned(), |limit| format!("{name}, pairs a picture: {limit}"))
+    limit.map_or_else(|| name.clone(), |limit| format!("{name}, pairs a picture: {limit}"))
 }
 
 /// What part a run plays in a comparison, read off its recipe.
