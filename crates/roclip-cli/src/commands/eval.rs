@@ -192,7 +192,7 @@ fn print(measured: &Measured) {
         )
     };
     println!(
-        "{} model of step {}, trained on {} data",
+        "{} model of step {}; its provenance: {}",
         measured.objective, measured.checkpoint_step, measured.provenance
     );
     let evaluation = &measured.evaluation;

@@ -109,10 +109,14 @@ impl Loader {
         let order = Arc::new(order);
         let mut channels = Vec::new();
         let mut threads = Vec::new();
-        for worker in 0..self.workers as u64 {
+        let mut failure = None;
+        let remaining = plan.steps.saturating_sub(plan.first_step);
+        // More workers than batches would have nothing to do.
+        let workers = (self.workers as u64).min(remaining);
+        for worker in 0..workers {
             let (sender, receiver) = sync_channel(AHEAD);
-            let (maker, order, workers) = (Arc::clone(&maker), Arc::clone(&order), self.workers as u64);
-            threads.push(std::thread::spawn(move || {
+            let (maker, order) = (Arc::clone(&maker), Arc::clone(&order));
+            let started = std::thread::Builder::new().spawn(move || {
                 let mut step = plan.first_step + worker;
                 while step < plan.steps {
                     let from = step as usize * batch_size;
@@ -123,10 +127,18 @@ impl Loader {
                     }
                     step += workers;
                 }
-            }));
+            });
+            match started {
+                Ok(thread) => threads.push(thread),
+                Err(cause) => {
+                    let what = format!("cannot start {workers} threads that make batches: {cause}");
+                    failure = Some(Error::setting(what, "lower --workers (data.workers)"));
+                    break;
+                }
+            }
             channels.push(receiver);
         }
-        Batches { channels, threads, next: 0, remaining: plan.steps.saturating_sub(plan.first_step) }
+        Batches { channels, threads, next: 0, remaining, failure }
     }
 }
 
@@ -136,12 +148,18 @@ pub struct Batches {
     threads: Vec<JoinHandle<()>>,
     next: usize,
     remaining: u64,
+    /// Why there will be no batches.
+    failure: Option<Error>,
 }
 
 impl Iterator for Batches {
     type Item = Result<HostBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(failure) = self.failure.take() {
+            self.remaining = 0;
+            return Some(Err(failure));
+        }
         if self.remaining == 0 {
             return None;
         }

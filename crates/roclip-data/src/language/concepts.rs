@@ -75,12 +75,12 @@ impl Concepts {
         if concepts.images.len() < 2 {
             return Err(Error::setting(
                 format!(
-                    "{} nouns are agreed on in {} to {most} of the {} training images",
+                    "{} nouns are agreed on in at least {} and at most {most} of the {} training images",
                     concepts.images.len(),
                     config.min_images,
                     training.len()
                 ),
-                "lower the number of images or the agreement, or raise the largest share",
+                "lower --min-images or --agreement, or raise --max-share",
             ));
         }
         Ok(concepts)
@@ -158,7 +158,7 @@ mod tests {
                 .unwrap_or_default()
         };
         let message = wrong(0.6, 2, 1.0);
-        assert!(message.contains("1 nouns are agreed on in 2 to 2 of the 2"), "{message}");
+        assert!(message.contains("1 nouns are agreed on in at least 2 and at most 2 of the 2"), "{message}");
         assert!(wrong(0.0, 1, 1.0).contains("agreement of concepts is 0"));
         assert!(wrong(0.6, 1, 1.5).contains("largest share of concepts is 1.5"));
     }

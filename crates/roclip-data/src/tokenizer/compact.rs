@@ -31,6 +31,14 @@ impl CompactVocabulary {
         self.kept.len() + 4
     }
 
+    /// Whether the ids are tokens of the full vocabulary in their order, each once: of a list that was read, anything can be said.
+    pub fn is_sound(&self) -> bool {
+        let (first, last) = (self.kept.first(), self.kept.last());
+        self.kept.is_sorted_by(|a, b| a < b)
+            && first.is_none_or(|id| *id >= 0)
+            && last.is_none_or(|id| *id < FULL_START)
+    }
+
     /// Whether a token of the full vocabulary has been kept.
     pub fn keeps(&self, id: i64) -> bool {
         self.kept.binary_search(&id).is_ok()
@@ -42,6 +50,20 @@ impl CompactVocabulary {
             FULL_START => unknown + 1,
             FULL_END => unknown + 2,
             _ => self.kept.binary_search(&id).map_or(unknown, |at| at as i64 + 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_was_read_must_be_sorted_tokens_each_once() {
+        let sound = |kept: &[i64]| CompactVocabulary { kept: kept.to_vec() }.is_sound();
+        assert!(sound(&[]) && sound(&[0, 7, 49_405]));
+        for kept in [&[3, 3][..], &[7, 3], &[-1, 3], &[3, 49_406]] {
+            assert!(!sound(kept), "{kept:?}");
         }
     }
 }

@@ -3,10 +3,10 @@
 use crate::checkpoint::state::{Origin, State};
 use crate::checkpoint::store::{OpenClipConfig, find, verified};
 use crate::checkpoint::verify::{CONFIG, MODEL, OBJECTIVE, OPTIMIZER};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Clip, read_safetensors};
 use roclip_data::artifact;
-use roclip_data::tokenizer::Tokenizer;
+use roclip_data::tokenizer::{CompactVocabulary, Tokenizer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
@@ -38,6 +38,14 @@ pub fn load(path: &Path, device: Device) -> Result<Loaded> {
     let config: OpenClipConfig = artifact::read_json(&folder.join(CONFIG))?;
     let tokenizer = Tokenizer::new(config.model_cfg.text_cfg.context_length as usize, state.truncate)?
         .with_compact(state.compact_vocabulary.clone());
+    let sound = state.compact_vocabulary.as_ref().is_none_or(CompactVocabulary::is_sound);
+    if !sound || tokenizer.vocabulary_size() as i64 != config.model_cfg.text_cfg.vocab_size {
+        return Err(Error::file(
+            &folder,
+            "has a vocabulary that does not fit its model",
+            "use another checkpoint: the state of this one was changed",
+        ));
+    }
     let model = Clip::new(config.model_cfg, device, 0)?;
     let weights = folder.join(MODEL);
     model.load(&weights, &read_safetensors(&weights)?)?;

@@ -156,8 +156,10 @@ fn utility(case: &Case) -> Finding {
     let evaluation = &case.run.record.summary.evaluation;
     let chance = 1.0 / case.evaluator.classes.len().max(1) as f64;
     let top1 = &evaluation.zero_shot_top1;
+    // With few classes twice chance is too much to ask for: half of the way from chance to perfect is as good.
+    let least = (2.0 * chance).min((1.0 + chance) / 2.0);
     let severity = match top1.rate / chance {
-        times if times < 2.0 => Severity::Problem,
+        _ if top1.rate < least => Severity::Problem,
         times if times < 5.0 && case.evaluator.classes.len() > 20 => Severity::Warning,
         _ => Severity::Ok,
     };

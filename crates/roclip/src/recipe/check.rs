@@ -86,7 +86,7 @@ const RULES: &[(&str, Bounds)] = &[
     ("train.learning_rate", RATE),
     ("train.beta1", Bounds { below: true, ..SHARE }),
     ("train.beta2", Bounds { below: true, ..SHARE }),
-    ("train.epsilon", SOME_SHARE),
+    ("train.epsilon", above(1e-38, 1.0)),
     ("train.weight_decay", from(0.0, 100.0)),
     ("train.warmup_steps", MAYBE_NONE),
     ("train.epoch_offset", from(0.0, 1e6)),

@@ -177,6 +177,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
                 format!("is a checkpoint of the run `{}`", run.display()),
                 "name the run: its results are those of its last epoch (`roclip eval` measures a checkpoint)",
             ),
+            None if !folder.exists() => Error::file(folder, "is not there", "name the folder of a finished run"),
             None => Error::file(
                 folder,
                 "is not a finished run (no summary.json)",

@@ -21,6 +21,10 @@ impl RunFolder {
     pub fn take(path: &Path) -> Result<RunFolder> {
         std::fs::create_dir_all(path).io("create the folder", path)?;
         let file = path.join("lock");
+        // A link would have another file written.
+        if std::fs::symlink_metadata(&file).is_ok_and(|found| !found.is_file()) {
+            return Err(Error::file(&file, "is no regular file", "remove it: a run keeps its lock there"));
+        }
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).io("open", &file)?;
         match lock.try_lock() {
@@ -86,6 +90,17 @@ impl RunFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, elsewhere) = (folder.path().join("run"), folder.path().join("elsewhere"));
+        std::fs::create_dir(&run).unwrap();
+        std::fs::write(&elsewhere, "mine").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, run.join("lock")).unwrap();
+        assert!(RunFolder::take(&run).unwrap_err().to_string().contains("no regular file"));
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "mine");
+    }
 
     #[test]
     fn a_second_writer_is_told_which_process_holds_the_folder() {

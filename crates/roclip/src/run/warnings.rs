@@ -19,7 +19,7 @@ pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
             "the warm-up of {warmup} steps never ends: the run has {steps}, and reaches {:.1} % of the peak learning rate; lower --warmup (train.warmup_steps)",
             100.0 * steps as f64 / warmup.max(1) as f64
         ));
-    } else if scheduled && warmup.saturating_mul(2) > steps {
+    } else if scheduled && steps > 0 && warmup.saturating_mul(2) > steps {
         found.push(format!(
             "the warm-up of {warmup} steps takes more than half of the run's {steps}; lower --warmup (train.warmup_steps)"
         ));
