@@ -1,0 +1,12 @@
+//! Image augmentation, as the RoCLIP repository applies it (`utils/augment_image.py`).
+
+mod auto_augment;
+mod blur;
+mod check;
+mod color;
+mod image_augment;
+mod perturb;
+
+pub use auto_augment::Operation;
+pub use image_augment::{Crop, ImageAugment, ImageAugmentConfig, Jitter};
+pub use perturb::{PerturbConfig, perturb};
