@@ -238,6 +238,17 @@ impl Csv {
         if caption.is_none() && class.is_none() {
             return Err(self.missing("with captions", header));
         }
+        let by_name = [Some(image), caption, split, class].into_iter().flatten().filter(|_| !numbered);
+        for name in by_name.filter_map(|at| header.get(at)) {
+            if header.iter().filter(|column| column.eq_ignore_ascii_case(name)).count() > 1 {
+                let shown: String = name.chars().take(80).collect();
+                return Err(Error::file(
+                    &self.path,
+                    format!("has several columns `{shown}`, of which only one would be used"),
+                    "give them different names",
+                ));
+            }
+        }
         Ok(Columns { image, caption, split, class, has_header: !numbered })
     }
 

@@ -5,6 +5,7 @@ use crate::skip::{Skip, SkipReason};
 use image::{DynamicImage, ImageFormat, ImageReader, RgbImage};
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
+use std::sync::{Mutex, PoisonError};
 
 /// Guards against decompression bombs; the defaults follow open_clip's `--max-image-pixels`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
@@ -41,6 +42,11 @@ impl ImageLimits {
     }
 }
 
+/// Pictures of more pixels are decoded one at a time: 16 bits a channel with transparency take 15 bytes a pixel on the way, which every
+/// worker would hold at once.
+const LARGE_PIXELS: u64 = 4_000_000;
+static DECODES_LARGE: Mutex<()> = Mutex::new(());
+
 /// Decodes JPEG, PNG or WebP to RGB. Transparent pictures are laid on white (ours: the released code drops the alpha
 /// channel, which turns transparent regions into whatever colour lies under them). Truncated files are refused, of every format.
 pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
@@ -52,6 +58,8 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     let (width, height) =
         reader()?.into_dimensions().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
     limits.check(width, height)?;
+    let large = u64::from(width) * u64::from(height) > LARGE_PIXELS;
+    let _alone = large.then(|| DECODES_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
     let mut reader = reader()?;
     if reader.format() == Some(ImageFormat::Jpeg) {
         jpeg_whole::check_whole(bytes, (width, height))?;

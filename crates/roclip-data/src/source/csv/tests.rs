@@ -42,6 +42,15 @@ fn a_missing_column_names_those_that_exist() {
 }
 
 #[test]
+fn a_column_that_stands_twice_is_refused() {
+    for text in ["image,caption,caption\na.jpg,x,y\n", "image,Image,caption\na.jpg,b.jpg,y\n"] {
+        let error = read(text, SourceConfig::default()).unwrap_err().to_string();
+        assert!(error.contains("several columns") && error.contains("different names"), "{error}");
+    }
+    assert_eq!(read("image,caption,note,note\na.jpg,x,1,2\n", SourceConfig::default()).unwrap().samples.len(), 1);
+}
+
+#[test]
 fn columns_by_number_mean_no_header_and_empty_captions_are_counted() {
     let config = SourceConfig {
         image_column: Some("1".into()),
