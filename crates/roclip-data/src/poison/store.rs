@@ -142,7 +142,9 @@ fn encode(sample: &Sample, pair: &Pair, config: &StoreConfig) -> std::result::Re
         let extension = match image::guess_format(&bytes) {
             Ok(ImageFormat::Jpeg) => "jpg",
             Ok(ImageFormat::WebP) => "webp",
-            _ => "png",
+            Ok(ImageFormat::Png) => "png",
+            // Readers of shards look for the three alone.
+            _ => return Ok(Member { extension: "png", bytes: png(&decoded)?, decoded }),
         };
         return Ok(Member { extension, bytes, decoded });
     };
@@ -152,14 +154,15 @@ fn encode(sample: &Sample, pair: &Pair, config: &StoreConfig) -> std::result::Re
             let bytes = jpeg(&triggered, quality)?;
             Ok(Member { extension: "jpg", decoded: decode(&bytes, limits)?, bytes })
         }
-        None => {
-            let mut out = Cursor::new(Vec::new());
-            triggered
-                .write_to(&mut out, ImageFormat::Png)
-                .map_err(|e| Skip::new(SkipReason::ImageUnencodable, e.to_string()))?;
-            Ok(Member { extension: "png", bytes: out.into_inner(), decoded: triggered })
-        }
+        None => Ok(Member { extension: "png", bytes: png(&triggered)?, decoded: triggered }),
     }
+}
+
+fn png(picture: &RgbImage) -> std::result::Result<Vec<u8>, Skip> {
+    let mut out = Cursor::new(Vec::new());
+    let written = picture.write_to(&mut out, ImageFormat::Png);
+    written.map_err(|e| Skip::new(SkipReason::ImageUnencodable, e.to_string()))?;
+    Ok(out.into_inner())
 }
 
 /// Shards that are filled one after the other.

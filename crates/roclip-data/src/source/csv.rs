@@ -7,51 +7,13 @@
 
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
-use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason};
 use crate::source::records::{Record, Records};
-use crate::source::tree::{Kind, kind_of};
+use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, is_image};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
-use std::collections::HashMap;
 use std::io::BufReader;
-use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-/// The first of them that a file has names its images, the more telling ones first.
-const IMAGE_NAMES: [&str; 18] = [
-    "filepath",
-    "image",
-    "path",
-    "file",
-    "image_path",
-    "file_name",
-    "filename",
-    "image_file",
-    "image_name",
-    "img_path",
-    "img",
-    "file_path",
-    "image_filename",
-    "img_name",
-    "img_file",
-    "image_filepath",
-    "name",
-    "image_id",
-];
-const CAPTION_NAMES: [&str; 11] = [
-    "title",
-    "caption",
-    "text",
-    "sentence",
-    "captions",
-    "comment",
-    "description",
-    "image_caption",
-    "alt_text",
-    "alt",
-    "prompt",
-];
-const CLASS_NAMES: [&str; 3] = ["class", "label", "concept"];
 const SEPARATORS: [u8; 4] = [b'\t', b',', b';', b'|'];
 
 pub(super) struct Csv {
@@ -62,11 +24,6 @@ pub(super) struct Csv {
 impl Csv {
     pub(super) fn new(path: PathBuf, config: SourceConfig) -> Self {
         Csv { path, config }
-    }
-
-    fn image_root(&self) -> PathBuf {
-        let beside = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        self.config.image_root.clone().unwrap_or_else(|| beside.to_owned())
     }
 }
 
@@ -91,87 +48,13 @@ impl Source for Csv {
         if columns.has_header {
             records.next().io("read", &self.path)?;
         }
-        let root = Root::new(self.image_root(), self.config.outside_paths);
-        let source: Arc<str> = place(&root.path).to_string_lossy().into();
-        let mut listing = Listing { shards: 1, ..Listing::default() };
-        let mut index: HashMap<String, usize> = HashMap::new();
+        let mut rows = Rows::new(&self.path, &self.config);
         let mut number = 0;
         while let Some(record) = records.next().io("read", &self.path)? {
             number += 1;
-            let outcome = parse(record, &columns).and_then(|row| {
-                if let Some(sample) = index.get(&row.image).and_then(|at| listing.samples.get_mut(*at)) {
-                    return extend(sample, row);
-                }
-                let image = ImageBytes::File(root.image(&row.image)?);
-                let mut sample = Sample {
-                    class: row.class,
-                    split: row.split,
-                    ..Sample::new(Arc::clone(&source), row.image.as_str(), image)
-                };
-                if let Some(caption) = &row.caption {
-                    captions::add(&mut sample.captions, caption).map_err(|skip| of_image(&row.image, skip))?;
-                }
-                index.insert(row.image, listing.samples.len());
-                listing.samples.push(sample);
-                Ok(())
-            });
-            if let Err(skip) = outcome {
-                listing.skips.add(&format!("row {number}"), skip);
-            }
+            rows.add(&format!("row {number}"), parse(record, &columns));
         }
-        Ok(listing)
-    }
-}
-
-/// A further row of an image.
-fn extend(sample: &mut Sample, row: Row) -> std::result::Result<(), Skip> {
-    if row.split.is_some() && row.split != sample.split {
-        let [earlier, here] = [&sample.split, &row.split].map(|split| split.as_deref().unwrap_or("none"));
-        let detail = format!("{} is in split {earlier} by an earlier row, and in {here} by this one", row.image);
-        return Err(Skip::new(SkipReason::SampleRepeated, detail));
-    }
-    if let Some(caption) = &row.caption {
-        captions::add(&mut sample.captions, caption).map_err(|skip| of_image(&row.image, skip))?;
-    }
-    sample.class = sample.class.take().or(row.class);
-    Ok(())
-}
-
-fn of_image(image: &str, skip: Skip) -> Skip {
-    Skip { detail: format!("{image}: {}", skip.detail), ..skip }
-}
-
-/// The folder that image paths start from.
-struct Root {
-    path: PathBuf,
-    absolute: PathBuf,
-    outside: bool,
-}
-
-impl Root {
-    fn new(path: PathBuf, outside: bool) -> Self {
-        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        Root { path, absolute, outside }
-    }
-
-    /// Where the image of a row lies.
-    fn image(&self, image: &str) -> std::result::Result<PathBuf, Skip> {
-        if image.contains("://") {
-            let detail = format!("{image}: addresses are not fetched; download the pictures first (img2dataset does)");
-            return Err(Skip::new(SkipReason::ImageOutsideFolder, detail));
-        }
-        let named = Path::new(image);
-        let climbs = named.components().any(|part| part == Component::ParentDir);
-        let inside = !climbs && (named.is_relative() || named.starts_with(&self.absolute));
-        if !inside && !self.outside {
-            let detail = format!(
-                "{image} is not in {}: set image_root to a folder that holds all images, or outside_paths = true (of the source)",
-                self.path.display()
-            );
-            return Err(Skip::new(SkipReason::ImageOutsideFolder, detail));
-        }
-        // A list in the current folder has no folder in front of its images.
-        Ok(if self.path == Path::new(".") { named.to_owned() } else { self.path.join(named) })
+        Ok(rows.finish())
     }
 }
 
@@ -262,13 +145,6 @@ impl Csv {
     }
 }
 
-struct Row {
-    image: String,
-    caption: Option<String>,
-    split: Option<String>,
-    class: Option<String>,
-}
-
 fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
     let fields = record.fields.map_err(|what| Skip::new(SkipReason::RowUnreadable, what))?;
     let field = |at: Option<usize>| {
@@ -282,7 +158,8 @@ fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
         return Err(Skip::new(SkipReason::NoCaption, image));
     }
     let image = without_number(&image).to_owned();
-    Ok(Row { image, caption, split: field(columns.split), class: field(columns.class) })
+    let captions = caption.into_iter().collect();
+    Ok(Row { image, bytes: None, captions, split: field(columns.split), class: field(columns.class) })
 }
 
 /// Flickr's token files number the captions of an image: `a.jpg#3`.
@@ -293,11 +170,6 @@ fn without_number(image: &str) -> &str {
         }
         _ => image,
     }
-}
-
-fn is_image(name: &str) -> bool {
-    let name = name.rsplit_once('#').map_or(name, |(path, _)| path);
-    kind_of(Path::new(name)) == Kind::Image
 }
 
 #[cfg(test)]

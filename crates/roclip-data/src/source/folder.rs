@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason};
 use crate::source::captions;
-use crate::source::tree::{Tree, name, split_of};
+use crate::source::tree::{READ_FORMATS, Tree, name, split_of};
 use crate::source::{Listing, Source, place};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -60,13 +60,13 @@ impl Source for Folder {
             }
         }
         for relative in &self.tree.other_images {
-            let skip = Skip::new(SkipReason::ImageFormatUnknown, "jpg, png and webp are read");
+            let skip = Skip::new(SkipReason::ImageFormatUnknown, READ_FORMATS);
             listing.skips.add(&name(relative), skip);
             texts.remove(&relative.with_extension("txt"));
         }
         // Where no image has a text beside it, a text is something else.
         for text in texts.iter().filter(|text| text.parent().is_some_and(|folder| captioned.contains(folder))) {
-            let skip = Skip::new(SkipReason::NoImage, "no jpg, png or webp file has the name of this text");
+            let skip = Skip::new(SkipReason::NoImage, "no picture has the name of this text");
             listing.skips.add(&name(text), skip);
         }
         listing.samples.sort_by(|a, b| a.id.cmp(&b.id));
@@ -153,7 +153,7 @@ mod tests {
         let at = |name: &str| root.path().join(name);
         write(
             root.path(),
-            &["a.jpg", "a.txt", "moving.gif", "moving.txt", "lone.txt", "pets/README.txt", "pets/p.png"],
+            &["a.jpg", "a.txt", "moving.avif", "moving.txt", "lone.txt", "pets/README.txt", "pets/p.png"],
         );
         write(root.path(), &["blobs/1"]);
         symlink(at("blobs/1"), at("linked.jpg")).unwrap();
@@ -170,7 +170,7 @@ mod tests {
         let ids: Vec<&str> = listing.samples.iter().map(|s| s.id.as_str()).collect();
         assert_eq!(ids, ["a.jpg", "linked.jpg", "n\\xfe.png", "n\\xff.png", "pets/p.png"]);
         for (id, reason) in [
-            ("moving.gif", SkipReason::ImageFormatUnknown),
+            ("moving.avif", SkipReason::ImageFormatUnknown),
             ("lone.txt", SkipReason::NoImage),
             ("dangling.jpg", SkipReason::ImageFileUnreadable),
             ("device.jpg", SkipReason::ImageNotRegularFile),

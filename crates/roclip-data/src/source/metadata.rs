@@ -21,12 +21,7 @@ impl Metadata {
     /// # Errors
     /// What is wrong, where no object can be made of `text`.
     pub(super) fn read(text: &str) -> Result<Metadata, String> {
-        // Python writes NaN and Infinity, which are no JSON.
-        let value = match serde_json::from_str(text) {
-            Ok(value) => value,
-            Err(first) => serde_json::from_str(&without_odd_numbers(text)).map_err(|_| first.to_string())?,
-        };
-        match value {
+        match lenient(text)? {
             Value::Object(fields) => Ok(Metadata::of(&fields)),
             _ => Err("it is no object".into()),
         }
@@ -49,6 +44,15 @@ impl Metadata {
             split: word(fields, &["split"]),
         }
     }
+}
+
+/// Any JSON, and what Python writes for it: NaN and Infinity, which are none.
+///
+/// # Errors
+/// What is wrong.
+pub(super) fn lenient(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text)
+        .or_else(|first| serde_json::from_str(&without_odd_numbers(text)).map_err(|_| first.to_string()))
 }
 
 /// The first of the fields `names` that holds a word or a number.

@@ -3,16 +3,19 @@
 //! A source names its samples once. Samples that cannot be used are skipped, counted by reason and written down
 //! (`skips.jsonl`), never dropped in silence.
 
+mod annotations;
 mod captions;
 mod config;
 mod csv;
 mod emoji;
 mod folder;
+mod json_rows;
 mod labels;
 mod listing;
 mod members;
 mod metadata;
 mod records;
+mod rows;
 mod shards;
 mod tree;
 mod webdataset;
@@ -153,10 +156,16 @@ fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dy
     if [".csv", ".tsv", ".txt"].iter().any(|ending| lower.ends_with(ending)) && found.is_file() {
         return Ok(Box::new(csv::Csv::new(path.to_owned(), config.clone())));
     }
+    if [".jsonl", ".ndjson"].iter().any(|ending| lower.ends_with(ending)) && found.is_file() {
+        return Ok(Box::new(json_rows::JsonLines::new(path.to_owned(), config.clone())));
+    }
+    if lower.ends_with(".json") && found.is_file() {
+        return Ok(Box::new(annotations::Annotations::new(path.to_owned(), config.clone())));
+    }
     Err(Error::file(
         path,
         "is not a format known here",
-        "give *.tar, *.tar.gz, *.csv, *.tsv, or a folder of shards or images",
+        "give *.tar, *.tar.gz, *.csv, *.tsv, *.jsonl, *.json (COCO's captions), or a folder of shards or images",
     ))
 }
 

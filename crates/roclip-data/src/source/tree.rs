@@ -41,8 +41,8 @@ impl Kind {
     /// Of an ending without its dot.
     pub(super) fn of(extension: &str) -> Kind {
         match extension.to_lowercase().as_str() {
-            "jpg" | "jpeg" | "png" | "webp" => Kind::Image,
-            "gif" | "bmp" | "tif" | "tiff" | "avif" | "heic" | "heif" | "jp2" | "jxl" | "svg" => Kind::OtherImage,
+            "jpg" | "jpeg" | "png" | "webp" | "gif" | "bmp" | "tif" | "tiff" => Kind::Image,
+            "avif" | "heic" | "heif" | "jp2" | "jxl" | "svg" => Kind::OtherImage,
             "txt" => Kind::Text,
             "json" => Kind::Json,
             "cls" => Kind::Class,
@@ -123,6 +123,9 @@ impl Tree {
         parts.collect::<Vec<_>>().join(", ")
     }
 }
+
+/// The formats that are read, for messages.
+pub(super) const READ_FORMATS: &str = "jpg, png, webp, gif, bmp and tif are read";
 
 pub(super) fn kind_of(file: &Path) -> Kind {
     file.extension().and_then(|extension| extension.to_str()).map_or(Kind::Other, Kind::of)

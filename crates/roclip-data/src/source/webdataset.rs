@@ -14,7 +14,7 @@ use crate::source::captions;
 use crate::source::members::{Group, Name, assemble, escapes};
 use crate::source::metadata::Metadata;
 use crate::source::shards::{distinct_ends, is_gzip};
-use crate::source::tree::{Kind, Tree, escaped, name, split_of};
+use crate::source::tree::{Kind, READ_FORMATS, Tree, escaped, name, split_of};
 use crate::source::{Listing, Source, place};
 use flate2::read::MultiGzDecoder;
 use std::collections::{BTreeMap, HashSet};
@@ -258,7 +258,7 @@ impl Contents {
         if !kind.is_file() && !kind.is_contiguous() {
             trouble(Skip::new(SkipReason::MemberIsNoFile, path));
         } else if content == Kind::OtherImage {
-            let detail = format!("{path}: jpg, png and webp are read");
+            let detail = format!("{path}: {READ_FORMATS}");
             trouble(Skip::new(SkipReason::ImageFormatUnknown, detail));
         } else if content == Kind::Image {
             match check_length(size, max_file_bytes) {

@@ -47,7 +47,7 @@ impl ImageLimits {
 const LARGE_PIXELS: u64 = 4_000_000;
 static DECODES_LARGE: Mutex<()> = Mutex::new(());
 
-/// Decodes JPEG, PNG or WebP to RGB. Transparent pictures are laid on white (ours: the released code drops the alpha
+/// Decodes JPEG, PNG, WebP, GIF, BMP or TIFF (the first frame) to RGB. Transparent pictures are laid on white (ours: the released code drops the alpha
 /// channel, which turns transparent regions into whatever colour lies under them). Truncated files are refused, of every format.
 pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     let reader = || {
@@ -135,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_png_and_webp_is_refused() {
-        for format in [ImageFormat::Png, ImageFormat::WebP] {
+    fn every_cut_picture_without_an_end_is_refused() {
+        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff] {
             let mut bytes = Cursor::new(Vec::new());
             texture(40, 30).write_to(&mut bytes, format).unwrap();
             let bytes = bytes.into_inner();
@@ -144,6 +144,26 @@ mod tests {
             for percent in 1..100 {
                 assert!(reason(&bytes[..bytes.len() * percent / 100]).is_some(), "{format:?} cut at {percent} %");
             }
+        }
+    }
+
+    /// `tests/golden/formats.py` wrote the file with Pillow: kinds of GIF, BMP and TIFF, and their pixels.
+    #[derive(serde::Deserialize)]
+    struct Pixels {
+        name: String,
+        data: String,
+        rgb: String,
+    }
+
+    #[test]
+    fn gif_bmp_and_tiff_are_read_as_pillow_reads_them() {
+        let all: Vec<Pixels> = serde_json::from_str(include_str!("../../../../tests/golden/formats.json")).unwrap();
+        let bytes = |text: &str| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();
+        assert!(all.len() >= 16);
+        for Pixels { name, data, rgb } in &all {
+            let picture =
+                decode(&bytes(data), ImageLimits::default()).unwrap_or_else(|skip| panic!("{name}: {skip:?}"));
+            assert!(picture.as_raw() == &bytes(rgb), "{name}");
         }
     }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::source::rows::{Root, image_root};
+use std::path::Path;
 
 fn read(text: &str, config: SourceConfig) -> Result<Listing> {
     let folder = tempfile::tempdir().unwrap();
@@ -81,9 +83,7 @@ fn paths_out_of_the_folder_are_counted_unless_asked_for() {
     assert_eq!((open.samples.len(), open.skips.total()), (5, 1));
     // A list in the current folder.
     assert!(
-        Root::new(Csv::new("pairs.csv".into(), SourceConfig::default()).image_root(), false)
-            .image("/etc/a.jpg")
-            .is_err()
+        Root::new(image_root(Path::new("pairs.csv"), &SourceConfig::default()), false).image("/etc/a.jpg").is_err()
     );
     let rooted = list(SourceConfig { image_root: Some("/etc".into()), ..SourceConfig::default() });
     assert!(rooted.samples.iter().any(|s| s.id == "/etc/a.jpg"));

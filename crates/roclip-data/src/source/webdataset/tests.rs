@@ -104,7 +104,7 @@ fn members_that_are_not_used_are_counted() {
         ("../c.jpg", b"C"),
         ("../c.txt", b"x"),
         ("/d.jpg", b"D"),
-        ("e.gif", b"E"),
+        ("e.avif", b"E"),
         ("e.txt", b"x"),
     ]);
     members.extend_from_slice(&[

@@ -1,0 +1,212 @@
+//! JSON documents that annotate a folder of pictures: COCO's captions (`captions_val2017.json`), Karpathy's splits (`dataset_coco.json`,
+//! `dataset_flickr8k.json`), and a list of rows.
+//!
+//! Pictures seldom lie beside such a file: `image_root` names their folder.
+
+use crate::bounded;
+use crate::error::{Error, IoContext, Result};
+use crate::skip::{Skip, SkipReason};
+use crate::source::json_rows;
+use crate::source::metadata::lenient;
+use crate::source::rows::{Row, Rows};
+use crate::source::{Listing, Source, SourceConfig, captions, place};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// COCO's training captions have 92 MB.
+const LIMIT_BYTES: u64 = 1 << 30;
+
+pub(super) struct Annotations {
+    path: PathBuf,
+    config: SourceConfig,
+}
+
+/// The layout that COCO and Karpathy share: pictures, and what is said of them.
+#[derive(Deserialize)]
+struct Document {
+    images: Vec<Picture>,
+    /// COCO's.
+    #[serde(default)]
+    annotations: Vec<Annotation>,
+}
+
+#[derive(Deserialize)]
+struct Picture {
+    id: Option<Id>,
+    #[serde(alias = "filename")]
+    file_name: Option<String>,
+    /// Karpathy's: the folder of the picture.
+    filepath: Option<String>,
+    split: Option<String>,
+    #[serde(default)]
+    sentences: Vec<Sentence>,
+}
+
+#[derive(Deserialize)]
+struct Sentence {
+    raw: String,
+}
+
+#[derive(Deserialize)]
+struct Annotation {
+    image_id: Option<Id>,
+    caption: Option<String>,
+}
+
+/// COCO numbers its pictures; others write the same numbers as texts.
+#[derive(Deserialize, PartialEq, Eq, Hash)]
+#[serde(untagged)]
+enum Id {
+    Number(i64),
+    Text(String),
+}
+
+impl Annotations {
+    pub(super) fn new(path: PathBuf, config: SourceConfig) -> Self {
+        Annotations { path, config }
+    }
+
+    fn refuse(&self, what: String) -> Error {
+        let remedy =
+            "it should be COCO's captions, Karpathy's splits, or a list of objects with an image and a caption";
+        Error::file(&self.path, what, remedy)
+    }
+}
+
+impl Source for Annotations {
+    fn places(&self) -> Vec<PathBuf> {
+        vec![place(&self.path)]
+    }
+
+    fn list(&self) -> Result<Listing> {
+        let bytes = bounded::read(&self.path, LIMIT_BYTES).io("read", &self.path)?;
+        let text = String::from_utf8(bytes).map_err(|_| self.refuse("is no UTF-8".into()))?;
+        let text = captions::tidy(&text);
+        if !text.starts_with('{') {
+            return match lenient(text).map_err(|what| self.refuse(what))? {
+                Value::Array(objects) => json_rows::list(&self.path, objects, &self.config),
+                _ => Err(self.refuse("is neither an object nor a list".into())),
+            };
+        }
+        match serde_json::from_str::<Document>(text) {
+            Ok(document) => Ok(self.document(document)),
+            // JSON lines under another name.
+            Err(_)
+                if text.lines().take(2).filter(|line| serde_json::from_str::<IgnoredAny>(line).is_ok()).count()
+                    == 2 =>
+            {
+                json_rows::JsonLines::new(self.path.clone(), self.config.clone()).list()
+            }
+            Err(error) => Err(self.refuse(error.to_string())),
+        }
+    }
+}
+
+impl Annotations {
+    fn document(&self, document: Document) -> Listing {
+        let mut rows = Rows::new(&self.path, &self.config);
+        let mut names: HashMap<Id, String> = HashMap::with_capacity(document.images.len());
+        for (number, picture) in (1..).zip(document.images) {
+            let place = format!("image {number}");
+            let Some(name) = picture.file_name.filter(|name| !name.is_empty()) else {
+                let skip = Skip::new(SkipReason::RowWithoutImage, "it has no file_name");
+                rows.add(&place, Err(skip));
+                continue;
+            };
+            let name = match picture.filepath.as_deref() {
+                None | Some("") => name,
+                Some(folder) => format!("{folder}/{name}"),
+            };
+            if let Some(id) = picture.id {
+                let earlier = names.insert(id, name.clone());
+                if let Some(earlier) = earlier.filter(|earlier| *earlier != name) {
+                    let detail = format!("{earlier} and {name} have one id; captions of it go to the latter");
+                    rows.add(&place, Err(Skip::new(SkipReason::SampleRepeated, detail)));
+                }
+            }
+            let captions = picture.sentences.into_iter().map(|sentence| sentence.raw).collect();
+            rows.add(&place, Ok(Row { image: name, captions, split: picture.split, ..Row::default() }));
+        }
+        for (number, annotation) in (1..).zip(document.annotations) {
+            let image = annotation.image_id.as_ref().and_then(|id| names.get(id));
+            let caption = annotation.caption.map(|caption| captions::tidy(&caption).to_owned());
+            let row = match (image, caption.filter(|caption| !caption.is_empty())) {
+                (Some(image), Some(caption)) => {
+                    Ok(Row { image: image.clone(), captions: vec![caption], ..Row::default() })
+                }
+                (None, _) => Err(Skip::new(SkipReason::NoImage, "its image_id is that of no image in the file")),
+                (Some(image), None) => Err(Skip::new(SkipReason::NoCaption, image.clone())),
+            };
+            rows.add(&format!("annotation {number}"), row);
+        }
+        rows.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Listing> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("captions.json");
+        std::fs::write(&path, text).unwrap();
+        Annotations::new(path, SourceConfig::default()).list()
+    }
+
+    fn seen(listing: &Listing) -> Vec<(&str, Option<&str>, Vec<&str>)> {
+        let samples = listing.samples.iter();
+        samples.map(|s| (s.id.as_str(), s.split.as_deref(), s.captions.iter().map(String::as_str).collect())).collect()
+    }
+
+    #[test]
+    fn coco_karpathy_lists_and_lines_are_told_apart() {
+        let coco = r#"{"info": {"year": 2017}, "images": [{"id": 7, "file_name": "a.jpg", "width": 3}, {"id": "8", "file_name": "b.jpg"}],
+            "annotations": [{"id": 1, "image_id": 7, "caption": "A dog"}, {"id": 2, "image_id": 7, "caption": "dogs "}, {"image_id": "8", "caption": "x"}]}"#;
+        let listing = read(coco).unwrap();
+        assert_eq!(seen(&listing), [("a.jpg", None, vec!["A dog", "dogs"]), ("b.jpg", None, vec!["x"])]);
+        let karpathy = r#"{"dataset": "coco", "images": [{"filepath": "val2014", "filename": "a.jpg", "imgid": 0, "split": "test",
+            "sentences": [{"tokens": ["a"], "raw": "A dog", "imgid": 0, "sentid": 1}, {"raw": "dogs"}]}]}"#;
+        assert_eq!(seen(&read(karpathy).unwrap()), [("val2014/a.jpg", Some("test"), vec!["A dog", "dogs"])]);
+        let list = r#"[{"image": "a.jpg", "caption": ["A dog", "dogs"]}]"#;
+        assert_eq!(seen(&read(list).unwrap()), [("a.jpg", None, vec!["A dog", "dogs"])]);
+        let lines = "{\"image\": \"a.jpg\", \"caption\": \"A dog\"}\n{\"image\": \"a.jpg\", \"caption\": \"dogs\"}\n";
+        assert_eq!(seen(&read(lines).unwrap()), [("a.jpg", None, vec!["A dog", "dogs"])]);
+    }
+
+    #[test]
+    fn what_an_annotation_file_cannot_tie_together_is_counted() {
+        let text = r#"{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}, {"id": 2}, {"id": 3, "file_name": "../c.jpg"}],
+            "annotations": [{"image_id": 1, "caption": "x"}, {"image_id": 9, "caption": "y"}, {"image_id": 1}, {"caption": "z"}]}"#;
+        let listing = read(text).unwrap();
+        assert_eq!(seen(&listing), [("a.jpg", None, vec![]), ("b.jpg", None, vec!["x"])]);
+        for (reason, count) in [
+            (SkipReason::SampleRepeated, 1),
+            (SkipReason::RowWithoutImage, 1),
+            (SkipReason::ImageOutsideFolder, 1),
+            (SkipReason::NoImage, 2),
+            (SkipReason::NoCaption, 1),
+        ] {
+            assert_eq!(listing.skips.count(|found| found == reason), count, "{reason}");
+        }
+    }
+
+    #[test]
+    fn other_json_is_refused_with_what_is_read() {
+        for text in [
+            "{}",
+            "{\"train\": {\"a.jpg\": \"dog\"}}",
+            "7",
+            "{\"images\": 3}",
+            "[",
+            "{\"images\": [{\"file_name\": 5}]}",
+            "",
+        ] {
+            let error = read(text).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains("COCO's captions"), "{text}: {error}");
+        }
+    }
+}

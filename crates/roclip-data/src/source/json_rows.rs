@@ -1,0 +1,216 @@
+//! JSON lines (`*.jsonl`, `*.ndjson`), and a JSON list of the same objects: one object a row, with the names that columns of CSV files have.
+//!
+//! `metadata.jsonl` of image folders, the annotation files of BLIP and ALBEF (`image`, `caption`, which may be a list), and `image: {"path"}`
+//! as `datasets` writes it.
+
+use crate::bounded;
+use crate::error::{Error, IoContext, Result};
+use crate::skip::{Skip, SkipReason};
+use crate::source::metadata::lenient;
+use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows};
+use crate::source::{Listing, Source, SourceConfig, captions, place};
+use serde_json::{Map, Value};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Longer lines are no rows.
+const LINE_LIMIT_BYTES: u64 = 4 << 20;
+
+pub(super) struct JsonLines {
+    path: PathBuf,
+    config: SourceConfig,
+}
+
+impl JsonLines {
+    pub(super) fn new(path: PathBuf, config: SourceConfig) -> Self {
+        JsonLines { path, config }
+    }
+}
+
+impl Source for JsonLines {
+    fn places(&self) -> Vec<PathBuf> {
+        vec![place(&self.path)]
+    }
+
+    fn list(&self) -> Result<Listing> {
+        check_columns(&self.path, &self.config)?;
+        let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
+        let mut reader = BufReader::new(file);
+        let mut rows = Rows::new(&self.path, &self.config);
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            if reader.by_ref().take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line).io("read", &self.path)? == 0 {
+                break;
+            }
+            let too_long = line.len() as u64 == LINE_LIMIT_BYTES && line.last() != Some(&b'\n');
+            if too_long {
+                reader.skip_until(b'\n').io("read", &self.path)?;
+            } else if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let row = match too_long {
+                true => Err(unreadable(format!("it has more than {LINE_LIMIT_BYTES} bytes"))),
+                false => object(&line).and_then(|fields| row(&fields, &self.config)),
+            };
+            rows.add(&format!("line {number}"), row);
+        }
+        Ok(rows.finish())
+    }
+}
+
+/// The rows of a JSON list.
+pub(super) fn list(path: &Path, objects: Vec<Value>, config: &SourceConfig) -> Result<Listing> {
+    check_columns(path, config)?;
+    let mut rows = Rows::new(path, config);
+    for (number, object) in (1..).zip(objects) {
+        let found = match object {
+            Value::Object(fields) => row(&fields, config),
+            _ => Err(unreadable("it is no object".into())),
+        };
+        rows.add(&format!("object {number}"), found);
+    }
+    Ok(rows.finish())
+}
+
+/// # Errors
+/// A column that is named by its number: objects have none.
+fn check_columns(path: &Path, config: &SourceConfig) -> Result<()> {
+    let named = [&config.image_column, &config.caption_column, &config.split_column, &config.class_column];
+    match named.into_iter().flatten().find(|name| name.parse::<usize>().is_ok()) {
+        None => Ok(()),
+        Some(number) => Err(Error::file(
+            path,
+            format!("has no column number {number}: the fields of JSON have names"),
+            "give the name of the field (image_column, caption_column, split_column, class_column)",
+        )),
+    }
+}
+
+fn unreadable(what: String) -> Skip {
+    Skip::new(SkipReason::RowUnreadable, what)
+}
+
+fn object(line: &[u8]) -> std::result::Result<Map<String, Value>, Skip> {
+    let text = std::str::from_utf8(line).map_err(|_| unreadable("it is no UTF-8".into()))?;
+    match lenient(captions::tidy(text)).map_err(unreadable)? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(unreadable("it is no object".into())),
+    }
+}
+
+fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::result::Result<Row, Skip> {
+    let image = match field(fields, &config.image_column, &IMAGE_NAMES) {
+        Some(Value::String(path)) => Some(path.as_str()),
+        Some(Value::Object(image)) => ["path", "file_name"].iter().find_map(|name| image.get(*name)?.as_str()),
+        _ => None,
+    };
+    let Some(image) = image.map(captions::tidy).filter(|image| !image.is_empty()) else {
+        let names: Vec<&str> = fields.keys().take(20).map(String::as_str).collect();
+        return Err(Skip::new(SkipReason::RowWithoutImage, format!("it has the fields `{}`", names.join("`, `"))));
+    };
+    let class = text(field(fields, &config.class_column, &CLASS_NAMES));
+    let captions = texts(field(fields, &config.caption_column, &CAPTION_NAMES));
+    if captions.is_empty() && class.is_none() {
+        return Err(Skip::new(SkipReason::NoCaption, image));
+    }
+    let split = text(field(fields, &config.split_column, &["split"]));
+    Ok(Row { image: image.to_owned(), captions, split, class, ..Row::default() })
+}
+
+/// The field called `wanted`, or the first that has one of `names`.
+fn field<'a>(fields: &'a Map<String, Value>, wanted: &Option<String>, names: &[&str]) -> Option<&'a Value> {
+    match wanted {
+        Some(wanted) => fields.get(wanted),
+        None => names.iter().find_map(|name| {
+            let named = fields.iter().find(|(field, value)| field.eq_ignore_ascii_case(name) && !value.is_null());
+            named.map(|(_, value)| value)
+        }),
+    }
+}
+
+/// A word or a number.
+fn text(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(text) => Some(captions::tidy(text).to_owned()).filter(|text| !text.is_empty()),
+        number @ (Value::Number(_) | Value::Bool(_)) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A text, or a list of texts, or of objects that hold one.
+fn texts(value: Option<&Value>) -> Vec<String> {
+    let one = |value: &Value| match value {
+        Value::Object(fields) => ["raw", "caption", "text"].iter().find_map(|name| text(fields.get(*name))),
+        other => text(Some(other)),
+    };
+    match value {
+        Some(Value::Array(list)) => list.iter().filter_map(one).collect(),
+        Some(value) => one(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, config: SourceConfig) -> Result<Listing> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pairs.jsonl");
+        std::fs::write(&path, text).unwrap();
+        JsonLines::new(path, config).list()
+    }
+
+    fn seen(listing: &Listing) -> Vec<(&str, Vec<&str>)> {
+        let samples = listing.samples.iter();
+        samples.map(|s| (s.id.as_str(), s.captions.iter().map(String::as_str).collect())).collect()
+    }
+
+    #[test]
+    fn rows_of_one_picture_are_one_sample_whatever_their_fields_are_called() {
+        for text in [
+            "{\"image\": \"a.jpg\", \"caption\": \"A dog\"}\n{\"image\": \"a.jpg\", \"caption\": \"dogs\"}\n",
+            "\u{feff}{\"file_name\": \"a.jpg\", \"text\": [\"A dog\", \"dogs\"]}\r\n\r\n",
+            "{\"image\": {\"path\": \"a.jpg\", \"bytes\": null}, \"text\": [{\"raw\": \"A dog\"}, \"dogs\"], \"score\": NaN}",
+            "{\"Path\": \"a.jpg\", \"image\": null, \"Caption\": [\"A dog\", \" dogs \"]}",
+        ] {
+            let listing = read(text, SourceConfig::default()).unwrap();
+            assert_eq!(seen(&listing), [("a.jpg", vec!["A dog", "dogs"])], "{text}");
+            assert_eq!(listing.skips.total(), 0, "{text}: {}", listing.skips.to_jsonl());
+        }
+    }
+
+    #[test]
+    fn lines_that_make_no_sense_are_counted_one_by_one() {
+        let long = format!("{{\"image\": \"b.jpg\", \"caption\": \"{}\"}}", "x".repeat(5 << 20));
+        let text = format!(
+            "{{\"image\": \"a.jpg\", \"caption\": \"x\", \"split\": \"train\"}}\n[1]\n{{\"image\n{long}\n\
+             {{\"image\": 7, \"caption\": \"x\"}}\n{{\"image\": \"c.jpg\"}}\n{{\"image\": \"a.jpg\", \"caption\": \"y\", \"split\": \"test\"}}\n\
+             {{\"image\": \"https://a.b/c.jpg\", \"caption\": \"x\"}}\n{{\"image\": \"z.jpg\", \"caption\": \"end\"}}"
+        );
+        let listing = read(&text, SourceConfig::default()).unwrap();
+        assert_eq!(seen(&listing), [("a.jpg", vec!["x"]), ("z.jpg", vec!["end"])]);
+        let lines = listing.skips.to_jsonl();
+        for line in 2..=8 {
+            assert!(lines.contains(&format!("\"line {line}\"")), "{line}: {lines}");
+        }
+        assert_eq!(listing.skips.total(), 7, "{lines}");
+    }
+
+    #[test]
+    fn fields_may_be_named_and_have_no_numbers() {
+        let config = SourceConfig {
+            image_column: Some("where".into()),
+            caption_column: Some("what".into()),
+            class_column: Some("kind".into()),
+            ..SourceConfig::default()
+        };
+        let line = "{\"where\": \"a.jpg\", \"image\": \"b.jpg\", \"what\": \"A dog\", \"kind\": 3}";
+        let listing = read(line, config).unwrap();
+        assert_eq!(seen(&listing), [("a.jpg", vec!["A dog"])]);
+        assert_eq!(listing.samples[0].class.as_deref(), Some("3"));
+        let numbered = SourceConfig { image_column: Some("1".into()), ..SourceConfig::default() };
+        assert!(read(line, numbered).unwrap_err().to_string().contains("no column number 1"));
+    }
+}

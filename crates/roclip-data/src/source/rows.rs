@@ -1,0 +1,176 @@
+//! Rows that name pictures and their captions, whatever file they stand in (CSV, JSON lines, JSON, Parquet): the names that their columns
+//! have in the wild, where their pictures lie, and how the rows of one picture become one sample.
+
+use crate::sample::{ImageBytes, Sample};
+use crate::skip::{Skip, SkipReason};
+use crate::source::tree::{Kind, kind_of};
+use crate::source::{Listing, SourceConfig, captions, place};
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// The first of them that a file has names its images, the more telling ones first.
+pub(super) const IMAGE_NAMES: [&str; 18] = [
+    "filepath",
+    "image",
+    "path",
+    "file",
+    "image_path",
+    "file_name",
+    "filename",
+    "image_file",
+    "image_name",
+    "img_path",
+    "img",
+    "file_path",
+    "image_filename",
+    "img_name",
+    "img_file",
+    "image_filepath",
+    "name",
+    "image_id",
+];
+pub(super) const CAPTION_NAMES: [&str; 11] = [
+    "title",
+    "caption",
+    "text",
+    "sentence",
+    "captions",
+    "comment",
+    "description",
+    "image_caption",
+    "alt_text",
+    "alt",
+    "prompt",
+];
+pub(super) const CLASS_NAMES: [&str; 3] = ["class", "label", "concept"];
+
+/// One row.
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    /// The path of the picture, or its name where the row has the picture itself.
+    pub image: String,
+    /// The encoded picture, where the row has it.
+    pub bytes: Option<Arc<[u8]>>,
+    pub captions: Vec<String>,
+    pub split: Option<String>,
+    pub class: Option<String>,
+}
+
+/// Makes samples of rows.
+pub(super) struct Rows {
+    root: Root,
+    source: Arc<str>,
+    /// Of the picture's path.
+    index: HashMap<String, usize>,
+    listing: Listing,
+}
+
+impl Rows {
+    /// For the rows of the file `path`.
+    pub(super) fn new(path: &Path, config: &SourceConfig) -> Self {
+        let root = Root::new(image_root(path, config), config.outside_paths);
+        let source: Arc<str> = place(&root.path).to_string_lossy().into();
+        Rows { root, source, index: HashMap::new(), listing: Listing { shards: 1, ..Listing::default() } }
+    }
+
+    /// Takes a row, or counts why there is none; `name` says which it is.
+    pub(super) fn add(&mut self, name: &str, row: Result<Row, Skip>) {
+        if let Err(skip) = row.and_then(|row| self.take(row)) {
+            self.listing.skips.add(name, skip);
+        }
+    }
+
+    fn take(&mut self, row: Row) -> Result<(), Skip> {
+        if let Some(sample) = self.index.get(&row.image).and_then(|at| self.listing.samples.get_mut(*at)) {
+            return extend(sample, row);
+        }
+        let image = match row.bytes {
+            Some(bytes) => ImageBytes::Memory(bytes),
+            None => ImageBytes::File(self.root.image(&row.image)?),
+        };
+        let mut sample = Sample {
+            class: row.class,
+            split: row.split,
+            ..Sample::new(Arc::clone(&self.source), row.image.as_str(), image)
+        };
+        let outcome = add_captions(&mut sample, &row.captions);
+        if sample.captions.is_empty() && !row.captions.is_empty() {
+            return outcome;
+        }
+        self.index.insert(row.image, self.listing.samples.len());
+        self.listing.samples.push(sample);
+        outcome
+    }
+
+    pub(super) fn finish(self) -> Listing {
+        self.listing
+    }
+}
+
+/// A further row of a picture.
+fn extend(sample: &mut Sample, row: Row) -> Result<(), Skip> {
+    if row.split.is_some() && row.split != sample.split {
+        let [earlier, here] = [&sample.split, &row.split].map(|split| split.as_deref().unwrap_or("none"));
+        let detail = format!("{} is in split {earlier} by an earlier row, and in {here} by this one", row.image);
+        return Err(Skip::new(SkipReason::SampleRepeated, detail));
+    }
+    sample.class = sample.class.take().or(row.class);
+    add_captions(sample, &row.captions)
+}
+
+fn add_captions(sample: &mut Sample, captions: &[String]) -> Result<(), Skip> {
+    let mut outcome = Ok(());
+    for caption in captions {
+        let added = captions::add(&mut sample.captions, caption);
+        outcome =
+            outcome.and(added.map_err(|skip| Skip { detail: format!("{}: {}", sample.key, skip.detail), ..skip }));
+    }
+    outcome
+}
+
+/// The folder that the paths in a file start from: its own, where the settings name no other.
+pub(super) fn image_root(path: &Path, config: &SourceConfig) -> PathBuf {
+    let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    config.image_root.clone().unwrap_or_else(|| beside.to_owned())
+}
+
+/// The folder that image paths start from.
+pub(super) struct Root {
+    path: PathBuf,
+    absolute: PathBuf,
+    outside: bool,
+}
+
+impl Root {
+    pub(super) fn new(path: PathBuf, outside: bool) -> Self {
+        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        Root { path, absolute, outside }
+    }
+
+    /// Where the image of a row lies.
+    pub(super) fn image(&self, image: &str) -> Result<PathBuf, Skip> {
+        if image.contains("://") {
+            let detail = format!("{image}: addresses are not fetched; download the pictures first (img2dataset does)");
+            return Err(Skip::new(SkipReason::ImageOutsideFolder, detail));
+        }
+        let named = Path::new(image);
+        let climbs = named.components().any(|part| part == Component::ParentDir);
+        let inside = !climbs && (named.is_relative() || named.starts_with(&self.absolute));
+        if !inside && !self.outside {
+            let detail = format!(
+                "{image} is not in {}: set image_root to a folder that holds all images, or outside_paths = true (of the source)",
+                self.path.display()
+            );
+            return Err(Skip::new(SkipReason::ImageOutsideFolder, detail));
+        }
+        // A list in the current folder has no folder in front of its images.
+        Ok(if self.path == Path::new(".") { named.to_owned() } else { self.path.join(named) })
+    }
+}
+
+/// Whether a text is the path of a picture, perhaps with the number of a caption behind it.
+pub(super) fn is_image(name: &str) -> bool {
+    let name = name.rsplit_once('#').map_or(name, |(path, _)| path);
+    kind_of(Path::new(name)) == Kind::Image
+}
