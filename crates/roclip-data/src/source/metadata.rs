@@ -19,7 +19,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// # Errors
-    /// What is wrong, where no object can be made of `text`.
+    /// Says what is wrong when `text` is no JSON object.
     pub(super) fn read(text: &str) -> Result<Metadata, String> {
         // Python writes NaN and Infinity, which are no JSON.
         let value = match serde_json::from_str(text) {
