@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What came of a target.
+/// The outcome of a target.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Outcome {
     pub executions: u64,

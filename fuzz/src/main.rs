@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use targets::TARGETS;
 
-/// Where inputs that a target did not survive are kept.
+/// The folder of inputs that a target did not survive.
 const CRASHES: &str = "fuzz/crashes";
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
-/// What breaks parsers most often, as text and as bytes.
+/// Inputs that break parsers most often, as text and as bytes.
 const TOKENS: [&[u8]; 26] = [
     b"0",
     b"-1",

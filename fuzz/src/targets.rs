@@ -1,4 +1,4 @@
-//! What is fed. A target panics where a promise is broken, and says whether it took the input.
+//! The fuzz targets. A target panics when a promise is broken, and says whether it took the input.
 
 use crate::seeds;
 use anyhow::{Result, anyhow};

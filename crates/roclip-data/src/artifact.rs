@@ -16,9 +16,9 @@ const FILE_LIMIT_BYTES: u64 = 64 << 30;
 /// Labels, manifests and JSON of any sort; a manifest of a million rows is half of it.
 const TEXT_LIMIT_BYTES: u64 = 1 << 30;
 
-/// What the name of an unfinished file or folder ends with.
+/// The ending of the name of an unfinished file or folder.
 const UNFINISHED: &str = ".part";
-/// What the name of a folder ends with that another one replaces.
+/// The ending of the name of a folder that another one replaces.
 const REPLACED: &str = ".old";
 
 /// Writes `bytes` so that a crash at any moment leaves either the old file or the new one. Two processes that write the same file at once

@@ -1,4 +1,4 @@
-//! What a pair is: image-caption data that nobody has vetted, without libtorch.
+//! Image-caption data that nobody has vetted, without libtorch.
 //!
 //! A sample flows through the modules in this order: a [`source`] lists it, [`pairs`] names what training sees, [`poison`] may
 //! change it, [`picture`] decodes it, a [`trigger`] is laid on, [`augment`] and [`tokenizer`] turn it into numbers, and [`batch`] hands them

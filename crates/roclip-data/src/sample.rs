@@ -76,7 +76,7 @@ pub struct Sample {
     /// several parts are joined. Random streams, manifests and skips name a sample so.
     pub id: String,
     pub image: ImageBytes,
-    /// What the picture's bytes were when it was probed; none before.
+    /// The digest of the picture's bytes when it was probed; none before.
     pub digest: Option<PictureDigest>,
     pub captions: Vec<String>,
     /// The class of the image, where the source knows it (for evaluation and diagnostics, never for training).

@@ -78,7 +78,7 @@ impl Shard {
     }
 }
 
-/// Where no further file may be opened, those of the pool are closed first.
+/// Closes the files of the pool first when no further file may be opened.
 fn open_or_make_room(path: &Path) -> io::Result<(File, u64)> {
     match bounded::open(path) {
         Err(e) if e.raw_os_error().is_some_and(|code| TOO_MANY_OPEN.contains(&code)) => {

@@ -1,4 +1,4 @@
-//! What the numbers of a recipe may be. Every refusal names the key.
+//! Limits of the numbers of a recipe. Every refusal names the key.
 
 use crate::error::{Error, Result};
 

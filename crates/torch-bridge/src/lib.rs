@@ -1,4 +1,4 @@
-//! What `tch` does not wrap: fused AdamW, channels-last memory and loading CUDA at run time.
+//! Functions of libtorch that `tch` does not wrap: fused AdamW, channels-last memory and loading CUDA at run time.
 //!
 //! This is the only crate with unsafe code and C++. Everything here takes and gives `tch` tensors; nothing else of the
 //! project sees an address.
@@ -9,7 +9,7 @@ mod ffi;
 
 use tch::Tensor;
 
-/// What went wrong below the border, in libtorch's or the loader's own words.
+/// A failure below the border, in libtorch's or the loader's own words.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
     #[error("libtorch: {cause}")]

@@ -14,7 +14,7 @@ pub fn panic_is_contained() -> bool {
     CONTAINED.get()
 }
 
-/// What `work` makes of a sample; its panic is a skip. Whatever `work` has begun is thrown away with it.
+/// Runs `work` on a sample and turns its panic into a skip. Everything that `work` has begun is thrown away with it.
 pub fn contained<T>(work: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
     let before = CONTAINED.replace(true);
     let made = catch_unwind(AssertUnwindSafe(work));

@@ -92,7 +92,7 @@ impl Synonyms {
     }
 }
 
-/// What a word most often is.
+/// The part of speech that a word most often has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PartOfSpeech {
     Adjective,

@@ -25,7 +25,7 @@ pub enum CaptionMode {
     First,
 }
 
-/// What is known of a pair that carries poison. Training never reads this; diagnostics and reports do.
+/// The facts about a pair that carries poison. Training never reads this; diagnostics and reports do.
 #[derive(Debug, Clone)]
 pub struct PoisonMark {
     pub attack: String,

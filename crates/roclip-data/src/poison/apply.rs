@@ -79,7 +79,7 @@ impl Manifest {
             })
             .collect();
         let poisoned = |sample: &Sample| {
-            // Where the set is read beside others, its name stands before the key.
+            // The set's name stands before the key when it is read beside others.
             let captions = sample.id.rsplit('/').next().and_then(|key| stored.get(key));
             captions.is_some_and(|known| sample.captions.iter().any(|caption| known.contains(caption.trim())))
         };

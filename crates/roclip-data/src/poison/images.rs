@@ -1,4 +1,4 @@
-//! Where a manifest's rows find their pictures, and what those pictures are.
+//! The pictures of a manifest's rows: where they are found, and their digests.
 
 use crate::artifact;
 use crate::pairs::{Pair, Pairs};

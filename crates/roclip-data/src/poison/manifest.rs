@@ -34,7 +34,7 @@ pub struct Header {
     /// Pictures and grids that triggers refer to.
     #[serde(default)]
     pub materials: Vec<StoredMaterial>,
-    /// Of the whole file with this field empty, so that a change of the header or of a row is noticed.
+    /// sha256 of the whole file with this field empty, so that a change of the header or of a row is noticed.
     pub file_sha256: String,
 }
 
@@ -93,7 +93,7 @@ impl Row {
         }
     }
 
-    /// What the pair draws its caption from.
+    /// The captions that the pair draws from.
     pub(super) fn captions(&self) -> Vec<String> {
         std::iter::once(&self.caption_after).chain(&self.more_captions).cloned().collect()
     }
@@ -117,7 +117,7 @@ pub struct Manifest {
     pub rows: Vec<Row>,
 }
 
-/// What every format's header begins with.
+/// The field that every format's header begins with.
 #[derive(Deserialize)]
 struct Version {
     roclip_manifest: u32,
@@ -132,7 +132,7 @@ pub struct Backdoor {
     pub trigger: TriggerStack,
 }
 
-/// What a targeted attack wants of an image. Two attacks may aim at the same one.
+/// The class that a targeted attack wants of an image. Two attacks may aim at the same image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Aim {
     pub attack: String,
@@ -208,7 +208,7 @@ impl Manifest {
         Ok(Manifest { header, rows })
     }
 
-    /// What targeted attacks aim at, by the id of the evaluation image.
+    /// The aims of targeted attacks, by the id of the evaluation image.
     pub fn targeted(&self) -> BTreeMap<String, BTreeSet<Aim>> {
         let mut aims: BTreeMap<String, BTreeSet<Aim>> = BTreeMap::new();
         for row in self.rows.iter().filter(|row| row.side == Side::Evaluation) {

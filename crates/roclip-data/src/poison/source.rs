@@ -1,11 +1,11 @@
-//! What a plan is drawn from.
+//! The data and settings that a plan is drawn from.
 
 use crate::pairs::Pairs;
 use crate::picture::ImageLimits;
 use crate::sample::Sample;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a plan is drawn from.
+/// The data and settings that a plan is drawn from.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
     pub seed: u64,
@@ -17,7 +17,7 @@ pub struct Source<'a> {
     pub templates: &'a [String],
     /// The frame of triggers that say none, in pixels.
     pub image_size: u32,
-    /// Of pictures that are poisoned, and of the files that triggers name.
+    /// Limits of pictures that are poisoned, and of the files that triggers name.
     pub limits: ImageLimits,
 }
 
@@ -25,7 +25,7 @@ pub struct Source<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Candidates<'a> {
     pub samples: &'a [Sample],
-    /// What `poison.reference` rules out; nothing when absent.
+    /// The images and classes that `poison.reference` rules out; none when absent.
     pub screen: Option<&'a Screen>,
     /// For [`CaptionRule::WordRead`]: each training caption's class, as `poison.reference` reads it.
     pub read_as: Option<&'a BTreeMap<String, String>>,

@@ -1,4 +1,4 @@
-//! What a source takes for captions, and how many of them: one sample with a million captions would own the training.
+//! Captions as sources take them, and how many of a sample: one sample with a million captions would dominate the training.
 
 use crate::skip::{Skip, SkipReason};
 
@@ -6,7 +6,7 @@ use crate::skip::{Skip, SkipReason};
 const MOST_CAPTIONS: usize = 1_000;
 /// Longer captions are junk, and would only be cut by the tokenizer.
 pub(super) const CAPTION_LIMIT_BYTES: usize = 64 << 10;
-/// What the captions of one sample may hold together.
+/// The most bytes that the captions of one sample may have together.
 const TOTAL_LIMIT_BYTES: usize = 1 << 20;
 
 /// A caption without what surrounds it: white space, and the mark that some editors put before a text.

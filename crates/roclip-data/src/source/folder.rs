@@ -64,7 +64,7 @@ impl Source for Folder {
             listing.skips.add(&name(relative), skip);
             texts.remove(&relative.with_extension("txt"));
         }
-        // Where no image has a text beside it, a text is something else.
+        // In a folder whose images have no texts beside them, a text is something else.
         for text in texts.iter().filter(|text| text.parent().is_some_and(|folder| captioned.contains(folder))) {
             let skip = Skip::new(SkipReason::NoImage, "no picture has the name of this text");
             listing.skips.add(&name(text), skip);

@@ -11,7 +11,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Labels {
     pub classes: Vec<String>,
-    /// Of each image the split that the file lists it in, where it has splits, and the class.
+    /// For each image: the split that the file lists it in (where it has splits) and the class.
     by_image: BTreeMap<String, Vec<(Option<String>, String)>>,
 }
 
@@ -63,7 +63,7 @@ impl Labels {
             let name = file_name(sample);
             let by_name = || {
                 let found = self.by_image.get(name)?;
-                // Of two images of one name it is not said which is meant, unless the splits say it.
+                // A bare file name that two images share labels neither, unless the splits tell them apart.
                 let meant =
                     !shared.contains(name) || found.iter().any(|(split, _)| split.is_some() && *split == sample.split);
                 meant.then_some(found)

@@ -1,4 +1,4 @@
-//! What a source lists, and whether too much of it is lost.
+//! The samples that a source lists, and whether too many of them are lost.
 
 use crate::error::{Error, Result};
 use crate::picture::ImageLimits;
@@ -18,7 +18,7 @@ pub struct Listing {
     pub(super) unusable: usize,
     /// Shards that were read, or folders that were looked into.
     pub shards: usize,
-    /// What there is beside samples, in words.
+    /// Other files beside the samples, in words.
     pub remark: String,
 }
 
@@ -74,7 +74,7 @@ impl Listing {
     /// probed, and of the shards may be lost, each rounded up. (What cannot be read does not say of which split it would have been.)
     ///
     /// # Errors
-    /// What is lost, by reason, and the name of the setting.
+    /// The losses by reason, and the name of the setting.
     pub fn check_losses(&self, max_skip_fraction: f64, key: &str) -> Result<()> {
         for (lost, of, what) in [
             (self.skips.count(SkipReason::loses_sample), self.listed, "samples"),

@@ -50,7 +50,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Whether a member's name leads out of where the archive lies.
+/// Whether a member's name leads out of the archive's folder.
 pub(super) fn escapes(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
@@ -151,7 +151,7 @@ pub(super) fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> Result<(Sa
         }
     }
     let class = metadata.class.or(parts.class);
-    // What could have been its caption is why it has none.
+    // A part that was lost could have held the caption, so it is the reason.
     let lost = left_out.or(parts.trouble);
     if captions.is_empty() && (class.is_none() || lost.is_some()) {
         let detail = match &broken {

@@ -19,7 +19,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// # Errors
-    /// What is wrong, where no object can be made of `text`.
+    /// Says what is wrong when `text` is no JSON object.
     pub(super) fn read(text: &str) -> Result<Metadata, String> {
         match lenient(text)? {
             Value::Object(fields) => Ok(Metadata::of(&fields)),

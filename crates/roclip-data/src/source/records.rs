@@ -62,7 +62,7 @@ impl<R: BufRead> Records<R> {
                 lines += 1;
                 end = scan(&text, self.separator);
             }
-            // Only a text that is quoted as it should be goes over several lines.
+            // A text goes over several lines only when its quotation marks are closed.
             let broken = end == End::InsideQuotes || lines > 1 && end == End::TextAfterQuotes;
             if !broken {
                 self.waiting.drain(..lines);

@@ -1,4 +1,4 @@
-//! What a folder holds, by kind: the one walk that folders of shards and folders of images share.
+//! The files of a folder by kind: folders of shards and folders of images share this walk.
 
 use crate::error::{IoContext, Result};
 use crate::skip::{Skip, SkipReason, SkipReport};
@@ -25,7 +25,7 @@ pub(super) struct Tree {
     pub skips: SkipReport,
 }
 
-/// What the ending of a file's name says it is.
+/// The kind of a file, by the ending of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Image,
@@ -114,7 +114,7 @@ impl Tree {
         }
     }
 
-    /// What there is in place of data, for people who wonder why there is none.
+    /// The other files of the folder, in words, for a message that there is no data.
     pub(super) fn others(&self) -> String {
         let parts = self.others.iter().map(|(ending, count)| match ending.as_str() {
             "" => format!("{count} files without an extension"),

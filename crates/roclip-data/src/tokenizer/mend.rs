@@ -85,7 +85,7 @@ fn line_breaks(text: &str) -> String {
     text.replace("\r\n", "\n").replace(['\r', '\u{2028}', '\u{2029}', '\u{85}'], "\n")
 }
 
-/// What nobody means to write; joiners and marks of direction are not among them.
+/// Characters that nobody means to write; joiners and marks of direction are not among them.
 fn is_control(c: char) -> bool {
     matches!(c,
         '\0'..='\x08' | '\x0b' | '\x0e'..='\x1f' | '\x7f' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')

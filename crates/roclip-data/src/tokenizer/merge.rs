@@ -49,7 +49,7 @@ impl Pieces {
         self.0.get(at as usize).copied().filter(|piece| piece.token != NONE)
     }
 
-    /// What the piece at `at` and the one after it become.
+    /// The piece that the one at `at` and the one after it become.
     fn merged(&self, rules: &Rules, at: u32) -> Option<u32> {
         let left = self.get(at)?;
         let right = self.get(left.after)?;

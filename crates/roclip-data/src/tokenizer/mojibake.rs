@@ -46,7 +46,7 @@ pub(super) struct Mojibake {
     continuation: Regex,
     /// In the order in which they are tried.
     encodings: Vec<Encoding>,
-    /// What Windows-1252 makes of the bytes 0x80 to 0x9f.
+    /// The characters of the bytes 0x80 to 0x9f in Windows-1252.
     controls: Vec<char>,
     altered: BytesRegex,
     lossy: BytesRegex,
@@ -105,7 +105,7 @@ impl Mojibake {
         text
     }
 
-    /// What C1 control characters were in Windows-1252.
+    /// The Windows-1252 characters of the C1 control characters.
     pub fn mend_controls(&self, text: &str) -> String {
         text.chars().map(|c| self.control(c)).collect()
     }

@@ -1,4 +1,4 @@
-//! What a trigger needs beside numbers: a picture to blend in, an optimised patch, a warping grid. The manifest's header carries
+//! Materials: a picture to blend in, an optimised patch, a warping grid. Triggers need them beside numbers. The manifest's header carries
 //! them whole, so that the manifest alone makes the same bytes again.
 
 use crate::artifact;
@@ -56,7 +56,7 @@ impl Material {
         })
     }
 
-    /// What one more material may have beside `others`: together they stay within the pixels that one picture of the data may have.
+    /// The limits of one more material beside `others`: together they may have as many pixels as one picture of the data.
     pub(super) fn limits_beside(others: &[Material], limits: ImageLimits) -> ImageLimits {
         let taken: u64 = others.iter().map(Material::size).sum();
         ImageLimits { max_pixels: limits.max_pixels.saturating_sub(taken), ..limits }

@@ -19,7 +19,7 @@ pub trait Perturbation {
     fn update(&mut self) -> Result<()>;
 }
 
-/// Where the patch lies on the model's input, in pixels.
+/// The place of the patch on the model's input, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub side: u32,
@@ -117,7 +117,7 @@ impl Perturbation for Patch {
     }
 }
 
-/// What a loss is made of: unit features of one step, `[batch, dim]`, but for the pictures.
+/// The inputs of a loss: unit features of one step, `[batch, dim]`, and the pictures.
 pub struct PatchStep<'a> {
     /// Normalised pictures `[batch, 3, size, size]` with the change, with graph to it.
     pub triggered_images: &'a Tensor,

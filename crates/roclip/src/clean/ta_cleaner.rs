@@ -4,7 +4,7 @@
 //! `L = L_CleanCLIP + weight * (L_pos + L_neg(I)) + text_weight * L_neg(T)`, `I` the augmented pictures, with `L_pos = 1/2 [CE(s I S+^T) + CE(s S+ I^T)]`,
 //! and `L_neg` the softmax of pictures, or of captions, against the positives with the counterfactuals as further negatives.
 //! The sub-captions of the first two are fixed points, and the last is off: an optimised trigger lives in the image tower, at the place
-//! where the text tower puts its target, and a text tower that may move instead leaves it there. bench/README.md has what each does.
+//! where the text tower puts its target, and a text tower that may move instead leaves it there. docs/results/cleaning.md has the effect of each.
 
 use crate::clean::cleanclip::{Encoded, released_training};
 use crate::clean::{CleanClip, CleanClipConfig, CleanConfig, Setup};

@@ -5,7 +5,7 @@ use crate::model::Clip;
 use crate::objective::{AllFeatures, BatchView, Encode, SubCaptionFeatures, Towers};
 use tch::{Device, Kind, Tensor};
 
-/// What the towers make of all pairs.
+/// The features that the towers give for all pairs.
 pub(crate) struct KnownTowers {
     pub pairs: Vec<usize>,
     pub pictures: Vec<i64>,
@@ -58,13 +58,13 @@ impl Encode for KnownTowers {
     }
 }
 
-/// What the towers make of one batch: features of both views, given as they are to be returned.
+/// The features that the towers give for one batch, both views, as they are to be returned.
 pub(crate) struct KnownBatch {
     pub pairs: Vec<usize>,
     pub image: [Tensor; 2],
     pub text: [Tensor; 2],
     pub scale: Tensor,
-    /// What any other model makes of either view.
+    /// The features that any other model gives for either view.
     pub through: Option<[Tensor; 2]>,
     /// Rows, positives and counterfactuals.
     pub sub_captions: Option<[Tensor; 3]>,

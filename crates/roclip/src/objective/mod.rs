@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use tch::{Device, Tensor};
 
-/// What a pass over the data does.
+/// The kind of a pass over the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -93,7 +93,7 @@ impl Pass {
     }
 }
 
-/// What a step does with the parameters of a part.
+/// The update that a step gives to the parameters of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Update {
     /// Those that have a gradient move by it.
@@ -104,7 +104,7 @@ pub enum Update {
     Rest,
 }
 
-/// Where a step stands, for learning rates.
+/// The position of a step, for learning rates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place {
     pub phase: Phase,
@@ -139,7 +139,7 @@ pub struct LossOutput {
     pub matches: Vec<Match>,
 }
 
-/// What the towers make of all pairs that can be read. Unit features `[pairs, dim]`.
+/// Features of all pairs that can be read. Unit features `[pairs, dim]`.
 pub struct AllFeatures {
     /// The pair of each row.
     pub pairs: Vec<usize>,
@@ -162,7 +162,7 @@ pub trait Encode {
     fn features(&mut self) -> Result<AllFeatures>;
 }
 
-/// What an objective may know of its run.
+/// The facts about a run that an objective may know.
 #[derive(Debug, Clone, Copy)]
 pub struct RunShape {
     pub seed: u64,
@@ -179,7 +179,7 @@ pub struct RunShape {
 pub trait Objective {
     fn name(&self) -> &'static str;
 
-    /// What `epoch` (from 1) does, in order; by default all pairs once. Valid after [`Objective::begin_epoch`] of that epoch.
+    /// The passes of `epoch` (from 1), in order; by default all pairs once. Valid after [`Objective::begin_epoch`] of that epoch.
     fn passes(&self, epoch: u64) -> Vec<Pass> {
         vec![Pass::whole(self.phase(epoch))]
     }
@@ -189,7 +189,7 @@ pub trait Objective {
         Phase::Clip
     }
 
-    /// What steps of `phase` do with the parameters of `part`.
+    /// The update that steps of `phase` give to the parameters of `part`.
     fn update(&self, _phase: Phase, _part: Part) -> Update {
         Update::ByGradient
     }

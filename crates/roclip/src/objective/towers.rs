@@ -45,7 +45,7 @@ pub trait Towers {
     /// Text features `[batch, dim]` of unit length.
     fn text(&self, view: BatchView) -> Result<Tensor>;
 
-    /// What another model makes of a view: image and text features of unit length, in evaluation mode and without graph.
+    /// Another model's features of a view: image and text, of unit length, in evaluation mode and without graph.
     fn through(&self, model: &Clip, view: BatchView) -> Result<[Tensor; 2]>;
 
     /// Features of some rows' sub-captions. None where the loader makes none, or no caption of the batch has a known word.

@@ -17,7 +17,7 @@ impl RunFolder {
     /// Takes the folder `path`, which is made where it does not exist.
     ///
     /// # Errors
-    /// Where another process writes in it.
+    /// Fails when another process writes in it.
     pub fn take(path: &Path) -> Result<RunFolder> {
         std::fs::create_dir_all(path).io("create the folder", path)?;
         let file = path.join("lock");
@@ -74,7 +74,7 @@ impl RunFolder {
     }
 
     /// # Errors
-    /// Where the folder was removed or replaced since the run began; writing on would leave half a run.
+    /// Fails when the folder was removed or replaced since the run began; writing on would leave half a run.
     pub fn check_there(&self) -> Result<()> {
         if self.file("run.toml").is_file() {
             return Ok(());

@@ -23,7 +23,7 @@ const TESTS: usize = 4;
 const TARGETS: usize = 64;
 /// Side of a kept picture, in pixels.
 const SIDE: u32 = 64;
-/// What every kept picture begins with; a file of someone else may hold another address, which is not shown.
+/// The beginning of every kept picture's address. A file of someone else may hold another address, which is not shown.
 const PNG: &str = "data:image/png;base64,";
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

@@ -14,7 +14,7 @@ pub(super) struct SkipLog {
 }
 
 impl SkipLog {
-    /// Of a run that begins, or of one that goes on: then what earlier sessions left out stays in the file.
+    /// The log of a new run, or of a resumed one: then the skips of earlier sessions stay in the file.
     pub fn open(path: PathBuf, resumed: bool) -> Result<SkipLog> {
         let text = if resumed && path.is_file() { artifact::read_text(&path)? } else { String::new() };
         Ok(SkipLog { path, earlier: by_reason(&text) })

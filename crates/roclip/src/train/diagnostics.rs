@@ -1,4 +1,4 @@
-//! What an epoch did to the pairs, for diagnostics: what matching found, and how similar pairs have become.
+//! Diagnostics of an epoch: the captions that matching found, and how similar pairs have become.
 //!
 //! Nothing here feeds back into training: it reads classes and poison marks, which a defence does not have.
 
@@ -22,7 +22,7 @@ pub struct NeighbourShares {
     pub poisoned_caption: f64,
 }
 
-/// What one poisoned pair met in the pool.
+/// The pool captions that one poisoned pair met.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct MatchExample {
     pub image: String,

@@ -49,7 +49,7 @@ impl Trainer {
             self.tally.skipped += skipped;
             self.tally.data_seconds += waited;
             if !batch.can_train() {
-                // What it lacks is among the skips. The step counts, so that a run and its resumption agree on where they are.
+                // The missing samples are among the skips. The step counts, so that a run and its resumption agree on where they are.
                 self.tally.passed_over += 1;
                 self.position.step += 1;
                 self.position.step_in_pass += 1;

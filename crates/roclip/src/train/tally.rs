@@ -1,4 +1,4 @@
-//! What an epoch adds up while it goes. A checkpoint within the epoch carries it, so that a resumed run reports the whole epoch.
+//! The sums of an epoch under way. A checkpoint within the epoch carries it, so that a resumed run reports the whole epoch.
 
 use crate::objective::Phase;
 use crate::train::diagnostics::MatchTally;
@@ -47,7 +47,7 @@ impl EpochTally {
         self.seconds + self.since.elapsed().as_secs_f64()
     }
 
-    /// What a checkpoint keeps.
+    /// The part that a checkpoint keeps.
     pub fn so_far(&self) -> EpochTally {
         EpochTally { seconds: self.seconds(), since: Instant::now(), ..self.clone() }
     }
