@@ -3,6 +3,7 @@
 //! A source names its samples once. Samples that cannot be used are skipped, counted by reason and written down
 //! (`skips.jsonl`), never dropped in silence.
 
+mod annotated_folder;
 mod annotations;
 mod captions;
 mod config;
@@ -143,27 +144,33 @@ fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dy
     };
     if path.is_dir() {
         let tree = Tree::walk(path)?;
-        return Ok(match tree.shards.is_empty() {
-            true => Box::new(folder::Folder::new(path.to_owned(), tree)),
-            false => Box::new(webdataset::WebDataset::of_folder(path.to_owned(), &tree, memory)),
+        let (root, has_shards, has_tables) = (path.to_owned(), !tree.shards.is_empty(), !tree.tables.is_empty());
+        return Ok(match (has_shards, has_tables) {
+            (true, _) => Box::new(webdataset::WebDataset::of_folder(root, &tree, memory)),
+            (false, true) => Box::new(annotated_folder::AnnotatedFolder::new(root, tree, config.clone())),
+            (false, false) => Box::new(folder::Folder::new(root, tree)),
         });
     }
     if part.contains('{') && !path.exists() || shards::is_shard(path) {
         return Ok(Box::new(webdataset::WebDataset::new(shards::expand(part)?, memory)));
     }
+    file(path, config)
+}
+
+/// The source that a file is.
+fn file(path: &Path, config: &SourceConfig) -> Result<Box<dyn Source>> {
     let found = std::fs::metadata(path).io("find", path)?;
-    let lower = part.to_lowercase();
-    if [".csv", ".tsv", ".txt"].iter().any(|ending| lower.ends_with(ending)) && found.is_file() {
-        return Ok(Box::new(csv::Csv::new(path.to_owned(), config.clone())));
-    }
-    if [".jsonl", ".ndjson"].iter().any(|ending| lower.ends_with(ending)) && found.is_file() {
-        return Ok(Box::new(json_rows::JsonLines::new(path.to_owned(), config.clone())));
-    }
-    if lower.ends_with(".json") && found.is_file() {
-        return Ok(Box::new(annotations::Annotations::new(path.to_owned(), config.clone())));
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let (path, config) = (path.to_owned(), config.clone());
+    match ending.as_str() {
+        _ if !found.is_file() => {}
+        "csv" | "tsv" | "txt" => return Ok(Box::new(csv::Csv::new(path, config))),
+        "jsonl" | "ndjson" => return Ok(Box::new(json_rows::JsonLines::new(path, config))),
+        "json" => return Ok(Box::new(annotations::Annotations::new(path, config))),
+        _ => {}
     }
     Err(Error::file(
-        path,
+        &path,
         "is not a format known here",
         "give *.tar, *.tar.gz, *.csv, *.tsv, *.jsonl, *.json (COCO's captions), or a folder of shards or images",
     ))

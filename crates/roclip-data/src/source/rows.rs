@@ -60,7 +60,8 @@ pub(super) struct Row {
 /// Makes samples of rows.
 pub(super) struct Rows {
     root: Root,
-    source: Arc<str>,
+    /// Whether the first picture may be looked for in the folders of `root`.
+    searches_root: bool,
     /// Of the picture's path.
     index: HashMap<String, usize>,
     listing: Listing,
@@ -70,8 +71,8 @@ impl Rows {
     /// For the rows of the file `path`.
     pub(super) fn new(path: &Path, config: &SourceConfig) -> Self {
         let root = Root::new(image_root(path, config), config.outside_paths);
-        let source: Arc<str> = place(&root.path).to_string_lossy().into();
-        Rows { root, source, index: HashMap::new(), listing: Listing { shards: 1, ..Listing::default() } }
+        let searches_root = config.image_root.is_none();
+        Rows { root, searches_root, index: HashMap::new(), listing: Listing { shards: 1, ..Listing::default() } }
     }
 
     /// Takes a row, or counts why there is none; `name` says which it is.
@@ -85,6 +86,9 @@ impl Rows {
         if let Some(sample) = self.index.get(&row.image).and_then(|at| self.listing.samples.get_mut(*at)) {
             return extend(sample, row);
         }
+        if std::mem::take(&mut self.searches_root) && row.bytes.is_none() {
+            self.root = self.root.clone().with(&row.image);
+        }
         let image = match row.bytes {
             Some(bytes) => ImageBytes::Memory(bytes),
             None => ImageBytes::File(self.root.image(&row.image)?),
@@ -92,7 +96,7 @@ impl Rows {
         let mut sample = Sample {
             class: row.class,
             split: row.split,
-            ..Sample::new(Arc::clone(&self.source), row.image.as_str(), image)
+            ..Sample::new(Arc::clone(&self.root.source), row.image.as_str(), image)
         };
         let outcome = add_captions(&mut sample, &row.captions);
         if sample.captions.is_empty() && !row.captions.is_empty() {
@@ -136,16 +140,34 @@ pub(super) fn image_root(path: &Path, config: &SourceConfig) -> PathBuf {
 }
 
 /// The folder that image paths start from.
+#[derive(Clone)]
 pub(super) struct Root {
     path: PathBuf,
     absolute: PathBuf,
+    /// The folder in words, as the source of its samples.
+    source: Arc<str>,
     outside: bool,
 }
 
 impl Root {
     pub(super) fn new(path: PathBuf, outside: bool) -> Self {
         let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        Root { path, absolute, outside }
+        let source = place(&path).to_string_lossy().into();
+        Root { path, absolute, source, outside }
+    }
+
+    /// The one folder in this one that has `image`, where this one lacks it: Flickr8k's pictures lie in `Images/` beside their list.
+    fn with(self, image: &str) -> Self {
+        let here = self.image(image);
+        if Path::new(image).is_absolute() || !here.is_ok_and(|path| std::fs::symlink_metadata(path).is_err()) {
+            return self;
+        }
+        let folders = std::fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut having = folders.filter(|folder| folder.is_dir() && folder.join(image).is_file());
+        match (having.next(), having.next()) {
+            (Some(folder), None) => Root::new(folder, self.outside),
+            _ => self,
+        }
     }
 
     /// Where the image of a row lies.

@@ -10,10 +10,15 @@ use std::path::{Path, PathBuf};
 /// Folders of these names in front of everything else are the splits of a data set.
 const SPLITS: [&str; 6] = ["train", "val", "valid", "validation", "test", "dev"];
 
+/// `datasets` calls the metadata of an image folder so.
+const TABLES: [&str; 2] = ["metadata.csv", "metadata.jsonl"];
+
 /// The files of a folder and of those in it; paths are relative to it and sorted.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     pub shards: Vec<PathBuf>,
+    /// Files that name the captions of the pictures beside them.
+    pub tables: Vec<PathBuf>,
     pub images: Vec<PathBuf>,
     /// Images of formats that are not read.
     pub other_images: Vec<PathBuf>,
@@ -64,7 +69,7 @@ impl Tree {
                 tree.skips.add(&name(&inside), Skip::new(SkipReason::ShardUnreadable, e.to_string()));
             }
         }
-        for files in [&mut tree.shards, &mut tree.images, &mut tree.other_images] {
+        for files in [&mut tree.shards, &mut tree.tables, &mut tree.images, &mut tree.other_images] {
             files.sort();
         }
         Ok(tree)
@@ -104,6 +109,7 @@ impl Tree {
         match kind_of(&file) {
             _ if hidden => {}
             _ if is_shard(&file) => self.shards.push(file),
+            _ if TABLES.iter().any(|table| file.ends_with(table)) => self.tables.push(file),
             Kind::Image => self.images.push(file),
             Kind::OtherImage => self.other_images.push(file),
             Kind::Text => drop(self.texts.insert(file)),

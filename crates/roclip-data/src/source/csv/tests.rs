@@ -110,3 +110,24 @@ fn one_image_may_have_a_thousand_captions() {
     let listing = read(&format!("image,caption\n{rows}"), SourceConfig::default()).unwrap();
     assert_eq!((listing.samples[0].captions.len(), listing.skips.total()), (1_000, 500));
 }
+
+#[test]
+fn pictures_may_lie_in_the_one_folder_beside_their_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("captions.txt", "image,caption\na.jpg,A dog\nb.jpg,x\n");
+    write("Images/a.jpg", "x");
+    let list = || Csv::new(folder.path().join("captions.txt"), SourceConfig::default()).list().unwrap().samples;
+    let file = |sample: &crate::sample::Sample| match &sample.image {
+        crate::sample::ImageBytes::File(path) => path.clone(),
+        _ => PathBuf::new(),
+    };
+    assert_eq!(file(&list()[1]), folder.path().join("Images/b.jpg"));
+    // Two folders do not say which is meant.
+    write("Thumbs/a.jpg", "x");
+    assert_eq!(file(&list()[0]), folder.path().join("a.jpg"));
+}
