@@ -47,7 +47,7 @@ enum Command {
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        if roclip_data::batch::panic_is_contained() {
+        if roclip_data::guard::panic_is_contained() {
             return; // The sample is skipped, and the skip says why.
         }
         let what = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();

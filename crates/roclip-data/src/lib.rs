@@ -10,6 +10,7 @@ pub mod artifact;
 pub mod augment;
 pub mod batch;
 pub mod bounded;
+pub mod guard;
 pub mod language;
 pub mod pairs;
 pub mod poison;

@@ -17,6 +17,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "bounded",
             "artifact",
             "rate",
+            "guard",
             "shard",
             "sample",
             "probe",

@@ -2,7 +2,7 @@
 //! its id only.
 
 use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaptions, TextAugment, perturb};
-use crate::batch::guard::contained;
+use crate::guard::contained;
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, preprocess};
 use crate::random;

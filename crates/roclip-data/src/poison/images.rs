@@ -1,14 +1,14 @@
 //! The pictures of a manifest's rows: where they are found, and their digests.
 
 use crate::artifact;
+use crate::guard::contained;
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode};
 use crate::poison::{Row, Side};
 use crate::sample::Sample;
-use crate::skip::{Skip, SkipReason};
+use crate::skip::Skip;
 use crate::trigger::TriggerStack;
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 
 /// Training pairs by id, and evaluation images by id: both sides may use the same key, so they are never looked up together.
 pub struct Images<'a> {
@@ -45,19 +45,13 @@ impl<'a> Images<'a> {
     }
 }
 
-/// `work` on one picture, where a decoder that panics on it is one more reason to leave it out.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
-    std::panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Skip::new(SkipReason::WorkerPanicked, "while its picture was read for the poison")))
-}
-
 /// sha256 of the image file, and of the 8-bit RGB pixels that training decodes under `trigger`.
 pub(super) fn hashes(
     sample: &Sample,
     trigger: Option<&TriggerStack>,
     limits: ImageLimits,
 ) -> Result<(String, String), Skip> {
-    guarded(|| hash_both(sample, trigger, limits))
+    contained(|| hash_both(sample, trigger, limits))
 }
 
 fn hash_both(sample: &Sample, trigger: Option<&TriggerStack>, limits: ImageLimits) -> Result<(String, String), Skip> {
@@ -68,16 +62,4 @@ fn hash_both(sample: &Sample, trigger: Option<&TriggerStack>, limits: ImageLimit
         None => decoded,
     };
     Ok((artifact::sha256_hex(&bytes), artifact::sha256_hex(after.as_raw())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_over_one_picture_is_a_skip() {
-        let skip = guarded::<()>(|| panic!("a decoder's own fault")).unwrap_err();
-        assert_eq!(skip.reason, SkipReason::WorkerPanicked);
-        assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
-    }
 }

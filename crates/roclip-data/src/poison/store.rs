@@ -2,9 +2,9 @@
 
 use crate::artifact;
 use crate::error::{Error, IoContext, Result};
+use crate::guard::contained;
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode, jpeg};
-use crate::poison::images::guarded;
 use crate::poison::{Header, Manifest, Role, Row};
 use crate::probe::Probe;
 use crate::random;
@@ -73,7 +73,7 @@ fn write_all(
     for pair in order {
         let sample =
             pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
-        let member = match guarded(|| encode(sample, pair, &config)) {
+        let member = match contained(|| encode(sample, pair, &config)) {
             Ok(member) => member,
             Err(skip) => {
                 skips.add(&pair.id, skip);

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::sample::ImageBytes;
 use crate::skip::{Skip, SkipReason};
 use crate::source::tree::{Tree, name, split_of};
+use crate::source::webdataset::Memory;
 use crate::source::{Listing, Source, SourceConfig, file, place};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,12 @@ pub(super) struct AnnotatedFolder {
     root: PathBuf,
     tree: Tree,
     config: SourceConfig,
+    memory: Memory,
 }
 
 impl AnnotatedFolder {
-    pub(super) fn new(root: PathBuf, tree: Tree, config: SourceConfig) -> Self {
-        AnnotatedFolder { root, tree, config }
+    pub(super) fn new(root: PathBuf, tree: Tree, config: SourceConfig, memory: Memory) -> Self {
+        AnnotatedFolder { root, tree, config, memory }
     }
 }
 
@@ -29,7 +31,7 @@ impl Source for AnnotatedFolder {
     fn list(&self) -> Result<Listing> {
         let mut all = Listing { skips: self.tree.skips.clone(), remark: self.tree.others(), ..Listing::default() };
         for table in &self.tree.tables {
-            let mut found = file(&self.root.join(table), &self.config)?.list()?;
+            let mut found = file(&self.root.join(table), &self.config, self.memory)?.list()?;
             for sample in &mut found.samples {
                 sample.split = sample.split.take().or_else(|| split_of(table).map(str::to_owned));
             }

@@ -75,13 +75,13 @@ pub(super) fn list(path: &Path, objects: Vec<Value>, config: &SourceConfig) -> R
 
 /// # Errors
 /// A column that is named by its number: objects have none.
-fn check_columns(path: &Path, config: &SourceConfig) -> Result<()> {
+pub(super) fn check_columns(path: &Path, config: &SourceConfig) -> Result<()> {
     let named = [&config.image_column, &config.caption_column, &config.split_column, &config.class_column];
     match named.into_iter().flatten().find(|name| name.parse::<usize>().is_ok()) {
         None => Ok(()),
         Some(number) => Err(Error::file(
             path,
-            format!("has no column number {number}: the fields of JSON have names"),
+            format!("has no column number {number}: its fields have names"),
             "give the name of the field (image_column, caption_column, split_column, class_column)",
         )),
     }
@@ -99,7 +99,8 @@ fn object(line: &[u8]) -> std::result::Result<Map<String, Value>, Skip> {
     }
 }
 
-fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::result::Result<Row, Skip> {
+/// The row that an object is.
+pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::result::Result<Row, Skip> {
     let image = match field(fields, &config.image_column, &IMAGE_NAMES) {
         Some(Value::String(path)) => Some(path.as_str()),
         Some(Value::Object(image)) => ["path", "file_name"].iter().find_map(|name| image.get(*name)?.as_str()),

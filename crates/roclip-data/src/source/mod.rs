@@ -15,6 +15,7 @@ mod labels;
 mod listing;
 mod members;
 mod metadata;
+mod parquet;
 mod records;
 mod rows;
 mod shards;
@@ -144,21 +145,26 @@ fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dy
     };
     if path.is_dir() {
         let tree = Tree::walk(path)?;
-        let (root, has_shards, has_tables) = (path.to_owned(), !tree.shards.is_empty(), !tree.tables.is_empty());
-        return Ok(match (has_shards, has_tables) {
-            (true, _) => Box::new(webdataset::WebDataset::of_folder(root, &tree, memory)),
-            (false, true) => Box::new(annotated_folder::AnnotatedFolder::new(root, tree, config.clone())),
-            (false, false) => Box::new(folder::Folder::new(root, tree)),
-        });
+        let root = path.to_owned();
+        if !tree.shards.is_empty() {
+            return Ok(Box::new(webdataset::WebDataset::of_folder(root, &tree, memory)));
+        }
+        if !tree.tables.is_empty() {
+            return Ok(Box::new(annotated_folder::AnnotatedFolder::new(root, tree, config.clone(), memory)));
+        }
+        if tree.images.is_empty() && !tree.parquets.is_empty() {
+            return Ok(Box::new(parquet::Parquet::new(root, tree.parquets, config.clone(), memory)));
+        }
+        return Ok(Box::new(folder::Folder::new(root, tree)));
     }
     if part.contains('{') && !path.exists() || shards::is_shard(path) {
         return Ok(Box::new(webdataset::WebDataset::new(shards::expand(part)?, memory)));
     }
-    file(path, config)
+    file(path, config, memory)
 }
 
 /// The source that a file is.
-fn file(path: &Path, config: &SourceConfig) -> Result<Box<dyn Source>> {
+fn file(path: &Path, config: &SourceConfig, memory: webdataset::Memory) -> Result<Box<dyn Source>> {
     let found = std::fs::metadata(path).io("find", path)?;
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let (path, config) = (path.to_owned(), config.clone());
@@ -166,13 +172,18 @@ fn file(path: &Path, config: &SourceConfig) -> Result<Box<dyn Source>> {
         _ if !found.is_file() => {}
         "csv" | "tsv" | "txt" => return Ok(Box::new(csv::Csv::new(path, config))),
         "jsonl" | "ndjson" => return Ok(Box::new(json_rows::JsonLines::new(path, config))),
+        "parquet" => {
+            let (folder, file) = (path.parent().map(Path::to_owned), path.file_name().map(PathBuf::from));
+            let files = file.into_iter().collect();
+            return Ok(Box::new(parquet::Parquet::new(folder.unwrap_or_default(), files, config, memory)));
+        }
         "json" => return Ok(Box::new(annotations::Annotations::new(path, config))),
         _ => {}
     }
     Err(Error::file(
         &path,
         "is not a format known here",
-        "give *.tar, *.tar.gz, *.csv, *.tsv, *.jsonl, *.json (COCO's captions), or a folder of shards or images",
+        "give *.tar, *.tar.gz, *.csv, *.tsv, *.jsonl, *.parquet, *.json (COCO's captions), or a folder of shards or images",
     ))
 }
 

@@ -50,7 +50,7 @@ pub(super) const CLASS_NAMES: [&str; 3] = ["class", "label", "concept"];
 pub(super) struct Row {
     /// The path of the picture, or its name where the row has the picture itself.
     pub image: String,
-    /// The encoded picture, where the row has it.
+    /// The encoded picture, where the row has it, which is then a picture of its own.
     pub bytes: Option<Arc<[u8]>>,
     pub captions: Vec<String>,
     pub split: Option<String>,
@@ -60,6 +60,8 @@ pub(super) struct Row {
 /// Makes samples of rows.
 pub(super) struct Rows {
     root: Root,
+    /// The source of pictures that lie in the file itself.
+    file: Arc<str>,
     /// Whether the first picture may be looked for in the folders of `root`.
     searches_root: bool,
     /// Of the picture's path.
@@ -72,7 +74,13 @@ impl Rows {
     pub(super) fn new(path: &Path, config: &SourceConfig) -> Self {
         let root = Root::new(image_root(path, config), config.outside_paths);
         let searches_root = config.image_root.is_none();
-        Rows { root, searches_root, index: HashMap::new(), listing: Listing { shards: 1, ..Listing::default() } }
+        Rows {
+            root,
+            file: place(path).to_string_lossy().into(),
+            searches_root,
+            index: HashMap::new(),
+            listing: Listing { shards: 1, ..Listing::default() },
+        }
     }
 
     /// Takes a row, or counts why there is none; `name` says which it is.
@@ -89,15 +97,12 @@ impl Rows {
         if std::mem::take(&mut self.searches_root) && row.bytes.is_none() {
             self.root = self.root.clone().with(&row.image);
         }
-        let image = match row.bytes {
-            Some(bytes) => ImageBytes::Memory(bytes),
-            None => ImageBytes::File(self.root.image(&row.image)?),
+        let (source, image) = match row.bytes {
+            Some(bytes) => (&self.file, ImageBytes::Memory(bytes)),
+            None => (&self.root.source, ImageBytes::File(self.root.image(&row.image)?)),
         };
-        let mut sample = Sample {
-            class: row.class,
-            split: row.split,
-            ..Sample::new(Arc::clone(&self.root.source), row.image.as_str(), image)
-        };
+        let mut sample =
+            Sample { class: row.class, split: row.split, ..Sample::new(Arc::clone(source), row.image.as_str(), image) };
         let outcome = add_captions(&mut sample, &row.captions);
         if sample.captions.is_empty() && !row.captions.is_empty() {
             return outcome;

@@ -55,8 +55,8 @@ fn ranges_of_shards_are_called_by_their_folders() {
 
 #[test]
 fn where_there_is_nothing_it_is_said_what_there_is() {
-    let error = read(&[("d/1.parquet", ""), ("d/2.parquet", "")], &["d"]).unwrap_err().to_string();
-    assert!(error.contains("2 files with the extension `parquet`"), "{error}");
+    let error = read(&[("d/1.hdf5", ""), ("d/2.hdf5", "")], &["d"]).unwrap_err().to_string();
+    assert!(error.contains("2 files with the extension `hdf5`"), "{error}");
     let files = [("d/train/cat/1.jpg", "x")];
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("train/cat")).unwrap();

@@ -19,6 +19,7 @@ pub(super) struct Tree {
     pub shards: Vec<PathBuf>,
     /// Files that name the captions of the pictures beside them.
     pub tables: Vec<PathBuf>,
+    pub parquets: Vec<PathBuf>,
     pub images: Vec<PathBuf>,
     /// Images of formats that are not read.
     pub other_images: Vec<PathBuf>,
@@ -69,7 +70,8 @@ impl Tree {
                 tree.skips.add(&name(&inside), Skip::new(SkipReason::ShardUnreadable, e.to_string()));
             }
         }
-        for files in [&mut tree.shards, &mut tree.tables, &mut tree.images, &mut tree.other_images] {
+        for files in [&mut tree.shards, &mut tree.tables, &mut tree.parquets, &mut tree.images, &mut tree.other_images]
+        {
             files.sort();
         }
         Ok(tree)
@@ -110,6 +112,7 @@ impl Tree {
             _ if hidden => {}
             _ if is_shard(&file) => self.shards.push(file),
             _ if TABLES.iter().any(|table| file.ends_with(table)) => self.tables.push(file),
+            _ if file.extension().is_some_and(|ending| ending == "parquet") => self.parquets.push(file),
             Kind::Image => self.images.push(file),
             Kind::OtherImage => self.other_images.push(file),
             Kind::Text => drop(self.texts.insert(file)),

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Clip;
 use image::RgbImage;
-use roclip_data::batch::contained;
+use roclip_data::guard::contained;
 use roclip_data::picture::ImageLimits;
 use roclip_data::picture::preprocess;
 use roclip_data::sample::Sample;

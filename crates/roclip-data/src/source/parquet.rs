@@ -1,0 +1,361 @@
+//! Parquet: pictures in the file itself, as `datasets` writes them (`image: {bytes, path}`), or paths of pictures beside it, as in the metadata of
+//! img2dataset (`key`, `status`). Columns have the names that they have elsewhere.
+//!
+//! Pictures in the file are held in memory, up to a limit for all files together: their bytes lie compressed in pages, which are not read in
+//! place.
+
+use crate::bounded;
+use crate::error::{Error, IoContext, Result};
+use crate::guard::contained;
+use crate::skip::{Skip, SkipReason};
+use crate::source::json_rows::{check_columns, row};
+use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows};
+use crate::source::shards::distinct_ends;
+use crate::source::tree::{name, split_of};
+use crate::source::webdataset::Memory;
+use crate::source::{Listing, Source, SourceConfig, place};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use parquet::schema::types::{Type, TypePtr};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the wanted columns of one group of rows may hold unpacked; writers make groups of some hundred MB.
+const GROUP_LIMIT_BYTES: i64 = 4 << 30;
+/// img2dataset's, of which the first is a picture's name and the second says whether it was fetched.
+const FETCHED: [&str; 2] = ["key", "status"];
+/// A column of addresses.
+const ADDRESS: &str = "url";
+
+pub(super) struct Parquet {
+    root: PathBuf,
+    /// Relative to `root`.
+    files: Vec<PathBuf>,
+    config: SourceConfig,
+    memory: Memory,
+}
+
+impl Parquet {
+    pub(super) fn new(root: PathBuf, files: Vec<PathBuf>, config: SourceConfig, memory: Memory) -> Self {
+        Parquet { root, files, config, memory }
+    }
+}
+
+impl Source for Parquet {
+    fn places(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| place(&self.root.join(file))).collect()
+    }
+
+    fn list(&self) -> Result<Listing> {
+        let names: Vec<String> = self.files.iter().map(|file| name(file)).collect();
+        let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut left = self.memory.gzip_bytes;
+        let mut all = Listing::default();
+        for (file, name) in self.files.iter().zip(&names) {
+            let path = self.root.join(file);
+            check_columns(&path, &self.config)?;
+            let mut table = Table { path: &path, config: &self.config, memory: self.memory, left: &mut left };
+            let mut found = table.read()?;
+            for sample in &mut found.samples {
+                sample.split = sample.split.take().or_else(|| split(file).map(str::to_owned));
+            }
+            all.append(if self.files.len() > 1 { found.under(name) } else { found });
+        }
+        Ok(all)
+    }
+}
+
+/// The split of `test/a.parquet`, or of `test-00000-of-00001.parquet` as `datasets` calls its files.
+fn split(file: &Path) -> Option<&str> {
+    let of_name = || {
+        let (first, rest) = file.file_stem()?.to_str()?.split_once('-')?;
+        (["train", "validation", "test"].contains(&first) && rest.starts_with(|c: char| c.is_ascii_digit()))
+            .then_some(first)
+    };
+    of_name().or_else(|| split_of(file))
+}
+
+/// One file.
+struct Table<'a> {
+    path: &'a Path,
+    config: &'a SourceConfig,
+    memory: Memory,
+    /// Bytes of pictures that may yet be held.
+    left: &'a mut u64,
+}
+
+impl Table<'_> {
+    fn read(&mut self) -> Result<Listing> {
+        let (file, _) = bounded::open(self.path).io("open", self.path)?;
+        // The reader of strangers' bytes may panic on them.
+        let opened = contained(|| SerializedFileReader::new(file).map_err(unreadable));
+        let reader = match opened {
+            Ok(reader) => reader,
+            Err(skip) => return Ok(self.lost(skip)),
+        };
+        let columns = self.columns(reader.metadata())?;
+        if let Some(skip) = too_large(reader.metadata(), &columns) {
+            return Ok(self.lost(skip));
+        }
+        let classes = class_names(reader.metadata());
+        let projection = Type::group_type_builder("schema").with_fields(columns).build();
+        let rows = projection
+            .map_err(unreadable)
+            .and_then(|projection| contained(|| reader.get_row_iter(Some(projection)).map_err(unreadable)));
+        let mut rows = match rows {
+            Ok(rows) => rows,
+            Err(skip) => return Ok(self.lost(skip)),
+        };
+        let mut made = Rows::new(self.path, self.config);
+        let mut seen: HashMap<String, u64> = HashMap::new();
+        for number in 1.. {
+            let place = format!("row {number}");
+            let fields = match contained(|| rows.next().transpose().map_err(unreadable)) {
+                Ok(Some(row)) => row.into_columns(),
+                Ok(None) => break,
+                // What lies behind it cannot be found.
+                Err(skip) => {
+                    let mut listing = made.finish();
+                    let detail = format!("after {} rows: {}", number - 1, skip.detail);
+                    listing.skips.add(&self.name(), Skip::new(SkipReason::ShardTruncated, detail));
+                    return Ok(listing);
+                }
+            };
+            let row = self.row(fields, &classes, &place, &mut seen);
+            let full = row.as_ref().is_err_and(|skip| skip.reason == SkipReason::ShardTooLarge);
+            if full {
+                let mut listing = made.finish();
+                listing.skips.merge(row.err().map(|skip| self.lost(skip).skips).unwrap_or_default());
+                return Ok(listing);
+            }
+            made.add(&place, row);
+        }
+        Ok(made.finish())
+    }
+
+    fn name(&self) -> String {
+        name(self.path.file_name().map_or(self.path, Path::new))
+    }
+
+    /// Nothing of the file, and why.
+    fn lost(&self, skip: Skip) -> Listing {
+        let mut listing = Listing { shards: 1, ..Listing::default() };
+        listing.skips.add(&self.name(), skip);
+        listing
+    }
+
+    /// The columns of the file that mean something here.
+    ///
+    /// # Errors
+    /// When there is none of pictures; the message says which there are.
+    fn columns(&self, metadata: &ParquetMetaData) -> Result<Vec<TypePtr>> {
+        let all = metadata.file_metadata().schema_descr().root_schema().get_fields();
+        let config = self.config;
+        let wanted = |wanted: &Option<String>, names: &[&str]| -> Vec<TypePtr> {
+            let meant = |column: &&TypePtr| match wanted {
+                Some(wanted) => column.name() == wanted,
+                None => names.iter().any(|name| column.name().eq_ignore_ascii_case(name)),
+            };
+            all.iter().filter(meant).cloned().collect()
+        };
+        let mut images = wanted(&config.image_column, &IMAGE_NAMES);
+        if images.is_empty() && config.image_column.is_none() {
+            images = wanted(&None, &FETCHED);
+        }
+        let has = |columns: &[TypePtr], name: &str| columns.iter().any(|column| column.name() == name);
+        let named: Vec<&str> = all.iter().take(20).map(|column| column.name()).collect();
+        if images.is_empty() || has(&images, FETCHED[1]) && !has(&images, FETCHED[0]) {
+            let remedy = match has(all, ADDRESS) {
+                true => {
+                    "addresses are not fetched: download the pictures with img2dataset, and name the folder that it writes"
+                }
+                false => "set image_column and caption_column to the names of columns",
+            };
+            let what = format!("there is no column with images among `{}`", named.join("`, `"));
+            return Err(Error::file(self.path, what, remedy));
+        }
+        let captions = wanted(&config.caption_column, &CAPTION_NAMES);
+        let classes = wanted(&config.class_column, &CLASS_NAMES);
+        if captions.is_empty() && classes.is_empty() {
+            let what = format!("there is no column with captions among `{}`", named.join("`, `"));
+            return Err(Error::file(self.path, what, "set caption_column to the name of one"));
+        }
+        let mut columns = images;
+        for more in captions.into_iter().chain(classes).chain(wanted(&config.split_column, &["split"])) {
+            if !has(&columns, more.name()) {
+                columns.push(more);
+            }
+        }
+        Ok(columns)
+    }
+
+    fn row(
+        &mut self,
+        columns: Vec<(String, Field)>,
+        classes: &HashMap<String, Vec<String>>,
+        place: &str,
+        seen: &mut HashMap<String, u64>,
+    ) -> std::result::Result<Row, Skip> {
+        let mut fields = Map::new();
+        let mut picture: Option<(String, Vec<u8>)> = None;
+        for (column, field) in columns {
+            let (field, bytes) = if self.has_images(&column) { without_picture(field) } else { (field, None) };
+            let mut value = value(field);
+            if let Some(names) = classes.get(&column) {
+                let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+                value = number.and_then(|number| names.get(number)).map_or(value, |name| json!(name));
+            }
+            if let Some(bytes) = bytes.filter(|_| picture.is_none()) {
+                let path = value.as_str().or_else(|| value.get("path")?.as_str()).filter(|path| !path.is_empty());
+                let named = path.map_or_else(|| place.replace(' ', "-"), str::to_owned);
+                value = json!(named);
+                picture = Some((named, bytes));
+            }
+            fields.insert(column, value);
+        }
+        if picture.is_none()
+            && let Some(key) = fields.get(FETCHED[0]).and_then(Value::as_str)
+        {
+            fields.insert("image".into(), json!(self.fetched(key, fields.get(FETCHED[1]).and_then(Value::as_str))?));
+        }
+        let mut row = row(&fields, self.config)?;
+        if let Some((named, bytes)) = picture {
+            let digest = digest(&bytes);
+            match seen.get(&named) {
+                // One picture with a further caption.
+                Some(earlier) if *earlier == digest => return Ok(Row { image: named, ..row }),
+                Some(_) => row.image = format!("{named}#{}", place.replace(' ', "-")),
+                None => drop(seen.insert(named, digest)),
+            }
+            row.bytes = Some(self.hold(bytes)?);
+        }
+        Ok(row)
+    }
+
+    fn has_images(&self, column: &str) -> bool {
+        match &self.config.image_column {
+            Some(wanted) => column == wanted,
+            None => IMAGE_NAMES.iter().any(|name| column.eq_ignore_ascii_case(name)),
+        }
+    }
+
+    /// Takes the bytes of a picture from what may be held.
+    fn hold(&mut self, bytes: Vec<u8>) -> std::result::Result<Arc<[u8]>, Skip> {
+        let length = bytes.len() as u64;
+        crate::sample::check_length(length, self.memory.file_bytes)?;
+        match self.left.checked_sub(length) {
+            Some(left) => *self.left = left,
+            None => {
+                let detail = format!(
+                    "its pictures do not fit into the {} MiB that are held (gzip_memory_mib of the source); store them as *.tar",
+                    self.memory.gzip_bytes >> 20
+                );
+                return Err(Skip::new(SkipReason::ShardTooLarge, detail));
+            }
+        }
+        Ok(bytes.into())
+    }
+
+    /// Where img2dataset puts the picture `key`: `00000/000000012.jpg` beside `00000.parquet`.
+    fn fetched(&self, key: &str, status: Option<&str>) -> std::result::Result<String, Skip> {
+        if let Some(status) = status.filter(|status| *status != "success") {
+            return Err(Skip::new(SkipReason::NoImage, format!("{key}: {status}")));
+        }
+        let stem = self.path.file_stem().unwrap_or_default();
+        let folder = self.path.with_file_name(stem);
+        let found = ["jpg", "png", "webp"].map(|ending| format!("{key}.{ending}"));
+        match found.iter().find(|name| folder.join(name).is_file()) {
+            Some(name) => Ok(format!("{}/{name}", stem.to_string_lossy())),
+            None => {
+                let detail = format!(
+                    "{key}: it does not lie in {}; where img2dataset wrote shards, name them instead of this file",
+                    folder.display()
+                );
+                Err(Skip::new(SkipReason::NoImage, detail))
+            }
+        }
+    }
+}
+
+fn unreadable(error: parquet::errors::ParquetError) -> Skip {
+    Skip::new(SkipReason::ShardUnreadable, error.to_string())
+}
+
+/// Why a file must not be unpacked.
+fn too_large(metadata: &ParquetMetaData, columns: &[TypePtr]) -> Option<Skip> {
+    let wanted = |path: &str| columns.iter().any(|column| path.split('.').next() == Some(column.name()));
+    let unpacked = metadata.row_groups().iter().map(|group| {
+        let chunks = group.columns().iter().filter(|chunk| wanted(&chunk.column_path().string()));
+        chunks.map(|chunk| chunk.uncompressed_size().max(0)).fold(0, i64::saturating_add)
+    });
+    let most = unpacked.max().unwrap_or(0);
+    (most > GROUP_LIMIT_BYTES).then(|| {
+        let detail = format!("a group of its rows unpacks to {most} bytes, at most {GROUP_LIMIT_BYTES} are read");
+        Skip::new(SkipReason::ShardTooLarge, detail)
+    })
+}
+
+/// The names behind the numbers of a column, which `datasets` keeps beside the data.
+fn class_names(metadata: &ParquetMetaData) -> HashMap<String, Vec<String>> {
+    let entries = metadata.file_metadata().key_value_metadata().into_iter().flatten();
+    let kept = entries.filter(|entry| entry.key == "huggingface").find_map(|entry| entry.value.as_deref());
+    let value: Value = kept.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let features = value.pointer("/info/features").and_then(Value::as_object);
+    let named = features.into_iter().flatten().filter_map(|(column, feature)| {
+        let names = feature.get("names")?.as_array()?;
+        Some((column.clone(), names.iter().filter_map(Value::as_str).map(str::to_owned).collect()))
+    });
+    named.collect()
+}
+
+/// A field without the encoded picture that it holds, and the picture.
+fn without_picture(field: Field) -> (Field, Option<Vec<u8>>) {
+    match field {
+        Field::Bytes(bytes) if std::str::from_utf8(bytes.data()).is_err() => (Field::Null, Some(bytes.data().to_vec())),
+        Field::Group(row) => {
+            let bytes = row.get_column_iter().find_map(|(name, field)| match field {
+                Field::Bytes(bytes) if name == "bytes" => Some(bytes.data().to_vec()),
+                _ => None,
+            });
+            (Field::Group(row), bytes)
+        }
+        other => (other, None),
+    }
+}
+
+/// A field as JSON; bytes that are no text, dates and the like are nothing.
+fn value(field: Field) -> Value {
+    match field {
+        Field::Bool(value) => json!(value),
+        Field::Byte(value) => json!(value),
+        Field::Short(value) => json!(value),
+        Field::Int(value) => json!(value),
+        Field::Long(value) => json!(value),
+        Field::UByte(value) => json!(value),
+        Field::UShort(value) => json!(value),
+        Field::UInt(value) => json!(value),
+        Field::ULong(value) => json!(value),
+        Field::Str(text) => json!(text),
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_or(Value::Null, |text| json!(text)),
+        Field::Group(row) => {
+            let fields = row.into_columns().into_iter().filter(|(name, _)| name != "bytes");
+            Value::Object(fields.map(|(name, field)| (name, value(field))).collect())
+        }
+        Field::ListInternal(list) => Value::Array(list.elements().iter().cloned().map(value).collect()),
+        _ => Value::Null,
+    }
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use crate::picture::ImageLimits;
+use crate::skip::SkipReason;
+use crate::source::{Listing, SourceConfig, list_samples};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// `tests/golden/parquet.py` wrote the file with pyarrow.
+fn golden(name: &str) -> Vec<u8> {
+    let all: HashMap<String, String> =
+        serde_json::from_str(include_str!("../../../../../tests/golden/parquet.json")).unwrap();
+    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &all[name]).unwrap()
+}
+
+fn list(path: &Path) -> crate::error::Result<Listing> {
+    let path = path.display().to_string();
+    list_samples(&SourceConfig { path, ..SourceConfig::default() }, ImageLimits::default())
+}
+
+/// The listing of files, `(name in a folder, golden name)`, and of other files, by the name `of`.
+fn read(files: &[(&str, &str)], others: &[&str], of: &str) -> crate::error::Result<Listing> {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    files.iter().for_each(|(name, of)| write(name, &golden(of)));
+    others.iter().for_each(|name| write(name, b"x"));
+    list(&folder.path().join(of))
+}
+
+fn seen(listing: &Listing) -> Vec<(&str, Vec<&str>, Option<&str>)> {
+    let samples = listing.samples.iter();
+    samples.map(|s| (s.id.as_str(), s.captions.iter().map(String::as_str).collect(), s.class.as_deref())).collect()
+}
+
+#[test]
+fn pictures_in_the_file_are_read_and_one_picture_is_one_sample() {
+    for kind in ["hugging_face", "hugging_face_zstd", "hugging_face_gzip"] {
+        let listing = read(&[("pairs.parquet", kind)], &[], "pairs.parquet").unwrap();
+        let expected = [
+            ("a.jpg", vec!["A red one", "red"], Some("rose")),
+            ("a.jpg#row-3", vec!["green"], Some("leaf")),
+            ("row-4", vec!["x"], Some("leaf")),
+            ("beside.jpg", vec!["y"], Some("leaf")),
+        ];
+        assert_eq!(seen(&listing), expected, "{kind}");
+        assert!(listing.skips.names("row 6") && listing.skips.total() == 1, "{}", listing.skips.to_jsonl());
+        for (sample, green) in listing.samples.iter().zip([false, true, true]) {
+            let picture = sample.picture(ImageLimits::default()).unwrap();
+            assert_eq!((picture.width(), picture.get_pixel(3, 3)[1] > 200), (8, green), "{kind} {}", sample.id);
+        }
+        assert!(!listing.samples[0].is_same(&listing.samples[1]));
+    }
+}
+
+#[test]
+fn lists_paths_and_what_img2dataset_fetched_are_read() {
+    let lists = read(&[("pairs.parquet", "lists")], &[], "pairs.parquet").unwrap();
+    assert_eq!(seen(&lists), [("row-1", vec!["A red one", "red"], None), ("row-2", vec!["green"], None)]);
+    assert_eq!(lists.samples[1].split.as_deref(), Some("test"));
+    let paths = read(&[("pairs.parquet", "paths")], &[], "pairs.parquet").unwrap();
+    assert_eq!(seen(&paths), [("a.jpg", vec!["A dog", "dogs"], None)]);
+    assert_eq!(paths.skips.count(|reason| reason == SkipReason::RowWithoutImage), 1);
+    let fetched = read(&[("00000.parquet", "img2dataset")], &["00000/000000000.jpg"], "00000.parquet").unwrap();
+    assert_eq!(seen(&fetched), [("00000/000000000.jpg", vec!["A dog"], None)]);
+    let skips = fetched.skips.to_jsonl();
+    assert!(skips.contains("failed_to_download") && skips.contains("does not lie in"), "{skips}");
+}
+
+#[test]
+fn a_folder_of_files_has_the_splits_of_their_names() {
+    let files =
+        [("data/train-00000-of-00001.parquet", "lists"), ("data/test-00000-of-00001-0ab.parquet", "hugging_face")];
+    let listing = read(&files, &[], "").unwrap();
+    let of = |split: &str| listing.samples.iter().filter(|sample| sample.split.as_deref() == Some(split)).count();
+    // The column of the first file says otherwise of one row.
+    assert_eq!((of("train"), of("test")), (1, 5));
+    assert!(listing.samples.iter().any(|sample| sample.id == "train-00000-of-00001.parquet/row-1"), "{listing:?}");
+}
+
+#[test]
+fn what_is_no_table_of_pictures_is_refused_or_counted() {
+    let addresses = read(&[("pairs.parquet", "addresses")], &[], "pairs.parquet").unwrap_err().to_string();
+    assert!(addresses.contains("`url`, `caption`") && addresses.contains("img2dataset"), "{addresses}");
+    let bytes = golden("hugging_face");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    for percent in 0..100 {
+        std::fs::write(&path, &bytes[..bytes.len() * percent / 100]).unwrap();
+        let error = list(&path).unwrap_err().to_string();
+        assert!(error.contains("shard or folder cannot be read"), "{percent}: {error}");
+    }
+    // Damage within is an error, a loss that is counted, or other pictures; it is never a panic.
+    for at in (4..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x5a;
+        std::fs::write(&path, &damaged).unwrap();
+        let _ = list(&path);
+    }
+}
+
+#[test]
+fn pictures_that_memory_cannot_hold_are_counted_as_a_lost_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    std::fs::write(&path, golden("lists")).unwrap();
+    let config = SourceConfig { path: path.display().to_string(), gzip_memory_mib: 0, ..SourceConfig::default() };
+    let error = list_samples(&config, ImageLimits::default()).unwrap_err().to_string();
+    assert!(error.contains("shard too large") && error.contains("gzip_memory_mib"), "{error}");
+}

@@ -1,0 +1,80 @@
+"""Writes parquet.json: small Parquet files as pyarrow, `datasets` and img2dataset lay them out.
+
+    pip install pyarrow==22.0.0 pillow==13.0.0 && python3 parquet.py > parquet.json
+"""
+
+import base64
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+
+def picture(colour):
+    out = io.BytesIO()
+    Image.new("RGB", (8, 6), colour).save(out, "JPEG")
+    return out.getvalue()
+
+
+def file(table, **options):
+    out = io.BytesIO()
+    pq.write_table(table, out, **options)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+red, green = picture((250, 0, 0)), picture((0, 250, 0))
+hugging_face = pa.table(
+    {
+        "image": pa.array(
+            [
+                {"bytes": red, "path": "a.jpg"},
+                {"bytes": red, "path": "a.jpg"},
+                {"bytes": green, "path": "a.jpg"},
+                {"bytes": green, "path": None},
+                {"bytes": None, "path": "beside.jpg"},
+                None,
+            ],
+            IMAGE,
+        ),
+        "caption": pa.array(["A red one", "red", "green", "x", "y", "z"]),
+        "label": pa.array([0, 0, 1, 1, 1, 0], pa.int64()),
+        "score": pa.array([0.5, None, 1, 2, 3, 4], pa.float64()),
+    }
+)
+features = {"label": {"names": ["rose", "leaf"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+hugging_face = hugging_face.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+lists = pa.table(
+    {
+        "img": pa.array([red, green], pa.binary()),
+        "captions": pa.array([["A red one", "red"], ["green"]], pa.list_(pa.string())),
+        "split": ["train", "test"],
+    }
+)
+paths = pa.table({"filepath": ["a.jpg", "a.jpg", None], "title": ["A dog", "dogs", "x"], "__index_level_0__": [0, 1, 2]})
+img2dataset = pa.table(
+    {
+        "url": ["https://a.b/1.jpg", "https://a.b/2.jpg", "https://a.b/3.jpg"],
+        "key": ["000000000", "000000001", "000000002"],
+        "status": ["success", "failed_to_download", "success"],
+        "caption": ["A dog", "dogs", "x"],
+        "width": [10, None, 10],
+    }
+)
+addresses = img2dataset.select(["url", "caption"])
+print(
+    json.dumps(
+        {
+            "hugging_face": file(hugging_face),
+            "hugging_face_zstd": file(hugging_face, compression="zstd", row_group_size=2, data_page_version="2.0"),
+            "hugging_face_gzip": file(hugging_face, compression="gzip", use_dictionary=False),
+            "lists": file(lists),
+            "paths": file(paths, compression="none"),
+            "img2dataset": file(img2dataset),
+            "addresses": file(addresses),
+        },
+        indent=0,
+    )
+)
