@@ -124,7 +124,7 @@ fn learning_rate(run: &Finished) -> Finding {
     let total = total_rate(&run.learning_rates, steps);
     // SafeCLIP has a schedule of its own.
     let scheduled = run.recipe.objective.name != ObjectiveName::Safeclip;
-    let warming = scheduled && config.warmup_steps >= steps;
+    let warming = scheduled && config.warmup_never_ends(steps);
     let unknown = run.learning_rates.is_empty();
     let severity = match (warming, unknown) {
         (true, _) => Severity::Problem,
@@ -145,7 +145,7 @@ fn learning_rate(run: &Finished) -> Finding {
         severity,
         format!("{steps} steps, {summed}{never}"),
         if severity == Severity::Problem {
-            "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning) or train longer; keep warmup_steps below the steps"
+            "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning) or train longer; let train.warmup_fraction say the warm-up as a share of the steps"
         } else {
             ""
         },

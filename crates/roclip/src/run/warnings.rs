@@ -13,10 +13,10 @@ pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
         None => recipe.objective.name != ObjectiveName::Safeclip,
     };
     let steps = ((pairs / recipe.train.batch_size.max(1)) as u64).saturating_mul(recipe.train.epochs);
-    let warmup = recipe.train.warmup_steps;
-    if scheduled && warmup >= steps && steps > 0 {
+    let warmup = recipe.train.warmup(steps);
+    if scheduled && steps > 0 && recipe.train.warmup_never_ends(steps) {
         found.push(format!(
-            "the warm-up of {warmup} steps never ends: the run has {steps}, and reaches {:.1} % of the peak learning rate; lower --warmup (train.warmup_steps)",
+            "the warm-up of {warmup} steps never ends: the run has {steps}, and reaches {:.1} % of the peak learning rate; lower --warmup (train.warmup_steps), or give it as a share, as in --warmup 10%",
             100.0 * steps as f64 / warmup.max(1) as f64
         ));
     } else if scheduled && steps > 0 && warmup.saturating_mul(2) > steps {
@@ -32,6 +32,11 @@ pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
             recipe.train.epochs
         ));
     }
+    if clean.is_none() && recipe.objective.name == ObjectiveName::Roclip && recipe.augment.image.is_none() {
+        found.push(
+            "RoCLIP without augmentation of pictures keeps next to nothing out: the augmentation does most of its work; give the recipe an [augment.image] section, or begin with --preset roclip".to_owned(),
+        );
+    }
     found
 }
 
@@ -45,12 +50,19 @@ mod tests {
             let recipe = assignments.iter().fold(Recipe::default(), |recipe, one| recipe.assign(one).unwrap());
             warnings(&recipe, 5120).join("\n")
         };
-        // 10 steps an epoch, 32 epochs, 10,000 steps of warm-up.
-        assert!(said(&[]).contains("never ends") && said(&[]).contains("3.2 %"));
+        assert_eq!(said(&[]), "", "the default is a share of the steps");
+        // 10 steps an epoch, 32 epochs.
+        let released = ["train.warmup_steps=10000"];
+        assert!(said(&released).contains("never ends") && said(&released).contains("3.2 %"));
         assert!(said(&["train.warmup_steps=200"]).contains("more than half"));
         assert_eq!(said(&["train.warmup_steps=100"]), "");
-        assert_eq!(said(&["objective.name=safeclip"]), "");
-        assert_eq!(said(&["clean={}", "clean.method=par"]), "");
+        assert_eq!(said(&["objective.name=safeclip", "train.warmup_steps=10000"]), "");
+        assert_eq!(said(&["clean={}", "clean.method=par", "train.warmup_steps=10000"]), "");
+        let bare = ["objective.name=roclip"];
+        assert!(
+            said(&bare).contains("augmentation")
+                && !said(&["objective.name=roclip", "augment.image={}"]).contains("augmentation")
+        );
         let late = ["objective.name=roclip", "objective.roclip.match_start=33", "train.warmup_steps=1"];
         assert!(said(&late).contains("defends nothing") && said(&late).contains("33"));
     }
