@@ -23,5 +23,6 @@ pub mod sample;
 pub mod shard;
 pub mod skip;
 pub mod source;
+pub mod survey;
 pub mod tokenizer;
 pub mod trigger;

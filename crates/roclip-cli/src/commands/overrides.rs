@@ -39,6 +39,11 @@ impl BaseFlags {
         Ok(recipe)
     }
 
+    /// Whether a recipe file or `--set` may say what is read.
+    pub fn names_data(&self) -> bool {
+        self.config.is_some() || self.set.iter().any(|assignment| assignment.trim_start().starts_with("data"))
+    }
+
     /// An error where `--set` names a key that the command does not obey: one that is none of `keys` and stands in no section of them.
     pub fn check_keys(&self, command: &str, keys: &[&str]) -> Result<()> {
         let obeyed = |key: &str| keys.iter().any(|known| key == *known || key.starts_with(&format!("{known}.")));
@@ -84,6 +89,18 @@ pub struct DataFlags {
     #[arg(help = flag_help("eval.source.path"))]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
+}
+
+impl DataFlags {
+    /// Whether the flags say what is trained on.
+    pub fn names_training(&self) -> bool {
+        self.train_data.is_some()
+    }
+
+    /// Whether the flags say what is evaluated on.
+    pub fn names_evaluation(&self) -> bool {
+        self.val_data.is_some()
+    }
 }
 
 impl Overrides for DataFlags {
@@ -279,6 +296,11 @@ pub struct RecipeFlags {
 }
 
 impl RecipeFlags {
+    /// Whether any flag or file says what is trained on.
+    pub fn names_data(&self) -> bool {
+        self.base.names_data() || self.data.names_training()
+    }
+
     /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.
     pub fn resolve(&self, base: Recipe) -> Result<Recipe> {
         self.base.resolve(

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
-    /// Labelled images. Targeted poisoning draws its targets here, and they are then left out of the accuracies.
+    /// Labelled images, with the path `none` for no evaluation. Targeted poisoning draws its targets here, and they are then left out of the accuracies.
     pub source: SourceConfig,
     /// Class names: `imagenet-1k`, or a file (JSON list, text with one a line, labels file); those of the images when absent. Images may be
     /// labelled by name or by number into the list.

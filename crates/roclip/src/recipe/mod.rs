@@ -3,12 +3,14 @@
 mod assignment;
 mod check;
 mod differences;
+mod fitted;
 mod page;
 mod presets;
 mod reference;
 mod template;
 
 pub use differences::Difference;
+pub use fitted::{Fitted, Found, fitted};
 pub use page::page;
 pub use reference::{Choice, Key, Kind, Section, flag_help, schema, written};
 pub use template::Notes;
@@ -140,6 +142,11 @@ impl Recipe {
         toml::from_str(&text).map_err(|e| {
             Error::file(path, e.to_string().trim().replace('\n', "\n  "), "see `roclip recipe` for all keys")
         })
+    }
+
+    /// Whether the run is evaluated after `epoch`. The last two always are, so that an objective with two kinds of epoch is seen after both.
+    pub fn evaluates_after(&self, epoch: u64) -> bool {
+        epoch + 2 > self.train.epochs || epoch.is_multiple_of(self.eval.every_epochs.max(1))
     }
 
     pub fn to_toml(&self) -> Result<String> {

@@ -3,8 +3,8 @@
 use crate::clean::CleanMethod;
 use crate::recipe::{ObjectiveName, Recipe};
 
-/// Warnings about a recipe over `pairs` pairs, without looking at them.
-pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
+/// Warnings about a recipe over `pairs` pairs, of which `poisoned` are poison, without looking at them.
+pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
     let mut found = Vec::new();
     let clean = recipe.clean.as_ref();
     // These two have schedules of their own.
@@ -23,6 +23,12 @@ pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
         found.push(format!(
             "the warm-up of {warmup} steps takes more than half of the run's {steps}; lower --warmup (train.warmup_steps)"
         ));
+    }
+    let asked = recipe.manifest.is_some() || !recipe.poison.attacks.is_empty();
+    if asked && poisoned == 0 && clean.is_none() && !recipe.poison.measure_only {
+        found.push(
+            "poison was asked for, and none of the pairs is poisoned: the model will look defended because it was never attacked; look at [[poison.attacks]] and the manifest".to_owned(),
+        );
     }
     let roclip = &recipe.objective.roclip;
     let first_match = roclip.match_start.unwrap_or(roclip.period);
@@ -48,7 +54,7 @@ mod tests {
     fn a_warm_up_that_does_not_fit_is_told_before_the_run() {
         let said = |assignments: &[&str]| -> String {
             let recipe = assignments.iter().fold(Recipe::default(), |recipe, one| recipe.assign(one).unwrap());
-            warnings(&recipe, 5120).join("\n")
+            warnings(&recipe, 5120, 0).join("\n")
         };
         assert_eq!(said(&[]), "", "the default is a share of the steps");
         // 10 steps an epoch, 32 epochs.
@@ -63,6 +69,9 @@ mod tests {
             said(&bare).contains("augmentation")
                 && !said(&["objective.name=roclip", "augment.image={}"]).contains("augmentation")
         );
+        let attacked = ["poison.attacks=[{name='a',target='b',badnets={},rate=0.1}]"];
+        assert!(said(&attacked).contains("never attacked"));
+        assert_eq!(said(&[attacked[0], "poison.measure_only=true"]), "");
         let late = ["objective.name=roclip", "objective.roclip.match_start=33", "train.warmup_steps=1"];
         assert!(said(&late).contains("defends nothing") && said(&late).contains("33"));
     }
