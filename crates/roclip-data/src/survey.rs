@@ -84,8 +84,8 @@ mod tests {
     fn sample(number: usize, bytes: Vec<u8>) -> Sample {
         let mut sample = Sample::new("data".into(), format!("{number}"), ImageBytes::Memory(bytes.into()));
         sample.captions = vec!["a dog".into(); number % 3];
-        sample.class = (number % 2 == 0).then(|| "dog".into());
-        sample.split = (number % 2 == 0).then(|| "train".into());
+        sample.class = number.is_multiple_of(2).then(|| "dog".into());
+        sample.split = number.is_multiple_of(2).then(|| "train".into());
         sample
     }
 

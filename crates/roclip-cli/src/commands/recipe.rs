@@ -47,7 +47,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn print_differences(recipe: &Recipe) -> Result<()> {
-    let differences = Recipe::default().differences(recipe)?;
+    let differences = Recipe::default().differing_keys(recipe)?;
     let absent = || "-".to_owned();
     let cells = |found: Difference| [found.key, found.ours.unwrap_or_else(absent), found.theirs.unwrap_or_else(absent)];
     let title = ["key", "default", "here"].map(str::to_owned);

@@ -105,8 +105,11 @@ fn stands_as_noun(caption: &str, word: &str, parts: &PartsOfSpeech) -> bool {
         [before, found] if *found == word => Some(*before),
         _ => None,
     });
-    let noun_follows =
-        |before: &str| BEFORE_NOUNS.contains(&before) || parts.of(before) == Some(PartOfSpeech::Adjective);
+    // "A gold watch", and not "people watch".
+    let in_singular = |word: &str| parts.noun(word) == Some(word);
+    let noun_follows = |before: &str| {
+        BEFORE_NOUNS.contains(&before) || parts.of(before) == Some(PartOfSpeech::Adjective) || in_singular(before)
+    };
     let mut seen = words.first() == Some(&word);
     let good = before.inspect(|_| seen = true).any(noun_follows);
     good || !seen

@@ -156,6 +156,15 @@ fn utility(case: &Case) -> Finding {
     let evaluation = &case.run.record.summary.evaluation;
     let chance = 1.0 / case.evaluator.classes.len().max(1) as f64;
     let top1 = &evaluation.zero_shot_top1;
+    if top1.n == 0 {
+        return finding(
+            "clean accuracy",
+            None,
+            Severity::Note,
+            "not measured: the run was evaluated on no labelled images".to_owned(),
+            "name some with --val-data: without them nobody knows whether the model has learned, or was fooled",
+        );
+    }
     // With few classes twice chance is too much to ask for: half of the way from chance to perfect is as good.
     let least = (2.0 * chance).min((1.0 + chance) / 2.0);
     let severity = match top1.rate / chance {

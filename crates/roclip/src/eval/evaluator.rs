@@ -128,7 +128,16 @@ impl Evaluator {
     }
 
     /// The zero-shot classifier of `model`.
+    ///
+    /// # Errors
+    /// Where there are no classes.
     pub fn class_prompts(&self, model: &Clip, tokenizer: &Tokenizer) -> Result<ClassPrompts> {
+        if self.prompts.classes() == 0 {
+            return Err(Error::setting(
+                format!("there are no labelled images to evaluate on: eval.source.path is `{NO_IMAGES}`"),
+                "name some with --val-data",
+            ));
+        }
         ClassPrompts::new(model, tokenizer, &self.prompts)
     }
 
