@@ -4,6 +4,7 @@ use crate::commands::overrides::{DataFlags, Overrides};
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use roclip::eval::NO_IMAGES;
 use roclip::recipe::{Fitted, Found, Recipe, fitted};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
@@ -45,6 +46,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let training = Data::read(named.data.source.clone(), limits, "--train-data")?.for_training()?;
     say(&training.line("training data", limits));
     let labelled = match arguments.data.names_evaluation() {
+        true if named.eval.source.path == NO_IMAGES => None,
         true => Some(Data::read(named.eval.source.clone(), limits, "--val-data")?.for_evaluation()?),
         false => training.held_out(),
     };

@@ -105,6 +105,9 @@ fn a_folder_of_captions_trains_without_evaluation() {
     }
     let said = stderr(&lab, &["init", "--train-data", "folder", "--out", "mine.toml"]);
     assert!(said.contains("24 captions (2.0 a picture") && said.contains("trains without evaluation"), "{said}");
+    // The labels of the training data are not used where nobody wants an evaluation.
+    let without = stderr(&lab, &["init", "--train-data", "pairs.csv", "--val-data", "none"]);
+    assert!(without.contains("trains without evaluation"), "{without}");
     let train = ["train", "--config", "mine.toml", "--run", "run", "--epochs", "1"];
     let said = stderr(&lab, &train);
     assert!(said.contains("nothing is evaluated") && !said.contains("zero-shot"), "{said}");
