@@ -5,7 +5,7 @@ mod commands;
 
 use clap::{Parser, Subcommand};
 use commands::progress::say_error;
-use commands::{clean, data, demo, doctor, eval, export, poison, recipe, report, train};
+use commands::{clean, data, demo, doctor, eval, export, init, poison, recipe, report, train};
 use std::process::ExitCode;
 
 /// Train CLIP on image-caption pairs that nobody has vetted, and keep the poison out
@@ -41,7 +41,9 @@ enum Command {
     Report(report::Arguments),
     /// Poison a data set, train with and without defence, and show who got fooled
     Demo(demo::Arguments),
-    /// Print a recipe with every key, its defaults or a preset's values
+    /// Look at your data and write a commented recipe that fits it
+    Init(init::Arguments),
+    /// Print a recipe with every key explained, its defaults or a preset's values
     Recipe(recipe::Arguments),
 }
 
@@ -88,6 +90,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Export(arguments) => export::run(arguments),
         Command::Report(arguments) => report::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Init(arguments) => init::run(arguments),
         Command::Recipe(arguments) => recipe::run(arguments),
     }
 }

@@ -25,6 +25,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "tokenizer",
             "augment",
             "source",
+            "survey",
             "trigger",
             "pairs",
             "poison",

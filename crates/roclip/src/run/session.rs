@@ -1,7 +1,6 @@
 //! One training run, from a resolved recipe to a run folder.
 
 use crate::checkpoint;
-use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
@@ -85,32 +84,14 @@ pub fn train(
     Ok(summary)
 }
 
-/// Does everything that [`train`] does before it writes the first file, and stops there. What the run would be, in a line.
-///
-/// # Errors
-/// Those that [`train`] would begin with.
-pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut(&str)) -> Result<String> {
-    recipe.check()?;
-    checkpoint_to_take(recipe, run, start)?;
-    let device = machine(recipe)?;
-    let prepared = prepare(recipe, progress)?;
-    // The search of a patch is work, and what is checked here does not depend on what it finds.
-    let mut plain = recipe.clone();
-    if let Some(clean) = plain.clean.as_mut().filter(|clean| clean.method == CleanMethod::Abd) {
-        clean.method = CleanMethod::Finetune;
-    }
-    let (trainer, context) = build(&plain, prepared, device, run, progress)?;
-    Ok(context.banner(&trainer))
-}
-
-fn machine(recipe: &Recipe) -> Result<Device> {
+pub(super) fn machine(recipe: &Recipe) -> Result<Device> {
     if recipe.train.threads > 0 {
         tch::set_num_threads(recipe.train.threads);
     }
     device(&recipe.train.device)
 }
 
-fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
+pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
     let prepared = prepare_training(recipe)?;
     if let Some(probe) = &recipe.eval.probe {
         prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
@@ -221,10 +202,7 @@ impl Session<'_> {
     /// Measures the epoch that has just ended, and writes its line. The evaluation, where one was due.
     fn measure(&mut self, trainer: &Trainer) -> Result<Option<Evaluation>> {
         let (epoch, recipe) = (trainer.position.epoch - 1, self.context.recipe);
-        // The last two, so that an objective with two kinds of epoch is seen after both.
-        let last = epoch + 2 > recipe.train.epochs;
-        let due = last || epoch.is_multiple_of(recipe.eval.every_epochs.max(1));
-        let evaluation = if due { Some(self.context.evaluate(trainer)?) } else { None };
+        let evaluation = if recipe.evaluates_after(epoch) { Some(self.context.evaluate(trainer)?) } else { None };
         let (phase, tally) = (trainer.objective.phase(epoch), &trainer.tally);
         let report = EpochMetrics {
             phase,
