@@ -3,6 +3,7 @@
 pub mod clean;
 pub mod data;
 pub mod demo;
+pub mod described_model;
 pub mod doctor;
 pub mod eval;
 pub mod export;

@@ -86,6 +86,18 @@ pub struct DataFlags {
     val_data: Option<String>,
 }
 
+impl DataFlags {
+    /// Whether the pairs are named, whatever a recipe says.
+    pub fn names_training_data(&self) -> bool {
+        self.train_data.is_some()
+    }
+
+    /// Whether the labelled images are named, whatever a recipe says.
+    pub fn names_evaluation_data(&self) -> bool {
+        self.val_data.is_some()
+    }
+}
+
 impl Overrides for DataFlags {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
         if self.train_data.is_some() {
@@ -126,6 +138,12 @@ pub struct ModelFlags {
     /// Model: RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, or a JSON file in open_clip's format
     #[arg(long)]
     model: Option<String>,
+}
+
+impl ModelFlags {
+    pub fn name(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
 }
 
 impl Overrides for ModelFlags {
@@ -232,9 +250,9 @@ pub struct RecipeFlags {
     #[command(flatten)]
     pub seed: SeedFlag,
     #[command(flatten)]
-    data: DataFlags,
+    pub data: DataFlags,
     #[command(flatten)]
-    model: ModelFlags,
+    pub model: ModelFlags,
     #[command(flatten)]
     training: TrainingFlags,
     #[command(flatten)]

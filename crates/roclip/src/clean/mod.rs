@@ -16,6 +16,7 @@ pub use rebound::{HarmlessTuning, ReboundConfig};
 pub use supervised::Supervised;
 pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 
+use crate::checkpoint::{self, Description, Loaded};
 use crate::error::{Error, Result};
 use crate::objective::{Objective, RunShape};
 use crate::settings;
@@ -132,9 +133,13 @@ impl CleanMethod {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
 #[serde(deny_unknown_fields)]
 pub struct CleanConfig {
-    /// A run or a checkpoint; `roclip clean` sets it. Its manifest, where it has one, says what is measured.
+    /// A run, a checkpoint, or a model of open_clip's or transformers' layout; `roclip clean` sets it. Its manifest, where it has one, says what
+    /// is measured.
     #[serde(default)]
     pub victim: PathBuf,
+    /// What model the victim is, by a built-in name or a JSON file, where no configuration lies beside its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub victim_model: Option<String>,
     #[serde(default)]
     pub method: CleanMethod,
     /// Trusted pairs, drawn at random among the training data without its poison; all when absent.
@@ -162,6 +167,12 @@ impl CleanConfig {
         }
         self.method.method().check(self)?;
         self.rebound.as_ref().map_or(Ok(()), ReboundConfig::check)
+    }
+
+    /// The model that is cleaned.
+    pub fn load_victim(&self, device: Device) -> Result<Loaded> {
+        let description = self.victim_model.as_deref().map_or(Description::Beside, Description::By);
+        checkpoint::load_as(&self.victim, description, device)
     }
 
     /// `setup.plain` with what the method's pairs go through.

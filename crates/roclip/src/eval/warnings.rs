@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use roclip_data::artifact::sha256_hex;
 use roclip_data::escape::for_terminal;
 use roclip_data::picture::ImageLimits;
-use roclip_data::poison::Aim;
+use roclip_data::poison::{Aim, Manifest, Side};
 use roclip_data::sample::Sample;
 use roclip_data::source::SourceConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ pub(super) fn codes(classes: &[String]) -> Option<String> {
 }
 
 /// `n` and the eight digits of a WordNet 3.0 noun.
-pub(super) fn is_wnid(name: &str) -> bool {
+fn is_wnid(name: &str) -> bool {
     name.strip_prefix('n').is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -134,6 +134,64 @@ pub(super) fn targets(
             for_terminal(first)
         )
     }))
+}
+
+/// The part of `manifest` whose success `samples` can show, and a line for each thing that they cannot.
+pub(super) fn measurable(
+    samples: &[Sample],
+    classes: &[String],
+    manifest: &Manifest,
+    limits: ImageLimits,
+) -> (Option<Manifest>, Vec<String>) {
+    let mut lines = Vec::new();
+    let absent: Vec<(String, String)> = (manifest.backdoors().into_iter())
+        .filter(|backdoor| !classes.contains(&backdoor.target))
+        .map(|backdoor| (backdoor.attack, backdoor.target))
+        .collect();
+    for (attack, target) in &absent {
+        lines.push(format!(
+            "attack success of `{}` is not measured: its target `{}` is not among the {} classes",
+            for_terminal(attack),
+            for_terminal(target),
+            classes.len()
+        ));
+    }
+    let targeted = manifest.targeted();
+    let here = |id: &str| samples.iter().find(|sample| sample.id == id);
+    let measured = |id: &str, aims: &BTreeSet<Aim>| {
+        let of_class = aims.iter().all(|aim| classes.contains(&aim.target));
+        // An image that cannot be read is counted when it is evaluated.
+        let same = |sample: &Sample| {
+            let bytes = sample.image.read(limits.max_file_bytes);
+            bytes.is_ok_and(|bytes| aims.iter().all(|aim| aim.sha256 == sha256_hex(&bytes)))
+        };
+        of_class && here(id).is_some_and(same)
+    };
+    let kept: BTreeSet<&String> = targeted.iter().filter(|(id, aims)| measured(id, aims)).map(|(id, _)| id).collect();
+    let lacking: Vec<&String> = targeted.keys().filter(|id| !kept.contains(id)).collect();
+    if let Some(first) = lacking.first() {
+        let success = match kept.len() {
+            0 => "is not measured".to_owned(),
+            some => format!("is measured on {some} images only"),
+        };
+        lines.push(format!(
+            "targeted poisoning (PSR) {success}: of the manifest's {} targeted images, {} are not these data's, or their targets are no classes of theirs (first: `{}`)",
+            targeted.len(),
+            lacking.len(),
+            for_terminal(first)
+        ));
+    }
+    let mut part = manifest.clone();
+    part.rows.retain(|row| {
+        let target_absent = row.trigger.is_some() && absent.iter().any(|(attack, _)| *attack == row.attack);
+        let image_absent = row.side == Side::Evaluation && !kept.contains(&row.image);
+        !target_absent && !image_absent
+    });
+    if part.backdoors().is_empty() && part.targeted().is_empty() && !lines.is_empty() {
+        let line = format!("nothing of the poisoning can be measured on these images: {}", lines.join("; "));
+        return (None, vec![line]);
+    }
+    (Some(part), lines)
 }
 
 #[cfg(test)]

@@ -91,8 +91,8 @@ pub struct ModelSettings {
     /// the unknown token then (a run begins with their share).
     pub compact_vocabulary: bool,
     pub truncate: Truncate,
-    /// Start from these weights instead of random ones: those of a run or checkpoint, with its vocabulary, or a safetensors file, which
-    /// must have the full one.
+    /// Start from these weights instead of random ones: those of a run or checkpoint, with its vocabulary, or those of a folder or
+    /// file of open_clip's or transformers' layout, which must have the full one.
     pub weights: Option<PathBuf>,
 }
 
