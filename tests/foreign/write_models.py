@@ -1,8 +1,9 @@
-"""Writes beside itself: tiny random models as open_clip and transformers write them, and what each makes of two pictures and four texts.
+"""Writes beside itself: tiny random models as open_clip and transformers write them, and what each makes of three pictures and four texts.
 
     pip install torch==2.11.0 torchvision==0.26.0 open_clip_torch==3.3.0 transformers==5.23.0 && python3 write_models.py
 
-Neither model is preprocessed as CLIP is, so that what a loader does not take from the files beside the weights shows in the features.
+Neither model is preprocessed as CLIP is, so that what a loader does not take from the files beside the weights shows in the features. One picture has the models' size: resizing may differ by a level of
+255 from Pillow's.
 """
 import json
 import pathlib
@@ -20,7 +21,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 
 
 def pictures():
-    for name, (width, height) in {"wide.png": (47, 30), "high.png": (22, 51)}.items():
+    for name, (width, height) in {"exact.png": (16, 16), "wide.png": (47, 30), "high.png": (22, 51)}.items():
         y, x = numpy.mgrid[0:height, 0:width].astype(float)
         waves = [128 + 120 * numpy.sin(x / a + phase) * numpy.cos(y / b) for a, b, phase in [(5, 9, 0), (3, 6, 1), (8, 4, 2)]]
         Image.fromarray(numpy.stack(waves, -1).round().astype(numpy.uint8)).save(FOLDER / name)

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 const TOLERANCE: f64 = 1e-4;
+/// Of pictures that are resized, whose pixels may differ by a level of 255 from Pillow's.
+const RESIZED_TOLERANCE: f64 = 2e-2;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/foreign")
@@ -24,25 +26,27 @@ fn numbers(rows: &Value) -> Tensor {
     Tensor::from_slice2(&rows)
 }
 
-fn compare(what: &str, found: &Tensor, wanted: &Tensor) {
+fn compare(what: &str, found: &Tensor, wanted: &Tensor, tolerance: f64) {
     let worst = (found - wanted).abs().max().double_value(&[]);
-    assert!(worst < TOLERANCE, "{what} differs by {worst}");
+    assert!(worst < tolerance, "{what} differs by {worst}");
 }
 
-/// Image features of the two pictures and text features of the texts, against those in `NAME.json`.
+/// Image features of the pictures and text features of the texts, against those in `NAME.json`.
 fn check_features(name: &str, loaded: &Loaded) {
     let text = std::fs::read_to_string(folder().join(format!("{name}.json"))).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
-    let pictures =
-        ["wide.png", "high.png"].map(|name| Sample::new("golden".into(), name, ImageBytes::File(folder().join(name))));
+    let pictures = ["exact.png", "wide.png", "high.png"]
+        .map(|name| Sample::new("golden".into(), name, ImageBytes::File(folder().join(name))));
     let kind = FeatureKind::Projected;
     let encoder =
         ImageEncoder { model: &loaded.model, limits: ImageLimits::default(), batch_size: 2, workers: 1, kind };
     let images = encoder.encode(&pictures.iter().collect::<Vec<_>>(), &unaltered).unwrap().features;
-    compare(&format!("{name}: image features"), &images, &numbers(&expected["image_features"]));
+    let wanted = numbers(&expected["image_features"]);
+    compare(&format!("{name}: image features"), &images.narrow(0, 0, 1), &wanted.narrow(0, 0, 1), TOLERANCE);
+    compare(&format!("{name}: features of resized pictures"), &images, &wanted, RESIZED_TOLERANCE);
     let texts: Vec<String> = serde_json::from_value(expected["texts"].clone()).unwrap();
     let texts = text_features(&loaded.model, &loaded.tokenizer, &texts, 4, Device::Cpu).unwrap();
-    compare(&format!("{name}: text features"), &texts, &numbers(&expected["text_features"]));
+    compare(&format!("{name}: text features"), &texts, &numbers(&expected["text_features"]), TOLERANCE);
 }
 
 fn load(path: &Path) -> Result<Loaded, String> {
@@ -159,7 +163,8 @@ fn weights_that_are_not_whole_finite_and_the_models_are_refused() {
     });
     assert!(said.err().unwrap().contains("holds `a`, `b`, `c` and 2 more"));
     let said = with(&|tensors| tensors.retain(|name, _| !name.starts_with("text_model.")));
-    assert!(said.err().unwrap().contains("lacks `ln_final.bias`"));
+    let said = said.err().unwrap();
+    assert!(said.contains("lacks `ln_final.bias`, "), "{said}");
     std::fs::write(&weights, "version one of my notes").unwrap();
     assert!(load(model.path()).err().unwrap().contains("is not safetensors"));
     std::fs::write(&weights, "").unwrap();

@@ -179,19 +179,14 @@ fn sets(recipe: &Recipe, arguments: &Arguments) -> Result<Vec<DataSet>> {
     let own = &recipe.eval;
     if arguments.on.is_empty() {
         let planned = !arguments.data.names_evaluation_data();
-        // What the flags and --set say of the data itself stays.
-        let config = match planned {
-            true => own.clone(),
-            false => {
-                let other = own.on(&own.source.path);
-                EvalConfig {
-                    source: own.source.clone(),
-                    classes: own.classes.clone(),
-                    retrieval: own.retrieval.clone(),
-                    ..other
-                }
-            }
-        };
+        let mut config = own.clone();
+        if !planned {
+            // A list of classes and templates are those of the run's data, unless they were asked for together with the other images.
+            let other = own.on(&own.source.path);
+            let asked = |key: &str| arguments.recipe.config.is_some() || arguments.recipe.sets(key);
+            config.classes = config.classes.filter(|_| asked("eval.classes"));
+            config.templates = if asked("eval.templates") { config.templates } else { other.templates };
+        }
         return Ok(vec![DataSet { name: data_set_name(&own.source.path), config: of_flags(config), planned }]);
     }
     let mut sets: Vec<DataSet> = Vec::new();

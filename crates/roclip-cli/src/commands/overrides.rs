@@ -39,6 +39,11 @@ impl BaseFlags {
         Ok(recipe)
     }
 
+    /// Whether `--set` gives this key.
+    pub fn sets(&self, key: &str) -> bool {
+        self.set.iter().any(|assignment| assignment.split('=').next().is_some_and(|named| named.trim() == key))
+    }
+
     /// An error where `--set` names a key that the command does not obey: one that is none of `keys` and stands in no section of them.
     pub fn check_keys(&self, command: &str, keys: &[&str]) -> Result<()> {
         let obeyed = |key: &str| keys.iter().any(|known| key == *known || key.starts_with(&format!("{known}.")));

@@ -113,7 +113,7 @@ pub fn to_open_clip(weights: Tensors) -> Result<Tensors> {
         let plain = |name: String| name.strip_prefix("text.").map_or(name.clone(), str::to_owned);
         weights = weights.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect();
     }
-    if !weights.contains_key("text_model.embeddings.token_embedding.weight") {
+    if !is_hugging_face(&weights) {
         return Ok(weights);
     }
     let misshapen = |name: &str| {
