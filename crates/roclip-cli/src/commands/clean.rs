@@ -154,6 +154,7 @@ fn go_on(arguments: &Arguments, victim: Option<&Path>, saved: Recipe) -> Result<
 
 /// The recipe of a new cleaning run: the victim's data and evaluation, the method's training settings, and the flags.
 fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
+    checkpoint::is_checkpoint(victim)?;
     let run = run_of(victim);
     if arguments.recipe.base.config.is_none() && run.is_none() && !arguments.recipe.data.names_training_data() {
         bail!(

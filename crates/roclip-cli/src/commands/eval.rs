@@ -238,6 +238,10 @@ impl<'a> Task<'a> {
             (evaluator, manifest, training)
         };
         let (manifest, lines) = match manifest {
+            Some(manifest) if set.planned => {
+                evaluator.check_pictures(&manifest)?;
+                evaluator.measurable(&manifest)
+            }
             Some(manifest) => evaluator.measurable(&manifest),
             None => (None, Vec::new()),
         };

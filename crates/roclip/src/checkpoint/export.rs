@@ -1,7 +1,7 @@
 //! A model in the layouts that other libraries load: open_clip's folder, and Hugging Face's `CLIPModel` (ViT).
 
 use crate::checkpoint::card::Card;
-use crate::checkpoint::load::Loaded;
+use crate::checkpoint::loaded::Loaded;
 use crate::checkpoint::store::weights_metadata;
 use crate::error::{Error, Result};
 use crate::model::{layout, write_safetensors};

@@ -1,6 +1,6 @@
 //! Models that other programs wrote: weights in open_clip's or transformers' layout, and the configuration beside them.
 
-use crate::checkpoint::load::{Layout, Loaded};
+use crate::checkpoint::loaded::{Layout, Loaded};
 use crate::checkpoint::provenance::Provenance;
 use crate::checkpoint::state::Origin;
 use crate::checkpoint::verify::sha256_of_file;

@@ -1,8 +1,9 @@
 //! Models, read back: checkpoints of this program, and what others wrote.
 
 use crate::checkpoint::foreign::{self, Description};
+use crate::checkpoint::loaded::{Layout, Loaded};
 use crate::checkpoint::source::{ModelFiles, model_files};
-use crate::checkpoint::state::{Origin, State};
+use crate::checkpoint::state::Origin;
 use crate::checkpoint::store::{OpenClipConfig, verified};
 use crate::checkpoint::verify::{CONFIG, MODEL, OBJECTIVE, OPTIMIZER};
 use crate::error::{Error, Result};
@@ -13,48 +14,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
-/// Who wrote a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// A checkpoint of this program.
-    Roclip,
-    /// Weights under open_clip's names.
-    OpenClip,
-    /// Weights under the names of transformers' `CLIPModel`.
-    Transformers,
-}
-
-/// A model read back, with what is needed to use it.
-pub struct Loaded {
-    pub model: Clip,
-    pub tokenizer: Tokenizer,
-    /// What a checkpoint of this program says of itself; none of a model that another one wrote.
-    pub state: Option<State>,
-    /// The checkpoint's folder, or the file of the weights.
-    pub folder: PathBuf,
-    pub origin: Origin,
-    pub layout: Layout,
-}
-
-impl Loaded {
-    /// What a run that begins with this model says of it. `path` is what the recipe calls it.
-    pub fn origin(&self, path: &Path) -> Origin {
-        Origin { path: path.display().to_string(), ..self.origin.clone() }
-    }
-
-    /// What the model is, in a line.
-    pub fn about(&self) -> String {
-        let provenance = self.origin.provenance;
-        match (&self.state, self.layout) {
-            (Some(state), _) => {
-                format!("{} model of step {}; its provenance: {provenance}", state.objective, state.step)
-            }
-            (None, Layout::Transformers) => format!("a model in transformers' layout; its provenance: {provenance}"),
-            (None, _) => format!("a model in open_clip's layout; its provenance: {provenance}"),
-        }
-    }
-}
-
 /// Reads a model: a run's newest checkpoint, a checkpoint (both verified), or a folder or file of weights with its configuration beside it.
 pub fn load(path: &Path, device: Device) -> Result<Loaded> {
     load_as(path, Description::Beside, device)
@@ -63,6 +22,9 @@ pub fn load(path: &Path, device: Device) -> Result<Loaded> {
 /// [`load`] of weights that may say what they are elsewhere. A checkpoint of this program always says it itself.
 pub fn load_as(path: &Path, description: Description, device: Device) -> Result<Loaded> {
     match model_files(path)? {
+        ModelFiles::Checkpoint(_) if matches!(description, Description::By(_)) => {
+            Err(Error::file(path, "is a checkpoint of roclip, which says itself what model it is", "leave out --model"))
+        }
         ModelFiles::Checkpoint(folder) => load_checkpoint(path, folder, device),
         ModelFiles::Weights { named, files } => foreign::load(&named, &files, description, device),
     }

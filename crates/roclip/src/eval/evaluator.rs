@@ -273,6 +273,14 @@ impl Evaluator {
         warnings::targets(&self.samples, &self.classes, &manifest.targeted(), self.reading.limits)
     }
 
+    /// Whether the targeted images are those that `manifest` was made with, where these are the same data.
+    ///
+    /// # Errors
+    /// Another picture under a targeted image's id.
+    pub fn check_pictures(&self, manifest: &Manifest) -> Result<()> {
+        warnings::check_pictures(&self.samples, &manifest.targeted(), self.reading.limits)
+    }
+
     /// The part of `manifest` whose success these images can show, and a line for each thing that they cannot. None where they show nothing.
     pub fn measurable(&self, manifest: &Manifest) -> (Option<Manifest>, Vec<String>) {
         warnings::measurable(&self.samples, &self.classes, manifest, self.reading.limits)

@@ -83,6 +83,35 @@ pub fn splits(samples: &[Sample], source: &SourceConfig, key: &str) -> Option<St
     ))
 }
 
+/// # Errors
+/// Another picture under a targeted image's id. One that cannot be read is counted when it is evaluated.
+fn same_picture(sample: &Sample, aim: &Aim, limits: ImageLimits) -> Result<()> {
+    let Ok(bytes) = sample.image.read(limits.max_file_bytes) else { return Ok(()) };
+    if sha256_hex(&bytes) == aim.sha256 {
+        return Ok(());
+    }
+    Err(Error::setting(
+        format!(
+            "the evaluation image `{}` is not the picture that attack `{}` aims at: its file differs from the manifest's",
+            for_terminal(&sample.id),
+            for_terminal(&aim.attack)
+        ),
+        "evaluate on the data that the manifest was made with",
+    ))
+}
+
+/// Whether every targeted image among `samples` is the manifest's.
+pub(super) fn check_pictures(
+    samples: &[Sample],
+    targeted: &BTreeMap<String, BTreeSet<Aim>>,
+    limits: ImageLimits,
+) -> Result<()> {
+    let aimed = samples.iter().filter_map(|sample| Some((sample, targeted.get(&sample.id)?)));
+    aimed
+        .flat_map(|(sample, aims)| aims.iter().map(move |aim| (sample, aim)))
+        .try_for_each(|(sample, aim)| same_picture(sample, aim, limits))
+}
+
 /// Targeted images that are not evaluated: what is said of an attack's success is then about the others only, or about none.
 ///
 /// # Errors
@@ -107,18 +136,7 @@ pub(super) fn targets(
                 "add it to the class list (eval.classes): success cannot be measured without it",
             ));
         }
-        // One that cannot be read is counted when it is evaluated.
-        let Ok(bytes) = sample.image.read(limits.max_file_bytes) else { continue };
-        if sha256_hex(&bytes) != aim.sha256 {
-            return Err(Error::setting(
-                format!(
-                    "the evaluation image `{}` is not the picture that attack `{}` aims at: its file differs from the manifest's",
-                    for_terminal(&sample.id),
-                    for_terminal(&aim.attack)
-                ),
-                "evaluate on the data that the manifest was made with",
-            ));
-        }
+        same_picture(sample, aim, limits)?;
     }
     let evaluated: BTreeSet<&str> = found.iter().map(|(sample, _)| sample.id.as_str()).collect();
     let lacking = targeted.keys().find(|id| !evaluated.contains(id.as_str()));
@@ -160,11 +178,7 @@ pub(super) fn measurable(
     let here = |id: &str| samples.iter().find(|sample| sample.id == id);
     let measured = |id: &str, aims: &BTreeSet<Aim>| {
         let of_class = aims.iter().all(|aim| classes.contains(&aim.target));
-        // An image that cannot be read is counted when it is evaluated.
-        let same = |sample: &Sample| {
-            let bytes = sample.image.read(limits.max_file_bytes);
-            bytes.is_ok_and(|bytes| aims.iter().all(|aim| aim.sha256 == sha256_hex(&bytes)))
-        };
+        let same = |sample: &Sample| aims.iter().all(|aim| same_picture(sample, aim, limits).is_ok());
         of_class && here(id).is_some_and(same)
     };
     let kept: BTreeSet<&String> = targeted.iter().filter(|(id, aims)| measured(id, aims)).map(|(id, _)| id).collect();
