@@ -6,6 +6,7 @@ pub mod demo;
 pub mod described_model;
 pub mod doctor;
 pub mod eval;
+pub mod eval_lines;
 pub mod export;
 pub mod overrides;
 pub mod parent;
