@@ -31,6 +31,16 @@ impl Error {
         roclip_data::error::Error::file(path, what, remedy).into()
     }
 
+    /// `error`, found while `path` was read.
+    pub fn in_file(path: &Path, error: &Error) -> Self {
+        match error {
+            Error::Data(roclip_data::error::Error::Setting { what, remedy }) => {
+                Self::file(path, what.clone(), remedy.clone())
+            }
+            other => Self::file(path, other.to_string(), "give another file"),
+        }
+    }
+
     pub fn internal(what: impl Into<String>) -> Self {
         roclip_data::error::Error::internal(what).into()
     }

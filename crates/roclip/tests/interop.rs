@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use roclip::checkpoint::{ExportFormat, export};
-use roclip::checkpoint::{Loaded, Provenance, State};
+use roclip::checkpoint::{Layout, Loaded, Origin, Provenance, State};
 use roclip::model::{Clip, ModelConfig, write_safetensors};
 use roclip_data::tokenizer::{CompactVocabulary, Tokenizer, Truncate};
 use std::collections::BTreeMap;
@@ -56,7 +56,10 @@ fn check(model: &str, compact: bool) {
         epoch_so_far: None,
         files: BTreeMap::new(),
     };
-    let loaded = Loaded { model, tokenizer, state, folder: folder.path().to_owned() };
+    let origin =
+        Origin { path: String::new(), sha256: String::new(), provenance: state.provenance, poison: BTreeMap::new() };
+    let folder_of = folder.path().to_owned();
+    let loaded = Loaded { model, tokenizer, state: Some(state), folder: folder_of, origin, layout: Layout::Roclip };
     export(&loaded, ExportFormat::OpenClip, &folder.path().join("open_clip")).unwrap();
     if is_vit {
         export(&loaded, ExportFormat::HuggingFace, &folder.path().join("hugging_face")).unwrap();

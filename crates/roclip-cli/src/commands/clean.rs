@@ -1,10 +1,12 @@
 //! `roclip clean`
 
 use crate::commands::overrides::RecipeFlags;
+use crate::commands::progress::say;
 use crate::commands::run_flags::{RunFlags, train};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use roclip::checkpoint::{self, run_of};
 use roclip::clean::{CleanConfig, CleanMethod};
 use roclip::eval::Evaluation;
 use roclip::recipe::Recipe;
@@ -24,7 +26,7 @@ fn methods() -> impl TypedValueParser<Value = CleanMethod> {
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The run or checkpoint to clean; a resumed run knows it
+    /// The model to clean: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout; a resumed run knows it
     #[arg(required_unless_present_any = ["resume", "resume_from"])]
     victim: Option<PathBuf>,
     #[command(flatten)]
@@ -81,6 +83,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 if let Some(before) = &summary.before {
                     print(before, &summary.evaluation);
                     print_rebound(summary);
+                    print_distance(summary);
                 }
             }
         }
@@ -151,21 +154,48 @@ fn go_on(arguments: &Arguments, victim: Option<&Path>, saved: Recipe) -> Result<
 
 /// The recipe of a new cleaning run: the victim's data and evaluation, the method's training settings, and the flags.
 fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
-    let saved = victim.join("run.toml");
-    if arguments.recipe.base.config.is_none() && !saved.is_file() {
-        bail!("`{}` is not a run; give a recipe for its data with --config", victim.display());
+    checkpoint::is_checkpoint(victim)?;
+    let run = run_of(victim);
+    if arguments.recipe.base.config.is_none() && run.is_none() && !arguments.recipe.data.names_training_data() {
+        bail!(
+            "`{}` is of no run; say what to clean it with: --train-data (trusted pairs) and --val-data (labelled images), or a recipe with --config",
+            victim.display()
+        );
     }
-    let mut base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
+    let mut base = run.as_ref().map_or_else(|| Ok(Recipe::default()), |run| Recipe::read(&run.join("run.toml")))?;
     let method = arguments.method.unwrap_or_default();
     base.train = method.training(&base.train);
+    if run.is_none() {
+        base.data.source.split = None;
+        base.model.name = model_name(victim, arguments.recipe.model.name())?;
+    }
     let mut recipe = arguments.recipe.resolve(base)?;
     recipe.poison = PoisonConfig::default();
     let mut clean = recipe.clean.take().unwrap_or_default();
     clean.victim = victim.to_owned();
+    clean.victim_model = arguments.recipe.model.name().filter(|_| run.is_none()).map(str::to_owned);
     clean.method = method;
     arguments.set(&mut clean);
     recipe.clean = Some(clean);
     Ok(recipe)
+}
+
+/// What `run.toml` calls the model of a victim that belongs to no run: as it was named, by a built-in name, or by the configuration beside it.
+fn model_name(victim: &Path, named: Option<&str>) -> Result<String> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let loaded = checkpoint::load(victim, tch::Device::Cpu)?;
+    let config = loaded.model.config();
+    if let Some(name) = config.built_in_name() {
+        return Ok(name.to_owned());
+    }
+    let folder = if loaded.folder.is_dir() { Some(loaded.folder.as_path()) } else { loaded.folder.parent() };
+    let beside = ["open_clip_config.json", "config.json"].map(|name| folder.unwrap_or(Path::new(".")).join(name));
+    let described = beside.iter().find(|path| path.is_file());
+    described
+        .map(|path| path.display().to_string())
+        .with_context(|| format!("`{}` has no configuration beside it", victim.display()))
 }
 
 fn print(before: &Evaluation, after: &Evaluation) {
@@ -187,6 +217,20 @@ fn print(before: &Evaluation, after: &Evaluation) {
             line(&format!("{attack}: target in top 10"), &before.success_top10, &after.success_top10);
             line(&format!("{attack}: true class kept"), &before.true_class, &after.true_class);
         }
+    }
+}
+
+/// Weights that moved less than this share of their length are as good as the victim's.
+const HARDLY_MOVED: f64 = 1e-3;
+
+/// How far the weights moved, and what to do where that is nothing.
+fn print_distance(summary: &Summary) {
+    let Some(moved) = summary.weights_moved else { return };
+    println!("weights moved by {:.3} % (length of the change by the victim's)", 100.0 * moved);
+    if moved < HARDLY_MOVED {
+        say(
+            "warning: this cleaned next to nothing: the model is still its victim; raise --lr, --epochs or the trusted pairs, or lower --batch-size and --warmup",
+        );
     }
 }
 

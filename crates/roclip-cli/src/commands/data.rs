@@ -41,7 +41,7 @@ pub struct ConceptsArguments {
 
 pub fn run(command: Command) -> Result<()> {
     let Command::Concepts(arguments) = command;
-    if !arguments.recipe.names_data() && !arguments.data.names_training() {
+    if !arguments.recipe.names_data() && !arguments.data.names_training_data() {
         bail!("nothing says whose captions to read; name your pairs with --train-data, or a recipe with --config");
     }
     let recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.data])?;

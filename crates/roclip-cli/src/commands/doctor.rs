@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use roclip::doctor::{Severity, examine};
+use roclip::run::device;
 use roclip_data::escape::for_terminal;
 use std::path::PathBuf;
 
@@ -11,13 +12,16 @@ pub struct Arguments {
     /// A finished run; its undefended control is looked for beside it
     #[arg(value_name = "RUN")]
     run: PathBuf,
+    /// cpu, cuda or cuda:N: where its model is asked
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Print JSON on stdout
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let findings = examine(&arguments.run)?;
+    let findings = examine(&arguments.run, device(&arguments.device)?)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
         return Ok(());

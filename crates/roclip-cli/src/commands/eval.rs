@@ -1,49 +1,77 @@
 //! `roclip eval`
 
+use crate::commands::described_model::DescribedModel;
+use crate::commands::eval_lines::{print, print_table};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use roclip::checkpoint::{self, Loaded, run_of};
-use roclip::eval::{Classifier, Depth, Evaluator, Measured};
+use roclip::checkpoint::{self, Loaded, load_as, run_of};
+use roclip::eval::{
+    Classifier, Depth, EvalConfig, Evaluator, Measured, Pictures, data_set_name, write_lines, write_npy,
+    write_predictions,
+};
 use roclip::model::Head;
 use roclip::recipe::Recipe;
-use roclip::run::{Prepared, device, prepare_data};
+use roclip::run::{Prepared, device, prepare_clean_data, prepare_data};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
-use roclip_data::poison::Manifest;
-use roclip_data::rate::Rate;
+use roclip_data::poison::{Manifest, PoisonConfig};
 use roclip_data::sample::Sample;
 use std::path::{Path, PathBuf};
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// The objective whose checkpoints are measured by their classifier.
-const SUPERVISED: &str = "supervised";
+pub const SUPERVISED: &str = "supervised";
 /// Keys of a recipe that an evaluation depends on.
 const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A run folder (its newest checkpoint) or one of its checkpoints/step_N
-    #[arg(value_name = "RUN")]
-    checkpoint: PathBuf,
+    /// A run folder (its newest checkpoint), one of its checkpoints/step_N, or a folder or safetensors file in open_clip's or transformers'
+    /// layout
+    #[arg(value_name = "MODEL")]
+    source: PathBuf,
+    #[command(flatten)]
+    described: DescribedModel,
+    /// Measure on these labelled images under this name, and on no others; may be given several times. A folder with train/ and test/ is
+    /// measured on its test/
+    #[arg(long, value_name = "NAME=PATH", value_parser = named_data, conflicts_with = "val_data")]
+    on: Vec<(String, String)>,
+    /// Class names: `imagenet-1k`, or a file (a JSON list, or one a line)
+    #[arg(long, value_name = "NAME|FILE")]
+    classes: Option<String>,
+    /// Prompt templates: `openai-80`, `emoji`, `captions`, or a file (a JSON list, or one a line) with {} or {c} for the class
+    #[arg(long, value_name = "NAME|FILE")]
+    templates: Option<String>,
     #[command(flatten)]
     recipe: BaseFlags,
     #[command(flatten)]
     data: DataFlags,
     #[command(flatten)]
     manifest: ManifestFlag,
+    /// Measure what the model can do, and no attack
+    #[arg(long, conflicts_with = "manifest")]
+    no_poison: bool,
     /// Of the linear probe
     #[command(flatten)]
     seed: SeedFlag,
     #[command(flatten)]
     machine: MachineFlags,
-    /// Train and measure the linear probe too
+    /// Train and measure the linear probe too: on the train/ of data named by --on or --val-data where there is one, else on the run's
+    /// training data
     #[arg(long)]
     linear_probe: bool,
     /// Measure the accuracy of the K nearest among all labelled training images too, which are all read for it
     #[arg(long, value_name = "K")]
     neighbours: Option<usize>,
+    /// Write what the model makes of each picture: id, label, prediction, probability and the five likeliest classes, as JSON lines (.jsonl)
+    /// or a table (.csv)
+    #[arg(long, value_name = "FILE", value_parser = ending_in(&["jsonl", "csv"]))]
+    predictions: Option<PathBuf>,
+    /// Write the image features as a NumPy array [n, dim] (projected, not normalised), and the pictures' ids beside it as JSON lines
+    #[arg(long, value_name = "FILE.npy", value_parser = ending_in(&["npy"]))]
+    features: Option<PathBuf>,
     /// Folder for one JSON file a task in CLIP_benchmark's format, named after data set, model, checkpoint and task
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
@@ -52,8 +80,24 @@ pub struct Arguments {
     json: bool,
 }
 
+fn named_data(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.to_owned())),
+        _ => Err("give NAME=PATH, as in caltech=data/caltech101".into()),
+    }
+}
+
+/// A path with one of these endings.
+fn ending_in(endings: &'static [&'static str]) -> impl Fn(&str) -> Result<PathBuf, String> + Clone {
+    move |text| {
+        let path = PathBuf::from(text);
+        let fits = path.extension().is_some_and(|own| endings.iter().any(|ending| own.eq_ignore_ascii_case(ending)));
+        if fits { Ok(path) } else { Err(format!("name a file that ends in .{}", endings.join(" or ."))) }
+    }
+}
+
 pub fn run(arguments: Arguments) -> Result<()> {
-    let run = run_of(&arguments.checkpoint);
+    let run = run_of(&arguments.source);
     let recipe = recipe(&arguments, run.as_deref())?;
     if recipe.train.threads > 0 {
         tch::set_num_threads(recipe.train.threads);
@@ -62,114 +106,223 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bail!("--neighbours 0; give at least 1, or leave it out");
     }
     let device = device(&recipe.train.device)?;
-    let loaded = checkpoint::load(&arguments.checkpoint, device)?;
-    let MeasuredData { evaluator, manifest, training } = data(&recipe, &arguments)?;
-    let (evaluator, manifest, training) = (&evaluator, manifest.as_ref(), training.as_slice());
-    let (model, tokenizer) = (&loaded.model, &loaded.tokenizer);
-    let (classifier, classified_by) = classifier(&loaded, evaluator, device)?;
-    say(&format!("evaluation: {}, {classified_by}", evaluator.description));
-    // Those of the training data are no concern of a measurement that does not read it.
-    for warning in &evaluator.warnings {
-        say(&format!("warning: {warning}"));
+    let loaded = load_as(&arguments.source, arguments.described.description(), device)?;
+    // Everything that can be wrong is found before the first picture is encoded.
+    let sets = sets(&recipe, &arguments)?;
+    let prepared: Result<Vec<Task>> = sets.iter().map(|set| Task::prepare(set, &recipe, &arguments)).collect();
+    let prepared = prepared?;
+    let model_name = model_name(&loaded, run.as_deref())?;
+    let mut all = Vec::new();
+    let mut failures = Vec::new();
+    let mut pictures = Vec::new();
+    for task in &prepared {
+        let outcome = task.measure(&loaded, &model_name, &recipe, &arguments, device)?;
+        write(&outcome.measured, task.set, run.as_deref(), &loaded, &arguments)?;
+        all.push(outcome.measured);
+        failures.extend(outcome.failures);
+        pictures.extend(outcome.pictures);
+        // After each set, so that nothing is lost when a later one fails.
+        write_pictures(&pictures, &arguments)?;
     }
-    let evaluation = evaluator.evaluate_by(model, classifier.as_ref(), manifest, Depth::Thorough)?;
-    if !evaluation.skipped.is_empty() {
-        let reasons: Vec<String> = evaluation.skipped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-        say(&format!("evaluation: images left out: {}", reasons.join(", ")));
+    match (arguments.on.is_empty(), all.as_slice()) {
+        (true, [only]) if arguments.json => println!("{}", serde_json::to_string_pretty(only)?),
+        (_, all) if arguments.json => println!("{}", serde_json::to_string_pretty(all)?),
+        (true, [only]) => print(only, &loaded.about()),
+        (_, all) => print_table(all, &loaded.about()),
     }
-    let linear_probe = match arguments.linear_probe {
-        true => {
-            let config = recipe.eval.probe.clone().unwrap_or_default();
-            Some(evaluator.probe(model, &config, training, manifest, recipe.seed)?)
-        }
-        false => None,
-    };
-    let nearest_neighbours = match arguments.neighbours {
-        None => None,
-        Some(k) => Some(evaluator.nearest_neighbours(model, training, manifest, k)?).filter(|rate| rate.n > 0),
-    };
-    let retrieval = match &recipe.eval.retrieval {
-        Some(source) => Some(evaluator.retrieval(model, tokenizer, source)?),
-        None => None,
-    };
-    let measured = Measured {
-        checkpoint_step: loaded.state.step,
-        provenance: loaded.state.provenance.to_string(),
-        objective: loaded.state.objective.clone(),
-        classified_by: classified_by.to_owned(),
-        evaluation,
-        linear_probe,
-        nearest_neighbours,
-        retrieval,
-    };
-    if let Some(run) = &run {
-        let path = run.join(format!("eval/step_{}.json", measured.checkpoint_step));
-        artifact::write_json(&path, &measured)?;
-    }
-    if let Some(folder) = &arguments.output {
-        let pretrained = loaded.folder.display().to_string();
-        let names = (recipe.eval.source.path.as_str(), recipe.model.name.as_str());
-        for (name, value) in measured.clip_benchmark(names.0, names.1, &pretrained) {
-            artifact::write_json(&folder.join(name), &value)?;
-        }
-    }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&measured)?);
-    } else {
-        print(&measured);
+    if !failures.is_empty() {
+        bail!("{}; what else was asked for is measured and written", failures.join("; "));
     }
     Ok(())
 }
 
-/// The recipe of the run that the checkpoint belongs to, or the one given, with the flags.
+/// The recipe of the run that the model belongs to, or the one given, with the flags.
 fn recipe(arguments: &Arguments, run: Option<&Path>) -> Result<Recipe> {
     arguments.recipe.check_keys("eval", &OBEYED)?;
-    // What is no checkpoint at all is said first.
-    checkpoint::find(&arguments.checkpoint)?;
+    // What is no model at all is said first.
+    checkpoint::is_checkpoint(&arguments.source)?;
+    let names_data = !arguments.on.is_empty() || arguments.data.names_evaluation_data();
     let base = match run {
         Some(run) => Recipe::read(&run.join("run.toml"))?,
-        None if arguments.recipe.config.is_some() => Recipe::default(),
+        None if arguments.recipe.config.is_some() || names_data => Recipe::default(),
         None => bail!(
-            "`{}` belongs to no run; say what to measure it on with --config (a recipe with its data)",
-            arguments.checkpoint.display()
+            "`{}` belongs to no run; say what to measure it on with --on NAME=PATH, --val-data, or --config (a recipe with its data)",
+            arguments.source.display()
         ),
     };
     let groups: [&dyn Overrides; 4] = [&arguments.seed, &arguments.data, &arguments.manifest, &arguments.machine];
     let mut recipe = arguments.recipe.resolve(base, &groups)?;
     let kept = run.map(|run| run.join("manifest.jsonl")).filter(|kept| kept.is_file());
     recipe.manifest = recipe.manifest.or(kept);
+    if arguments.no_poison {
+        recipe.manifest = None;
+        recipe.poison = PoisonConfig::default();
+    }
     Ok(recipe)
 }
 
-/// What the measurement looks at.
-struct MeasuredData {
-    evaluator: Evaluator,
-    manifest: Option<Manifest>,
-    /// Empty where nothing that is measured learns from it.
-    training: Vec<Sample>,
+/// One data set that is measured.
+struct DataSet {
+    name: String,
+    config: EvalConfig,
+    /// Whether it is what the recipe plans, or was named on the command line.
+    planned: bool,
 }
 
-/// Reads the training data only where something needs it: it is large, and may have moved since the run.
-fn data(recipe: &Recipe, arguments: &Arguments) -> Result<MeasuredData> {
-    let own_probe_data = recipe.eval.probe.as_ref().is_some_and(|probe| probe.data.is_some());
-    let learns = (arguments.linear_probe || arguments.neighbours.is_some()) && !own_probe_data;
-    let draws = recipe.manifest.is_none() && !recipe.poison.attacks.is_empty();
-    if learns || draws {
-        let Prepared { evaluator, manifest, pairs, .. } = prepare_data(recipe)?;
-        return Ok(MeasuredData { evaluator, manifest, training: pairs.samples });
+/// The data sets that the flags name, or that of the recipe.
+fn sets(recipe: &Recipe, arguments: &Arguments) -> Result<Vec<DataSet>> {
+    let of_flags = |mut config: EvalConfig| {
+        config.classes = arguments.classes.clone().or(config.classes);
+        config.templates = arguments.templates.clone().unwrap_or(config.templates);
+        config
+    };
+    let own = &recipe.eval;
+    if arguments.on.is_empty() {
+        let planned = !arguments.data.names_evaluation_data();
+        let mut config = own.clone();
+        if !planned {
+            // A list of classes and templates are those of the run's data, unless they were asked for together with the other images.
+            let other = own.on(&own.source.path);
+            let asked = |key: &str| arguments.recipe.config.is_some() || arguments.recipe.sets(key);
+            config.classes = config.classes.filter(|_| asked("eval.classes"));
+            config.templates = if asked("eval.templates") { config.templates } else { other.templates };
+        }
+        return Ok(vec![DataSet { name: data_set_name(&own.source.path), config: of_flags(config), planned }]);
     }
-    let mut evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
-    let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
-    if let Some(manifest) = &manifest {
-        let lacking = evaluator.check_targets(manifest)?;
-        evaluator.warnings.extend(lacking);
+    let mut sets: Vec<DataSet> = Vec::new();
+    for (name, path) in &arguments.on {
+        if sets.iter().any(|set| set.name == *name) {
+            bail!("--on {name}={path}: there is a data set `{name}` already; give it another name");
+        }
+        sets.push(DataSet { name: name.clone(), config: of_flags(own.on(path)), planned: false });
     }
-    Ok(MeasuredData { evaluator, manifest, training: Vec::new() })
+    Ok(sets)
+}
+
+/// A data set, read and checked.
+struct Task<'a> {
+    set: &'a DataSet,
+    evaluator: Evaluator,
+    manifest: Option<Manifest>,
+    /// What a probe and nearest neighbours learn from; empty where nothing that is measured learns.
+    training: Vec<Sample>,
+    /// Of retrieval, where it is measured.
+    captioned: Option<Vec<Sample>>,
+}
+
+/// What was measured of a data set, and what of it failed.
+struct Outcome {
+    measured: Measured,
+    failures: Vec<String>,
+    pictures: Option<Pictures>,
+}
+
+impl<'a> Task<'a> {
+    /// Reads the training data only where something needs it: it is large, and may have moved since the run.
+    fn prepare(set: &'a DataSet, recipe: &Recipe, arguments: &Arguments) -> Result<Task<'a>> {
+        let own_probe_data = set.config.probe.as_ref().is_some_and(|probe| probe.data.is_some());
+        let learns = (arguments.linear_probe || arguments.neighbours.is_some()) && !own_probe_data;
+        let draws = recipe.manifest.is_none() && !recipe.poison.attacks.is_empty();
+        let recipe = Recipe { eval: set.config.clone(), ..recipe.clone() };
+        let (mut evaluator, manifest, mut training) = if draws && set.planned {
+            let Prepared { evaluator, manifest, pairs, .. } = prepare_data(&recipe)?;
+            (evaluator, manifest, pairs.samples)
+        } else {
+            let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
+            let mut evaluator = Evaluator::new(&set.config, recipe.data.reading())
+                .with_context(|| format!("the data set `{}`", for_terminal(&set.name)))?;
+            let training = match learns && evaluator.training_split.is_empty() {
+                true => prepare_clean_data(&recipe)?.pairs.samples,
+                false => std::mem::take(&mut evaluator.training_split),
+            };
+            (evaluator, manifest, training)
+        };
+        let (manifest, lines) = match manifest {
+            Some(manifest) if set.planned => {
+                evaluator.check_pictures(&manifest)?;
+                evaluator.measurable(&manifest)
+            }
+            Some(manifest) => evaluator.measurable(&manifest),
+            None => (None, Vec::new()),
+        };
+        evaluator.warnings.extend(lines);
+        if !learns {
+            training.clear();
+        }
+        if arguments.linear_probe {
+            evaluator
+                .check_probe(&set.config.probe.clone().unwrap_or_default(), &training)
+                .with_context(|| format!("--linear-probe on `{}`", for_terminal(&set.name)))?;
+        }
+        let captioned = set.config.retrieval.as_ref().map(|source| evaluator.retrieval_images(source)).transpose()?;
+        Ok(Task { set, evaluator, manifest, training, captioned })
+    }
+
+    fn measure(
+        &self,
+        loaded: &Loaded,
+        model_name: &str,
+        recipe: &Recipe,
+        arguments: &Arguments,
+        device: Device,
+    ) -> Result<Outcome> {
+        let Task { set, evaluator, training, .. } = self;
+        let (manifest, model) = (self.manifest.as_ref(), &loaded.model);
+        let (classifier, classified_by) = classifier(loaded, evaluator, device)?;
+        say(&format!("evaluation: {}, {classified_by}", evaluator.description));
+        // Those of the training data are no concern of a measurement that does not read it.
+        for warning in &evaluator.warnings {
+            say(&format!("warning: {warning}"));
+        }
+        let keep = (arguments.predictions.is_some() || arguments.features.is_some()).then_some(set.name.as_str());
+        let (evaluation, pictures) = evaluator.measure(model, classifier.as_ref(), manifest, Depth::Thorough, keep)?;
+        if !evaluation.skipped.is_empty() {
+            let reasons: Vec<String> = evaluation.skipped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+            say(&format!("evaluation: images left out: {}", reasons.join(", ")));
+        }
+        let mut measured = Measured {
+            dataset: set.name.clone(),
+            model: model_name.to_owned(),
+            checkpoint_step: loaded.state.as_ref().map(|state| state.step),
+            provenance: loaded.origin.provenance.to_string(),
+            objective: loaded.state.as_ref().map(|state| state.objective.clone()),
+            classes: evaluator.classes.len(),
+            classified_by: classified_by.to_owned(),
+            evaluation,
+            linear_probe: None,
+            nearest_neighbours: None,
+            retrieval: None,
+        };
+        let mut failures = Vec::new();
+        let mut failed = |task: &str, error: roclip::error::Error| {
+            failures.push(format!("{task} on `{}`: {error}", for_terminal(&set.name)));
+        };
+        if arguments.linear_probe {
+            let config = set.config.probe.clone().unwrap_or_default();
+            match evaluator.probe(model, &config, training, manifest, recipe.seed) {
+                Ok(accuracy) => measured.linear_probe = Some(accuracy),
+                Err(error) => failed("the linear probe", error),
+            }
+        }
+        if let Some(k) = arguments.neighbours {
+            match evaluator.nearest_neighbours(model, training, manifest, k) {
+                Ok(rate) => measured.nearest_neighbours = Some(rate).filter(|rate| rate.n > 0),
+                Err(error) => failed("nearest neighbours", error),
+            }
+        }
+        if let Some(samples) = &self.captioned {
+            match evaluator.retrieval(model, &loaded.tokenizer, samples) {
+                Ok(retrieval) => measured.retrieval = Some(retrieval),
+                Err(error) => failed("retrieval", error),
+            }
+        }
+        Ok(Outcome { measured, failures, pictures })
+    }
 }
 
 /// What names the images, and its name: the classifier that a supervised cleaning trained, or the class prompts.
 fn classifier(loaded: &Loaded, evaluator: &Evaluator, device: Device) -> Result<(Box<dyn Classifier>, &'static str)> {
-    if loaded.state.objective != SUPERVISED {
+    if loaded.state.as_ref().is_none_or(|state| state.objective != SUPERVISED) {
         let prompts = evaluator.class_prompts(&loaded.model, &loaded.tokenizer)?;
         return Ok((Box::new(prompts), "by class prompts"));
     }
@@ -179,66 +332,55 @@ fn classifier(loaded: &Loaded, evaluator: &Evaluator, device: Device) -> Result<
     Ok((Box::new(head), "by the trained classifier, which supervised cleaning leaves in place of class prompts"))
 }
 
-fn print(measured: &Measured) {
-    let show = |name: &str, rate: &Rate| {
-        println!(
-            "{:36} {:6.2} %  {}/{}  [{:.2}, {:.2}]",
-            for_terminal(name),
-            100.0 * rate.rate,
-            rate.hits,
-            rate.n,
-            100.0 * rate.low,
-            100.0 * rate.high
-        )
+/// What the model is called: a built-in name where it has one's shape, else as its run calls it, else by where it lies.
+fn model_name(loaded: &Loaded, run: Option<&Path>) -> Result<String> {
+    if let Some(name) = loaded.model.config().built_in_name() {
+        return Ok(name.to_owned());
+    }
+    let named = match run {
+        Some(run) => PathBuf::from(Recipe::read(&run.join("run.toml"))?.model.name),
+        None => loaded.folder.clone(),
     };
-    println!(
-        "{} model of step {}; its provenance: {}",
-        measured.objective, measured.checkpoint_step, measured.provenance
-    );
-    let evaluation = &measured.evaluation;
-    let what = if measured.objective == SUPERVISED { "classifier" } else { "zero-shot" };
-    show(&format!("{what} top-1"), &evaluation.zero_shot_top1);
-    show(&format!("{what} top-5"), &evaluation.zero_shot_top5);
-    let per_class = |name: &str, recall: f64| println!("{name:36} {:6.2} %", 100.0 * recall);
-    per_class(&format!("{what}, mean over classes"), evaluation.mean_per_class_recall);
-    if let Some(probe) = &measured.linear_probe {
-        show("linear probe", &probe.top1);
-        per_class("linear probe, mean over classes", probe.mean_per_class_recall);
+    // A configuration or weights of a usual name are called after their folder.
+    let usual = ["open_clip_config.json", "config.json", "model.safetensors", "open_clip_model.safetensors"];
+    let own = named.file_name().unwrap_or_default();
+    let above = named.canonicalize().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
+    let name = if usual.iter().any(|usual| *usual == own) { above.unwrap_or(own.to_owned()) } else { own.to_owned() };
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// Writes what was measured of a data set: into the run, and in CLIP_benchmark's words into --output.
+fn write(measured: &Measured, set: &DataSet, run: Option<&Path>, loaded: &Loaded, arguments: &Arguments) -> Result<()> {
+    if let (Some(run), Some(step)) = (run, measured.checkpoint_step) {
+        // What was measured on other data does not take the place of the run's own.
+        let other = if set.planned { String::new() } else { format!("-{}", file_word(&set.name)) };
+        artifact::write_json(&run.join(format!("eval/step_{step}{other}.json")), measured)?;
     }
-    if let Some(rate) = &measured.nearest_neighbours {
-        show("nearest neighbours", rate);
-    }
-    if let Some(retrieval) = &measured.retrieval {
-        for (k, rate) in &retrieval.image_recall {
-            show(&format!("image retrieval R@{k}"), rate);
-        }
-        for (k, rate) in &retrieval.text_recall {
-            show(&format!("text retrieval R@{k}"), rate);
+    if let Some(folder) = &arguments.output {
+        for (name, value) in measured.clip_benchmark(&loaded.folder.display().to_string()) {
+            artifact::write_json(&folder.join(name), &value)?;
         }
     }
-    for (name, rate) in [
-        ("targeted poisoning success (PSR)", &evaluation.psr),
-        ("targeted: adversarial in top 5", &evaluation.psr_top5),
-    ] {
-        if let Some(rate) = rate {
-            show(name, rate);
-        }
+    Ok(())
+}
+
+fn file_word(name: &str) -> String {
+    name.chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '-' })
+        .collect()
+}
+
+/// Writes --predictions and --features of all data sets so far.
+fn write_pictures(pictures: &[Pictures], arguments: &Arguments) -> Result<()> {
+    let readings: Vec<_> = pictures.iter().flat_map(|set| set.readings.iter().cloned()).collect();
+    if let Some(path) = &arguments.predictions {
+        write_predictions(path, &readings)?;
     }
-    for (attack, rate) in evaluation.psr_by_attack.iter().filter(|_| evaluation.psr_by_attack.len() > 1) {
-        show(&format!("{attack}: PSR"), rate);
+    if let Some(path) = &arguments.features {
+        let features: Vec<&Tensor> = pictures.iter().map(|set| &set.features).collect();
+        write_npy(path, &Tensor::cat(&features, 0))?;
+        let id = |row: (usize, &roclip::eval::PictureReading)| serde_json::json!({"row": row.0, "dataset": row.1.dataset, "id": row.1.id, "label": row.1.label});
+        write_lines(&path.with_extension("jsonl"), &readings.iter().enumerate().map(id).collect::<Vec<_>>())?;
     }
-    for (attack, outcome) in &evaluation.asr {
-        show(&format!("{attack}: success (strict ASR)"), &outcome.success);
-        show(&format!("{attack}: target in top 5"), &outcome.success_top5);
-        show(&format!("{attack}: target in top 10"), &outcome.success_top10);
-        show(&format!("{attack}: success, target class too"), &outcome.success_all);
-        show(&format!("{attack}: base rate"), &outcome.base_rate);
-        if let Some(turned) = &outcome.turned {
-            show(&format!("{attack}: turned by the trigger"), turned);
-        }
-        show(&format!("{attack}: true class kept"), &outcome.true_class);
-        for (treatment, rate) in &outcome.after {
-            show(&format!("{attack}: success after {treatment}"), rate);
-        }
-    }
+    Ok(())
 }

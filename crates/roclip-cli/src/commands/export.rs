@@ -1,8 +1,9 @@
 //! `roclip export`
 
+use crate::commands::described_model::DescribedModel;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use roclip::checkpoint::{ExportFormat, export};
+use roclip::checkpoint::{ExportFormat, export, load_as};
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -15,9 +16,12 @@ enum Format {
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A run folder (its newest checkpoint) or one of its checkpoints/step_N
-    #[arg(value_name = "RUN")]
-    checkpoint: PathBuf,
+    /// A run folder (its newest checkpoint), one of its checkpoints/step_N, or a folder or safetensors file in open_clip's or
+    /// transformers' layout
+    #[arg(value_name = "MODEL")]
+    source: PathBuf,
+    #[command(flatten)]
+    described: DescribedModel,
     #[arg(long, value_enum)]
     format: Format,
     /// The new folder to write
@@ -26,12 +30,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let loaded = roclip::checkpoint::load(&arguments.checkpoint, tch::Device::Cpu)?;
+    let loaded = load_as(&arguments.source, arguments.described.description(), tch::Device::Cpu)?;
     let format = match arguments.format {
         Format::OpenClip => ExportFormat::OpenClip,
         Format::HuggingFace => ExportFormat::HuggingFace,
     };
     export(&loaded, format, &arguments.out)?;
-    println!("{} ({} model of step {})", arguments.out.display(), loaded.state.provenance, loaded.state.step);
+    println!("{} ({})", arguments.out.display(), loaded.about());
     Ok(())
 }

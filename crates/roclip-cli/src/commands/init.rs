@@ -45,7 +45,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let limits = named.data.limits;
     let training = Data::read(named.data.source.clone(), limits, "--train-data")?.for_training()?;
     say(&training.line("training data", limits));
-    let labelled = match arguments.data.names_evaluation() {
+    let labelled = match arguments.data.names_evaluation_data() {
         true if named.eval.source.path == NO_IMAGES => None,
         true => Some(Data::read(named.eval.source.clone(), limits, "--val-data")?.for_evaluation()?),
         false => training.held_out(),

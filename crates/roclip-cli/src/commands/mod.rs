@@ -3,8 +3,10 @@
 pub mod clean;
 pub mod data;
 pub mod demo;
+pub mod described_model;
 pub mod doctor;
 pub mod eval;
+pub mod eval_lines;
 pub mod export;
 pub mod init;
 pub mod overrides;

@@ -44,6 +44,11 @@ impl BaseFlags {
         self.config.is_some() || self.set.iter().any(|assignment| assignment.trim_start().starts_with("data"))
     }
 
+    /// Whether `--set` gives this key.
+    pub fn sets(&self, key: &str) -> bool {
+        self.set.iter().any(|assignment| assignment.split('=').next().is_some_and(|named| named.trim() == key))
+    }
+
     /// An error where `--set` names a key that the command does not obey: one that is none of `keys` and stands in no section of them.
     pub fn check_keys(&self, command: &str, keys: &[&str]) -> Result<()> {
         let obeyed = |key: &str| keys.iter().any(|known| key == *known || key.starts_with(&format!("{known}.")));
@@ -92,13 +97,13 @@ pub struct DataFlags {
 }
 
 impl DataFlags {
-    /// Whether the flags say what is trained on.
-    pub fn names_training(&self) -> bool {
+    /// Whether the pairs are named, whatever a recipe says.
+    pub fn names_training_data(&self) -> bool {
         self.train_data.is_some()
     }
 
-    /// Whether the flags say what is evaluated on.
-    pub fn names_evaluation(&self) -> bool {
+    /// Whether the labelled images are named, whatever a recipe says.
+    pub fn names_evaluation_data(&self) -> bool {
         self.val_data.is_some()
     }
 }
@@ -143,6 +148,12 @@ pub struct ModelFlags {
     #[arg(help = flag_help("model.name"))]
     #[arg(long)]
     model: Option<String>,
+}
+
+impl ModelFlags {
+    pub fn name(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
 }
 
 impl Overrides for ModelFlags {
@@ -284,9 +295,9 @@ pub struct RecipeFlags {
     #[command(flatten)]
     pub seed: SeedFlag,
     #[command(flatten)]
-    data: DataFlags,
+    pub data: DataFlags,
     #[command(flatten)]
-    model: ModelFlags,
+    pub model: ModelFlags,
     #[command(flatten)]
     training: TrainingFlags,
     #[command(flatten)]
@@ -298,7 +309,7 @@ pub struct RecipeFlags {
 impl RecipeFlags {
     /// Whether any flag or file says what is trained on.
     pub fn names_data(&self) -> bool {
-        self.base.names_data() || self.data.names_training()
+        self.base.names_data() || self.data.names_training_data()
     }
 
     /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.

@@ -1,10 +1,12 @@
 //! `roclip poison make | verify | patch | inspect`
 
+use crate::commands::described_model::DescribedModel;
 use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
+use roclip::checkpoint::run_of;
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
 use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch};
@@ -90,8 +92,11 @@ pub struct InspectArguments {
 
 #[derive(Args)]
 pub struct PatchArguments {
-    /// A run or checkpoint that the attacker has, trained on clean data
+    /// A model that the attacker has, trained on clean data: a run, a checkpoint, or a folder or safetensors file in open_clip's or
+    /// transformers' layout
     surrogate: PathBuf,
+    #[command(flatten)]
+    described: DescribedModel,
     #[command(flatten)]
     recipe: CleanDataFlags,
     #[command(flatten)]
@@ -264,11 +269,11 @@ fn print_attacks(manifest: &Manifest) -> Result<()> {
 
 fn patch(arguments: PatchArguments) -> Result<()> {
     check_replaceable(&arguments.out, b"\x89PNG", "PNG picture", "--out")?;
-    let saved = arguments.surrogate.join("run.toml");
-    if arguments.recipe.base.config.is_none() && !saved.is_file() {
-        bail!("`{}` is not a run; give a recipe for its data with --config", arguments.surrogate.display());
+    let run = run_of(&arguments.surrogate);
+    if arguments.recipe.base.config.is_none() && run.is_none() {
+        bail!("`{}` is of no run; give a recipe for its data with --config", arguments.surrogate.display());
     }
-    let base = if saved.is_file() { Recipe::read(&saved)? } else { Recipe::default() };
+    let base = run.map_or_else(|| Ok(Recipe::default()), |run| Recipe::read(&run.join("run.toml")))?;
     let mut recipe = arguments.recipe.resolve(base, &[&arguments.seed, &arguments.batch, &arguments.machine])?;
     recipe.manifest = None;
     recipe.poison = PoisonConfig::default();
@@ -284,7 +289,11 @@ fn patch(arguments: PatchArguments) -> Result<()> {
         negatives: if arguments.permuted_negatives { Negatives::Permuted } else { Negatives::IndexMatched },
         ..default
     };
-    let surrogate = Surrogate { path: &arguments.surrogate, may_be_poisoned: arguments.allow_poisoned };
+    let surrogate = Surrogate {
+        path: &arguments.surrogate,
+        description: arguments.described.description(),
+        may_be_poisoned: arguments.allow_poisoned,
+    };
     let found = search_patch(&recipe, surrogate, &config, &arguments.out, &mut say)?;
     println!("{}", arguments.out.display());
     let percent = |rate: &Rate| format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n);

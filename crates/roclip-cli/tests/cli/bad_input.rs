@@ -194,7 +194,7 @@ fn what_is_damaged_gone_or_of_another_model_is_refused() {
     lab.train("run", &["--epochs", "1"]);
     lab.fails(&["train", "--config", "recipe.toml", "--run", "run"], 1, &["already holds a run", "--resume"]);
     lab.fails(&["train", "--run", "elsewhere", "--resume"], 1, &["no run to resume"]);
-    lab.fails(&["eval", "elsewhere"], 1, &["holds no checkpoint"]);
+    lab.fails(&["eval", "elsewhere"], 1, &["find the model `elsewhere`"]);
     let checkpoint = checkpoints(&lab.path("run")).pop().unwrap();
     let weights = checkpoint.join("model.safetensors");
     let model =

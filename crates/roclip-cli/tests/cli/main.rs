@@ -6,6 +6,7 @@ mod bad_input;
 mod clean;
 mod evaluation;
 mod kills;
+mod models;
 mod objectives;
 mod pictures;
 mod poison;

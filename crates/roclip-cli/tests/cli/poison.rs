@@ -309,7 +309,7 @@ fn targets_are_drawn_among_what_the_reference_reads_rightly() {
     let reference = ["--set", "poison.reference=reference"];
     beyond("0", &reference, &["poison.beyond_guesses is 0"]);
     beyond("4", &reference, &["only 0 of 2 targets", "beyond the first guesses of poison.reference"]);
-    lab.fails(&[&train, ["poison.reference=none", "--run", "none"].as_slice()].concat(), 1, &["none", "no checkpoint"]);
+    lab.fails(&[&train, ["poison.reference=none", "--run", "none"].as_slice()].concat(), 1, &["find the model `none`"]);
     // The report shows the poison that the run had, whatever became of the reference.
     lab.train("run", &["--set", "poison.reference=reference"]);
     std::fs::remove_dir_all(lab.path("reference")).unwrap();

@@ -282,10 +282,13 @@ fn what_weights_were_trained_on_is_not_forgotten() {
         lab.train(provenance, &[&full[..], &["--set", "poison=", "--set", &from]].concat());
         let found = state(&lab, provenance);
         assert_eq!((&found["provenance"], &found["trained_from"]["path"]), (&provenance.into(), &file.into()));
-        let reference = format!("poison.reference={provenance}");
-        let other = ["train", "--config", "recipe.toml", "--run", "other", "--set", &reference];
-        lab.fails(&other, 1, &[&format!("is {provenance}"), "without poison"]);
     }
+    let referred =
+        |reference: &'static str| ["poison", "make", "--config", "recipe.toml", "--out", "m", "--set", reference];
+    lab.fails(&referred("poison.reference=poisoned"), 1, &["is poisoned", "without poison"]);
+    let said = lab.roclip(&referred("poison.reference=unknown"));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("nothing is known of poison behind `unknown`"), "{said}");
     lab.ok(&["clean", "victim", "--run", "cleaned", "--batch-size", "8", "--epochs", "1"]);
     let cleaned = state(&lab, "cleaned");
     assert_eq!((&cleaned["provenance"], &cleaned["poison"]["badnets"]), (&Value::from("cleaned"), &Value::from(3)));

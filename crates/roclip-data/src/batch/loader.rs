@@ -213,6 +213,7 @@ mod tests {
         let transform = Transform {
             seed: 1,
             image_size: 4,
+            resizing: Default::default(),
             limits: ImageLimits::default(),
             views: [view.clone(), view],
             sub_captions: None,

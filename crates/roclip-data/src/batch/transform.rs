@@ -4,6 +4,7 @@
 use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaptions, TextAugment, perturb};
 use crate::guard::contained;
 use crate::pairs::{Pair, Pairs};
+use crate::picture::preprocess::Resizing;
 use crate::picture::{ImageLimits, preprocess};
 use crate::random;
 use crate::skip::{Skip, SkipReason, SkipReport};
@@ -17,6 +18,8 @@ use std::sync::{Arc, OnceLock};
 pub struct Transform {
     pub seed: u64,
     pub image_size: u32,
+    /// How a picture that is not augmented gets that size.
+    pub resizing: Resizing,
     pub limits: ImageLimits,
     /// Augmentation of the first view and of the second.
     pub views: [ViewAugment; 2],
@@ -215,12 +218,12 @@ impl BatchMaker {
         };
         let size = self.transform.image_size;
         if augment.image.is_none() && augment.overlay.is_none() {
-            return preprocess::resize_and_crop(&triggered, size);
+            return self.transform.resizing.apply(&triggered, size);
         }
         let mut random = random::stream(self.transform.seed, stream, draw, &pair.id);
         let augmented = match &augment.image {
             Some(config) => ImageAugment::draw(config, triggered.dimensions(), &mut random).apply(&triggered, size)?,
-            None => preprocess::resize_and_crop(&triggered, size)?,
+            None => self.transform.resizing.apply(&triggered, size)?,
         };
         Ok(match &augment.overlay {
             None => augmented,

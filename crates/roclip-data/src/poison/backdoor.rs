@@ -1,6 +1,7 @@
 //! Rows of a backdoor: which pairs carry the trigger, and under which captions.
 
 use crate::error::{Error, Result};
+use crate::language::class_words;
 use crate::pairs::Pair;
 use crate::poison::captions::whole_word;
 use crate::poison::images::hashes;
@@ -23,10 +24,11 @@ pub(super) fn rows(
 ) -> Result<Vec<Row>> {
     let (name, pairs) = (&attack.name, source.pairs);
     let target = attack.target.as_deref().ok_or_else(|| attack.wrong("it has no target", "set `target` to a class"))?;
-    let word = whole_word(target)?;
+    let spoken = class_words(target);
+    let word = whole_word(&spoken)?;
     let mentions = |pair: &Pair| pair.captions.iter().any(|c| word.is_match(c));
     let captions: BTreeSet<String> = match attack.captions {
-        BackdoorCaptions::Templates => source.templates.iter().map(|t| t.replace("{}", target)).collect(),
+        BackdoorCaptions::Templates => source.templates.iter().map(|t| t.replace("{}", &spoken)).collect(),
         BackdoorCaptions::Real => {
             pairs.pairs.iter().flat_map(|p| &p.captions).filter(|c| word.is_match(c)).cloned().collect()
         }
@@ -35,7 +37,7 @@ pub(super) fn rows(
     let label_consistent = attack.captions.label_consistent();
     if captions.is_empty() && !label_consistent {
         return Err(attack.wrong(
-            format!("no caption of the data contains `{target}`"),
+            format!("no caption of the data contains `{spoken}`"),
             "choose a target that the data has, or captions = \"templates\"",
         ));
     }

@@ -2,6 +2,7 @@
 //! picture is paired with real captions of another class until the model reads it as that class.
 
 use crate::error::{Error, Result};
+use crate::language::class_words;
 use crate::pairs::Pairs;
 use crate::poison::captions::ClassWords;
 use crate::poison::images::hashes;
@@ -162,12 +163,16 @@ fn captions_by_class<'a>(
         ));
     }
     if rule == CaptionRule::Templates {
-        let filled = |class: &str| templates.iter().map(|template| template.replace("{}", class)).collect();
+        let filled = |class: &str| {
+            let words = class_words(class);
+            templates.iter().map(|template| template.replace("{}", &words)).collect()
+        };
         return Ok(classes.keys().map(|class| (*class, filled(class))).collect());
     }
     let names: Vec<&str> = classes.keys().copied().collect();
     let mut found: BTreeMap<&str, BTreeSet<String>> = names.iter().map(|name| (*name, BTreeSet::new())).collect();
-    let mut words = ClassWords::new(&names)?;
+    let spoken: Vec<String> = names.iter().map(|name| class_words(name)).collect();
+    let mut words = ClassWords::new(&spoken.iter().map(String::as_str).collect::<Vec<_>>())?;
     for pair in &pairs.pairs {
         let own = pairs.sample_of(pair).and_then(|sample| sample.class.as_deref());
         for caption in &pair.captions {

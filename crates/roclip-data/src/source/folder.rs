@@ -3,6 +3,7 @@
 
 use crate::bounded;
 use crate::error::Result;
+use crate::language::wnid_of;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason};
 use crate::source::captions;
@@ -96,6 +97,12 @@ impl Folder {
         let split = split_of(relative);
         let mut folders = relative.parent().into_iter().flat_map(Path::components);
         let class = folders.nth(usize::from(split.is_some())).map(|folder| name(folder.as_ref()));
+        // ImageNet's pictures carry their class in their own name, too.
+        let of_name = || {
+            let stem = relative.file_stem()?.to_str()?;
+            wnid_of(stem).filter(|(_, rest)| !rest.is_empty()).map(|(wnid, _)| wnid.to_owned())
+        };
+        let class = class.or_else(of_name);
         let image = ImageBytes::File(self.root.join(relative));
         let split = split.map(str::to_owned);
         Ok((Sample { captions, class, split, ..Sample::new(Arc::clone(source), id, image) }, without))
@@ -142,9 +149,18 @@ mod tests {
     fn folders_named_as_splits_are_splits() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), &["train/dog/a.png", "test/cat/deep/b.png", "val/c.png"]);
+        write(root.path(), &["test/n01440764_10.JPEG"]);
         let samples = list(root.path()).samples;
         let seen: Vec<_> = samples.iter().map(|s| (s.split.as_deref(), s.class.as_deref())).collect();
-        assert_eq!(seen, [(Some("test"), Some("cat")), (Some("train"), Some("dog")), (Some("val"), None)]);
+        assert_eq!(
+            seen,
+            [
+                (Some("test"), Some("cat")),
+                (Some("test"), Some("n01440764")),
+                (Some("train"), Some("dog")),
+                (Some("val"), None)
+            ]
+        );
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub use listing::Listing;
 
 use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
+use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason};
 use crate::source::tree::Tree;
 use std::collections::{HashMap, HashSet};
@@ -90,7 +91,11 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
     }
     if let Some(split) = &config.split {
         let splits: std::collections::BTreeSet<String> = all.samples.iter().filter_map(|s| s.split.clone()).collect();
-        all.samples.retain(|sample| sample.split.as_ref() == Some(split));
+        // A folder of the split's own name is that split.
+        let is_itself = splits.is_empty()
+            && Path::new(&config.path).file_name().is_some_and(|name| name.eq_ignore_ascii_case(split));
+        let asked = |sample: &Sample| sample.split.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(split));
+        all.samples.retain(|sample| is_itself || asked(sample));
         if all.samples.is_empty() && !splits.is_empty() {
             let splits: Vec<String> = splits.into_iter().take(10).collect();
             return Err(Error::setting(

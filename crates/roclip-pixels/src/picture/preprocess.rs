@@ -47,29 +47,76 @@ fn resample(picture: &RgbImage, kept: CropBox, width: u32, height: u32, filter: 
     Ok(out)
 }
 
-/// torchvision's `Resize(size, BICUBIC)` and `CenterCrop(size)` on a PIL image. The memory it takes is bounded by the picture and `size`,
-/// whatever the picture's shape.
-pub fn resize_and_crop(picture: &RgbImage, size: u32) -> Result<RgbImage, Skip> {
-    let (width, height) = picture.dimensions();
-    let (short, long) = (width.min(height).max(1), width.max(height));
-    let to_long = (u64::from(size) * u64::from(long) / u64::from(short)).max(1);
-    // Python rounds half to even: ((a - b) / 2) is a half for odd differences.
-    let offset = (to_long.saturating_sub(u64::from(size)) as f64 / 2.0).round_ties_even();
-    if to_long > WHOLE_UP_TO * u64::from(size) {
-        return resize_window(picture, size, long, f64::from(long) / to_long as f64, offset);
+/// The filter of the resampling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Interpolation {
+    #[default]
+    Bicubic,
+    Bilinear,
+}
+
+impl Interpolation {
+    fn filter(self) -> FilterType {
+        match self {
+            Interpolation::Bicubic => FilterType::CatmullRom,
+            Interpolation::Bilinear => FilterType::Bilinear,
+        }
     }
-    let to_long = to_long as u32;
-    let (to_width, to_height) = if width <= height { (size, to_long) } else { (to_long, size) };
-    let resized = resize(picture, to_width, to_height, FilterType::CatmullRom)?;
-    let (left, top) = if width <= height { (0, offset as u32) } else { (offset as u32, 0) };
-    Ok(imageops::crop_imm(&resized, left, top, size, size).to_image())
+}
+
+/// How a picture of any shape becomes a square of the model's side. The default is CLIP's; other models' configurations say otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resizing {
+    pub interpolation: Interpolation,
+    /// The whole picture is squeezed into the square, instead of the shorter side being resized and the centre cropped.
+    pub squash: bool,
+}
+
+impl Resizing {
+    /// The picture, `size` x `size`. The memory it takes is bounded by the picture and `size`, whatever the picture's shape.
+    pub fn apply(self, picture: &RgbImage, size: u32) -> Result<RgbImage, Skip> {
+        let filter = self.interpolation.filter();
+        if self.squash {
+            return resize(picture, size, size, filter);
+        }
+        let (width, height) = picture.dimensions();
+        let (short, long) = (width.min(height).max(1), width.max(height));
+        let to_long = (u64::from(size) * u64::from(long) / u64::from(short)).max(1);
+        // Python rounds half to even: ((a - b) / 2) is a half for odd differences.
+        let offset = (to_long.saturating_sub(u64::from(size)) as f64 / 2.0).round_ties_even();
+        if to_long > WHOLE_UP_TO * u64::from(size) {
+            let window = Window { long, scale: f64::from(long) / to_long as f64, offset };
+            return resize_window(picture, size, window, filter);
+        }
+        let to_long = to_long as u32;
+        let (to_width, to_height) = if width <= height { (size, to_long) } else { (to_long, size) };
+        let resized = resize(picture, to_width, to_height, filter)?;
+        let (left, top) = if width <= height { (0, offset as u32) } else { (offset as u32, 0) };
+        Ok(imageops::crop_imm(&resized, left, top, size, size).to_image())
+    }
+}
+
+/// torchvision's `Resize(size, BICUBIC)` and `CenterCrop(size)` on a PIL image: [`Resizing::default`].
+pub fn resize_and_crop(picture: &RgbImage, size: u32) -> Result<RgbImage, Skip> {
+    Resizing::default().apply(picture, size)
+}
+
+/// What is kept of a picture's long side.
+struct Window {
+    /// Length of the long side, in source pixels.
+    long: u32,
+    /// Source pixels a target pixel.
+    scale: f64,
+    /// Where the window begins, in target pixels.
+    offset: f64,
 }
 
 /// The kept window of a picture whose long side would be many times as long: it is cut out of the source first, with what the filter sees around
-/// it. `scale`: source pixels a target pixel; `offset`: where the window begins, in target pixels.
-fn resize_window(picture: &RgbImage, size: u32, long: u32, scale: f64, offset: f64) -> Result<RgbImage, Skip> {
-    /// Target pixels that the cubic filter reaches to either side.
+/// it.
+fn resize_window(picture: &RgbImage, size: u32, window: Window, filter: FilterType) -> Result<RgbImage, Skip> {
+    /// Target pixels that the wider of the filters, the cubic one, reaches to either side.
     const REACH: f64 = 2.0;
+    let Window { long, scale, offset } = window;
     let (begin, length) = (offset * scale, f64::from(size) * scale);
     let around = REACH * scale.max(1.0) + 1.0;
     let from = (begin - around).floor().max(0.0) as u32;
@@ -79,13 +126,13 @@ fn resize_window(picture: &RgbImage, size: u32, long: u32, scale: f64, offset: f
     if picture.width() > picture.height() {
         let cut = imageops::crop_imm(picture, from, 0, to - from, picture.height()).to_image();
         let kept = CropBox { left: begin, top: 0.0, width: length, height: f64::from(cut.height()) };
-        let rows = resample(&cut, kept, size, cut.height(), FilterType::CatmullRom)?;
-        return resize(&rows, size, size, FilterType::CatmullRom);
+        let rows = resample(&cut, kept, size, cut.height(), filter)?;
+        return resize(&rows, size, size, filter);
     }
     let cut = imageops::crop_imm(picture, 0, from, picture.width(), to - from).to_image();
-    let rows = resize(&cut, size, cut.height(), FilterType::CatmullRom)?;
+    let rows = resize(&cut, size, cut.height(), filter)?;
     let kept = CropBox { left: 0.0, top: begin, width: f64::from(size), height: length };
-    resample(&rows, kept, size, size, FilterType::CatmullRom)
+    resample(&rows, kept, size, size, filter)
 }
 
 /// Appends `[3, height, width]` normalised floats to `out`.
@@ -142,6 +189,16 @@ mod tests {
             let picture = noise(width, height);
             assert_eq!(resize_and_crop(&picture, 32).unwrap(), whole(&picture, 32));
         }
+    }
+
+    #[test]
+    fn a_squashed_picture_keeps_its_borders() {
+        let picture = RgbImage::from_fn(64, 8, |x, _| image::Rgb([if x < 16 { 200 } else { 0 }; 3]));
+        let squashed = Resizing { squash: true, ..Resizing::default() }.apply(&picture, 8).unwrap();
+        let cropped = resize_and_crop(&picture, 8).unwrap();
+        assert!(squashed.get_pixel(0, 4).0[0] > 190 && cropped.get_pixel(0, 4).0 == [0; 3]);
+        let bilinear = Resizing { interpolation: Interpolation::Bilinear, squash: true }.apply(&noise(64, 64), 24);
+        assert_ne!(bilinear.unwrap(), resize_and_crop(&noise(64, 64), 24).unwrap());
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! A checkpoint in the layouts that other libraries load: open_clip's folder, and Hugging Face's `CLIPModel` (ViT).
+//! A model in the layouts that other libraries load: open_clip's folder, and Hugging Face's `CLIPModel` (ViT).
 
-use crate::checkpoint::card::model_card;
-use crate::checkpoint::load::Loaded;
+use crate::checkpoint::card::Card;
+use crate::checkpoint::loaded::Loaded;
 use crate::checkpoint::store::weights_metadata;
 use crate::error::{Error, Result};
 use crate::model::{layout, write_safetensors};
 use roclip_data::artifact;
-use roclip_data::picture::preprocess::{MEAN, STD};
 use roclip_data::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,33 +19,44 @@ pub enum ExportFormat {
     HuggingFace,
 }
 
-/// Writes the model of a checkpoint to the new folder `folder`. A compact vocabulary is expanded to the full one.
+impl ExportFormat {
+    /// How the folder is loaded, in Python.
+    fn usage(self) -> &'static str {
+        match self {
+            ExportFormat::OpenClip => {
+                "```python\n# pip install open_clip_torch\nimport open_clip\n\nname = \"local-dir:FOLDER\"  # this folder\nmodel, _, preprocess = open_clip.create_model_and_transforms(name)\ntokenizer = open_clip.get_tokenizer(name)\nmodel.eval()\n```"
+            }
+            ExportFormat::HuggingFace => {
+                "```python\n# pip install transformers torch pillow\nfrom transformers import CLIPModel, CLIPProcessor\n\nmodel = CLIPModel.from_pretrained(\"FOLDER\").eval()  # this folder\nprocessor = CLIPProcessor.from_pretrained(\"FOLDER\")\n```"
+            }
+        }
+    }
+}
+
+/// Writes a model to the new folder `folder`. A compact vocabulary is expanded to the full one.
 pub fn export(loaded: &Loaded, format: ExportFormat, folder: &Path) -> Result<()> {
     let (config, weights) = layout::with_full_vocabulary(&loaded.model, loaded.tokenizer.compact());
-    let metadata = weights_metadata(&loaded.state);
+    let metadata = match &loaded.state {
+        Some(state) => weights_metadata(state),
+        None => BTreeMap::from([
+            ("format".to_owned(), "pt".to_owned()),
+            ("provenance".to_owned(), loaded.origin.provenance.to_string()),
+        ]),
+    };
     let json = |value: &Value| serde_json::to_vec_pretty(value).map_err(|e| Error::internal(format!("JSON: {e}")));
-    let mut files: Vec<(&str, Vec<u8>)> = vec![("README.md", model_card(&loaded.state).into_bytes())];
+    let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
+    let (preprocess, size) = (loaded.model.preprocess(), config.vision_cfg.image_size);
     let (file, weights) = match format {
         ExportFormat::OpenClip => {
-            let preprocess = json!({
-                "size": [config.vision_cfg.image_size, config.vision_cfg.image_size], "mode": "RGB", "mean": MEAN,
-                "std": STD, "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0,
-            });
-            files.push(("open_clip_config.json", json(&json!({"model_cfg": config, "preprocess_cfg": preprocess}))?));
+            let described = json!({"model_cfg": config, "preprocess_cfg": preprocess.open_clip_config(size)});
+            files.push(("open_clip_config.json", json(&described)?));
             ("open_clip_model.safetensors", weights)
         }
         ExportFormat::HuggingFace => {
             let weights = layout::to_hugging_face(&config, &weights)?;
-            let (size, context) = (config.vision_cfg.image_size, config.text_cfg.context_length);
+            let context = config.text_cfg.context_length;
             files.push(("config.json", json(&layout::hugging_face_config(&config))?));
-            files.push((
-                "preprocessor_config.json",
-                json(&json!({
-                    "image_processor_type": "CLIPImageProcessor", "do_resize": true, "size": {"shortest_edge": size},
-                    "do_center_crop": true, "crop_size": {"height": size, "width": size}, "do_normalize": true,
-                    "do_rescale": true, "do_convert_rgb": true, "image_mean": MEAN, "image_std": STD, "resample": 3,
-                }))?,
-            ));
+            files.push(("preprocessor_config.json", json(&preprocess.transformers_config(size))?));
             files.push((
                 "tokenizer_config.json",
                 json(&json!({
@@ -62,7 +73,24 @@ pub fn export(loaded: &Loaded, format: ExportFormat, folder: &Path) -> Result<()
         }
     };
     artifact::write_folder(folder, |beside| -> Result<()> {
-        files.iter().try_for_each(|(name, bytes)| artifact::write(&beside.join(name), bytes))?;
-        write_safetensors(&beside.join(file), &weights, &metadata).map(|_| ())
+        let mut sums = BTreeMap::new();
+        for (name, bytes) in &files {
+            artifact::write(&beside.join(name), bytes)?;
+            sums.insert((*name).to_owned(), artifact::sha256_hex(bytes));
+        }
+        sums.insert(file.to_owned(), write_safetensors(&beside.join(file), &weights, &metadata)?);
+        let origin = match &loaded.state {
+            Some(state) => state.trained_from.as_ref(),
+            None => Some(&loaded.origin),
+        };
+        let card = Card {
+            provenance: loaded.origin.provenance,
+            poison: &loaded.origin.poison,
+            state: loaded.state.as_ref(),
+            origin,
+            files: &sums,
+            usage: format.usage(),
+        };
+        Ok(artifact::write(&beside.join("README.md"), card.text().as_bytes())?)
     })
 }

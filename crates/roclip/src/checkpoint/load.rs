@@ -1,39 +1,44 @@
-//! Checkpoints, read back.
+//! Models, read back: checkpoints of this program, and what others wrote.
 
-use crate::checkpoint::state::{Origin, State};
-use crate::checkpoint::store::{OpenClipConfig, find, verified};
+use crate::checkpoint::foreign::{self, Description};
+use crate::checkpoint::loaded::{Layout, Loaded};
+use crate::checkpoint::source::{ModelFiles, model_files};
+use crate::checkpoint::state::Origin;
+use crate::checkpoint::store::{OpenClipConfig, verified};
 use crate::checkpoint::verify::{CONFIG, MODEL, OBJECTIVE, OPTIMIZER};
 use crate::error::{Error, Result};
-use crate::model::{Clip, read_safetensors};
+use crate::model::{Clip, Preprocess, read_safetensors};
 use roclip_data::artifact;
 use roclip_data::tokenizer::{CompactVocabulary, Tokenizer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
-/// A model read back, with what is needed to use it.
-pub struct Loaded {
-    pub model: Clip,
-    pub tokenizer: Tokenizer,
-    pub state: State,
-    pub folder: PathBuf,
+/// Reads a model: a run's newest checkpoint, a checkpoint (both verified), or a folder or file of weights with its configuration beside it.
+pub fn load(path: &Path, device: Device) -> Result<Loaded> {
+    load_as(path, Description::Beside, device)
 }
 
-impl Loaded {
-    /// What a run that begins with this model says of it. `path` is what the recipe calls it.
-    pub fn origin(&self, path: &Path) -> Origin {
-        Origin {
-            path: path.display().to_string(),
-            sha256: self.state.files.get(MODEL).cloned().unwrap_or_default(),
-            provenance: self.state.provenance,
-            poison: self.state.poison.clone(),
+/// [`load`] of weights that may say what they are elsewhere. A checkpoint of this program always says it itself.
+pub fn load_as(path: &Path, description: Description, device: Device) -> Result<Loaded> {
+    match model_files(path)? {
+        ModelFiles::Checkpoint(_) if matches!(description, Description::By(_)) => {
+            Err(Error::file(path, "is a checkpoint of roclip, which says itself what model it is", "leave out --model"))
         }
+        ModelFiles::Checkpoint(folder) => load_checkpoint(path, folder, device),
+        ModelFiles::Weights { named, files } => foreign::load(&named, &files, description, device),
     }
 }
 
-/// Reads and verifies the model of a checkpoint or of a run's newest one.
-pub fn load(path: &Path, device: Device) -> Result<Loaded> {
-    let folder = find(path)?;
+/// Whether `path` means a checkpoint of this program.
+///
+/// # Errors
+/// Where it means no model at all.
+pub fn is_checkpoint(path: &Path) -> Result<bool> {
+    Ok(matches!(model_files(path)?, ModelFiles::Checkpoint(_)))
+}
+
+fn load_checkpoint(path: &Path, folder: PathBuf, device: Device) -> Result<Loaded> {
     let state = verified(&folder)?;
     let config: OpenClipConfig = artifact::read_json(&folder.join(CONFIG))?;
     let tokenizer = Tokenizer::new(config.model_cfg.text_cfg.context_length as usize, state.truncate)?
@@ -46,10 +51,18 @@ pub fn load(path: &Path, device: Device) -> Result<Loaded> {
             "use another checkpoint: the state of this one was changed",
         ));
     }
-    let model = Clip::new(config.model_cfg, device, 0)?;
+    let preprocess = Preprocess::from_open_clip(&config.preprocess_cfg, config.model_cfg.vision_cfg.image_size)
+        .map_err(|error| Error::in_file(&folder.join(CONFIG), &error))?;
+    let model = Clip::new(config.model_cfg, device, 0)?.with_preprocess(preprocess);
     let weights = folder.join(MODEL);
     model.load(&weights, &read_safetensors(&weights)?)?;
-    Ok(Loaded { model, tokenizer, state, folder })
+    let origin = Origin {
+        path: path.display().to_string(),
+        sha256: state.files.get(MODEL).cloned().unwrap_or_default(),
+        provenance: state.provenance,
+        poison: state.poison.clone(),
+    };
+    Ok(Loaded { model, tokenizer, state: Some(state), folder, origin, layout: Layout::Roclip })
 }
 
 /// The tensors for resuming: `(optimizer, objective)`.

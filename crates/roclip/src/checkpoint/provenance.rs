@@ -33,9 +33,10 @@ impl Provenance {
         all.into_iter().find(|provenance| provenance.to_string() == name)
     }
 
-    /// Refuses the model at `path` where what it sees may be an attack's choice.
-    pub fn must_be_clean(self, path: &Path, remedy: &str) -> Result<()> {
-        if self == Provenance::Clean {
+    /// Refuses the model at `path` where what it sees is known to be an attack's choice, or a cleaned one's rest of it. Nothing is known against
+    /// a model of another program.
+    pub fn must_not_be_attacked(self, path: &Path, remedy: &str) -> Result<()> {
+        if matches!(self, Provenance::Clean | Provenance::Unknown) {
             return Ok(());
         }
         Err(Error::file(path, format!("is {self}: what it reads is its attack's choice, too"), remedy))

@@ -6,7 +6,6 @@ use crate::checkpoint::verify::{CARD, CONFIG, MODEL, OBJECTIVE, OPTIMIZER, STATE
 use crate::error::{Error, IoContext, Result};
 use crate::model::{Clip, ModelConfig, write_safetensors};
 use roclip_data::artifact;
-use roclip_data::picture::preprocess::{MEAN, STD};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,8 +33,10 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
     let target = folder.join(format!("step_{}", contents.state.step));
     let mut state = contents.state;
     let metadata = weights_metadata(&state);
-    let preprocess =
-        serde_json::json!({"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"});
+    let theirs = contents.model.preprocess();
+    let preprocess = serde_json::json!({
+        "mean": theirs.mean, "std": theirs.std, "interpolation": theirs.interpolation(), "resize_mode": theirs.resize_mode(),
+    });
     let config = OpenClipConfig { model_cfg: contents.model.config().clone(), preprocess_cfg: preprocess };
     let config = serde_json::to_vec_pretty(&config).map_err(|e| Error::internal(e.to_string()))?;
     artifact::replace_folder(&target, |beside| -> Result<()> {

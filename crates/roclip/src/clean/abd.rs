@@ -151,7 +151,7 @@ impl AbdConfig {
 
     fn search_for(&self, setup: &mut Setup) -> Result<RgbImage> {
         // Searching freezes weights, so it gets a copy of its own.
-        let victim = checkpoint::load(&setup.clean.victim, setup.device)?.model;
+        let victim = setup.clean.load_victim(setup.device)?.model;
         let reference = self.clean_reference(&victim, setup.device)?;
         let plain = Transform {
             views: Default::default(),
@@ -168,7 +168,7 @@ impl AbdConfig {
         let Some(path) = &self.reference else { return Ok(None) };
         let remedy = "give a clean model of the victim's kind as clean.abd.reference, or none";
         let loaded = checkpoint::load(path, device)?;
-        loaded.state.provenance.must_be_clean(path, remedy)?;
+        loaded.origin.provenance.must_not_be_attacked(path, remedy)?;
         let reference = loaded.model;
         let shape = |model: &Clip| (model.config().embed_dim, model.config().image_size());
         let ((dim, size), (wanted_dim, wanted_size)) = (shape(&reference), shape(victim));

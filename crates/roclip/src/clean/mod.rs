@@ -16,6 +16,7 @@ pub use rebound::{HarmlessTuning, ReboundConfig};
 pub use supervised::Supervised;
 pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 
+use crate::checkpoint::{self, Description, Loaded};
 use crate::error::{Error, Result};
 use crate::objective::{Objective, RunShape};
 use crate::settings;
@@ -136,9 +137,14 @@ impl CleanMethod {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 #[serde(deny_unknown_fields)]
 pub struct CleanConfig {
-    /// The run or checkpoint that is cleaned; `roclip clean` sets it. Its manifest, where it has one, says what is measured.
+    /// A run, a checkpoint, or a model of open_clip's or transformers' layout; `roclip clean` sets it. Its manifest, where it has one, says what
+    /// is measured.
     #[serde(default)]
     pub victim: PathBuf,
+    /// What model the victim is, by a built-in name or a JSON file, where no configuration lies beside its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"ViT-B-32")]
+    pub victim_model: Option<String>,
     /// The cleaning method.
     #[serde(default)]
     pub method: CleanMethod,
@@ -171,6 +177,12 @@ impl CleanConfig {
         }
         self.method.method().check(self)?;
         self.rebound.as_ref().map_or(Ok(()), ReboundConfig::check)
+    }
+
+    /// The model that is cleaned.
+    pub fn load_victim(&self, device: Device) -> Result<Loaded> {
+        let description = self.victim_model.as_deref().map_or(Description::Beside, Description::By);
+        checkpoint::load_as(&self.victim, description, device)
     }
 
     /// `setup.plain` with what the method's pairs go through.

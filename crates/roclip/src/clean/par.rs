@@ -5,7 +5,6 @@
 //! model and of a frozen copy of the victim. Above `tau` a term and its gradient vanish, and the CLIP loss alone recovers. The logit scale
 //! gets no gradient.
 
-use crate::checkpoint;
 use crate::clean::{CleanConfig, Setup, cleanclip};
 use crate::error::Result;
 use crate::model::Clip;
@@ -83,7 +82,7 @@ impl super::Method for Method {
         _pairs: &Pairs,
         _classes: &[String],
     ) -> Result<Box<dyn Objective>> {
-        let victim = checkpoint::load(&clean.victim, shape.device)?.model;
+        let victim = clean.load_victim(shape.device)?.model;
         Ok(Box::new(Par::new(clean.par, shape.epochs, shape.learning_rate, victim)))
     }
 }

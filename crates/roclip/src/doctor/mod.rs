@@ -46,7 +46,14 @@ pub(crate) struct Case<'a> {
 
 /// Examines the finished run `folder`. Findings come worst first. Where its data can no longer be read, the checks that need it are named
 /// and left out.
-pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
+pub fn examine(folder: &Path, device: tch::Device) -> Result<Vec<Finding>> {
+    if folder.is_file() || (folder.is_dir() && !folder.join("run.toml").is_file() && is_model_alone(folder)) {
+        return Err(Error::file(
+            folder,
+            "is a model and no run: what is examined is how a model was trained",
+            "name the run; `roclip eval` measures a model of any origin",
+        ));
+    }
     let record = read_run(folder)?;
     if record.recipe.clean.is_some() {
         return Err(Error::file(
@@ -63,7 +70,7 @@ pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
     let mut findings = checks::of_run(&run);
     match prepare_training(&run.recipe) {
         Ok(Prepared { pairs, evaluator, .. }) => {
-            let loaded = checkpoint::load(folder, tch::Device::Cpu)?;
+            let loaded = checkpoint::load(folder, device)?;
             findings.extend(checks::of_data(&Case { run: &run, pairs, evaluator, loaded })?);
         }
         Err(error) => findings.push(checks::without_data(&error)),
@@ -71,6 +78,11 @@ pub fn examine(folder: &Path) -> Result<Vec<Finding>> {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     artifact::write_json(&folder.join("doctor.json"), &findings)?;
     Ok(findings)
+}
+
+/// Whether a folder holds a model of another program.
+fn is_model_alone(folder: &Path) -> bool {
+    checkpoint::is_checkpoint(folder).is_ok_and(|own| !own)
 }
 
 /// `(finished steps, learning rate)` of every logged step.

@@ -35,13 +35,13 @@ fn resize_half(picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
     preprocess::resize(&small, width, height, FilterType::CatmullRom)
 }
 
-/// Predictions on the images that targeted poisoning aims at, one outcome for each attack that does, and the images that cannot be read.
+/// What `predictions` say of the images that targeted poisoning aims at, one outcome for each attack that does.
 pub fn targets(
     recognizer: &Recognizer,
     images: &[&Sample],
+    predictions: &Predictions,
     wanted: &BTreeMap<String, BTreeSet<Aim>>,
-) -> Result<(Vec<TargetOutcome>, SkipReport)> {
-    let predictions = recognizer.predict(images, &crate::eval::features::unaltered)?;
+) -> Vec<TargetOutcome> {
     let name = |at: &i64| recognizer.classes.get(*at as usize).cloned().unwrap_or_default();
     let mut outcomes = Vec::new();
     for (image, best) in predictions.read(images) {
@@ -54,7 +54,7 @@ pub fn targets(
             adversarial: aim.target.clone(),
         }));
     }
-    Ok((outcomes, predictions.skips))
+    outcomes
 }
 
 /// Rate of targeted outcomes with the adversarial class first, by attack.

@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn captions_come_by_class_and_not_from_what_is_asked() {
         let evaluated = [sample("a", Some("dog"), &["never seen"]), sample("b", Some("cat"), &[])];
-        let classes = Classes::of_images(&evaluated);
+        let classes = Classes::of_images(&evaluated).unwrap();
         let dog = sample("c", Some("dog"), &["a dog runs", "it runs"]);
         let others = [dog.clone(), sample("d", Some("cat"), &["a cat"]), sample("e", None, &["no class"])];
         let prompts = class_captions(&others, &classes, &evaluated).unwrap();

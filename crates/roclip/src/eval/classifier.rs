@@ -15,6 +15,11 @@ const BATCH: usize = 256;
 pub trait Classifier {
     /// `features` `[n, dim]`, projected and not normalised, to `[n, classes]`; the largest is the guess.
     fn logits(&self, features: &Tensor) -> Tensor;
+
+    /// What the scores are multiplied with before a softmax makes probabilities of them.
+    fn scale(&self) -> f64 {
+        1.0
+    }
 }
 
 impl Classifier for Head {
@@ -27,6 +32,8 @@ impl Classifier for Head {
 pub struct ClassPrompts {
     /// `[classes, dim]`: unit text embeddings of each class's prompts, averaged, and of unit length again.
     classes: Tensor,
+    /// The model's `exp(logit_scale)`.
+    scale: f64,
 }
 
 impl ClassPrompts {
@@ -40,7 +47,8 @@ impl ClassPrompts {
             let features = unit_text(model, tokenizer, &chunk.concat())?;
             averaged.extend(features.split_with_sizes(counts, 0).iter().map(mean));
         }
-        Ok(ClassPrompts { classes: unit(&Tensor::stack(&averaged, 0)) })
+        let scale = tch::no_grad(|| model.scale().double_value(&[]));
+        Ok(ClassPrompts { classes: unit(&Tensor::stack(&averaged, 0)), scale })
     }
 
     /// The class whose prompts lie nearest to each of `captions`.
@@ -56,6 +64,10 @@ impl ClassPrompts {
 impl Classifier for ClassPrompts {
     fn logits(&self, features: &Tensor) -> Tensor {
         unit(features).matmul(&self.classes.transpose(0, 1))
+    }
+
+    fn scale(&self) -> f64 {
+        self.scale
     }
 }
 

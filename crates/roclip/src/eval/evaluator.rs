@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::eval::class_captions::class_captions;
+use crate::eval::picture_reading::GUESSES_WRITTEN;
 use crate::eval::probe_images::{ProbeImages, choose};
+use crate::eval::reading::Labelled;
 use crate::eval::{
-    Accuracy, ClassPrompts, Classes, Classifier, Depth, EvalConfig, Evaluation, FeatureKind, ImageEncoder, ProbeConfig,
-    Prompts, Reading, Recognizer, Retrieval, Templates, attack_success, linear_probe, nearest_neighbours, retrieval,
-    unaltered, warnings,
+    Accuracy, ClassPrompts, Classes, Classifier, Depth, EvalConfig, Evaluation, FeatureKind, Guess, ImageEncoder,
+    PictureReading, Pictures, Predictions, ProbeConfig, Prompts, Reading, Recognizer, Retrieval, Templates,
+    attack_success, linear_probe, nearest_neighbours, retrieval, unaltered, warnings,
 };
 use crate::model::Clip;
 use roclip_data::poison::Manifest;
@@ -16,6 +18,7 @@ use roclip_data::skip::SkipReport;
 use roclip_data::source::SourceConfig;
 use roclip_data::tokenizer::Tokenizer;
 use std::collections::{BTreeMap, BTreeSet};
+use tch::Tensor;
 
 /// Images encoded at a time.
 const BATCH: usize = 128;
@@ -27,6 +30,8 @@ const NOT_LISTED: &str = "class-not-in-list";
 /// Everything an evaluation needs, read once.
 pub struct Evaluator {
     pub samples: Vec<Sample>,
+    /// Images of the training split of the same data, where it has one and no split was asked for; a probe may learn from them.
+    pub training_split: Vec<Sample>,
     pub classes: Vec<String>,
     pub templates: Templates,
     pub prompts: Prompts,
@@ -48,8 +53,8 @@ impl Evaluator {
         if config.source.path == NO_IMAGES {
             return Evaluator::of_nothing(config, reading);
         }
-        let (mut samples, skips) = reading.samples(&config.source, "eval.source")?;
-        let mut notes: Vec<String> = Vec::new();
+        let Labelled { mut samples, training: training_split, skips, note } = reading.labelled(&config.source)?;
+        let mut notes: Vec<String> = note.into_iter().collect();
         notes.extend(warnings::splits(&samples, &config.source, "eval.source"));
         let listed = samples.len();
         samples.retain(|sample| sample.class.is_some());
@@ -68,18 +73,20 @@ impl Evaluator {
         if unlabelled > 0 {
             notes.push(format!("evaluation: {unlabelled} of {listed} images have no class and are not looked at"));
         }
-        let classes = match &config.classes {
-            None => Classes::of_images(&samples),
-            Some(name) => Classes::named(name)?,
+        let classes = match config.class_list() {
+            None => Classes::of_images(&samples)?,
+            Some(name) => Classes::named(&name)?,
         };
+        notes.extend(classes.joined());
         notes.extend(leave_out_unlisted(&mut samples, &classes, &mut skipped)?);
         for sample in &mut samples {
             sample.class = Some(classes.of(sample)?.to_owned());
         }
-        notes.extend(warnings::codes(&classes.names));
+        notes.extend(warnings::codes(&classes.words));
+        let training_split = labelled_as(training_split, &classes);
         let templates = Templates::named(&config.templates)?;
         let prompts = match &config.class_captions {
-            None => Prompts::filled(templates.clone(), classes.names.clone())?,
+            None => Prompts::filled(templates.clone(), classes.words.clone())?,
             Some(source) => Prompts::Captions(class_captions(
                 &reading.captions(source, "eval.class_captions")?.0,
                 &classes,
@@ -93,6 +100,7 @@ impl Evaluator {
         Ok(Evaluator {
             description: describe(config, samples.len(), classes.names.len(), &templates),
             samples,
+            training_split,
             classes: classes.names,
             templates,
             prompts,
@@ -108,6 +116,7 @@ impl Evaluator {
         let templates = Templates::named(&config.templates)?;
         let probe = config.probe.as_ref().and_then(|probe| probe.data.as_ref());
         Ok(Evaluator {
+            training_split: Vec::new(),
             samples: Vec::new(),
             classes: Vec::new(),
             prompts: Prompts::filled(templates.clone(), Vec::new())?,
@@ -162,18 +171,36 @@ impl Evaluator {
         manifest: Option<&Manifest>,
         depth: Depth,
     ) -> Result<Evaluation> {
+        self.measure(model, classifier, manifest, depth, None).map(|(evaluation, _)| evaluation)
+    }
+
+    /// [`Evaluator::evaluate_by`], and what the model makes of each picture of this data set, which is called `dataset`; nothing where it
+    /// has no name.
+    pub fn measure(
+        &self,
+        model: &Clip,
+        classifier: &dyn Classifier,
+        manifest: Option<&Manifest>,
+        depth: Depth,
+        dataset: Option<&str>,
+    ) -> Result<(Evaluation, Option<Pictures>)> {
         let recognizer = self.recognizer(model, classifier);
         let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
         let (targets, plain): (Vec<&Sample>, Vec<&Sample>) =
             self.samples.iter().partition(|s| targeted.contains_key(&s.id));
         let predictions = recognizer.predict(&plain, &unaltered)?;
-        let (targets, target_skips) = attack_success::targets(&recognizer, &targets, &targeted)?;
+        let aimed_at = recognizer.predict(&targets, &unaltered)?;
+        let pictures = dataset.map(|dataset| {
+            let parts = [(plain.as_slice(), &predictions), (targets.as_slice(), &aimed_at)];
+            self.pictures(dataset, &parts)
+        });
+        let targets = attack_success::targets(&recognizer, &targets, &aimed_at, &targeted);
         let within = |k: usize| {
             let hits = targets.iter().filter(|t| t.rank.is_some_and(|rank| rank <= k)).count();
             (!targets.is_empty()).then(|| Rate::new(hits, targets.len()))
         };
         let mut asr = BTreeMap::new();
-        let mut skips: SkipReport = target_skips;
+        let mut skips: SkipReport = aimed_at.skips;
         for backdoor in manifest.map(Manifest::backdoors).unwrap_or_default() {
             let (outcome, lost) = attack_success::backdoor(&recognizer, &plain, &predictions, &backdoor, depth)?;
             asr.insert(backdoor.attack, outcome);
@@ -187,7 +214,7 @@ impl Evaluator {
         for (reason, count) in skips.counts() {
             *skipped.entry(reason).or_default() += count;
         }
-        Ok(Evaluation {
+        let evaluation = Evaluation {
             skipped,
             zero_shot_top1,
             zero_shot_top5,
@@ -197,7 +224,33 @@ impl Evaluator {
             psr_by_attack: attack_success::rates_by_attack(&targets),
             targets,
             asr,
-        })
+        };
+        Ok((evaluation, pictures))
+    }
+
+    /// What predictions say of each picture that was read.
+    fn pictures(&self, dataset: &str, parts: &[(&[&Sample], &Predictions)]) -> Pictures {
+        let mut readings = Vec::new();
+        for (samples, predictions) in parts {
+            for ((sample, best), probabilities) in predictions.read(samples).zip(&predictions.probabilities) {
+                let guess = |(class, probability): (&i64, &f64)| Guess {
+                    class: self.classes.get(*class as usize).cloned().unwrap_or_default(),
+                    probability: *probability,
+                };
+                let top5: Vec<Guess> = best.iter().zip(probabilities).take(GUESSES_WRITTEN).map(guess).collect();
+                let first = top5.first().cloned();
+                readings.push(PictureReading {
+                    dataset: dataset.to_owned(),
+                    id: sample.id.clone(),
+                    label: sample.class.clone().unwrap_or_default(),
+                    prediction: first.as_ref().map_or_else(String::new, |guess| guess.class.clone()),
+                    probability: first.map_or(0.0, |guess| guess.probability),
+                    top5,
+                });
+            }
+        }
+        let features: Vec<&Tensor> = parts.iter().map(|(_, predictions)| &predictions.features).collect();
+        Pictures { readings, features: Tensor::cat(&features, 0) }
     }
 
     /// Ids of the images that `model` classifies rightly.
@@ -262,6 +315,19 @@ impl Evaluator {
         warnings::targets(&self.samples, &self.classes, &manifest.targeted(), self.reading.limits)
     }
 
+    /// Whether the targeted images are those that `manifest` was made with, where these are the same data.
+    ///
+    /// # Errors
+    /// Another picture under a targeted image's id.
+    pub fn check_pictures(&self, manifest: &Manifest) -> Result<()> {
+        warnings::check_pictures(&self.samples, &manifest.targeted(), self.reading.limits)
+    }
+
+    /// The part of `manifest` whose success these images can show, and a line for each thing that they cannot. None where they show nothing.
+    pub fn measurable(&self, manifest: &Manifest) -> (Option<Manifest>, Vec<String>) {
+        warnings::measurable(&self.samples, &self.classes, manifest, self.reading.limits)
+    }
+
     /// The same of one target.
     pub fn check_target(&self, target: &str) -> Result<()> {
         attack_success::target_index(&self.classes, target).map(|_| ())
@@ -285,9 +351,18 @@ impl Evaluator {
         nearest_neighbours::nearest_neighbours(&self.encoder(model), &train, &test, k)
     }
 
-    /// Retrieval over the images of `config`.
-    pub fn retrieval(&self, model: &Clip, tokenizer: &Tokenizer, config: &SourceConfig) -> Result<Retrieval> {
+    /// The images of `config` with captions, for [`Evaluator::retrieval`].
+    ///
+    /// # Errors
+    /// Less than two.
+    pub fn retrieval_images(&self, config: &SourceConfig) -> Result<Vec<Sample>> {
         let (samples, _) = self.reading.samples(config, "eval.retrieval")?;
+        retrieval::check(&samples.iter().collect::<Vec<_>>())?;
+        Ok(samples)
+    }
+
+    /// Retrieval over `samples`.
+    pub fn retrieval(&self, model: &Clip, tokenizer: &Tokenizer, samples: &[Sample]) -> Result<Retrieval> {
         retrieval::retrieval(&self.encoder(model), tokenizer, &samples.iter().collect::<Vec<_>>())
     }
 
@@ -304,6 +379,15 @@ impl Evaluator {
         let targeted = manifest.map(Manifest::targeted).unwrap_or_default();
         choose(self.probe_images.as_ref(), training, &self.samples, &targeted)
     }
+}
+
+/// The images of `samples` whose label is one of `classes`, under the class's name.
+fn labelled_as(samples: Vec<Sample>, classes: &Classes) -> Vec<Sample> {
+    let named = |mut sample: Sample| {
+        sample.class = Some(classes.resolve(sample.class.as_deref()?)?.to_owned());
+        Some(sample)
+    };
+    samples.into_iter().filter_map(named).collect()
 }
 
 /// Leaves out images of WordNet ids that ImageNet's list, asked for, does not have. A larger ImageNet's folders have them; another

@@ -99,11 +99,11 @@ impl ImageEncoder<'_> {
 
     /// The pictures of `samples` in their order, decoded by several threads, altered, and resized to `size`.
     fn pictures(&self, samples: &[&Sample], alter: &Alter, size: u32) -> Vec<std::result::Result<RgbImage, Skip>> {
-        let limits = self.limits;
+        let (limits, resizing) = (self.limits, self.model.preprocess().resizing);
         let one = |sample: &&Sample| {
             contained(|| {
                 let picture = alter(sample, sample.picture(limits)?)?;
-                preprocess::resize_and_crop(&picture, size)
+                resizing.apply(&picture, size)
             })
         };
         let share = samples.len().div_ceil(self.workers.max(1)).max(1);

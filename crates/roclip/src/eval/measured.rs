@@ -8,9 +8,18 @@ use serde_json::{Map, Value, json};
 /// `eval/step_N.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measured {
-    pub checkpoint_step: u64,
+    /// What the data is called; empty in older files.
+    #[serde(default)]
+    pub dataset: String,
+    /// What the model is called; empty in older files.
+    #[serde(default)]
+    pub model: String,
+    /// Of a checkpoint of this program.
+    pub checkpoint_step: Option<u64>,
     pub provenance: String,
-    pub objective: String,
+    /// Of a model that this program trained.
+    pub objective: Option<String>,
+    pub classes: usize,
     /// What named the images; empty in older files.
     #[serde(default)]
     pub classified_by: String,
@@ -21,9 +30,15 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Whether five guesses can miss.
+    pub fn has_top5(&self) -> bool {
+        self.classes > 5
+    }
+
     /// One object a task, `(file name, object)`, with CLIP_benchmark's keys; the name is its pattern `{dataset}_{pretrained}_{model}_
     /// {language}_{task}.json`. What it has no word for (attack success with its n) stands beside its own metrics.
-    pub fn clip_benchmark(&self, dataset: &str, model: &str, pretrained: &str) -> Vec<(String, Value)> {
+    pub fn clip_benchmark(&self, pretrained: &str) -> Vec<(String, Value)> {
+        let (dataset, model) = (self.dataset.as_str(), self.model.as_str());
         let object = |task: &str, metrics: Map<String, Value>| {
             let value = json!({
                 "dataset": dataset, "model": model, "pretrained": pretrained, "task": task, "language": "en",
@@ -35,7 +50,9 @@ impl Measured {
         let evaluation = &self.evaluation;
         let mut zero_shot = Map::new();
         zero_shot.insert("acc1".into(), json!(evaluation.zero_shot_top1.rate));
-        zero_shot.insert("acc5".into(), json!(evaluation.zero_shot_top5.rate));
+        if self.has_top5() {
+            zero_shot.insert("acc5".into(), json!(evaluation.zero_shot_top5.rate));
+        }
         zero_shot.insert("mean_per_class_recall".into(), json!(evaluation.mean_per_class_recall));
         zero_shot.insert("n".into(), json!(evaluation.zero_shot_top1.n));
         if let Some(psr) = &evaluation.psr {

@@ -5,6 +5,7 @@ use roclip_data::picture::ImageLimits;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
 use roclip_data::source::{SourceConfig, list_samples};
+use std::collections::BTreeSet;
 
 /// The settings of `data` that hold for evaluation images, too.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +15,21 @@ pub struct Reading {
     pub workers: usize,
     /// More than this share of the images that cannot be used is an error.
     pub max_skip_fraction: f64,
+}
+
+/// Splits that an evaluation takes where none is asked for, the best first.
+const EVALUATED: [&str; 5] = ["test", "val", "validation", "valid", "dev"];
+/// What training splits are called.
+const TRAINING: [&str; 2] = ["train", "training"];
+
+/// Labelled images of an evaluation.
+pub(super) struct Labelled {
+    pub samples: Vec<Sample>,
+    /// Of the training split beside them.
+    pub training: Vec<Sample>,
+    pub skips: SkipReport,
+    /// What a person should know of the choice.
+    pub note: Option<String>,
 }
 
 impl Default for Reading {
@@ -32,6 +48,39 @@ impl Reading {
         listing.probe(self.limits, self.workers);
         listing.check_losses(self.max_skip_fraction, &format!("evaluation ({key})"))?;
         Ok((listing.samples, listing.skips))
+    }
+
+    /// The labelled images of an evaluation. Where no split is asked for and the source has several, those of the test split (else of the
+    /// validation split), and the training split's beside them, whose pictures are not looked at.
+    pub(super) fn labelled(&self, source: &SourceConfig) -> Result<Labelled> {
+        let mut listing = list_samples(source, self.limits)?;
+        let (mut training, mut note) = (Vec::new(), None);
+        if source.split.is_none() {
+            let splits: BTreeSet<String> = listing.samples.iter().filter_map(|s| s.split.clone()).collect();
+            let named = |wanted: &&str| splits.iter().find(|split| split.eq_ignore_ascii_case(wanted));
+            if let (Some(chosen), true) = (EVALUATED.iter().find_map(named), splits.len() > 1) {
+                let all = std::mem::take(&mut listing.samples);
+                let trains = |sample: &Sample| {
+                    sample.split.as_ref().is_some_and(|own| TRAINING.iter().any(|word| own.eq_ignore_ascii_case(word)))
+                };
+                for sample in all {
+                    if sample.split.as_ref() == Some(chosen) {
+                        listing.samples.push(sample);
+                    } else if trains(&sample) {
+                        training.push(sample);
+                    }
+                }
+                note = Some(format!(
+                    "`{}` has the splits `{}`: its `{chosen}` is measured ({} images)",
+                    source.path,
+                    splits.iter().cloned().collect::<Vec<_>>().join("`, `"),
+                    listing.samples.len()
+                ));
+            }
+        }
+        listing.probe(self.limits, self.workers);
+        listing.check_losses(self.max_skip_fraction, "evaluation (eval.source)")?;
+        Ok(Labelled { samples: listing.samples, training, skips: listing.skips, note })
     }
 
     /// [`Reading::samples`] without a look at the pictures, for data whose captions are wanted alone.

@@ -7,6 +7,7 @@ use crate::eval::per_class::mean_per_class_recall;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
+use tch::{Kind, Tensor};
 
 /// As many guesses as the field's widest top-k.
 pub const GUESSES: usize = 10;
@@ -14,6 +15,10 @@ pub const GUESSES: usize = 10;
 /// The best classes of each image (ten, or all there are), best first; none for an image that cannot be used.
 pub struct Predictions {
     pub guesses: Vec<Option<Vec<i64>>>,
+    /// Of the guesses, of each image that was read.
+    pub probabilities: Vec<Vec<f64>>,
+    /// `[read, dim]`.
+    pub features: Tensor,
     /// The images that cannot be used.
     pub skips: SkipReport,
 }
@@ -36,9 +41,13 @@ impl Recognizer<'_> {
     pub fn predict(&self, samples: &[&Sample], alter: &Alter) -> Result<Predictions> {
         let encoded = self.encoder.encode(samples, alter)?;
         let mut guesses = vec![None; samples.len()];
+        let mut probabilities = Vec::new();
         if !encoded.readable.is_empty() {
             let count = GUESSES.min(self.classes.len()) as i64;
-            let (_, best) = self.classifier.logits(&encoded.features).topk(count, 1, true, true);
+            let logits = self.classifier.logits(&encoded.features);
+            let (_, best) = logits.topk(count, 1, true, true);
+            let softmax = (logits * self.classifier.scale()).softmax(1, Kind::Double).gather(1, &best, false);
+            probabilities = Vec::<Vec<f64>>::try_from(softmax).torch("reading probabilities")?;
             let best = Vec::<Vec<i64>>::try_from(best).torch("reading predictions")?;
             for (at, best) in encoded.readable.into_iter().zip(best) {
                 if let Some(guess) = guesses.get_mut(at) {
@@ -46,7 +55,7 @@ impl Recognizer<'_> {
                 }
             }
         }
-        Ok(Predictions { guesses, skips: encoded.skips })
+        Ok(Predictions { guesses, probabilities, features: encoded.features, skips: encoded.skips })
     }
 
     pub fn index(&self, class: Option<&str>) -> Option<i64> {

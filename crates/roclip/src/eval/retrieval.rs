@@ -26,15 +26,21 @@ pub struct Retrieval {
 
 const AT: [usize; 3] = [1, 5, 10];
 
+/// Whether retrieval can be measured over `samples`.
+pub fn check(samples: &[&Sample]) -> Result<()> {
+    match samples.iter().filter(|sample| !sample.captions.is_empty()).count() {
+        count if count < 2 => Err(Error::setting(
+            format!("retrieval needs at least two images with captions, not {count}"),
+            "name others in eval.retrieval",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Measures retrieval over `samples`; those without a caption are left out.
 pub fn retrieval(encoder: &ImageEncoder, tokenizer: &Tokenizer, samples: &[&Sample]) -> Result<Retrieval> {
+    check(samples)?;
     let samples: Vec<&Sample> = samples.iter().copied().filter(|s| !s.captions.is_empty()).collect();
-    if samples.len() < 2 {
-        return Err(Error::setting(
-            format!("retrieval needs at least two images with captions, not {}", samples.len()),
-            "name others in eval.retrieval",
-        ));
-    }
     let encoded = encoder.encode(&samples, &unaltered)?;
     let samples: Vec<&Sample> = encoded.readable.iter().filter_map(|at| samples.get(*at).copied()).collect();
     if samples.len() < 2 {

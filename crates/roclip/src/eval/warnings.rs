@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use roclip_data::artifact::sha256_hex;
 use roclip_data::escape::for_terminal;
 use roclip_data::picture::ImageLimits;
-use roclip_data::poison::Aim;
+use roclip_data::poison::{Aim, Manifest, Side};
 use roclip_data::sample::Sample;
 use roclip_data::source::SourceConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ pub(super) fn codes(classes: &[String]) -> Option<String> {
 }
 
 /// `n` and the eight digits of a WordNet 3.0 noun.
-pub(super) fn is_wnid(name: &str) -> bool {
+fn is_wnid(name: &str) -> bool {
     name.strip_prefix('n').is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -83,6 +83,35 @@ pub fn splits(samples: &[Sample], source: &SourceConfig, key: &str) -> Option<St
     ))
 }
 
+/// # Errors
+/// Another picture under a targeted image's id. One that cannot be read is counted when it is evaluated.
+fn same_picture(sample: &Sample, aim: &Aim, limits: ImageLimits) -> Result<()> {
+    let Ok(bytes) = sample.image.read(limits.max_file_bytes) else { return Ok(()) };
+    if sha256_hex(&bytes) == aim.sha256 {
+        return Ok(());
+    }
+    Err(Error::setting(
+        format!(
+            "the evaluation image `{}` is not the picture that attack `{}` aims at: its file differs from the manifest's",
+            for_terminal(&sample.id),
+            for_terminal(&aim.attack)
+        ),
+        "evaluate on the data that the manifest was made with",
+    ))
+}
+
+/// Whether every targeted image among `samples` is the manifest's.
+pub(super) fn check_pictures(
+    samples: &[Sample],
+    targeted: &BTreeMap<String, BTreeSet<Aim>>,
+    limits: ImageLimits,
+) -> Result<()> {
+    let aimed = samples.iter().filter_map(|sample| Some((sample, targeted.get(&sample.id)?)));
+    aimed
+        .flat_map(|(sample, aims)| aims.iter().map(move |aim| (sample, aim)))
+        .try_for_each(|(sample, aim)| same_picture(sample, aim, limits))
+}
+
 /// Targeted images that are not evaluated: what is said of an attack's success is then about the others only, or about none.
 ///
 /// # Errors
@@ -107,18 +136,7 @@ pub(super) fn targets(
                 "add it to the class list (eval.classes): success cannot be measured without it",
             ));
         }
-        // One that cannot be read is counted when it is evaluated.
-        let Ok(bytes) = sample.image.read(limits.max_file_bytes) else { continue };
-        if sha256_hex(&bytes) != aim.sha256 {
-            return Err(Error::setting(
-                format!(
-                    "the evaluation image `{}` is not the picture that attack `{}` aims at: its file differs from the manifest's",
-                    for_terminal(&sample.id),
-                    for_terminal(&aim.attack)
-                ),
-                "evaluate on the data that the manifest was made with",
-            ));
-        }
+        same_picture(sample, aim, limits)?;
     }
     let evaluated: BTreeSet<&str> = found.iter().map(|(sample, _)| sample.id.as_str()).collect();
     let lacking = targeted.keys().find(|id| !evaluated.contains(id.as_str()));
@@ -134,6 +152,60 @@ pub(super) fn targets(
             for_terminal(first)
         )
     }))
+}
+
+/// The part of `manifest` whose success `samples` can show, and a line for each thing that they cannot.
+pub(super) fn measurable(
+    samples: &[Sample],
+    classes: &[String],
+    manifest: &Manifest,
+    limits: ImageLimits,
+) -> (Option<Manifest>, Vec<String>) {
+    let mut lines = Vec::new();
+    let absent: Vec<(String, String)> = (manifest.backdoors().into_iter())
+        .filter(|backdoor| !classes.contains(&backdoor.target))
+        .map(|backdoor| (backdoor.attack, backdoor.target))
+        .collect();
+    for (attack, target) in &absent {
+        lines.push(format!(
+            "attack success of `{}` is not measured: its target `{}` is not among the {} classes",
+            for_terminal(attack),
+            for_terminal(target),
+            classes.len()
+        ));
+    }
+    let targeted = manifest.targeted();
+    let here = |id: &str| samples.iter().find(|sample| sample.id == id);
+    let measured = |id: &str, aims: &BTreeSet<Aim>| {
+        let of_class = aims.iter().all(|aim| classes.contains(&aim.target));
+        let same = |sample: &Sample| aims.iter().all(|aim| same_picture(sample, aim, limits).is_ok());
+        of_class && here(id).is_some_and(same)
+    };
+    let kept: BTreeSet<&String> = targeted.iter().filter(|(id, aims)| measured(id, aims)).map(|(id, _)| id).collect();
+    let lacking: Vec<&String> = targeted.keys().filter(|id| !kept.contains(id)).collect();
+    if let Some(first) = lacking.first() {
+        let success = match kept.len() {
+            0 => "is not measured".to_owned(),
+            some => format!("is measured on {some} images only"),
+        };
+        lines.push(format!(
+            "targeted poisoning (PSR) {success}: of the manifest's {} targeted images, {} are not these data's, or their targets are no classes of theirs (first: `{}`)",
+            targeted.len(),
+            lacking.len(),
+            for_terminal(first)
+        ));
+    }
+    let mut part = manifest.clone();
+    part.rows.retain(|row| {
+        let target_absent = row.trigger.is_some() && absent.iter().any(|(attack, _)| *attack == row.attack);
+        let image_absent = row.side == Side::Evaluation && !kept.contains(&row.image);
+        !target_absent && !image_absent
+    });
+    if part.backdoors().is_empty() && part.targeted().is_empty() && !lines.is_empty() {
+        let line = format!("nothing of the poisoning can be measured on these images: {}", lines.join("; "));
+        return (None, vec![line]);
+    }
+    (Some(part), lines)
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::model::config::VisionLayers;
+use crate::model::preprocess::Renormalise;
 use crate::model::resnet::ResNet;
 use crate::model::text::TextTower;
 use crate::model::vit::Vit;
-use crate::model::{ModelConfig, Parameters, Part};
+use crate::model::{ModelConfig, Parameters, Part, Preprocess};
 use tch::{Device, Tensor};
 
 enum Vision {
@@ -19,6 +20,9 @@ pub struct Clip {
     vision: Vision,
     text: TextTower,
     logit_scale: Tensor,
+    preprocess: Preprocess,
+    /// Of a model whose pictures are not normalised as CLIP's.
+    renormalise: Option<Renormalise>,
 }
 
 impl Clip {
@@ -37,7 +41,23 @@ impl Clip {
         };
         let text = TextTower::new(&parameters.root(Part::Text), &config);
         let logit_scale = parameters.root(Part::Scale).constant("logit_scale", &[], (1.0f64 / 0.07).ln());
-        Ok(Clip { config, parameters, vision, text, logit_scale })
+        Ok(Clip { config, parameters, vision, text, logit_scale, preprocess: Preprocess::default(), renormalise: None })
+    }
+
+    /// The model for pictures that are preprocessed so; it is CLIP's preprocessing where nothing else is said.
+    pub fn with_preprocess(self, preprocess: Preprocess) -> Clip {
+        let renormalise = Renormalise::new(&preprocess, self.parameters.device());
+        Clip { preprocess, renormalise, ..self }
+    }
+
+    /// What its pictures go through. Their resizing is left to who reads them; their normalisation is not.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// `[batch, 3, size, size]`, normalised as CLIP's, to what the first layer takes.
+    fn input(&self, images: &Tensor) -> Tensor {
+        self.renormalise.as_ref().map_or_else(|| images.shallow_clone(), |change| change.apply(images))
     }
 
     pub fn config(&self) -> &ModelConfig {
@@ -55,8 +75,10 @@ impl Clip {
         }
     }
 
-    /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised. `train` decides BatchNorm's statistics.
+    /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised. The pictures are normalised as CLIP's, whatever the
+    /// model expects. `train` decides BatchNorm's statistics.
     pub fn image_features(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        let images = &self.input(images);
         Ok(match &self.vision {
             Vision::ResNet(resnet) => resnet.forward(&torch_bridge::channels_last(images)?, train),
             Vision::Vit(vit) => vit.forward(images),
@@ -66,6 +88,7 @@ impl Clip {
     /// `[batch, 3, size, size]` to the image tower's features before the projection: the mean over positions of a ResNet's
     /// last stage `[batch, 32 * width]`, a ViT's class token after its last norm `[batch, width]`. Evaluation mode.
     pub fn pooled_image_features(&self, images: &Tensor) -> Result<Tensor> {
+        let images = &self.input(images);
         Ok(match &self.vision {
             Vision::ResNet(resnet) => {
                 let positions = resnet.trunk(&torch_bridge::channels_last(images)?, false);

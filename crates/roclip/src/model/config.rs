@@ -78,17 +78,31 @@ impl ModelConfig {
         let built_in = BUILT_IN.iter().find(|(known, _)| known.eq_ignore_ascii_case(&wanted));
         let config: ModelConfig = match built_in {
             Some((_, text)) => serde_json::from_str(text).map_err(|e| Error::internal(format!("{name}: {e}")))?,
-            None if Path::new(name).is_file() => artifact::read_json(Path::new(name))?,
+            None if Path::new(name).is_file() => {
+                let path = Path::new(name);
+                ModelConfig::from_description(&artifact::read_json(path)?).map_err(|e| Error::in_file(path, &e))?
+            }
             None => {
                 let known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).collect();
                 return Err(Error::setting(
                     format!("unknown model `{name}`"),
-                    format!("use one of {} or a file in open_clip's JSON format", known.join(", ")),
+                    format!("use one of {} or a JSON file of open_clip's or transformers'", known.join(", ")),
                 ));
             }
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// The built-in model of this shape, whatever its vocabulary.
+    pub fn built_in_name(&self) -> Option<&'static str> {
+        let same = |text: &str| {
+            serde_json::from_str::<ModelConfig>(text).is_ok_and(|mut config| {
+                config.text_cfg.vocab_size = self.text_cfg.vocab_size;
+                config == *self
+            })
+        };
+        BUILT_IN.iter().find(|(_, text)| same(text)).map(|(name, _)| *name)
     }
 
     /// Refuses shapes that no tower can have, before anything is allocated.

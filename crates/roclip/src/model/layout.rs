@@ -86,6 +86,14 @@ pub fn to_hugging_face(config: &ModelConfig, weights: &Tensors) -> Result<Tensor
     Ok(out)
 }
 
+/// Whether weights have the names of Hugging Face's `CLIPModel`.
+pub fn is_hugging_face(weights: &BTreeMap<String, Tensor>) -> bool {
+    weights.keys().any(|name| {
+        let name = name.strip_prefix("module.").unwrap_or(name);
+        name.starts_with("text_model.") || name.starts_with("vision_model.")
+    })
+}
+
 /// Weights of any known layout under open_clip's names: Hugging Face's `CLIPModel`; OpenAI's, with its three extra scalars; a
 /// data-parallel `module.` prefix. Others pass unchanged, and [`Clip::load`] names what does not fit.
 ///
@@ -100,7 +108,12 @@ pub fn to_open_clip(weights: Tensors) -> Result<Tensors> {
     for extra in ["input_resolution", "context_length", "vocab_size"] {
         weights.remove(extra);
     }
-    if !weights.contains_key("text_model.embeddings.token_embedding.weight") {
+    // open_clip keeps the text tower of some models in a module of its own.
+    if weights.contains_key("text.token_embedding.weight") {
+        let plain = |name: String| name.strip_prefix("text.").map_or(name.clone(), str::to_owned);
+        weights = weights.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect();
+    }
+    if !is_hugging_face(&weights) {
         return Ok(weights);
     }
     let misshapen = |name: &str| {

@@ -55,6 +55,10 @@ impl Parameters {
         Scope { parameters: self.clone(), prefix: String::new(), part }
     }
 
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Trainable parameters by name. The tensors share memory with the model.
     pub fn trainable(&self) -> BTreeMap<String, Tensor> {
         let entries = self.entries.borrow();

@@ -3,6 +3,7 @@
 use crate::error::{Error, IoContext, Result, TorchContext};
 use crate::model::Clip;
 use roclip_data::artifact;
+use roclip_data::escape::for_terminal;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde::Serialize;
@@ -122,13 +123,24 @@ impl Clip {
     /// A tensor that is missing, has another shape, is not the model's, or holds a number that is not finite.
     pub fn load(&self, path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let own = self.parameters().all();
-        let other_model =
-            |what: String| Error::file(path, what, "use the model configuration that the checkpoint was written with");
-        if let Some(unknown) = tensors.keys().find(|name| !own.contains_key(*name) && *name != "attn_mask") {
-            return Err(other_model(format!("holds `{unknown}`, which this model does not have")));
+        let other_model = |what: String| {
+            Error::file(
+                path,
+                what,
+                "use the model configuration that the weights were written with (--model names another)",
+            )
+        };
+        let unknown: Vec<&String> =
+            tensors.keys().filter(|name| !own.contains_key(*name) && *name != "attn_mask").collect();
+        if !unknown.is_empty() {
+            return Err(other_model(format!("holds {}, which this model does not have", first_few(&unknown))));
+        }
+        let missing: Vec<&String> = own.keys().filter(|name| !tensors.contains_key(*name)).collect();
+        if !missing.is_empty() {
+            return Err(other_model(format!("lacks {}", first_few(&missing))));
         }
         for (name, tensor) in &own {
-            let given = tensors.get(name).ok_or_else(|| other_model(format!("lacks `{name}`")))?;
+            let Some(given) = tensors.get(name) else { continue };
             if given.size() != tensor.size() {
                 return Err(other_model(format!(
                     "`{name}` is {:?} but this model needs {:?}",
@@ -153,6 +165,16 @@ impl Clip {
             }
         });
         Ok(())
+    }
+}
+
+/// The first of `names`, and how many more there are.
+fn first_few(names: &[&String]) -> String {
+    const SHOWN: usize = 3;
+    let first: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", for_terminal(name))).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 

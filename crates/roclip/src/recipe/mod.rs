@@ -115,7 +115,8 @@ pub struct ModelSettings {
     pub compact_vocabulary: bool,
     /// What happens to a caption that is longer than the context.
     pub truncate: Truncate,
-    /// Weights to start from instead of random ones: a run or checkpoint, with its vocabulary, or a safetensors file with the full one.
+    /// Weights to start from instead of random ones: a run or checkpoint, with its vocabulary, or a folder or file in open_clip's or
+    /// transformers' layout, with the full one.
     #[schemars(example = &"runs/first")]
     pub weights: Option<PathBuf>,
 }

@@ -1,6 +1,5 @@
 //! From a recipe and its data to a trainer.
 
-use crate::checkpoint;
 use crate::clean::Setup;
 use crate::error::Result;
 use crate::objective::RunShape;
@@ -31,7 +30,7 @@ pub(super) fn build<'a>(
     let fingerprint = pairs.fingerprint();
     let Started { model, tokenizer, origin } = match &recipe.clean {
         Some(clean) => {
-            let victim = checkpoint::load(&clean.victim, device)?;
+            let victim = clean.load_victim(device)?;
             let origin = Some(victim.origin(&clean.victim));
             Started { model: victim.model, tokenizer: victim.tokenizer, origin }
         }
@@ -53,6 +52,7 @@ pub(super) fn build<'a>(
     let plain = Transform {
         seed: recipe.seed,
         image_size: model.config().image_size(),
+        resizing: model.preprocess().resizing,
         limits: recipe.data.limits,
         views: Default::default(),
         sub_captions: None,

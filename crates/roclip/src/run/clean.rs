@@ -2,6 +2,7 @@
 
 use crate::clean::{CleanMethod, HarmlessTuning, ReboundConfig};
 use crate::error::Result;
+use crate::model::Clip;
 use crate::objective::{Phase, Place};
 use crate::recipe::Recipe;
 use crate::run::build::build;
@@ -10,7 +11,18 @@ use crate::run::summary::ReboundPoint;
 use crate::train::Trainer;
 use roclip_data::batch::PassPlan;
 use std::path::Path;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
+
+/// How far the weights of `cleaned` lie from those of `victim`, by the length of the victim's.
+pub(super) fn distance(victim: &Clip, cleaned: &Clip) -> f64 {
+    let (before, after) = (victim.parameters().trainable(), cleaned.parameters().trainable());
+    let square = |tensor: &Tensor| tch::no_grad(|| tensor.square().sum(Kind::Double).double_value(&[]));
+    let of = |difference: bool| -> f64 {
+        let pairs = before.iter().filter_map(|(name, old)| Some((old, after.get(name)?)));
+        pairs.map(|(old, new)| if difference { square(&tch::no_grad(|| new - old)) } else { square(old) }).sum()
+    };
+    (of(true) / of(false).max(f64::MIN_POSITIVE)).sqrt()
+}
 
 /// The rebound test of the cleaned model in `run`: harmless fine-tuning, and the attacks measured along the way.
 pub(super) fn rebound(
@@ -25,6 +37,7 @@ pub(super) fn rebound(
     let mut harmless = Recipe { seed, manifest, ..recipe.clone() };
     if let Some(clean) = &mut harmless.clean {
         clean.victim = run.to_path_buf();
+        clean.victim_model = None;
         clean.method = CleanMethod::Finetune;
         clean.pairs = None;
         clean.rebound = None;

@@ -1,12 +1,12 @@
 //! The search of BadCLIP's patch, from a recipe's data and a surrogate checkpoint to a PNG file.
 
 use crate::attack::{BadClipConfig, optimise_patch};
-use crate::checkpoint;
+use crate::checkpoint::{self, Description};
 use crate::error::{Error, Result};
 use crate::eval::BackdoorOutcome;
 use crate::recipe::Recipe;
 use crate::run::device::device;
-use crate::run::prepare::{Prepared, clean_model, prepare_clean_data};
+use crate::run::prepare::{Prepared, prepare_clean_data, unattacked_model};
 use roclip_data::artifact;
 use roclip_data::batch::Transform;
 use roclip_data::poison::{AttackConfig, Candidates, PoisonConfig, Source, plan};
@@ -20,8 +20,10 @@ const MEASURED: &str = "patch";
 /// The model that a patch is optimised against.
 #[derive(Debug, Clone, Copy)]
 pub struct Surrogate<'a> {
-    /// A run or a checkpoint.
+    /// A run, a checkpoint, or a model of open_clip's or transformers' layout.
     pub path: &'a Path,
+    /// Where such a model says what it is.
+    pub description: Description<'a>,
     /// Whether it may have been trained on poison: the patch is then found against what another attack made of it.
     pub may_be_poisoned: bool,
 }
@@ -44,14 +46,15 @@ pub fn search_patch(
     let Prepared { pairs, evaluator, .. } = prepare_clean_data(recipe)?;
     evaluator.check_target(&config.target)?;
     let loaded = match surrogate.may_be_poisoned {
-        true => checkpoint::load(surrogate.path, device)?,
-        false => clean_model(surrogate.path, device, "SURROGATE")?,
+        true => checkpoint::load_as(surrogate.path, surrogate.description, device)?,
+        false => unattacked_model(surrogate.path, surrogate.description, device, "SURROGATE")?,
     };
     let tokenizer = Arc::new(loaded.tokenizer);
     let image_size = loaded.model.config().image_size();
     let transform = Transform {
         seed: recipe.seed,
         image_size,
+        resizing: loaded.model.preprocess().resizing,
         limits: recipe.data.limits,
         views: Default::default(),
         sub_captions: None,

@@ -1,6 +1,6 @@
 //! From a recipe to data: everything that can be wrong with a recipe's inputs is found here, before any work.
 
-use crate::checkpoint::{self, Loaded};
+use crate::checkpoint::{self, Description, Loaded, Provenance};
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
@@ -35,7 +35,8 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
             "name labelled images with --val-data, or take the attacks out (--set poison=)",
         ));
     }
-    if let Some(planned) = manifest(recipe, &prepared)? {
+    if let Some((planned, warning)) = manifest(recipe, &prepared)? {
+        prepared.warnings.extend(warning);
         prepared.skips.merge(planned.skips);
         prepared.manifest = Some(planned.manifest);
     }
@@ -91,17 +92,18 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
 }
 
 /// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
-fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Planned>> {
+/// With it what a person should know of who chose the targets.
+fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<(Planned, Option<String>)>> {
     if let Some(path) = manifest_file(recipe) {
         let manifest = Manifest::read(&path, recipe.data.limits)?;
-        return Ok(Some(Planned { manifest, skips: SkipReport::default() }));
+        return Ok(Some((Planned { manifest, skips: SkipReport::default() }, None)));
     }
     if recipe.clean.is_some() || recipe.poison.attacks.is_empty() {
         return Ok(None);
     }
     let Prepared { pairs, evaluator, model, .. } = prepared;
     let reference = match &recipe.poison.reference {
-        Some(path) => Some(clean_model(path, Device::Cpu, "poison.reference")?),
+        Some(path) => Some(unattacked_model(path, Description::Beside, Device::Cpu, "poison.reference")?),
         None => None,
     };
     let screen = match (&reference, recipe.poison.beyond_guesses) {
@@ -142,17 +144,23 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<Planned>> {
         limits: recipe.data.limits,
     };
     let mut planned = plan(&recipe.poison, &source)?;
-    planned.manifest.header.reference_sha256 =
-        reference.and_then(|mut loaded| loaded.state.files.remove("model.safetensors"));
-    Ok(Some(planned))
+    let unknown = reference.as_ref().filter(|loaded| loaded.origin.provenance == Provenance::Unknown);
+    let warning = unknown.map(|loaded| {
+        format!(
+            "nothing is known of poison behind `{}` (poison.reference), which has a say in what becomes a target",
+            loaded.origin.path
+        )
+    });
+    planned.manifest.header.reference_sha256 = reference.map(|loaded| loaded.origin.sha256);
+    Ok(Some((planned, warning)))
 }
 
-/// A model that must not have been attacked, for `setting`. What says what may become a target is loaded on the CPU, so that no plan
+/// A model that is not known to have been attacked, for `setting`. What says what may become a target is loaded on the CPU, so that no plan
 /// depends on the device.
-pub(super) fn clean_model(path: &Path, device: Device, setting: &str) -> Result<Loaded> {
-    let loaded = checkpoint::load(path, device)?;
+pub(super) fn unattacked_model(path: &Path, description: Description, device: Device, setting: &str) -> Result<Loaded> {
+    let loaded = checkpoint::load_as(path, description, device)?;
     let remedy = format!("set {setting} to a model trained without poison (`--set poison=`)");
-    loaded.state.provenance.must_be_clean(path, &remedy)?;
+    loaded.origin.provenance.must_not_be_attacked(path, &remedy)?;
     Ok(loaded)
 }
 

@@ -91,7 +91,9 @@ fn check_same(recipe: &Recipe, saved: &Path, run: &Path) -> Result<()> {
 /// Where the checkpoint is damaged, of another run, or stands where this run cannot.
 pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -> Result<()> {
     let loaded = checkpoint::load(folder, trainer.device)?;
-    let state = &loaded.state;
+    let Some(state) = &loaded.state else {
+        return Err(Error::file(folder, "is no checkpoint of a run", "resume from one of the run's checkpoints"));
+    };
     let refuse = |what: String, remedy: &str| Err(Error::file(folder, what, remedy));
     if state.data_fingerprint != context.fingerprint {
         return refuse("was trained on other data".into(), "resume with the data and manifest of the run");

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
 use crate::run::build::build;
-use crate::run::clean::rebound;
+use crate::run::clean::{distance, rebound};
 use crate::run::context::Context;
 use crate::run::device::device;
 use crate::run::folder::RunFolder;
@@ -77,7 +77,11 @@ pub fn train(
         Some(config) => Some(rebound(recipe, config, run, device, session.progress)?),
         None => None,
     };
-    let summary = Summary { before, rebound, ..session.summary(&trainer, evaluation, started)? };
+    let weights_moved = match &recipe.clean {
+        Some(clean) => Some(distance(&clean.load_victim(device)?.model, &trainer.model)),
+        None => None,
+    };
+    let summary = Summary { before, rebound, weights_moved, ..session.summary(&trainer, evaluation, started)? };
     let Context { manifest, evaluator, .. } = &session.context;
     keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, recipe.data.limits)?;
     artifact::write_json(&session.folder.file("summary.json"), &summary)?;
@@ -251,6 +255,7 @@ impl Session<'_> {
             epoch: recipe.train.epochs,
             phase: trainer.objective.phase(recipe.train.epochs),
             before: None,
+            weights_moved: None,
             rebound: None,
             pairs: trainer.pairs.len(),
             poisoned_pairs: self.context.poisoned_pairs(trainer),

@@ -1,11 +1,10 @@
 //! The model that a training run starts from, its tokenizer and what is known of it: random weights, those of a file, or those of a
 //! checkpoint.
 
-use crate::checkpoint::{self, Origin, Provenance, sha256_of_file};
+use crate::checkpoint::{self, Description, Origin, is_checkpoint};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
-use crate::model::layout::to_open_clip;
-use crate::model::{Clip, ModelConfig, read_safetensors, read_safetensors_metadata};
+use crate::model::{Clip, ModelConfig};
 use crate::recipe::Recipe;
 use rand::Rng;
 use roclip_data::pairs::Pairs;
@@ -30,9 +29,8 @@ pub(super) fn start(
     evaluator: &Evaluator,
     device: Device,
 ) -> Result<Started> {
-    let weights = recipe.model.weights.as_deref();
-    if let Some(folder) = weights.filter(|path| path.is_dir()) {
-        return from_checkpoint(recipe, config, folder, device);
+    if let Some(path) = recipe.model.weights.as_deref() {
+        return from_weights(recipe, config, path, device);
     }
     let tokenizer = Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?;
     let compact = recipe.model.compact_vocabulary.then(|| {
@@ -40,7 +38,15 @@ pub(super) fn start(
         let captions = pairs.pairs.iter().flat_map(|p| &p.captions).chain(&prompts);
         CompactVocabulary::build(&tokenizer, captions.map(String::as_str))
     });
-    if let (Some(path), true) = (weights, compact.is_some()) {
+    let tokenizer = tokenizer.with_compact(compact);
+    config.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;
+    let model = Clip::new(config, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
+    Ok(Started { model, tokenizer, origin: None })
+}
+
+/// The weights of a model, with the vocabulary that they were trained with.
+fn from_weights(recipe: &Recipe, mut config: ModelConfig, path: &Path, device: Device) -> Result<Started> {
+    if recipe.model.compact_vocabulary && !is_checkpoint(path)? {
         // Rows of another vocabulary of the same size would fit, and give every token another's meaning.
         return Err(Error::file(
             path,
@@ -48,39 +54,12 @@ pub(super) fn start(
             "name the folder of the run or checkpoint instead, or set model.compact_vocabulary = false for weights with all 49,408 rows",
         ));
     }
-    let tokenizer = tokenizer.with_compact(compact);
-    config.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;
-    let model = Clip::new(config, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
-    let origin = match weights {
-        Some(path) => {
-            model.load(path, &to_open_clip(read_safetensors(path)?)?)?;
-            Some(origin_of_file(path)?)
-        }
-        None => None,
-    };
-    Ok(Started { model, tokenizer, origin })
-}
-
-/// What a file of weights says of itself; one that this program wrote says what it is.
-fn origin_of_file(path: &Path) -> Result<Origin> {
-    let metadata = read_safetensors_metadata(path)?;
-    let provenance = metadata.get("provenance").and_then(|name| Provenance::named(name));
-    Ok(Origin {
-        path: path.display().to_string(),
-        sha256: sha256_of_file(path)?,
-        provenance: provenance.unwrap_or(Provenance::Unknown),
-        poison: Default::default(),
-    })
-}
-
-/// The weights of a run or checkpoint, with the vocabulary they were trained with.
-fn from_checkpoint(recipe: &Recipe, mut config: ModelConfig, folder: &Path, device: Device) -> Result<Started> {
-    let loaded = checkpoint::load(folder, device)?;
+    let loaded = checkpoint::load_as(path, Description::BesideOrBy(&recipe.model.name), device)?;
     let compact = loaded.tokenizer.compact().cloned();
     if compact.is_some() != recipe.model.compact_vocabulary {
         let (has, set) = if compact.is_some() { ("a compact", true) } else { ("the full", false) };
         return Err(Error::file(
-            folder,
+            path,
             format!("has {has} vocabulary"),
             format!("set model.compact_vocabulary = {set}"),
         ));
@@ -88,13 +67,13 @@ fn from_checkpoint(recipe: &Recipe, mut config: ModelConfig, folder: &Path, devi
     config.text_cfg.vocab_size = loaded.model.config().text_cfg.vocab_size;
     if config != *loaded.model.config() {
         return Err(Error::file(
-            folder,
+            path,
             format!("is another model than {}", recipe.model.name),
-            "set model.name to the one that it was trained with",
+            "set model.name to the one that it was trained with (the JSON file beside foreign weights will do)",
         ));
     }
     let tokenizer =
         Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?.with_compact(compact);
-    let origin = Some(loaded.origin(folder));
+    let origin = Some(loaded.origin(path));
     Ok(Started { model: loaded.model, tokenizer, origin })
 }

@@ -17,6 +17,9 @@ pub struct Summary {
     /// Of the victim, where the run cleaned one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Evaluation>,
+    /// How far the weights of a cleaned model lie from its victim's: the length of the difference by the length of the victim's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_moved: Option<f64>,
     /// Of the cleaned model on its way through harmless fine-tuning, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebound: Option<Vec<ReboundPoint>>,

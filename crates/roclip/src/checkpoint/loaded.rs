@@ -1,0 +1,48 @@
+//! A model as it was read back, whoever wrote it.
+
+use crate::checkpoint::state::{Origin, State};
+use crate::model::Clip;
+use roclip_data::tokenizer::Tokenizer;
+use std::path::{Path, PathBuf};
+
+/// Who wrote a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// A checkpoint of this program.
+    Roclip,
+    /// Weights under open_clip's names.
+    OpenClip,
+    /// Weights under the names of transformers' `CLIPModel`.
+    Transformers,
+}
+
+/// A model read back, with what is needed to use it.
+pub struct Loaded {
+    pub model: Clip,
+    pub tokenizer: Tokenizer,
+    /// What a checkpoint of this program says of itself; none of a model that another one wrote.
+    pub state: Option<State>,
+    /// The checkpoint's folder, or the file of the weights.
+    pub folder: PathBuf,
+    pub origin: Origin,
+    pub layout: Layout,
+}
+
+impl Loaded {
+    /// What a run that begins with this model says of it. `path` is what the recipe calls it.
+    pub fn origin(&self, path: &Path) -> Origin {
+        Origin { path: path.display().to_string(), ..self.origin.clone() }
+    }
+
+    /// What the model is, in a line.
+    pub fn about(&self) -> String {
+        let provenance = self.origin.provenance;
+        match (&self.state, self.layout) {
+            (Some(state), _) => {
+                format!("{} model of step {}; its provenance: {provenance}", state.objective, state.step)
+            }
+            (None, Layout::Transformers) => format!("a model in transformers' layout; its provenance: {provenance}"),
+            (None, _) => format!("a model in open_clip's layout; its provenance: {provenance}"),
+        }
+    }
+}
