@@ -49,8 +49,9 @@ const ORDER: [(&str, &[&str]); 2] = [
             "eval",
             "recipe",
             "run",
-            "report",
+            "results",
             "doctor",
+            "report",
         ],
     ),
 ];

@@ -3,6 +3,7 @@
 mod build;
 mod clean;
 mod context;
+mod details;
 mod device;
 mod folder;
 mod lines;
@@ -17,6 +18,7 @@ mod stop;
 mod summary;
 mod warnings;
 
+pub use details::read_details;
 pub use device::device;
 pub use lines::{EpochLine, read_epochs};
 pub use patch::{Surrogate, search_patch};
