@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use roclip::report::{NamedRun, Report, write_named_report};
 use roclip_data::escape::for_terminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Columns where the terminal does not say how many it has, and the most that are used of a wide one.
 const COLUMNS: usize = 100;
@@ -31,7 +31,7 @@ pub struct Arguments {
 fn named_run(text: &str) -> Result<NamedRun, String> {
     let whole = PathBuf::from(text);
     match text.rsplit_once('=') {
-        Some((name, folder)) if !whole.exists() && !name.contains('/') => {
+        Some((name, folder)) if !whole.exists() && (!name.contains('/') || Path::new(folder).exists()) => {
             if name.trim().is_empty() || folder.is_empty() {
                 return Err("give both, as in baseline=runs/undefended".to_owned());
             }

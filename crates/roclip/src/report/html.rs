@@ -176,20 +176,32 @@ fn emphasised(sentence: &str, group: &Group) -> Markup {
     }
 }
 
+/// The words of the page, each with what it means.
+const WORDS: [(&str, &str); 8] = [
+    ("PSR", "poison success rate: targeted pictures read as the class that the attacker planted for them."),
+    (
+        "ASR",
+        "attack success rate: pictures of other classes, with the trigger, read as the target. Base rate: without it, chance.",
+    ),
+    ("turned", "of the pictures not read as the target without the trigger, those that are with it."),
+    ("zero-shot", "top-1 accuracy with class names as prompts; targeted pictures are left out."),
+    ("probe", "accuracy of a linear classifier on the image features: how good the features are."),
+    ("clean data", "the same poison measured on a model that never saw it: what happens by chance."),
+    (
+        "clearly, within chance",
+        "whether the 95 % interval of the difference leaves out zero. One run: counts with Wilson's interval. Seeds: mean and range.",
+    ),
+    (
+        "grey",
+        "proves nothing: the attack fails without a defence, that control is missing, or the model knows no classes.",
+    ),
+];
+
 fn definitions() -> Markup {
     html! {
         details.definitions open {
             summary { "What the words mean" }
-            dl {
-                dt { "PSR" } dd { "poison success rate: targeted test pictures that the model reads as the class that the attacker planted for them." }
-                dt { "ASR" } dd { "attack success rate: test pictures with the trigger, of another class than the target, that the model reads as the target. Its base rate is the same without the trigger: chance." }
-                dt { "turned" } dd { "of the pictures that are not read as the target without the trigger, those that are with it." }
-                dt { "zero-shot" } dd { "accuracy (top-1) with the class names as prompts; targeted pictures are left out." }
-                dt { "probe" } dd { "accuracy of a linear classifier trained on the image features: how good the features are." }
-                dt { "clean data" } dd { "the same poison measured on a model that never saw it: what happens by chance." }
-                dt { "clearly, within chance" } dd { "whether the 95 % interval of the difference leaves zero out. One run: counts with Wilson's interval. Several seeds: mean and range." }
-                dt { "grey" } dd { "a rate that proves nothing: the attack does not work without a defence, there is no such control, or the model knows no classes." }
-            }
+            dl { @for (word, meaning) in WORDS { div { dt { (word) } dd { (meaning) } } } }
         }
     }
 }

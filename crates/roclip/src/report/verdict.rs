@@ -140,21 +140,22 @@ fn at_chance(run: &RunRecord) -> Option<String> {
 }
 
 fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<String>) -> String {
-    let undefended =
-        study.control("undefended", group).filter(|_| group.row().control.as_deref() != Some("undefended"));
+    let undefended = study
+        .control("undefended", group)
+        .filter(|_| !["undefended", "clean-data"].contains(&group.row().control.as_deref().unwrap_or("")));
     let mut parts = Vec::new();
     if let Some(fooled) = fooled(group) {
         parts.push(format!("{fooled} targets fooled{}", against(group, undefended, PSR, &|other| fooled_short(other))));
     }
     for attack in attacks {
         if let Some(rate) = rate_of(group, attack) {
-            let percent = |other: &Group| rate_of(other, attack).map(|rate| format!("{:.1} %", 100.0 * rate));
+            let percent = |other: &Group| rate_of(other, attack).map(|rate| format!("{:.1}\u{a0}%", 100.0 * rate));
             let compared = against(group, undefended, attack, &percent);
-            parts.push(format!("trigger {attack} {:.1} %{compared}", 100.0 * rate));
+            parts.push(format!("trigger {attack} {:.1}\u{a0}%{compared}", 100.0 * rate));
         }
     }
     let accuracy = group.mean(|run| zero_shot(run).map(|rate| rate.rate)).unwrap_or(f64::NAN);
-    parts.push(format!("zero-shot {:.1} %{}", 100.0 * accuracy, cost(study, group)));
+    parts.push(format!("zero-shot {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group)));
     let doubt = if grey.is_empty() { "" } else { " (grey figures prove nothing)" };
     format!("{}: {}.{doubt}", group.label, parts.join(", "))
 }
@@ -197,10 +198,13 @@ fn cost(study: &Study, group: &Group) -> String {
         let now = group.first.summary.evaluation.zero_shot_top1.rate;
         return format!(" ({:+.1} points against its victim)", 100.0 * (now - victim.zero_shot_top1.rate));
     }
-    if group.row().control.is_some() {
-        return String::new();
-    }
-    let parts: Vec<String> = CONTROLS
+    // A control is compared with those that it builds on.
+    let controls = match group.row().control.as_deref() {
+        None => CONTROLS.as_slice(),
+        Some("augmentation-only") => CONTROLS.get(..1).unwrap_or_default(),
+        Some(_) => &[],
+    };
+    let parts: Vec<String> = controls
         .iter()
         .filter_map(|(control, name)| {
             let compared = Comparison::of(group, study.control(control, group)?, &zero_shot)?;
