@@ -17,7 +17,7 @@ struct Column {
 pub fn table(rows: &[ResultRow], columns: usize) -> String {
     let summaries = over_seeds(rows);
     let found = columns_of(rows, &summaries);
-    let widths: Vec<usize> = found.iter().map(|column| width(column)).collect();
+    let widths: Vec<usize> = found.iter().map(width).collect();
     let names: Vec<String> = summaries.iter().map(|summary| for_terminal(&summary.label).into_owned()).collect();
     let longest = names.iter().map(|name| letters(name)).max().unwrap_or(0).clamp(3, LABEL);
     let total: usize = longest + widths.iter().map(|width| width + 2).sum::<usize>();

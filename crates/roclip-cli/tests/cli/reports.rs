@@ -119,7 +119,7 @@ fn runs_on_different_data_stand_in_tables_of_their_own() {
     lab.train("second", &["--set", &format!("eval.source.path={others:?}")]);
     lab.ok(&["report", "first", "second", "--out", "report"]);
     let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
-    assert_eq!(html.matches("<h2 class=\"study\">").count(), 2);
+    assert_eq!(html.matches("<h2 class=\"study\"").count(), 2);
     assert!(html.contains("id=\"table-1\"") && html.contains("id=\"table-2\""));
 }
 

@@ -47,7 +47,7 @@ pub fn section(study: &Study) -> Markup {
                 @if classes.len() > SHOWN { p.note { (classes.len() - SHOWN) " more classes are in details.json of each run." } }
             }
         } @else {
-            p.note { "These runs kept no figures of their classes: `roclip train --run RUN --resume` measures them anew." }
+            p.note { "These runs kept no figures of their classes: an older version made them." }
         }
     }
 }

@@ -24,7 +24,7 @@ impl<'a> Group<'a> {
     pub fn short(&self) -> String {
         let name = match self.row().control.as_deref() {
             Some("undefended") if self.row().name == "CLIP, undefended" => "undefended",
-            Some("augmentation-only") if self.row().name == "CLIP, augmentation only" => "augmentation only",
+            Some("augmentation-only") if self.row().name == "CLIP, augmentation only" => "augmentation",
             Some("clean-data") if self.row().name == "CLIP on clean data" => "clean data",
             _ => &self.row().name,
         };

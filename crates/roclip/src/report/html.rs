@@ -52,15 +52,18 @@ pub fn page(runs: &Runs, rows: &[ResultRow]) -> Result<Page> {
     let mut contents = Vec::new();
     for part in &parts {
         let sections = sections(part)?;
-        contents.extend(sections.iter().map(|(id, title, _)| (format!("{id}-{}", part.number), *title, part.number)));
+        contents.extend(match parts.len() {
+            1 => sections.iter().map(|(id, title, _)| (format!("{id}-1"), (*title).to_owned())).collect(),
+            _ => vec![(format!("data-{}", part.number), format!("Data {}: {}", part.number, part.study.data()))],
+        });
         bodies.push((part, sections));
     }
     let body = html! {
         h1 { "Who got fooled" }
         (lead(runs))
-        (contents_list(&contents, parts.len()))
+        (contents_list(&contents))
         @for (part, sections) in bodies {
-            @if parts.len() > 1 { h2.study { "Data " (part.number) ": " (part.study.data()) } }
+            @if parts.len() > 1 { h2.study id={ "data-" (part.number) } { "Data " (part.number) ": " (part.study.data()) } (apart(part, &parts)) }
             (verdict(part))
             (definitions())
             @for (id, title, section) in sections {
@@ -121,11 +124,20 @@ fn lead(runs: &Runs) -> Markup {
     }
 }
 
-fn contents_list(contents: &[(String, &str, usize)], studies: usize) -> Markup {
+/// In which settings the data of `part` differs from that of the others.
+fn apart(part: &Part, parts: &[Part]) -> Markup {
+    let firsts = parts.iter().filter_map(|part| part.study.groups.first());
+    let others: Vec<_> = firsts.map(|group| &group.first.experiment).collect();
+    let own = part.study.groups.first().map(|group| &group.first.experiment);
+    let settings = own.map(|own| own.data_apart_from(&others)).unwrap_or_default();
+    html! { @if !settings.is_empty() { p.note { (settings.join(", ")) } } }
+}
+
+fn contents_list(contents: &[(String, String)]) -> Markup {
     html! {
         nav aria-label="Contents" {
-            @for (id, title, number) in contents {
-                a href={ "#" (id) } { (title) @if studies > 1 { " (data " (number) ")" } }
+            @for (id, title) in contents {
+                a href={ "#" (id) } { (title) }
                 " "
             }
         }
@@ -158,7 +170,7 @@ fn verdict(part: &Part) -> Markup {
                 ul { @for problem in &problems { li { (problem) } } }
             }
         }
-        @if warnings > 0 { p.note { "The doctor has " (count(warnings, "warning")) " besides: `roclip doctor RUN` says which." } }
+        @if warnings > 0 { p.note { "The doctor has " (count(warnings, "warning")) " besides: " code { "roclip doctor RUN" } " says which." } }
         @if !steps.is_empty() {
             details.next open[!problems.is_empty()] {
                 summary { "What to do next" }

@@ -16,7 +16,7 @@ pub fn section(study: &Study) -> Markup {
         .collect();
     html! {
         @if kept.is_empty() {
-            p.note { "These runs kept no features: `roclip train --run RUN --resume` measures them anew." }
+            p.note { "These runs kept no features: an older version made them." }
         } @else {
             p.note {
                 "The first two principal components of unit image features, at most 64 images of a kind; first seed. Every model has a space \

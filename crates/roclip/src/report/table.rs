@@ -70,11 +70,11 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
                 tr {
                     th { "row" }
                     @for key in &settings { th { (key) } }
-                    th { "seeds" } th { "zero-shot" }
-                    @if has_probe { th { "probe" } }
                     @if has_psr { th { "PSR" } }
                     @for attack in &attacks { th { "ASR" small { (attack) } } }
-                    th { "training + evaluation" } th { "peak memory" }
+                    th { "zero-shot" }
+                    @if has_probe { th { "probe" } }
+                    th { "seeds" } th { "training + evaluation" } th { "peak memory" }
                 }
             }
             tbody {
@@ -82,13 +82,13 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
                     tr {
                         th { (group.key()) " " (group.row().name) }
                         @for key in &settings { td { (group.row().settings.get(key).map_or("", String::as_str)) } }
-                        td { (seeds(group)) }
-                        td { (rates(&of_members(group, zero_shot))) }
-                        @if has_probe { td { (rates(&of_members(group, |run| Some(run.summary.linear_probe?.top1)))) } }
                         @if has_psr { td.grey[grey(verdict, PSR)] { (rates(&of_members(group, psr))) } }
                         @for attack in &attacks {
                             td.grey[grey(verdict, attack)] { (rates(&of_members(group, asr(attack)))) }
                         }
+                        td { (rates(&of_members(group, zero_shot))) }
+                        @if has_probe { td { (rates(&of_members(group, |run| Some(run.summary.linear_probe?.top1)))) } }
+                        td { (seeds(group)) }
                         td { (duration(group.mean(|run| Some(run.row.seconds)).unwrap_or(0.0))) }
                         td { (group.members.iter().map(|run| run.row.peak_memory_bytes).max().unwrap_or(0) >> 20) " MiB" }
                     }
@@ -99,7 +99,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
 }
 
 fn duration(seconds: f64) -> String {
-    if seconds < 120.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
+    if seconds < 600.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
 }
 
 fn seeds(group: &Group) -> String {

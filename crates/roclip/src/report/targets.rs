@@ -90,7 +90,7 @@ fn reading(outcome: Option<&TargetOutcome>) -> Markup {
     let (class, word) = match outcome {
         fooled if fooled.rank == Some(1) => ("fooled", "fooled"),
         right if right.predicted == right.true_class => ("right", "right"),
-        _ => ("wrong", "wrong, not as planted"),
+        _ => ("wrong", "wrong"),
     };
     html! { td.(class) { (outcome.predicted) small { (word) } } }
 }

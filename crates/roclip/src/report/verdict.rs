@@ -42,7 +42,11 @@ fn verdict(study: &Study, group: &Group) -> Result<Verdict> {
     for run in &group.members {
         for finding in findings(study, run)? {
             match finding.severity {
-                Severity::Problem => found.problems.push((run.row.seed, finding)),
+                Severity::Problem => {
+                    // A trigger that training never shows, say: its failure is not the defence's doing.
+                    found.grey.extend(finding.attack.iter().filter(|attack| attacks.contains(attack)).cloned());
+                    found.problems.push((run.row.seed, finding));
+                }
                 Severity::Warning => found.warnings += 1,
                 _ => {}
             }
@@ -156,8 +160,12 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
     }
     let accuracy = group.mean(|run| zero_shot(run).map(|rate| rate.rate)).unwrap_or(f64::NAN);
     parts.push(format!("zero-shot {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group)));
+    let seeds = match group.members.len() {
+        1 => String::new(),
+        several => format!("mean of {several} seeds: "),
+    };
     let doubt = if grey.is_empty() { "" } else { " (grey figures prove nothing)" };
-    format!("{}: {}.{doubt}", group.label, parts.join(", "))
+    format!("{}: {seeds}{}.{doubt}", group.label, parts.join(", "))
 }
 
 /// `0 of 16`, or the mean share over seeds.

@@ -56,6 +56,17 @@ impl Experiment {
         self.digest_of(about_data)
     }
 
+    /// What tells this experiment's data from that of `others`, as `key = value`.
+    pub fn data_apart_from(&self, others: &[&Experiment]) -> Vec<String> {
+        let differs = |key: &str, value: &str| {
+            others.iter().any(|other| other.settings.get(key).map(String::as_str) != Some(value))
+        };
+        let own = self.settings.iter().filter(|(key, value)| about_data(key) && differs(key, value));
+        own.take(NAMED)
+            .map(|(key, value)| format!("{key} = {}", value.chars().take(SHOWN).collect::<String>()))
+            .collect()
+    }
+
     /// Says whether two runs met the same attack on the same data with the same model, so that one may be the other's control.
     pub fn attack_digest(&self) -> String {
         self.digest_of(|key| {
@@ -179,6 +190,7 @@ mod tests {
         let other_model = experiment(|recipe| recipe.model.name = "RN50".into());
         assert_eq!((plain.data_digest(), plain.attack_digest()), (defended.data_digest(), defended.attack_digest()));
         assert_ne!(plain.data_digest(), elsewhere.data_digest());
+        assert_eq!(elsewhere.data_apart_from(&[&plain, &elsewhere]), ["eval.source.path = photos"]);
         assert_eq!(plain.data_digest(), other_model.data_digest());
     }
 

@@ -38,6 +38,10 @@ pub struct LineChart<'a> {
 const LABEL_GAP: f64 = 15.0;
 /// Between two lines that coincide, in pixels.
 const APART: f64 = 1.8;
+/// The same where every point is marked.
+const PATHS_APART: f64 = 5.0;
+/// Between two names of points, in pixels.
+const NAMES_APART: f64 = 15.0;
 /// Letters of a label at a line's end.
 const LABEL_LETTERS: usize = 17;
 /// Markers on a line.
@@ -51,16 +55,17 @@ impl LineChart<'_> {
             y_label: self.y_label,
             x: self.x.clone(),
             y: self.y.clone(),
-            right: 122.0,
+            right: 138.0,
         };
         let count = self.series.len() as f64;
+        let step = if self.path { PATHS_APART } else { APART };
         let paths: Vec<Vec<(f64, f64)>> = (0..)
             .zip(self.series)
             .map(|(number, series)| {
-                let apart = (f64::from(number) - (count - 1.0) / 2.0) * APART;
+                let apart = (f64::from(number) - (count - 1.0) / 2.0) * step;
                 let place = |(x, y): &(f64, f64)| {
                     let (low, high) = (self.y.low, self.y.high);
-                    (frame.x(*x), (frame.y(y.clamp(low, high)) + apart).clamp(TOP - 3.0, frame.floor() + 3.0))
+                    (frame.x(*x), (frame.y(y.clamp(low, high)) + apart).clamp(TOP - 3.0, frame.floor() + 3.0 + step))
                 };
                 series.points.iter().map(place).collect()
             })
@@ -76,9 +81,34 @@ impl LineChart<'_> {
                 (self.line(series, path))
                 (end_label(series, path, frame.end(), label_y))
             }
+            @for (name, (x, y)) in self.point_names(&paths) { text.point x=(at(x)) y=(at(y)) { (name) } }
         };
         let names: Vec<&str> = self.series.iter().map(|series| series.name.as_str()).collect();
         frame.draw(&format!("{}: {}", self.title, names.join(", ")), self.shades(&frame), body)
+    }
+
+    /// Names of some points with their places: the last of each line first, then the first and every fifth, where there is room.
+    fn point_names<'b>(&'b self, paths: &[Vec<(f64, f64)>]) -> Vec<(&'b str, (f64, f64))> {
+        let mut placed: Vec<(&str, (f64, f64))> = Vec::new();
+        if !self.path {
+            return placed;
+        }
+        let wanted = |number: usize, last: usize| [number == last, number == 0 || (number + 1).is_multiple_of(5)];
+        for turn in 0..2 {
+            for (series, path) in self.series.iter().zip(paths) {
+                let last = path.len().saturating_sub(1);
+                let turns = |number: usize| wanted(number, last).get(turn).copied().unwrap_or(false);
+                let points = series.point_names.iter().zip(path).enumerate().filter(|(number, _)| turns(*number));
+                for (_, (name, (x, y))) in points {
+                    let place = (x + 5.0, if *y < TOP + 12.0 { y + 15.0 } else { y - 6.0 });
+                    let near = |(_, (x, y)): &(&str, (f64, f64))| (x - place.0).hypot(y - place.1) < NAMES_APART;
+                    if !placed.iter().any(near) {
+                        placed.push((name, place));
+                    }
+                }
+            }
+        }
+        placed
     }
 
     fn shades(&self, frame: &Frame) -> Markup {
@@ -109,11 +139,6 @@ impl LineChart<'_> {
             }
             @if self.path {
                 @for pair in path.windows(2) { @if let [from, to] = pair { (arrow(*from, *to, &series.class)) } }
-                @for (number, (x, y)) in path.iter().enumerate().filter(|(n, _)| *n == 0 || (n + 1) % 5 == 0 || *n == last) {
-                    @if let Some(name) = series.point_names.get(number) {
-                        text.point x=(at(x + 5.0)) y=(at(y - 5.0)) { (name) }
-                    }
-                }
             }
         }
     }
@@ -123,7 +148,7 @@ impl LineChart<'_> {
 fn arrow(from: (f64, f64), to: (f64, f64), class: &str) -> Markup {
     let (dx, dy) = (to.0 - from.0, to.1 - from.1);
     let length = dx.hypot(dy);
-    if length < 14.0 {
+    if length < 20.0 {
         return html! {};
     }
     let (ux, uy) = (dx / length * 4.5, dy / length * 4.5);
