@@ -47,8 +47,9 @@ const ORDER: [(&str, &[&str]); 3] = [
             "eval",
             "recipe",
             "run",
-            "report",
+            "results",
             "doctor",
+            "report",
         ],
     ),
 ];

@@ -62,6 +62,7 @@ pub mod model;
 pub mod objective;
 pub mod recipe;
 pub mod report;
+pub mod results;
 pub mod run;
 mod settings;
 pub mod train;

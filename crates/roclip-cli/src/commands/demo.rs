@@ -100,8 +100,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
     run_all(waiting, jobs)?;
     let results = write_report(&runs, &arguments.out)?;
     print_table(&results);
-    println!("\n{}", arguments.out.join("report.html").display());
-    println!("{}", arguments.out.join("results.json").display());
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `roclip eval`
 
 use crate::commands::described_model::DescribedModel;
-use crate::commands::eval_lines::{print, print_table};
+use crate::commands::eval_lines::{SUPERVISED, print, print_table};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
@@ -21,8 +21,6 @@ use roclip_data::sample::Sample;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
-/// The objective whose checkpoints are measured by their classifier.
-pub const SUPERVISED: &str = "supervised";
 /// Keys of a recipe that an evaluation depends on.
 const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
 

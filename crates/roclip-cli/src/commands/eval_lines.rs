@@ -1,9 +1,11 @@
 //! What `roclip eval` prints for people.
 
-use crate::commands::eval::SUPERVISED;
 use roclip::eval::Measured;
 use roclip_data::escape::for_terminal;
 use roclip_data::rate::Rate;
+
+/// The objective whose checkpoints are measured by their classifier.
+pub const SUPERVISED: &str = "supervised";
 
 /// One line a data set, and below it what the attacks did where they could be measured.
 pub fn print_table(all: &[Measured], about: &str) {

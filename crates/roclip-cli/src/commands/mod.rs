@@ -15,5 +15,6 @@ pub mod poison;
 pub mod progress;
 pub mod recipe;
 pub mod report;
+pub mod result_table;
 pub mod run_flags;
 pub mod train;

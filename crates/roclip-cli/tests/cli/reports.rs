@@ -26,14 +26,16 @@ fn runs_of_different_recipes_are_rows_of_their_own_that_say_why() {
     for label in ["RoCLIP, objective.roclip.period = 1", "RoCLIP, objective.roclip.period = 2"] {
         assert!(table.contains(label), "{table}");
     }
-    assert!(table.contains("period = 2 (2 seeds)") && table.contains("period = 1 (1 seeds)"), "{table}");
+    assert!(table.contains("2 runs") && table.contains("1 run, seed 0"), "{table}");
+    assert!(table.lines().all(|line| line.starts_with("  roclip ") || line.chars().count() <= 100), "{table}");
     let rows = results(&lab, "report");
     let digests: std::collections::BTreeSet<&str> =
         rows.iter().map(|row| row["experiment"].as_str().unwrap()).collect();
     assert_eq!((rows.len(), digests.len()), (3, 2));
     let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
-    assert_eq!(html.matches("<td>RoCLIP, objective.roclip.period = 2</td>").count(), 1);
-    assert!(html.contains("counts are not added up"), "seeds share their test images");
+    let first_table = html.split("<table>").nth(1).unwrap().split("</table>").next().unwrap();
+    assert!(first_table.contains("<th>objective.roclip.period</th>"), "{first_table}");
+    assert!(first_table.contains("<td>1</td>") && first_table.contains("<td>2</td>"), "{first_table}");
     // The data may be gone: pictures were kept.
     std::fs::rename(lab.path("pairs.csv"), lab.path("gone.csv")).unwrap();
     lab.ok(&["report", "k2", "--out", "alone"]);
@@ -46,23 +48,99 @@ fn runs_of_different_recipes_are_rows_of_their_own_that_say_why() {
     lab.ok(&["report", "k2", "--out", "old"]);
 }
 
+const EVIL: &str = "<script>x</script>'\"";
+
+/// A run whose files speak of things with hostile names.
+fn hostile(lab: &Lab, run: &str, long: usize) {
+    let evil = format!("{EVIL}{}", "W".repeat(long));
+    for file in ["summary.json", "pictures.json", "details.json"] {
+        let mut text = std::fs::read_to_string(lab.path(run).join(file)).unwrap();
+        let quoted = serde_json::to_string(&evil).unwrap();
+        let quoted = &quoted[1..quoted.len() - 1];
+        text = text.replace("badnets", quoted).replace("\"roclip\"", &format!("\"{quoted}\""));
+        text = text.replace("048.png", quoted).replace("white", quoted);
+        std::fs::write(lab.path(run).join(file), text).unwrap();
+    }
+}
+
 #[test]
 fn nothing_in_a_run_folder_becomes_markup() {
     let lab = Lab::new();
     small(&lab);
     lab.train("run", &[]);
-    let evil = "<script>x</script>'\"";
-    for file in ["summary.json", "pictures.json"] {
-        let mut text = std::fs::read_to_string(lab.path("run").join(file)).unwrap();
-        let quoted = serde_json::to_string(evil).unwrap();
-        let quoted = &quoted[1..quoted.len() - 1];
-        text = text.replace("badnets", quoted).replace("\"roclip\"", &format!("\"{quoted}\""));
-        text = text.replace("048.png", quoted).replace("white", quoted);
-        std::fs::write(lab.path("run").join(file), text).unwrap();
-    }
-    lab.ok(&["report", "run", "--out", "report"]);
+    hostile(&lab, "run", 0);
+    lab.ok(&["report", &format!("{EVIL}=run"), "--out", "report"]);
     let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
     assert!(html.contains("&lt;script&gt;") && !html.contains("<script"));
+}
+
+/// Finished runs of the four rows, and a table of each width.
+#[test]
+fn a_verdict_says_what_a_defence_did_and_what_is_not_known() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("undefended", &["--objective", "clip", "--set", "augment.image=", "--set", "augment.text="]);
+    lab.train("defended", &[]);
+    let alone = lab.ok(&["report", "defended", "--out", "alone"]);
+    assert!(alone.contains("RoCLIP: ") && alone.contains("grey figures prove nothing"), "{alone}");
+    let why = ["no undefended run of the same attack", "is about chance"];
+    assert!(why.iter().any(|why| alone.replace("\n   ", "").contains(why)), "{alone}");
+    let html = std::fs::read_to_string(lab.path("alone/report.html")).unwrap();
+    assert!(html.contains("class=\"grey\"") && html.contains("role=\"alert\""), "rates that prove nothing are grey");
+    let said = lab.ok(&["report", "undefended", "mine=defended", "mine=defended", "--out", "both"]);
+    assert!(
+        said.contains("mine: ") && said.contains("(undefended ") && said.contains("open both/report.html"),
+        "{said}"
+    );
+    assert_eq!(results(&lab, "both").len(), 2, "the same run twice is no second seed");
+    let html = std::fs::read_to_string(lab.path("both/report.html")).unwrap();
+    for part in ["What the words mean", "planted caption", "Feature space", "download=\"results.csv\"", "started"] {
+        assert!(html.contains(part), "{part}");
+    }
+    assert!(!html.contains("alt=\"\"") && html.find("What the words mean") < html.find("<table"));
+    let csv = std::fs::read_to_string(lab.path("both/results.csv")).unwrap();
+    assert!(csv.starts_with("run,label,") && csv.lines().count() == 3, "{csv}");
+    assert!(std::fs::read_to_string(lab.path("both/results.tex")).unwrap().contains("\\toprule"));
+    let json = lab.ok(&["report", "undefended", "defended", "--json", "--out", "json"]);
+    assert_eq!(serde_json::from_str::<Vec<Value>>(&json).unwrap(), results(&lab, "json"));
+    let narrow =
+        lab.command(&["report", "undefended", "defended", "--out", "n"]).env("COLUMNS", "40").output().unwrap();
+    let narrow = String::from_utf8(narrow.stdout).unwrap();
+    assert!(narrow.lines().all(|line| line.starts_with("  roclip ") || line.chars().count() <= 40), "{narrow}");
+}
+
+#[test]
+fn runs_on_different_data_stand_in_tables_of_their_own() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("first", &[]);
+    std::fs::copy(lab.path("pairs.csv"), lab.path("others.csv")).unwrap();
+    let others = lab.path("others.csv").display().to_string();
+    lab.train("second", &["--set", &format!("eval.source.path={others:?}")]);
+    lab.ok(&["report", "first", "second", "--out", "report"]);
+    let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
+    assert_eq!(html.matches("<h2 class=\"study\"").count(), 2);
+    assert!(html.contains("id=\"table-1\"") && html.contains("id=\"table-2\""));
+}
+
+/// The pages that `scripts/check_report.sh` opens in a browser, in the folder that it names.
+#[test]
+fn pages_for_the_browser() {
+    let Some(folder) = std::env::var_os("ROCLIP_KEEP_REPORTS").map(std::path::PathBuf::from) else { return };
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("undefended", &["--objective", "clip", "--set", "augment.image=", "--set", "augment.text="]);
+    lab.train("defended", &[]);
+    lab.train("defended-1", &["--seed", "1"]);
+    lab.ok(&["report", "undefended", "defended", "defended-1", "--out", "plain"]);
+    hostile(&lab, "defended", 120);
+    let name = format!("{}=defended", "a name without an end ".repeat(8));
+    lab.ok(&["report", "undefended", &name, "--out", "hostile"]);
+    lab.ok(&["poison", "inspect", "defended/manifest.jsonl", "--config", "recipe.toml", "--out", "sheet.html"]);
+    std::fs::create_dir_all(&folder).unwrap();
+    for (from, to) in [("plain/report.html", "plain"), ("hostile/report.html", "hostile"), ("sheet.html", "sheet")] {
+        std::fs::copy(lab.path(from), folder.join(to).with_extension("html")).unwrap();
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn train_eval_and_report_agree_with_each_other() {
     assert_eq!(results[0]["asr"]["badnets"]["n"], 11);
     let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
     assert!(html.contains("<svg") && html.contains("data:image/png;base64,"));
-    assert!(html.contains("<small>without the trigger ") && html.contains("<small>turned "));
+    assert!(html.contains(">without the trigger<") && html.contains(">turned<"));
     assert!(!html.contains("Clean data is measured"), "no such row here");
     let remote = html.replace("http://www.w3.org", "");
     assert!(!remote.contains("http://") && !remote.contains("https://"), "the report must need no network");

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::objective::Phase;
 use crate::recipe::ObjectiveName;
-use crate::report::{EpochRecord, RunRecord};
+use crate::results::{EpochRecord, RunRecord};
 use roclip_data::poison::{Manifest, Row};
 use roclip_data::rate::Rate;
 use std::collections::{BTreeMap, BTreeSet};

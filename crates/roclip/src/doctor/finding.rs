@@ -4,7 +4,7 @@ use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 
 /// Attack success that counts as "the attack works".
-pub(super) const WORKS: f64 = 0.7;
+pub const WORKS: f64 = 0.7;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

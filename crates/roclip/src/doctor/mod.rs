@@ -7,14 +7,14 @@ mod finding;
 mod learned;
 mod survival;
 
-pub use finding::{Finding, Severity};
+pub use finding::{Finding, Severity, WORKS};
 pub use survival::{Survival, survival};
 
 use crate::checkpoint::{self, Loaded};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::recipe::Recipe;
-use crate::report::{RunRecord, read_run};
+use crate::results::{RunRecord, read_run};
 use crate::run::{Prepared, prepare_training};
 use crate::train::read_metrics;
 use roclip_data::artifact;
@@ -23,6 +23,8 @@ use roclip_data::picture::ImageLimits;
 use roclip_data::poison::Manifest;
 use serde_json::Value;
 use std::path::Path;
+
+const FILE: &str = "doctor.json";
 
 /// What a run folder holds, and the runs beside it.
 pub(crate) struct Finished {
@@ -76,13 +78,34 @@ pub fn examine(folder: &Path, device: tch::Device) -> Result<Vec<Finding>> {
         Err(error) => findings.push(checks::without_data(&error)),
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    artifact::write_json(&folder.join("doctor.json"), &findings)?;
+    artifact::write_json(&folder.join(FILE), &findings)?;
     Ok(findings)
 }
 
 /// Whether a folder holds a model of another program.
 fn is_model_alone(folder: &Path) -> bool {
     checkpoint::is_checkpoint(folder).is_ok_and(|own| !own)
+}
+
+/// What can be said of `record` without its data and its model, in no time: the checks that read the run folder alone. `others` are runs
+/// that may be its controls. Nothing of a run that cleaned a model.
+pub fn examine_folder(record: &RunRecord, others: &[&RunRecord]) -> Result<Vec<Finding>> {
+    if record.recipe.clean.is_some() {
+        return Ok(Vec::new());
+    }
+    let recipe = record.recipe_as_run();
+    let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
+    let same_poison = |other: &&&RunRecord| other.attack == record.attack && other.row.seed == record.row.seed;
+    let siblings = others.iter().filter(same_poison).map(|other| (*other).clone()).collect();
+    let learning_rates = learning_rates(&record.folder)?;
+    Ok(checks::of_run(&Finished { record: record.clone(), recipe, manifest, learning_rates, siblings }))
+}
+
+/// What the doctor found when it last examined the run in `folder`; none where it did not since the run ended.
+pub fn kept_findings(folder: &Path) -> Result<Option<Vec<Finding>>> {
+    let changed = |name: &str| std::fs::metadata(folder.join(name)).and_then(|meta| meta.modified()).ok();
+    let current = changed(FILE).zip(changed("summary.json")).is_some_and(|(found, ended)| found >= ended);
+    Ok(if current { Some(artifact::read_json(&folder.join(FILE))?) } else { None })
 }
 
 /// `(finished steps, learning rate)` of every logged step.

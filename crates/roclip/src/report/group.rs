@@ -1,27 +1,139 @@
-//! The runs that a page shows as one row.
+//! The rows of the page: the runs of one experiment are one, and rows on the same data make one study.
 
-use crate::report::results::{ResultRow, RunRecord};
+use crate::report::chart::marker;
+use crate::report::style::Style;
+use crate::results::{ResultRow, RunRecord, by_experiment};
 use maud::{Markup, html};
+use roclip_data::rate::Rate;
 
 /// The runs of one experiment, which share a label and a colour.
 pub struct Group<'a> {
     pub label: &'a str,
-    /// CSS class of the colour.
-    pub colour: String,
+    pub style: Style,
     /// The first, and the others; seeds ascend.
     pub first: &'a RunRecord,
     pub members: Vec<&'a RunRecord>,
 }
 
-impl Group<'_> {
-    pub fn row(&self) -> &ResultRow {
+impl<'a> Group<'a> {
+    pub fn row(&self) -> &'a ResultRow {
         &self.first.row
     }
+
+    /// The label in a few letters: what is shown at the end of a line.
+    pub fn short(&self) -> String {
+        let name = match self.row().control.as_deref() {
+            Some("undefended") if self.row().name == "CLIP, undefended" => "undefended",
+            Some("augmentation-only") if self.row().name == "CLIP, augmentation only" => "augmentation",
+            Some("clean-data") if self.row().name == "CLIP on clean data" => "clean data",
+            _ => &self.row().name,
+        };
+        let values: Vec<&str> = self.row().settings.values().map(String::as_str).collect();
+        if values.is_empty() { name.to_owned() } else { format!("{} {name}", values.join(" ")) }
+    }
+
+    /// Pairs of runs of one seed, this group's first.
+    pub fn paired<'b>(&self, other: &Group<'b>) -> Vec<(&'a RunRecord, &'b RunRecord)> {
+        let twin = |own: &&'a RunRecord| {
+            let twin = other.members.iter().find(|run| run.row.seed == own.row.seed)?;
+            Some((*own, *twin))
+        };
+        self.members.iter().filter_map(twin).collect()
+    }
+
+    /// The mean over seeds.
+    pub fn mean(&self, value: impl Fn(&RunRecord) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.members.iter().filter_map(|run| value(run)).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// The small picture that stands for the row.
+    pub fn key(&self) -> Markup {
+        html! {
+            svg.key viewBox="0 0 26 12" aria-hidden="true" {
+                line.line.(self.style.class()) x1="0" x2="26" y1="6" y2="6" {}
+                (marker(self.style.marker, &self.style.class(), (13.0, 6.0), 3.6, self.label))
+            }
+        }
+    }
+}
+
+/// Rows that may stand in one table: trained and measured on the same data.
+pub struct Study<'a> {
+    pub groups: Vec<Group<'a>>,
+}
+
+impl<'a> Study<'a> {
+    pub fn runs(&self) -> impl Iterator<Item = &'a RunRecord> + '_ {
+        self.groups.iter().flat_map(|group| group.members.iter().copied())
+    }
+
+    /// What the rows were trained and measured on.
+    pub fn data(&self) -> String {
+        let Some(group) = self.groups.iter().find(|group| group.first.recipe.clean.is_none()).or(self.groups.first())
+        else {
+            return String::new();
+        };
+        let recipe = &group.first.recipe;
+        let split = |split: &Option<String>| split.as_ref().map(|split| format!(" ({split})")).unwrap_or_default();
+        format!(
+            "trained on {}{}, measured on {}{}",
+            recipe.data.source.path,
+            split(&recipe.data.source.split),
+            recipe.eval.source.path,
+            split(&recipe.eval.source.split)
+        )
+    }
+
+    /// The group that plays the part `control` for `group`: it met the same attack with the same model.
+    pub fn control(&self, control: &str, group: &Group) -> Option<&Group<'a>> {
+        self.groups.iter().find(|other| other.row().is_control(control) && other.first.attack == group.first.attack)
+    }
+}
+
+/// The studies of a page, in the order of their first runs.
+pub fn studies(runs: &[RunRecord]) -> Vec<Study<'_>> {
+    let mut studies: Vec<(&str, Study)> = Vec::new();
+    for members in by_experiment(runs, |run| &run.row) {
+        let Some(first) = members.first().copied() else { continue };
+        let colour = Style::of(first, 0).colour;
+        let groups = studies.iter().flat_map(|(_, study)| &study.groups);
+        let same_study = |known: &&Group| known.row().data == first.row.data && known.style.colour == colour;
+        let rival = groups.filter(same_study).count();
+        let group = Group { label: &first.row.label, style: Style::of(first, rival), first, members };
+        match studies.iter_mut().find(|(data, _)| *data == first.row.data) {
+            Some((_, study)) => study.groups.push(group),
+            None => studies.push((&first.row.data, Study { groups: vec![group] })),
+        }
+    }
+    studies.into_iter().map(|(_, study)| study).collect()
 }
 
 /// The rows with their colours.
 pub fn legend(groups: &[Group]) -> Markup {
     html! {
-        p { @for group in groups { span class={ "key " (group.colour) } {} (group.label) " " } }
+        p.legend { @for group in groups { span { (group.key()) " " (group.label) } " " } }
     }
+}
+
+/// One of a run's rates.
+pub type RateOf<'a> = dyn Fn(&RunRecord) -> Option<Rate> + 'a;
+
+pub fn zero_shot(run: &RunRecord) -> Option<Rate> {
+    Some(run.summary.evaluation.zero_shot_top1)
+}
+
+pub fn psr(run: &RunRecord) -> Option<Rate> {
+    run.summary.evaluation.psr
+}
+
+pub fn asr(attack: &str) -> impl Fn(&RunRecord) -> Option<Rate> + '_ {
+    move |run| run.summary.evaluation.asr.get(attack).map(|outcome| outcome.success)
+}
+
+/// Backdoor attacks of any of `groups`.
+pub fn attacks(groups: &[Group]) -> Vec<String> {
+    let runs = groups.iter().flat_map(|group| &group.members);
+    let names: std::collections::BTreeSet<String> = runs.flat_map(|run| run.row.last.asr.keys().cloned()).collect();
+    names.into_iter().collect()
 }

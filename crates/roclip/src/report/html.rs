@@ -1,108 +1,265 @@
 //! The report page. All text goes through maud, which escapes it.
 
 use crate::error::Result;
-use crate::report::group::Group;
-use crate::report::results::RunRecord;
-use crate::report::seeds::by_experiment;
-use crate::report::{safe_set, sections, table};
-use crate::run::kept_pictures;
+use crate::report::group::{Group, Study, legend, studies};
+use crate::report::table::count;
+use crate::report::verdict::{Verdict, next_steps, verdicts};
+use crate::report::{
+    classes, curves, detector, export, paired, pictures, projection, reproduce, safe_set, table, targets,
+};
+use crate::results::{ResultRow, RunRecord, Runs};
+use crate::run::{Gallery, kept_pictures};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
-/// Colours that the style sheet names.
-const NAMED_COLOURS: usize = 4;
+/// The page, and what a terminal says of it.
+pub struct Page {
+    pub html: String,
+    /// `results.csv`.
+    pub csv: String,
+    /// `results.tex`.
+    pub latex: String,
+    /// One sentence a row, in the order of the tables.
+    pub sentences: Vec<String>,
+    /// What makes rows doubtful.
+    pub doubts: Vec<String>,
+    pub next_steps: Vec<(String, String)>,
+}
+
+/// Rows on one data set with what is said of them.
+struct Part<'a> {
+    study: Study<'a>,
+    verdicts: Vec<Verdict>,
+    /// Of one of several, what ends its headings and ids.
+    number: usize,
+}
 
 /// The whole page for runs in the order of the table.
-pub fn page(runs: &[RunRecord]) -> Result<String> {
-    let groups = groups(runs);
-    let shown = runs.iter().find(|run| run.summary.poisoned_pairs > 0 && run.folder.join("pictures.json").is_file());
-    let gallery = shown.map(|run| kept_pictures(&run.folder)).transpose()?.flatten();
-    let missing = gallery.is_none() && runs.iter().any(|run| run.summary.poisoned_pairs > 0);
-    let gallery = gallery.unwrap_or_default();
-    let page = frame(
-        "roclip report",
-        &colours(groups.len()),
-        html! {
-            h1 { "Who got fooled" }
-            (lead(runs))
-            (table::results(&groups))
-            (table::cost(&groups))
-            (sections::curves(&groups))
-            (sections::frontier(&groups))
-            (sections::neighbours(runs))
-            (safe_set::section(runs))
-            (sections::histograms(&groups))
-            (sections::matches(runs, &gallery))
-            (sections::pictures(&gallery))
-            @if missing { p.note { "No pictures: these runs did not keep any." } }
-        },
-    );
-    Ok(page.into_string() + "\n")
+pub fn page(runs: &Runs, rows: &[ResultRow]) -> Result<Page> {
+    let mut parts = Vec::new();
+    for (study, number) in studies(&runs.records).into_iter().zip(1..) {
+        parts.push(Part { verdicts: verdicts(&study)?, study, number });
+    }
+    let json = reproduce::json(&rows)?;
+    let csv = export::csv(rows);
+    let latex = parts.iter().map(|part| export::latex(&part.study)).collect::<String>();
+    let files = [
+        ("results.json", "application/json", json.as_str()),
+        ("results.csv", "text/csv", csv.as_str()),
+        ("results.tex", "application/x-tex", latex.as_str()),
+    ];
+    let mut bodies = Vec::new();
+    let mut contents = Vec::new();
+    for part in &parts {
+        let sections = sections(part)?;
+        contents.extend(match parts.len() {
+            1 => sections.iter().map(|(id, title, _)| (format!("{id}-1"), (*title).to_owned())).collect(),
+            _ => vec![(format!("data-{}", part.number), format!("Data {}: {}", part.number, part.study.data()))],
+        });
+        bodies.push((part, sections));
+    }
+    let body = html! {
+        h1 { "Who got fooled" }
+        (lead(runs))
+        (contents_list(&contents))
+        @for (part, sections) in bodies {
+            @if parts.len() > 1 { h2.study id={ "data-" (part.number) } { "Data " (part.number) ": " (part.study.data()) } (apart(part, &parts)) }
+            (verdict(part))
+            (definitions())
+            @for (id, title, section) in sections {
+                section id={ (id) "-" (part.number) } { h2 { (title) } (section) }
+            }
+        }
+        footer { (reproduce::downloads(&files)) p { "Written by roclip " (env!("CARGO_PKG_VERSION")) ". The poisoned models are for measuring defences only." } }
+    };
+    let steps = parts.iter().flat_map(|part| next_steps(&part.study, &part.verdicts)).collect();
+    let all = || parts.iter().flat_map(|part| &part.verdicts);
+    Ok(Page {
+        html: frame("roclip report", body).into_string() + "\n",
+        csv,
+        latex,
+        sentences: all().map(|verdict| verdict.sentence.clone()).collect(),
+        doubts: all().flat_map(said_of).collect(),
+        next_steps: steps,
+    })
 }
 
 /// A page of its own: no script, no network.
-pub fn frame(title: &str, style: &str, body: Markup) -> Markup {
+pub fn frame(title: &str, body: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            meta charset="utf-8";
-            meta name="viewport" content="width=device-width";
-            title { (title) }
-            style { (PreEscaped(include_str!("style.css"))) (PreEscaped(style)) }
-            (body)
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(include_str!("style.css"))) }
+            }
+            body { main { (body) } }
         }
     }
 }
 
-fn lead(runs: &[RunRecord]) -> Markup {
-    let seeds: BTreeSet<u64> = runs.iter().map(|r| r.row.seed).collect();
+fn lead(runs: &Runs) -> Markup {
+    let records = &runs.records;
+    let seeds: BTreeSet<u64> = records.iter().map(|run| run.row.seed).collect();
+    let word = if seeds.len() == 1 { "seed" } else { "seeds" };
     let seeds = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    let Some(first) = runs.iter().max_by_key(|r| r.summary.poisoned_pairs) else { return html! {} };
+    let Some(first) = records.iter().max_by_key(|run| run.summary.poisoned_pairs) else { return html! {} };
     let (summary, recipe) = (&first.summary, &first.recipe);
     let share = 100.0 * summary.poisoned_pairs as f64 / summary.pairs.max(1) as f64;
     html! {
         p.lead {
-            (runs.len()) " runs, seeds " (seeds) ". " (summary.pairs) " pairs, " (summary.poisoned_pairs) " of them poisoned ("
-            (format!("{share:.2}")) " %), " (recipe.train.epochs) " epochs at batch " (recipe.train.batch_size) ", model "
-            (recipe.model.name) ". The poisoned models are for measuring defences only."
+            (count(records.len(), "run")) ", " (word) " " (seeds) ". " (count(summary.pairs, "pair")) ", " (summary.poisoned_pairs)
+            " of them poisoned (" (format!("{share:.2}")) " %), " (count(recipe.train.epochs as usize, "epoch")) " at batch "
+            (recipe.train.batch_size) ", model " (recipe.model.name) "."
+        }
+        @if !runs.repeated.is_empty() {
+            p.note {
+                "Left out, because a run of the same recipe and seed is here already: "
+                (runs.repeated.iter().map(|run| run.display().to_string()).collect::<Vec<_>>().join(", ")) "."
+            }
         }
     }
 }
 
-fn groups(runs: &[RunRecord]) -> Vec<Group<'_>> {
-    let mut groups = Vec::new();
-    for members in by_experiment(runs, |run| &run.row) {
-        let Some(first) = members.first().copied() else { continue };
-        groups.push(Group { label: &first.row.label, colour: format!("r{}", groups.len()), first, members });
-    }
-    groups
+/// In which settings the data of `part` differs from that of the others.
+fn apart(part: &Part, parts: &[Part]) -> Markup {
+    let firsts = parts.iter().filter_map(|part| part.study.groups.first());
+    let others: Vec<_> = firsts.map(|group| &group.first.experiment).collect();
+    let own = part.study.groups.first().map(|group| &group.first.experiment);
+    let settings = own.map(|own| own.data_apart_from(&others)).unwrap_or_default();
+    html! { @if !settings.is_empty() { p.note { (settings.join(", ")) } } }
 }
 
-/// A colour for each of `count` rows: the style sheet's own, then hues that lie far apart.
-fn colours(count: usize) -> String {
-    let mut css = String::new();
-    for at in 0..count {
-        let colour = match at {
-            named if named < NAMED_COLOURS => format!("var(--c{named})"),
-            // The golden angle.
-            other => format!("hsl({:.0} 65% 50%)", (other as f64 * 137.508) % 360.0),
-        };
-        let _ =
-            write!(css, ".line.r{at}{{stroke:{colour}}}.dot.r{at}{{fill:{colour}}}.key.r{at}{{background:{colour}}}");
+fn contents_list(contents: &[(String, String)]) -> Markup {
+    html! {
+        nav aria-label="Contents" {
+            @for (id, title) in contents {
+                a href={ "#" (id) } { (title) }
+                " "
+            }
+        }
     }
-    css
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Problems and doubts of a row, one a line.
+fn said_of(verdict: &Verdict) -> Vec<String> {
+    let problem = |(seed, finding): &(u64, crate::doctor::Finding)| {
+        let attack = finding.attack.as_ref().map(|attack| format!(" [{attack}]")).unwrap_or_default();
+        format!("{}, seed {seed}: {}{attack}: {}. {}", verdict.label, finding.check, finding.what, finding.remedy)
+    };
+    let doubts = verdict.doubts.iter().map(|doubt| format!("{}: {doubt}.", verdict.label));
+    doubts.chain(verdict.problems.iter().map(problem)).collect()
+}
 
-    #[test]
-    fn every_row_has_a_colour_of_its_own() {
-        let css = colours(9);
-        let strokes: BTreeSet<&str> =
-            css.split(".line.").skip(1).filter_map(|rule| rule.split(['{', '}']).nth(1)).collect();
-        assert_eq!(strokes.len(), 9, "{css}");
+fn verdict(part: &Part) -> Markup {
+    let problems: Vec<String> = part.verdicts.iter().flat_map(said_of).collect();
+    let warnings: usize = part.verdicts.iter().map(|verdict| verdict.warnings).sum();
+    let steps = next_steps(&part.study, &part.verdicts);
+    html! {
+        ul.verdict {
+            @for (group, verdict) in part.study.groups.iter().zip(&part.verdicts) {
+                li.doubtful[!verdict.grey.is_empty()] { (group.key()) " " (emphasised(&verdict.sentence, group)) }
+            }
+        }
+        @if !problems.is_empty() {
+            div.problem role="alert" {
+                strong { (count(problems.len(), "problem")) ": do not trust these figures before you have read this" }
+                ul { @for problem in &problems { li { (problem) } } }
+            }
+        }
+        @if warnings > 0 { p.note { "The doctor has " (count(warnings, "warning")) " besides: " code { "roclip doctor RUN" } " says which." } }
+        @if !steps.is_empty() {
+            details.next open[!problems.is_empty()] {
+                summary { "What to do next" }
+                ul { @for (why, command) in &steps { li { (why) ": " code { (command) } } } }
+            }
+        }
     }
+}
+
+/// The row's name stands out.
+fn emphasised(sentence: &str, group: &Group) -> Markup {
+    match sentence.strip_prefix(group.label) {
+        Some(rest) => html! { strong { (group.label) } (rest) },
+        None => html! { (sentence) },
+    }
+}
+
+/// The words of the page, each with what it means.
+const WORDS: [(&str, &str); 8] = [
+    ("PSR", "poison success rate: targeted pictures read as the class that the attacker planted for them."),
+    (
+        "ASR",
+        "attack success rate: pictures of other classes, with the trigger, read as the target. Base rate: without it, chance.",
+    ),
+    ("turned", "of the pictures not read as the target without the trigger, those that are with it."),
+    ("zero-shot", "top-1 accuracy with class names as prompts; targeted pictures are left out."),
+    ("probe", "accuracy of a linear classifier on the image features: how good the features are."),
+    ("clean data", "the same poison measured on a model that never saw it: what happens by chance."),
+    (
+        "clearly, within chance",
+        "whether the 95 % interval of the difference leaves out zero. One run: counts with Wilson's interval. Seeds: mean and range.",
+    ),
+    (
+        "grey",
+        "proves nothing: the attack fails without a defence, that control is missing, or the model knows no classes.",
+    ),
+];
+
+fn definitions() -> Markup {
+    html! {
+        details.definitions open {
+            summary { "What the words mean" }
+            dl { @for (word, meaning) in WORDS { div { dt { (word) } dd { (meaning) } } } }
+        }
+    }
+}
+
+type Section = (&'static str, &'static str, Markup);
+
+fn sections(part: &Part) -> Result<Vec<Section>> {
+    let Part { study, verdicts, .. } = part;
+    let gallery = |run: &RunRecord| -> Result<Gallery> { Ok(kept_pictures(&run.folder)?.unwrap_or_default()) };
+    let poisoned = || study.runs().filter(|run| run.summary.poisoned_pairs > 0);
+    let shown = poisoned().find(|run| run.folder.join("pictures.json").is_file());
+    let pictures_kept = shown.map(&gallery).transpose()?.unwrap_or_default();
+    let has_targets = study.runs().any(|run| !run.summary.evaluation.targets.is_empty());
+    let has_matches = study.runs().any(|run| run.epochs.iter().any(|epoch| epoch.matches.is_some()));
+    let has_split = study.runs().any(|run| run.epochs.iter().any(|epoch| epoch.split.is_some()));
+    let mut sections: Vec<Section> =
+        vec![("table", "The table", html! { (table::results(study, verdicts)) (table::details(study)) })];
+    if has_targets {
+        sections.push(("targets", "Picture by picture", targets::section(study, &gallery)?));
+    }
+    sections.push(("cost", "What the defence costs and brings", paired::section(study)));
+    sections.push(("curves", "Curves", html! { (legend(&study.groups)) (curves::section(study)) }));
+    sections.push(("frontier", "The frontier", curves::frontier(study)));
+    sections.push(("classes", "Classes", classes::section(study)));
+    sections.push(("projection", "Feature space", projection::section(study)));
+    sections.push(("similarity", "Similarity as a detector", detector::section(study)));
+    if has_matches {
+        sections.push((
+            "matches",
+            "What images were matched with",
+            html! { (curves::neighbours(study)) (pictures::matches(study, &pictures_kept)) },
+        ));
+    }
+    if has_split {
+        sections.push(("safe", "The safe set", safe_set::section(study)));
+    }
+    let missing = shown.is_none() && poisoned().next().is_some();
+    sections.push((
+        "pictures",
+        "The poison",
+        html! {
+            (pictures::section(&pictures_kept))
+            @if missing { p.note { "No pictures: these runs did not keep any." } }
+            @if poisoned().next().is_none() { p.note { "No run here was trained on poison." } }
+        },
+    ));
+    sections.push(("again", "Recipes and machines", reproduce::section(&study.groups)?));
+    Ok(sections)
 }

@@ -1,35 +1,76 @@
-//! What happened, for people: one self-contained HTML file, and one JSON object per run. Both are made of run folders alone.
+//! What happened, for people: one self-contained HTML file, and the figures as JSON, CSV and LaTeX. All are made of run folders alone.
 
 mod chart;
-mod experiment;
+mod classes;
+mod comparison;
+mod curves;
+mod detector;
+mod export;
 mod group;
 mod html;
-mod results;
+mod paired;
+mod pictures;
+mod projection;
+mod reproduce;
 mod safe_set;
-mod sections;
-mod seeds;
 mod sheet;
+mod statistics;
+mod style;
 mod table;
+mod targets;
+mod verdict;
 
-pub use experiment::Experiment;
-pub use results::{EpochRecord, Hits, ResultRow, RunRecord, read_run};
-pub use seeds::{SeedSummary, Spread, over_seeds};
+pub use crate::results::{
+    EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, over_seeds, read_run,
+};
 pub use sheet::write_sheet;
 
 use crate::error::{Error, Result};
+use crate::results::read_runs;
 use roclip_data::artifact;
 use std::path::{Path, PathBuf};
 
-/// Reads finished runs and writes `report.html` and `results.json` into `output`.
-pub fn write_report(runs: &[PathBuf], output: &Path) -> Result<Vec<ResultRow>> {
+/// What a report says, for a terminal.
+pub struct Report {
+    /// One a run, in the order of the tables.
+    pub rows: Vec<ResultRow>,
+    /// One sentence a row of the table.
+    pub sentences: Vec<String>,
+    /// What makes rows doubtful.
+    pub doubts: Vec<String>,
+    /// Reasons with their commands.
+    pub next_steps: Vec<(String, String)>,
+    /// Runs that were left out: another one has their recipe and seed.
+    pub repeated: Vec<PathBuf>,
+    /// `report.html`.
+    pub page: PathBuf,
+}
+
+/// Reads finished runs and writes `report.html`, `results.json`, `results.csv` and `results.tex` into `output`.
+pub fn write_report(runs: &[PathBuf], output: &Path) -> Result<Report> {
+    write_named_report(&runs.iter().map(NamedRun::from).collect::<Vec<_>>(), output)
+}
+
+/// [`write_report`] with names for the rows.
+pub fn write_named_report(runs: &[NamedRun], output: &Path) -> Result<Report> {
     if runs.is_empty() {
         return Err(Error::setting("no runs to report on", "name one or more run folders"));
     }
-    let records = results::read_runs(runs)?;
-    let rows: Vec<ResultRow> = records.iter().map(|record| record.row.clone()).collect();
-    // The page reads the runs' pictures, and can fail; then neither file is written.
-    let page = html::page(&records)?;
+    let runs = read_runs(runs)?;
+    let rows: Vec<ResultRow> = runs.records.iter().map(|record| record.row.clone()).collect();
+    // The page reads the runs' pictures, and can fail; then no file is written.
+    let page = html::page(&runs, &rows)?;
     artifact::write_json(&output.join("results.json"), &rows)?;
-    artifact::write(&output.join("report.html"), page.as_bytes())?;
-    Ok(rows)
+    artifact::write(&output.join("results.csv"), page.csv.as_bytes())?;
+    artifact::write(&output.join("results.tex"), page.latex.as_bytes())?;
+    let path = output.join("report.html");
+    artifact::write(&path, page.html.as_bytes())?;
+    Ok(Report {
+        rows,
+        sentences: page.sentences,
+        doubts: page.doubts,
+        next_steps: page.next_steps,
+        repeated: runs.repeated,
+        page: path,
+    })
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::report::html::frame;
+use crate::report::table::count;
 use crate::run::picture_url;
 use image::RgbImage;
 use maud::{Markup, html};
@@ -11,11 +12,12 @@ use roclip_data::picture::ImageLimits;
 use roclip_data::poison::{Images, Manifest, Role, Row};
 use roclip_data::sample::Sample;
 use roclip_data::skip::Skip;
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Side of a shown picture, in pixels.
-const SIDE: u32 = 112;
+const SIDE: u32 = 160;
 
 /// Writes the sheet to `out` with up to `per_attack` rows of each attack. `pairs` is the data the manifest was made for, without
 /// the poison; `others` the evaluation images; both are read within `limits`.
@@ -29,29 +31,36 @@ pub fn write_sheet(
 ) -> Result<()> {
     manifest.apply(&mut pairs.clone(), others)?;
     let images = Images::new(pairs, others);
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in &manifest.rows {
-        *counts.entry(&row.attack).or_default() += 1;
-    }
+    let attacks: BTreeSet<&str> = manifest.rows.iter().map(|row| row.attack.as_str()).collect();
     let header = &manifest.header;
     let mut sections = Vec::new();
-    for (attack, count) in counts {
+    for attack in attacks {
         let rows = || manifest.rows.iter().filter(|row| row.attack == attack);
-        let trigger = rows().next().and_then(|row| row.trigger.as_ref()).map(serde_json::to_string).transpose();
+        let trigger = rows().next().and_then(|row| row.trigger.as_ref()).map(serde_json::to_value).transpose();
         let trigger = trigger.map_err(|e| Error::internal(format!("JSON: {e}")))?;
+        let distinct = |value: fn(&Row) -> &String| rows().map(value).collect::<BTreeSet<_>>().len();
+        let (captions, pictures) = (distinct(|row| &row.caption_after), distinct(|row| &row.image));
         let shown = rows().take(per_attack).map(|row| row_of(row, &images, limits)).collect::<Result<Vec<_>>>()?;
         sections.push(html! {
-            h2 { (attack) " " small { (count) " pairs" } }
-            @if let Some(settings) = trigger { p { code { (settings) } } }
-            table.left {
-                tr { th { "before" } th { "after" } th { "class → target" } th { "caption before" } th { "caption after" } }
-                @for row in shown { (row) }
+            h2 { (attack) }
+            p {
+                (count(rows().count(), "pair")) " of " (count(pictures, "picture")) " with " (count(captions, "distinct caption"))
+                @if captions == 1 && rows().count() > 1 {
+                    ": every pair says the same, which teaches that one sentence rather than the class"
+                }
+                "."
+            }
+            @if let Some(trigger) = &trigger { (settings(trigger)) }
+            div.scroll tabindex="0" {
+                table.left.large {
+                    thead { tr { th { "before" } th { "after" } th { "class → target" } th { "caption before" } th { "caption after" } } }
+                    tbody { @for row in shown { (row) } }
+                }
             }
         });
     }
     let page = frame(
         "Poison sheet",
-        "",
         html! {
             h1 { "Poison sheet" }
             p.lead {
@@ -64,6 +73,30 @@ pub fn write_sheet(
     Ok(artifact::write(out, (page.into_string() + "\n").as_bytes())?)
 }
 
+/// What a trigger is made of, in place of its JSON.
+fn settings(trigger: &Value) -> Markup {
+    let mut found = Vec::new();
+    flatten("", trigger, &mut found);
+    html! {
+        details {
+            summary { "The trigger's settings" }
+            div.scroll { table.left { tbody { @for (key, value) in found { tr { th { (key) } td { (value) } } } } } }
+        }
+    }
+}
+
+fn flatten(key: &str, value: &Value, found: &mut Vec<(String, String)>) {
+    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| flatten(&below(name), value, found)),
+        Value::Array(entries) if entries.iter().any(Value::is_object) => {
+            entries.iter().enumerate().for_each(|(at, entry)| flatten(&below(&(at + 1).to_string()), entry, found));
+        }
+        Value::String(text) => found.push((key.to_owned(), text.clone())),
+        other => found.push((key.to_owned(), other.to_string())),
+    }
+}
+
 /// One row of a table. A picture that cannot be read is said in its place.
 fn row_of(row: &Row, images: &Images, limits: ImageLimits) -> Result<Markup> {
     let stored = row.role == Role::Stored;
@@ -73,23 +106,22 @@ fn row_of(row: &Row, images: &Images, limits: ImageLimits) -> Result<Markup> {
         Some(trigger) if !stored => trigger.apply(before),
         _ => Ok(before.clone()),
     });
-    let picture = |picture: &std::result::Result<RgbImage, Skip>| -> Result<Markup> {
+    let class = row.true_class.as_deref().unwrap_or("class not known");
+    let picture = |picture: &std::result::Result<RgbImage, Skip>, when: &str| -> Result<Markup> {
         Ok(match picture {
-            Ok(picture) => {
-                html! { img alt="" width=(SIDE) style="image-rendering:pixelated" src=(picture_url(picture, SIDE)?); }
-            }
+            Ok(picture) => html! { img alt={ (class) ", " (when) } src=(picture_url(picture, SIDE)?); },
             Err(skip) => html! { "cannot be shown: " (skip.reason) },
         })
     };
     let shown_before = match stored {
         true => html! { "in the data already" },
-        false => picture(&before)?,
+        false => picture(&before, "before")?,
     };
     Ok(html! {
         tr {
             td { (shown_before) }
-            td { (picture(&after)?) }
-            td { (row.true_class.as_deref().unwrap_or("?")) " → " b { (row.target) } }
+            td { (picture(&after, "after")?) }
+            td { (class) " → " b { (row.target) } }
             td { (row.caption_before.as_deref().unwrap_or("(no pair before)")) }
             td { (row.caption_after) }
         }

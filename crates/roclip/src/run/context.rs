@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
-use crate::eval::{Depth, Evaluation, Evaluator};
+use crate::eval::{Depth, Details, Evaluation, Evaluator, details};
 use crate::objective::Phase;
 use crate::recipe::Recipe;
 use crate::train::Trainer;
@@ -49,6 +49,18 @@ impl Context<'_> {
             // Before its first step a classifier knows nothing; the victim is measured by its prompts.
             Some(head) if trainer.position.step > 0 => self.evaluator.evaluate_by(model, head, manifest, Depth::Plain),
             _ => self.evaluator.evaluate(model, &self.tokenizer, manifest),
+        }
+    }
+
+    /// What a report shows of the trained model beside its rates.
+    pub fn details(&self, trainer: &Trainer) -> Result<Details> {
+        let (model, manifest) = (&trainer.model, self.manifest.as_ref());
+        match trainer.objective.head() {
+            Some(head) => details(&self.evaluator, &self.evaluator.recognizer(model, head), manifest),
+            None => {
+                let prompts = self.evaluator.class_prompts(model, &self.tokenizer)?;
+                details(&self.evaluator, &self.evaluator.recognizer(model, &prompts), manifest)
+            }
         }
     }
 

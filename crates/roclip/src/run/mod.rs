@@ -3,6 +3,7 @@
 mod build;
 mod clean;
 mod context;
+mod details;
 mod device;
 mod folder;
 mod forecast;
@@ -18,6 +19,7 @@ mod stop;
 mod summary;
 mod warnings;
 
+pub use details::read_details;
 pub use device::device;
 pub use forecast::{Forecast, check};
 pub use lines::{EpochLine, read_epochs};

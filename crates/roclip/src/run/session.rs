@@ -7,6 +7,7 @@ use crate::recipe::Recipe;
 use crate::run::build::build;
 use crate::run::clean::{distance, rebound};
 use crate::run::context::Context;
+use crate::run::details::keep_details;
 use crate::run::device::device;
 use crate::run::folder::RunFolder;
 use crate::run::lines::{EpochMetrics, epoch_line, read_epochs, step_line};
@@ -83,6 +84,7 @@ pub fn train(
     };
     let summary = Summary { before, rebound, weights_moved, ..session.summary(&trainer, evaluation, started)? };
     let Context { manifest, evaluator, .. } = &session.context;
+    keep_details(run, &session.context.details(&trainer)?)?;
     keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, recipe.data.limits)?;
     artifact::write_json(&session.folder.file("summary.json"), &summary)?;
     Ok(summary)

@@ -135,7 +135,7 @@ fn caption_class<'a>(pairs: &'a Pairs, pair: &'a Pair) -> Option<&'a str> {
     }
 }
 
-/// Cosine similarity of images with their own captions, in 40 bins over [-1, 1].
+/// Cosine similarity of images with their own captions, in 200 bins over [-1, 1].
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct SimilarityHistogram {
     /// `clean`, and each attack.
@@ -144,7 +144,7 @@ pub struct SimilarityHistogram {
 }
 
 impl SimilarityHistogram {
-    pub const BINS: usize = 40;
+    pub const BINS: usize = 200;
 
     pub fn new(values: &BTreeMap<String, Vec<f32>>) -> Self {
         let mut histogram = SimilarityHistogram::default();

@@ -12,7 +12,7 @@ mod tally;
 mod watch;
 
 pub use config::TrainConfig;
-pub use diagnostics::{MatchSummary, SimilarityHistogram, SplitSummary, split_lines};
+pub use diagnostics::{MatchSummary, NeighbourShares, SimilarityHistogram, SplitSummary, split_lines};
 pub use engine::{Host, Parts, Position, StepDone, Trainer};
 pub use metrics::{MetricsLog, PassMetrics, StepMetrics, read_metrics};
 pub use optimizer::{Optimizer, WeightDecayGroups};

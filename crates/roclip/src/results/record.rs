@@ -2,10 +2,10 @@
 
 use crate::checkpoint::run_of;
 use crate::error::{Error, Result};
-use crate::eval::{BackdoorOutcome, Evaluation};
+use crate::eval::{BackdoorOutcome, Details, Evaluation};
 use crate::recipe::Recipe;
-use crate::report::experiment::{Experiment, labels};
-use crate::run::{EpochLine, Summary, read_epochs};
+use crate::results::experiment::{Experiment, Label, labels};
+use crate::run::{EpochLine, Summary, read_details, read_epochs};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
 use roclip_data::rate::Rate;
@@ -35,6 +35,8 @@ impl From<Rate> for Hits {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Scores {
     pub epoch: u64,
+    /// Test images that the accuracies are of.
+    pub zero_shot_images: usize,
     pub zero_shot_top1: f64,
     pub zero_shot_top5: f64,
     /// Of the zero-shot classifier.
@@ -52,11 +54,19 @@ pub struct Scores {
 /// One object of `results.json`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct ResultRow {
+    /// The run's folder, as it was named.
+    pub run: PathBuf,
     pub objective: String,
     /// For people: what was trained, and in a report of several experiments the settings in which they differ.
     pub label: String,
+    /// `label` without the settings.
+    pub name: String,
+    /// The settings by which experiments of one name differ.
+    pub settings: BTreeMap<String, String>,
     /// A digest of the recipe without the seed: runs with the same one are seeds of one experiment.
     pub experiment: String,
+    /// A digest of what the run was trained and measured on: only rows with the same one can be compared.
+    pub data: String,
     /// `undefended`, `augmentation-only`, `clean-data`; null for a defence.
     pub control: Option<String>,
     pub seed: u64,
@@ -81,7 +91,7 @@ impl ResultRow {
     }
 
     /// Position in tables.
-    pub fn order(&self) -> usize {
+    fn order(&self) -> usize {
         let known = ["undefended", "augmentation-only", "", "clean-data"];
         known.iter().position(|c| *c == self.control.as_deref().unwrap_or("")).unwrap_or(known.len())
     }
@@ -100,12 +110,17 @@ pub struct EpochRecord {
 }
 
 /// A finished run, read back.
+#[derive(Debug, Clone)]
 pub struct RunRecord {
     pub folder: PathBuf,
     pub recipe: Recipe,
     pub experiment: Experiment,
+    /// Runs with the same one met the same attack on the same data with the same model.
+    pub attack: String,
     pub row: ResultRow,
     pub summary: Summary,
+    /// Absent of a run that kept none.
+    pub details: Option<Details>,
     pub epochs: Vec<EpochRecord>,
 }
 
@@ -152,6 +167,7 @@ fn scores(epoch: u64, evaluation: &Evaluation) -> Scores {
     };
     Scores {
         epoch,
+        zero_shot_images: evaluation.zero_shot_top1.n,
         zero_shot_top1: evaluation.zero_shot_top1.rate,
         zero_shot_top5: evaluation.zero_shot_top5.rate,
         mean_per_class_recall: evaluation.mean_per_class_recall,
@@ -200,10 +216,20 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let epochs = read_epochs(folder)?.into_iter().map(epoch).collect();
     let poisoned = summary.poisoned_pairs > 0;
     let control = control(&recipe, poisoned);
+    let label = name(&recipe, control.as_deref(), poisoned);
+    // What a run cleans was trained and attacked elsewhere.
+    let victim = recipe.clean.as_ref().and_then(|clean| run_of(&clean.victim));
+    let victim = victim.and_then(|run| Recipe::read(&run.join("run.toml")).ok());
+    let origin = victim.map(|recipe| Experiment::of(&recipe)).transpose()?;
+    let origin = origin.as_ref().unwrap_or(&experiment);
     let row = ResultRow {
+        run: folder.to_owned(),
         objective: summary.objective.clone(),
-        label: name(&recipe, control.as_deref(), poisoned),
+        label: label.clone(),
+        name: label,
+        settings: BTreeMap::new(),
         experiment: experiment.digest(),
+        data: origin.data_digest(),
         control,
         seed: summary.seed,
         pairs_per_picture: recipe.data.pairs_per_picture,
@@ -214,19 +240,54 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         seconds: summary.seconds,
         peak_memory_bytes: summary.peak_memory_bytes,
     };
-    Ok(RunRecord { folder: folder.to_owned(), recipe, experiment, row, summary, epochs })
+    let (attack, details) = (origin.attack_digest(), read_details(folder)?);
+    Ok(RunRecord { folder: folder.to_owned(), recipe, experiment, attack, row, summary, details, epochs })
+}
+
+/// A run, and how a report is to call it.
+#[derive(Debug, Clone)]
+pub struct NamedRun {
+    /// What was trained, where it is absent.
+    pub name: Option<String>,
+    pub folder: PathBuf,
+}
+
+impl From<&PathBuf> for NamedRun {
+    fn from(folder: &PathBuf) -> Self {
+        NamedRun { name: None, folder: folder.clone() }
+    }
+}
+
+/// Several runs in the order of a table.
+pub struct Runs {
+    pub records: Vec<RunRecord>,
+    /// Runs with the recipe and the seed of one of `records`: the same figures once more would pass for another seed.
+    pub repeated: Vec<PathBuf>,
 }
 
 /// Reads several runs, each labelled by what tells its experiment from the others'.
-pub fn read_runs(folders: &[PathBuf]) -> Result<Vec<RunRecord>> {
-    let mut records = folders.iter().map(|run| read_run(run)).collect::<Result<Vec<_>>>()?;
-    let named: Vec<_> = records.iter().map(|run| (run.row.label.clone(), run.experiment.clone())).collect();
-    for (record, label) in records.iter_mut().zip(labels(&named)) {
-        record.row.label = label;
+pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
+    let (mut records, mut repeated) = (Vec::<RunRecord>::new(), Vec::new());
+    for run in runs {
+        let mut record = read_run(&run.folder)?;
+        if let Some(name) = &run.name {
+            record.row.name.clone_from(name);
+        }
+        let key = |record: &RunRecord| (record.row.name.clone(), record.row.experiment.clone(), record.row.seed);
+        match records.iter().any(|known| key(known) == key(&record)) {
+            true => repeated.push(run.folder.clone()),
+            false => records.push(record),
+        }
     }
-    records.sort_by(|a, b| {
-        let key = |run: &RunRecord| (run.row.order(), run.row.label.clone(), run.row.experiment.clone(), run.row.seed);
-        key(a).cmp(&key(b))
+    let named: Vec<_> = records.iter().map(|run| (run.row.name.clone(), run.experiment.clone())).collect();
+    for (record, Label { text, settings }) in records.iter_mut().zip(labels(&named)) {
+        (record.row.label, record.row.settings) = (text, settings);
+    }
+    let place = |data: &str| records.iter().position(|run| run.row.data == data);
+    let places: Vec<_> = records.iter().map(|run| place(&run.row.data)).collect();
+    let mut placed: Vec<_> = places.into_iter().zip(records).collect();
+    placed.sort_by_key(|(place, run)| {
+        (*place, run.row.order(), run.row.label.clone(), run.row.experiment.clone(), run.row.seed)
     });
-    Ok(records)
+    Ok(Runs { records: placed.into_iter().map(|(_, run)| run).collect(), repeated })
 }

@@ -48,7 +48,36 @@ impl Experiment {
 
     /// Says whether two runs are one experiment.
     pub fn digest(&self) -> String {
-        let text: String = self.settings.iter().map(|(key, value)| format!("{key}\u{0}{value}\n")).collect();
+        self.digest_of(|_| true)
+    }
+
+    /// Says whether two runs were trained and measured on the same data, so that their figures may stand in one table.
+    pub fn data_digest(&self) -> String {
+        self.digest_of(about_data)
+    }
+
+    /// What tells this experiment's data from that of `others`, as `key = value`.
+    pub fn data_apart_from(&self, others: &[&Experiment]) -> Vec<String> {
+        let differs = |key: &str, value: &str| {
+            others.iter().any(|other| other.settings.get(key).map(String::as_str) != Some(value))
+        };
+        let own = self.settings.iter().filter(|(key, value)| about_data(key) && differs(key, value));
+        own.take(NAMED)
+            .map(|(key, value)| format!("{key} = {}", value.chars().take(SHOWN).collect::<String>()))
+            .collect()
+    }
+
+    /// Says whether two runs met the same attack on the same data with the same model, so that one may be the other's control.
+    pub fn attack_digest(&self) -> String {
+        self.digest_of(|key| {
+            let poison = key.starts_with("poison.attacks");
+            about_data(key) || poison || key.starts_with("model.")
+        })
+    }
+
+    fn digest_of(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let settings = self.settings.iter().filter(|(key, _)| wanted(key));
+        let text: String = settings.map(|(key, value)| format!("{key}\u{0}{value}\n")).collect();
         artifact::sha256_hex(text.as_bytes())
     }
 }
@@ -59,6 +88,10 @@ fn made_as(path: &Path, depth: u32) -> String {
     let recipe = run.filter(|_| depth < DEPTH).and_then(|run| Recipe::read(&run.join("run.toml")).ok());
     let experiment = recipe.and_then(|recipe| Experiment::at_depth(&recipe, depth + 1).ok());
     experiment.map_or_else(|| path.display().to_string(), |experiment| format!("run:{}", experiment.digest()))
+}
+
+fn about_data(key: &str) -> bool {
+    ["data.source", "eval.source", "eval.classes", "eval.class_captions"].iter().any(|about| key.starts_with(about))
 }
 
 fn flatten(key: &str, value: &toml::Value, settings: &mut BTreeMap<String, String>) {
@@ -83,28 +116,42 @@ fn flatten(key: &str, value: &toml::Value, settings: &mut BTreeMap<String, Strin
     }
 }
 
+/// How a report calls a run, and the settings that tell it from the other runs of the same name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label {
+    pub text: String,
+    /// At most [`NAMED`] of them, and how many more there are.
+    pub settings: BTreeMap<String, String>,
+}
+
 /// Labels of runs: each one's `base`, and where experiments share one, the settings in which they differ.
-pub fn labels(runs: &[(String, Experiment)]) -> Vec<String> {
+pub fn labels(runs: &[(String, Experiment)]) -> Vec<Label> {
     let label = |(base, own): &(String, Experiment)| {
         let rivals: Vec<&Experiment> = runs.iter().filter(|(other, _)| other == base).map(|(_, e)| e).collect();
-        let keys: BTreeSet<&String> = rivals.iter().flat_map(|rival| rival.settings.keys()).collect();
-        let differing: Vec<&String> = keys
-            .into_iter()
-            .filter(|key| rivals.iter().any(|rival| rival.settings.get(*key) != own.settings.get(*key)))
-            .collect();
-        let mut parts = vec![base.clone()];
-        parts.extend(differing.iter().take(NAMED).map(|key| {
+        let differing = differing_keys(&rivals);
+        let named = differing.iter().take(NAMED).map(|key| {
             let value: String = own.settings.get(*key).map_or("absent", String::as_str).chars().take(SHOWN).collect();
-            format!("{key} = {value}")
-        }));
+            ((*key).clone(), value)
+        });
+        let mut settings: BTreeMap<String, String> = named.collect();
         if differing.len() > NAMED {
             // Two experiments may agree on what is shown; their digests tell them apart.
             let digest: String = own.digest().chars().take(8).collect();
-            parts.push(format!("{} more keys ({digest})", differing.len() - NAMED));
+            settings.insert(format!("{} more keys", differing.len() - NAMED), digest);
         }
-        parts.join(", ")
+        let parts = settings.iter().map(|(key, value)| format!("{key} = {value}"));
+        Label { text: std::iter::once(base.clone()).chain(parts).collect::<Vec<_>>().join(", "), settings }
     };
     runs.iter().map(label).collect()
+}
+
+/// Keys whose values are not the same in all of `rivals`.
+fn differing_keys<'a>(rivals: &[&'a Experiment]) -> Vec<&'a String> {
+    let keys: BTreeSet<&String> = rivals.iter().flat_map(|rival| rival.settings.keys()).collect();
+    let value = |rival: &Experiment, key: &String| rival.settings.get(key).cloned();
+    let differs =
+        |key: &&String| rivals.windows(2).any(|pair| matches!(pair, [a, b] if value(a, key) != value(b, key)));
+    keys.into_iter().filter(differs).collect()
 }
 
 #[cfg(test)]
@@ -136,14 +183,28 @@ mod tests {
     }
 
     #[test]
+    fn controls_are_of_the_same_attack_and_tables_of_the_same_data() {
+        let plain = experiment(|_| {});
+        let defended = experiment(|recipe| recipe.objective.roclip.period = 5);
+        let elsewhere = experiment(|recipe| recipe.eval.source.path = "photos".into());
+        let other_model = experiment(|recipe| recipe.model.name = "RN50".into());
+        assert_eq!((plain.data_digest(), plain.attack_digest()), (defended.data_digest(), defended.attack_digest()));
+        assert_ne!(plain.data_digest(), elsewhere.data_digest());
+        assert_eq!(elsewhere.data_apart_from(&[&plain, &elsewhere]), ["eval.source.path = photos"]);
+        assert_eq!(plain.data_digest(), other_model.data_digest());
+    }
+
+    #[test]
     fn labels_name_what_differs_and_nothing_else() {
         let with = |period| experiment(move |recipe| recipe.objective.roclip.period = period);
         let runs = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(5)), ("CLIP".to_owned(), with(2))];
+        let texts = |runs: &[_]| labels(runs).into_iter().map(|label| label.text).collect::<Vec<_>>();
         assert_eq!(
-            labels(&runs),
+            texts(&runs),
             ["RoCLIP, objective.roclip.period = 2", "RoCLIP, objective.roclip.period = 5", "CLIP"]
         );
         let seeds = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(2))];
-        assert_eq!(labels(&seeds), ["RoCLIP", "RoCLIP"]);
+        assert_eq!(texts(&seeds), ["RoCLIP", "RoCLIP"]);
+        assert_eq!(labels(&runs)[1].settings["objective.roclip.period"], "5");
     }
 }

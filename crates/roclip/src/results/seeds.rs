@@ -1,7 +1,7 @@
 //! Experiments over their seeds: means with ranges. The seeds share their test images, so their counts are not independent trials, and
 //! no interval is made of their sum.
 
-use crate::report::results::{Hits, ResultRow, Scores};
+use crate::results::record::{Hits, ResultRow, Scores};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,11 +45,11 @@ pub fn over_seeds(rows: &[ResultRow]) -> Vec<SeedSummary> {
     by_experiment(rows, |row| row).into_iter().map(|rows| summary(&rows)).collect()
 }
 
-/// Members of each experiment, in the order of first appearance; none is empty.
+/// Members of each experiment under each name, in the order of first appearance; none is empty.
 pub fn by_experiment<T>(items: &[T], row: impl Fn(&T) -> &ResultRow) -> Vec<Vec<&T>> {
-    let mut groups: Vec<(&str, Vec<&T>)> = Vec::new();
+    let mut groups: Vec<((&str, &str), Vec<&T>)> = Vec::new();
     for item in items {
-        let own = row(item).experiment.as_str();
+        let own = (row(item).name.as_str(), row(item).experiment.as_str());
         match groups.iter_mut().find(|(experiment, _)| *experiment == own) {
             Some((_, members)) => members.push(item),
             None => groups.push((own, vec![item])),
@@ -97,8 +97,12 @@ mod tests {
     #[test]
     fn seeds_of_an_experiment_are_ranged_over_and_experiments_are_kept_apart() {
         let row = |experiment: &str, seed: u64, top1: f64, hits: usize| ResultRow {
+            run: "run".into(),
             objective: "clip".into(),
             label: format!("label of {experiment}"),
+            name: "CLIP".into(),
+            settings: BTreeMap::new(),
+            data: String::new(),
             experiment: experiment.into(),
             control: None,
             seed,
@@ -107,6 +111,7 @@ mod tests {
             linear_probe_mean_per_class_recall: Some(top1),
             last: Scores {
                 epoch: 1,
+                zero_shot_images: 10,
                 zero_shot_top1: top1,
                 zero_shot_top5: top1,
                 mean_per_class_recall: top1,

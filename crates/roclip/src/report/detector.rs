@@ -1,0 +1,115 @@
+//! Could poison be found by how little an image resembles its caption? Histograms of that similarity, and the detector's curve.
+
+use crate::report::chart::{Axis, Layer, LineChart, Marker, Series, histogram};
+use crate::report::group::{Group, Study};
+use crate::report::statistics::low_score_detector;
+use crate::results::{EpochRecord, RunRecord};
+use crate::train::SimilarityHistogram;
+use maud::{Markup, html};
+use std::collections::BTreeSet;
+
+pub fn section(study: &Study) -> Markup {
+    let shown: Vec<&Group> = study.groups.iter().filter(|group| group.first.epochs.last().is_some()).collect();
+    html! {
+        p.note {
+            "Cosine similarity of training images with their own captions, without augmentation, by the row's own model; first seed. \
+             The curve: call the least similar pairs poison. AUC 0.5 is chance, 1 finds all poison first; below 0.5 poison resembles its \
+             caption more than clean pairs do, and filtering by similarity keeps it."
+        }
+        div.charts {
+            @for attack in poisons(study) { (roc(study, &attack)) }
+            @for group in &shown {
+                @if let Some(epoch) = group.first.epochs.last() {
+                    (histogram(&format!("{}, last epoch", group.short()), &layers(group.first, &epoch.similarity)))
+                }
+            }
+        }
+        details {
+            summary { "Earlier epochs" }
+            div.charts {
+                @for group in &shown {
+                    @for number in earlier(group.first.epochs.len()) {
+                        @if let Some(epoch) = group.first.epochs.get(number - 1) {
+                            (histogram(&format!("{}, epoch {number}", group.short()), &layers(group.first, &epoch.similarity)))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Attacks that any row was trained on.
+fn poisons(study: &Study) -> BTreeSet<String> {
+    let names = |epoch: &EpochRecord| epoch.similarity.bins.keys().cloned().collect::<Vec<_>>();
+    let mut names: BTreeSet<String> =
+        study.groups.iter().flat_map(|g| g.first.epochs.last().map(names)).flatten().collect();
+    names.remove("clean");
+    names
+}
+
+fn roc(study: &Study, attack: &str) -> Markup {
+    let curve = |group: &Group| {
+        let bins = &group.first.epochs.last()?.similarity.bins;
+        let roc = low_score_detector(bins.get("clean")?, bins.get(attack)?)?;
+        Some(Series {
+            name: format!("{}, AUC {:.2}", group.label, roc.area),
+            short: format!("{:.2} {}", roc.area, group.short()),
+            class: group.style.class(),
+            marker: group.style.marker,
+            points: roc.points.iter().map(|(x, y)| (100.0 * x, 100.0 * y)).collect(),
+            point_names: Vec::new(),
+        })
+    };
+    let series: Vec<Series> = study.groups.iter().filter_map(curve).collect();
+    if series.is_empty() {
+        return html! {};
+    }
+    let title = format!("Found by low similarity: {attack} (AUC)");
+    LineChart {
+        title: &title,
+        x_label: "clean pairs thrown away, %",
+        y_label: "poison found, %",
+        series: &series,
+        x: Axis::over(0.0, 100.0),
+        y: Axis::over(0.0, 100.0),
+        bands: &[],
+        path: false,
+        diagonal: true,
+    }
+    .draw()
+}
+
+/// Epochs, from 1, before the last of `count`.
+fn earlier(count: usize) -> BTreeSet<usize> {
+    [1, 3, count / 2].into_iter().filter(|number| (1..count).contains(number)).collect()
+}
+
+fn layers(run: &RunRecord, similarity: &SimilarityHistogram) -> Vec<Layer> {
+    let mut layers: Vec<Layer> = similarity
+        .bins
+        .iter()
+        .map(|(name, bins)| Layer { name: name.clone(), class: kind_class(run, name).to_owned(), bins: bins.clone() })
+        .collect();
+    // What is filled lies below the outlines.
+    layers.sort_by_key(|layer| layer.class != "kind-clean");
+    layers
+}
+
+/// The CSS class of a kind of pairs or images.
+pub fn kind_class(run: &RunRecord, kind: &str) -> &'static str {
+    match kind {
+        "clean" => "kind-clean",
+        _ if run.row.last.asr.contains_key(kind) => "kind-trigger",
+        _ => "kind-target",
+    }
+}
+
+/// The marker of a kind of images.
+pub fn kind_marker(run: &RunRecord, kind: &str) -> Marker {
+    match kind_class(run, kind) {
+        "kind-clean" => Marker::Circle,
+        "kind-trigger" => Marker::Cross,
+        _ => Marker::Triangle,
+    }
+}

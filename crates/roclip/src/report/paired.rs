@@ -1,0 +1,57 @@
+//! Differences between rows, seed by seed.
+
+use crate::report::chart::{Difference, differences};
+use crate::report::comparison::Comparison;
+use crate::report::group::{Group, RateOf, Study, asr, attacks, psr, zero_shot};
+use crate::report::verdict::CONTROLS;
+use maud::{Markup, html};
+
+/// What each defence costs and brings against each control.
+pub fn section(study: &Study) -> Markup {
+    let defences: Vec<&Group> = study.groups.iter().filter(|group| group.row().control.is_none()).collect();
+    let attacks = attacks(&study.groups);
+    let charts = || {
+        let own = |name: &str, of: &RateOf| chart(study, &defences, name, of);
+        let mut charts = vec![own("Zero-shot", &zero_shot), own("PSR", &psr)];
+        charts.extend(attacks.iter().map(|attack| own(&format!("ASR {attack}"), &asr(attack))));
+        charts
+    };
+    html! {
+        @if defences.is_empty() {
+            p { "No defence among these runs." }
+        } @else {
+            p.note {
+                "Percentage points, row less control. Dots: seeds that both have, each with the same poison. Line: 95 % interval, by Student's t \
+                 over the seeds, or of the counts where there is one seed (Newcombe). A line that crosses zero says that the difference may be \
+                 chance."
+            }
+            div.charts { @for chart in charts() { (chart) } }
+            p.note {
+                "Augmentation alone removes some triggers and raises accuracy by itself; stopping it early is a defence of its own. Read the \
+                 frontier before crediting the defence."
+            }
+        }
+    }
+}
+
+fn chart(study: &Study, defences: &[&Group], name: &str, of: &RateOf) -> Markup {
+    let mut rows = Vec::new();
+    for defence in defences {
+        for (control, words) in CONTROLS {
+            let compared = study.control(control, defence).and_then(|other| Comparison::of(defence, other, of));
+            let Some(Comparison { points, interval, by_seed }) = compared else { continue };
+            rows.push(Difference {
+                label: format!("{} against {words}: {points:+.1}", defence.short()),
+                class: defence.style.class(),
+                values: by_seed,
+                mean: points,
+                interval: interval.map(|interval| (interval.low, interval.high)),
+            });
+        }
+    }
+    if rows.is_empty() {
+        html! {}
+    } else {
+        differences(&format!("{name}: difference"), "percentage points", &rows)
+    }
+}

@@ -1,0 +1,9 @@
+//! Finished runs, read back from their folders: what each measured, which of them are one experiment, and means over seeds.
+
+mod experiment;
+mod record;
+mod seeds;
+
+pub use experiment::Experiment;
+pub use record::{EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, read_run, read_runs};
+pub use seeds::{SeedSummary, Spread, by_experiment, over_seeds, rates};
