@@ -8,6 +8,7 @@ mod evaluation;
 mod kills;
 mod models;
 mod objectives;
+mod pages;
 mod pictures;
 mod poison;
 mod poisoning;

@@ -9,35 +9,35 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// `emoji` (built in), WebDataset shards (a folder, `*.tar`, `shard-{000..015}.tar`), a CSV or TSV file, or a folder of images; several
-    /// are joined with `::`.
+    /// `emoji` (built in), WebDataset shards (a folder, `*.tar`, `shard-{000..015}.tar`), a list of pictures (CSV, TSV, JSON lines, Parquet,
+    /// COCO's JSON), or a folder of images; several are joined with `::`.
     pub path: String,
     /// Only samples of this split, where the source has splits; all when absent.
     #[schemars(example = &"train")]
     pub split: Option<String>,
-    /// CSV: the folder that relative image paths start from; the folder of the CSV when absent.
+    /// Lists: the folder that relative image paths start from; the folder of the list when absent.
     #[schemars(example = &"images")]
     pub image_root: Option<PathBuf>,
-    /// CSV: whether images outside of that folder are taken, by absolute paths or by `..`. A file of strangers could name any file of the
+    /// Lists: whether images outside of that folder are taken, by absolute paths or by `..`. A file of strangers could name any file of the
     /// machine.
     pub outside_paths: bool,
-    /// CSV: name of the column of image paths, or its number from 1 in a file without a header; found by its name when absent.
+    /// Lists: name of the column of image paths, or its number from 1 in a CSV file without a header; found by its name when absent.
     #[schemars(example = &"filepath")]
     pub image_column: Option<String>,
-    /// CSV: name or number of the column of captions; found by its name when absent.
+    /// Lists: name or number of the column of captions; found by its name when absent.
     #[schemars(example = &"caption")]
     pub caption_column: Option<String>,
-    /// CSV: name or number of the column of splits; found by its name when absent.
+    /// Lists: name or number of the column of splits; found by its name when absent.
     #[schemars(example = &"split")]
     pub split_column: Option<String>,
-    /// CSV: name or number of the column of classes; found by its name when absent.
+    /// Lists: name or number of the column of classes; found by its name when absent.
     #[schemars(example = &"class")]
     pub class_column: Option<String>,
     /// File that names the classes of images whose source does not: JSON `{"classes": [...], "images": {SPLIT: {IMAGE: CLASS}}}`, or CSV
     /// with `image,label`. `roclip data concepts` makes one from captions.
     #[schemars(example = &"classes.json")]
     pub labels: Option<PathBuf>,
-    /// Memory that the pictures of all gzip shards may take, in MiB. Plain tars are read in place and take none.
+    /// Memory that the pictures of all gzip shards, or in all Parquet files, may take, in MiB. Plain tars are read in place and take none.
     pub gzip_memory_mib: u64,
     /// Which part of the built-in emoji set is used; other sources ignore it.
     pub emoji: EmojiConfig,
