@@ -4,6 +4,7 @@ use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage};
+use std::collections::BTreeMap;
 use std::io::Cursor;
 
 type Files = Result<Vec<Vec<u8>>>;
@@ -23,14 +24,45 @@ pub fn pictures() -> Files {
         files.push(bytes.into_inner());
     }
     files.extend(kept_jpegs()?);
+    files.extend(kept(include_str!("../../tests/golden/formats.json"), "data")?);
     Ok(files)
 }
 
 /// The kinds of JPEG that the golden file has: progressive, CMYK, with restart markers and so on.
 fn kept_jpegs() -> Files {
-    let golden: Vec<serde_json::Value> = serde_json::from_str(include_str!("../../tests/golden/jpeg.json"))?;
-    let texts = golden.iter().filter_map(|row| row.get("jpeg").and_then(serde_json::Value::as_str));
+    kept(include_str!("../../tests/golden/jpeg.json"), "jpeg")
+}
+
+/// The field `name` of every row of a golden file.
+fn kept(golden: &str, name: &str) -> Files {
+    let golden: Vec<serde_json::Value> = serde_json::from_str(golden)?;
+    let texts = golden.iter().filter_map(|row| row.get(name).and_then(serde_json::Value::as_str));
     texts.map(|text| Ok(STANDARD.decode(text)?)).collect()
+}
+
+/// Parquet files of every kind that the golden file has.
+pub fn parquets() -> Files {
+    let golden: BTreeMap<String, String> = serde_json::from_str(include_str!("../../tests/golden/parquet.json"))?;
+    golden.values().map(|text| Ok(STANDARD.decode(text)?)).collect()
+}
+
+pub fn json_lines() -> Files {
+    Ok([
+        "{\"image\": \"a.png\", \"caption\": \"a red apple\"}\n{\"image\": {\"path\": \"b.png\"}, \"text\": [\"x\", {\"raw\": \"y\"}], \"score\": NaN}\n",
+        "\u{feff}{\"file_name\": \"a.png\", \"label\": 3, \"split\": \"train\"}\r\n\r\n{\"file_name\": \"a.png\", \"text\": \"caf\u{e9}\", \"split\": \"val\"}",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec())
+}
+
+pub fn annotations() -> Files {
+    Ok([
+        r#"{"info": {}, "images": [{"id": 1, "file_name": "a.png"}, {"id": "2", "file_name": "b.png"}], "annotations": [{"image_id": 1, "caption": "x"}, {"image_id": "2", "caption": "y"}, {"image_id": 9, "caption": "z"}]}"#,
+        r#"{"dataset": "coco", "images": [{"filepath": "val", "filename": "a.png", "split": "test", "sentences": [{"raw": "a dog"}, {"raw": "dogs"}]}]}"#,
+        r#"[{"image": "a.png", "caption": ["a dog", "dogs"]}, {"image": "b.png", "caption": "x"}]"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec())
 }
 
 /// WebDataset shards.

@@ -17,10 +17,13 @@ pub struct Target {
     pub run: fn(&[u8], &Path) -> bool,
 }
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "picture", seeds: seeds::pictures, run: picture },
     Target { name: "tar", seeds: seeds::shards, run: shard },
     Target { name: "csv", seeds: seeds::tables, run: table },
+    Target { name: "json-lines", seeds: seeds::json_lines, run: json_lines },
+    Target { name: "annotations", seeds: seeds::annotations, run: annotations },
+    Target { name: "parquet", seeds: seeds::parquets, run: parquet },
     Target { name: "json-member", seeds: seeds::metadata, run: metadata },
     Target { name: "labels", seeds: seeds::metadata, run: labels },
     Target { name: "manifest", seeds: seeds::manifests, run: manifest },
@@ -77,6 +80,18 @@ fn table(bytes: &[u8], place: &Path) -> bool {
         return false;
     }
     source("a.csv", bytes, place)
+}
+
+fn json_lines(bytes: &[u8], place: &Path) -> bool {
+    source("a.jsonl", bytes, place)
+}
+
+fn annotations(bytes: &[u8], place: &Path) -> bool {
+    source("a.json", bytes, place)
+}
+
+fn parquet(bytes: &[u8], place: &Path) -> bool {
+    source("a.parquet", bytes, place)
 }
 
 fn metadata(bytes: &[u8], place: &Path) -> bool {
