@@ -113,6 +113,8 @@ fn a_folder_of_captions_trains_without_evaluation() {
     assert!(said.contains("nothing is evaluated") && !said.contains("zero-shot"), "{said}");
     assert!(lab.ok(&["doctor", "run"]).contains("clean accuracy: not measured"));
     lab.fails(&["eval", "run"], 1, &["no labelled images", "--val-data"]);
+    let report = lab.ok(&["report", "run", "--out", "report"]);
+    assert!(report.contains("not measured") && !report.contains("0.0 %"), "{report}");
     let attack = "poison.attacks=[{name='a',target='b',badnets={},count=1}]";
     lab.fails(
         &[&train[..3], &["--run", "other", "--set", attack]].concat(),

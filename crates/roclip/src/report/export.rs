@@ -76,7 +76,7 @@ pub fn latex(study: &Study) -> String {
             "{} & {}{}{}{}{} \\\\\n",
             latex_text(group.label),
             group.members.len(),
-            cell(group.mean(|run| Some(run.row.last.zero_shot_top1))),
+            cell(group.mean(|run| run.row.last.measured(run.row.last.zero_shot_top1))),
             cell(group.mean(|run| run.row.linear_probe)),
             cell(group.mean(|run| run.row.last.psr.map(|hits| hits.rate()))),
             rates.collect::<String>()

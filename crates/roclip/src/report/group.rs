@@ -120,7 +120,7 @@ pub fn legend(groups: &[Group]) -> Markup {
 pub type RateOf<'a> = dyn Fn(&RunRecord) -> Option<Rate> + 'a;
 
 pub fn zero_shot(run: &RunRecord) -> Option<Rate> {
-    Some(run.summary.evaluation.zero_shot_top1)
+    Some(run.summary.evaluation.zero_shot_top1).filter(|rate| rate.n > 0)
 }
 
 pub fn psr(run: &RunRecord) -> Option<Rate> {

@@ -163,9 +163,9 @@ fn detail_row<'a>(
         tr {
             th.indented[!probe] { (label) }
             td { (scores.first().map(|scores| scores.epoch.to_string()).unwrap_or_default()) }
-            td { (of(&|s| Some(s.zero_shot_top1))) }
-            td { (of(&|s| Some(s.zero_shot_top5))) }
-            td { (of(&|s| Some(s.mean_per_class_recall))) }
+            td { (of(&|s| s.measured(s.zero_shot_top1))) }
+            td { (of(&|s| s.measured(s.zero_shot_top5))) }
+            td { (of(&|s| s.measured(s.mean_per_class_recall))) }
             td { @if probe { (means(&of_members(group, |run| run.row.linear_probe_mean_per_class_recall))) } }
             td { (of(&|s| s.psr.map(|hits| hits.rate()))) }
             @for attack in attacks {

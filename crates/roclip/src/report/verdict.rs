@@ -135,7 +135,7 @@ fn before(group: &Group, name: &str) -> Option<f64> {
 fn at_chance(run: &RunRecord) -> Option<String> {
     let classes = run.details.as_ref()?.classes.max(1);
     let chance = 1.0 / classes as f64;
-    let rate = run.summary.evaluation.zero_shot_top1;
+    let rate = zero_shot(run)?;
     // With few classes twice chance is too much to ask for: half of the way from chance to perfect is as good.
     let least = (2.0 * chance).min((1.0 + chance) / 2.0);
     (rate.rate < least).then(|| {
@@ -158,8 +158,10 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
             parts.push(format!("trigger {attack} {:.1}\u{a0}%{compared}", 100.0 * rate));
         }
     }
-    let accuracy = group.mean(|run| zero_shot(run).map(|rate| rate.rate)).unwrap_or(f64::NAN);
-    parts.push(format!("zero-shot {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group)));
+    parts.push(match group.mean(|run| zero_shot(run).map(|rate| rate.rate)) {
+        Some(accuracy) => format!("zero-shot {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group)),
+        None => "not measured: the run has no evaluation data".into(),
+    });
     let seeds = match group.members.len() {
         1 => String::new(),
         several => format!("mean of {several} seeds: "),

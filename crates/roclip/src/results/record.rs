@@ -51,6 +51,13 @@ pub struct Scores {
     pub poisoned_accuracy: BTreeMap<String, f64>,
 }
 
+impl Scores {
+    /// One of the accuracies; none where the run had no images to measure it on.
+    pub fn measured(&self, accuracy: f64) -> Option<f64> {
+        (self.zero_shot_images > 0).then_some(accuracy)
+    }
+}
+
 /// One object of `results.json`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct ResultRow {

@@ -64,15 +64,17 @@ pub fn rates(hits: &[Hits]) -> Vec<f64> {
 }
 
 fn summary(rows: &[&ResultRow]) -> SeedSummary {
-    let spread = |value: &dyn Fn(&ResultRow) -> f64| Spread::of(&rows.iter().map(|r| value(r)).collect::<Vec<_>>());
+    let spread = |value: fn(&Scores) -> f64| {
+        Spread::of(&rows.iter().filter_map(|r| r.last.measured(value(&r.last))).collect::<Vec<_>>())
+    };
     let probe =
         |value: fn(&ResultRow) -> Option<f64>| Spread::of(&rows.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
     SeedSummary {
         label: rows.first().map(|row| row.label.clone()).unwrap_or_default(),
         seeds: rows.iter().map(|r| r.seed).collect(),
-        zero_shot_top1: spread(&|r| r.last.zero_shot_top1),
-        zero_shot_top5: spread(&|r| r.last.zero_shot_top5),
-        per_class: spread(&|r| r.last.mean_per_class_recall),
+        zero_shot_top1: spread(|scores| scores.zero_shot_top1),
+        zero_shot_top5: spread(|scores| scores.zero_shot_top5),
+        per_class: spread(|scores| scores.mean_per_class_recall),
         linear_probe: probe(|r| r.linear_probe),
         linear_probe_per_class: probe(|r| r.linear_probe_mean_per_class_recall),
         psr: Spread::of(&rates(&rows.iter().filter_map(|r| r.last.psr).collect::<Vec<_>>())),
