@@ -4,20 +4,32 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::progress::say_error;
-use commands::{clean, data, demo, doctor, eval, export, poison, recipe, report, train};
+use commands::progress::{say_error, set_up};
+use commands::signals;
+use commands::{clean, data, demo, doctor, eval, export, poison, recipe, report, run_flags, train};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 /// Train CLIP on image-caption pairs that nobody has vetted, and keep the poison out
 #[derive(Parser)]
 #[command(
-    version,
+    name = "roclip",
+    version = VERSION.as_str(),
     after_help = "Start with `roclip demo --quick`. The commands of the demo work on your own data: see the README."
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Results and errors only: no progress, no warnings
+    #[arg(long, short, global = true, help_heading = "Output")]
+    quiet: bool,
 }
+
+/// What a bug report should say.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), run_flags::COMMIT);
+    format!("{version} (commit {commit}, libtorch {})", roclip::run::torch_version())
+});
 
 #[derive(Subcommand)]
 enum Command {
@@ -59,9 +71,18 @@ fn main() -> ExitCode {
             None => say_error(&format!("internal: {panic}; please report this")),
         }
     }));
-    commands::parent::exit_with_parent();
-    let command = Arguments::parse().command;
-    match std::panic::catch_unwind(|| run(command)) {
+    commands::parent::leave_with_parent();
+    let Arguments { command, quiet } = Arguments::parse();
+    let observer = set_up(quiet, commands::parent::is_tied());
+    if let Err(error) = signals::handle() {
+        say_error(&format!("{error:#}"));
+        return ExitCode::from(1);
+    }
+    let work = move || match observer {
+        Some(observer) => roclip_data::progress::observe(observer, || run(command)),
+        None => run(command),
+    };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             say_error(&format!("{error:#}"));

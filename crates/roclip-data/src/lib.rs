@@ -17,6 +17,7 @@ pub mod pairs;
 pub mod picture;
 pub mod poison;
 pub mod probe;
+pub mod progress;
 pub mod random;
 pub mod rate;
 pub mod sample;

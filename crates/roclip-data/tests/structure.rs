@@ -17,6 +17,7 @@ const ORDER: [(&str, &[&str]); 2] = [
             "escape",
             "bounded",
             "random",
+            "progress",
             "artifact",
             "rate",
             "skip",

@@ -13,4 +13,5 @@ pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod run_flags;
+pub mod signals;
 pub mod train;

@@ -7,6 +7,7 @@
 
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
+use crate::progress::Task;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason};
 use crate::source::records::{Record, Records};
@@ -96,8 +97,10 @@ impl Source for Csv {
         let mut listing = Listing { shards: 1, ..Listing::default() };
         let mut index: HashMap<String, usize> = HashMap::new();
         let mut number = 0;
+        let task = Task::begin("reading rows", 0, "rows");
         while let Some(record) = records.next().io("read", &self.path)? {
             number += 1;
+            task.advance(1);
             let outcome = parse(record, &columns).and_then(|row| {
                 if let Some(sample) = index.get(&row.image).and_then(|at| listing.samples.get_mut(*at)) {
                     return extend(sample, row);

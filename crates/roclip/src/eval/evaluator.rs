@@ -10,6 +10,7 @@ use crate::eval::{
 };
 use crate::model::Clip;
 use roclip_data::poison::Manifest;
+use roclip_data::progress::Task;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
@@ -115,6 +116,19 @@ impl Evaluator {
 
     /// [`Evaluator::evaluate`] by any classifier over [`Evaluator::classes`], in any depth.
     pub fn evaluate_by(
+        &self,
+        model: &Clip,
+        classifier: &dyn Classifier,
+        manifest: Option<&Manifest>,
+        depth: Depth,
+    ) -> Result<Evaluation> {
+        let passes = manifest.map_or(0, |manifest| manifest.backdoors().len()) * attack_success::passes(depth);
+        Task::whole("evaluation", self.samples.len() * (1 + passes), "images", || {
+            self.measure(model, classifier, manifest, depth)
+        })
+    }
+
+    fn measure(
         &self,
         model: &Clip,
         classifier: &dyn Classifier,

@@ -4,7 +4,9 @@ use crate::checkpoint::{self, State};
 use crate::error::{Error, Result};
 use crate::recipe::{Difference, Recipe};
 use crate::run::context::Context;
+use crate::run::summary::Summary;
 use crate::train::{EpochTally, Position, Trainer};
+use roclip_data::artifact;
 use std::path::{Path, PathBuf};
 
 /// How a run begins.
@@ -67,6 +69,19 @@ pub(super) fn checkpoint_to_take(recipe: &Recipe, run: &Path, start: Start) -> R
             checkpoint::at_step(run, step).map(Some)
         }
     }
+}
+
+/// The summary of a run that is to go on from its newest checkpoint, `from`, and has nothing left to do.
+pub(super) fn finished(recipe: &Recipe, run: &Path, start: Start, from: Option<&Path>) -> Result<Option<Summary>> {
+    let path = run.join("summary.json");
+    if start != Start::Resume || from.is_none() || !path.is_file() {
+        return Ok(None);
+    }
+    // One that cannot be read is written again.
+    let Ok(summary) = artifact::read_json::<Summary>(&path) else { return Ok(None) };
+    let newest = checkpoint::newest_step(run)?;
+    let is_last = summary.step.is_some() && summary.step == newest && summary.epoch == recipe.train.epochs;
+    Ok(is_last.then_some(summary))
 }
 
 /// # Errors

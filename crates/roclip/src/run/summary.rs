@@ -2,6 +2,8 @@
 
 use crate::eval::{Accuracy, Evaluation};
 use crate::objective::Phase;
+use crate::run::caller::Caller;
+use crate::run::clock::date;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,8 +26,12 @@ pub struct Summary {
     /// After the last epoch of each kind.
     pub after: BTreeMap<String, PhaseEvaluation>,
     pub linear_probe: Option<Accuracy>,
-    /// Wall-clock of the whole run, evaluations included (of the last session, if it was resumed).
+    /// That the run ended with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// Wall-clock of the whole run over all its sessions, evaluations included.
     pub seconds: f64,
+    /// Most resident memory of any session.
     pub peak_memory_bytes: u64,
 }
 
@@ -44,20 +50,24 @@ pub struct ReboundPoint {
     pub evaluation: Evaluation,
 }
 
-/// High-water mark of resident memory (`VmHWM`), 0 where the system does not tell.
-pub fn peak_memory_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)
-}
-
-/// `env.json`.
-pub fn environment() -> serde_json::Value {
+/// `env.json`: the program, its command and the machine.
+pub(super) fn environment(caller: &Caller) -> serde_json::Value {
     serde_json::json!({
         "roclip": env!("CARGO_PKG_VERSION"),
+        "commit": caller.commit,
+        "command": caller.command,
+        "date": date(),
         "libtorch": torch_bridge::torch_version(),
+        "processor": processor(),
         "processors": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
         "threads": tch::get_num_threads(),
         "cuda": tch::Cuda::is_available(),
     })
+}
+
+/// The processor's name, where the system tells.
+fn processor() -> Option<String> {
+    let told = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = told.lines().find(|line| line.starts_with("model name"))?;
+    line.split_once(':').map(|(_, name)| name.trim().to_owned())
 }
