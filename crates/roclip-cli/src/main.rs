@@ -6,7 +6,7 @@ mod commands;
 use clap::{Parser, Subcommand};
 use commands::progress::{say_error, set_up};
 use commands::signals;
-use commands::{clean, data, demo, doctor, eval, export, poison, recipe, report, run_flags, train};
+use commands::{clean, data, demo, doctor, eval, export, init, poison, recipe, report, run_flags, train};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -53,7 +53,9 @@ enum Command {
     Report(report::Arguments),
     /// Poison a data set, train with and without defence, and show who got fooled
     Demo(demo::Arguments),
-    /// Print a recipe with every key, its defaults or a preset's values
+    /// Look at your data and write a commented recipe that fits it
+    Init(init::Arguments),
+    /// Print a recipe with every key explained, its defaults or a preset's values
     Recipe(recipe::Arguments),
 }
 
@@ -109,6 +111,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Export(arguments) => export::run(arguments),
         Command::Report(arguments) => report::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Init(arguments) => init::run(arguments),
         Command::Recipe(arguments) => recipe::run(arguments),
     }
 }

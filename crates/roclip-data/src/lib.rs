@@ -24,5 +24,6 @@ pub mod sample;
 pub mod shard;
 pub mod skip;
 pub mod source;
+pub mod survey;
 pub mod tokenizer;
 pub mod trigger;

@@ -29,6 +29,7 @@ const ORDER: [(&str, &[&str]); 2] = [
             "tokenizer",
             "augment",
             "source",
+            "survey",
             "trigger",
             "pairs",
             "poison",

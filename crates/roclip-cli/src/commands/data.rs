@@ -1,8 +1,9 @@
 //! `roclip data concepts`
 
 use crate::commands::overrides::{BaseFlags, DataFlags};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use roclip::eval::{NO_IMAGES, foreign_evaluation};
 use roclip::recipe::Recipe;
 use roclip_data::artifact;
 use roclip_data::language::{ConceptConfig, Concepts};
@@ -40,6 +41,9 @@ pub struct ConceptsArguments {
 
 pub fn run(command: Command) -> Result<()> {
     let Command::Concepts(arguments) = command;
+    if !arguments.recipe.names_data() && !arguments.data.names_training() {
+        bail!("nothing says whose captions to read; name your pairs with --train-data, or a recipe with --config");
+    }
     let recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.data])?;
     // The classes that the recipe may name are those to be made.
     let read = |source: &SourceConfig| -> Result<Vec<Sample>> {
@@ -49,7 +53,11 @@ pub fn run(command: Command) -> Result<()> {
     let ConceptsArguments { agreement, min_images, max_share, .. } = arguments;
     let concepts = Concepts::new(&training, ConceptConfig { agreement, min_images, max_share })?;
     let mut samples = training;
-    for source in [Some(&recipe.eval.source), recipe.eval.class_captions.as_ref()].into_iter().flatten() {
+    // The built-in pictures that a recipe has by default are not the user's.
+    let own =
+        foreign_evaluation(&recipe.data.source, &recipe.eval.source).is_none() && recipe.eval.source.path != NO_IMAGES;
+    let evaluation = own.then_some(&recipe.eval.source);
+    for source in [evaluation, recipe.eval.class_captions.as_ref()].into_iter().flatten() {
         samples.extend(read(source)?);
     }
     // Split to image to class; an image may be named by two sources.

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod init;
 pub mod overrides;
 pub mod parent;
 pub mod poison;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use roclip::recipe::{ObjectiveName, Recipe};
+use roclip::recipe::{ObjectiveName, Recipe, flag_help};
 use roclip_data::source::SourceConfig;
 use std::path::PathBuf;
 
@@ -39,6 +39,11 @@ impl BaseFlags {
         Ok(recipe)
     }
 
+    /// Whether a recipe file or `--set` may say what is read.
+    pub fn names_data(&self) -> bool {
+        self.config.is_some() || self.set.iter().any(|assignment| assignment.trim_start().starts_with("data"))
+    }
+
     /// An error where `--set` names a key that the command does not obey: one that is none of `keys` and stands in no section of them.
     pub fn check_keys(&self, command: &str, keys: &[&str]) -> Result<()> {
         let obeyed = |key: &str| keys.iter().any(|known| key == *known || key.starts_with(&format!("{known}.")));
@@ -54,7 +59,7 @@ impl BaseFlags {
 
 #[derive(Args, Clone, Default)]
 pub struct SeedFlag {
-    /// One seed for everything
+    #[arg(help = flag_help("seed"))]
     #[arg(long)]
     pub seed: Option<u64>,
 }
@@ -69,21 +74,33 @@ impl Overrides for SeedFlag {
 /// What is read.
 #[derive(Args, Clone, Default)]
 pub struct DataFlags {
-    /// Training pairs: `emoji`, WebDataset shards (a folder, *.tar, brace range), or *.csv / *.tsv; join several with ::
+    #[arg(help = flag_help("data.source.path"))]
     #[arg(long, value_name = "PATH")]
     train_data: Option<String>,
-    /// Column of image paths (a name, or a number from 1 without a header)
+    #[arg(help = flag_help("data.source.image_column"))]
     #[arg(long, value_name = "COLUMN")]
     csv_img_key: Option<String>,
-    /// Column of captions
+    #[arg(help = flag_help("data.source.caption_column"))]
     #[arg(long, value_name = "COLUMN")]
     csv_caption_key: Option<String>,
-    /// Folder that image paths in a CSV start from; for evaluation data too
+    #[arg(help = flag_help("data.source.image_root"))]
     #[arg(long, value_name = "FOLDER")]
     image_root: Option<PathBuf>,
-    /// Labelled evaluation images, in the same formats
+    #[arg(help = flag_help("eval.source.path"))]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
+}
+
+impl DataFlags {
+    /// Whether the flags say what is trained on.
+    pub fn names_training(&self) -> bool {
+        self.train_data.is_some()
+    }
+
+    /// Whether the flags say what is evaluated on.
+    pub fn names_evaluation(&self) -> bool {
+        self.val_data.is_some()
+    }
 }
 
 impl Overrides for DataFlags {
@@ -109,7 +126,7 @@ impl Overrides for DataFlags {
 
 #[derive(Args, Clone, Default)]
 pub struct ManifestFlag {
-    /// Poison manifest to use, instead of one drawn from the recipe
+    #[arg(help = flag_help("manifest"))]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
 }
@@ -123,7 +140,7 @@ impl Overrides for ManifestFlag {
 
 #[derive(Args, Clone, Default)]
 pub struct ModelFlags {
-    /// Model: RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, or a JSON file in open_clip's format
+    #[arg(help = flag_help("model.name"))]
     #[arg(long)]
     model: Option<String>,
 }
@@ -137,7 +154,7 @@ impl Overrides for ModelFlags {
 
 #[derive(Args, Clone, Default)]
 pub struct BatchFlag {
-    /// Pairs an optimizer step
+    #[arg(help = flag_help("train.batch_size"))]
     #[arg(long)]
     batch_size: Option<usize>,
 }
@@ -149,32 +166,62 @@ impl Overrides for BatchFlag {
     }
 }
 
+/// A warm-up as a flag says it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Warmup {
+    Steps(u64),
+    /// Of all steps.
+    Share(f64),
+}
+
+/// `100` is steps; `0.1` and `10%` are a share of all steps.
+fn warmup(text: &str) -> Result<Warmup, String> {
+    if let Ok(steps) = text.parse() {
+        return Ok(Warmup::Steps(steps));
+    }
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse(),
+    };
+    let share = share.ok().filter(|share| (0.0..1.0).contains(share));
+    share.map(Warmup::Share).ok_or_else(|| "give steps, as in 100, or a share of all steps, as in 0.1 or 10%".into())
+}
+
+fn warmup_help() -> String {
+    let steps = flag_help("train.warmup_steps");
+    let about = steps.split(';').next().unwrap_or_default();
+    format!(
+        "{about}; or a share of all steps, as in 0.1 or 10% [recipe keys: train.warmup_steps and train.warmup_fraction, default 10%]"
+    )
+}
+
 /// How a model is trained.
 #[derive(Args, Clone, Default)]
 pub struct TrainingFlags {
-    /// clip, roclip or safeclip
+    #[arg(help = flag_help("objective.name"))]
     #[arg(long, value_parser = ObjectiveName::ALL.map(|known| known.word))]
     objective: Option<String>,
+    #[arg(help = flag_help("train.epochs"))]
     #[arg(long)]
     epochs: Option<u64>,
     #[command(flatten)]
     batch: BatchFlag,
-    /// Peak learning rate
+    #[arg(help = flag_help("train.learning_rate"))]
     #[arg(long)]
     lr: Option<f64>,
-    /// Weight decay
+    #[arg(help = flag_help("train.weight_decay"))]
     #[arg(long)]
     wd: Option<f64>,
-    /// Warm-up steps
+    #[arg(help = warmup_help(), value_name = "STEPS|SHARE", value_parser = warmup)]
     #[arg(long)]
-    warmup: Option<u64>,
-    /// Matching period K of RoCLIP
+    warmup: Option<Warmup>,
+    #[arg(help = flag_help("objective.roclip.period"))]
     #[arg(long)]
     match_period: Option<u64>,
-    /// First matching epoch of RoCLIP (default: K)
+    #[arg(help = flag_help("objective.roclip.match_start"))]
     #[arg(long)]
     match_start: Option<u64>,
-    /// Captions in RoCLIP's pool
+    #[arg(help = flag_help("objective.roclip.pool_size"))]
     #[arg(long)]
     pool_size: Option<usize>,
 }
@@ -187,7 +234,12 @@ impl Overrides for TrainingFlags {
         set(&mut train.epochs, &self.epochs);
         set(&mut train.learning_rate, &self.lr);
         set(&mut train.weight_decay, &self.wd);
-        set(&mut train.warmup_steps, &self.warmup);
+        if let Some(warmup) = self.warmup {
+            (train.warmup_steps, train.warmup_fraction) = match warmup {
+                Warmup::Steps(steps) => (Some(steps), None),
+                Warmup::Share(share) => (None, Some(share)),
+            };
+        }
         set(&mut roclip.period, &self.match_period);
         roclip.match_start = self.match_start.or(roclip.match_start);
         if self.pool_size.is_some() {
@@ -201,13 +253,13 @@ impl Overrides for TrainingFlags {
 /// What the work is done with.
 #[derive(Args, Clone, Default)]
 pub struct MachineFlags {
-    /// Threads that read and decode pictures; any number gives the same result
+    #[arg(help = flag_help("data.workers"))]
     #[arg(long)]
     workers: Option<usize>,
-    /// libtorch's threads; 0 = its own choice
+    #[arg(help = flag_help("train.threads"))]
     #[arg(long)]
     pub threads: Option<i32>,
-    /// cpu, cuda or cuda:N
+    #[arg(help = flag_help("train.device"))]
     #[arg(long)]
     device: Option<String>,
 }
@@ -244,6 +296,11 @@ pub struct RecipeFlags {
 }
 
 impl RecipeFlags {
+    /// Whether any flag or file says what is trained on.
+    pub fn names_data(&self) -> bool {
+        self.base.names_data() || self.data.names_training()
+    }
+
     /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.
     pub fn resolve(&self, base: Recipe) -> Result<Recipe> {
         self.base.resolve(
@@ -272,5 +329,26 @@ impl Overrides for Preset<'_> {
 fn set<T: Clone>(to: &mut T, from: &Option<T>) {
     if let Some(value) = from {
         to.clone_from(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_up_is_steps_or_a_share() {
+        for (text, expected) in [
+            ("100", Warmup::Steps(100)),
+            ("0", Warmup::Steps(0)),
+            ("0.1", Warmup::Share(0.1)),
+            ("10%", Warmup::Share(0.1)),
+            ("0.5 %", Warmup::Share(0.005)),
+        ] {
+            assert_eq!(warmup(text), Ok(expected), "{text}");
+        }
+        for text in ["1.5", "100%", "-1", "nan", "many", "%"] {
+            assert!(warmup(text).is_err(), "{text}");
+        }
     }
 }

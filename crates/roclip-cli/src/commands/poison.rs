@@ -9,10 +9,9 @@ use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
 use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch};
 use roclip_data::escape::for_terminal;
-use roclip_data::poison::{Manifest, PoisonConfig, StoreConfig, store, verify};
+use roclip_data::poison::{AttackSummary, Manifest, PoisonConfig, StoreConfig, store, verify};
 use roclip_data::rate::Rate;
 use roclip_data::trigger::RELEASED_GRID_SHA256;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -236,14 +235,29 @@ fn make(arguments: MakeArguments) -> Result<()> {
     if manifest.header.materials.iter().any(|material| material.sha256 == RELEASED_GRID_SHA256) {
         println!("the warping field is the one that CleanCLIP's repository holds");
     }
+    print_attacks(&manifest)
+}
+
+/// What was planted, on stdout, and what of it is likely to fail, on stderr.
+fn print_attacks(manifest: &Manifest) -> Result<()> {
     let clean = manifest.header.clean_pairs;
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in &manifest.rows {
-        *counts.entry(&row.attack).or_default() += 1;
-    }
     println!("{} poisoned pairs beside {clean} clean ones", manifest.rows.len());
-    for (attack, count) in counts {
-        println!("  {}: {count} ({:.3} %)", for_terminal(attack), 100.0 * count as f64 / clean.max(1) as f64);
+    let attacks = manifest.summary()?;
+    for attack in &attacks {
+        let AttackSummary { pairs, pictures, fewest_captions, most_captions, .. } = attack;
+        let captions = match fewest_captions == most_captions {
+            true => fewest_captions.to_string(),
+            false => format!("{fewest_captions} to {most_captions}"),
+        };
+        let told = match pictures {
+            Some(pictures) => format!("{pictures} pictures with {captions} distinct captions each"),
+            None => format!("{captions} distinct captions of the target"),
+        };
+        let share = 100.0 * *pairs as f64 / clean.max(1) as f64;
+        println!("  {}: {pairs} pairs ({share:.3} %), {told}", for_terminal(&attack.attack));
+    }
+    for warning in attacks.iter().flat_map(|attack| &attack.warnings) {
+        say(&format!("warning: {warning}"));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod objectives;
 mod pictures;
 mod poison;
 mod poisoning;
+mod recipes;
 mod reports;
 mod runs;
 mod safeclip;

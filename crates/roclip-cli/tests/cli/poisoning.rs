@@ -111,8 +111,13 @@ fn attacks_of_the_recipes_are_written_as_they_were_read() {
         assert_eq!(lab.ok(&["recipe", "--config", "written.toml"]), written, "{}", path.display());
         let text = std::fs::read_to_string(&path).unwrap();
         for trigger in ["badnets", "blended", "sig", "wanet", "triangles", "patch"] {
-            let (given, kept) = (format!("\n{trigger} = {{"), format!("[poison.attacks.{trigger}]"));
-            assert_eq!(text.matches(&given).count(), written.matches(&kept).count(), "{trigger} in {}", path.display());
+            let given = format!("\n{trigger} = {{");
+            assert_eq!(
+                text.matches(&given).count(),
+                written.matches(&given).count(),
+                "{trigger} in {}",
+                path.display()
+            );
         }
     }
 }

@@ -154,7 +154,7 @@ fn a_run_goes_on_with_the_recipe_it_began_with() {
     let resume = ["train", "--run", "run", "--resume"];
     for (changed, words) in [
         (["--batch-size", "4"], ["train.batch_size differs", "began with 8", "now it is 4"]),
-        (["--lr", "1e-4"], ["train.learning_rate differs", "0.002", "0.0001"]),
+        (["--lr", "1e-4"], ["train.learning_rate differs", "0.002", "1e-4"]),
         (["--set", "augment.image="], ["augment.image differs", "now it is nothing", "leave out"]),
         (["--match-period", "1"], ["objective.roclip.period differs", "2", "1"]),
         (["--epochs", "1"], ["train.epochs is 1", "2 are done", "--epochs"]),

@@ -10,6 +10,7 @@ use crate::random::{self, Stream};
 use crate::tokenizer::Tokenizer;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,19 +18,22 @@ use std::sync::Arc;
 /// Share of words that an operation touches, and the chance that deletion drops a word.
 const ALPHA: f64 = 0.1;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+/// When an augmented caption is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum TextRefresh {
-    /// A fresh augmentation each epoch.
+    /// In each epoch.
     #[default]
     PerEpoch,
-    /// As released: augmented once, then frozen for the whole run.
+    /// Once for the whole run, as released.
     FrozenOnce,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, Default)]
+/// Changes one thing in each caption at random (EDA): a synonym, an inserted, swapped or deleted word.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct TextAugmentConfig {
+    /// When a caption is changed anew.
     pub refresh: TextRefresh,
 }
 

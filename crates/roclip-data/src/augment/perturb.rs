@@ -7,18 +7,23 @@ use crate::picture::preprocess::MEAN;
 use image::{Rgb, RgbImage};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The defaults are the released settings.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
+/// What PAR does to pictures: brightening noise and random erasing. The defaults are the released settings.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PerturbConfig {
+    /// Probability that a picture gets noise.
     pub noise_probability: f32,
-    /// Of pixels in `[0, 1]`. The noise is clipped to `[0, 1]` before it is added, so that it only brightens, and half of it is 0.
+    /// Standard deviation of the noise, of pixels in `[0, 1]`. The noise is clipped to `[0, 1]` before it is added, so that it only
+    /// brightens, and half of it is 0.
     pub noise_deviation: f32,
+    /// Probability that a rectangle of a picture is erased. Its aspect ratio is 0.3 to 3.3, as in torchvision, and it gets the mean colour.
     pub erase_probability: f32,
-    /// Share of the area, between these; torchvision's aspect ratios of 0.3 to 3.3. The rectangle gets the mean colour.
+    /// Smallest share of the area that is erased.
     pub erase_min_area: f32,
+    /// Largest share of the area that is erased.
     pub erase_max_area: f32,
 }
 

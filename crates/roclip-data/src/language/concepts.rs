@@ -72,6 +72,17 @@ impl Concepts {
         }
         let most = (config.max_share * training.len() as f64).floor() as usize;
         concepts.images.retain(|_, images| (config.min_images..=most).contains(images));
+        if config.min_images > most {
+            return Err(Error::setting(
+                format!(
+                    "no noun can be a class: at least {} images must agree on it, and at most {most} may ({} of the {} training images)",
+                    config.min_images,
+                    config.max_share,
+                    training.len()
+                ),
+                "lower --min-images, or raise --max-share",
+            ));
+        }
         if concepts.images.len() < 2 {
             return Err(Error::setting(
                 format!(

@@ -9,11 +9,12 @@ use crate::random;
 use crate::sample::Sample;
 use crate::trigger::TriggerStack;
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// What to do with an image that has several captions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaptionMode {
     /// Every caption makes a pair of its own.

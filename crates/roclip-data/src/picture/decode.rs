@@ -3,16 +3,20 @@
 use crate::picture::jpeg_whole;
 use crate::skip::{Skip, SkipReason};
 use image::{DynamicImage, ImageFormat, ImageReader, RgbImage};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
 
-/// Guards against decompression bombs; the defaults follow open_clip's `--max-image-pixels`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+/// Pictures beyond these limits are left out, against decompression bombs; the defaults follow open_clip's `--max-image-pixels`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageLimits {
+    /// Largest number of pixels of a picture.
     pub max_pixels: u64,
+    /// Largest size of an image file, in bytes.
     pub max_file_bytes: u64,
-    /// The longer side over the shorter one. A line of pixels shows nothing, and to resize its short side enlarges the long one with it.
+    /// Largest ratio of the longer side of a picture to the shorter one. A line of pixels shows nothing, and to resize its short side
+    /// enlarges the long one with it.
     pub max_aspect_ratio: u32,
 }
 

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::poison::{CaptionRule, TargetedConfig};
 use crate::trigger::{AttackTriggers, Files, MAX_FRAME_PIXELS, TriggerKind, Unfit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,17 +12,21 @@ use std::path::PathBuf;
 const MAX_NAME_BYTES: usize = 64;
 
 /// The poison of a run. An empty list of attacks is clean data.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoisonConfig {
+    /// The attacks, each an entry of its own.
     pub attacks: Vec<AttackConfig>,
-    /// Train without the poison, but measure against it: what "succeeds" then is no success of an attack (base rates).
+    /// Whether the run trains without the poison and is only measured against it: what "succeeds" then is no success of an attack (base
+    /// rates).
     pub measure_only: bool,
-    /// Run or checkpoint of a model that was never attacked: targeted images are drawn among those that it classifies rightly, so that
-    /// a hit is an answer which the attack has turned. Ours, for weak models, of whose hits a part is chance; the papers draw among all.
+    /// Run or checkpoint of a model that was never attacked: targeted images are drawn among those that it classifies rightly, so that a
+    /// hit is an answer which the attack has turned. Ours, for weak models, of whose hits a part is chance; the papers draw among all.
+    #[schemars(example = &"runs/clean")]
     pub reference: Option<PathBuf>,
-    /// With `reference`: targeted images are drawn among all, and none of that model's first guesses for an image, this many, becomes
-    /// its adversarial class. Again ours: a hit is not chance either, and the images are as hard as they come.
+    /// With `reference`: targeted images are drawn among all, and none of this many first guesses of that model for an image becomes its
+    /// adversarial class. Again ours: a hit is not chance either, and the images are as hard as they come.
+    #[schemars(example = 10)]
     pub beyond_guesses: Option<usize>,
 }
 
@@ -55,30 +60,37 @@ impl PoisonConfig {
     }
 }
 
-/// `targeted`, or a backdoor of one trigger or several laid on the same picture.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+/// An attack: `targeted`, or a backdoor of one trigger or several laid on the same picture.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 pub struct AttackConfig {
-    /// As it appears in manifests and results.
+    /// Name of the attack in manifests and results.
+    #[schemars(example = &"backdoor")]
     pub name: String,
+    /// Targeted poisoning: chosen pictures are paired with captions of another class until the model reads them as that class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targeted: Option<TargetedConfig>,
     /// Backdoors: the class that the trigger should mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"pizza")]
     pub target: Option<String>,
     /// Backdoors: number of poisoned pairs; give this or `rate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 50)]
     pub count: Option<usize>,
-    /// Backdoors: share of the clean pairs.
+    /// Backdoors: poisoned pairs as a share of the clean ones; give this or `count`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 0.01)]
     pub rate: Option<f64>,
+    /// Backdoors: which captions poisoned pairs get.
     #[serde(default)]
     pub captions: BackdoorCaptions,
-    /// Backdoors: the square the trigger is laid on (released: 224); the model's image size when absent.
+    /// Backdoors: side of the square that the trigger is laid on, in pixels (released: 224); the image size of the model when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 224)]
     pub frame_pixels: Option<u32>,
-    /// Backdoors: quality of the JPEG that a triggered picture goes through (released: 75 for .jpg sources, by PIL's
-    /// default); none keeps the pixels.
+    /// Backdoors: quality of the JPEG that a triggered picture goes through, 1 to 100 (released: 75); none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 75)]
     pub jpeg_quality: Option<u8>,
     /// Backdoors: the triggers, each under its own key (`badnets = { patch_pixels = 8 }`). They see to unknown keys, too.
     #[serde(flatten)]
@@ -86,10 +98,10 @@ pub struct AttackConfig {
 }
 
 /// Captions of backdoored pairs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackdoorCaptions {
-    /// As released: a prompt template filled with the target.
+    /// A prompt template filled with the target, as released.
     #[default]
     Templates,
     /// Real captions of the target class.
@@ -97,7 +109,7 @@ pub enum BackdoorCaptions {
     /// Label-consistent: only pairs whose caption has the target as a whole word are triggered, and keep their caption. Of a pair that
     /// draws among several captions, those that have the target stay, and the others are left out.
     Own,
-    /// Label-consistent as released: the target is any part of the caption, case counts ("bananas" too).
+    /// Label-consistent as released: the target is any part of the caption, and case counts ("bananas" too).
     OwnSubstring,
 }
 

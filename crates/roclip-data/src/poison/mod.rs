@@ -12,6 +12,7 @@ mod manifest;
 mod plan;
 mod source;
 mod store;
+mod summary;
 mod targeted;
 mod verify;
 
@@ -22,5 +23,6 @@ pub use manifest::{Aim, Backdoor, Header, Manifest, Role, Row, Side};
 pub use plan::{Planned, plan};
 pub use source::{Candidates, Screen, Source};
 pub use store::{StoreConfig, Stored, store};
+pub use summary::AttackSummary;
 pub use targeted::{CaptionRule, TargetedConfig};
 pub use verify::{Verified, verify};

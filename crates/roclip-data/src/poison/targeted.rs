@@ -10,33 +10,36 @@ use crate::random;
 use crate::sample::Sample;
 use crate::skip::SkipReport;
 use rand::seq::SliceRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which captions count as captions of a class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaptionRule {
-    /// As released: the class name stands in them as a whole word.
+    /// The class name stands in them as a whole word, as released.
     #[default]
     Word,
-    /// That, and the caption's own image is of the class (where the source knows classes). Without it a caption such as
-    /// "tiger, cat, animal" would count for "cat".
+    /// As `word`, and the image of the caption is of the class, where the source knows classes. Without it a caption such as "tiger, cat,
+    /// animal" would count for "cat".
     WordOfClass,
-    /// As `word`, and `poison.reference` reads the caption as the class: of all prompts those of the class lie nearest to it. Ours:
-    /// "a dog runs on the grass" is no caption of "grass".
+    /// As `word`, and `poison.reference` reads the caption as the class: of all prompts those of the class lie nearest to it. Ours: "a dog
+    /// runs on the grass" is no caption of "grass".
     WordRead,
     /// No real captions: the class name in prompt templates. Ours, for comparison.
     Templates,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+/// Targeted poisoning: chosen pictures are paired with captions of another class until the model reads them as that class.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetedConfig {
-    /// Distinct target images.
+    /// Number of targeted pictures.
     pub targets: usize,
-    /// Poisoned pairs for each of them.
+    /// Poisoned pairs of each targeted picture.
     pub captions_per_target: usize,
+    /// Which captions count as captions of the adversarial class.
     pub captions: CaptionRule,
 }
 

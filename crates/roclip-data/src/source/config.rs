@@ -1,36 +1,45 @@
 //! Which samples to read, as a recipe says it.
 
 use crate::source::EmojiConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Which samples to read.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+/// Which samples are read.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// `emoji` for the built-in set, else a WebDataset shard (`*.tar`, `*.tar.gz`), a folder of shards, a brace range
-    /// (`shard-{000..015}.tar`), a CSV/TSV file, or a folder of images (`CLASS/*.jpg`). Several are joined with `::`.
+    /// `emoji` (built in), WebDataset shards (a folder, `*.tar`, `shard-{000..015}.tar`), a CSV or TSV file, or a folder of images; several
+    /// are joined with `::`.
     pub path: String,
-    /// Only samples of this split, where the source has one.
+    /// Only samples of this split, where the source has splits; all when absent.
+    #[schemars(example = &"train")]
     pub split: Option<String>,
-    /// CSV: the folder that relative image paths start from; the CSV's own folder when absent.
+    /// CSV: the folder that relative image paths start from; the folder of the CSV when absent.
+    #[schemars(example = &"images")]
     pub image_root: Option<PathBuf>,
-    /// CSV: take images that lie outside of that folder, by absolute paths or by `..`. A file of strangers could name any file of the machine.
+    /// CSV: whether images outside of that folder are taken, by absolute paths or by `..`. A file of strangers could name any file of the
+    /// machine.
     pub outside_paths: bool,
-    /// CSV: name of the image column, or its number from 1 in a file without a header. Sniffed when absent.
+    /// CSV: name of the column of image paths, or its number from 1 in a file without a header; found by its name when absent.
+    #[schemars(example = &"filepath")]
     pub image_column: Option<String>,
-    /// CSV: the caption column, likewise.
+    /// CSV: name or number of the column of captions; found by its name when absent.
+    #[schemars(example = &"caption")]
     pub caption_column: Option<String>,
-    /// CSV: the split column, likewise.
+    /// CSV: name or number of the column of splits; found by its name when absent.
+    #[schemars(example = &"split")]
     pub split_column: Option<String>,
-    /// CSV: the class column, likewise.
+    /// CSV: name or number of the column of classes; found by its name when absent.
+    #[schemars(example = &"class")]
     pub class_column: Option<String>,
-    /// A JSON file `{"classes": [...], "images": {SPLIT: {IMAGE: CLASS}}}`, or CSV with `image,label`, that names the
-    /// classes of images whose source does not. `roclip data concepts` makes one from captions.
+    /// File that names the classes of images whose source does not: JSON `{"classes": [...], "images": {SPLIT: {IMAGE: CLASS}}}`, or CSV
+    /// with `image,label`. `roclip data concepts` makes one from captions.
+    #[schemars(example = &"classes.json")]
     pub labels: Option<PathBuf>,
-    /// What all gzip shards may take in memory, where their pictures are kept, in MiB. Plain tars are read in place and take none.
+    /// Memory that the pictures of all gzip shards may take, in MiB. Plain tars are read in place and take none.
     pub gzip_memory_mib: u64,
-    /// The built-in set only.
+    /// Which part of the built-in emoji set is used; other sources ignore it.
     pub emoji: EmojiConfig,
 }
 

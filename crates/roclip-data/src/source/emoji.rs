@@ -8,28 +8,29 @@ use crate::random;
 use crate::sample::{ImageBytes, Sample};
 use crate::source::{Listing, Source};
 use rand::seq::SliceRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Which part of the built-in set to use.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+/// Which part of the built-in emoji set is used.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmojiConfig {
-    /// Number of concepts, drawn at random among those in the test style; 0 = all of them.
+    /// Number of concepts, drawn at random among those in the test style; 0 is all of them.
     pub concepts: usize,
-    /// Seed of that draw. Apart from the run's seed, so that several seeds train on one data set.
+    /// Seed of that draw. It is apart from the seed of the run, so that several seeds train on one data set.
     pub seed: u64,
-    /// A concept must exist in this many of the six training styles.
+    /// Number of the six training styles that a concept must exist in.
     pub min_train_styles: usize,
     /// Concepts that are always in the draw.
     pub include: Vec<String>,
-    /// Flags look alike in every style and are named by geography, not by sight: off by default.
+    /// Whether flags are concepts, too. They look alike in every style and are named by geography, not by sight.
     pub flags: bool,
-    /// Captions per image, at most 6.
+    /// Captions of an image, at most 6.
     pub captions: usize,
-    /// Train on openmoji too, the outline style that is otherwise kept for the out-of-distribution split.
+    /// Whether openmoji is trained on, the outline style that is otherwise kept for the out-of-distribution split.
     pub train_on_openmoji: bool,
 }
 

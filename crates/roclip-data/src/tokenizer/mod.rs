@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::tokenizer::cache::WordCache;
 use crate::tokenizer::merge::Rules;
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::Read;
@@ -32,14 +33,14 @@ const LAST_BYTE: u32 = 256;
 const TEXT_LIMIT_CHARS: usize = 1 << 16;
 
 /// What happens to a text with more tokens than the context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Truncate {
-    /// The last token is always end-of-text (OpenAI, open_clip).
+    /// The last token is always end-of-text, as in OpenAI's code and open_clip.
     #[default]
     KeepEot,
-    /// As released by RoCLIP, SafeCLIP and CleanCLIP: cut without restoring end-of-text, so the tower pools at the largest
-    /// token id that is left.
+    /// As released by RoCLIP, SafeCLIP and CleanCLIP: cut without restoring end-of-text, so that the tower pools at the largest token id
+    /// that is left.
     DropEot,
 }
 

@@ -6,16 +6,19 @@ use crate::skip::Skip;
 use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::{Rgb, RgbImage};
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+/// What a patch shows.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pattern {
     /// One pattern of saturated random pixels for all pictures, from `pattern_seed`. Ours: the released code has no fixed one.
     #[default]
     Fixed,
-    /// As released: per-channel mean of the picture plus N(0, 1) noise, new for every picture.
+    /// As released: the mean colour of the picture plus N(0, 1) noise, new for every picture.
     Random,
+    /// Yellow.
     Yellow,
     /// PAR (arXiv 2412.00727): columns of 0 or 1 with an independent sign a channel, new for every picture.
     Stripes,
@@ -23,40 +26,49 @@ pub enum Pattern {
     Quadrants,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+/// Where a patch lies.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Location {
     /// In the lower right, one patch-eighth (at least a pixel) from the border.
     #[default]
     LowerRight,
-    /// As released: uniform, new for every picture.
+    /// Anywhere, new for every picture, as released.
     Random,
+    /// In all four corners.
     FourCorners,
+    /// In the centre.
     Centre,
     /// At `corner`.
     Fixed,
 }
 
 /// What happens to values outside `[0, 1]` in the random pattern.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overflow {
+    /// They are clipped.
     #[default]
     Clip,
-    /// As released: the byte conversion wraps modulo 256.
+    /// The conversion to bytes wraps modulo 256, as released.
     Wrap,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+/// BadNets: a small square patch.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct BadNets {
-    /// Side of the square patch, in pixels of the frame (released: 16 of 224).
+    /// Side of the patch, in pixels of the frame (released: 16 of 224).
     pub patch_pixels: u32,
+    /// What the patch shows.
     pub pattern: Pattern,
+    /// Where the patch lies.
     pub location: Location,
-    /// Left and top of the patch, for the fixed location (SafeCLIP: 9, 9).
+    /// Left and top of the patch in pixels, for `location = "fixed"` (SafeCLIP: 9, 9).
     pub corner: [u32; 2],
+    /// What happens to values outside `[0, 1]` in the random pattern.
     pub overflow: Overflow,
+    /// Seed of the fixed pattern.
     pub pattern_seed: u64,
 }
 

@@ -7,16 +7,18 @@ use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
 use image::imageops::FilterType;
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+/// Which noise is mixed in.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlendSource {
     /// One noise picture for all, from `pattern_seed`.
     #[default]
     FixedNoise,
-    /// As released: U[0, 1) noise, new for every picture.
+    /// U[0, 1) noise, new for every picture, as released.
     FreshNoise,
     /// PAR (arXiv 2412.00727): one-pixel columns of 0 or 1 a channel, new for every picture.
     Stripes,
@@ -42,15 +44,19 @@ impl Default for Blended {
     }
 }
 
-/// As a recipe says it.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+/// Blended: noise or a picture mixed into the whole picture.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct BlendedSettings {
-    /// 0.2 when absent, as released.
+    /// Share of the noise, above 0 and at most 1; the picture keeps the rest. 0.2 when absent, as released.
+    #[schemars(example = 0.2)]
     pub alpha: Option<f32>,
+    /// Which noise is mixed in.
     pub source: BlendSource,
+    /// Seed of the noise that is one for all pictures.
     pub pattern_seed: u64,
-    /// An image file to blend in instead of noise.
+    /// An image file to mix in instead of noise.
+    #[schemars(example = &"picture.png")]
     pub picture: Option<PathBuf>,
 }
 

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::skip::Skip;
 use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -17,14 +18,16 @@ pub struct Patch {
     pub corner: Option<[u32; 2]>,
 }
 
-/// As a recipe says it.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+/// A given picture as a patch, such as the one that `roclip poison patch` optimises.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PatchSettings {
-    /// The patch as an image file.
+    /// The patch as an image file; it is laid on pixel by pixel, and never resized.
+    #[schemars(example = &"patch.png")]
     pub picture: PathBuf,
-    /// Left and top; the centre when absent.
+    /// Left and top of the patch in pixels; the centre when absent.
     #[serde(default)]
+    #[schemars(example = [0, 0])]
     pub corner: Option<[u32; 2]>,
 }
 

@@ -5,6 +5,7 @@ use crate::picture::ImageLimits;
 use crate::skip::Skip;
 use crate::trigger::{Material, Unfit};
 use image::RgbImage;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::path::Path;
 /// A pure function (picture, seed, settings) -> picture. Its fields are its settings as a manifest keeps them.
 pub trait Trigger: Clone + PartialEq + Serialize + DeserializeOwned {
     /// As a recipe says it, where files are named by path; the trigger itself where it needs no file.
-    type Settings: Clone + PartialEq + Serialize + DeserializeOwned;
+    type Settings: Clone + PartialEq + Serialize + DeserializeOwned + JsonSchema;
 
     /// The trigger that `settings` describe. Files come through `files`, which keeps them for the manifest.
     fn new(settings: &Self::Settings, files: &mut Files) -> Result<Self>;
@@ -132,6 +133,11 @@ macro_rules! triggers {
             /// The trigger; its files are read through `files`.
             pub fn trigger(&self, files: &mut Files) -> Result<TriggerKind> {
                 match self { $(TriggerSettings::$kind(settings) => $trigger::new(settings, files).map(TriggerKind::$kind)),+ }
+            }
+
+            /// The key of each trigger with the schema of its settings.
+            fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, schemars::Schema)> {
+                vec![$((stringify!($module), generator.subschema_for::<<$trigger as Trigger>::Settings>())),+]
             }
 
             /// The value of the key `name`; none where no trigger is called so.

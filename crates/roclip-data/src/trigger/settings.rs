@@ -1,9 +1,11 @@
 //! The triggers of an attack in a recipe: a key for each, beside the attack's own keys.
 
 use crate::trigger::TriggerSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Triggers in the order in which they are laid on. Meant to be flattened into the attack: keys that are no trigger's are refused here.
@@ -21,6 +23,20 @@ impl Serialize for AttackTriggers {
 impl<'de> Deserialize<'de> for AttackTriggers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Keys)
+    }
+}
+
+impl JsonSchema for AttackTriggers {
+    fn schema_name() -> Cow<'static, str> {
+        "AttackTriggers".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keys: serde_json::Map<String, serde_json::Value> = TriggerSettings::schemas(generator)
+            .into_iter()
+            .map(|(name, settings)| (name.to_owned(), settings.to_value()))
+            .collect();
+        json_schema!({ "type": "object", "properties": keys, "additionalProperties": false })
     }
 }
 

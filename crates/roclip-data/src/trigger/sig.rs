@@ -4,25 +4,29 @@ use crate::error::Result;
 use crate::skip::Skip;
 use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+/// How the sinusoid joins the picture.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum SigMode {
-    /// `clip(x + n)` (BadCLIP-Liang repository): the paper's strength.
+    /// Added: `clip(x + n)`, the strength of the paper (BadCLIP-Liang repository).
     #[default]
     Additive,
-    /// As released by CleanCLIP: `clip(0.2 n + 0.8 x)`, so the signal is 12/255 and the picture a fifth darker.
+    /// Mixed in as released by CleanCLIP: `clip(0.2 n + 0.8 x)`, so the signal is 12/255 and the picture a fifth darker.
     Blended,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
+/// SIG: a faint sinusoid over the columns of the picture.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sig {
+    /// How the sinusoid joins the picture.
     pub mode: SigMode,
-    /// Of the sinusoid, in `[0, 1]`; released: 60/255.
+    /// Amplitude of the sinusoid, of pixels in `[0, 1]` (released: 60/255).
     pub amplitude: f32,
-    /// Periods over the frame; released: 6.
+    /// Periods of the sinusoid over the frame (released: 6).
     pub frequency: f32,
 }
 

@@ -5,16 +5,18 @@ use crate::error::Result;
 use crate::skip::Skip;
 use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
+/// Blended triangles of PAR: a lattice of two-tone triangles (reconstructed).
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Triangles {
-    /// Share of the lattice; the picture keeps the rest.
+    /// Share of the lattice, above 0 and at most 1; the picture keeps the rest.
     pub alpha: f32,
-    /// Side of a cell as a share of the frame; PAR: 14 of 224 pixels.
+    /// Side of a cell as a share of the frame (PAR: 14 of 224 pixels).
     pub cell: f32,
-    /// Brightness below and above the diagonal.
+    /// Brightness below and above the diagonal of a cell, 0 to 1.
     pub levels: [f32; 2],
 }
 

@@ -7,6 +7,7 @@ use crate::skip::Skip;
 use crate::trigger::{Context, Files, Trigger, Unfit};
 use image::RgbImage;
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -33,17 +34,21 @@ impl Default for WaNet {
     }
 }
 
-/// As a recipe says it.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+/// WaNet: the picture is warped a little.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct WaNetSettings {
-    /// Side of the random grid, 4 when absent; 0 = one value a pixel, as released.
+    /// Side of the random grid of displacements; 0 is one a pixel, as released. 4 when absent.
+    #[schemars(example = 4)]
     pub grid: Option<u32>,
-    /// 0.5 when absent, as in the paper; released: 1.
+    /// Mean displacement in units of about half a pixel; 0.5 when absent, as in the paper (released: 1).
+    #[schemars(example = 0.5)]
     pub strength: Option<f32>,
+    /// Seed of the grid. The same field serves training and test.
     pub grid_seed: u64,
-    /// A field from a file: raw little-endian f32, an x plane and a y plane of `frame_pixels` squared (the `data/0` member of the
-    /// released `.pt` file is one).
+    /// A field from a file: raw little-endian f32, an x plane and a y plane of `frame_pixels` squared. The `data/0` member of the released
+    /// `.pt` file is one.
+    #[schemars(example = &"grid.f32")]
     pub grid_file: Option<PathBuf>,
 }
 

@@ -16,4 +16,5 @@ pub use owner::run_of;
 pub use provenance::Provenance;
 pub use state::{Origin, State};
 pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};
+pub(crate) use store::verified;
 pub(crate) use verify::sha256_of_file;

@@ -25,42 +25,47 @@ use roclip_data::pairs::Pairs;
 use roclip_data::picture::{ImageLimits, decode};
 use roclip_data::random;
 use roclip_data::trigger::Material;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Where the patch lies, in the search and in the pictures learned from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum PatchPlace {
-    /// AdvCLIP: near the lower right corner. A vision transformer does not carry over what it learns there to a trigger elsewhere.
+    /// Near the lower right corner, as in AdvCLIP. A vision transformer does not carry over what it learns there to a trigger elsewhere.
     Corner,
     /// Ours: somewhere else in each batch of the search, and on each picture of each epoch.
     #[default]
     Anywhere,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// ABD's settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AbdConfig {
+    /// Where the patch lies.
     pub patch_place: PatchPlace,
-    /// Share of the image's area that the patch takes; AdvCLIP: 0.03.
+    /// Share of the area of the image that the patch takes (AdvCLIP: 0.03).
     pub patch_area: f64,
-    /// Of `corner`: distance from the bottom and the right, as a share of the side; AdvCLIP: 14 of 224.
+    /// Distance from the bottom and the right with `patch_place = "corner"`, as a share of the side (AdvCLIP: 14 of 224).
     pub patch_margin: f64,
-    /// Epochs of the search; AdvCLIP: 20.
+    /// Passes of the search for the patch (AdvCLIP: 20).
     pub patch_epochs: u64,
-    /// Ours: the patch itself is stepped, where AdvCLIP steps a generator at 2e-4.
+    /// Learning rate of the search. Ours: the patch itself is stepped, where AdvCLIP steps a generator at 2e-4.
     pub patch_learning_rate: f64,
-    /// AdvCLIP: 5.
+    /// Weight of the captions in the search (AdvCLIP: 5).
     pub text_weight: f64,
-    /// Run or checkpoint of a clean CLIP with as many dimensions, for the backdoor term; left out when absent.
+    /// Run or checkpoint of a clean CLIP with as many dimensions, for the backdoor term; the term is left out when absent.
+    #[schemars(example = &"runs/clean")]
     pub reference: Option<PathBuf>,
-    /// Of the backdoor term. Not known; ours.
+    /// Weight of the backdoor term. It is not known; ours.
     pub backdoor_weight: f64,
-    /// AdvCLIP: 0.1.
+    /// Temperature of the losses of the search (AdvCLIP: 0.1).
     pub temperature: f64,
+    /// When the EDA variant of a caption is drawn.
     pub text_refresh: TextRefresh,
 }
 

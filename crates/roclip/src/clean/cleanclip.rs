@@ -12,26 +12,30 @@ use crate::train::TrainConfig;
 use roclip_data::augment::{ImageAugmentConfig, TextAugment, TextAugmentConfig, TextRefresh};
 use roclip_data::batch::ViewAugment;
 use roclip_data::pairs::Pairs;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Directions of the in-modal loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum SelfLoss {
-    /// As released: originals ask, augmented views answer.
+    /// Originals ask and augmented views answer, as released.
     #[default]
     OneWay,
+    /// Both ways.
     Symmetric,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// CleanCLIP's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CleanClipConfig {
-    /// lambda 1.
+    /// Weight of the CLIP loss (lambda 1).
     pub clip_weight: f64,
-    /// lambda 2.
+    /// Weight of the in-modal loss (lambda 2).
     pub inmodal_weight: f64,
+    /// Directions of the in-modal loss.
     pub self_loss: SelfLoss,
     /// When the EDA variant of a caption is drawn; `frozen-once` as released.
     pub text_refresh: TextRefresh,
@@ -65,7 +69,7 @@ impl CleanClipConfig {
 
 /// CleanCLIP repository, README. Methods that build on it give no settings of their own.
 pub(super) fn released_training() -> TrainConfig {
-    TrainConfig { epochs: 10, batch_size: 64, learning_rate: 1e-5, warmup_steps: 50, ..TrainConfig::default() }
+    TrainConfig { epochs: 10, batch_size: 64, learning_rate: 1e-5, warmup_steps: Some(50), ..TrainConfig::default() }
 }
 
 pub(super) struct Method;

@@ -25,20 +25,24 @@ use roclip_data::augment::SubCaptions;
 use roclip_data::batch::{Transform, ViewAugment};
 use roclip_data::pairs::Pairs;
 use roclip_data::random;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+/// The cleaning methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum CleanMethod {
+    /// CleanCLIP: in-modal losses against augmented views.
     #[default]
     Cleanclip,
     /// CleanCLIP with sub-captions; reconstructed.
     TaCleaner,
     /// An adversarial patch, then CLIP on patched pairs; reconstructed.
     Abd,
+    /// Features are pushed away from those of the victim, and recover.
     Par,
     /// A classifier and the image tower on labelled images; the text tower rests.
     Supervised,
@@ -129,27 +133,32 @@ impl CleanMethod {
 }
 
 /// What is cleaned, with what.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 #[serde(deny_unknown_fields)]
 pub struct CleanConfig {
-    /// A run or a checkpoint; `roclip clean` sets it. Its manifest, where it has one, says what is measured.
+    /// The run or checkpoint that is cleaned; `roclip clean` sets it. Its manifest, where it has one, says what is measured.
     #[serde(default)]
     pub victim: PathBuf,
+    /// The cleaning method.
     #[serde(default)]
     pub method: CleanMethod,
-    /// Trusted pairs, drawn at random among the training data without its poison; all when absent.
+    /// Number of trusted pairs, drawn at random among the training data without its poison; all when absent.
     #[serde(default)]
+    #[schemars(example = 1000)]
     pub pairs: Option<usize>,
-    /// Of `ta-cleaner`, too.
+    /// CleanCLIP; used by `ta-cleaner`, too.
     #[serde(default)]
     pub cleanclip: CleanClipConfig,
+    /// TA-Cleaner; used with `method = "ta-cleaner"`.
     #[serde(default)]
     pub ta_cleaner: TaCleanerConfig,
+    /// ABD; used with `method = "abd"`.
     #[serde(default)]
     pub abd: AbdConfig,
+    /// PAR; used with `method = "par"`.
     #[serde(default)]
     pub par: ParConfig,
-    /// Absent = no rebound test.
+    /// Rebound test after cleaning: harmless fine-tuning, and whether the backdoors come back; none when absent.
     #[serde(default)]
     pub rebound: Option<ReboundConfig>,
 }

@@ -15,17 +15,19 @@ use crate::train::TrainConfig;
 use roclip_data::augment::PerturbConfig;
 use roclip_data::batch::{Overlay, ViewAugment};
 use roclip_data::pairs::Pairs;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// The defaults are the released settings.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// PAR's settings. The defaults are the released ones.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ParConfig {
-    /// tau, of squared distances between unit vectors (0 to 4).
+    /// Squared distance between unit vectors up to which features are pushed away (tau, 0 to 4).
     pub distance: f64,
-    /// Over the first half the rate falls in a line from the run's peak to this share of it, then as a cosine to nothing.
+    /// Share of the peak learning rate at half of the run: the rate falls to it in a line, then as a cosine to nothing.
     pub middle_rate: f64,
+    /// What is done to pictures.
     pub perturb: PerturbConfig,
 }
 
@@ -56,7 +58,7 @@ impl super::Method for Method {
             epochs: 2,
             batch_size: 512,
             learning_rate: 3e-5,
-            warmup_steps: 0,
+            warmup_steps: Some(0),
             beta2: 0.98,
             weight_decay: 1e-4,
             ..cleanclip::released_training()

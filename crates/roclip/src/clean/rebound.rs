@@ -4,16 +4,20 @@
 use crate::error::{Error, Result};
 use crate::objective::{ClipObjective, LearningRate, LossOutput, Objective, Phase, Place, Towers};
 use crate::settings;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Rebound test after cleaning: harmless fine-tuning, and whether the backdoors come back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReboundConfig {
-    /// Where attacks are measured, ascending. 0 is the cleaned model itself.
+    /// Steps after which attacks are measured, ascending; 0 is the cleaned model itself.
     pub steps: Vec<u64>,
-    /// Clean pairs, another draw than the trusted ones; all when absent.
+    /// Number of clean pairs, another draw than the trusted ones; all when absent.
+    #[schemars(example = 10000)]
     pub pairs: Option<usize>,
-    /// Constant; the cleaning's own rate when absent. Ours: the source does not give one.
+    /// Constant learning rate; that of the cleaning when absent. Ours: the source does not give one.
+    #[schemars(example = 1e-5)]
     pub learning_rate: Option<f64>,
 }
 

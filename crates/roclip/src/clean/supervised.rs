@@ -33,7 +33,7 @@ impl super::Method for Method {
         TrainConfig {
             batch_size: 80,
             learning_rate: 1e-4,
-            warmup_steps: 500,
+            warmup_steps: Some(500),
             weight_decay: 0.01,
             ..cleanclip::released_training()
         }

@@ -15,24 +15,25 @@ use crate::train::TrainConfig;
 use roclip_data::augment::SubCaptions;
 use roclip_data::batch::ViewAugment;
 use roclip_data::pairs::Pairs;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// All of it ours.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// TA-Cleaner's settings. All of it is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaCleanerConfig {
-    /// k, pairs of a batch that get sub-captions.
+    /// Pairs of a batch that get sub-captions (k).
     pub pairs_per_batch: usize,
-    /// Of what sub-captions say of pictures.
+    /// Weight of what sub-captions say of pictures.
     pub weight: f64,
-    /// Of what they say of captions, the abstract's text self-supervision. Off: it moves the text tower, too, and on some of the measured
-    /// victims an optimised patch outlives that.
+    /// Weight of what sub-captions say of captions, the text self-supervision of the abstract. It is off: it moves the text tower, too, and
+    /// on some of the measured victims an optimised patch outlives that.
     pub text_weight: f64,
-    /// Pictures move the text tower, too, when it encodes sub-captions.
+    /// Whether pictures move the text tower, too, when it encodes sub-captions.
     pub sub_captions_move: bool,
-    /// Sub-captions are matched to CleanCLIP's augmented pictures, in which triggers are seldom whole; otherwise to the plain ones.
+    /// Whether sub-captions are matched to CleanCLIP's augmented pictures, in which triggers are seldom whole; otherwise to the plain ones.
     /// The paper does not say which; plain ones leave an optimised patch almost untouched.
     pub augmented_pictures: bool,
 }

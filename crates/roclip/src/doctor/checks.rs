@@ -124,7 +124,7 @@ fn learning_rate(run: &Finished) -> Finding {
     let total = total_rate(&run.learning_rates, steps);
     // SafeCLIP has a schedule of its own.
     let scheduled = run.recipe.objective.name != ObjectiveName::Safeclip;
-    let warming = scheduled && config.warmup_steps >= steps;
+    let warming = scheduled && config.warmup_never_ends(steps);
     let unknown = run.learning_rates.is_empty();
     let severity = match (warming, unknown) {
         (true, _) => Severity::Problem,
@@ -145,7 +145,7 @@ fn learning_rate(run: &Finished) -> Finding {
         severity,
         format!("{steps} steps, {summed}{never}"),
         if severity == Severity::Problem {
-            "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning) or train longer; keep warmup_steps below the steps"
+            "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning) or train longer; let train.warmup_fraction say the warm-up as a share of the steps"
         } else {
             ""
         },
@@ -156,6 +156,15 @@ fn utility(case: &Case) -> Finding {
     let evaluation = &case.run.record.summary.evaluation;
     let chance = 1.0 / case.evaluator.classes.len().max(1) as f64;
     let top1 = &evaluation.zero_shot_top1;
+    if top1.n == 0 {
+        return finding(
+            "clean accuracy",
+            None,
+            Severity::Note,
+            "not measured: the run was evaluated on no labelled images".to_owned(),
+            "name some with --val-data: without them nobody knows whether the model has learned, or was fooled",
+        );
+    }
     // With few classes twice chance is too much to ask for: half of the way from chance to perfect is as good.
     let least = (2.0 * chance).min((1.0 + chance) / 2.0);
     let severity = match top1.rate / chance {

@@ -3,26 +3,29 @@
 use crate::error::{Error, Result};
 use crate::eval::ProbeConfig;
 use roclip_data::source::SourceConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+/// What is measured, and how often.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
-    /// Labelled images. Targeted poisoning draws its targets here, and they are then left out of the accuracies.
+    /// Labelled images, with the path `none` for no evaluation. Targeted poisoning draws its targets here, and they are then left out of the accuracies.
     pub source: SourceConfig,
-    /// Class names: `imagenet-1k`, or a file (JSON list, text with one a line, labels file). The classes of the images when
-    /// absent. Images may be labelled by name or by number into the list.
+    /// Class names: `imagenet-1k`, or a file (JSON list, text with one a line, labels file); those of the images when absent. Images may be
+    /// labelled by name or by number into the list.
+    #[schemars(example = &"imagenet-1k")]
     pub classes: Option<String>,
-    /// `openai-80`, `emoji`, `captions` (of photographs), or a file (JSON list, or text with one a line); `{}` is the class.
+    /// Prompts: `openai-80`, `emoji`, `captions` (of photographs), or a file (JSON list, or text with one a line); `{}` is the class.
     pub templates: String,
     /// Labelled images whose captions are the prompts of their class, instead of `templates`; the images themselves are not looked at. For
     /// data whose captions are written unlike any template. Give a split that is neither trained on nor evaluated.
     pub class_captions: Option<SourceConfig>,
-    /// Evaluate after every n-th epoch (the last two always).
+    /// Epochs between evaluations; the last two are always evaluated.
     pub every_epochs: u64,
-    /// Linear probe on the features, after the last epoch; absent = none.
+    /// Linear probe on the features after the last epoch, which needs labelled training images; none when absent.
     pub probe: Option<ProbeConfig>,
-    /// Images with captions for retrieval, measured by `roclip eval`; absent = none.
+    /// Images with captions for retrieval, measured by `roclip eval`; none when absent.
     pub retrieval: Option<SourceConfig>,
 }
 

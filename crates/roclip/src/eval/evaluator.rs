@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Images encoded at a time.
 const BATCH: usize = 128;
+/// As the path of `eval.source`: there are no labelled images.
+pub const NO_IMAGES: &str = "none";
 /// The word in [`Evaluation::skipped`] for images of classes that the asked-for list does not have.
 const NOT_LISTED: &str = "class-not-in-list";
 
@@ -44,6 +46,9 @@ impl Evaluator {
     /// Reads the labelled images and the class list of `config`.
     pub fn new(config: &EvalConfig, reading: Reading) -> Result<Self> {
         config.check()?;
+        if config.source.path == NO_IMAGES {
+            return Evaluator::of_nothing(config, reading);
+        }
         let (mut samples, skips) = reading.samples(&config.source, "eval.source")?;
         let mut notes: Vec<String> = Vec::new();
         notes.extend(warnings::splits(&samples, &config.source, "eval.source"));
@@ -99,8 +104,41 @@ impl Evaluator {
         })
     }
 
+    /// An evaluator without images, for data that nobody has labelled.
+    fn of_nothing(config: &EvalConfig, reading: Reading) -> Result<Self> {
+        let templates = Templates::named(&config.templates)?;
+        let probe = config.probe.as_ref().and_then(|probe| probe.data.as_ref());
+        Ok(Evaluator {
+            samples: Vec::new(),
+            classes: Vec::new(),
+            prompts: Prompts::filled(templates.clone(), Vec::new())?,
+            templates,
+            warnings: vec![format!(
+                "nothing is evaluated: eval.source.path is `{NO_IMAGES}`; name labelled images with --val-data to see what the model learns"
+            )],
+            description: "no images".to_owned(),
+            probe_images: probe.map(|data| ProbeImages::read(data, &reading)).transpose()?,
+            reading,
+            skipped: BTreeMap::new(),
+        })
+    }
+
+    /// Whether there is nothing to evaluate on.
+    pub fn is_of_nothing(&self) -> bool {
+        self.samples.is_empty()
+    }
+
     /// The zero-shot classifier of `model`.
+    ///
+    /// # Errors
+    /// Where there are no classes.
     pub fn class_prompts(&self, model: &Clip, tokenizer: &Tokenizer) -> Result<ClassPrompts> {
+        if self.prompts.classes() == 0 {
+            return Err(Error::setting(
+                format!("there are no labelled images to evaluate on: eval.source.path is `{NO_IMAGES}`"),
+                "name some with --val-data",
+            ));
+        }
         ClassPrompts::new(model, tokenizer, &self.prompts)
     }
 
@@ -111,6 +149,9 @@ impl Evaluator {
 
     /// Measures `model` by its class prompts, and against `manifest` whether the poison took.
     pub fn evaluate(&self, model: &Clip, tokenizer: &Tokenizer, manifest: Option<&Manifest>) -> Result<Evaluation> {
+        if self.is_of_nothing() {
+            return Ok(Evaluation::of_nothing());
+        }
         self.evaluate_by(model, &self.class_prompts(model, tokenizer)?, manifest, Depth::Plain)
     }
 
@@ -264,7 +305,7 @@ impl Evaluator {
         retrieval::retrieval(&self.encoder(model), tokenizer, &samples.iter().collect::<Vec<_>>())
     }
 
-    fn encoder<'a>(&self, model: &'a Clip) -> ImageEncoder<'a> {
+    pub(super) fn encoder<'a>(&self, model: &'a Clip) -> ImageEncoder<'a> {
         let Reading { limits, workers, .. } = self.reading;
         ImageEncoder { model, limits, workers, batch_size: BATCH, kind: FeatureKind::Projected }
     }

@@ -10,17 +10,18 @@ use roclip_data::progress::Task;
 use roclip_data::sample::Sample;
 use roclip_data::skip::{Skip, SkipReport};
 use roclip_data::tokenizer::Tokenizer;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 /// Which features of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum FeatureKind {
-    /// In the space shared with the text, un-normalised.
+    /// Those in the space shared with the text, un-normalised.
     #[default]
     Projected,
-    /// Of the image tower before its projection ([`Clip::pooled_image_features`]).
+    /// Those of the image tower before its projection.
     Pooled,
 }
 

@@ -13,6 +13,7 @@ use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
 use roclip_data::source::SourceConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use tch::{Kind, Tensor};
@@ -25,46 +26,57 @@ const HELD_OUT: i64 = 5;
 const LBFGS_ITERATIONS: usize = 100;
 
 /// Which label the probe learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeLabel {
+    /// The class.
     #[default]
     Class,
     /// The coarser class, where the source has one.
     Group,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+/// How the probe is fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Solver {
-    /// As released.
+    /// By AdamW, as released.
     #[default]
     Adamw,
-    /// To the optimum, with the l2 penalty chosen on a fifth of the training images and refitted on all. Uses none of the
-    /// settings below it.
+    /// To the optimum, with the l2 penalty chosen on a fifth of the training images and refitted on all. It uses none of the settings
+    /// below.
     Lbfgs,
 }
 
 /// A labelled data set for the probe alone.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeData {
+    /// Labelled images that the probe is trained on.
     pub train: SourceConfig,
+    /// Labelled images that it is tested on.
     pub test: SourceConfig,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+/// Linear probe on the features after the last epoch.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
+    /// Which label the probe learns.
     pub label: ProbeLabel,
-    /// Images of another data set, as the papers probe on CIFAR-10 and others; absent: those of `data.source` and `eval.source`.
+    /// Images of another data set, as the papers probe on CIFAR-10 and others; those of `data.source` and `eval.source` when absent.
     pub data: Option<ProbeData>,
+    /// Which features the probe reads.
     pub features: FeatureKind,
+    /// How the probe is fitted.
     pub solver: Solver,
+    /// Passes over the features, with `adamw`.
     pub epochs: u64,
+    /// Features of a step, with `adamw`.
     pub batch_size: usize,
+    /// Peak learning rate, with `adamw`.
     pub learning_rate: f64,
-    /// On weights; the bias does not decay.
+    /// Weight decay of weights, with `adamw`; the bias does not decay.
     pub weight_decay: f64,
 }
 

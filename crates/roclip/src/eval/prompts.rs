@@ -49,6 +49,14 @@ impl Prompts {
         }
     }
 
+    /// The number of all prompts.
+    pub fn count(&self) -> usize {
+        match self {
+            Prompts::Filled { templates, names } => templates.0.len() * names.len(),
+            Prompts::Captions(lists) => lists.iter().map(Vec::len).sum(),
+        }
+    }
+
     /// Every prompt.
     pub fn all(&self) -> impl Iterator<Item = String> {
         (0..self.classes()).flat_map(|index| self.of(index))

@@ -50,6 +50,24 @@ pub struct TargetOutcome {
     pub rank: Option<usize>,
 }
 
+impl Evaluation {
+    /// Of no images: no rate has anything to be of.
+    pub fn of_nothing() -> Evaluation {
+        let none = Rate::new(0, 0);
+        Evaluation {
+            skipped: BTreeMap::new(),
+            zero_shot_top1: none,
+            zero_shot_top5: none,
+            mean_per_class_recall: 0.0,
+            psr: None,
+            psr_top5: None,
+            psr_by_attack: BTreeMap::new(),
+            targets: Vec::new(),
+            asr: BTreeMap::new(),
+        }
+    }
+}
+
 /// What one evaluation found.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Evaluation {

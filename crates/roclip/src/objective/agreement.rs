@@ -5,10 +5,12 @@ use crate::error::{Error, Result, TorchContext};
 use crate::objective::Encode;
 use rand::seq::SliceRandom;
 use roclip_data::random;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Splits by how plausible each pair is beside all others. Ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlausibilityConfig {
     /// Neighbours that are asked about each image and each caption.

@@ -2,6 +2,7 @@
 //! with its defaults, which SafeCLIP uses on pair similarities), with what the released code lacks: a posterior that cannot turn
 //! around, and a measure of whether there are two components at all.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const MAX_ITERATIONS: usize = 100;
@@ -33,13 +34,13 @@ pub struct Mixture {
 }
 
 /// What the posterior does where the wider component wins again on the far side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum PosteriorGuard {
-    /// Never falls as the score rises: 0 below the low mean, and above the high mean at least what it is there.
+    /// It never falls as the score rises: 0 below the low mean, and above the high mean at least what it is there.
     #[default]
     Monotone,
-    /// As released.
+    /// Nothing, as released.
     Off,
 }
 

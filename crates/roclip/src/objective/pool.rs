@@ -2,13 +2,14 @@
 
 use crate::error::{Error, Result, TorchContext};
 use crate::settings;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use tch::{Kind, Tensor};
 
 /// What happens to a batch that does not fit before the end of the ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum RingWrite {
     /// The rest goes to the front.

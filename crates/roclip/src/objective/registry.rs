@@ -2,23 +2,31 @@
 
 use crate::error::{Error, Result};
 use crate::objective::{ClipObjective, Objective, RoClip, RoClipConfig, RunShape, SafeClip, SafeClipConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Default)]
+/// The objectives.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectiveName {
+    /// CLIP, which is no defence.
     #[default]
     Clip,
+    /// RoCLIP (NeurIPS 2023): in matching epochs a picture learns the caption of a pool that it is most similar to.
     Roclip,
+    /// SafeCLIP (ICML 2024): only pairs that look safe are trained on as pairs.
     Safeclip,
 }
 
-/// The settings of every objective, and which of them trains.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+/// What training minimises, and the settings of every objective.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
+    /// The objective that trains.
     pub name: ObjectiveName,
+    /// RoCLIP; used with `name = "roclip"`.
     pub roclip: RoClipConfig,
+    /// SafeCLIP; used with `name = "safeclip"`.
     pub safeclip: SafeClipConfig,
 }
 

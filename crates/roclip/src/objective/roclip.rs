@@ -16,12 +16,13 @@ use crate::objective::{
 use crate::settings;
 use rand::seq::SliceRandom;
 use roclip_data::random;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 /// What the pool holds before the first matching step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum PoolInit {
     /// Captions of random training pairs, encoded at the start of the first matching epoch.
@@ -36,43 +37,54 @@ pub enum PoolInit {
 }
 
 /// When captions enter the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum PoolUpdate {
-    /// As released.
+    /// In matching epochs, as released.
     #[default]
     MatchingEpochsOnly,
+    /// In every step.
     EveryStep,
 }
 
 /// What matching epochs do to the text tower, which gets no gradient in them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum TextInMatch {
-    /// As released: zero gradients, so AdamW's momentum and weight decay still move the weights.
+    /// As released: zero gradients, so that AdamW's momentum and weight decay still move the weights.
     #[default]
     ZeroGradStep,
+    /// It rests.
     Freeze,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+/// RoCLIP's settings. The defaults mend the faults of the released code, each named at its switch.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoClipConfig {
-    /// K: every K-th epoch matches.
+    /// K: every K-th epoch is a matching epoch.
     pub period: u64,
-    /// First matching epoch, from 1; the period when absent, as released.
+    /// First matching epoch, from 1; the period when absent, as released. Too early wrecks the model, too late confirms the poison.
+    #[schemars(example = 4)]
     pub match_start: Option<u64>,
-    /// P, in captions. Give this or `pool_fraction`.
+    /// Captions in the pool (P); give this or `pool_fraction`.
+    #[schemars(example = 21845)]
     pub pool_size: Option<usize>,
-    /// P as a share of the pairs; 0.02 when neither is given (21,845 of a million, as released).
+    /// Captions in the pool as a share of the pairs; 0.02 when neither is given (21,845 of a million, as released).
+    #[schemars(example = 0.02)]
     pub pool_fraction: Option<f64>,
+    /// What the pool holds before the first matching step.
     pub pool_init: PoolInit,
+    /// When captions enter the pool.
     pub pool_update: PoolUpdate,
+    /// What happens to a batch that does not fit before the end of the pool.
     pub ring_write: RingWrite,
+    /// What matching epochs do to the text tower, which gets no gradient in them.
     pub text_in_match: TextInMatch,
-    /// No pool row for two images of a batch.
+    /// Whether no caption of the pool may go to two images of a batch.
     pub dedup_matches: bool,
-    /// Rows more similar than this are passed over.
+    /// Captions of the pool that are more similar than this cosine are passed over; none are when absent.
+    #[schemars(example = 0.9)]
     pub max_match_similarity: Option<f64>,
     /// Factor on the learning rate in matching epochs; 1 as released.
     pub match_learning_rate_scale: f64,

@@ -3,43 +3,53 @@
 use crate::error::{Error, Result};
 use crate::objective::{PlausibilityConfig, Pool, PosteriorGuard, RingWrite, SafeClipSchedule, SplitConfig};
 use crate::settings;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+/// SafeCLIP's settings. The defaults mend the faults of the released code, each named at its switch.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct SafeClipConfig {
-    /// A.
+    /// A: epochs at the start that train each modality alone.
     pub unimodal_epochs: u64,
-    /// Steps of the slow CLIP epoch, which may be more than one pass over the data; one pass when absent, as released. Small data
-    /// needs more: what counts is the number of steps, not of passes.
+    /// Steps of the slow CLIP epoch, which may be more than one pass over the data; one pass when absent, as released. Small data needs
+    /// more: what counts is the number of steps, not of passes.
+    #[schemars(example = 500)]
     pub slow_steps: Option<u64>,
-    /// Released: 5e-6.
+    /// Learning rate of the slow CLIP epoch (released: 5e-6).
     pub slow_learning_rate: f64,
-    /// Peak of the unimodal and risky passes; the run's learning rate when absent.
+    /// Peak learning rate of the unimodal and risky passes; that of the run when absent.
+    #[schemars(example = 5e-4)]
     pub unimodal_learning_rate: Option<f64>,
+    /// How the learning rate moves.
     pub schedule: SafeClipSchedule,
     /// Share of the split epochs that warms up, in the corrected schedule.
     pub warmup_share: f64,
-    /// P of both pools. Give this or `pool_fraction`.
+    /// Rows of both pools (P); give this or `pool_fraction`.
+    #[schemars(example = 21845)]
     pub pool_size: Option<usize>,
-    /// P as a share of the pairs; 0.02 when neither is given.
+    /// Rows of both pools as a share of the pairs; 0.02 when neither is given.
+    #[schemars(example = 0.02)]
     pub pool_fraction: Option<f64>,
-    /// Unit or raw noise in the first pools, as released raw; otherwise steps without a full pool contrast the views directly.
+    /// Whether the first pools are raw noise, as released; otherwise steps without a full pool contrast the views directly.
     pub noise_pools: bool,
+    /// What happens to a batch that does not fit before the end of a pool.
     pub ring_write: RingWrite,
+    /// How the pairs are split into safe and risky ones.
     pub split: SplitConfig,
-    /// As released, similarities are scored through a fresh random augmentation; otherwise on plain pairs.
+    /// Whether similarities are scored through a fresh random augmentation, as released; otherwise on plain pairs.
     pub score_augmented: bool,
-    /// Ours: split by how plausible each pair is beside all others, not by its similarity alone, which poison that has been learned has, too.
+    /// Ours: the split is by how plausible each pair is beside all others, not by its similarity alone, which poison that has been learned
+    /// has, too; off when absent.
     pub plausibility: Option<PlausibilityConfig>,
-    /// Train each modality alone on risky pairs.
+    /// Whether each modality is trained alone on risky pairs.
     pub risky_training: bool,
-    /// Ours: slow and safe steps take one view and the symmetric CLIP loss, half the work of the released cross-view loss.
+    /// Ours: whether slow and safe steps take one view and the symmetric CLIP loss, half the work of the released cross-view loss.
     pub single_view: bool,
-    /// As released, the two views of a unimodal step go through the image tower in one forward pass, so that BatchNorm sees both;
-    /// otherwise the first one, which only feeds the pools, goes alone and without a graph, at half the work of the way back.
+    /// Whether the two views of a unimodal step go through the image tower in one forward pass, as released, so that BatchNorm sees both.
+    /// Otherwise the first one, which only feeds the pools, goes alone and without a graph, at half the work of the way back.
     pub joint_views: bool,
-    /// Split anew every so many epochs (the released code has the setting, and splits every epoch all the same).
+    /// Epochs between two splits. The released code has the setting, and splits every epoch all the same.
     pub split_every: u64,
 }
 

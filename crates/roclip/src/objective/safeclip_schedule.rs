@@ -3,14 +3,17 @@
 
 use crate::objective::schedule::warmup_cosine;
 use crate::objective::{Phase, Place};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+/// How the learning rate moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum SafeClipSchedule {
     /// Ours: warm-up and cosine over the unimodal epochs, and again over the split epochs.
     #[default]
     Corrected,
+    /// The schedule of the released code.
     AsReleased,
     /// The restart at zero that the authors' own mock of the schedule shows.
     AuthorsMock,

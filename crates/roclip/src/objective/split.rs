@@ -5,37 +5,44 @@ use crate::error::{Error, Result};
 use crate::objective::dip::scaled_dip;
 use crate::objective::mixture::{Mixture, PosteriorGuard};
 use crate::settings;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What happens when the scores do not fall into two groups, or the safe one is smaller than a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unseparated {
     /// The most similar `fallback_fraction` of the pairs is safe (the authors' older rule), and the metrics say so.
     #[default]
     Fallback,
+    /// The run stops.
     Stop,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// How SafeCLIP splits the pairs into safe and risky ones.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SplitConfig {
-    /// First split: a pair is safe when its posterior reaches this. Used once, as released.
+    /// First split: a pair is safe when its posterior reaches this. It is used once, as released.
     pub threshold: f64,
-    /// Ours: the first split takes this share of the pairs, the best by score, and the mixture has no say. For scores that are good at
-    /// the top but do not fall into two groups.
+    /// Ours: the first split takes this share of the pairs, the best by score, and the mixture has no say; off when absent. For scores that
+    /// are good at the top but do not fall into two groups.
+    #[schemars(example = 0.15)]
     pub first_share: Option<f64>,
-    /// Share of all pairs by which the safe set grows each epoch after.
+    /// Share of all pairs by which the safe set grows in each later epoch.
     pub growth: f64,
-    /// The safe set's largest share.
+    /// Largest share of the pairs in the safe set.
     pub cap: f64,
+    /// What the posterior does where the wider component wins again on the far side.
     pub guard: PosteriorGuard,
     /// Least distance of the two means, in units of their root mean variance (Ashman's D). Ours.
     pub min_separation: f64,
-    /// The mixture counts only where the scores have two humps: a mixture of two fits one hump of any shape, too. They have where the dip
-    /// test rejects a single hump, or where the means are further apart than the halves of any hump are. Ours.
+    /// Whether the mixture counts only where the scores have two humps: a mixture of two fits one hump of any shape, too. They have where
+    /// the dip test rejects a single hump, or where the means are further apart than the halves of any hump are. Ours.
     pub dip_test: bool,
+    /// What happens when the scores do not fall into two groups, or the safe one is smaller than a batch.
     pub unseparated: Unseparated,
+    /// Share of the pairs that is safe when the scores do not fall into two groups, with `unseparated = "fallback"`.
     pub fallback_fraction: f64,
 }
 

@@ -89,6 +89,7 @@ const RULES: &[(&str, Bounds)] = &[
     ("train.epsilon", above(1e-38, 1.0)),
     ("train.weight_decay", from(0.0, 100.0)),
     ("train.warmup_steps", MAYBE_NONE),
+    ("train.warmup_fraction", Bounds { below: true, ..SHARE }),
     ("train.epoch_offset", from(0.0, 1e6)),
     ("train.threads", from(0.0, 1024.0)),
     ("train.save_every_steps", MAYBE_NONE),
@@ -175,6 +176,7 @@ impl Recipe {
         if let Some(image) = &self.augment.image {
             image.check("augment.image")?;
         }
+        self.train.check()?;
         self.eval.check()?;
         self.poison.check()?;
         match &self.clean {
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn defaults_and_presets_make_sense() {
         full().check().unwrap();
-        for preset in ["clip", "roclip", "roclip-released", "safeclip", "safeclip-released"] {
+        for preset in Recipe::PRESETS {
             let mut recipe = Recipe::default();
             recipe.apply_preset(preset).unwrap();
             recipe.check().unwrap();

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::recipe::reference::{Section, written};
+use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// One key that two recipes have other values of.
@@ -15,32 +17,55 @@ pub struct Difference {
 }
 
 impl Recipe {
-    /// The keys that `other` has other values of, in the order of the recipe.
+    /// The keys that `other` has other values of, in the order of the recipe. A section that only one of them has is one difference.
     pub fn differences(&self, other: &Recipe) -> Result<Vec<Difference>> {
-        let table = |recipe: &Recipe| {
-            Table::try_from(recipe).map(Value::Table).map_err(|e| Error::internal(format!("recipe: {e}")))
+        self.compared(other, true)
+    }
+
+    /// [`Recipe::differences`] with every key of a section that only one of the recipes has.
+    pub fn differing_keys(&self, other: &Recipe) -> Result<Vec<Difference>> {
+        self.compared(other, false)
+    }
+
+    fn compared(&self, other: &Recipe, whole_sections: bool) -> Result<Vec<Difference>> {
+        // By way of text, in which numbers are as short as they were written.
+        let table = |recipe: &Recipe| -> Result<Value> {
+            let table: Table =
+                toml::from_str(&recipe.to_toml()?).map_err(|e| Error::internal(format!("recipe: {e}")))?;
+            Ok(Value::Table(table))
         };
         let mut found = Vec::new();
-        compare(String::new(), Some(&table(self)?), Some(&table(other)?), &mut found);
+        compare(String::new(), [Some(&table(self)?), Some(&table(other)?)], whole_sections, &mut found);
+        let order = Section::of_recipe().all_keys();
+        let place = |difference: &Difference| {
+            let within = format!("{}.", difference.key);
+            order.iter().position(|key| *key == difference.key || key.starts_with(&within))
+        };
+        found.sort_by_key(|difference| place(difference).unwrap_or(usize::MAX));
         Ok(found)
     }
 }
 
-fn compare(key: String, ours: Option<&Value>, theirs: Option<&Value>, found: &mut Vec<Difference>) {
-    match (ours, theirs) {
-        (Some(Value::Table(ours)), Some(Value::Table(theirs))) => {
-            let names: Vec<&String> =
-                ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name))).collect();
-            for name in names {
-                let inner = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                compare(inner, ours.get(name), theirs.get(name), found);
-            }
+fn compare(key: String, values: [Option<&Value>; 2], whole_sections: bool, found: &mut Vec<Difference>) {
+    let tables = values.map(|value| value.and_then(Value::as_table));
+    let sections = match (values, tables) {
+        (_, [Some(_), Some(_)]) => true,
+        // An empty section differs from none, and has no key to say it by.
+        ([_, None], [Some(one), _]) | ([None, _], [_, Some(one)]) => !whole_sections && !one.is_empty(),
+        _ => false,
+    };
+    if sections {
+        let names: BTreeSet<&String> = tables.into_iter().flatten().flat_map(Table::keys).collect();
+        for name in names {
+            let inner = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            let values = tables.map(|table| table.and_then(|table| table.get(name)));
+            compare(inner, values, whole_sections, found);
         }
-        (ours, theirs) if ours == theirs => {}
-        (ours, theirs) => {
-            let text = |value: &Value| value.to_string();
-            found.push(Difference { key, ours: ours.map(text), theirs: theirs.map(text) });
-        }
+    } else if let [ours, theirs] = values
+        && ours != theirs
+    {
+        let [ours, theirs] = [ours, theirs].map(|value| value.map(written));
+        found.push(Difference { key, ours, theirs });
     }
 }
 
@@ -59,6 +84,8 @@ mod tests {
         assert_eq!((batch.ours.as_deref(), batch.theirs.as_deref()), (Some("512"), Some("32")));
         let text = found.iter().find(|difference| difference.key == "augment.text").unwrap();
         assert!(text.ours.is_none() && text.theirs.is_some());
+        let keys = recipe.differing_keys(&other).unwrap();
+        assert!(keys.iter().any(|difference| difference.key == "augment.text.refresh"), "{keys:?}");
         assert!(recipe.differences(&recipe).unwrap().is_empty());
     }
 }

@@ -3,9 +3,17 @@
 mod assignment;
 mod check;
 mod differences;
+mod fitted;
+mod page;
 mod presets;
+mod reference;
+mod template;
 
 pub use differences::Difference;
+pub use fitted::{Fitted, Found, fitted};
+pub use page::page;
+pub use reference::{Choice, Key, Kind, Section, flag_help, schema, written};
+pub use template::Notes;
 
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
@@ -19,44 +27,58 @@ use roclip_data::picture::ImageLimits;
 use roclip_data::poison::PoisonConfig;
 use roclip_data::source::SourceConfig;
 use roclip_data::tokenizer::Truncate;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+/// Everything about a run.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
     /// One seed for everything; every purpose draws from its own stream.
     pub seed: u64,
-    /// A manifest made by `roclip poison make`; without one the run draws its own from `poison`.
+    /// Poison manifest, made by `roclip poison make`; when absent the run draws its own from `[poison]`.
+    #[schemars(example = &"manifest.jsonl")]
     pub manifest: Option<PathBuf>,
+    /// What is trained on.
     pub data: DataConfig,
+    /// The model, its vocabulary and its first weights.
     pub model: ModelSettings,
+    /// Random changes of what is trained on; absent sections mean none of that kind.
     pub augment: AugmentConfig,
+    /// What training minimises: CLIP, or a defence.
     pub objective: ObjectiveConfig,
+    /// The optimizer, its schedule, and the machine.
     pub train: TrainConfig,
+    /// What is measured, and how often.
     pub eval: EvalConfig,
+    /// The poison of the run; without attacks the data stays clean.
     pub poison: PoisonConfig,
-    /// Cleans a model instead of training one; the objective section is then not used.
+    /// Cleans a model instead of training one (`roclip clean`); the objective section is then not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clean: Option<CleanConfig>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+/// What is trained on.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
+    /// The pairs that are trained on.
     pub source: SourceConfig,
-    /// What to do with several captions of one image.
+    /// What is done with several captions of one picture.
     pub captions: CaptionMode,
-    /// At most so many pairs of one picture, however often it comes, drawn by the seed; absent = all. Takes reading every picture once
+    /// Largest number of pairs of one picture, however often it comes, drawn by the seed; all when absent. Every picture is read once
     /// before training.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 1)]
     pub pairs_per_picture: Option<usize>,
+    /// Pictures beyond these limits are left out.
     pub limits: ImageLimits,
-    /// Decoded images kept in memory, in MiB.
+    /// Memory for decoded pictures, in MiB.
     pub cache_mib: u64,
     /// Threads that make batches. Any number gives the same batches.
     pub workers: usize,
-    /// The run stops when more than this share of an epoch's samples cannot be used.
+    /// The run stops when more than this share of the samples of an epoch cannot be used.
     pub max_skip_fraction: f64,
 }
 
@@ -82,17 +104,19 @@ impl DataConfig {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+/// The model, its vocabulary and its first weights.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
-    /// A built-in name or the path of an open_clip JSON file.
+    /// RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, or the path of a JSON file in open_clip's format.
     pub name: String,
-    /// Keep only the tokens that the data and the prompts use. For small data sets. Synonyms that `augment.text` draws and no caption has are
-    /// the unknown token then (a run begins with their share).
+    /// Whether only the tokens are kept that the captions and the prompts use, for small data sets. Synonyms that `augment.text` draws and
+    /// no caption has are the unknown token then (a run begins with their share).
     pub compact_vocabulary: bool,
+    /// What happens to a caption that is longer than the context.
     pub truncate: Truncate,
-    /// Start from these weights instead of random ones: those of a run or checkpoint, with its vocabulary, or a safetensors file, which
-    /// must have the full one.
+    /// Weights to start from instead of random ones: a run or checkpoint, with its vocabulary, or a safetensors file with the full one.
+    #[schemars(example = &"runs/first")]
     pub weights: Option<PathBuf>,
 }
 
@@ -102,11 +126,13 @@ impl Default for ModelSettings {
     }
 }
 
-/// Absent sections mean no augmentation of that kind.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+/// Random changes of what is trained on; absent sections mean none of that kind.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
+    /// Random changes of pictures; none when absent.
     pub image: Option<ImageAugmentConfig>,
+    /// Random changes of captions (EDA); none when absent.
     pub text: Option<TextAugmentConfig>,
 }
 
@@ -116,6 +142,11 @@ impl Recipe {
         toml::from_str(&text).map_err(|e| {
             Error::file(path, e.to_string().trim().replace('\n', "\n  "), "see `roclip recipe` for all keys")
         })
+    }
+
+    /// Whether the run is evaluated after `epoch`. The last two always are, so that an objective with two kinds of epoch is seen after both.
+    pub fn evaluates_after(&self, epoch: u64) -> bool {
+        epoch + 2 > self.train.epochs || epoch.is_multiple_of(self.eval.every_epochs.max(1))
     }
 
     pub fn to_toml(&self) -> Result<String> {

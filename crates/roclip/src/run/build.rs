@@ -79,7 +79,7 @@ pub(super) fn build<'a>(
         batch_size: recipe.train.batch_size,
         embed_dim: model.config().embed_dim,
         learning_rate: recipe.train.learning_rate,
-        warmup_steps: recipe.train.warmup_steps,
+        warmup_steps: recipe.train.warmup(loader.steps_per_epoch().saturating_mul(recipe.train.epochs)),
         device,
     };
     let objective = match &recipe.clean {

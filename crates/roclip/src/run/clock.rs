@@ -53,7 +53,7 @@ pub(super) fn seconds_since_1970() -> f64 {
 }
 
 /// High-water mark of resident memory (`VmHWM`), 0 where the system does not tell.
-fn peak_memory_bytes() -> u64 {
+pub(super) fn peak_memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
     line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)

@@ -100,7 +100,7 @@ pub fn epoch_line(epoch: u64, report: &EpochMetrics) -> String {
     if report.passed_over > 0 {
         line += &format!(" ({} batches without two good samples passed over)", report.passed_over);
     }
-    if let Some(evaluation) = report.evaluation {
+    if let Some(evaluation) = report.evaluation.filter(|evaluation| evaluation.zero_shot_top1.n > 0) {
         line += &format!(
             " zero-shot {:.1}% / {:.1}%",
             100.0 * evaluation.zero_shot_top1.rate,

@@ -29,6 +29,12 @@ pub struct Prepared {
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
 pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     let mut prepared = prepare_clean_data(recipe)?;
+    if prepared.evaluator.is_of_nothing() && (manifest_file(recipe).is_some() || !recipe.poison.attacks.is_empty()) {
+        return Err(Error::setting(
+            "an attack is drawn for labelled images and measured on them, and eval.source.path is `none`",
+            "name labelled images with --val-data, or take the attacks out (--set poison=)",
+        ));
+    }
     if let Some(planned) = manifest(recipe, &prepared)? {
         prepared.skips.merge(planned.skips);
         prepared.manifest = Some(planned.manifest);
@@ -79,7 +85,8 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
         let left_out = limit_pairs_per_picture(&mut prepared.pairs, limit, data.limits, data.workers, recipe.seed)?;
         prepared.skips.merge(left_out);
     }
-    prepared.warnings.extend(warnings(recipe, prepared.pairs.len()));
+    let poisoned = prepared.pairs.pairs.iter().filter(|pair| pair.poison.is_some()).count();
+    prepared.warnings.extend(warnings(recipe, prepared.pairs.len(), poisoned));
     Ok(prepared)
 }
 

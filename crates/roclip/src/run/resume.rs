@@ -72,16 +72,20 @@ pub(super) fn checkpoint_to_take(recipe: &Recipe, run: &Path, start: Start) -> R
 }
 
 /// The summary of a run that is to go on from its newest checkpoint, `from`, and has nothing left to do.
+///
+/// # Errors
+/// A damaged checkpoint.
 pub(super) fn finished(recipe: &Recipe, run: &Path, start: Start, from: Option<&Path>) -> Result<Option<Summary>> {
     let path = run.join("summary.json");
-    if start != Start::Resume || from.is_none() || !path.is_file() {
-        return Ok(None);
-    }
+    let Some(from) = from.filter(|_| start == Start::Resume && path.is_file()) else { return Ok(None) };
     // One that cannot be read is written again.
     let Ok(summary) = artifact::read_json::<Summary>(&path) else { return Ok(None) };
     let newest = checkpoint::newest_step(run)?;
-    let is_last = summary.step.is_some() && summary.step == newest && summary.epoch == recipe.train.epochs;
-    Ok(is_last.then_some(summary))
+    if summary.step.is_none() || summary.step != newest || summary.epoch != recipe.train.epochs {
+        return Ok(None);
+    }
+    checkpoint::verified(from)?;
+    Ok(Some(summary))
 }
 
 /// # Errors

@@ -1,7 +1,6 @@
 //! One training run, from a resolved recipe to a run folder.
 
 use crate::checkpoint;
-use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
@@ -95,32 +94,14 @@ pub fn train(
     outcome
 }
 
-/// Does everything that [`train`] does before it writes the first file, and stops there. What the run would be, in a line.
-///
-/// # Errors
-/// Those that [`train`] would begin with.
-pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut(&str)) -> Result<String> {
-    recipe.check()?;
-    checkpoint_to_take(recipe, run, start)?;
-    let device = machine(recipe)?;
-    let prepared = prepare(recipe, progress)?;
-    // The search of a patch is work, and what is checked here does not depend on what it finds.
-    let mut plain = recipe.clone();
-    if let Some(clean) = plain.clean.as_mut().filter(|clean| clean.method == CleanMethod::Abd) {
-        clean.method = CleanMethod::Finetune;
-    }
-    let (trainer, context) = build(&plain, prepared, device, run, progress)?;
-    Ok(context.banner(&trainer))
-}
-
-fn machine(recipe: &Recipe) -> Result<Device> {
+pub(super) fn machine(recipe: &Recipe) -> Result<Device> {
     if recipe.train.threads > 0 {
         tch::set_num_threads(recipe.train.threads);
     }
     device(&recipe.train.device)
 }
 
-fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
+pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
     let prepared = prepare_training(recipe)?;
     if let Some(probe) = &recipe.eval.probe {
         prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
@@ -241,7 +222,7 @@ impl Session<'_> {
             self.journal.row("trained", step, epoch, &trainer.tally.so_far())?;
             self.save(trainer)?;
             last = self.measure(trainer)?.or(last);
-            self.journal.pace.epoch(self.is_measured(epoch), between.elapsed().as_secs_f64());
+            self.journal.pace.epoch(self.context.recipe.evaluates_after(epoch), between.elapsed().as_secs_f64());
         }
         Ok(last)
     }
@@ -269,7 +250,7 @@ impl Session<'_> {
     /// Measures the epoch that has just ended, and writes its line. The evaluation, where one was due.
     fn measure(&mut self, trainer: &Trainer) -> Result<Option<Evaluation>> {
         let epoch = trainer.position.epoch - 1;
-        let evaluation = if self.is_measured(epoch) { Some(self.context.evaluate(trainer)?) } else { None };
+        let evaluation = if self.context.recipe.evaluates_after(epoch) { Some(self.context.evaluate(trainer)?) } else { None };
         let (phase, tally) = (trainer.objective.phase(epoch), &trainer.tally);
         let report = EpochMetrics {
             phase,
@@ -287,18 +268,11 @@ impl Session<'_> {
         Ok(evaluation)
     }
 
-    /// Whether an evaluation is due after this epoch.
-    fn is_measured(&self, epoch: u64) -> bool {
-        let recipe = self.context.recipe;
-        // The last two, so that an objective with two kinds of epoch is seen after both.
-        epoch + 2 > recipe.train.epochs || epoch.is_multiple_of(recipe.eval.every_epochs.max(1))
-    }
-
     /// What the run has before it, were all its epochs whole passes.
     fn left(&self, trainer: &Trainer, steps_of_pass: u64) -> Left {
         let (position, epochs) = (trainer.position, trainer.config.epochs);
         let to_come = epochs.saturating_sub(position.epoch);
-        let evaluated = (position.epoch..=epochs).filter(|epoch| self.is_measured(*epoch)).count() as u64;
+        let evaluated = (position.epoch..=epochs).filter(|epoch| self.context.recipe.evaluates_after(*epoch)).count() as u64;
         Left {
             steps: trainer.schedule.steps_per_epoch * to_come + steps_of_pass.saturating_sub(position.step_in_pass),
             evaluated,

@@ -3,8 +3,8 @@
 use crate::clean::CleanMethod;
 use crate::recipe::{ObjectiveName, Recipe};
 
-/// Warnings about a recipe over `pairs` pairs, without looking at them.
-pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
+/// Warnings about a recipe over `pairs` pairs, of which `poisoned` are poison, without looking at them.
+pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
     let mut found = Vec::new();
     let clean = recipe.clean.as_ref();
     // These two have schedules of their own.
@@ -13,16 +13,22 @@ pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
         None => recipe.objective.name != ObjectiveName::Safeclip,
     };
     let steps = ((pairs / recipe.train.batch_size.max(1)) as u64).saturating_mul(recipe.train.epochs);
-    let warmup = recipe.train.warmup_steps;
-    if scheduled && warmup >= steps && steps > 0 {
+    let warmup = recipe.train.warmup(steps);
+    if scheduled && steps > 0 && recipe.train.warmup_never_ends(steps) {
         found.push(format!(
-            "the warm-up of {warmup} steps never ends: the run has {steps}, and reaches {:.1} % of the peak learning rate; lower --warmup (train.warmup_steps)",
+            "the warm-up of {warmup} steps never ends: the run has {steps}, and reaches {:.1} % of the peak learning rate; lower --warmup (train.warmup_steps), or give it as a share, as in --warmup 10%",
             100.0 * steps as f64 / warmup.max(1) as f64
         ));
     } else if scheduled && steps > 0 && warmup.saturating_mul(2) > steps {
         found.push(format!(
             "the warm-up of {warmup} steps takes more than half of the run's {steps}; lower --warmup (train.warmup_steps)"
         ));
+    }
+    let asked = recipe.manifest.is_some() || !recipe.poison.attacks.is_empty();
+    if asked && poisoned == 0 && clean.is_none() && !recipe.poison.measure_only {
+        found.push(
+            "poison was asked for, and none of the pairs is poisoned: the model will look defended because it was never attacked; look at [[poison.attacks]] and the manifest".to_owned(),
+        );
     }
     let roclip = &recipe.objective.roclip;
     let first_match = roclip.match_start.unwrap_or(roclip.period);
@@ -31,6 +37,11 @@ pub fn warnings(recipe: &Recipe, pairs: usize) -> Vec<String> {
             "RoCLIP defends nothing here: its first matching epoch is {first_match}, and the run ends with epoch {}; lower --match-start or --match-period, or raise --epochs",
             recipe.train.epochs
         ));
+    }
+    if clean.is_none() && recipe.objective.name == ObjectiveName::Roclip && recipe.augment.image.is_none() {
+        found.push(
+            "RoCLIP without augmentation of pictures keeps next to nothing out: the augmentation does most of its work; give the recipe an [augment.image] section, or begin with --preset roclip".to_owned(),
+        );
     }
     found
 }
@@ -43,14 +54,24 @@ mod tests {
     fn a_warm_up_that_does_not_fit_is_told_before_the_run() {
         let said = |assignments: &[&str]| -> String {
             let recipe = assignments.iter().fold(Recipe::default(), |recipe, one| recipe.assign(one).unwrap());
-            warnings(&recipe, 5120).join("\n")
+            warnings(&recipe, 5120, 0).join("\n")
         };
-        // 10 steps an epoch, 32 epochs, 10,000 steps of warm-up.
-        assert!(said(&[]).contains("never ends") && said(&[]).contains("3.2 %"));
+        assert_eq!(said(&[]), "", "the default is a share of the steps");
+        // 10 steps an epoch, 32 epochs.
+        let released = ["train.warmup_steps=10000"];
+        assert!(said(&released).contains("never ends") && said(&released).contains("3.2 %"));
         assert!(said(&["train.warmup_steps=200"]).contains("more than half"));
         assert_eq!(said(&["train.warmup_steps=100"]), "");
-        assert_eq!(said(&["objective.name=safeclip"]), "");
-        assert_eq!(said(&["clean={}", "clean.method=par"]), "");
+        assert_eq!(said(&["objective.name=safeclip", "train.warmup_steps=10000"]), "");
+        assert_eq!(said(&["clean={}", "clean.method=par", "train.warmup_steps=10000"]), "");
+        let bare = ["objective.name=roclip"];
+        assert!(
+            said(&bare).contains("augmentation")
+                && !said(&["objective.name=roclip", "augment.image={}"]).contains("augmentation")
+        );
+        let attacked = ["poison.attacks=[{name='a',target='b',badnets={},rate=0.1}]"];
+        assert!(said(&attacked).contains("never attacked"));
+        assert_eq!(said(&[attacked[0], "poison.measure_only=true"]), "");
         let late = ["objective.name=roclip", "objective.roclip.match_start=33", "train.warmup_steps=1"];
         assert!(said(&late).contains("defends nothing") && said(&late).contains("33"));
     }

@@ -1,33 +1,80 @@
 //! The settings of training.
 
+use crate::error::{Error, Result};
 use crate::train::optimizer::WeightDecayGroups;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+/// The optimizer, its schedule, and the machine.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
+    /// Passes over the pairs.
     pub epochs: u64,
-    /// Pairs an optimizer step; the incomplete last batch of an epoch is dropped.
+    /// Pairs of an optimizer step; the incomplete last batch of an epoch is dropped.
     pub batch_size: usize,
-    /// Peak of the schedule.
+    /// Peak learning rate of the schedule: a linear warm-up, then a cosine to 0.
     pub learning_rate: f64,
+    /// AdamW's decay of the mean of gradients.
     pub beta1: f64,
+    /// AdamW's decay of the mean of squared gradients; 0.98 is usual for vision transformers.
     pub beta2: f64,
+    /// AdamW's epsilon, which keeps its division away from 0.
     pub epsilon: f64,
+    /// AdamW's weight decay.
     pub weight_decay: f64,
+    /// Which parameters decay.
     pub weight_decay_groups: WeightDecayGroups,
-    pub warmup_steps: u64,
-    /// 0; 1 is the released step counter, which skips the first epoch of the schedule.
+    /// Steps over which the learning rate rises to its peak; give this or `warmup_fraction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 10000)]
+    pub warmup_steps: Option<u64>,
+    /// The same as a share of all steps of the run, 0 up to 1; 0.1 when neither is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 0.1)]
+    pub warmup_fraction: Option<f64>,
+    /// Epochs by which the step counter of the schedule is ahead; 1 is the released counter, which skips the first epoch of the schedule.
     pub epoch_offset: u64,
     /// `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// libtorch's threads for one operation; 0 leaves it to libtorch.
+    /// Threads of libtorch for one operation; 0 leaves it to libtorch.
     pub threads: i32,
-    /// Save a checkpoint every so many steps, beside those after each epoch; 0 = only after epochs.
+    /// Steps between checkpoints, beside those after each epoch; 0 saves only after epochs.
     pub save_every_steps: u64,
-    /// Newest checkpoints kept. With two, a damaged one still has a whole one before it.
+    /// Number of the newest checkpoints that are kept. With two, a damaged one still has a whole one before it.
     pub keep_checkpoints: usize,
+    /// Steps between lines of the log.
     pub log_every_steps: u64,
+}
+
+/// [`TrainConfig::warmup_fraction`] where a recipe gives neither it nor steps.
+const WARMUP_FRACTION: f64 = 0.1;
+
+impl TrainConfig {
+    /// Steps that warm up in a run of `steps` steps.
+    pub fn warmup(&self, steps: u64) -> u64 {
+        let share = || (self.warmup_fraction.unwrap_or(WARMUP_FRACTION) * steps as f64).round() as u64;
+        self.warmup_steps.unwrap_or_else(share)
+    }
+
+    /// Whether the warm-up of a run of `steps` steps is not over when the run is.
+    pub fn warmup_never_ends(&self, steps: u64) -> bool {
+        self.warmup(steps) >= steps
+    }
+
+    /// Refuses two warm-ups.
+    ///
+    /// # Errors
+    /// Where both `warmup_steps` and `warmup_fraction` are given.
+    pub fn check(&self) -> Result<()> {
+        match (self.warmup_steps, self.warmup_fraction) {
+            (Some(steps), Some(fraction)) => Err(Error::setting(
+                format!("train.warmup_steps is {steps}, and train.warmup_fraction {fraction}: a run has one warm-up"),
+                "remove one of the two from the recipe (--set train.warmup_steps= takes it out), or give --warmup, which sets one and removes the other",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for TrainConfig {
@@ -41,7 +88,8 @@ impl Default for TrainConfig {
             epsilon: 1e-8,
             weight_decay: 0.1,
             weight_decay_groups: WeightDecayGroups::ByRank,
-            warmup_steps: 10_000,
+            warmup_steps: None,
+            warmup_fraction: None,
             epoch_offset: 0,
             device: "cpu".into(),
             threads: 0,

@@ -99,7 +99,7 @@ impl Trainer {
         };
         let schedule = Schedule {
             peak: config.learning_rate,
-            warmup_steps: config.warmup_steps,
+            warmup_steps: config.warmup(loader.steps_per_epoch().saturating_mul(config.epochs)),
             steps_per_epoch: loader.steps_per_epoch(),
             epochs: config.epochs,
             epoch_offset: config.epoch_offset,

@@ -3,13 +3,14 @@
 use crate::error::{Error, Result};
 use crate::model::{Parameter, Part};
 use crate::objective::Update;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 use torch_bridge::{AdamW, AdamWTensors};
 
 /// Which parameters decay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightDecayGroups {
     /// Matrices and convolutions; no vectors, scalars or embeddings.

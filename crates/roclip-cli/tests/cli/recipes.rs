@@ -1,0 +1,206 @@
+//! `roclip recipe` and `roclip init`: what they print trains, and says what it means.
+
+use crate::support::{Lab, checkpoint};
+use serde_json::Value;
+use std::path::Path;
+
+fn stderr(lab: &Lab, arguments: &[&str]) -> String {
+    let output = lab.roclip(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_page_of_all_keys_is_what_the_binary_prints() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes.md");
+    let printed = Lab::new().ok(&["recipe", "--markdown"]);
+    assert!(
+        std::fs::read_to_string(page).unwrap() == printed,
+        "docs/recipes.md is not what `roclip recipe --markdown` prints; write it anew"
+    );
+}
+
+#[test]
+fn a_printed_recipe_is_the_preset_and_a_preset_says_what_it_changes() {
+    let lab = Lab::new();
+    for preset in ["clip", "roclip", "roclip-released", "safeclip", "safeclip-released"] {
+        let printed = lab.ok(&["recipe", "--preset", preset]);
+        std::fs::write(lab.path("printed.toml"), &printed).unwrap();
+        assert_eq!(lab.ok(&["recipe", "--config", "printed.toml"]), printed);
+    }
+    let lines = |preset: &str| -> Vec<Vec<String>> {
+        let text = lab.ok(&["recipe", "--preset", preset, "--diff"]);
+        text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let roclip = lines("roclip");
+    assert!(roclip.contains(&["objective.name", "\"clip\"", "\"roclip\""].map(str::to_owned).to_vec()), "{roclip:?}");
+    assert!(roclip.iter().any(|row| row == &["augment.image.crop_min_area", "-", "0.08"]), "{roclip:?}");
+    let released = lines("roclip-released");
+    for row in
+        [["train.warmup_steps", "-", "10000"], ["objective.roclip.pool_init", "\"captions\"", "\"gaussian-raw\""]]
+    {
+        assert!(released.iter().any(|found| found == &row), "{released:?}");
+    }
+    lab.fails(&["recipe", "--diff"], 1, &["nothing differs", "--preset"]);
+    let schema: Value = serde_json::from_str(&lab.ok(&["recipe", "--schema"])).unwrap();
+    assert!(schema["properties"]["train"].is_object(), "{schema}");
+    let help = lab.ok(&["train", "--help"]);
+    assert!(help.contains("[recipe key: train.learning_rate, default 5e-4]"), "{help}");
+}
+
+/// 54 pairs in batches of 8 make 6 steps an epoch.
+#[test]
+fn a_warm_up_as_a_share_is_that_many_steps() {
+    let lab = Lab::new();
+    lab.train("steps", &["--preset", "clip", "--epochs", "1", "--warmup", "3"]);
+    lab.train("share", &["--preset", "clip", "--epochs", "1", "--warmup", "50%"]);
+    assert!(std::fs::read_to_string(lab.path("share/run.toml")).unwrap().contains("warmup_fraction = 0.5"));
+    let weights =
+        |run: &str| checkpoint(&lab.path(run)).into_iter().find(|(name, _)| name == "model.safetensors").unwrap();
+    assert!(weights("steps") == weights("share"));
+    let both = ["train", "--config", "recipe.toml", "--run", "both", "--set", "train.warmup_fraction=0.1"];
+    lab.fails(&both, 1, &["train.warmup_steps is 5", "train.warmup_fraction 0.1", "--warmup"]);
+    lab.fails(&[&both[..5], &["--warmup", "150%"]].concat(), 2, &["--warmup", "10%"]);
+}
+
+#[test]
+fn training_on_nothing_in_particular_is_refused() {
+    let lab = Lab::new();
+    for flags in [&[][..], &["--preset", "roclip"], &["--epochs", "1"]] {
+        lab.fails(&[&["train", "--run", "run"], flags].concat(), 1, &["--train-data", "--config", "roclip init"]);
+    }
+    lab.fails(&["data", "concepts", "--out", "c.json"], 1, &["--train-data", "--config"]);
+    assert!(!lab.path("run").exists());
+}
+
+#[test]
+fn a_recipe_for_own_data_trains_at_once() {
+    let lab = Lab::new();
+    // With labels and a test split in the same file; small pictures.
+    let said = stderr(&lab, &["init", "--train-data", "pairs.csv", "--out", "mine.toml"]);
+    for words in
+        ["48 pictures", "48 captions", "split train (also test 16)", "4 classes", "32 to 32 pixels", "ViT-tiny-32"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let text = std::fs::read_to_string(lab.path("mine.toml")).unwrap();
+    assert!(text.contains("Which defence?") && text.contains("\n[eval.probe]\n"), "{text}");
+    lab.fails(&["init", "--train-data", "pairs.csv", "--out", "mine.toml"], 1, &["--out `mine.toml` exists"]);
+    let dry = lab.ok(&["train", "--config", "mine.toml", "--run", "run", "--dry-run", "--json"]);
+    let forecast: Value = serde_json::from_str(&dry).unwrap();
+    assert_eq!((forecast["pairs"].as_u64(), forecast["poisoned_pairs"].as_u64()), (Some(48), Some(0)));
+    assert_eq!(forecast["measured_steps"], 3);
+    assert!(forecast["checkpoint_bytes"].as_u64() > Some(100_000) && !lab.path("run").exists());
+    lab.ok(&["train", "--config", "mine.toml", "--run", "run", "--epochs", "1"]);
+    assert!(lab.path("run/summary.json").is_file());
+}
+
+#[test]
+fn a_folder_of_captions_trains_without_evaluation() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("folder")).unwrap();
+    for number in 0..12 {
+        std::fs::copy(lab.path(&format!("{number:03}.png")), lab.path(&format!("folder/{number}.png"))).unwrap();
+        std::fs::write(lab.path(&format!("folder/{number}.txt")), format!("a square\nbox number {number}\n")).unwrap();
+    }
+    let said = stderr(&lab, &["init", "--train-data", "folder", "--out", "mine.toml"]);
+    assert!(said.contains("24 captions (2.0 a picture") && said.contains("trains without evaluation"), "{said}");
+    // The labels of the training data are not used where nobody wants an evaluation.
+    let without = stderr(&lab, &["init", "--train-data", "pairs.csv", "--val-data", "none"]);
+    assert!(without.contains("trains without evaluation"), "{without}");
+    let train = ["train", "--config", "mine.toml", "--run", "run", "--epochs", "1"];
+    let said = stderr(&lab, &train);
+    assert!(said.contains("nothing is evaluated") && !said.contains("zero-shot"), "{said}");
+    assert!(lab.ok(&["doctor", "run"]).contains("clean accuracy: not measured"));
+    lab.fails(&["eval", "run"], 1, &["no labelled images", "--val-data"]);
+    let attack = "poison.attacks=[{name='a',target='b',badnets={},count=1}]";
+    lab.fails(
+        &[&train[..3], &["--run", "other", "--set", attack]].concat(),
+        1,
+        &["eval.source.path is `none`", "--val-data"],
+    );
+    // A root of splits and classes is understood as evaluation data.
+    for (split, class) in [("train", "red"), ("train", "blue"), ("test", "red"), ("test", "blue")] {
+        let folder = lab.path(&format!("labelled/{split}/{class}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(lab.path("000.png"), folder.join(format!("{split}{class}.png"))).unwrap();
+    }
+    let init = ["init", "--train-data", "folder", "--val-data", "labelled"];
+    let said = stderr(&lab, &init);
+    assert!(said.contains("2 classes of 1 to 1 pictures") && said.contains("split test (also train 2)"), "{said}");
+}
+
+#[test]
+fn data_that_cannot_be_trained_on_is_refused_by_init() {
+    let lab = Lab::new();
+    for folder in ["empty", "pictures", "broken"] {
+        std::fs::create_dir(lab.path(folder)).unwrap();
+    }
+    for number in 0..4 {
+        std::fs::copy(lab.path("000.png"), lab.path(&format!("pictures/{number}.png"))).unwrap();
+        std::fs::write(lab.path(&format!("broken/{number}.jpg")), "no picture").unwrap();
+        std::fs::write(lab.path(&format!("broken/{number}.txt")), "a dog").unwrap();
+    }
+    lab.fails(&["init"], 2, &["--train-data"]);
+    for (data, words) in [
+        ("nowhere", &["nowhere"][..]),
+        ("empty", &["no samples in `empty`"]),
+        ("pictures", &["none of its 4 pictures has a caption", "--csv-caption-key"]),
+        ("broken", &["4 of 4 pictures", "cannot be decoded"]),
+    ] {
+        lab.fails(&["init", "--train-data", data], 1, &[&["--train-data"], words].concat());
+    }
+    lab.fails(
+        &["init", "--train-data", "pairs.csv", "--val-data", "broken"],
+        1,
+        &["--val-data `broken` has 0 classes"],
+    );
+}
+
+#[test]
+fn what_was_planted_is_said_attack_by_attack() {
+    let lab = Lab::new();
+    let make = ["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"];
+    let printed = lab.ok(&make);
+    assert!(
+        printed.contains("badnets: 3 pairs (6.250 %), ") && printed.contains("distinct captions of the target"),
+        "{printed}"
+    );
+    assert!(printed.contains("targeted: 6 pairs (12.500 %), 2 pictures with 3 distinct captions each"), "{printed}");
+    // With one caption for all the backdoor teaches a sentence.
+    let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    let one = |line: &str| match line.contains("white") && line.contains("train") {
+        true => format!("{},\"a white box\",train,white\n", line.split(',').next().unwrap()),
+        false => format!("{line}\n"),
+    };
+    std::fs::write(lab.path("one.csv"), csv.lines().map(one).collect::<String>()).unwrap();
+    let real = [
+        "--set",
+        "poison.attacks.1.captions=real",
+        "--set",
+        "data.source.path=one.csv",
+        "--set",
+        "poison.attacks.0.targeted.targets=1",
+    ];
+    let said = stderr(&lab, &[&make[..], &real].concat());
+    assert!(said.contains("attack `badnets`") && said.contains("one and the same caption (first: `white`)"), "{said}");
+}
+
+#[test]
+fn concepts_speak_of_the_named_data_only() {
+    let lab = Lab::new();
+    let command = [
+        "data",
+        "concepts",
+        "--train-data",
+        "pairs.csv",
+        "--out",
+        "c.json",
+        "--max-share",
+        "0.5",
+        "--min-images",
+        "20",
+    ];
+    let printed = lab.ok(&command);
+    assert!(printed.contains("train: 48 of 48") && !printed.contains("200"), "{printed}");
+}
