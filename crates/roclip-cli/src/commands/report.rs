@@ -17,6 +17,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    roclip_data::artifact::check_writable(&arguments.out)?;
     let rows = write_report(&arguments.runs, &arguments.out)?;
     print_table(&rows);
     println!("\n{}", arguments.out.join("report.html").display());

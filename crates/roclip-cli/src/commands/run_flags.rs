@@ -15,7 +15,7 @@ pub struct RunFlags {
     /// Folder of the run: run.toml, metrics.jsonl, checkpoints/, summary.json
     #[arg(long = "run", value_name = "FOLDER")]
     pub folder: PathBuf,
-    /// Go on from the newest checkpoint in the folder, with the recipe saved there
+    /// Go on from the newest checkpoint in the folder, with the recipe saved there.
     /// Keys that change nothing of what is learned (threads, workers, device, how often to save) and more --epochs may be given, too
     #[arg(long)]
     pub resume: bool,
@@ -50,6 +50,9 @@ fn step(text: &str) -> Result<u64, String> {
         .parse()
         .map_err(|_| "give the name of a checkpoint, as in step_12".into())
 }
+
+/// What a finished run's folder holds.
+pub const HOLDS: &str = "checkpoints/, summary.json, metrics.jsonl, log.jsonl, tensorboard/";
 
 /// The commit that this program was built from.
 pub const COMMIT: &str = env!("ROCLIP_COMMIT");

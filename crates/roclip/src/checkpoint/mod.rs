@@ -15,6 +15,6 @@ pub use load::{Loaded, load, load_training};
 pub use owner::run_of;
 pub use provenance::Provenance;
 pub use state::{Origin, State};
-pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};
 pub(crate) use store::verified;
+pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};
 pub(crate) use verify::sha256_of_file;

@@ -71,20 +71,23 @@ pub(super) fn checkpoint_to_take(recipe: &Recipe, run: &Path, start: Start) -> R
     }
 }
 
-/// The summary of a run that is to go on from its newest checkpoint, `from`, and has nothing left to do.
+/// The summary of a run that is to go on and has nothing left to do.
 ///
 /// # Errors
-/// A damaged checkpoint.
-pub(super) fn finished(recipe: &Recipe, run: &Path, start: Start, from: Option<&Path>) -> Result<Option<Summary>> {
+/// Those of [`checkpoint_to_take`], and a damaged checkpoint.
+pub(super) fn finished(recipe: &Recipe, run: &Path, start: Start) -> Result<Option<Summary>> {
     let path = run.join("summary.json");
-    let Some(from) = from.filter(|_| start == Start::Resume && path.is_file()) else { return Ok(None) };
+    if start != Start::Resume || !path.is_file() {
+        return Ok(None);
+    }
+    let Some(from) = checkpoint_to_take(recipe, run, start)? else { return Ok(None) };
     // One that cannot be read is written again.
     let Ok(summary) = artifact::read_json::<Summary>(&path) else { return Ok(None) };
     let newest = checkpoint::newest_step(run)?;
     if summary.step.is_none() || summary.step != newest || summary.epoch != recipe.train.epochs {
         return Ok(None);
     }
-    checkpoint::verified(from)?;
+    checkpoint::verified(&from)?;
     Ok(Some(summary))
 }
 

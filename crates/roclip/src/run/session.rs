@@ -41,17 +41,17 @@ pub fn train(
 ) -> Result<Summary> {
     let mut journal = Journal::new(lines);
     recipe.check()?;
+    // Not even the lock of a finished run is touched.
+    if let Some(summary) = finished(recipe, run, start)? {
+        let step = summary.step.unwrap_or_default();
+        let said =
+            format!("`{}` is finished at step {step}: nothing was done; more --epochs train it on", run.display());
+        journal.say(&said);
+        return Ok(summary);
+    }
     // Where a run has been already, another one may be at work.
     let taken = RunFolder::take_existing(run)?;
     let from = checkpoint_to_take(recipe, run, start)?;
-    if let Some(summary) = finished(recipe, run, start, from.as_deref())? {
-        journal.say(&format!(
-            "`{}` is finished at step {}: nothing was done; more --epochs train it on",
-            run.display(),
-            summary.step.unwrap_or_default()
-        ));
-        return Ok(summary);
-    }
     if let (true, Some(step)) = (from.is_some(), checkpoint::newest_step(run)?) {
         caller.stop.set_saved(run, step);
     }
@@ -250,7 +250,8 @@ impl Session<'_> {
     /// Measures the epoch that has just ended, and writes its line. The evaluation, where one was due.
     fn measure(&mut self, trainer: &Trainer) -> Result<Option<Evaluation>> {
         let epoch = trainer.position.epoch - 1;
-        let evaluation = if self.context.recipe.evaluates_after(epoch) { Some(self.context.evaluate(trainer)?) } else { None };
+        let evaluation =
+            if self.context.recipe.evaluates_after(epoch) { Some(self.context.evaluate(trainer)?) } else { None };
         let (phase, tally) = (trainer.objective.phase(epoch), &trainer.tally);
         let report = EpochMetrics {
             phase,
@@ -272,7 +273,8 @@ impl Session<'_> {
     fn left(&self, trainer: &Trainer, steps_of_pass: u64) -> Left {
         let (position, epochs) = (trainer.position, trainer.config.epochs);
         let to_come = epochs.saturating_sub(position.epoch);
-        let evaluated = (position.epoch..=epochs).filter(|epoch| self.context.recipe.evaluates_after(*epoch)).count() as u64;
+        let evaluated =
+            (position.epoch..=epochs).filter(|epoch| self.context.recipe.evaluates_after(*epoch)).count() as u64;
         Left {
             steps: trainer.schedule.steps_per_epoch * to_come + steps_of_pass.saturating_sub(position.step_in_pass),
             evaluated,

@@ -3,7 +3,7 @@
 mod runs;
 mod standing;
 
-use crate::commands::overrides::RecipeFlags;
+use crate::commands::overrides::PlanFlags;
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
 use anyhow::{Context, Result, bail};
@@ -21,7 +21,7 @@ const RECIPE: &str = include_str!("../../../../../recipes/emoji-small.toml");
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    recipe: RecipeFlags,
+    recipe: PlanFlags,
     /// A third of the concepts and half the epochs: minutes instead of tens of minutes, and only a hint of the result
     #[arg(long)]
     quick: bool,
