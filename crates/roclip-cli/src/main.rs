@@ -1,23 +1,46 @@
 //! The `roclip` binary: one file per command; each parses, resolves a plan and runs it. Results go to stdout, progress and
-//! errors to stderr. Exit codes: 0 ok, 1 failed, 2 usage.
+//! errors to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 128 and the signal's number where one ended it.
 
 mod commands;
 
-use clap::{Parser, Subcommand};
-use commands::progress::say_error;
-use commands::{clean, data, demo, doctor, eval, export, init, poison, recipe, report, train};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use commands::progress::{say_error, set_up};
+use commands::signals;
+use commands::{
+    clean, data, demo, doctor, eval, export, init, layout, poison, recipe, report, run_flags, shell, train,
+};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 /// Train CLIP on image-caption pairs that nobody has vetted, and keep the poison out
 #[derive(Parser)]
 #[command(
-    version,
-    after_help = "Start with `roclip demo --quick`. The commands of the demo work on your own data: see the README."
+    name = "roclip",
+    version = VERSION.as_str(),
+    after_help = "Start with `roclip demo --quick`, or with your own pairs: `roclip init --train-data DATA`.
+
+Results go to stdout, progress and errors to stderr.
+Exit codes: 0 done, 1 failed, 2 wrong usage; 130, 143 and 129: ended by Ctrl-C, SIGTERM or SIGHUP,
+with everything saved that was worth it."
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Results and errors only: no progress, no warnings
+    #[arg(long, short, global = true, help_heading = "Output")]
+    quiet: bool,
 }
+
+/// The command line as its help shows it.
+fn command_line() -> clap::Command {
+    layout::laid_out(Arguments::command())
+}
+
+/// What a bug report should say.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), run_flags::COMMIT);
+    format!("{version} (commit {commit}, libtorch {})", roclip::run::torch_version())
+});
 
 #[derive(Subcommand)]
 enum Command {
@@ -45,6 +68,10 @@ enum Command {
     Init(init::Arguments),
     /// Print a recipe with every key explained, its defaults or a preset's values
     Recipe(recipe::Arguments),
+    /// Print what a shell needs to complete commands and flags
+    Completions(shell::CompletionsArguments),
+    /// Write manual pages
+    Man(shell::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -61,9 +88,19 @@ fn main() -> ExitCode {
             None => say_error(&format!("internal: {panic}; please report this")),
         }
     }));
-    commands::parent::exit_with_parent();
-    let command = Arguments::parse().command;
-    match std::panic::catch_unwind(|| run(command)) {
+    commands::parent::leave_with_parent();
+    let parsed = Arguments::from_arg_matches(&command_line().get_matches());
+    let Arguments { command, quiet } = parsed.unwrap_or_else(|error| error.exit());
+    let observer = set_up(quiet, commands::parent::is_tied());
+    if let Err(error) = signals::handle() {
+        say_error(&format!("{error:#}"));
+        return ExitCode::from(1);
+    }
+    let work = move || match observer {
+        Some(observer) => roclip_data::progress::observe(observer, || run(command)),
+        None => run(command),
+    };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             say_error(&format!("{error:#}"));
@@ -92,6 +129,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Recipe(arguments) => recipe::run(arguments),
+        Command::Completions(arguments) => shell::completions(arguments, command_line()),
+        Command::Man(arguments) => shell::man(arguments, command_line()),
     }
 }
 

@@ -84,6 +84,32 @@ pub fn replace_folder<T, E: From<Error>>(
     Ok(value)
 }
 
+/// Whether files can be written in `folder`, or in the folders that are made on the way to it. Known before the work whose results go there.
+///
+/// # Errors
+/// Where they cannot.
+pub fn check_writable(folder: &Path) -> Result<()> {
+    let there = |path: &&Path| path.exists() || path.as_os_str().is_empty();
+    let nearest = folder.ancestors().find(there).unwrap_or(Path::new("."));
+    let nearest = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
+    match tempfile::tempfile_in(nearest) {
+        Ok(_) => Ok(()),
+        Err(cause) => Err(Error::file(
+            nearest,
+            format!("cannot be written in: {cause}"),
+            "name another folder, or change whose it is",
+        )),
+    }
+}
+
+/// [`check_writable`] of the folder that the file `path` will be in.
+///
+/// # Errors
+/// Where it cannot be written there.
+pub fn check_file_writable(path: &Path) -> Result<()> {
+    check_writable(folder_of(path))
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -15,6 +15,7 @@ pub mod language;
 pub mod pairs;
 pub mod poison;
 pub mod probe;
+pub mod progress;
 pub mod rate;
 pub mod sample;
 pub mod shard;

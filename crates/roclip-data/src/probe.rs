@@ -3,6 +3,7 @@
 
 use crate::bounded;
 use crate::picture::ImageLimits;
+use crate::progress::Task;
 use crate::sample::{ImageBytes, PictureDigest, Sample, check_length, unreadable};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
@@ -125,10 +126,16 @@ fn dimensions(bytes: &[u8]) -> image::ImageResult<(u32, u32)> {
 /// [`ImageBytes::probe`] of every sample, in their order, with `workers` threads.
 pub fn probe_samples(samples: &[Sample], limits: ImageLimits, workers: usize) -> Vec<Result<Probe, Skip>> {
     let share = samples.len().div_ceil(workers.max(1)).max(1);
+    let task = Task::begin("checking pictures", samples.len(), "pictures");
+    let one = |sample: &Sample| {
+        task.advance(1);
+        sample.image.probe(limits)
+    };
+    let one = &one;
     std::thread::scope(|scope| {
         let threads: Vec<_> = samples
             .chunks(share)
-            .map(|part| (part, scope.spawn(move || part.iter().map(|s| s.image.probe(limits)).collect::<Vec<_>>())))
+            .map(|part| (part, scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())))
             .collect();
         let probed = threads.into_iter().flat_map(|(part, thread)| {
             // A decoder that panics on one header is asked again, one picture at a time.

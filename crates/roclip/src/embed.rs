@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::model::{Clip, tensors, unit};
 use roclip_data::batch::{Batches, Loader, View};
+use roclip_data::progress::Task;
 use tch::{Device, Tensor};
 
 /// Pairs encoded at a time where nothing else is said.
@@ -67,7 +68,9 @@ impl Embedder<'_> {
     /// Unit features `[pairs, dim]` of the plain captions of `pairs`, one for each: pictures are not looked at.
     pub fn captions(&self, pairs: &[usize]) -> Result<Tensor> {
         let mut features = Vec::new();
+        let task = Task::begin("encoding captions", pairs.len(), "captions");
         for pairs in pairs.chunks(AT_A_TIME) {
+            task.advance(pairs.len());
             let (tokens, length) = self.loader.captions(pairs);
             let tokens = Tensor::from_slice(&tokens).view([pairs.len() as i64, length as i64]).to_device(self.device);
             features.push(tch::no_grad(|| unit(&self.model.text_features(&tokens))));

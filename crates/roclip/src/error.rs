@@ -10,9 +10,9 @@ pub enum Error {
     /// Of files, settings and data: the most of them.
     #[error(transparent)]
     Data(#[from] roclip_data::error::Error),
-    /// Training met numbers it must not go on with.
+    /// Training met numbers it must not go on with. `samples` are those of the batch; the message names some.
     #[error("{what}; {remedy}")]
-    Diverged { what: String, remedy: String },
+    Diverged { what: String, remedy: String, samples: Vec<String> },
     /// A run was asked to end, and did so after saving a checkpoint.
     #[error("stopped after step {step}, which is saved; the same command with --resume goes on (run `{}`)", run.display())]
     Stopped { run: PathBuf, step: u64 },

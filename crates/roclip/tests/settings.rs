@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use roclip::recipe::Recipe;
-use roclip::run::{Start, Stop};
+use roclip::run::{Caller, Start, Stop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use toml::{Table, Value};
@@ -106,6 +106,8 @@ fn every_number_is_refused_before_the_first_file_or_works() {
     let mut keys = Vec::new();
     numbers("", &Value::Table(Table::try_from(&whole).unwrap()), &mut keys);
     assert!(keys.len() > 60, "{keys:?}");
+    let stop = Stop::default();
+    let caller = Caller { stop: &stop, commit: "unknown", command: Vec::new() };
     let (mut refused, mut taken, mut broken) = (0, 0, Vec::new());
     for (key, odd) in keys.iter().flat_map(|key| ODD.map(|odd| (key, odd))) {
         let Ok(changed) = whole.assign(&format!("{key}={odd}")) else {
@@ -114,7 +116,7 @@ fn every_number_is_refused_before_the_first_file_or_works() {
         };
         let trains = key.starts_with("augment.image") || key.starts_with("objective.roclip");
         let outcome = catch_unwind(AssertUnwindSafe(|| match trains {
-            true => roclip::run::train(&changed, &run, Start::New, &Stop::default(), &mut |_| {}).map(|_| ()),
+            true => roclip::run::train(&changed, &run, Start::New, &caller, &mut |_| {}).map(|_| ()),
             false => roclip::run::check(&changed, &run, Start::New, &mut |_| {}).map(|_| ()),
         }));
         match outcome {

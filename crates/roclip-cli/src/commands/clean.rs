@@ -1,8 +1,9 @@
 //! `roclip clean`
 
-use crate::commands::overrides::RecipeFlags;
+use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
-use crate::commands::run_flags::{RunFlags, train};
+use crate::commands::run_flags::{HOLDS, RunFlags, train};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -24,15 +25,25 @@ fn methods() -> impl TypedValueParser<Value = CleanMethod> {
     })
 }
 
+fn methods_default() -> &'static str {
+    let default = CleanMethod::default();
+    CleanMethod::ALL.into_iter().find(|(method, _)| *method == default).map_or("", |(_, known)| known.name())
+}
+
+/// A line a method.
+fn methods_help() -> String {
+    let lines = CleanMethod::ALL.map(|(_, known)| format!("{}: {}", known.name(), known.about()));
+    format!("How to clean (default: {})\n{}", methods_default(), lines.join("\n"))
+}
+
 #[derive(Args)]
 pub struct Arguments {
     /// The model to clean: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout; a resumed run knows it
     #[arg(required_unless_present_any = ["resume", "resume_from"])]
     victim: Option<PathBuf>,
     #[command(flatten)]
-    recipe: RecipeFlags,
-    /// cleanclip when absent
-    #[arg(long, value_parser = methods())]
+    recipe: CleaningFlags,
+    #[arg(long, hide_possible_values = true, value_parser = methods(), help = methods_help())]
     method: Option<CleanMethod>,
     /// Trusted pairs, drawn among the victim's training data without its poison (or among --train-data); all when absent
     #[arg(long)]
@@ -74,9 +85,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let begun = point.run.join("run.toml").is_file();
         summaries.push(train(&recipe, &point.run, if begun { arguments.run.start() } else { Start::New })?);
     }
-    match (arguments.sweep.is_some(), summaries.as_slice()) {
+    show(&arguments, &points, &summaries)?;
+    for point in &points {
+        let run = shell_word(&point.run);
+        say_next(
+            &point.run,
+            HOLDS,
+            &[format!("roclip eval {run}"), format!("roclip export {run} --format open-clip --out FOLDER")],
+        );
+    }
+    Ok(())
+}
+
+/// The results on stdout.
+fn show(arguments: &Arguments, points: &[Point], summaries: &[Summary]) -> Result<()> {
+    match (arguments.sweep.is_some(), summaries) {
         (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),
-        (true, all) => print_sweep(&points, all),
+        (true, all) => print_sweep(points, all),
         (false, [only]) if arguments.run.json => println!("{}", serde_json::to_string_pretty(only)?),
         (false, all) => {
             for summary in all {

@@ -37,10 +37,14 @@ pub struct ConceptsArguments {
     /// Share of the training images that a class may have at most
     #[arg(long, default_value_t = ConceptConfig::default().max_share)]
     max_share: f64,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(command: Command) -> Result<()> {
     let Command::Concepts(arguments) = command;
+    artifact::check_file_writable(&arguments.out)?;
     if !arguments.recipe.names_data() && !arguments.data.names_training_data() {
         bail!("nothing says whose captions to read; name your pairs with --train-data, or a recipe with --config");
     }
@@ -71,9 +75,19 @@ pub fn run(command: Command) -> Result<()> {
     let images = splits.into_iter().map(|(split, images)| (split, labelled(images).collect())).collect();
     let file = LabelFile { classes: concepts.images().keys().cloned().collect(), images };
     artifact::write_json(&arguments.out, &file)?;
-    println!("{}: {} classes", arguments.out.display(), file.classes.len());
-    for ((split, labels), count) in file.images.iter().zip(counts) {
-        println!("  {split}: {} of {count} images have a class", labels.len());
+    if arguments.json {
+        let splits: BTreeMap<&String, serde_json::Value> = file
+            .images
+            .iter()
+            .zip(&counts)
+            .map(|((split, labels), count)| (split, serde_json::json!({"labelled": labels.len(), "images": count})))
+            .collect();
+        println!("{}", serde_json::json!({"out": arguments.out, "classes": file.classes, "splits": splits}));
+    } else {
+        println!("{}: {} classes", arguments.out.display(), file.classes.len());
+        for ((split, labels), count) in file.images.iter().zip(counts) {
+            println!("  {split}: {} of {count} images have a class", labels.len());
+        }
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE.npy", value_parser = ending_in(&["npy"]))]
     features: Option<PathBuf>,
     /// Folder for one JSON file a task in CLIP_benchmark's format, named after data set, model, checkpoint and task
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long = "out", value_name = "FOLDER")]
     output: Option<PathBuf>,
     /// Print JSON on stdout
     #[arg(long)]
@@ -102,6 +102,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     if arguments.neighbours == Some(0) {
         bail!("--neighbours 0; give at least 1, or leave it out");
+    }
+    if let Some(folder) = &arguments.output {
+        artifact::check_writable(folder)?;
     }
     let device = device(&recipe.train.device)?;
     let loaded = load_as(&arguments.source, arguments.described.description(), device)?;

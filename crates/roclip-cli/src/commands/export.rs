@@ -4,6 +4,7 @@ use crate::commands::described_model::DescribedModel;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use roclip::checkpoint::{ExportFormat, export, load_as};
+use roclip_data::artifact;
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -27,15 +28,24 @@ pub struct Arguments {
     /// The new folder to write
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    artifact::check_file_writable(&arguments.out)?;
     let loaded = load_as(&arguments.source, arguments.described.description(), tch::Device::Cpu)?;
     let format = match arguments.format {
         Format::OpenClip => ExportFormat::OpenClip,
         Format::HuggingFace => ExportFormat::HuggingFace,
     };
     export(&loaded, format, &arguments.out)?;
-    println!("{} ({})", arguments.out.display(), loaded.about());
+    let about = loaded.about();
+    if arguments.json {
+        println!("{}", serde_json::json!({"out": arguments.out, "model": about}));
+    } else {
+        println!("{} ({about})", arguments.out.display());
+    }
     Ok(())
 }

@@ -209,9 +209,6 @@ fn warmup_help() -> String {
 /// How a model is trained.
 #[derive(Args, Clone, Default)]
 pub struct TrainingFlags {
-    #[arg(help = flag_help("objective.name"))]
-    #[arg(long, value_parser = ObjectiveName::ALL.map(|known| known.word))]
-    objective: Option<String>,
     #[arg(help = flag_help("train.epochs"))]
     #[arg(long)]
     epochs: Option<u64>,
@@ -226,6 +223,14 @@ pub struct TrainingFlags {
     #[arg(help = warmup_help(), value_name = "STEPS|SHARE", value_parser = warmup)]
     #[arg(long)]
     warmup: Option<Warmup>,
+}
+
+/// What a model learns from its pairs; a cleaning method has its own.
+#[derive(Args, Clone, Default)]
+pub struct ObjectiveFlags {
+    #[arg(help = flag_help("objective.name"))]
+    #[arg(long, value_parser = ObjectiveName::ALL.map(|known| known.word))]
+    objective: Option<String>,
     #[arg(help = flag_help("objective.roclip.period"))]
     #[arg(long)]
     match_period: Option<u64>,
@@ -239,9 +244,8 @@ pub struct TrainingFlags {
 
 impl Overrides for TrainingFlags {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
-        set(&mut recipe.objective.name, &self.objective.as_deref().and_then(ObjectiveName::named));
         self.batch.apply(recipe)?;
-        let (train, roclip) = (&mut recipe.train, &mut recipe.objective.roclip);
+        let train = &mut recipe.train;
         set(&mut train.epochs, &self.epochs);
         set(&mut train.learning_rate, &self.lr);
         set(&mut train.weight_decay, &self.wd);
@@ -251,6 +255,14 @@ impl Overrides for TrainingFlags {
                 Warmup::Share(share) => (None, Some(share)),
             };
         }
+        Ok(())
+    }
+}
+
+impl Overrides for ObjectiveFlags {
+    fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        set(&mut recipe.objective.name, &self.objective.as_deref().and_then(ObjectiveName::named));
+        let roclip = &mut recipe.objective.roclip;
         set(&mut roclip.period, &self.match_period);
         roclip.match_start = self.match_start.or(roclip.match_start);
         if self.pool_size.is_some() {
@@ -284,14 +296,67 @@ impl Overrides for MachineFlags {
     }
 }
 
-/// Every group, for the commands that train.
+/// Every group but the seed, for the commands that train.
 #[derive(Args, Clone, Default)]
-pub struct RecipeFlags {
+pub struct PlanFlags {
     #[command(flatten)]
     pub base: BaseFlags,
     /// Set what a preset fixes: clip, roclip, safeclip, and roclip-released or safeclip-released (the released code, faults included)
     #[arg(long)]
     preset: Option<String>,
+    #[command(flatten)]
+    pub data: DataFlags,
+    #[command(flatten)]
+    pub model: ModelFlags,
+    #[command(flatten)]
+    objective: ObjectiveFlags,
+    #[command(flatten)]
+    training: TrainingFlags,
+    #[command(flatten)]
+    manifest: ManifestFlag,
+    #[command(flatten)]
+    pub machine: MachineFlags,
+}
+
+impl PlanFlags {
+    /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.
+    pub fn resolve(&self, base: Recipe) -> Result<Recipe> {
+        self.with(base, &SeedFlag::default())
+    }
+
+    fn with(&self, base: Recipe, seed: &SeedFlag) -> Result<Recipe> {
+        let preset = Preset(self.preset.as_deref());
+        let Self { data, model, objective, training, manifest, machine, .. } = self;
+        self.base.resolve(base, &[&preset, seed, data, model, objective, training, manifest, machine])
+    }
+}
+
+/// Every group.
+#[derive(Args, Clone, Default)]
+pub struct RecipeFlags {
+    #[command(flatten)]
+    plan: PlanFlags,
+    #[command(flatten)]
+    seed: SeedFlag,
+}
+
+impl RecipeFlags {
+    /// Whether any flag or file says what is trained on.
+    pub fn names_data(&self) -> bool {
+        self.plan.base.names_data() || self.plan.data.names_training_data()
+    }
+
+    /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.
+    pub fn resolve(&self, base: Recipe) -> Result<Recipe> {
+        self.plan.with(base, &self.seed)
+    }
+}
+
+/// The groups that cleaning obeys: its objective is its method.
+#[derive(Args, Clone, Default)]
+pub struct CleaningFlags {
+    #[command(flatten)]
+    pub base: BaseFlags,
     #[command(flatten)]
     pub seed: SeedFlag,
     #[command(flatten)]
@@ -303,29 +368,14 @@ pub struct RecipeFlags {
     #[command(flatten)]
     manifest: ManifestFlag,
     #[command(flatten)]
-    pub machine: MachineFlags,
+    machine: MachineFlags,
 }
 
-impl RecipeFlags {
-    /// Whether any flag or file says what is trained on.
-    pub fn names_data(&self) -> bool {
-        self.base.names_data() || self.data.names_training_data()
-    }
-
-    /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.
+impl CleaningFlags {
+    /// The recipe file (`base` when none is given), then the flags, then `--set`.
     pub fn resolve(&self, base: Recipe) -> Result<Recipe> {
-        self.base.resolve(
-            base,
-            &[
-                &Preset(self.preset.as_deref()),
-                &self.seed,
-                &self.data,
-                &self.model,
-                &self.training,
-                &self.manifest,
-                &self.machine,
-            ],
-        )
+        let Self { seed, data, model, training, manifest, machine, .. } = self;
+        self.base.resolve(base, &[seed, data, model, training, manifest, machine])
     }
 }
 

@@ -1,20 +1,27 @@
 //! Children that do not outlive the process that started them. The parent holds the writing end of the child's stdin; when it ends, for
-//! whatever reason, that end closes, and the child notices.
+//! whatever reason, that end closes, and the child saves what it has and leaves.
 
+use crate::commands::signals;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
 /// Set for a child that is to end with its parent.
 const VARIABLE: &str = "ROCLIP_ENDS_WITH_STDIN";
 
-/// Starts `command` so that it ends when this process does. The child's stdin is the tie: keep the [`Child`].
+/// Starts `command` so that it ends when this process does. The child's stdin is the tie: keep the [`Child`]. Its stdout carries messages
+/// about its progress.
 pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
-    command.env(VARIABLE, "1").stdin(Stdio::piped()).spawn()
+    command.env(VARIABLE, "1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+}
+
+/// Whether this process was started by [`spawn`].
+pub fn is_tied() -> bool {
+    std::env::var_os(VARIABLE).is_some()
 }
 
 /// Watches the parent, where this process was started by [`spawn`].
-pub fn exit_with_parent() {
-    if std::env::var_os(VARIABLE).is_none() {
+pub fn leave_with_parent() {
+    if !is_tied() {
         return;
     }
     std::thread::spawn(|| {
@@ -27,7 +34,6 @@ pub fn exit_with_parent() {
                 Err(_) => break,
             }
         }
-        // What was written is whole at any moment; libtorch's threads may hang an orderly exit.
-        std::process::abort();
+        signals::parent_is_gone();
     });
 }

@@ -1,6 +1,7 @@
 //! `roclip poison make | verify | patch | inspect`
 
 use crate::commands::described_model::DescribedModel;
+use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
@@ -10,10 +11,12 @@ use roclip::checkpoint::run_of;
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
 use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch};
+use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::poison::{AttackSummary, Manifest, PoisonConfig, StoreConfig, store, verify};
 use roclip_data::rate::Rate;
 use roclip_data::trigger::RELEASED_GRID_SHA256;
+use serde_json::json;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -21,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Draw the attacks of a recipe and write their manifest; with --write, the poisoned set as WebDataset shards too
+    /// Draw the attacks of a recipe and write their manifest; with --out-shards, the poisoned set as WebDataset shards too
     Make(MakeArguments),
     /// Make every poisoned picture of a manifest again and compare its sha256
     Verify(VerifyArguments),
@@ -58,14 +61,17 @@ pub struct MakeArguments {
     #[arg(long, value_name = "FILE", required_unless_present = "write")]
     out: Option<PathBuf>,
     /// Write the whole poisoned set to this new folder: WebDataset shards, and a manifest.jsonl for them
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long = "out-shards", value_name = "FOLDER")]
     write: Option<PathBuf>,
-    /// With --write: store triggered pictures as JPEG of this quality (released: 75) instead of PNG
+    /// With --out-shards: store triggered pictures as JPEG of this quality (released: 75) instead of PNG
     #[arg(long, value_name = "QUALITY", requires = "write", value_parser = clap::value_parser!(u8).range(1..=100))]
     jpeg: Option<u8>,
-    /// With --write: pairs a shard
+    /// With --out-shards: pairs a shard
     #[arg(long, default_value = "10000", requires = "write")]
     pairs_per_shard: NonZeroUsize,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -74,6 +80,9 @@ pub struct VerifyArguments {
     manifest: PathBuf,
     #[command(flatten)]
     recipe: CleanDataFlags,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -151,10 +160,15 @@ fn check(arguments: VerifyArguments) -> Result<()> {
         say(&format!("left out: {}", clean.skips.summary()));
     }
     let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples, recipe.data.limits)?;
-    for (attack, rows) in &verified.rows {
-        println!("{}: {rows} pictures made again, all equal", for_terminal(attack));
+    if arguments.json {
+        let (equal, unread) = (&verified.rows, verified.skips.counts());
+        println!("{}", json!({"equal": equal, "digest": verified.digest, "unread": unread}));
+    } else {
+        for (attack, rows) in &verified.rows {
+            println!("{}: {rows} pictures made again, all equal", for_terminal(attack));
+        }
+        println!("digest {}", verified.digest);
     }
-    println!("digest {}", verified.digest);
     if verified.skips.total() > 0 {
         bail!(
             "{} of the manifest's {} pictures cannot be read, and nothing is proved of them: {}; bring the files back",
@@ -167,6 +181,7 @@ fn check(arguments: VerifyArguments) -> Result<()> {
 }
 
 fn inspect(arguments: InspectArguments) -> Result<()> {
+    artifact::check_file_writable(&arguments.out)?;
     check_replaceable(&arguments.out, b"<!doctype html>", "HTML page", "--out")?;
     let recipe = arguments.recipe.resolve(Recipe::default(), &[])?;
     let limits = recipe.data.limits;
@@ -194,11 +209,14 @@ fn check_replaceable(path: &Path, begins: &[u8], kind: &str, flag: &str) -> Resu
 }
 
 fn make(arguments: MakeArguments) -> Result<()> {
+    for place in arguments.out.iter().chain(&arguments.write) {
+        artifact::check_file_writable(place)?;
+    }
     if let Some(out) = &arguments.out {
         check_replaceable(out, b"{\"roclip_manifest\"", "manifest", "--out")?;
     }
     if let Some(folder) = arguments.write.as_ref().filter(|folder| folder.exists()) {
-        bail!("--write `{}` exists already; name a new folder", folder.display());
+        bail!("--out-shards `{}` exists already; name a new folder", folder.display());
     }
     let mut recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.seed, &arguments.model])?;
     recipe.manifest = None;
@@ -214,33 +232,71 @@ fn make(arguments: MakeArguments) -> Result<()> {
         say(&format!("left out: {}", skips.summary()));
     }
     // The folder first: it fails as a whole, and takes longest.
-    if let Some(folder) = &arguments.write {
-        let clean = prepare_clean_data(&recipe)?;
-        let config = StoreConfig {
-            jpeg_quality: arguments.jpeg,
-            pairs_per_shard: arguments.pairs_per_shard.get(),
-            limits: recipe.data.limits,
-        };
-        let stored = store(&manifest, &clean.pairs, &clean.evaluator.samples, folder, config)?;
-        println!(
-            "{}: {} pairs in {} shards, {} of them poisoned",
-            folder.display(),
-            stored.pairs,
-            stored.shards,
-            stored.poisoned
-        );
-        if stored.skips.total() > 0 {
-            println!("left out of it: {}", stored.skips.summary());
+    let stored = match &arguments.write {
+        Some(folder) => {
+            let clean = prepare_clean_data(&recipe)?;
+            let config = StoreConfig {
+                jpeg_quality: arguments.jpeg,
+                pairs_per_shard: arguments.pairs_per_shard.get(),
+                limits: recipe.data.limits,
+            };
+            Some((folder, store(&manifest, &clean.pairs, &clean.evaluator.samples, folder, config)?))
         }
-    }
+        None => None,
+    };
     if let Some(out) = &arguments.out {
         manifest.write(out)?;
-        println!("{}", out.display());
     }
-    if manifest.header.materials.iter().any(|material| material.sha256 == RELEASED_GRID_SHA256) {
-        println!("the warping field is the one that CleanCLIP's repository holds");
+    match arguments.json {
+        true => {
+            let shards = stored.as_ref().map(|(folder, stored)| {
+                json!({
+                    "out": folder, "pairs": stored.pairs, "shards": stored.shards, "poisoned": stored.poisoned,
+                    "left_out": stored.skips.counts(),
+                })
+            });
+            let (clean, attacks) = (manifest.header.clean_pairs, manifest.summary()?);
+            println!("{}", json!({"out": arguments.out, "clean_pairs": clean, "attacks": attacks, "shards": shards}));
+        }
+        false => {
+            if let Some((folder, stored)) = &stored {
+                let (pairs, shards) = (stored.pairs, stored.shards);
+                println!(
+                    "{}: {pairs} pairs in {shards} shards, {} of them poisoned",
+                    folder.display(),
+                    stored.poisoned
+                );
+                if stored.skips.total() > 0 {
+                    println!("left out of it: {}", stored.skips.summary());
+                }
+            }
+            if let Some(out) = &arguments.out {
+                println!("{}", out.display());
+            }
+            if manifest.header.materials.iter().any(|material| material.sha256 == RELEASED_GRID_SHA256) {
+                println!("the warping field is the one that CleanCLIP's repository holds");
+            }
+            print_attacks(&manifest)?;
+        }
     }
-    print_attacks(&manifest)
+    let config = arguments.recipe.base.config.as_deref();
+    let config = config.map(|config| format!(" --config {}", shell_word(config))).unwrap_or_default();
+    if let Some(out) = &arguments.out {
+        let file = shell_word(out);
+        let commands = [
+            format!("roclip poison inspect {file}{config}"),
+            format!("roclip train{config} --manifest {file} --run runs/poisoned"),
+        ];
+        say_next(out, "the manifest", &commands);
+    }
+    if let Some((folder, _)) = &stored {
+        let shards = shell_word(folder);
+        let train = format!(
+            "roclip train{config} --train-data {shards} --manifest {shards}/manifest.jsonl --run runs/poisoned"
+        );
+        say_next(folder, "the poisoned shards and their manifest.jsonl", &[train]);
+    }
+    Ok(())
 }
 
 /// What was planted, on stdout, and what of it is likely to fail, on stderr.
@@ -268,6 +324,7 @@ fn print_attacks(manifest: &Manifest) -> Result<()> {
 }
 
 fn patch(arguments: PatchArguments) -> Result<()> {
+    artifact::check_file_writable(&arguments.out)?;
     check_replaceable(&arguments.out, b"\x89PNG", "PNG picture", "--out")?;
     let run = run_of(&arguments.surrogate);
     if arguments.recipe.base.config.is_none() && run.is_none() {

@@ -42,6 +42,7 @@ fn named_run(text: &str) -> Result<NamedRun, String> {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    roclip_data::artifact::check_writable(&arguments.out)?;
     let report = write_named_report(&arguments.runs, &arguments.out)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report.rows)?);

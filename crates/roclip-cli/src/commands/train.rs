@@ -1,8 +1,9 @@
 //! `roclip train`
 
+use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::RecipeFlags;
 use crate::commands::progress::say;
-use crate::commands::run_flags::{RunFlags, train};
+use crate::commands::run_flags::{HOLDS, RunFlags, train};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::Recipe;
@@ -47,6 +48,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.run.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }
+    let run = shell_word(folder);
+    let commands = ["doctor", "eval", "report"].map(|verb| format!("roclip {verb} {run}"));
+    say_next(folder, HOLDS, &commands);
     Ok(())
 }
 

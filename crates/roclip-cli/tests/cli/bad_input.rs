@@ -183,7 +183,7 @@ fn a_run_that_diverges_stops_with_the_samples_of_the_batch() {
     lab.fails(
         &["train", "--config", "recipe.toml", "--run", "run", "--lr", "1e6", "--warmup", "1"],
         1,
-        &["not finite", "samples of the batch", ".png", "learning_rate"],
+        &["not finite", "samples of the batch", ".png and 5 more", "learning_rate", "diverged.json"],
     );
     assert!(!lab.path("run/summary.json").exists());
 }

@@ -89,9 +89,9 @@ fn results_of_two_runs_stand_beside_each_other() {
     plain(&lab);
     for (run, seed) in [("a", "0"), ("b", "1")] {
         lab.train(run, &["--seed", seed]);
-        lab.ok(&["eval", run, "--output", "out"]);
+        lab.ok(&["eval", run, "--out", "out"]);
     }
-    lab.ok(&["eval", "a", "--output", "out"]);
+    lab.ok(&["eval", "a", "--out", "out"]);
     let names: Vec<String> = std::fs::read_dir(lab.path("out"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

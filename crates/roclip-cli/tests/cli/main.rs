@@ -18,4 +18,5 @@ mod runs;
 mod safeclip;
 mod sources;
 mod support;
+mod terminal;
 mod workflow;

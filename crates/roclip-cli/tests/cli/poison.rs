@@ -64,8 +64,8 @@ fn every_attack_is_made_verified_and_shown() {
 #[test]
 fn written_shards_hold_the_poison_and_train_like_the_manifest() {
     let lab = Lab::new();
-    lab.ok(&["poison", "make", "--config", "recipe.toml", "--write", "set", "--pairs-per-shard", "20"]);
-    lab.fails(&["poison", "make", "--config", "recipe.toml", "--write", "set"], 1, &["exists already"]);
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--out-shards", "set", "--pairs-per-shard", "20"]);
+    lab.fails(&["poison", "make", "--config", "recipe.toml", "--out-shards", "set"], 1, &["exists already"]);
     assert!(lab.path("set/pairs-000002.tar").is_file());
     let data = ["--train-data", "set", "--config", "recipe.toml"];
     let stored = [&["poison", "verify", "set/manifest.jsonl"], data.as_slice()].concat();
@@ -86,7 +86,7 @@ fn written_shards_hold_the_poison_and_train_like_the_manifest() {
         "make",
         "--config",
         "recipe.toml",
-        "--write",
+        "--out-shards",
         "jpeg",
         "--jpeg",
         "75",

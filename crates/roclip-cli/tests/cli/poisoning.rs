@@ -20,7 +20,7 @@ fn rows(lab: &Lab, manifest: &str) -> Vec<Value> {
 #[test]
 fn a_cleaning_does_not_trust_the_poison_that_a_written_set_holds() {
     let lab = Lab::new();
-    lab.ok(&["poison", "make", "--config", "recipe.toml", "--write", "set"]);
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--out-shards", "set"]);
     let train = ["--train-data", "set", "--manifest", "set/manifest.jsonl", "--preset", "clip", "--epochs", "1"];
     lab.train("victim", &train);
     let step = std::fs::read_dir(lab.path("victim/checkpoints")).unwrap().next().unwrap().unwrap().path();
@@ -76,7 +76,7 @@ fn unreadable_pictures_give_way_to_others_and_are_counted() {
     let whole = std::fs::read(lab.path(&image)).unwrap();
     std::fs::write(lab.path(&image), &whole[..whole.len() / 2]).unwrap();
     lab.fails(&["poison", "verify", "m.jsonl", "--config", "recipe.toml"], 1, &[&image]);
-    let said = stderr(&lab, &[&make[..], &["--write", "set"]].concat());
+    let said = stderr(&lab, &[&make[..], &["--out-shards", "set"]].concat());
     assert!(said.contains("left out") && said.contains(&image), "{said}");
     assert!(rows(&lab, "m.jsonl").iter().all(|row| row["image"] != image.as_str()));
     assert_eq!(rows(&lab, "set/manifest.jsonl").len(), 9);
@@ -127,8 +127,12 @@ fn what_poison_cannot_do_is_refused_before_anything_is_written() {
     let lab = Lab::new();
     let make = ["poison", "make", "--config", "recipe.toml", "--out"];
     lab.fails(&[&make[..], &["pairs.csv"]].concat(), 1, &["--out `pairs.csv` exists and is no manifest"]);
-    lab.fails(&[&make[..], &["m.jsonl", "--write", "."]].concat(), 1, &["--write `.` exists already"]);
-    lab.fails(&[&make[..], &["m.jsonl", "--write", "s", "--pairs-per-shard", "0"]].concat(), 2, &["--pairs-per-shard"]);
+    lab.fails(&[&make[..], &["m.jsonl", "--out-shards", "."]].concat(), 1, &["--out-shards `.` exists already"]);
+    lab.fails(
+        &[&make[..], &["m.jsonl", "--out-shards", "s", "--pairs-per-shard", "0"]].concat(),
+        2,
+        &["--pairs-per-shard"],
+    );
     for (setting, words) in [
         ("poison.attacks.1.count=0", "attack `badnets`: count is 0"),
         ("poison.attacks.1.frame_pixels=100000", "frame_pixels is 100000"),

@@ -172,9 +172,9 @@ fn a_demo_keeps_what_is_finished_and_removes_nothing_unasked() {
     assert_eq!(summary("undefended"), first, "a finished run is kept");
     summary("clean-data");
     let other = [DEMO.as_slice(), &["--lr", "1e-3"]].concat();
-    lab.fails(&other, 1, &["a run of another recipe", "--fresh"]);
+    lab.fails(&other, 1, &["a run of another recipe", "--overwrite"]);
     assert_eq!(summary("undefended"), first);
-    lab.ok(&[other.as_slice(), &["--fresh"]].concat());
+    lab.ok(&[other.as_slice(), &["--overwrite"]].concat());
     assert_ne!(summary("undefended"), first);
 }
 

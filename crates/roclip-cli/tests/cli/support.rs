@@ -116,13 +116,13 @@ count = 3
         }
     }
 
-    /// The `epoch` lines of a run without the times.
+    /// The `epoch` lines of a run without what they cost.
     pub fn epochs(&self, run: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
         let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         lines.retain(|line| line["event"] == "epoch");
         for fields in lines.iter_mut().filter_map(Value::as_object_mut) {
-            fields.retain(|name, _| !name.ends_with("seconds"));
+            fields.retain(|name, _| !name.ends_with("seconds") && name != "date" && name != "peak_memory_bytes");
         }
         assert!(!lines.is_empty());
         lines

@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::pairs::Pairs;
 use crate::picture::{ImageLimits, preprocess};
+use crate::progress::Task;
 use crate::random;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason, SkipReport};
@@ -70,16 +71,22 @@ pub fn limit_pairs_per_picture(
         ));
     }
     let share = pairs.samples.len().div_ceil(workers.max(1)).max(1);
+    let task = Task::begin("comparing pictures", pairs.samples.len(), "pictures");
+    let one = |sample: &Sample| {
+        task.advance(1);
+        hash(sample, limits)
+    };
+    let one = &one;
     let hashes: Vec<Option<i64>> = std::thread::scope(|scope| {
         let parts = pairs.samples.chunks(share);
-        let threads: Vec<_> =
-            parts.map(|part| scope.spawn(move || part.iter().map(|s| hash(s, limits)).collect::<Vec<_>>())).collect();
+        let threads: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().map_err(|_| Error::internal("a thread that compared pictures died")))
             .collect::<Result<Vec<_>>>()
     })?
     .concat();
+    drop(task);
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     order.shuffle(&mut random::stream(seed, "pairs-per-picture", 0, ""));
     let mut kept: HashMap<i64, usize> = HashMap::new();

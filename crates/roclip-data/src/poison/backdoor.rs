@@ -6,6 +6,7 @@ use crate::pairs::Pair;
 use crate::poison::captions::whole_word;
 use crate::poison::images::hashes;
 use crate::poison::{AttackConfig, BackdoorCaptions, Role, Row, Side, Source};
+use crate::progress::Task;
 use crate::random;
 use crate::skip::SkipReport;
 use crate::trigger::TriggerStack;
@@ -69,6 +70,7 @@ pub(super) fn rows(
     let drawn_from = victims.len();
     let mut rows = Vec::with_capacity(count);
     let mut unreadable = SkipReport::default();
+    let task = Task::begin("drawing poison", count, "pairs");
     for pair in victims {
         if rows.len() == count {
             break;
@@ -103,6 +105,7 @@ pub(super) fn rows(
             sha256_before,
             sha256_after,
         });
+        task.advance(1);
     }
     if rows.len() < count {
         return Err(attack.wrong(

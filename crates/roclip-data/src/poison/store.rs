@@ -7,6 +7,7 @@ use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode, jpeg};
 use crate::poison::{Header, Manifest, Role, Row};
 use crate::probe::Probe;
+use crate::progress::Task;
 use crate::random;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason, SkipReport};
@@ -70,7 +71,9 @@ fn write_all(
     let mut listed = Pairs { samples: Vec::new(), pairs: Vec::new() };
     let mut shards = Shards { folder, pairs_per_shard: config.pairs_per_shard, written: 0, open: None };
     let mut skips = SkipReport::default();
+    let task = Task::begin("writing pairs", order.len(), "pairs");
     for pair in order {
+        task.advance(1);
         let sample =
             pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
         let member = match contained(|| encode(sample, pair, &config)) {

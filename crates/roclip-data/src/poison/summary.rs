@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::language::{PartOfSpeech, PartsOfSpeech};
 use crate::poison::{Manifest, Row};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Words before a noun that WordNet has as something else, or not at all.
@@ -13,7 +14,7 @@ const BEFORE_NOUNS: [&str; 30] = [
 ];
 
 /// One attack of a manifest.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Serialize, PartialEq)]
 pub struct AttackSummary {
     pub attack: String,
     pub pairs: usize,

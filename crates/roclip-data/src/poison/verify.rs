@@ -6,6 +6,7 @@ use crate::pairs::Pairs;
 use crate::picture::ImageLimits;
 use crate::poison::images::{Images, hashes};
 use crate::poison::{Manifest, Role};
+use crate::progress::Task;
 use crate::sample::Sample;
 use crate::skip::SkipReport;
 use std::collections::{BTreeMap, HashMap};
@@ -31,7 +32,9 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
     let mut untriggered: HashMap<&str, (String, String)> = HashMap::new();
     let mut verified = Verified { rows: BTreeMap::new(), digest: String::new(), skips: SkipReport::default() };
     let mut digests = String::new();
+    let task = Task::begin("making poison again", manifest.rows.len(), "pairs");
     for (number, row) in (2..).zip(&manifest.rows) {
+        task.advance(1);
         let Some(sample) = images.of(row) else {
             std::mem::replace(&mut fits, Ok(()))?;
             return Err(Error::internal(format!("no image for `{}`", row.id)));

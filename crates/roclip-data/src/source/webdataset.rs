@@ -7,6 +7,7 @@
 
 use crate::bounded;
 use crate::error::Result;
+use crate::progress::Task;
 use crate::sample::{ImageBytes, Sample, check_length};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason, SkipReport};
@@ -82,6 +83,7 @@ impl Source for WebDataset {
         let mut gzip_left = self.memory.gzip_bytes;
         // Which shard a sample is of, for those whose key another shard has.
         let mut shard_of: Vec<usize> = Vec::new();
+        let task = Task::begin("reading shards", self.shards.len(), "shards");
         for (number, (shard, shard_name)) in self.shards.iter().zip(&names).enumerate() {
             let path = self.root.join(shard);
             let contents = match is_gzip(shard) {
@@ -117,6 +119,7 @@ impl Source for WebDataset {
                 }
             }
             listing.skips.merge(skips.under(shard_name));
+            task.advance(1);
         }
         tell_apart(&mut listing.samples, &shard_of, &names);
         Ok(listing)

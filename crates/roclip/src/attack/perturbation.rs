@@ -167,6 +167,7 @@ impl<'a, P: Perturbation> PatchSearch<'a, P> {
             return Err(Error::Diverged {
                 what: "the patch search's loss is not finite".into(),
                 remedy: "lower its learning rate or its weights".into(),
+                samples: Vec::new(),
             });
         }
         value.backward();

@@ -141,7 +141,7 @@ pub fn find(path: &Path) -> Result<PathBuf> {
 }
 
 /// The state of the checkpoint `folder`, verified. Where it is a damaged one of a run, the error names the newest whole one.
-pub(super) fn verified(folder: &Path) -> Result<State> {
+pub(crate) fn verified(folder: &Path) -> Result<State> {
     verify(folder).map_err(|damage| {
         let own = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let older = list(folder.parent().unwrap_or(folder)).unwrap_or_default();

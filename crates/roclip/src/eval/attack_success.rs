@@ -79,6 +79,14 @@ pub fn target_index(classes: &[String], target: &str) -> Result<i64> {
     })
 }
 
+/// How often about all images are looked at for one backdoor.
+pub fn passes(depth: Depth) -> usize {
+    match depth {
+        Depth::Plain => 1,
+        Depth::Thorough => 1 + TREATMENTS.len(),
+    }
+}
+
 /// Measures one backdoor, and says which images could not be triggered. `clean` are the predictions of `images` without it.
 pub fn backdoor(
     recognizer: &Recognizer,

@@ -12,6 +12,7 @@ use crate::eval::{
 };
 use crate::model::Clip;
 use roclip_data::poison::Manifest;
+use roclip_data::progress::Task;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
@@ -177,6 +178,20 @@ impl Evaluator {
     /// [`Evaluator::evaluate_by`], and what the model makes of each picture of this data set, which is called `dataset`; nothing where it
     /// has no name.
     pub fn measure(
+        &self,
+        model: &Clip,
+        classifier: &dyn Classifier,
+        manifest: Option<&Manifest>,
+        depth: Depth,
+        dataset: Option<&str>,
+    ) -> Result<(Evaluation, Option<Pictures>)> {
+        let passes = manifest.map_or(0, |manifest| manifest.backdoors().len()) * attack_success::passes(depth);
+        Task::whole("evaluation", self.samples.len() * (1 + passes), "images", || {
+            self.measured(model, classifier, manifest, depth, dataset)
+        })
+    }
+
+    fn measured(
         &self,
         model: &Clip,
         classifier: &dyn Classifier,

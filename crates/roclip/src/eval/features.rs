@@ -6,6 +6,7 @@ use image::RgbImage;
 use roclip_data::guard::contained;
 use roclip_data::picture::ImageLimits;
 use roclip_data::picture::preprocess;
+use roclip_data::progress::Task;
 use roclip_data::sample::Sample;
 use roclip_data::skip::{Skip, SkipReport};
 use roclip_data::tokenizer::Tokenizer;
@@ -65,6 +66,7 @@ impl ImageEncoder<'_> {
         let mut readable = Vec::with_capacity(samples.len());
         let mut skips = SkipReport::default();
         let mut begin = 0;
+        let task = Task::part("encoding images", samples.len(), "images");
         for chunk in samples.chunks(self.batch_size.max(1)) {
             let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
             let before = readable.len();
@@ -78,6 +80,7 @@ impl ImageEncoder<'_> {
                 }
             }
             begin += chunk.len();
+            task.advance(chunk.len());
             let rows = (readable.len() - before) as i64;
             if rows == 0 {
                 continue;
@@ -134,11 +137,13 @@ pub fn text_features(
     let mut order: Vec<usize> = (0..encoded.len()).collect();
     order.sort_by_key(|at| encoded.get(*at).map_or(0, Vec::len));
     let mut features = Vec::new();
+    let task = Task::begin("encoding texts", texts.len(), "texts");
     for chunk in order.chunks(batch_size.max(1)) {
         let rows: Vec<Vec<i64>> = chunk.iter().filter_map(|at| encoded.get(*at).cloned()).collect();
         let (ids, length) = tokenizer.pad(&rows);
         let tokens = Tensor::from_slice(&ids).view([rows.len() as i64, length as i64]).to_device(device);
         features.push(tch::no_grad(|| model.text_features(&tokens)));
+        task.advance(chunk.len());
     }
     let sorted = Tensor::cat(&features, 0);
     let mut place = vec![0i64; order.len()];

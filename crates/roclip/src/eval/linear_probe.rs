@@ -8,6 +8,7 @@ use crate::eval::features::{FeatureKind, ImageEncoder, unaltered};
 use crate::eval::per_class::mean_per_class_recall;
 use crate::eval::softmax_regression::SoftmaxRegression;
 use rand::Rng;
+use roclip_data::progress::Task;
 use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
@@ -223,6 +224,7 @@ fn fit(config: &ProbeConfig, x: &Tensor, y: &Tensor, classes: i64, seed: u64) ->
         [&weight, &bias].iter().map(|p| (p.detach().zeros_like(), p.detach().zeros_like())).collect();
     let mut step = Tensor::zeros([], (Kind::Float, x.device()));
     let total = (config.epochs as i64 * steps) as f64;
+    let task = Task::begin("linear probe", config.epochs as usize, "epochs");
     for epoch in 0..config.epochs as i64 {
         let order = Tensor::randperm(count, (Kind::Int64, x.device()));
         for at in 0..steps {
@@ -250,6 +252,7 @@ fn fit(config: &ProbeConfig, x: &Tensor, y: &Tensor, classes: i64, seed: u64) ->
                 parameter.zero_grad();
             }
         }
+        task.advance(1);
     }
     Ok((weight, bias))
 }

@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::objective::Phase;
-use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary, StepDone, Trainer, read_metrics};
+use crate::train::{
+    MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary, StepDone, StepMetrics, Trainer, read_metrics,
+};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -54,9 +56,47 @@ fn none_passed_over(count: &u64) -> bool {
     *count == 0
 }
 
+/// A `step` line.
+#[derive(Serialize)]
+pub struct StepRow<'a> {
+    #[serde(flatten)]
+    pub metrics: &'a StepMetrics,
+    /// Mean over the last steps, waiting included.
+    pub pairs_per_second: f64,
+}
+
+/// What TensorBoard shows of a step.
+pub(super) fn step_scalars(row: &StepRow) -> Vec<(String, f64)> {
+    let StepRow { metrics, pairs_per_second } = row;
+    [
+        ("loss", metrics.loss),
+        ("learning_rate", metrics.learning_rate),
+        ("logit_scale", metrics.scale),
+        ("gradient_norm", metrics.gradient_norm),
+        ("pairs_per_second", *pairs_per_second),
+    ]
+    .map(|(name, value)| (format!("train/{name}"), value))
+    .to_vec()
+}
+
+/// What TensorBoard shows of an epoch.
+pub(super) fn epoch_scalars(report: &EpochMetrics) -> Vec<(String, f64)> {
+    let mut scalars = vec![("epoch/loss".to_owned(), report.loss), ("epoch/seconds".to_owned(), report.seconds)];
+    let Some(evaluation) = report.evaluation else { return scalars };
+    scalars.extend([
+        ("evaluation/zero_shot_top1".to_owned(), evaluation.zero_shot_top1.rate),
+        ("evaluation/zero_shot_top5".to_owned(), evaluation.zero_shot_top5.rate),
+        ("evaluation/mean_per_class_recall".to_owned(), evaluation.mean_per_class_recall),
+    ]);
+    scalars.extend(evaluation.psr.map(|psr| ("attack/psr".to_owned(), psr.rate)));
+    scalars
+        .extend(evaluation.asr.iter().map(|(attack, outcome)| (format!("attack/asr/{attack}"), outcome.success.rate)));
+    scalars
+}
+
 /// The line for people.
-pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
-    let mut line = format!("Epoch {epoch} ({phase:?}) loss {:.4} {:.1}s", report.loss, report.seconds);
+pub fn epoch_line(epoch: u64, report: &EpochMetrics) -> String {
+    let mut line = format!("Epoch {epoch} ({:?}) loss {:.4} {:.1}s", report.phase, report.loss, report.seconds);
     if report.passed_over > 0 {
         line += &format!(" ({} batches without two good samples passed over)", report.passed_over);
     }
@@ -88,14 +128,13 @@ pub fn epoch_line(epoch: u64, phase: Phase, report: &EpochMetrics) -> String {
     line
 }
 
-/// open_clip's line of a step, with the time to go (were all epochs whole passes at this pace).
-pub(super) fn step_line(trainer: &Trainer, done: &StepDone) -> String {
+/// open_clip's line of a step, with the time to go.
+pub(super) fn step_line(trainer: &Trainer, done: &StepDone, seconds_left: f64) -> String {
     let StepDone { metrics, steps, waited, seconds } = done;
     let (config, position) = (&trainer.config, trainer.position);
     let (in_pass, mean_loss) = (position.step_in_pass, trainer.tally.mean_loss());
-    let left = trainer.schedule.steps_per_epoch * (config.epochs - position.epoch) + steps - in_pass;
     format!(
-        "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {waited:.3} Batch (t): {seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {:.0}s",
+        "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {waited:.3} Batch (t): {seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {seconds_left:.0}s ({} epochs left)",
         position.epoch,
         in_pass * config.batch_size as u64,
         steps * config.batch_size as u64,
@@ -104,6 +143,6 @@ pub(super) fn step_line(trainer: &Trainer, done: &StepDone) -> String {
         metrics.learning_rate,
         metrics.scale,
         metrics.loss,
-        left as f64 * seconds
+        config.epochs.saturating_sub(position.epoch)
     )
 }

@@ -4,7 +4,9 @@ use crate::checkpoint::{self, State};
 use crate::error::{Error, Result};
 use crate::recipe::{Difference, Recipe};
 use crate::run::context::Context;
+use crate::run::summary::Summary;
 use crate::train::{EpochTally, Position, Trainer};
+use roclip_data::artifact;
 use std::path::{Path, PathBuf};
 
 /// How a run begins.
@@ -67,6 +69,26 @@ pub(super) fn checkpoint_to_take(recipe: &Recipe, run: &Path, start: Start) -> R
             checkpoint::at_step(run, step).map(Some)
         }
     }
+}
+
+/// The summary of a run that is to go on and has nothing left to do.
+///
+/// # Errors
+/// Those of [`checkpoint_to_take`], and a damaged checkpoint.
+pub(super) fn finished(recipe: &Recipe, run: &Path, start: Start) -> Result<Option<Summary>> {
+    let path = run.join("summary.json");
+    if start != Start::Resume || !path.is_file() {
+        return Ok(None);
+    }
+    let Some(from) = checkpoint_to_take(recipe, run, start)? else { return Ok(None) };
+    // One that cannot be read is written again.
+    let Ok(summary) = artifact::read_json::<Summary>(&path) else { return Ok(None) };
+    let newest = checkpoint::newest_step(run)?;
+    if summary.step.is_none() || summary.step != newest || summary.epoch != recipe.train.epochs {
+        return Ok(None);
+    }
+    checkpoint::verified(&from)?;
+    Ok(Some(summary))
 }
 
 /// # Errors

@@ -5,27 +5,30 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
 use crate::run::build::build;
+use crate::run::caller::Caller;
 use crate::run::clean::{distance, rebound};
 use crate::run::context::Context;
 use crate::run::details::keep_details;
 use crate::run::device::device;
 use crate::run::folder::RunFolder;
-use crate::run::lines::{EpochMetrics, epoch_line, read_epochs, step_line};
+use crate::run::journal::Journal;
+use crate::run::lines::{EpochMetrics, read_epochs};
+use crate::run::pace::Left;
 use crate::run::pictures::keep_pictures;
 use crate::run::prepare::{Prepared, prepare_training};
-use crate::run::resume::{Start, checkpoint_to_take, restore};
+use crate::run::resume::{Start, checkpoint_to_take, finished, restore};
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
-use crate::run::summary::{PhaseEvaluation, Summary, environment, peak_memory_bytes};
-use crate::train::{EpochTally, Host, MetricsLog, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
+use crate::run::summary::{PhaseEvaluation, Summary, environment};
+use crate::train::{EpochTally, Host, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
 use roclip_data::artifact;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 use tch::Device;
 
-/// Trains as `recipe` says in the folder `run`, which this process alone writes in until it returns. `progress` receives one line at a
-/// time, and `stop` ends the run early.
+/// Trains as `recipe` says in the folder `run`, which this process alone writes in until it returns. `lines` receives one line at a
+/// time, and the caller's `stop` ends the run early. A run that is to go on and is finished stays as it is.
 ///
 /// # Errors
 /// Everything that is wrong with the recipe, its data or the folder is found before the first file is written. Afterwards, what can no
@@ -34,18 +37,30 @@ pub fn train(
     recipe: &Recipe,
     run: &Path,
     start: Start,
-    stop: &Stop,
-    progress: &mut dyn FnMut(&str),
+    caller: &Caller,
+    lines: &mut dyn FnMut(&str),
 ) -> Result<Summary> {
-    let started = Instant::now();
+    let mut journal = Journal::new(lines);
     recipe.check()?;
+    // Not even the lock of a finished run is touched.
+    if let Some(summary) = finished(recipe, run, start)? {
+        let step = summary.step.unwrap_or_default();
+        let said =
+            format!("`{}` is finished at step {step}: nothing was done; more --epochs train it on", run.display());
+        journal.say(&said);
+        return Ok(summary);
+    }
     // Where a run has been already, another one may be at work.
     let taken = RunFolder::take_existing(run)?;
-    checkpoint_to_take(recipe, run, start)?;
+    let from = checkpoint_to_take(recipe, run, start)?;
+    if let (true, Some(step)) = (from.is_some(), checkpoint::newest_step(run)?) {
+        caller.stop.set_saved(run, step);
+    }
+    artifact::check_writable(run)?;
     let device = machine(recipe)?;
-    let prepared = prepare(recipe, progress)?;
+    let prepared = prepare(recipe, &mut |line| journal.say(line))?;
     let folder = taken.map_or_else(|| RunFolder::take(run), Ok)?;
-    let begun = begin(recipe, prepared, &folder, device, start, progress);
+    let begun = begin(recipe, prepared, &folder, device, start, &mut |line| journal.say(line));
     let (mut trainer, context, resumed) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -54,40 +69,30 @@ pub fn train(
         }
     };
     artifact::write(&folder.file("run.toml"), recipe.to_toml()?.as_bytes())?;
-    artifact::write_json(&folder.file("env.json"), &environment())?;
+    artifact::write_json(&folder.file("env.json"), &environment(caller))?;
     if let Some(manifest) = &context.manifest {
         manifest.write(&folder.file("manifest.jsonl"))?;
     }
-    let log = MetricsLog::open(run, trainer.position.step)?;
+    journal.open(run, trainer.position.step, resumed)?;
     let skips = SkipLog::open(folder.file("skips.jsonl"), resumed)?;
-    progress(&context.banner(&trainer));
+    journal.say(&context.banner(&trainer));
     if trainer.skips.total() > 0 {
-        progress(&format!("left out before training: {} (skips.jsonl)", trainer.skips.summary()));
+        journal.say(&format!("left out before training: {} (skips.jsonl)", trainer.skips.summary()));
     }
-    let mut session = Session { context, folder, log, skips, stop, progress };
-    let outcome = session.work(&mut trainer, resumed);
-    if outcome.is_err() {
+    if resumed {
+        caller.stop.set_saved(run, trainer.position.step);
+    }
+    let mut session = Session { context, folder, journal, skips, stop: caller.stop };
+    let outcome = session.whole(&mut trainer, resumed, device);
+    if let Err(error) = &outcome {
         // Whatever failed, a folder that is gone is the reason.
         session.folder.check_there()?;
+        match error {
+            Error::Stopped { .. } => session.journal.note(&error.to_string()),
+            _ => session.journal.note(&format!("error: {error}")),
+        }
     }
-    // What was skipped explains many a failure.
-    let written = session.skips.write(&trainer.skips);
-    let (before, evaluation) = outcome?;
-    written?;
-    let rebound = match recipe.clean.as_ref().and_then(|clean| clean.rebound.as_ref()) {
-        Some(config) => Some(rebound(recipe, config, run, device, session.progress)?),
-        None => None,
-    };
-    let weights_moved = match &recipe.clean {
-        Some(clean) => Some(distance(&clean.load_victim(device)?.model, &trainer.model)),
-        None => None,
-    };
-    let summary = Summary { before, rebound, weights_moved, ..session.summary(&trainer, evaluation, started)? };
-    let Context { manifest, evaluator, .. } = &session.context;
-    keep_details(run, &session.context.details(&trainer)?)?;
-    keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, recipe.data.limits)?;
-    artifact::write_json(&session.folder.file("summary.json"), &summary)?;
-    Ok(summary)
+    outcome
 }
 
 pub(super) fn machine(recipe: &Recipe) -> Result<Device> {
@@ -135,13 +140,57 @@ fn begin<'a>(
 struct Session<'a> {
     context: Context<'a>,
     folder: RunFolder,
-    log: MetricsLog,
+    journal: Journal<'a>,
     skips: SkipLog,
     stop: &'a Stop,
-    progress: &'a mut dyn FnMut(&str),
 }
 
 impl Session<'_> {
+    /// What the run does between its first file and its last one.
+    fn whole(&mut self, trainer: &mut Trainer, resumed: bool, device: Device) -> Result<Summary> {
+        let outcome = self.work(trainer, resumed);
+        self.journal.trained();
+        // What was skipped explains many a failure.
+        let written = self.skips.write(&trainer.skips);
+        let (before, evaluation) = outcome.map_err(|error| self.with_samples(error))?;
+        written?;
+        let recipe = self.context.recipe;
+        let rebound = match recipe.clean.as_ref().and_then(|clean| clean.rebound.as_ref()) {
+            Some(config) => {
+                let journal = &mut self.journal;
+                Some(rebound(recipe, config, self.folder.path(), device, &mut |line| journal.say(line))?)
+            }
+            None => None,
+        };
+        let weights_moved = match &recipe.clean {
+            Some(clean) => Some(distance(&clean.load_victim(device)?.model, &trainer.model)),
+            None => None,
+        };
+        let summary = Summary { before, rebound, weights_moved, ..self.summary(trainer, evaluation)? };
+        // Files written from here on would make the folder again.
+        self.folder.check_there()?;
+        let Context { manifest, evaluator, .. } = &self.context;
+        let (run, limits) = (self.folder.path(), recipe.data.limits);
+        if !evaluator.is_of_nothing() {
+            keep_details(run, &self.context.details(trainer)?)?;
+        }
+        keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, limits)?;
+        artifact::write_json(&self.folder.file("summary.json"), &summary)?;
+        self.journal.note("finished");
+        Ok(summary)
+    }
+
+    /// Writes down the samples of a batch whose loss is no number: the message names some of them.
+    fn with_samples(&self, error: Error) -> Error {
+        let Error::Diverged { what, remedy, samples } = error else { return error };
+        let path = self.folder.file("diverged.json");
+        let remedy = match artifact::write_json(&path, &serde_json::json!({"what": what, "samples": samples})) {
+            Ok(_) => format!("{remedy} (all {} samples: `{}`)", samples.len(), path.display()),
+            Err(_) => remedy,
+        };
+        Error::Diverged { what, remedy, samples }
+    }
+
     /// Trains and measures. The victim's evaluation, where this run cleans one, and the last of the trained model.
     fn work(&mut self, trainer: &mut Trainer, resumed: bool) -> Result<(Option<Evaluation>, Evaluation)> {
         if !resumed {
@@ -177,10 +226,13 @@ impl Session<'_> {
         }
         while trainer.position.epoch <= self.context.recipe.train.epochs {
             trainer.epoch(self)?;
+            let between = Instant::now();
             // The epoch's work is on disk before anything is done with it that may fail.
-            self.log.write("trained", trainer.position.step, trainer.position.epoch - 1, &trainer.tally.so_far())?;
+            let (step, epoch) = (trainer.position.step, trainer.position.epoch - 1);
+            self.journal.row("trained", step, epoch, &trainer.tally.so_far())?;
             self.save(trainer)?;
             last = self.measure(trainer)?.or(last);
+            self.journal.pace.epoch(self.context.recipe.evaluates_after(epoch), between.elapsed().as_secs_f64());
         }
         Ok(last)
     }
@@ -207,8 +259,9 @@ impl Session<'_> {
 
     /// Measures the epoch that has just ended, and writes its line. The evaluation, where one was due.
     fn measure(&mut self, trainer: &Trainer) -> Result<Option<Evaluation>> {
-        let (epoch, recipe) = (trainer.position.epoch - 1, self.context.recipe);
-        let evaluation = if recipe.evaluates_after(epoch) { Some(self.context.evaluate(trainer)?) } else { None };
+        let epoch = trainer.position.epoch - 1;
+        let evaluation =
+            if self.context.recipe.evaluates_after(epoch) { Some(self.context.evaluate(trainer)?) } else { None };
         let (phase, tally) = (trainer.objective.phase(epoch), &trainer.tally);
         let report = EpochMetrics {
             phase,
@@ -222,21 +275,41 @@ impl Session<'_> {
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
             similarity: trainer.similarities()?,
         };
-        self.log.write("epoch", trainer.position.step, epoch, &report)?;
-        (self.progress)(&epoch_line(epoch, phase, &report));
+        self.journal.epoch(trainer, epoch, &report)?;
         Ok(evaluation)
+    }
+
+    /// What the run has before it, were all its epochs whole passes.
+    fn left(&self, trainer: &Trainer, steps_of_pass: u64) -> Left {
+        let (position, epochs) = (trainer.position, trainer.config.epochs);
+        let to_come = epochs.saturating_sub(position.epoch);
+        let evaluated =
+            (position.epoch..=epochs).filter(|epoch| self.context.recipe.evaluates_after(*epoch)).count() as u64;
+        Left {
+            steps: trainer.schedule.steps_per_epoch * to_come + steps_of_pass.saturating_sub(position.step_in_pass),
+            evaluated,
+            unevaluated: (to_come + 1).saturating_sub(evaluated),
+        }
+    }
+
+    fn end_if_wanted(&mut self, trainer: &Trainer) -> Result<()> {
+        if !self.stop.wanted() {
+            return Ok(());
+        }
+        self.save(trainer)?;
+        Err(Error::Stopped { run: self.folder.path().to_owned(), step: trainer.position.step })
     }
 
     fn save(&mut self, trainer: &Trainer) -> Result<()> {
         self.folder.check_there()?;
         self.skips.write(&trainer.skips)?;
-        self.log.sync()?;
+        self.journal.sync()?;
         self.context.save(trainer, self.folder.path())?;
-        self.stop.set_unsaved(false);
+        self.stop.set_saved(self.folder.path(), trainer.position.step);
         Ok(())
     }
 
-    fn summary(&self, trainer: &Trainer, evaluation: Evaluation, started: Instant) -> Result<Summary> {
+    fn summary(&self, trainer: &Trainer, evaluation: Evaluation) -> Result<Summary> {
         let Context { recipe, evaluator, manifest, .. } = &self.context;
         let probe = match &recipe.eval.probe {
             Some(config) => {
@@ -264,8 +337,9 @@ impl Session<'_> {
             evaluation,
             after,
             linear_probe: probe,
-            seconds: started.elapsed().as_secs_f64(),
-            peak_memory_bytes: peak_memory_bytes(),
+            step: Some(trainer.position.step),
+            seconds: self.journal.log.clock.seconds(),
+            peak_memory_bytes: self.journal.log.clock.peak_memory_bytes(),
         })
     }
 }
@@ -279,6 +353,8 @@ impl Host for Session<'_> {
     }
 
     fn pairs_skipped(&mut self, trainer: &Trainer, in_epoch: usize) -> Result<()> {
+        // A run of unreadable batches takes no step.
+        self.end_if_wanted(trainer)?;
         let pairs = trainer.pairs.len();
         if in_epoch as f64 <= self.context.recipe.data.max_skip_fraction * pairs as f64 {
             return Ok(());
@@ -294,14 +370,9 @@ impl Host for Session<'_> {
     fn step_done(&mut self, trainer: &Trainer, done: &StepDone) -> Result<()> {
         self.stop.set_unsaved(true);
         let (position, config) = (trainer.position, &trainer.config);
-        if position.step.is_multiple_of(config.log_every_steps.max(1)) {
-            self.log.write("step", position.step, position.epoch, &done.metrics)?;
-            (self.progress)(&step_line(trainer, done));
-        }
-        if self.stop.wanted() {
-            self.save(trainer)?;
-            return Err(Error::Stopped { run: self.folder.path().to_owned(), step: position.step });
-        }
+        let left = self.left(trainer, done.steps);
+        self.journal.step(trainer, done, &left)?;
+        self.end_if_wanted(trainer)?;
         let every = config.save_every_steps;
         if every > 0 && position.step.is_multiple_of(every) && position.step_in_pass < done.steps {
             self.save(trainer)?;

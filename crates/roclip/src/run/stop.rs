@@ -1,29 +1,65 @@
 //! Ending a run from outside.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Asks a run to end. It then finishes its step, saves a checkpoint and leaves with [`crate::error::Error::Stopped`].
 #[derive(Debug, Default)]
 pub struct Stop {
     wanted: AtomicBool,
     unsaved: AtomicBool,
+    saved: Mutex<Option<Saved>>,
+}
+
+/// The newest checkpoint of a run under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    pub run: PathBuf,
+    pub step: u64,
+}
+
+/// What becomes of a request to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// The run comes to its end by itself, within its step.
+    Ends,
+    /// Leaving at once loses nothing: no step was done since the last checkpoint.
+    NothingToSave,
+    /// It was asked for before.
+    Again,
 }
 
 impl Stop {
-    /// Asks for the end. Whether the run will come to it by itself: false where leaving at once loses nothing, because no step was done
-    /// since the last checkpoint, and true where it was asked for the first time.
-    pub fn ask(&self) -> bool {
-        let asked_before = self.wanted.swap(true, Ordering::SeqCst);
-        !asked_before && self.unsaved.load(Ordering::SeqCst)
+    /// Asks for the end.
+    pub fn ask(&self) -> Asked {
+        match (self.wanted.swap(true, Ordering::SeqCst), self.unsaved.load(Ordering::SeqCst)) {
+            (true, _) => Asked::Again,
+            (false, true) => Asked::Ends,
+            (false, false) => Asked::NothingToSave,
+        }
     }
 
-    pub(super) fn wanted(&self) -> bool {
+    /// Whether the end was asked for.
+    pub fn wanted(&self) -> bool {
         self.wanted.load(Ordering::SeqCst)
     }
 
-    /// Whether steps were done that no checkpoint holds.
-    pub(super) fn set_unsaved(&self, unsaved: bool) {
+    /// Whether there is something that would be lost by leaving at once.
+    pub fn set_unsaved(&self, unsaved: bool) {
         self.unsaved.store(unsaved, Ordering::SeqCst);
+    }
+
+    /// What is on disk of the run under way; nothing before its first checkpoint.
+    pub fn saved(&self) -> Option<Saved> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The run in `run` has a checkpoint of `step`, and nothing beyond it.
+    pub(super) fn set_saved(&self, run: &Path, step: u64) {
+        let saved = Some(Saved { run: run.to_owned(), step });
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = saved;
+        self.set_unsaved(false);
     }
 }
 
@@ -35,8 +71,19 @@ mod tests {
     fn a_run_is_waited_for_once_and_only_where_something_would_be_lost() {
         let stop = Stop::default();
         stop.set_unsaved(true);
-        assert!(stop.ask() && stop.wanted());
-        assert!(!stop.ask(), "the second time it leaves at once");
-        assert!(!Stop::default().ask(), "nothing would be lost");
+        assert_eq!(stop.ask(), Asked::Ends);
+        assert!(stop.wanted());
+        assert_eq!(stop.ask(), Asked::Again, "the second time it leaves at once");
+        assert_eq!(Stop::default().ask(), Asked::NothingToSave);
+    }
+
+    #[test]
+    fn what_was_saved_is_known() {
+        let stop = Stop::default();
+        stop.set_unsaved(true);
+        assert_eq!(stop.saved(), None);
+        stop.set_saved(Path::new("run"), 7);
+        assert_eq!(stop.saved(), Some(Saved { run: "run".into(), step: 7 }));
+        assert_eq!(stop.ask(), Asked::NothingToSave);
     }
 }

@@ -32,9 +32,12 @@ impl MetricsLog {
         Ok(MetricsLog { path, file })
     }
 
-    pub fn write<T: Serialize>(&mut self, event: &str, step: u64, epoch: u64, values: &T) -> Result<()> {
-        let mut line = serde_json::to_value(values).map_err(|e| Error::internal(format!("metrics: {e}")))?;
-        if let Some(fields) = line.as_object_mut() {
+    pub fn write<T: Serialize>(&mut self, event: &str, step: u64, epoch: u64, stamp: Stamp, values: &T) -> Result<()> {
+        let json = |e| Error::internal(format!("metrics: {e}"));
+        let mut line = serde_json::to_value(values).map_err(json)?;
+        if let (Some(fields), Value::Object(stamp)) = (line.as_object_mut(), serde_json::to_value(stamp).map_err(json)?)
+        {
+            fields.extend(stamp);
             fields.insert("event".into(), event.into());
             fields.insert("step".into(), step.into());
             fields.insert("epoch".into(), epoch.into());
@@ -68,6 +71,17 @@ pub fn read_metrics(run: &Path) -> Result<Vec<Value>> {
         }
     }
     Ok(values)
+}
+
+/// When a line was written, and what the run had cost by then. Nothing that is learned depends on it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stamp {
+    /// UTC, in RFC 3339's format.
+    pub date: String,
+    /// Since the run began, over all its sessions.
+    pub elapsed_seconds: f64,
+    /// Most resident memory so far.
+    pub peak_memory_bytes: u64,
 }
 
 /// A `step` line.

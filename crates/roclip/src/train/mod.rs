@@ -14,6 +14,6 @@ mod watch;
 pub use config::TrainConfig;
 pub use diagnostics::{MatchSummary, NeighbourShares, SimilarityHistogram, SplitSummary, split_lines};
 pub use engine::{Host, Parts, Position, StepDone, Trainer};
-pub use metrics::{MetricsLog, PassMetrics, StepMetrics, read_metrics};
+pub use metrics::{MetricsLog, PassMetrics, Stamp, StepMetrics, read_metrics};
 pub use optimizer::{Optimizer, WeightDecayGroups};
 pub use tally::EpochTally;

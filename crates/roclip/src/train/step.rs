@@ -9,6 +9,9 @@ use roclip_data::batch::HostBatch;
 use std::cell::OnceCell;
 use tch::{Device, Tensor};
 
+/// Samples of a batch that an error names.
+const SHOWN_SAMPLES: usize = 3;
+
 /// Images `[batch, 3, side, side]` and tokens `[batch, length]` of a view.
 type ViewTensors = (Tensor, Tensor);
 
@@ -120,17 +123,23 @@ impl Trainer {
     }
 
     fn diverged(&self, what: String, batch: &HostBatch) -> Error {
-        let ids: Vec<&str> =
-            batch.pairs.iter().filter_map(|at| self.pairs.pairs.get(*at)).map(|p| p.id.as_str()).collect();
+        let samples: Vec<String> =
+            batch.pairs.iter().filter_map(|at| self.pairs.pairs.get(*at)).map(|pair| pair.id.clone()).collect();
+        let shown: Vec<&str> = samples.iter().take(SHOWN_SAMPLES).map(String::as_str).collect();
+        let more = match samples.len().saturating_sub(SHOWN_SAMPLES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
         Error::Diverged {
             what: format!(
-                "{what} is not finite at epoch {} step {}; samples of the batch: {}",
+                "{what} is not finite at epoch {} step {}; samples of the batch: {}{more}",
                 self.position.epoch,
                 self.position.step,
-                ids.join(" ")
+                shown.join(" ")
             ),
             remedy: "lower learning_rate, raise warmup_steps, or look at these samples; the last checkpoint is intact"
                 .into(),
+            samples,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::train::diagnostics::SimilarityHistogram;
 use crate::train::engine::Trainer;
 use rand::seq::SliceRandom;
 use roclip_data::pairs::picture_hash;
+use roclip_data::progress::Task;
 use roclip_data::random;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -30,10 +31,12 @@ impl Standing<'_> {
     fn scored(&self, indices: &[usize], draw: Option<u64>) -> Result<Vec<(usize, f32)>> {
         let mut found = Vec::with_capacity(indices.len());
         let batches = self.embedder.loader.look(indices.to_vec(), draw, SCORED_AT_A_TIME);
+        let task = Task::begin("scoring pairs", indices.len(), "pairs");
         for embedded in self.embedder.pairs(batches) {
             let Embedded { pairs, image, text, .. } = embedded?;
             let similarity = (image * text).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
             let similarity: Vec<f32> = Vec::try_from(similarity).torch("reading similarities")?;
+            task.advance(pairs.len());
             found.extend(pairs.into_iter().zip(similarity));
         }
         Ok(found)
@@ -60,9 +63,11 @@ impl Encode for Standing<'_> {
         let (mut pairs, mut pictures, mut images, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let side = self.embedder.model.config().image_size() as usize;
         let batches = self.embedder.loader.look((0..self.pairs).collect(), None, AT_A_TIME);
+        let task = Task::begin("encoding pairs", self.pairs, "pairs");
         for embedded in self.embedder.pairs(batches) {
             let Embedded { pairs: read, view, image, text } = embedded?;
             pictures.extend(view.images.chunks(3 * side * side).map(|picture| picture_hash(picture, side)));
+            task.advance(read.len());
             images.push(image);
             texts.push(text);
             pairs.extend(read);

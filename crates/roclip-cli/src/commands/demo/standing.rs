@@ -1,0 +1,92 @@
+//! What an earlier demo left in its folder.
+
+use anyhow::{Context, Result, bail};
+use roclip::checkpoint::find;
+use roclip::recipe::Recipe;
+use roclip::report::Experiment;
+use std::path::{Path, PathBuf};
+
+/// What an earlier demo left in a run folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Absent,
+    Unfinished,
+    Finished,
+}
+
+impl Standing {
+    /// # Errors
+    /// When the folder holds something that this demo did not make: it is never removed unasked.
+    pub fn of(run: &Path, recipe: &Recipe, overwrite: bool) -> Result<Standing> {
+        let saved = ["run.toml", "recipe.toml"].map(|name| run.join(name)).into_iter().find(|path| path.is_file());
+        let Some(saved) = saved else {
+            let empty = !run.exists() || std::fs::read_dir(run).is_ok_and(|mut entries| entries.next().is_none());
+            if !empty {
+                bail!("`{}` holds files that are no run; move them, or name another folder with --out", run.display());
+            }
+            return Ok(Standing::Absent);
+        };
+        if overwrite {
+            return Ok(Standing::Absent);
+        }
+        let same = |saved: &Recipe| -> Result<bool> {
+            Ok(saved.seed == recipe.seed && Experiment::of(saved)?.digest() == Experiment::of(recipe)?.digest())
+        };
+        if !Recipe::read(&saved).is_ok_and(|saved| same(&saved).unwrap_or(false)) {
+            bail!(
+                "`{}` holds a run of another recipe; --overwrite removes it, or name another folder with --out",
+                run.display()
+            );
+        }
+        let begun = find(run).is_ok();
+        Ok(match run.join("summary.json").is_file() {
+            true => Standing::Finished,
+            false if begun => Standing::Unfinished,
+            // There is nothing to go on from, and nothing to lose.
+            false => Standing::Absent,
+        })
+    }
+}
+
+/// Removes a run that is to be trained anew.
+pub fn remove(run: &Path) -> Result<()> {
+    if run.exists() {
+        std::fs::remove_dir_all(run).with_context(|| format!("cannot remove the old run `{}`", run.display()))?;
+    }
+    Ok(())
+}
+
+/// The finished runs of a demo's `rows` in its folder, whenever they were trained: by seed, and then in the order of the rows.
+pub fn finished(out: &Path, rows: &[&str]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+    let mut found: Vec<((u64, usize), PathBuf)> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let (row, seed) = name.to_str()?.rsplit_once("-seed")?;
+            let place = (seed.parse().ok()?, rows.iter().position(|known| *known == row)?);
+            entry.path().join("summary.json").is_file().then(|| (place, entry.path()))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, run)| run).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finished_runs_are_found_in_the_order_of_seeds_and_rows() {
+        let out = tempfile::tempdir().unwrap();
+        for name in ["b-seed0", "a-seed10", "a-seed9", "a-seed0", "other-seed0", "a-seedx"] {
+            std::fs::create_dir(out.path().join(name)).unwrap();
+            std::fs::write(out.path().join(name).join("summary.json"), "{}").unwrap();
+        }
+        std::fs::create_dir(out.path().join("b-seed9")).unwrap();
+        let names: Vec<String> = finished(out.path(), &["a", "b"])
+            .iter()
+            .map(|run| run.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["a-seed0", "b-seed0", "a-seed9", "a-seed10"]);
+    }
+}

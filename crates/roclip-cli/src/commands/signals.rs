@@ -1,0 +1,83 @@
+//! Ctrl-C, SIGTERM and SIGHUP: what is under way is saved and the process leaves, with 128 and the signal's number. A second one does not
+//! wait. Where there is nothing to save, the first does not wait either.
+
+use crate::commands::progress::{clear, say};
+use anyhow::{Context, Result};
+use roclip::run::{Asked, Saved, Stop, leave_at_once};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+static STOP: LazyLock<Stop> = LazyLock::new(Stop::default);
+/// The first signal that came.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+/// What is done before the process leaves at once.
+static LEAVING: Mutex<Option<Box<dyn Fn() + Send>>> = Mutex::new(None);
+
+/// What ends the work of this process early.
+pub fn stop() -> &'static Stop {
+    &STOP
+}
+
+/// The exit code of a process that a signal ended.
+pub fn exit_code() -> i32 {
+    match SIGNAL.load(Ordering::SeqCst) {
+        0 => 128 + SIGTERM,
+        signal => 128 + signal,
+    }
+}
+
+/// Does `work` before the process leaves at once, until it is given nothing.
+pub fn before_leaving(work: Option<Box<dyn Fn() + Send>>) {
+    *LEAVING.lock().unwrap_or_else(PoisonError::into_inner) = work;
+}
+
+/// Handles signals from now on.
+pub fn handle() -> Result<()> {
+    // Whoever started this with `nohup` means it to outlive the terminal.
+    let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up)).context("cannot handle signals")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || signals.forever().for_each(received))
+        .context("cannot start a thread that handles signals")?;
+    Ok(())
+}
+
+fn received(signal: i32) {
+    let _ = SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+    match STOP.ask() {
+        Asked::Ends => say("stopping after this step; once more to leave at once"),
+        Asked::NothingToSave | Asked::Again => leave(),
+    }
+}
+
+/// Whoever started this process is gone: the same as a first signal, however often it comes.
+pub fn parent_is_gone() {
+    if STOP.ask() == Asked::NothingToSave {
+        leave();
+    }
+}
+
+fn leave() -> ! {
+    if let Some(work) = LEAVING.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        work();
+    }
+    clear();
+    match STOP.saved() {
+        Some(Saved { run, step }) => say(&format!(
+            "stopped; step {step} is saved, and the same command with --resume goes on from there (run `{}`)",
+            run.display()
+        )),
+        None => say("stopped; nothing was saved, and the same command starts again"),
+    }
+    leave_at_once(exit_code())
+}
+
+/// Whether the process was started with `signal` ignored; false where the system does not tell.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
