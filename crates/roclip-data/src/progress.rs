@@ -32,10 +32,13 @@ pub struct Task {
     done: Arc<AtomicU64>,
 }
 
+/// What a task counts on, and the units done.
+type Counter = (Option<Arc<dyn Gauge>>, Arc<AtomicU64>);
+
 thread_local! {
     static OBSERVER: RefCell<Option<Arc<dyn Observer>>> = const { RefCell::new(None) };
     /// The task that parts of work on this thread count on.
-    static WHOLE: RefCell<Option<(Option<Arc<dyn Gauge>>, Arc<AtomicU64>)>> = const { RefCell::new(None) };
+    static WHOLE: RefCell<Option<Counter>> = const { RefCell::new(None) };
 }
 
 /// Does `work` while `observer` is told of the tasks that this thread begins.
@@ -104,7 +107,7 @@ impl Task {
 }
 
 /// Puts the former whole back, after a panic too.
-struct RestoreWhole(Option<(Option<Arc<dyn Gauge>>, Arc<AtomicU64>)>);
+struct RestoreWhole(Option<Counter>);
 
 impl Drop for RestoreWhole {
     fn drop(&mut self) {

@@ -219,11 +219,18 @@ fn a_signal_to_the_demo_lets_its_runs_save_and_the_next_demo_goes_on() {
             let state = files.iter().find(|(name, _)| name == "state.json").unwrap();
             assert!(serde_json::from_slice::<Value>(&state.1).unwrap()["step"].as_u64().unwrap() > 0, "{row}");
         }
-        let again = lab.command(&long).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        Command::new("kill").args([signal, &again.id().to_string()]).status().unwrap();
-        let said = String::from_utf8(again.wait_with_output().unwrap().stderr).unwrap();
-        assert!(said.contains("go on with undefended") && runs_of(&lab).is_empty(), "{said}");
+        let said = lab.path("said");
+        let stderr = std::fs::File::create(&said).unwrap();
+        let mut again = lab.command(&long).stderr(stderr).stdout(Stdio::null()).spawn().unwrap();
+        let said = || std::fs::read_to_string(&said).unwrap();
+        let started = Instant::now();
+        while !said().contains("go on with defended") {
+            assert!(started.elapsed() < Duration::from_secs(60), "{}", said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(Command::new("kill").args([signal, &again.id().to_string()]).status().unwrap().success());
+        assert_eq!(again.wait().unwrap().code(), Some(code), "{}", said());
+        assert!(said().contains("go on with undefended") && runs_of(&lab).is_empty(), "{}", said());
     }
 }
 

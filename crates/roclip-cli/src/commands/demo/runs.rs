@@ -137,7 +137,7 @@ fn end_all(running: &Shared) {
         // The end of its stdin is what it leaves at.
         drop(one.child.stdin.take());
     }
-    while matches!(ended(running), Ok(_) if !locked(running).is_empty()) {
+    while ended(running).is_ok() && !locked(running).is_empty() {
         std::thread::sleep(LOOK_EVERY);
     }
 }
