@@ -350,7 +350,7 @@ fn model_name(loaded: &Loaded, run: Option<&Path>) -> Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// Writes what was measured of a data set: into the run, and in CLIP_benchmark's words into --output.
+/// Writes what was measured of a data set: into the run, and in CLIP_benchmark's words into --out.
 fn write(measured: &Measured, set: &DataSet, run: Option<&Path>, loaded: &Loaded, arguments: &Arguments) -> Result<()> {
     if let (Some(run), Some(step)) = (run, measured.checkpoint_step) {
         // What was measured on other data does not take the place of the run's own.

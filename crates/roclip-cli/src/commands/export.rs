@@ -43,7 +43,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     export(&loaded, format, &arguments.out)?;
     let about = loaded.about();
     if arguments.json {
-        println!("{}", serde_json::json!({"out": arguments.out, "model": about}));
+        let step = loaded.state.as_ref().map(|state| state.step);
+        let provenance = loaded.origin.provenance.to_string();
+        println!("{}", serde_json::json!({"out": arguments.out, "provenance": provenance, "step": step}));
     } else {
         println!("{} ({about})", arguments.out.display());
     }

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use roclip::eval::NO_IMAGES;
 use roclip::recipe::{ObjectiveName, Recipe, flag_help};
 use roclip_data::source::SourceConfig;
 use std::path::PathBuf;
@@ -118,6 +119,10 @@ impl Overrides for DataFlags {
         if self.val_data.is_some() {
             recipe.eval.source = SourceConfig::default();
             recipe.eval.class_captions = None;
+            if self.val_data.as_deref() == Some(NO_IMAGES) {
+                // A probe has nothing to be measured on.
+                recipe.eval.probe = None;
+            }
         }
         set(&mut recipe.eval.source.path, &self.val_data);
         for source in [&mut recipe.data.source, &mut recipe.eval.source] {

@@ -141,7 +141,7 @@ fn many_sets_stand_in_one_table_and_write_their_files() {
     folders(&lab, "colours", "train", &["red", "green", "blue", "white"], 0..24);
     folders(&lab, "balls", "val", &["soccer_ball", "Faces_easy", "n01440764_tench", "n01443537", "cat", "dog"], 0..24);
     let on = ["eval", "run", "--on", "colours=colours", "--on", "balls=balls/val"];
-    let said = lab.ok(&[&on[..], &["--output", "out", "--predictions", "p.csv", "--features", "f.npy"]].concat());
+    let said = lab.ok(&[&on[..], &["--out", "out", "--predictions", "p.csv", "--features", "f.npy"]].concat());
     let rows: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
     let row =
         |name: &str| rows.iter().find(|row| row.first() == Some(&name)).unwrap_or_else(|| panic!("{said}")).clone();

@@ -94,7 +94,7 @@ fn a_verdict_says_what_a_defence_did_and_what_is_not_known() {
     );
     assert_eq!(results(&lab, "both").len(), 2, "the same run twice is no second seed");
     let html = std::fs::read_to_string(lab.path("both/report.html")).unwrap();
-    for part in ["What the words mean", "planted caption", "Feature space", "download=\"results.csv\"", "started"] {
+    for part in ["What the words mean", "planted caption", "Feature space", "download=\"results.csv\"", "commit"] {
         assert!(html.contains(part), "{part}");
     }
     assert!(!html.contains("alt=\"\"") && html.find("What the words mean") < html.find("<table"));

@@ -211,7 +211,8 @@ fn a_run_whose_folder_is_taken_away_says_so_at_the_next_save() {
     let (code, said) = end(child);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("was removed or emptied while the run wrote in it"), "{said}");
-    assert!(!lab.path("run/checkpoints").exists());
+    // A save under way may have made the folder again; it is no run.
+    assert!(!lab.path("run/run.toml").exists() && !lab.path("run/summary.json").exists());
 }
 
 #[test]

@@ -7,7 +7,6 @@
 
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
-use crate::progress::Task;
 use crate::skip::{Skip, SkipReason};
 use crate::source::records::{Record, Records};
 use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, is_image};
@@ -51,10 +50,8 @@ impl Source for Csv {
         }
         let mut rows = Rows::new(&self.path, &self.config);
         let mut number = 0;
-        let task = Task::begin("reading rows", 0, "rows");
         while let Some(record) = records.next().io("read", &self.path)? {
             number += 1;
-            task.advance(1);
             rows.add(&format!("row {number}"), parse(record, &columns));
         }
         Ok(rows.finish())

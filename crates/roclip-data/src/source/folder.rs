@@ -102,7 +102,9 @@ impl Folder {
             let stem = relative.file_stem()?.to_str()?;
             wnid_of(stem).filter(|(_, rest)| !rest.is_empty()).map(|(wnid, _)| wnid.to_owned())
         };
-        let class = class.or_else(of_name);
+        // img2dataset numbers its folders.
+        let numbered = |folder: &String| folder.len() >= 5 && folder.bytes().all(|byte| byte.is_ascii_digit());
+        let class = class.filter(|folder| captions.is_empty() || !numbered(folder)).or_else(of_name);
         let image = ImageBytes::File(self.root.join(relative));
         let split = split.map(str::to_owned);
         Ok((Sample { captions, class, split, ..Sample::new(Arc::clone(source), id, image) }, without))
@@ -143,6 +145,15 @@ mod tests {
             ("loose.png", None, 0),
         ];
         assert_eq!((seen.as_slice(), skips.total()), (expected.as_slice(), 0));
+    }
+
+    #[test]
+    fn numbered_folders_of_captioned_pictures_are_no_classes() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &["00000/000000000.jpg", "00000/000000000.txt", "00001/a.jpg"]);
+        let samples = list(root.path()).samples;
+        let classes: Vec<_> = samples.iter().map(|s| s.class.as_deref()).collect();
+        assert_eq!(classes, [None, Some("00001")]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Rows that name pictures and their captions, whatever file they stand in (CSV, JSON lines, JSON, Parquet): the names that their columns
 //! have in the wild, where their pictures lie, and how the rows of one picture become one sample.
 
+use crate::progress::Task;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason};
 use crate::source::tree::{Kind, kind_of};
@@ -67,6 +68,7 @@ pub(super) struct Rows {
     /// Of the picture's path.
     index: HashMap<String, usize>,
     listing: Listing,
+    task: Task,
 }
 
 impl Rows {
@@ -80,11 +82,13 @@ impl Rows {
             searches_root,
             index: HashMap::new(),
             listing: Listing { shards: 1, ..Listing::default() },
+            task: Task::begin("reading rows", 0, "rows"),
         }
     }
 
     /// Takes a row, or counts why there is none; `name` says which it is.
     pub(super) fn add(&mut self, name: &str, row: Result<Row, Skip>) {
+        self.task.advance(1);
         if let Err(skip) = row.and_then(|row| self.take(row)) {
             self.listing.skips.add(name, skip);
         }

@@ -26,7 +26,11 @@ fn of_group(group: &Group) -> Result<Markup> {
     let run = group.first;
     let path = shell_word(&run.folder.display().to_string());
     let environment = environment(run)?;
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let one = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let shown = |value: &Value| match value {
+        Value::Array(words) => words.iter().map(one).collect::<Vec<_>>().join(" "),
+        other => one(other),
+    };
     let recipe = run.recipe.to_toml()?;
     let folders = group.members.iter().map(|run| run.folder.display().to_string());
     Ok(html! {
