@@ -24,6 +24,9 @@ use tch::{Device, Tensor};
 /// Keys of a recipe that an evaluation depends on.
 const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
 
+/// As for training.
+const MOST_THREADS: i32 = 1024;
+
 #[derive(Args)]
 pub struct Arguments {
     /// A run folder (its newest checkpoint), one of its checkpoints/step_N, or a folder or safetensors file in open_clip's or transformers'
@@ -97,6 +100,9 @@ fn ending_in(endings: &'static [&'static str]) -> impl Fn(&str) -> Result<PathBu
 pub fn run(arguments: Arguments) -> Result<()> {
     let run = run_of(&arguments.source);
     let recipe = recipe(&arguments, run.as_deref())?;
+    if recipe.train.threads > MOST_THREADS {
+        bail!("--threads {}; give at most {MOST_THREADS}", recipe.train.threads);
+    }
     if recipe.train.threads > 0 {
         tch::set_num_threads(recipe.train.threads);
     }
@@ -118,7 +124,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut pictures = Vec::new();
     for task in &prepared {
         let outcome = task.measure(&loaded, &model_name, &recipe, &arguments, device)?;
-        write(&outcome.measured, task.set, run.as_deref(), &loaded, &arguments)?;
+        // What was measured is printed, whether it can be kept or not.
+        if let Err(error) = write(&outcome.measured, task.set, run.as_deref(), &loaded, &arguments) {
+            failures.push(format!("{error:#}"));
+        }
         all.push(outcome.measured);
         failures.extend(outcome.failures);
         pictures.extend(outcome.pictures);
@@ -132,7 +141,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         (_, all) => print_table(all, &loaded.about()),
     }
     if !failures.is_empty() {
-        bail!("{}; what else was asked for is measured and written", failures.join("; "));
+        bail!("{}; what else was asked for is measured", failures.join("; "));
     }
     Ok(())
 }
@@ -192,8 +201,11 @@ fn sets(recipe: &Recipe, arguments: &Arguments) -> Result<Vec<DataSet>> {
     }
     let mut sets: Vec<DataSet> = Vec::new();
     for (name, path) in &arguments.on {
-        if sets.iter().any(|set| set.name == *name) {
-            bail!("--on {name}={path}: there is a data set `{name}` already; give it another name");
+        if let Some(other) = sets.iter().find(|set| file_word(&set.name) == file_word(name)) {
+            bail!(
+                "--on {name}={path}: there is a data set `{}` already, whose files would have the same names; give it another name",
+                other.name
+            );
         }
         sets.push(DataSet { name: name.clone(), config: of_flags(own.on(path)), planned: false });
     }

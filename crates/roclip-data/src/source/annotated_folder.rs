@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::sample::ImageBytes;
 use crate::skip::{Skip, SkipReason};
-use crate::source::tree::{Tree, name, split_of};
+use crate::source::tree::{Tree, name, split_of, unused};
 use crate::source::webdataset::Memory;
 use crate::source::{Listing, Source, SourceConfig, file, place};
 use std::collections::HashSet;
@@ -30,6 +30,7 @@ impl Source for AnnotatedFolder {
 
     fn list(&self) -> Result<Listing> {
         let mut all = Listing { skips: self.tree.skips.clone(), remark: self.tree.others(), ..Listing::default() };
+        unused(&mut all.skips, &self.tree.parquets);
         for table in &self.tree.tables {
             let mut found = file(&self.root.join(table), &self.config, self.memory)?.list()?;
             for sample in &mut found.samples {

@@ -14,10 +14,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// COCO's training captions have 92 MB.
-const LIMIT_BYTES: u64 = 1 << 30;
+const LIMIT_BYTES: u64 = 256 << 20;
 
 pub(super) struct Annotations {
     path: PathBuf,
@@ -27,10 +28,27 @@ pub(super) struct Annotations {
 /// The layout that COCO and Karpathy share: pictures, and what is said of them.
 #[derive(Deserialize)]
 struct Document {
-    images: Vec<Picture>,
+    images: Vec<Entry<Picture>>,
     /// COCO's.
     #[serde(default)]
-    annotations: Vec<Annotation>,
+    annotations: Vec<Entry<Annotation>>,
+}
+
+/// One of a list, or something else that stands there.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry<T> {
+    Sound(T),
+    Odd(IgnoredAny),
+}
+
+impl<T> Entry<T> {
+    fn sound(self) -> std::result::Result<T, Skip> {
+        match self {
+            Entry::Sound(value) => Ok(value),
+            Entry::Odd(_) => Err(Skip::new(SkipReason::RowUnreadable, "it has not the fields that it should have")),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -47,7 +65,7 @@ struct Picture {
 
 #[derive(Deserialize)]
 struct Sentence {
-    raw: String,
+    raw: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -82,7 +100,13 @@ impl Source for Annotations {
     }
 
     fn list(&self) -> Result<Listing> {
-        let bytes = bounded::read(&self.path, LIMIT_BYTES).io("read", &self.path)?;
+        let bytes = match bounded::read(&self.path, LIMIT_BYTES) {
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                let remedy = "write it as JSON lines (*.jsonl), which are read one at a time";
+                return Err(Error::file(&self.path, error.to_string(), remedy));
+            }
+            read => read.io("read", &self.path)?,
+        };
         let text = String::from_utf8(bytes).map_err(|_| self.refuse("is no UTF-8".into()))?;
         let text = captions::tidy(&text);
         if !text.starts_with('{') {
@@ -111,6 +135,13 @@ impl Annotations {
         let mut names: HashMap<Id, String> = HashMap::with_capacity(document.images.len());
         for (number, picture) in (1..).zip(document.images) {
             let place = format!("image {number}");
+            let picture = match picture.sound() {
+                Ok(picture) => picture,
+                Err(skip) => {
+                    rows.add(&place, Err(skip));
+                    continue;
+                }
+            };
             let Some(name) = picture.file_name.filter(|name| !name.is_empty()) else {
                 let skip = Skip::new(SkipReason::RowWithoutImage, "it has no file_name");
                 rows.add(&place, Err(skip));
@@ -127,10 +158,18 @@ impl Annotations {
                     rows.add(&place, Err(Skip::new(SkipReason::SampleRepeated, detail)));
                 }
             }
-            let captions = picture.sentences.into_iter().map(|sentence| sentence.raw).collect();
+            let captions = picture.sentences.into_iter().filter_map(|sentence| sentence.raw).collect();
             rows.add(&place, Ok(Row { image: name, captions, split: picture.split, ..Row::default() }));
         }
         for (number, annotation) in (1..).zip(document.annotations) {
+            let place = format!("annotation {number}");
+            let annotation = match annotation.sound() {
+                Ok(annotation) => annotation,
+                Err(skip) => {
+                    rows.add(&place, Err(skip));
+                    continue;
+                }
+            };
             let image = annotation.image_id.as_ref().and_then(|id| names.get(id));
             let caption = annotation.caption.map(|caption| captions::tidy(&caption).to_owned());
             let row = match (image, caption.filter(|caption| !caption.is_empty())) {
@@ -140,7 +179,7 @@ impl Annotations {
                 (None, _) => Err(Skip::new(SkipReason::NoImage, "its image_id is that of no image in the file")),
                 (Some(image), None) => Err(Skip::new(SkipReason::NoCaption, image.clone())),
             };
-            rows.add(&format!("annotation {number}"), row);
+            rows.add(&place, row);
         }
         rows.finish()
     }
@@ -179,8 +218,8 @@ mod tests {
 
     #[test]
     fn what_an_annotation_file_cannot_tie_together_is_counted() {
-        let text = r#"{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}, {"id": 2}, {"id": 3, "file_name": "../c.jpg"}],
-            "annotations": [{"image_id": 1, "caption": "x"}, {"image_id": 9, "caption": "y"}, {"image_id": 1}, {"caption": "z"}]}"#;
+        let text = r#"{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}, {"id": 2}, {"id": 3, "file_name": "../c.jpg"}, 7, {"file_name": 5}],
+            "annotations": [{"image_id": 1, "caption": "x"}, {"image_id": 9, "caption": "y"}, {"image_id": 1}, {"caption": "z"}, {"image_id": {}, "caption": "z"}]}"#;
         let listing = read(text).unwrap();
         assert_eq!(seen(&listing), [("a.jpg", None, vec![]), ("b.jpg", None, vec!["x"])]);
         for (reason, count) in [
@@ -189,6 +228,7 @@ mod tests {
             (SkipReason::ImageOutsideFolder, 1),
             (SkipReason::NoImage, 2),
             (SkipReason::NoCaption, 1),
+            (SkipReason::RowUnreadable, 3),
         ] {
             assert_eq!(listing.skips.count(|found| found == reason), count, "{reason}");
         }
@@ -196,15 +236,7 @@ mod tests {
 
     #[test]
     fn other_json_is_refused_with_what_is_read() {
-        for text in [
-            "{}",
-            "{\"train\": {\"a.jpg\": \"dog\"}}",
-            "7",
-            "{\"images\": 3}",
-            "[",
-            "{\"images\": [{\"file_name\": 5}]}",
-            "",
-        ] {
+        for text in ["{}", "{\"train\": {\"a.jpg\": \"dog\"}}", "7", "{\"images\": 3}", "[", ""] {
             let error = read(text).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains("COCO's captions"), "{text}: {error}");
         }

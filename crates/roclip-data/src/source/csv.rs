@@ -35,6 +35,8 @@ struct Columns {
     split: Option<usize>,
     class: Option<usize>,
     has_header: bool,
+    /// Columns of the header; none of a file without one.
+    width: Option<usize>,
 }
 
 impl Source for Csv {
@@ -99,7 +101,14 @@ impl Csv {
             && let [image, _] = header
             && is_image(image)
         {
-            return Ok(Columns { image: 0, caption: Some(1), split: None, class: None, has_header: false });
+            return Ok(Columns {
+                image: 0,
+                caption: Some(1),
+                split: None,
+                class: None,
+                has_header: false,
+                width: None,
+            });
         }
         let find = |wanted: &Option<String>, names: &[&str]| -> Result<Option<usize>> {
             let Some(wanted) = wanted else {
@@ -132,7 +141,8 @@ impl Csv {
                 ));
             }
         }
-        Ok(Columns { image, caption, split, class, has_header: !numbered })
+        let width = (!numbered).then_some(header.len());
+        Ok(Columns { image, caption, split, class, has_header: !numbered, width })
     }
 
     fn missing(&self, which: &str, header: &[String]) -> Error {
@@ -147,6 +157,15 @@ impl Csv {
 
 fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
     let fields = record.fields.map_err(|what| Skip::new(SkipReason::RowUnreadable, what))?;
+    // More fields than names shift all behind them.
+    if let Some(width) = columns.width.filter(|width| fields.iter().skip(*width).any(|field| !field.trim().is_empty()))
+    {
+        let (line, count) = (record.line, fields.len());
+        let detail = format!(
+            "line {line} has {count} fields, the header {width}; put a text that holds the separator in quotes"
+        );
+        return Err(Skip::new(SkipReason::RowUnreadable, detail));
+    }
     let field = |at: Option<usize>| {
         at.and_then(|at| fields.get(at)).map(|text| captions::tidy(text).to_owned()).filter(|text| !text.is_empty())
     };

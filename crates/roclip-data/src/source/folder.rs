@@ -7,7 +7,7 @@ use crate::language::wnid_of;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason};
 use crate::source::captions;
-use crate::source::tree::{READ_FORMATS, Tree, name, split_of};
+use crate::source::tree::{READ_FORMATS, Tree, name, split_of, unused};
 use crate::source::{Listing, Source, place};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ impl Source for Folder {
             remark: self.tree.others(),
             ..Listing::default()
         };
+        unused(&mut listing.skips, &self.tree.parquets);
         let mut texts = self.tree.texts.clone();
         let mut captioned: BTreeSet<&Path> = BTreeSet::new();
         for relative in &self.tree.images {
@@ -88,7 +89,9 @@ impl Folder {
             Some(text) => {
                 let bytes = bounded::read(&self.root.join(text), TEXT_LIMIT_BYTES)
                     .map_err(|e| Skip::new(SkipReason::CaptionUnreadable, e.to_string()))?;
-                captions::bounded(String::from_utf8_lossy(&bytes).lines())
+                let text = std::str::from_utf8(&bytes)
+                    .map_err(|_| Skip::new(SkipReason::CaptionUnreadable, "its text is no UTF-8"))?;
+                captions::bounded(text.lines())
             }
         };
         if let Some(skip) = without.clone().filter(|_| captions.is_empty()) {

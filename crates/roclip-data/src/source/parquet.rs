@@ -283,7 +283,12 @@ impl Table<'_> {
 }
 
 fn unreadable(error: parquet::errors::ParquetError) -> Skip {
-    Skip::new(SkipReason::ShardUnreadable, error.to_string())
+    let text = error.to_string();
+    let what = match text.contains("Disabled feature") {
+        true => "it is compressed in a way that is not read (snappy, gzip and zstd are)".to_owned(),
+        false => text,
+    };
+    Skip::new(SkipReason::ShardUnreadable, what)
 }
 
 /// Why a file must not be unpacked.

@@ -47,8 +47,9 @@ impl Kind {
     /// Of an ending without its dot.
     pub(super) fn of(extension: &str) -> Kind {
         match extension.to_lowercase().as_str() {
-            "jpg" | "jpeg" | "png" | "webp" | "gif" | "bmp" | "tif" | "tiff" => Kind::Image,
-            "avif" | "heic" | "heif" | "jp2" | "jxl" | "svg" => Kind::OtherImage,
+            "jpg" | "jpeg" | "jpe" | "jfif" | "png" | "webp" | "gif" | "bmp" | "tif" | "tiff" => Kind::Image,
+            "avif" | "ico" | "pbm" | "pgm" | "pnm" | "ppm" | "psd" | "tga" | "heic" | "heif" | "jp2" | "jxl"
+            | "svg" => Kind::OtherImage,
             "txt" => Kind::Text,
             "json" => Kind::Json,
             "cls" => Kind::Class,
@@ -110,6 +111,10 @@ impl Tree {
         let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         match kind_of(&file) {
             _ if hidden => {}
+            _ if is_archive(&file) => {
+                let detail = "archives of this kind are not read: unpack it, or store it as *.tar or *.tar.gz";
+                self.skips.add(&name(&file), Skip::new(SkipReason::ShardUnreadable, detail));
+            }
             _ if is_shard(&file) => self.shards.push(file),
             _ if TABLES.iter().any(|table| file.ends_with(table)) => self.tables.push(file),
             _ if file.extension().is_some_and(|ending| ending == "parquet") => self.parquets.push(file),
@@ -135,6 +140,20 @@ impl Tree {
 
 /// The formats that are read, for messages.
 pub(super) const READ_FORMATS: &str = "jpg, png, webp, gif, bmp and tif are read";
+
+/// Whether the name is that of an archive that is not read.
+fn is_archive(file: &Path) -> bool {
+    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+    ["7z", "bz2", "rar", "xz", "zip", "zst"].contains(&ending.as_str())
+}
+
+/// Counts files with pairs beside those that are read, so that nobody takes them for read.
+pub(super) fn unused<'a>(skips: &mut SkipReport, files: impl IntoIterator<Item = &'a PathBuf>) {
+    for file in files {
+        let detail = "what lies beside it is read instead: name this file to read it";
+        skips.add(&name(file), Skip::new(SkipReason::MemberUnused, detail));
+    }
+}
 
 pub(super) fn kind_of(file: &Path) -> Kind {
     file.extension().and_then(|extension| extension.to_str()).map_or(Kind::Other, Kind::of)

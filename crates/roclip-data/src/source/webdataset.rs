@@ -15,9 +15,10 @@ use crate::source::captions;
 use crate::source::members::{Group, Name, assemble, escapes};
 use crate::source::metadata::Metadata;
 use crate::source::shards::{distinct_ends, is_gzip};
-use crate::source::tree::{Kind, READ_FORMATS, Tree, escaped, name, split_of};
+use crate::source::tree::{Kind, READ_FORMATS, Tree, escaped, name, split_of, unused};
 use crate::source::{Listing, Source, place};
 use flate2::read::MultiGzDecoder;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,9 @@ impl WebDataset {
                 Skip::new(SkipReason::MemberUnused, "it does not lie with the shards that are read"),
             );
         }
+        // img2dataset writes a Parquet file of metadata for each shard.
+        let of_shard = |file: &&PathBuf| !shards.contains(&file.with_extension("tar"));
+        unused(&mut beside, tree.parquets.iter().filter(of_shard).chain(&tree.tables));
         WebDataset { root, shards, memory, beside }
     }
 }
@@ -281,6 +285,9 @@ impl Contents {
             let bytes = whole(entry, size)?;
             let text = String::from_utf8_lossy(&bytes);
             match content {
+                Kind::Text if matches!(text, Cow::Owned(_)) => {
+                    trouble(Skip::new(SkipReason::CaptionUnreadable, format!("{path} is no UTF-8")));
+                }
                 Kind::Text => parts.text = Some(text.into_owned()),
                 Kind::Class => parts.class = Some(text.trim().to_owned()).filter(|class| !class.is_empty()),
                 _ => parts.metadata = Some(Metadata::read(&text)),

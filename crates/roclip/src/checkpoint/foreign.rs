@@ -77,6 +77,15 @@ impl Beside {
     }
 }
 
+/// The preprocessing in a JSON file of open_clip's, where it says it.
+fn named_preprocess(path: &Path, image_size: i64) -> Result<Option<Preprocess>> {
+    let description: Value = artifact::read_json(path)?;
+    let theirs = description.get("preprocess_cfg");
+    theirs
+        .map(|theirs| Preprocess::from_open_clip(theirs, image_size).map_err(|error| Error::in_file(path, &error)))
+        .transpose()
+}
+
 /// Reads the weights `files`, which `named` stands for.
 ///
 /// # Errors
@@ -111,7 +120,16 @@ pub(super) fn load(named: &Path, files: &[PathBuf], description: Description, de
             "use a model of CLIP's vocabulary; one of roclip's own with a compact vocabulary goes by its run or checkpoint, or is exported first",
         ));
     }
-    let preprocess = beside.preprocess(layout, config.vision_cfg.image_size)?;
+    let preprocess = match (description, beside.config(layout)) {
+        (Description::By(name), _) | (Description::BesideOrBy(name), None) if Path::new(name).is_file() => {
+            named_preprocess(Path::new(name), config.vision_cfg.image_size)?
+        }
+        _ => None,
+    };
+    let preprocess = match preprocess {
+        Some(named) => named,
+        None => beside.preprocess(layout, config.vision_cfg.image_size)?,
+    };
     let tokenizer = Tokenizer::new(config.text_cfg.context_length as usize, Truncate::default())?;
     let model = Clip::new(config, device, 0)?.with_preprocess(preprocess);
     let weights = to_open_clip(weights).map_err(|error| Error::in_file(named, &error))?;

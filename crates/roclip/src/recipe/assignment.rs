@@ -4,6 +4,9 @@ use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use toml::{Table, Value};
 
+/// No key of a recipe lies deeper.
+const MOST_PARTS: usize = 32;
+
 impl Recipe {
     /// The recipe with `assignment` made: a dotted key, as in `train.epochs=3` or `poison.attacks.0.rate=0.02` (entries of a list by number,
     /// from 0), and a TOML value, or bare text. No value takes the key out: its default is back, or the section is off (`augment.text=`).
@@ -21,6 +24,9 @@ impl Recipe {
         let internal = |e: toml::ser::Error| Error::internal(format!("recipe: {e}"));
         let mut root = Value::Table(Table::try_from(self).map_err(internal)?);
         let mut parts: Vec<&str> = key.trim().split('.').collect();
+        if parts.len() > MOST_PARTS {
+            return Err(Error::setting("a key of --set has too many parts", "`roclip recipe` prints all keys"));
+        }
         let last = parts.pop().unwrap_or_default();
         let mut section = &mut root;
         for part in parts {

@@ -138,7 +138,9 @@ pub fn fitted(found: Found) -> Fitted {
     );
     let roclip = &mut recipe.objective.roclip;
     let fraction = if small { (4.0 * batch as f64 / pairs as f64).clamp(0.08, 0.5) } else { 0.02 };
-    roclip.pool_fraction = Some((fraction * 100.0).round() / 100.0);
+    // A pool has two captions at least.
+    let fraction = fraction.max((2.0 / pairs as f64).min(1.0));
+    roclip.pool_fraction = Some((fraction * 100.0).ceil() / 100.0);
     note("objective.roclip.pool_fraction", format!("About {} captions.", (fraction * pairs as f64).round()));
     if small {
         let begin = STEPS_BEFORE_MATCHING.div_ceil(steps_per_epoch) + 1;

@@ -76,9 +76,6 @@ pub fn train(
     journal.open(run, trainer.position.step, resumed)?;
     let skips = SkipLog::open(folder.file("skips.jsonl"), resumed)?;
     journal.say(&context.banner(&trainer));
-    if trainer.skips.total() > 0 {
-        journal.say(&format!("left out before training: {} (skips.jsonl)", trainer.skips.summary()));
-    }
     if resumed {
         caller.stop.set_saved(run, trainer.position.step);
     }
@@ -104,6 +101,9 @@ pub(super) fn machine(recipe: &Recipe) -> Result<Device> {
 
 pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
     let prepared = prepare_training(recipe)?;
+    if prepared.skips.total() > 0 {
+        progress(&format!("left out before training: {} (skips.jsonl)", prepared.skips.summary()));
+    }
     if let Some(probe) = &recipe.eval.probe {
         prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
     }

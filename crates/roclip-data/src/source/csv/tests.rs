@@ -44,6 +44,16 @@ fn a_missing_column_names_those_that_exist() {
 }
 
 #[test]
+fn a_row_of_more_fields_than_the_header_is_counted() {
+    let text =
+        "image,caption,class\na.jpg,a dog, running on grass,dog\nb.jpg,\"a dog, running\",dog\nc.jpg,x,y,\nd.jpg,z\n";
+    let listing = read(text, SourceConfig::default()).unwrap();
+    assert_eq!(seen(&listing), [("b.jpg", vec!["a dog, running"]), ("c.jpg", vec!["x"]), ("d.jpg", vec!["z"])]);
+    assert!(listing.skips.to_jsonl().contains("line 2 has 4 fields, the header 3"), "{}", listing.skips.to_jsonl());
+    assert_eq!(listing.skips.total(), 1);
+}
+
+#[test]
 fn a_column_that_stands_twice_is_refused() {
     for text in ["image,caption,caption\na.jpg,x,y\n", "image,Image,caption\na.jpg,b.jpg,y\n"] {
         let error = read(text, SourceConfig::default()).unwrap_err().to_string();
