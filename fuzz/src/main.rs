@@ -19,6 +19,13 @@ use targets::TARGETS;
 const CRASHES: &str = "fuzz/crashes";
 
 fn main() -> ExitCode {
+    let report = std::panic::take_hook();
+    // A panic that becomes a skip is one of a library's, and no crash.
+    std::panic::set_hook(Box::new(move |panic| {
+        if !roclip_data::guard::panic_is_contained() {
+            report(panic);
+        }
+    }));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {

@@ -53,7 +53,7 @@ fn print_differences(recipe: &Recipe) -> Result<()> {
     let title = ["key", "default", "here"].map(str::to_owned);
     let rows: Vec<[String; 3]> = std::iter::once(title).chain(differences.into_iter().map(cells)).collect();
     if rows.len() == 1 {
-        bail!("nothing differs from the defaults; name a --preset or a --config");
+        bail!("no key differs from its default; name a --preset or a --config of which one does");
     }
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
     let (key_width, value_width) = (width(0), width(1));

@@ -188,7 +188,7 @@ impl AttackConfig {
                     .wrong(format!("rate is {rate}"), "choose it above 0 and at most 1, as a share of the clean pairs"))
             }
             (Some(_), None) | (None, Some(_)) => Ok(()),
-            _ => Err(self.wrong("it has no size", "give `count` or `rate`, not both")),
+            _ => Err(self.wrong("its size is not said once", "give either `count` or `rate`")),
         }?;
         if let Some(frame) = self.frame_pixels.filter(|frame| !(1..=MAX_FRAME_PIXELS).contains(frame)) {
             let remedy = format!("choose it between 1 and {MAX_FRAME_PIXELS}");

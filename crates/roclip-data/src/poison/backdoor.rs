@@ -46,7 +46,7 @@ pub(super) fn rows(
     let count = match (attack.count, attack.rate) {
         (Some(count), None) => count,
         (None, Some(rate)) => (rate * pairs.len() as f64).round() as usize,
-        _ => return Err(attack.wrong("it has no size", "give `count` or `rate`, not both")),
+        _ => return Err(attack.wrong("its size is not said once", "give either `count` or `rate`")),
     };
     // What a label-consistent pair keeps.
     let keeps = |caption: &&String| match attack.captions {

@@ -90,7 +90,7 @@ fn word_sense(attack: &str, target: &str, captions: &[&str], parts: &PartsOfSpee
     let first = doubtful.first()?;
     (doubtful.len() * 4 >= captions.len()).then(|| {
         format!(
-            "attack `{attack}`: `{target}` is mostly {part}, and {} of its {} captions seem to use it so, as in \"{first}\": they do not speak of the class; choose another target, or captions = \"word-read\" with poison.reference",
+            "attack `{attack}`: `{target}` is mostly {part}, and {} of its {} captions seem to use it so, as in \"{first}\": they do not speak of the class; choose another target",
             doubtful.len(),
             captions.len()
         )

@@ -14,13 +14,15 @@ use crate::source::shards::distinct_ends;
 use crate::source::tree::{name, split_of};
 use crate::source::webdataset::Memory;
 use crate::source::{Listing, Source, SourceConfig, place};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::column::page::Page;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,6 +102,9 @@ impl Table<'_> {
         };
         let columns = self.columns(reader.metadata())?;
         if let Some(skip) = too_large(reader.metadata(), &columns) {
+            return Ok(self.lost(skip));
+        }
+        if let Err(skip) = contained(|| check_dictionaries(&reader, &columns)) {
             return Ok(self.lost(skip));
         }
         let classes = class_names(reader.metadata());
@@ -291,11 +296,44 @@ fn unreadable(error: parquet::errors::ParquetError) -> Skip {
     Skip::new(SkipReason::ShardUnreadable, what)
 }
 
+/// Whether a chunk is of one of `columns`, or of a field of one.
+fn is_of(chunk: &ColumnChunkMetaData, columns: &[TypePtr]) -> bool {
+    let path = chunk.column_path();
+    columns.iter().any(|column| path.parts().first().is_some_and(|name| name == column.name()))
+}
+
+/// A dictionary may claim to have more values than it has bytes, and room is made for all that it claims.
+///
+/// # Errors
+/// A skip for a file with such a dictionary.
+fn check_dictionaries(reader: &SerializedFileReader<File>, columns: &[TypePtr]) -> std::result::Result<(), Skip> {
+    for number in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(number).map_err(unreadable)?;
+        let chunks = group.metadata().columns().iter().enumerate();
+        for (at, _) in chunks.filter(|(_, chunk)| is_of(chunk, columns)) {
+            let mut pages = group.get_column_page_reader(at).map_err(unreadable)?;
+            while let Some(next) = pages.peek_next_page().map_err(unreadable)? {
+                if !next.is_dict {
+                    pages.skip_next_page().map_err(unreadable)?;
+                    continue;
+                }
+                let page = pages.get_next_page().map_err(unreadable)?;
+                if let Some(Page::DictionaryPage { buf, num_values, .. }) = page
+                    && num_values as usize > buf.len()
+                {
+                    let detail = format!("a dictionary claims {num_values} values in {} bytes", buf.len());
+                    return Err(Skip::new(SkipReason::ShardUnreadable, detail));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Why a file must not be unpacked.
 fn too_large(metadata: &ParquetMetaData, columns: &[TypePtr]) -> Option<Skip> {
-    let wanted = |path: &str| columns.iter().any(|column| path.split('.').next() == Some(column.name()));
     let unpacked = metadata.row_groups().iter().map(|group| {
-        let chunks = group.columns().iter().filter(|chunk| wanted(&chunk.column_path().string()));
+        let chunks = group.columns().iter().filter(|chunk| is_of(chunk, columns));
         chunks.map(|chunk| chunk.uncompressed_size().max(0)).fold(0, i64::saturating_add)
     });
     let most = unpacked.max().unwrap_or(0);

@@ -41,7 +41,8 @@ impl Recipe {
             };
         }
         let Value::Table(section) = section else {
-            return Err(refuse(format!("what `{last}` is sought in is not a section")));
+            let whole = "an entry of a list is set whole or key by key, and not taken out";
+            return Err(refuse(format!("what `{last}` is sought in is not a section ({whole})")));
         };
         match text.trim() {
             "" => section.remove(last),

@@ -109,3 +109,13 @@ fn pictures_that_memory_cannot_hold_are_counted_as_a_lost_file() {
     let error = list_samples(&config, ImageLimits::default()).unwrap_err().to_string();
     assert!(error.contains("shard too large") && error.contains("gzip_memory_mib"), "{error}");
 }
+
+#[test]
+fn a_dictionary_that_claims_more_than_it_holds_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    // It made the reader ask for 25 GB.
+    std::fs::write(&path, include_bytes!("../../../../../tests/golden/parquet_dictionary.bin")).unwrap();
+    let error = list(&path).unwrap_err().to_string();
+    assert!(error.contains("a dictionary claims"), "{error}");
+}
