@@ -152,7 +152,9 @@ fn recipe(arguments: &Arguments, run: Option<&Path>) -> Result<Recipe> {
     // What is no model at all is said first.
     checkpoint::is_checkpoint(&arguments.source)?;
     let names_data = !arguments.on.is_empty() || arguments.data.names_evaluation_data();
-    let base = match run {
+    // The run's own copy says what it was trained on; the file that was named then may be another one now.
+    let kept = run.map(|run| run.join("manifest.jsonl")).filter(|kept| kept.is_file());
+    let mut base = match run {
         Some(run) => Recipe::read(&run.join("run.toml"))?,
         None if arguments.recipe.config.is_some() || names_data => Recipe::default(),
         None => bail!(
@@ -160,10 +162,9 @@ fn recipe(arguments: &Arguments, run: Option<&Path>) -> Result<Recipe> {
             arguments.source.display()
         ),
     };
+    base.manifest = kept.or(base.manifest);
     let groups: [&dyn Overrides; 4] = [&arguments.seed, &arguments.data, &arguments.manifest, &arguments.machine];
     let mut recipe = arguments.recipe.resolve(base, &groups)?;
-    let kept = run.map(|run| run.join("manifest.jsonl")).filter(|kept| kept.is_file());
-    recipe.manifest = recipe.manifest.or(kept);
     if arguments.no_poison {
         recipe.manifest = None;
         recipe.poison = PoisonConfig::default();

@@ -166,3 +166,17 @@ fn a_supervised_cleaning_is_measured_by_its_classifier() {
     assert!(measured["classified_by"].as_str().unwrap().contains("trained classifier"));
     assert!(stderr(&lab, &["eval", "cleaned"]).contains("by the trained classifier"));
 }
+
+#[test]
+fn a_run_is_measured_against_its_own_copy_of_the_manifest() {
+    let lab = Lab::new();
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"]);
+    lab.train("run", &["--manifest", "m.jsonl", "--epochs", "1"]);
+    let before = json(&lab, &["eval", "run"]);
+    // Another manifest, or none, has taken the place of the file since.
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--seed", "9", "--out", "m.jsonl"]);
+    assert_eq!(json(&lab, &["eval", "run"])["evaluation"], before["evaluation"]);
+    std::fs::remove_file(lab.path("m.jsonl")).unwrap();
+    assert_eq!(json(&lab, &["eval", "run"])["evaluation"], before["evaluation"]);
+    lab.fails(&["eval", "run", "--manifest", "m.jsonl"], 1, &["m.jsonl"]);
+}

@@ -141,7 +141,7 @@ pub(super) fn rows(source: &Source, config: &TargetedConfig, attack: &str, skips
                 captions.values().filter(|c| c.len() >= config.captions_per_target).count(),
                 config.captions_per_target
             ),
-            "lower targets or captions_per_target, give evaluation data with more classes, or ask less of poison.reference (a better model, fewer guesses)",
+            "lower targets or captions_per_target, take captions = \"word\" (which needs no classes in the training data), give evaluation data with more classes, or ask less of poison.reference (a better model, fewer guesses)",
         ));
     }
     skips.merge(unreadable);
