@@ -41,7 +41,7 @@ fn a_printed_recipe_is_the_preset_and_a_preset_says_what_it_changes() {
     {
         assert!(released.iter().any(|found| found == &row), "{released:?}");
     }
-    lab.fails(&["recipe", "--diff"], 1, &["nothing differs", "--preset"]);
+    lab.fails(&["recipe", "--diff"], 1, &["no key differs", "--preset"]);
     let schema: Value = serde_json::from_str(&lab.ok(&["recipe", "--schema"])).unwrap();
     assert!(schema["properties"]["train"].is_object(), "{schema}");
     let help = lab.ok(&["train", "--help"]);
