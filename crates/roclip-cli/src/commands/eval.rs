@@ -74,7 +74,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE.npy", value_parser = ending_in(&["npy"]))]
     features: Option<PathBuf>,
     /// Folder for one JSON file a task in CLIP_benchmark's format, named after data set, model, checkpoint and task
-    #[arg(long = "out", value_name = "FOLDER")]
+    #[arg(long = "out", alias = "output", value_name = "FOLDER")]
     output: Option<PathBuf>,
     /// Print JSON on stdout
     #[arg(long)]

@@ -61,7 +61,7 @@ pub struct MakeArguments {
     #[arg(long, value_name = "FILE", required_unless_present = "write")]
     out: Option<PathBuf>,
     /// Write the whole poisoned set to this new folder: WebDataset shards, and a manifest.jsonl for them
-    #[arg(long = "out-shards", value_name = "FOLDER")]
+    #[arg(long = "out-shards", alias = "write", value_name = "FOLDER")]
     write: Option<PathBuf>,
     /// With --out-shards: store triggered pictures as JPEG of this quality (released: 75) instead of PNG
     #[arg(long, value_name = "QUALITY", requires = "write", value_parser = clap::value_parser!(u8).range(1..=100))]

@@ -38,7 +38,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0)]
     jobs: usize,
     /// Train rows anew that are in the folder, finished ones too; without it they are kept, and unfinished ones go on
-    #[arg(long)]
+    #[arg(long, alias = "fresh")]
     overwrite: bool,
 }
 
