@@ -25,6 +25,15 @@ fn is_unsafe(letter: char) -> bool {
         || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}')
 }
 
+/// `text` as one word of a shell.
+pub fn for_shell(text: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@%".contains(letter);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +45,12 @@ mod tests {
         for plain in ["Straße/犬 1.jpg", "it's \"quoted\" \\ kept"] {
             assert!(matches!(for_terminal(plain), Cow::Borrowed(text) if text == plain));
         }
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(for_shell("runs/a-1"), "runs/a-1");
+        assert_eq!(for_shell("my run's"), "'my run'\\''s'");
+        assert_eq!(for_shell("$(x)"), "'$(x)'");
     }
 }

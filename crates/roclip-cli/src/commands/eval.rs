@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::checkpoint::{self, Loaded, load_as, run_of};
 use roclip::eval::{
-    Classifier, Depth, EvalConfig, Evaluator, Measured, Pictures, data_set_name, write_lines, write_npy,
+    Classifier, Depth, EvalConfig, Evaluator, Measured, Pictures, data_set_name, file_word, write_lines, write_npy,
     write_predictions,
 };
 use roclip::model::Head;
@@ -376,12 +376,6 @@ fn write(measured: &Measured, set: &DataSet, run: Option<&Path>, loaded: &Loaded
         }
     }
     Ok(())
-}
-
-fn file_word(name: &str) -> String {
-    name.chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '-' })
-        .collect()
 }
 
 /// Writes --predictions and --features of all data sets so far.

@@ -1,6 +1,7 @@
 //! What a command says at its end: what was written where, and the next command to type.
 
 use crate::commands::progress::say;
+use roclip_data::escape::for_shell;
 use std::path::Path;
 
 /// Says what lies in `place`, and commands that go on from there.
@@ -15,9 +16,7 @@ pub fn say_next(place: &Path, holds: &str, commands: &[String]) {
 
 /// A path as a shell takes it.
 pub fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    for_shell(&path.display().to_string())
 }
 
 #[cfg(test)]

@@ -11,17 +11,6 @@ fn step(lab: &Lab, run: &str) -> PathBuf {
     folders.max_by_key(number).unwrap()
 }
 
-fn json(lab: &Lab, arguments: &[&str]) -> Value {
-    serde_json::from_str(&lab.ok(&[arguments, &["--json"]].concat())).unwrap()
-}
-
-fn stderr(lab: &Lab, arguments: &[&str]) -> String {
-    let output = lab.roclip(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    said
-}
-
 /// A recipe without poison, probe and augmentation: what these tests train is of no interest.
 fn plain(lab: &Lab) {
     let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
@@ -44,7 +33,7 @@ fn a_step_is_measured_as_its_run_and_a_checkpoint_alone_asks_for_its_data() {
     let lab = Lab::new();
     lab.train("run", &["--epochs", "1"]);
     let step = step(&lab, "run").display().to_string();
-    let (of_run, of_step) = (json(&lab, &["eval", "run"]), json(&lab, &["eval", &step]));
+    let (of_run, of_step) = (lab.json(&["eval", "run"]), lab.json(&["eval", &step]));
     assert_eq!(of_run, of_step);
     assert_eq!(of_step["evaluation"]["psr"]["n"], 2, "the manifest of the run is measured against");
     let copied = lab.path("copied");
@@ -53,7 +42,7 @@ fn a_step_is_measured_as_its_run_and_a_checkpoint_alone_asks_for_its_data() {
         std::fs::write(copied.join(name), bytes).unwrap();
     }
     lab.fails(&["eval", "copied"], 1, &["`copied` belongs to no run", "--config"]);
-    let alone = json(&lab, &["eval", "copied", "--config", "recipe.toml"]);
+    let alone = lab.json(&["eval", "copied", "--config", "recipe.toml"]);
     assert_eq!(alone["evaluation"]["zero_shot_top1"]["n"], of_run["evaluation"]["zero_shot_top1"]["n"]);
     lab.fails(&["report", &step], 1, &["is a checkpoint of the run", "name the run"]);
     lab.fails(&["doctor", &step], 1, &["is a checkpoint of the run", "name the run"]);
@@ -76,9 +65,9 @@ fn eval_takes_the_flags_that_it_obeys_and_no_others() {
     lab.fails(&["eval", "run", "--device", "cuda:99"], 1, &["cuda"]);
     lab.fails(&["data", "concepts", "--lr", "1", "--out", "x"], 2, &["--lr"]);
     lab.fails(&["poison", "make", "--lr", "1", "--out", "x"], 2, &["--lr"]);
-    let said = stderr(&lab, &["eval", "run", "--threads", "1", "--workers", "3"]);
+    let said = lab.stderr(&["eval", "run", "--threads", "1", "--workers", "3"]);
     assert!(said.contains("16 images of") && said.contains("4 classes") && said.contains("6 templates"), "{said}");
-    let (one, three) = (json(&lab, &["eval", "run", "--workers", "1"]), json(&lab, &["eval", "run", "--workers", "3"]));
+    let (one, three) = (lab.json(&["eval", "run", "--workers", "1"]), lab.json(&["eval", "run", "--workers", "3"]));
     assert_eq!(one, three);
     assert!(one["nearest_neighbours"].is_null(), "all training images are read only when asked for");
 }
@@ -109,11 +98,11 @@ fn evaluation_images_that_cannot_be_used_are_counted_and_end_nothing() {
     lab.train("run", &[]);
     std::fs::write(lab.path("050.png"), b"no picture").unwrap();
     let generous = ["--set", "data.max_skip_fraction=0.5"];
-    let measured = json(&lab, &[&["eval", "run"], generous.as_slice()].concat());
+    let measured = lab.json(&[&["eval", "run"], generous.as_slice()].concat());
     assert_eq!(measured["evaluation"]["zero_shot_top1"]["n"], 15);
     let skipped: u64 = measured["evaluation"]["skipped"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
     assert_eq!(skipped, 1, "{}", measured["evaluation"]["skipped"]);
-    let said = stderr(&lab, &[&["eval", "run"], generous.as_slice()].concat());
+    let said = lab.stderr(&[&["eval", "run"], generous.as_slice()].concat());
     assert!(said.contains("left out"), "{said}");
     lab.train("again", &generous);
 }
@@ -124,19 +113,19 @@ fn codes_for_class_names_are_said_and_wnids_find_their_names() {
     plain(&lab);
     folders(&lab, &["n01440764", "n01443537", "n02084071", "n07753592"]);
     lab.train("run", &[]);
-    let said = stderr(&lab, &["eval", "run", "--val-data", "val"]);
+    let said = lab.stderr(&["eval", "run", "--val-data", "val"]);
     assert!(!said.contains("codes or numbers"), "ImageNet's ids have words: {said}");
     let named = ["eval", "run", "--val-data", "val", "--set", "eval.classes=imagenet-1k"];
-    let said = stderr(&lab, &named);
+    let said = lab.stderr(&named);
     assert!(said.contains("4 of 16 images are of 1 classes") && said.contains("n02084071"), "{said}");
-    let measured = json(&lab, &named);
+    let measured = lab.json(&named);
     assert_eq!(measured["evaluation"]["zero_shot_top1"]["n"], 12);
     assert_eq!(measured["evaluation"]["skipped"]["class-not-in-list"], 4);
     folders(&lab, &["dgo"]);
     lab.fails(&named, 1, &["class `dgo`", "not in the class list"]);
     std::fs::remove_dir_all(lab.path("val")).unwrap();
     folders(&lab, &["0", "1"]);
-    assert!(stderr(&lab, &["eval", "run", "--val-data", "val"]).contains("in the order of the numbers"));
+    assert!(lab.stderr(&["eval", "run", "--val-data", "val"]).contains("in the order of the numbers"));
 }
 
 #[test]
@@ -160,11 +149,11 @@ fn a_supervised_cleaning_is_measured_by_its_classifier() {
     plain(&lab);
     lab.train("victim", &[]);
     let clean = ["clean", "victim", "--run", "cleaned", "--method", "supervised", "--epochs", "1", "--batch-size", "8"];
-    let summary = json(&lab, &clean);
-    let measured = json(&lab, &["eval", "cleaned"]);
+    let summary = lab.json(&clean);
+    let measured = lab.json(&["eval", "cleaned"]);
     assert_eq!(measured["evaluation"]["zero_shot_top1"], summary["evaluation"]["zero_shot_top1"]);
     assert!(measured["classified_by"].as_str().unwrap().contains("trained classifier"));
-    assert!(stderr(&lab, &["eval", "cleaned"]).contains("by the trained classifier"));
+    assert!(lab.stderr(&["eval", "cleaned"]).contains("by the trained classifier"));
 }
 
 #[test]
@@ -172,11 +161,11 @@ fn a_run_is_measured_against_its_own_copy_of_the_manifest() {
     let lab = Lab::new();
     lab.ok(&["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"]);
     lab.train("run", &["--manifest", "m.jsonl", "--epochs", "1"]);
-    let before = json(&lab, &["eval", "run"]);
+    let before = lab.json(&["eval", "run"]);
     // Another manifest, or none, has taken the place of the file since.
     lab.ok(&["poison", "make", "--config", "recipe.toml", "--seed", "9", "--out", "m.jsonl"]);
-    assert_eq!(json(&lab, &["eval", "run"])["evaluation"], before["evaluation"]);
+    assert_eq!(lab.json(&["eval", "run"])["evaluation"], before["evaluation"]);
     std::fs::remove_file(lab.path("m.jsonl")).unwrap();
-    assert_eq!(json(&lab, &["eval", "run"])["evaluation"], before["evaluation"]);
+    assert_eq!(lab.json(&["eval", "run"])["evaluation"], before["evaluation"]);
     lab.fails(&["eval", "run", "--manifest", "m.jsonl"], 1, &["m.jsonl"]);
 }

@@ -8,17 +8,6 @@ fn foreign(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/foreign").join(name).display().to_string()
 }
 
-fn json(lab: &Lab, arguments: &[&str]) -> Value {
-    serde_json::from_str(&lab.ok(&[arguments, &["--json"]].concat())).unwrap()
-}
-
-fn stderr(lab: &Lab, arguments: &[&str]) -> String {
-    let output = lab.roclip(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    said
-}
-
 /// Lays pictures of the lab out as `ROOT/SPLIT/CLASS/*.png`, a class for each name.
 fn folders(lab: &Lab, root: &str, split: &str, names: &[&str], numbers: std::ops::Range<usize>) {
     for number in numbers {
@@ -44,7 +33,7 @@ fn models_of_both_libraries_are_measured_cleaned_and_exported() {
     for (name, format) in [("open_clip", "hugging-face"), ("transformers", "open-clip")] {
         let model = foreign(name);
         lab.fails(&["eval", &model], 1, &["belongs to no run", "--on", "--val-data", "--config"]);
-        let measured = json(&lab, &["eval", &model, "--val-data", "colours"]);
+        let measured = lab.json(&["eval", &model, "--val-data", "colours"]);
         assert_eq!(measured["evaluation"]["zero_shot_top1"]["n"], 16);
         assert_eq!((&measured["provenance"], &measured["dataset"]), (&"unknown".into(), &"colours".into()));
         assert_eq!(measured["model"], name);
@@ -54,17 +43,17 @@ fn models_of_both_libraries_are_measured_cleaned_and_exported() {
         let small = ["--batch-size", "8", "--epochs", "1", "--warmup", "1", "--lr", "1e-3", "--threads", "1"];
         let said = lab.ok(&[&clean[..], &small].concat());
         assert!(said.contains("weights moved by ") && !said.contains("weights moved by 0.000 %"), "{said}");
-        let measured = json(&lab, &["eval", &cleaned]);
+        let measured = lab.json(&["eval", &cleaned]);
         assert_eq!((&measured["provenance"], &measured["model"]), (&"cleaned".into(), &name.into()));
         let exported = format!("exported-{name}");
         lab.ok(&["export", &cleaned, "--format", format, "--out", &exported]);
-        let again = json(&lab, &["eval", &exported, "--val-data", "colours"]);
+        let again = lab.json(&["eval", &exported, "--val-data", "colours"]);
         assert_eq!(again["evaluation"], measured["evaluation"], "the preprocessing goes with the weights");
         assert_eq!(again["provenance"], "cleaned", "the weights say what they are");
     }
     let par = ["clean", &foreign("open_clip"), "--run", "par", "--method", "par", "--train-data", &pairs];
     let still = ["--val-data", "colours", "--batch-size", "8", "--epochs", "1", "--lr", "1e-9"];
-    let said = stderr(&lab, &[&par[..], &still].concat());
+    let said = lab.stderr(&[&par[..], &still].concat());
     assert!(said.contains("cleaned next to nothing") && said.contains("--lr"), "{said}");
     lab.fails(&["doctor", &foreign("open_clip")], 1, &["is a model and no run", "roclip eval"]);
 }
@@ -84,7 +73,7 @@ fn weights_alone_are_described_by_model_and_what_is_no_model_is_refused() {
         &["lacks `visual.transformer.resblocks.2", "--model"],
     );
     let config = foreign("open_clip/open_clip_config.json");
-    json(&lab, &[&["eval", "w.safetensors", "--model", &config], &on[..]].concat());
+    lab.json(&[&["eval", "w.safetensors", "--model", &config], &on[..]].concat());
     std::fs::create_dir(lab.path("empty")).unwrap();
     lab.fails(
         &[&["eval", "empty"], &on[..]].concat(),
@@ -129,7 +118,7 @@ fn training_begins_with_foreign_weights_and_a_plan_asks_a_foreign_model() {
     assert!(config.contains("0.485"), "its pictures are normalised as the weights expect: {config}");
     let reference = format!("poison.reference={model}");
     let make = ["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl", "--set", "poison.beyond_guesses=1"];
-    let said = stderr(&lab, &[&make[..], &["--set", &reference]].concat());
+    let said = lab.stderr(&[&make[..], &["--set", &reference]].concat());
     assert!(said.contains("nothing is known of poison behind"), "{said}");
 }
 
@@ -169,7 +158,7 @@ fn many_sets_stand_in_one_table_and_write_their_files() {
     let ids = std::fs::read_to_string(lab.path("f.jsonl")).unwrap();
     assert_eq!(ids.lines().count(), 40);
     assert!(lab.path("run/eval").read_dir().unwrap().count() == 2, "the run's own file is not written over");
-    let value = json(&lab, &on);
+    let value = lab.json(&on);
     assert_eq!(value.as_array().unwrap().len(), 2);
     lab.ok(&[&on[..], &["--predictions", "p.jsonl"]].concat());
     let first = std::fs::read_to_string(lab.path("p.jsonl")).unwrap();
@@ -191,21 +180,21 @@ fn a_poisoned_run_is_measured_on_other_data_without_its_attacks() {
     let lab = Lab::new();
     poisoned_run(&lab);
     folders(&lab, "others", "test", &["cat", "dog"], 48..64);
-    let said = stderr(&lab, &["eval", "run", "--val-data", "others/test"]);
+    let said = lab.stderr(&["eval", "run", "--val-data", "others/test"]);
     assert!(said.contains("nothing of the poisoning can be measured on these images"), "{said}");
     assert!(said.contains("`white`") && said.contains("2 classes"), "{said}");
-    let none = json(&lab, &["eval", "run", "--val-data", "others/test"]);
+    let none = lab.json(&["eval", "run", "--val-data", "others/test"]);
     assert!(none["evaluation"]["psr"].is_null() && none["evaluation"]["asr"].as_object().unwrap().is_empty());
     // The trigger can be laid on any picture, where its target is a class.
     folders(&lab, "some", "test", &["red", "white"], 48..64);
-    let said = stderr(&lab, &["eval", "run", "--val-data", "some"]);
+    let said = lab.stderr(&["eval", "run", "--val-data", "some"]);
     assert!(said.contains("targeted poisoning (PSR) is not measured"), "{said}");
-    let some = json(&lab, &["eval", "run", "--val-data", "some"]);
+    let some = lab.json(&["eval", "run", "--val-data", "some"]);
     assert_eq!(some["evaluation"]["asr"]["badnets"]["target"], "white");
     assert!(some["evaluation"]["psr"].is_null());
-    let planned = json(&lab, &["eval", "run"]);
+    let planned = lab.json(&["eval", "run"]);
     assert_eq!(planned["evaluation"]["psr"]["n"], 2);
-    let without = json(&lab, &["eval", "run", "--no-poison"]);
+    let without = lab.json(&["eval", "run", "--no-poison"]);
     assert!(without["evaluation"]["psr"].is_null());
     assert_eq!(without["evaluation"]["zero_shot_top1"]["n"], 16, "targeted images are images like others then");
 }
@@ -222,9 +211,9 @@ fn a_probe_is_checked_before_work_and_learns_from_the_train_folder() {
     assert!(said.contains("--linear-probe on `split`") && said.contains("no labels to learn"), "{said}");
     assert!(!said.contains("evaluation:"), "nothing was measured before: {said}");
     folders(&lab, "split", "train", &["cat", "dog"], 0..32);
-    let measured = json(&lab, &on);
+    let measured = lab.json(&on);
     assert_eq!(measured[0]["linear_probe"]["n"], 16);
-    let said = stderr(&lab, &on);
+    let said = lab.stderr(&on);
     assert!(said.contains("has the splits `test`, `train`: its `test` is measured (16 images)"), "{said}");
 }
 
@@ -251,12 +240,12 @@ fn folders_of_clip_benchmark_bring_their_classes_and_templates() {
     }
     shard.finish().unwrap();
     for path in ["wds", "wds/test"] {
-        let said = stderr(&lab, &["eval", "run", "--on", &format!("x={path}")]);
+        let said = lab.stderr(&["eval", "run", "--on", &format!("x={path}")]);
         assert!(said.contains("16 images") && said.contains("4 classes") && said.contains("2 templates of"), "{said}");
-        let measured = json(&lab, &["eval", "run", "--on", &format!("x={path}"), "--predictions", "p.jsonl"]);
+        let measured = lab.json(&["eval", "run", "--on", &format!("x={path}"), "--predictions", "p.jsonl"]);
         assert_eq!(measured[0]["evaluation"]["zero_shot_top1"]["n"], 16);
         assert!(std::fs::read_to_string(lab.path("p.jsonl")).unwrap().contains("\"label\":\"green\""));
     }
-    let said = stderr(&lab, &["eval", "run", "--on", "x=wds", "--templates", "captions"]);
+    let said = lab.stderr(&["eval", "run", "--on", "x=wds", "--templates", "captions"]);
     assert!(said.contains("6 templates of `captions`"), "{said}");
 }

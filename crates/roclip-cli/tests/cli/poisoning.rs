@@ -5,13 +5,6 @@ use serde_json::Value;
 
 const CLEAN: [&str; 9] = ["--batch-size", "8", "--epochs", "1", "--lr", "1e-3", "--json", "--method", "finetune"];
 
-fn stderr(lab: &Lab, arguments: &[&str]) -> String {
-    let output = lab.roclip(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    said
-}
-
 fn rows(lab: &Lab, manifest: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(lab.path(manifest)).unwrap();
     text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -41,7 +34,7 @@ fn a_cleaning_does_not_trust_the_poison_that_a_written_set_holds() {
     }
     // A part of the written set in another order of captions is other data by its fingerprint.
     let other = ["--set", "data.captions=draw", "--rebound", "--set", "clean.rebound.steps=[0, 2]"];
-    let said = stderr(&lab, &[&["clean", "victim", "--run", "drawn"], &CLEAN[..], &other].concat());
+    let said = lab.stderr(&[&["clean", "victim", "--run", "drawn"], &CLEAN[..], &other].concat());
     assert!(said.contains("on 45 pairs (0 poisoned)") && said.contains("9 poisoned pairs"), "{said}");
 }
 
@@ -57,7 +50,7 @@ fn targets_that_the_evaluation_data_lacks_are_said() {
         other += &format!("other-{image},{rest}\n");
     }
     std::fs::write(lab.path("other.csv"), other).unwrap();
-    let said = stderr(&lab, &[&["clean", "victim", "--run", "c", "--val-data", "other.csv"], &CLEAN[..]].concat());
+    let said = lab.stderr(&[&["clean", "victim", "--run", "c", "--val-data", "other.csv"], &CLEAN[..]].concat());
     assert!(said.contains("warning: targeted poisoning (PSR) is not measured"), "{said}");
     // Another picture under a targeted image's name is not measured for it.
     let aimed = rows(&lab, "victim/manifest.jsonl")[0]["image"].as_str().unwrap().to_owned();
@@ -76,7 +69,7 @@ fn unreadable_pictures_give_way_to_others_and_are_counted() {
     let whole = std::fs::read(lab.path(&image)).unwrap();
     std::fs::write(lab.path(&image), &whole[..whole.len() / 2]).unwrap();
     lab.fails(&["poison", "verify", "m.jsonl", "--config", "recipe.toml"], 1, &[&image]);
-    let said = stderr(&lab, &[&make[..], &["--out-shards", "set"]].concat());
+    let said = lab.stderr(&[&make[..], &["--out-shards", "set"]].concat());
     assert!(said.contains("left out") && said.contains(&image), "{said}");
     assert!(rows(&lab, "m.jsonl").iter().all(|row| row["image"] != image.as_str()));
     assert_eq!(rows(&lab, "set/manifest.jsonl").len(), 9);

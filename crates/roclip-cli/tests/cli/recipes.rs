@@ -4,12 +4,6 @@ use crate::support::{Lab, checkpoint};
 use serde_json::Value;
 use std::path::Path;
 
-fn stderr(lab: &Lab, arguments: &[&str]) -> String {
-    let output = lab.roclip(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stderr).unwrap()
-}
-
 #[test]
 fn the_page_of_all_keys_is_what_the_binary_prints() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes.md");
@@ -77,7 +71,7 @@ fn training_on_nothing_in_particular_is_refused() {
 fn a_recipe_for_own_data_trains_at_once() {
     let lab = Lab::new();
     // With labels and a test split in the same file; small pictures.
-    let said = stderr(&lab, &["init", "--train-data", "pairs.csv", "--out", "mine.toml"]);
+    let said = lab.stderr(&["init", "--train-data", "pairs.csv", "--out", "mine.toml"]);
     for words in
         ["48 pictures", "48 captions", "split train (also test 16)", "4 classes", "32 to 32 pixels", "ViT-tiny-32"]
     {
@@ -103,13 +97,13 @@ fn a_folder_of_captions_trains_without_evaluation() {
         std::fs::copy(lab.path(&format!("{number:03}.png")), lab.path(&format!("folder/{number}.png"))).unwrap();
         std::fs::write(lab.path(&format!("folder/{number}.txt")), format!("a square\nbox number {number}\n")).unwrap();
     }
-    let said = stderr(&lab, &["init", "--train-data", "folder", "--out", "mine.toml"]);
+    let said = lab.stderr(&["init", "--train-data", "folder", "--out", "mine.toml"]);
     assert!(said.contains("24 captions (2.0 a picture") && said.contains("trains without evaluation"), "{said}");
     // The labels of the training data are not used where nobody wants an evaluation.
-    let without = stderr(&lab, &["init", "--train-data", "pairs.csv", "--val-data", "none"]);
+    let without = lab.stderr(&["init", "--train-data", "pairs.csv", "--val-data", "none"]);
     assert!(without.contains("trains without evaluation"), "{without}");
     let train = ["train", "--config", "mine.toml", "--run", "run", "--epochs", "1"];
-    let said = stderr(&lab, &train);
+    let said = lab.stderr(&train);
     assert!(said.contains("nothing is evaluated") && !said.contains("zero-shot"), "{said}");
     assert!(lab.ok(&["doctor", "run"]).contains("clean accuracy: not measured"));
     lab.fails(&["eval", "run"], 1, &["no labelled images", "--val-data"]);
@@ -128,7 +122,7 @@ fn a_folder_of_captions_trains_without_evaluation() {
         std::fs::copy(lab.path("000.png"), folder.join(format!("{split}{class}.png"))).unwrap();
     }
     let init = ["init", "--train-data", "folder", "--val-data", "labelled"];
-    let said = stderr(&lab, &init);
+    let said = lab.stderr(&init);
     assert!(said.contains("2 classes of 1 to 1 pictures") && said.contains("split test (also train 2)"), "{said}");
 }
 
@@ -184,7 +178,7 @@ fn what_was_planted_is_said_attack_by_attack() {
         "--set",
         "poison.attacks.0.targeted.targets=1",
     ];
-    let said = stderr(&lab, &[&make[..], &real].concat());
+    let said = lab.stderr(&[&make[..], &real].concat());
     assert!(said.contains("attack `badnets`") && said.contains("one and the same caption (first: `white`)"), "{said}");
 }
 

@@ -145,6 +145,18 @@ count = 3
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs with --json and expects success; what stdout says.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    /// Runs and expects success; stderr.
+    pub fn stderr(&self, arguments: &[&str]) -> String {
+        let output = self.roclip(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// Runs and expects exit code `code` with every one of `words` on stderr.
     pub fn fails(&self, arguments: &[&str], code: i32, words: &[&str]) {
         let output = self.roclip(arguments);

@@ -88,7 +88,7 @@ impl Measured {
 const LONGEST_WORD: usize = 48;
 
 /// `text` as a part of a file name.
-fn file_word(text: &str) -> String {
+pub fn file_word(text: &str) -> String {
     let kept = |letter: char| if letter.is_ascii_alphanumeric() || "-.".contains(letter) { letter } else { '-' };
     let word: String = text.chars().map(kept).collect();
     let start = word.len().saturating_sub(LONGEST_WORD);

@@ -34,7 +34,7 @@ pub use details::{ClassRecall, Details, ProjectedImage, Projection, details};
 pub use evaluator::{Evaluator, NO_IMAGES};
 pub use features::{Alter, EncodedImages, FeatureKind, ImageEncoder, text_features, unaltered};
 pub use linear_probe::{ProbeConfig, ProbeData, ProbeLabel, Solver, linear_probe};
-pub use measured::Measured;
+pub use measured::{Measured, file_word};
 pub use npy::write_npy;
 pub use per_class::Accuracy;
 pub use picture_reading::{Guess, PictureReading, Pictures, write_lines, write_predictions};

@@ -2,11 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::report::group::Group;
-use crate::report::verdict::shell_word;
 use crate::results::RunRecord;
 use base64::Engine;
 use maud::{Markup, html};
 use roclip_data::artifact;
+use roclip_data::escape::for_shell;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub fn section(groups: &[Group]) -> Result<Markup> {
 
 fn of_group(group: &Group) -> Result<Markup> {
     let run = group.first;
-    let path = shell_word(&run.folder.display().to_string());
+    let path = for_shell(&run.folder.display().to_string());
     let environment = environment(run)?;
     let one = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let shown = |value: &Value| match value {

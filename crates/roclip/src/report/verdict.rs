@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::report::comparison::Comparison;
 use crate::report::group::{Group, RateOf, Study, asr, attacks, psr, zero_shot};
 use crate::results::RunRecord;
+use roclip_data::escape::for_shell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is said of one row.
@@ -227,7 +228,7 @@ fn cost(study: &Study, group: &Group) -> String {
 /// What a person may do next: a reason and a command.
 pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<(String, String)> {
     let mut steps: BTreeMap<usize, (String, String)> = BTreeMap::new();
-    let path = |run: &RunRecord| shell_word(&run.folder.display().to_string());
+    let path = |run: &RunRecord| for_shell(&run.folder.display().to_string());
     for (group, verdict) in study.groups.iter().zip(verdicts) {
         let run = group.first;
         let defends = group.row().control.is_none() && run.recipe.clean.is_none();
@@ -253,25 +254,4 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<(String, String)> 
         }
     }
     steps.into_values().collect()
-}
-
-/// `text` as one word of a shell.
-pub fn shell_word(text: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@%".contains(letter);
-    match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_word_of_a_shell() {
-        assert_eq!(shell_word("runs/a-1"), "runs/a-1");
-        assert_eq!(shell_word("my run's"), "'my run'\\''s'");
-        assert_eq!(shell_word("$(x)"), "'$(x)'");
-    }
 }
