@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use roclip::checkpoint::{self, run_of};
 use roclip::clean::{CleanConfig, CleanMethod};
 use roclip::eval::Evaluation;
-use roclip::recipe::Recipe;
+use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::run::{Start, Summary};
 use roclip_data::poison::PoisonConfig;
 use roclip_data::rate::Rate;
@@ -52,9 +52,9 @@ pub struct Arguments {
     #[arg(long, value_name = "WEIGHT")]
     inmodal_weight: Option<f64>,
     /// Clean once with each value of a recipe's key, as in train.learning_rate=3e-4,1e-3,3e-3 or clean.cleanclip.inmodal_weight=0.5,1,2,4,8,
-    /// each in a folder of its own in --run, and print accuracy beside attack success
+    /// each in a folder of its own in --run, and print accuracy beside attack success; several make a grid
     #[arg(long, value_name = "KEY=VALUE,VALUE")]
-    sweep: Option<String>,
+    sweep: Vec<String>,
     /// Fine-tune the cleaned model on harmless pairs, and measure after 0, 10, 30, 100 and 300 steps whether the backdoors come back
     #[arg(long)]
     rebound: bool,
@@ -66,7 +66,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let points = arguments.points()?;
+    let sweep = Sweep::parse(&arguments.sweep)?;
+    let points = arguments.points(&sweep);
     let Some(saved) = points.first().map(|point| point.run.join("run.toml")) else { bail!("nothing to clean with") };
     let resumes = arguments.run.resumes() && saved.is_file();
     let recipe = match &arguments.victim {
@@ -78,14 +79,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bail!("`{}` is not a cleaning run; `roclip train --resume` continues it", arguments.run.folder.display());
     }
     // All before the first is trained: a value that cannot be should not cost the time of the others.
-    let recipes: roclip::error::Result<Vec<Recipe>> = points.iter().map(|point| point.recipe(&recipe)).collect();
+    let recipes: roclip::error::Result<Vec<Recipe>> =
+        points.iter().map(|point| sweep.recipe(&recipe, &point.cell)).collect();
     let mut summaries = Vec::new();
     for (point, recipe) in points.iter().zip(recipes?) {
         // A sweep that was interrupted has points that have not begun.
         let begun = point.run.join("run.toml").is_file();
         summaries.push(train(&recipe, &point.run, if begun { arguments.run.start() } else { Start::New })?);
     }
-    show(&arguments, &points, &summaries)?;
+    show(&arguments, &sweep, &points, &summaries)?;
     for point in &points {
         let run = shell_word(&point.run);
         say_next(
@@ -98,10 +100,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// The results on stdout.
-fn show(arguments: &Arguments, points: &[Point], summaries: &[Summary]) -> Result<()> {
-    match (arguments.sweep.is_some(), summaries) {
+fn show(arguments: &Arguments, sweep: &Sweep, points: &[Point], summaries: &[Summary]) -> Result<()> {
+    match (!sweep.is_empty(), summaries) {
         (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),
-        (true, all) => print_sweep(points, all),
+        (true, all) => print_sweep(sweep, points, all),
         (false, [only]) if arguments.run.json => println!("{}", serde_json::to_string_pretty(only)?),
         (false, all) => {
             for summary in all {
@@ -118,33 +120,23 @@ fn show(arguments: &Arguments, points: &[Point], summaries: &[Summary]) -> Resul
 
 /// One cleaning run, of a sweep or alone.
 struct Point {
-    /// The key's last word and its value.
-    name: [String; 2],
-    assignment: Option<String>,
+    /// The values of the sweep's keys.
+    values: Vec<String>,
+    cell: Cell,
     run: PathBuf,
 }
 
-impl Point {
-    fn recipe(&self, base: &Recipe) -> roclip::error::Result<Recipe> {
-        self.assignment.as_ref().map_or_else(|| Ok(base.clone()), |assignment| base.assign(assignment))
-    }
-}
-
 impl Arguments {
-    fn points(&self) -> Result<Vec<Point>> {
-        let Some(sweep) = &self.sweep else {
-            return Ok(vec![Point { name: Default::default(), assignment: None, run: self.run.folder.clone() }]);
+    fn points(&self, sweep: &Sweep) -> Vec<Point> {
+        let point = |cell: Cell| Point {
+            values: cell.values().map(str::to_owned).collect(),
+            run: match sweep.is_empty() {
+                true => self.run.folder.clone(),
+                false => self.run.folder.join(sweep.name(&cell, |_| true)),
+            },
+            cell,
         };
-        let Some((key, values)) = sweep.split_once('=') else {
-            bail!("--sweep {sweep}: give KEY=VALUE,VALUE, as in train.learning_rate=3e-4,1e-3");
-        };
-        let word = key.rsplit('.').next().unwrap_or(key);
-        let point = |value: &str| Point {
-            name: [word, value].map(str::to_owned),
-            assignment: Some(format!("{key}={value}")),
-            run: self.run.folder.join(format!("{word}-{value}")),
-        };
-        Ok(values.split(',').map(str::trim).filter(|value| !value.is_empty()).map(point).collect())
+        sweep.cells().into_iter().map(point).collect()
     }
 
     /// What the flags say of the cleaning itself.
@@ -260,11 +252,11 @@ fn print_distance(summary: &Summary) {
 }
 
 /// Accuracy against attack success: one line a value, and the victim first.
-fn print_sweep(points: &[Point], summaries: &[Summary]) {
-    let (Some(point), Some(first)) = (points.first(), summaries.first()) else { return };
+fn print_sweep(sweep: &Sweep, points: &[Point], summaries: &[Summary]) {
+    let Some(first) = summaries.first() else { return };
     let attacks: Vec<&String> = first.evaluation.asr.keys().collect();
     let names: String = attacks.iter().map(|attack| format!(" {attack:>18}")).collect();
-    let [key, _] = &point.name;
+    let key = sweep.words().collect::<Vec<_>>().join(", ");
     println!("{key:>15} {:>10}{names}   (% ASR)", "zero-shot");
     let row = |name: &str, evaluation: &Evaluation| {
         let cell =
@@ -276,8 +268,7 @@ fn print_sweep(points: &[Point], summaries: &[Summary]) {
         row("victim", before);
     }
     for (point, summary) in points.iter().zip(summaries) {
-        let [_, value] = &point.name;
-        row(value, &summary.evaluation);
+        row(&point.values.join(", "), &summary.evaluation);
     }
 }
 

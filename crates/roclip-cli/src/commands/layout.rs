@@ -24,7 +24,8 @@ const EXAMPLES: [(&str, &str); 14] = [
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
   roclip train --run runs/mine --resume                       goes on, bit for bit
   roclip train --train-data shards/ --val-data labelled/ --preset roclip --run runs/roclip
-  roclip train --config mine.toml --run runs/mine --dry-run   what it would take",
+  roclip train --config mine.toml --run runs/mine --dry-run   what it would take
+  roclip train --config mine.toml --sweep objective.roclip.period=1,2,4 --sweep seed=0,1,2 --run runs/k",
     ),
     (
         "clean",
@@ -64,7 +65,8 @@ const EXAMPLES: [(&str, &str); 14] = [
         "demo",
         "  roclip demo --quick                                         minutes, and a hint of the result
   roclip demo --seeds 0,1,2                                   goes on where it was stopped
-  roclip demo --config mine.toml --out runs/my-demo           the same rows on your own data",
+  roclip demo --config mine.toml --out runs/my-demo           the same rows on your own data
+  roclip demo --sweep objective.roclip.period=1,2,4 --out runs/k",
     ),
     ("completions", "  roclip completions bash > ~/.local/share/bash-completion/completions/roclip"),
     ("man", "  roclip man --out ~/.local/share/man/man1"),

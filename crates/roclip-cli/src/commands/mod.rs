@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod eval;
 pub mod eval_lines;
 pub mod export;
+pub mod grid;
 pub mod init;
 pub mod layout;
 pub mod next_steps;

@@ -18,7 +18,9 @@ pub fn table(rows: &[ResultRow], columns: usize) -> String {
     let summaries = over_seeds(rows);
     let found = columns_of(rows, &summaries);
     let widths: Vec<usize> = found.iter().map(width).collect();
-    let names: Vec<String> = summaries.iter().map(|summary| for_terminal(&summary.label).into_owned()).collect();
+    let name =
+        |summary: &SeedSummary| members(rows, summary).next().map_or(summary.label.clone(), |row| row.name.clone());
+    let names: Vec<String> = summaries.iter().map(|summary| for_terminal(&name(summary)).into_owned()).collect();
     let longest = names.iter().map(|name| letters(name)).max().unwrap_or(0).clamp(3, LABEL);
     let total: usize = longest + widths.iter().map(|width| width + 2).sum::<usize>();
     if total > columns || names.iter().any(|name| letters(name) > LABEL) {
@@ -43,6 +45,9 @@ fn blocks(names: &[String], found: &[Column], columns: usize) -> String {
         let mut line = String::from(" ");
         for column in found {
             let figure = format!(" {} {}", column.title, column.cells.get(at).map_or("", |cell| cell.trim()));
+            if column.cells.get(at).is_none_or(|cell| cell.trim().is_empty()) {
+                continue;
+            }
             if letters(&line) + letters(&figure) + 1 > columns && line.trim() != "" {
                 text += &format!("{line}\n");
                 line = String::from(" ");
@@ -71,7 +76,15 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary]) -> Vec<Column> {
         [seed] => format!("1 run, seed {seed}"),
         several => format!("{} runs", several.len()),
     };
-    let mut found = vec![column("runs", &runs), column("zero-shot", &|s| spread(s.zero_shot_top1.as_ref()))];
+    // Columns of the keys in which rows of one name differ; the last word of a key says enough.
+    let keys: BTreeSet<&String> = rows.iter().flat_map(|row| row.settings.keys()).collect();
+    let value = |summary: &SeedSummary, key: &String| {
+        let row = members(rows, summary).next();
+        row.and_then(|row| row.settings.get(key)).map(|value| for_terminal(value).into_owned()).unwrap_or_default()
+    };
+    let of_key = |key: &&String| column(key.rsplit('.').next().unwrap_or(key), &|summary| value(summary, key));
+    let mut found: Vec<Column> = keys.iter().map(of_key).collect();
+    found.extend([column("runs", &runs), column("zero-shot", &|s| spread(s.zero_shot_top1.as_ref()))]);
     if rows.iter().any(|row| row.linear_probe.is_some()) {
         found.push(column("probe", &|s| spread(s.linear_probe.as_ref())));
     }

@@ -1,13 +1,17 @@
 //! `roclip train`
 
+use crate::commands::grid::{self, Grid, Planned, check_number};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::RecipeFlags;
 use crate::commands::progress::say;
+use crate::commands::report::print_table;
 use crate::commands::run_flags::{HOLDS, RunFlags, train};
 use anyhow::{Result, bail};
 use clap::Args;
-use roclip::recipe::Recipe;
+use roclip::recipe::{Recipe, Sweep};
+use roclip::report::write_report;
 use roclip::run::Forecast;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -19,6 +23,19 @@ pub struct Arguments {
     /// and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Train once with each value of a recipe's key, as in objective.roclip.period=1,2,4, each in a folder of its own in --run, and report
+    /// on all; several make a grid. The same command goes on where it was stopped. `roclip demo --sweep` trains the controls, too
+    #[arg(long, value_name = "KEY=VALUE,VALUE", conflicts_with_all = ["resume", "resume_from"])]
+    sweep: Vec<String>,
+    /// Runs of a sweep at a time; 0 = one a processor, or one on a GPU
+    #[arg(long, default_value_t = 0, requires = "sweep")]
+    jobs: usize,
+    /// Train runs of a sweep anew that are in the folder, finished ones too
+    #[arg(long, requires = "sweep")]
+    overwrite: bool,
+    /// Begin a sweep of more than 500 runs
+    #[arg(long, requires = "sweep")]
+    yes: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -36,6 +53,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         false => Recipe::default(),
     };
     let recipe = arguments.recipe.resolve(base)?;
+    if !arguments.sweep.is_empty() {
+        return arguments.train_all(recipe);
+    }
     if arguments.dry_run {
         let forecast = roclip::run::check(&recipe, folder, arguments.run.start(), &mut say)?;
         match arguments.run.json {
@@ -52,6 +72,66 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let commands = ["doctor", "eval", "report"].map(|verb| format!("roclip {verb} {run}"));
     say_next(folder, HOLDS, &commands);
     Ok(())
+}
+
+impl Arguments {
+    /// Trains a run a cell of the sweep around `base`.
+    fn train_all(&self, mut base: Recipe) -> Result<()> {
+        let sweep = Sweep::parse(&self.sweep)?;
+        check_number(sweep.len(), self.yes)?;
+        let out = &self.run.folder;
+        let jobs = grid::jobs(self.jobs, &base.train.device);
+        if base.train.threads == 0 {
+            base.train.threads = grid::threads(jobs);
+        }
+        let planned = |cell| -> Result<Planned> {
+            let name = sweep.name(cell, |_| true);
+            Ok(Planned { folder: out.join(&name), recipe: sweep.recipe(&base, cell)?, name })
+        };
+        let runs = sweep.cells().iter().map(planned).collect::<Result<Vec<_>>>()?;
+        if self.dry_run {
+            return self.foresee_all(&runs, jobs);
+        }
+        Grid { out, jobs, overwrite: self.overwrite, check: true }.train(runs)?;
+        let results = write_report(&finished(out), out)?;
+        match self.run.json {
+            true => println!("{}", serde_json::to_string_pretty(&results.rows)?),
+            false => print_table(&results),
+        }
+        Ok(())
+    }
+
+    /// Looks at all runs of a sweep, and measures the first.
+    fn foresee_all(&self, runs: &[Planned], jobs: usize) -> Result<()> {
+        grid::check(runs)?;
+        let Some(first) = runs.first() else { return Ok(()) };
+        let forecast = roclip::run::check(&first.recipe, &first.folder, self.run.start(), &mut say)?;
+        if self.run.json {
+            println!(
+                "{}",
+                serde_json::to_string_pretty(
+                    &serde_json::json!({"runs": runs.len(), "jobs": jobs, "first": forecast})
+                )?
+            );
+            return Ok(());
+        }
+        println!("{} runs, {jobs} at a time; the first, {}:", runs.len(), first.name);
+        print(&forecast);
+        if let Some(seconds) = forecast.seconds() {
+            let rounds = runs.len().div_ceil(jobs) as f64;
+            println!("all     about {}, where each takes as long as the first", duration(rounds * seconds));
+        }
+        Ok(())
+    }
+}
+
+/// All finished runs in the folder of a sweep, by name.
+fn finished(out: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|run| run.join("summary.json").is_file()).collect();
+    found.sort();
+    found
 }
 
 fn print(forecast: &Forecast) {

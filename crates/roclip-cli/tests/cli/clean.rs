@@ -56,7 +56,7 @@ fn what_cannot_be_cleaned_is_refused() {
         assert!(!lab.path("cleaned").exists(), "{extra:?} left files behind");
     };
     clean(&["--sweep", "train.epochs"], &["train.epochs", "KEY=VALUE,VALUE"]);
-    clean(&["--sweep", "train.epochs="], &["nothing to clean with"]);
+    clean(&["--sweep", "train.epochs="], &["train.epochs=", "the list of values is empty"]);
     clean(&["--sweep", "clean.weight=1"], &["`clean.weight=1`", "unknown field"]);
     clean(&["--pairs", "500"], &["clean.pairs is 500", "48 pairs"]);
     clean(&["--pairs", "6"], &["batch size 64 is larger than the data (6 pairs)"]);

@@ -18,5 +18,6 @@ mod runs;
 mod safeclip;
 mod sources;
 mod support;
+mod sweeps;
 mod terminal;
 mod workflow;

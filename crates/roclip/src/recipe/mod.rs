@@ -7,12 +7,14 @@ mod fitted;
 mod page;
 mod presets;
 mod reference;
+mod sweep;
 mod template;
 
 pub use differences::Difference;
 pub use fitted::{Fitted, Found, fitted};
 pub use page::page;
 pub use reference::{Choice, Key, Kind, Section, flag_help, schema, written};
+pub use sweep::{Cell, Sweep};
 pub use template::Notes;
 
 use crate::clean::CleanConfig;

@@ -5,7 +5,7 @@ use crate::report::group::{Group, Study, legend, studies};
 use crate::report::table::count;
 use crate::report::verdict::{Verdict, next_steps, verdicts};
 use crate::report::{
-    classes, curves, detector, export, paired, pictures, projection, reproduce, safe_set, table, targets,
+    classes, curves, detector, export, grid, paired, pictures, projection, reproduce, safe_set, table, targets,
 };
 use crate::results::{ResultRow, RunRecord, Runs};
 use crate::run::{Gallery, kept_pictures};
@@ -231,6 +231,9 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     let has_split = study.runs().any(|run| run.epochs.iter().any(|epoch| epoch.split.is_some()));
     let mut sections: Vec<Section> =
         vec![("table", "The table", html! { (table::results(study, verdicts)) (table::details(study)) })];
+    if grid::is_grid(study) {
+        sections.push(("grid", "The settings that were swept", grid::section(study)));
+    }
     if has_targets {
         sections.push(("targets", "Picture by picture", targets::section(study, &gallery)?));
     }

@@ -6,6 +6,7 @@ mod comparison;
 mod curves;
 mod detector;
 mod export;
+mod grid;
 mod group;
 mod html;
 mod paired;

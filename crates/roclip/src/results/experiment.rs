@@ -43,6 +43,12 @@ impl Experiment {
         let table = toml::Value::try_from(&recipe).map_err(|e| Error::internal(format!("recipe: {e}")))?;
         let mut settings = BTreeMap::new();
         flatten("", &table, &mut settings);
+        // A run reads the settings of its own objective only.
+        if let (None, Some(own)) = (&recipe.clean, settings.get("objective.name").cloned()) {
+            let own = format!("objective.{own}.");
+            settings
+                .retain(|key, _| !key.starts_with("objective.") || key == "objective.name" || key.starts_with(&own));
+        }
         Ok(Experiment { settings })
     }
 
@@ -157,6 +163,7 @@ fn differing_keys<'a>(rivals: &[&'a Experiment]) -> Vec<&'a String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::ObjectiveName;
 
     fn experiment(change: impl Fn(&mut Recipe)) -> Experiment {
         let mut recipe = Recipe::default();
@@ -173,7 +180,7 @@ mod tests {
         });
         assert_eq!(first.digest(), same.digest());
         for other in [
-            experiment(|recipe| recipe.objective.roclip.period = 5),
+            experiment(|recipe| recipe.objective.name = ObjectiveName::Roclip),
             experiment(|recipe| recipe.augment.text = Some(Default::default())),
             experiment(|recipe| recipe.poison.measure_only = true),
             experiment(|recipe| recipe.clean = Some(Default::default())),
@@ -183,9 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_an_objective_that_does_not_train_make_no_other_experiment() {
+        let with = |name, period| {
+            experiment(move |recipe| (recipe.objective.name, recipe.objective.roclip.period) = (name, period)).digest()
+        };
+        assert_eq!(with(ObjectiveName::Clip, 2), with(ObjectiveName::Clip, 5));
+        assert_eq!(with(ObjectiveName::Safeclip, 2), with(ObjectiveName::Safeclip, 5));
+        assert_ne!(with(ObjectiveName::Roclip, 2), with(ObjectiveName::Roclip, 5));
+    }
+
+    #[test]
     fn controls_are_of_the_same_attack_and_tables_of_the_same_data() {
         let plain = experiment(|_| {});
-        let defended = experiment(|recipe| recipe.objective.roclip.period = 5);
+        let defended = experiment(|recipe| recipe.objective.name = ObjectiveName::Roclip);
         let elsewhere = experiment(|recipe| recipe.eval.source.path = "photos".into());
         let other_model = experiment(|recipe| recipe.model.name = "RN50".into());
         assert_eq!((plain.data_digest(), plain.attack_digest()), (defended.data_digest(), defended.attack_digest()));
@@ -196,7 +213,11 @@ mod tests {
 
     #[test]
     fn labels_name_what_differs_and_nothing_else() {
-        let with = |period| experiment(move |recipe| recipe.objective.roclip.period = period);
+        let with = |period| {
+            experiment(move |recipe| {
+                (recipe.objective.name, recipe.objective.roclip.period) = (ObjectiveName::Roclip, period);
+            })
+        };
         let runs = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(5)), ("CLIP".to_owned(), with(2))];
         let texts = |runs: &[_]| labels(runs).into_iter().map(|label| label.text).collect::<Vec<_>>();
         assert_eq!(

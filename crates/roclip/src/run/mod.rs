@@ -1,5 +1,6 @@
 //! Runs: a recipe becomes data, a trainer and a run folder, and what the trainer learns is measured and written down there.
 
+mod begins;
 mod build;
 mod caller;
 mod clean;
@@ -25,6 +26,7 @@ mod summary;
 mod tensorboard;
 mod warnings;
 
+pub use begins::Seen;
 pub use caller::Caller;
 pub use details::read_details;
 pub use device::device;

@@ -1,5 +1,5 @@
-//! The demo's runs: each is a process of its own, so that its memory and its threads are its own. None outlives the demo, and a signal lets
-//! each save what it has.
+//! Each run is a process of its own, so that its memory and its threads are its own. None outlives the command that started it, and a
+//! signal lets each save what it has.
 
 use crate::commands::progress::{self, Message, Row, duration, say};
 use crate::commands::{parent, signals};
@@ -25,7 +25,7 @@ pub struct Job {
     pub resume: bool,
 }
 
-/// A run under way. It ends with its handle: no error of the demo leaves one behind.
+/// A run under way. It ends with its handle: no error leaves one behind.
 struct Running {
     job: Job,
     child: Child,
@@ -57,7 +57,7 @@ pub fn run_all(waiting: Vec<Job>, jobs: usize) -> Result<()> {
     let outcome = supervise(&program, waiting, jobs, &running);
     signals::stop().set_unsaved(false);
     signals::before_leaving(None);
-    // Those that are left of a demo that failed save what they have, too.
+    // Those that are left where one has failed save what they have, too.
     end_all(&running);
     if signals::stop().wanted() {
         say("stopped; every run is saved, and the same command goes on where they stand");
@@ -88,7 +88,7 @@ fn supervise(program: &Path, waiting: Vec<Job>, jobs: usize, running: &Shared) -
                 let said = said.unwrap_or_default();
                 say(&format!("[{:4.0}s] done  {}: {said}", started.elapsed().as_secs_f64(), one.job.name));
             } else if status.code().is_some_and(|code| SIGNALLED.contains(&code)) {
-                // A terminal's Ctrl-C reaches the runs and the demo at about the same time.
+                // A terminal's Ctrl-C reaches the runs and this process at about the same time.
                 std::thread::sleep(LOOK_EVERY);
                 if !signals::stop().wanted() {
                     bail!("{} was stopped by a signal; the same command goes on where it stands", one.job.name);

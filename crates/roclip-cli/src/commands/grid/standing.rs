@@ -1,4 +1,4 @@
-//! What an earlier demo left in its folder.
+//! What an earlier command left in its folder.
 
 use anyhow::{Context, Result, bail};
 use roclip::checkpoint::find;
@@ -6,7 +6,7 @@ use roclip::recipe::Recipe;
 use roclip::report::Experiment;
 use std::path::{Path, PathBuf};
 
-/// What an earlier demo left in a run folder.
+/// What an earlier command left in a run folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     Absent,
@@ -16,7 +16,7 @@ pub enum Standing {
 
 impl Standing {
     /// # Errors
-    /// When the folder holds something that this demo did not make: it is never removed unasked.
+    /// When the folder holds something that this command did not make: it is never removed unasked.
     pub fn of(run: &Path, recipe: &Recipe, overwrite: bool) -> Result<Standing> {
         let saved = ["run.toml", "recipe.toml"].map(|name| run.join(name)).into_iter().find(|path| path.is_file());
         let Some(saved) = saved else {
@@ -56,14 +56,17 @@ pub fn remove(run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The finished runs of a demo's `rows` in its folder, whenever they were trained: by seed, and then in the order of the rows.
+/// The finished runs of a demo's `rows` in its folder, whenever they were trained: by seed, then in the order of the rows, then by the
+/// values of a sweep.
 pub fn finished(out: &Path, rows: &[&str]) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
     let mut found: Vec<((u64, usize), PathBuf)> = entries
         .filter_map(|entry| {
             let name = entry.file_name();
             let (row, seed) = name.to_str()?.rsplit_once("-seed")?;
-            let place = (seed.parse().ok()?, rows.iter().position(|known| *known == row)?);
+            let of =
+                |known: &&str| row.strip_prefix(*known).is_some_and(|cell| cell.is_empty() || cell.starts_with('-'));
+            let place = (seed.parse().ok()?, rows.iter().position(of)?);
             entry.path().join("summary.json").is_file().then(|| (place, entry.path()))
         })
         .collect();
@@ -78,7 +81,7 @@ mod tests {
     #[test]
     fn finished_runs_are_found_in_the_order_of_seeds_and_rows() {
         let out = tempfile::tempdir().unwrap();
-        for name in ["b-seed0", "a-seed10", "a-seed9", "a-seed0", "other-seed0", "a-seedx"] {
+        for name in ["b-seed0", "a-seed10", "a-seed9", "a-k-2-seed0", "a-seed0", "ab-seed0", "other-seed0", "a-seedx"] {
             std::fs::create_dir(out.path().join(name)).unwrap();
             std::fs::write(out.path().join(name).join("summary.json"), "{}").unwrap();
         }
@@ -87,6 +90,6 @@ mod tests {
             .iter()
             .map(|run| run.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
-        assert_eq!(names, ["a-seed0", "b-seed0", "a-seed9", "a-seed10"]);
+        assert_eq!(names, ["a-k-2-seed0", "a-seed0", "b-seed0", "a-seed9", "a-seed10"]);
     }
 }

@@ -1,0 +1,153 @@
+//! `roclip demo`: the main job on the built-in data, or on the data of any recipe.
+
+use crate::commands::grid::{Grid, Planned, check_number, finished, jobs, threads};
+use crate::commands::overrides::PlanFlags;
+use crate::commands::progress::say;
+use crate::commands::report::print_table;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use roclip::recipe::{AugmentConfig, Cell, ObjectiveName, Recipe, Sweep};
+use roclip::report::{Experiment, write_report};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const RECIPE: &str = include_str!("../../../../recipes/emoji-small.toml");
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    recipe: PlanFlags,
+    /// A third of the concepts and half the epochs: minutes instead of tens of minutes, and only a hint of the result
+    #[arg(long)]
+    quick: bool,
+    /// Seeds, each a whole set of runs
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    seeds: Vec<u64>,
+    /// Rows to train; `defended` is the recipe itself
+    #[arg(long, value_delimiter = ',', default_values_t = ROWS.map(str::to_owned), value_parser = ROWS)]
+    rows: Vec<String>,
+    /// Folder for the runs, report.html and results.json [default: runs/demo, with --quick runs/demo-quick]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Runs at a time; 0 = one a processor, or one on a GPU
+    #[arg(long, default_value_t = 0)]
+    jobs: usize,
+    /// Train the rows for each value of a recipe's key, as in objective.roclip.period=1,2,4 or
+    /// poison.attacks.0.targeted.captions_per_target=3,7; several make a grid. A row that a key changes nothing of is trained once
+    #[arg(long, value_name = "KEY=VALUE,VALUE")]
+    sweep: Vec<String>,
+    /// Begin more than 500 runs
+    #[arg(long)]
+    yes: bool,
+    /// Train rows anew that are in the folder, finished ones too; without it they are kept, and unfinished ones go on
+    #[arg(long, alias = "fresh")]
+    overwrite: bool,
+}
+
+const FOLDER: &str = "runs/demo";
+const QUICK_FOLDER: &str = "runs/demo-quick";
+const ROWS: [&str; 4] = ["undefended", "augmentation-only", "defended", "clean-data"];
+
+/// The four rows that belong together: without its controls a defence's row means nothing.
+fn rows(recipe: &Recipe) -> Vec<(&'static str, Recipe)> {
+    let mut undefended = recipe.clone();
+    undefended.objective.name = ObjectiveName::Clip;
+    undefended.augment = AugmentConfig::default();
+    let mut clean_data = undefended.clone();
+    clean_data.poison.measure_only = true;
+    let mut augmented = recipe.clone();
+    augmented.objective.name = ObjectiveName::Clip;
+    vec![
+        ("undefended", undefended),
+        ("augmentation-only", augmented),
+        ("defended", recipe.clone()),
+        ("clean-data", clean_data),
+    ]
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let sweep = Sweep::parse(&arguments.sweep)?;
+    if sweep.keys().any(|key| key == "seed") {
+        bail!("--sweep seed=...: give the seeds with --seeds 0,1,2");
+    }
+    let mut base = arguments.recipe.resolve(toml::from_str(RECIPE).context("the built-in recipe")?)?;
+    if arguments.quick {
+        shrink(&mut base);
+    }
+    let jobs = jobs(arguments.jobs, &base.train.device);
+    if arguments.recipe.machine.threads.is_none() {
+        base.train.threads = threads(jobs);
+    }
+    let out = arguments.out.clone().unwrap_or_else(|| if arguments.quick { QUICK_FOLDER } else { FOLDER }.into());
+    let runs = arguments.planned(&base, &sweep, &out)?;
+    let grid = Grid { out: &out, jobs, overwrite: arguments.overwrite, check: !sweep.is_empty() };
+    grid.train(runs)?;
+    // All rows that are finished there, whichever this command was asked to train.
+    let results = write_report(&finished(&out, &ROWS), &out)?;
+    print_table(&results);
+    if sweep.is_empty() {
+        let seed = arguments.seeds.first().unwrap_or(&0);
+        say(&format!("next: roclip doctor {}", out.join(format!("defended-seed{seed}")).display()));
+    }
+    Ok(())
+}
+
+impl Arguments {
+    /// The runs of all rows, seeds and cells. A row that a key changes nothing of, as a defence's setting changes nothing of the
+    /// undefended one, is trained once for all of the key's values, and its folder does not name it.
+    fn planned(&self, base: &Recipe, sweep: &Sweep, out: &Path) -> Result<Vec<Planned>> {
+        check_number(self.seeds.len().saturating_mul(self.rows.len()).saturating_mul(sweep.len()), self.yes)?;
+        let cells = sweep.cells();
+        let mut of_rows: Vec<Vec<(&Cell, Recipe)>> = ROWS.iter().map(|_| Vec::new()).collect();
+        for cell in &cells {
+            let recipe = sweep.recipe(base, cell)?;
+            if recipe.objective.name == ObjectiveName::Clip || recipe.augment == AugmentConfig::default() {
+                bail!(
+                    "the recipe defends nothing; give it objective.name = \"roclip\" and an [augment] section \
+                     (`roclip train --sweep` varies any recipe)"
+                );
+            }
+            for (of_row, (_, recipe)) in of_rows.iter_mut().zip(rows(&recipe)) {
+                of_row.push((cell, recipe));
+            }
+        }
+        let mut planned = Vec::new();
+        let mut folders = BTreeSet::new();
+        for seed in &self.seeds {
+            for (row, of_row) in
+                ROWS.iter().zip(&of_rows).filter(|(row, _)| self.rows.iter().any(|asked| asked == *row))
+            {
+                let made: Result<Vec<String>, _> = of_row
+                    .iter()
+                    .map(|(_, recipe)| Ok(Experiment::of(recipe)?.digest()))
+                    .collect::<roclip::error::Result<_>>();
+                let named = sweep.changing(&cells, &made?);
+                for (cell, recipe) in of_row {
+                    let values = sweep.name(cell, |key| named.get(key).copied().unwrap_or(false));
+                    let name = if values.is_empty() { (*row).to_owned() } else { format!("{row}-{values}") };
+                    let folder = out.join(format!("{name}-seed{seed}"));
+                    if folders.insert(folder.clone()) {
+                        let recipe = Recipe { seed: *seed, ..recipe.clone() };
+                        planned.push(Planned { name: format!("{name} seed {seed}"), folder, recipe });
+                    }
+                }
+            }
+        }
+        Ok(planned)
+    }
+}
+
+/// Fewer concepts, targets and epochs. Small enough for a smoke test; the pattern needs the whole demo.
+fn shrink(recipe: &mut Recipe) {
+    let captions = recipe.eval.class_captions.as_mut();
+    for source in [&mut recipe.data.source, &mut recipe.eval.source].into_iter().chain(captions) {
+        source.emoji.concepts = 64;
+    }
+    recipe.train.epochs = recipe.train.epochs.div_ceil(2);
+    recipe.objective.roclip.pool_size = recipe.objective.roclip.pool_size.map(|size| size / 3);
+    for attack in &mut recipe.poison.attacks {
+        if let Some(targeted) = &mut attack.targeted {
+            targeted.targets = targeted.targets.min(8);
+        }
+    }
+}

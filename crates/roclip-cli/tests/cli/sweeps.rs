@@ -1,0 +1,104 @@
+//! `--sweep`: grids of runs.
+
+use crate::support::Lab;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const TRAIN: [&str; 8] =
+    ["train", "--config", "recipe.toml", "--run", "grid", "--epochs=2", "--sweep", "objective.roclip.period=1,2"];
+
+/// Names of the folders in `path`.
+fn folders(path: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+fn results(lab: &Lab, folder: &str) -> Vec<Value> {
+    serde_json::from_slice(&std::fs::read(lab.path(folder).join("results.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_sweep_trains_every_cell_once_and_reports_on_all() {
+    let lab = Lab::new();
+    let rates = ["--sweep", "train.learning_rate=1e-3,2e-3"];
+    let table = lab.ok(&[&TRAIN[..], &rates].concat());
+    let cells = ["period-1,learning_rate-1e-3", "period-1,learning_rate-2e-3", "period-2,learning_rate-1e-3"];
+    let all = folders(&lab.path("grid"));
+    assert!(all.len() == 4 && cells.iter().all(|cell| all.contains(*cell)), "{all:?}");
+    assert!(table.contains("objective.roclip.period"), "{table}");
+    let rows = results(&lab, "grid");
+    let settings: BTreeSet<String> = rows.iter().map(|row| row["settings"].to_string()).collect();
+    assert_eq!(settings.len(), 4, "{settings:?}");
+    let page = std::fs::read_to_string(lab.path("grid/report.html")).unwrap();
+    assert!(page.contains("id=\"grid-1\"") && page.contains("train.learning_rate"), "the grid has its section");
+    // The same command does nothing, and another value trains one more row.
+    let before = std::fs::metadata(lab.path("grid").join(cells[0]).join("summary.json")).unwrap().modified().unwrap();
+    let wider = ["--sweep", "train.learning_rate=1e-3,2e-3,3e-3"];
+    lab.ok(&[&TRAIN[..7], &["objective.roclip.period=1"], &wider].concat());
+    assert_eq!(folders(&lab.path("grid")).len(), 5);
+    let after = std::fs::metadata(lab.path("grid").join(cells[0]).join("summary.json")).unwrap().modified().unwrap();
+    assert_eq!(before, after, "what was finished is kept");
+    assert_eq!(results(&lab, "grid").len(), 5, "the report has the rows of both commands");
+}
+
+#[test]
+fn a_sweep_of_a_demo_trains_controls_once_for_the_defences_settings() {
+    let lab = Lab::new();
+    let rows = "undefended,defended";
+    let demo = ["demo", "--config", "recipe.toml", "--out", "demo", "--epochs=1", "--rows", rows];
+    let sweep =
+        ["--sweep", "objective.roclip.period=1,2", "--sweep", "poison.attacks.0.targeted.captions_per_target=2,3"];
+    lab.ok(&[&demo[..], &sweep].concat());
+    let expected: BTreeSet<String> = [
+        "undefended-captions_per_target-2-seed0",
+        "undefended-captions_per_target-3-seed0",
+        "defended-period-1,captions_per_target-2-seed0",
+        "defended-period-1,captions_per_target-3-seed0",
+        "defended-period-2,captions_per_target-2-seed0",
+        "defended-period-2,captions_per_target-3-seed0",
+    ]
+    .map(str::to_owned)
+    .into();
+    assert_eq!(folders(&lab.path("demo")), expected);
+    let controls: Vec<Value> = results(&lab, "demo").into_iter().filter(|row| row["control"] == "undefended").collect();
+    assert!(controls.iter().all(|row| !row["settings"].to_string().contains("period")), "{controls:?}");
+    lab.fails(&[&demo[..], &["--sweep", "seed=0,1"]].concat(), 1, &["--seeds"]);
+}
+
+#[test]
+fn what_cannot_be_swept_is_refused_before_the_first_run() {
+    let lab = Lab::new();
+    let refused = |command: &[&str], sweep: &[&str], words: &[&str]| {
+        let flags: Vec<&str> = sweep.iter().flat_map(|values| ["--sweep", values]).collect();
+        lab.fails(&[command, &flags].concat(), 1, words);
+        assert!(folders(&lab.path("grid")).is_empty(), "{sweep:?} began a run");
+    };
+    let train = &TRAIN[..6];
+    let demo = &["demo", "--config", "recipe.toml", "--out", "grid"][..];
+    for command in [train, demo] {
+        refused(command, &["objective.roclip.perod=1,2"], &["perod", "unknown field"]);
+        refused(command, &["train.epochs=1", "train.epochs=2"], &["`train.epochs` twice"]);
+        refused(command, &["train.epochs="], &["the list of values is empty"]);
+        refused(command, &["train.epochs=1,1"], &["`1` stands twice"]);
+        // One cell of two, found by its number, by the data, and by the attack that is drawn.
+        refused(command, &["objective.roclip.period=1,0"], &["period-0", "objective.roclip.period is 0"]);
+        refused(command, &["objective.roclip.pool_size=24,4000"], &["pool_size-4000", "larger than the data"]);
+        let attack = "poison.attacks.0.targeted.captions_per_target=2,900";
+        refused(command, &[attack], &["captions_per_target-900", "targets could be drawn"]);
+    }
+    let many: Vec<String> = (1..=501).map(|epochs| epochs.to_string()).collect();
+    let many = format!("train.epochs={}", many.join(","));
+    refused(train, &[&many], &["501 runs", "--yes"]);
+    lab.fails(&[train, &["--jobs", "2"]].concat(), 2, &["--sweep"]);
+    lab.fails(&[&TRAIN[..], &["--resume"]].concat(), 2, &["--sweep", "--resume"]);
+}
+
+#[test]
+fn a_sweep_can_be_foreseen() {
+    let lab = Lab::new();
+    let said = lab.ok(&[&TRAIN[..], &["--dry-run", "--jobs", "1"]].concat());
+    assert!(said.contains("2 runs, 1 at a time") && said.contains("period-1") && said.contains("all "), "{said}");
+    assert!(!lab.path("grid").exists());
+    lab.fails(&[&TRAIN[..7], &["objective.roclip.period=0", "--dry-run"]].concat(), 1, &["period is 0"]);
+}

@@ -1,0 +1,232 @@
+//! A sweep over settings: each figure over the plane of two keys, and a point a cell in the plane of accuracy and attack success.
+
+use crate::report::chart::{Dot, scatter};
+use crate::report::group::{Group, Study, asr, attacks, psr, zero_shot};
+use crate::report::table::{percent, scrolling};
+use crate::results::RunRecord;
+use maud::{Markup, html};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+/// Rows of one name from which on they are a grid.
+const FEWEST: usize = 3;
+/// Steps of shade, from none to full: the style sheet names `heat-0` to `heat-10`.
+const SHADES: f64 = 10.0;
+
+type Figure = Box<dyn Fn(&RunRecord) -> Option<f64>>;
+
+/// What a figure tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What an attack achieves.
+    Attack,
+    /// What may help it: more is worse.
+    Harm,
+    Accuracy,
+}
+
+/// A figure of a row.
+struct Measure {
+    title: String,
+    kind: Kind,
+    of: Figure,
+}
+
+/// Rows that share a name, and the keys by which they differ.
+struct Family<'a, 'b> {
+    name: &'a str,
+    members: Vec<&'b Group<'a>>,
+    keys: Vec<&'a String>,
+}
+
+/// Whether rows of a name differ by their settings as the cells of a grid do.
+pub fn is_grid(study: &Study) -> bool {
+    !families(study).is_empty()
+}
+
+fn families<'a, 'b>(study: &'b Study<'a>) -> Vec<Family<'a, 'b>> {
+    let mut names: Vec<&str> = Vec::new();
+    for group in &study.groups {
+        let name = group.row().name.as_str();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let family = |name| {
+        let members: Vec<&Group> = study.groups.iter().filter(|group| group.row().name == name).collect();
+        let keys: BTreeSet<&String> = members.iter().flat_map(|group| group.row().settings.keys()).collect();
+        let number = |key: &String| values(&members, key).len();
+        let mut keys: Vec<&String> = keys.into_iter().collect();
+        // Keys of most values span the plane.
+        keys.sort_by_key(|key| std::cmp::Reverse(number(key)));
+        Family { name, members, keys }
+    };
+    names.into_iter().map(family).filter(|family| family.members.len() >= FEWEST && !family.keys.is_empty()).collect()
+}
+
+fn value<'a>(group: &Group<'a>, key: &str) -> &'a str {
+    group.row().settings.get(key).map_or("absent", String::as_str)
+}
+
+/// The values of `key`, numbers by their size.
+fn values<'a>(groups: &[&Group<'a>], key: &str) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for group in groups {
+        let own = value(group, key);
+        if !found.contains(&own) {
+            found.push(own);
+        }
+    }
+    found.sort_by(|a, b| match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+        _ => a.cmp(b),
+    });
+    found
+}
+
+fn measures(study: &Study) -> Vec<Measure> {
+    let mut found = Vec::new();
+    let mut add = |title: &str, kind, of: Figure| found.push(Measure { title: title.to_owned(), kind, of });
+    if study.runs().any(|run| psr(run).is_some()) {
+        add("PSR", Kind::Attack, Box::new(|run| Some(psr(run)?.rate)));
+    }
+    for attack in attacks(&study.groups) {
+        add(&format!("ASR {attack}"), Kind::Attack, Box::new(move |run| Some(asr(&attack)(run)?.rate)));
+    }
+    add("zero-shot", Kind::Accuracy, Box::new(|run| Some(zero_shot(run)?.rate)));
+    if study.runs().any(|run| run.summary.linear_probe.is_some()) {
+        add("linear probe", Kind::Accuracy, Box::new(|run| Some(run.summary.linear_probe?.top1.rate)));
+    }
+    if study.runs().any(|run| confirmed(run).is_some()) {
+        add("poison matched with its own class", Kind::Harm, Box::new(confirmed));
+    }
+    found
+}
+
+/// Of the poisoned pairs that were matched in the last matching epoch, the share that met the attacker's class, by attack and pair.
+fn confirmed(run: &RunRecord) -> Option<f64> {
+    let last = run.epochs.iter().filter_map(|epoch| epoch.matches.as_ref()).next_back()?;
+    let (matched, hits) = last.poisoned.values().fold((0.0, 0.0), |(matched, hits), shares| {
+        let own = shares.matched as f64;
+        (matched + own, hits + own * shares.adversarial)
+    });
+    (matched > 0.0).then(|| hits / matched)
+}
+
+pub fn section(study: &Study) -> Markup {
+    let measures = measures(study);
+    html! {
+        p.note {
+            "Means over seeds; darker is more, red where more is worse. Rows that a setting changes nothing of have no axis for it. \
+             Poison matched with its own class: of the poisoned pairs in the last matching epoch, those whose match speaks of the \
+             attacker's class; there matching confirms the poison."
+        }
+        @for family in families(study) {
+            h3 { (family.name) }
+            @for planes in planes(&family) { (planes_of(&planes, &measures)) }
+        }
+        div.charts { @for measure in measures.iter().filter(|measure| measure.kind == Kind::Attack) { (frontier(study, measure)) } }
+    }
+}
+
+/// Cells that agree in all keys but two.
+struct Plane<'a, 'b> {
+    /// What they agree in, in words.
+    fixed: String,
+    members: Vec<&'b Group<'a>>,
+    down: &'a str,
+    across: Option<&'a str>,
+}
+
+fn planes<'a, 'b>(family: &Family<'a, 'b>) -> Vec<Plane<'a, 'b>> {
+    let (mut keys, mut found) = (family.keys.iter(), Vec::<Plane>::new());
+    let (Some(down), across) = (keys.next(), keys.next()) else { return found };
+    let others: Vec<&&String> = keys.collect();
+    for group in &family.members {
+        let fixed = others.iter().map(|key| format!("{key} = {}", value(group, key))).collect::<Vec<_>>().join(", ");
+        match found.iter_mut().find(|plane| plane.fixed == fixed) {
+            Some(plane) => plane.members.push(group),
+            None => found.push(Plane {
+                fixed,
+                members: vec![group],
+                down: down.as_str(),
+                across: across.map(|key| key.as_str()),
+            }),
+        }
+    }
+    found
+}
+
+fn planes_of(plane: &Plane, measures: &[Measure]) -> Markup {
+    html! {
+        @if !plane.fixed.is_empty() { p.note { (plane.fixed) } }
+        div.wrap { @for measure in measures { (heat_map(plane, measure)) } }
+    }
+}
+
+fn heat_map(plane: &Plane, measure: &Measure) -> Markup {
+    let downs = values(&plane.members, plane.down);
+    let acrosses = plane.across.map_or(vec![""], |key| values(&plane.members, key));
+    let cell = |down: &str, across: &str| {
+        let here = |group: &&&Group| {
+            value(group, plane.down) == down && plane.across.is_none_or(|key| value(group, key) == across)
+        };
+        plane.members.iter().find(here).and_then(|group| group.mean(&measure.of))
+    };
+    let all: Vec<f64> = plane.members.iter().filter_map(|group| group.mean(&measure.of)).collect();
+    if all.is_empty() {
+        return html! {};
+    }
+    // Rates of attacks are shaded between none and all, accuracies within their own range.
+    let (low, high) = match measure.kind {
+        Kind::Attack | Kind::Harm => (0.0, 1.0),
+        Kind::Accuracy => (all.iter().copied().fold(1.0, f64::min), all.iter().copied().fold(0.0, f64::max)),
+    };
+    let shade = |rate: f64| (SHADES * (rate - low) / (high - low).max(1e-9)).round().clamp(0.0, SHADES);
+    let kind = if measure.kind == Kind::Accuracy { "good" } else { "bad" };
+    scrolling(html! {
+        table.heat {
+            caption { (measure.title) }
+            thead {
+                tr { th { (plane.down) } @for across in &acrosses { th { @if let Some(key) = plane.across { small { (last_word(key)) } } (across) } } }
+            }
+            tbody {
+                @for down in &downs {
+                    tr {
+                        th { (down) }
+                        @for across in &acrosses {
+                            @match cell(down, across) {
+                                Some(rate) => td.(format!("{kind} heat-{}", shade(rate))) { (percent(rate)) },
+                                None => td { "–" },
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn last_word(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+/// A point a row, in the plane of accuracy and attack success.
+fn frontier(study: &Study, measure: &Measure) -> Markup {
+    let dot = |group: &Group| {
+        let (x, y) = (group.mean(|run| Some(zero_shot(run)?.rate))?, group.mean(&measure.of)?);
+        Some(Dot {
+            x: 100.0 * x,
+            y: 100.0 * y,
+            marker: group.style.marker,
+            class: group.style.class(),
+            title: format!("{}: zero-shot {}, {} {}", group.label, percent(x), measure.title, percent(y)),
+        })
+    };
+    let dots: Vec<Dot> = study.groups.iter().filter_map(dot).collect();
+    if dots.is_empty() {
+        return html! {};
+    }
+    let title = format!("{} against accuracy, a point a row", measure.title);
+    scatter(&title, ["zero-shot top-1, %", &format!("{}, %", measure.title)], &dots)
+}

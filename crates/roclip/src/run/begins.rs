@@ -1,0 +1,59 @@
+//! Whether runs could begin: what is wrong with any of several is found before the first of them takes its time.
+
+use crate::error::Result;
+use crate::objective::RunShape;
+use crate::recipe::{AugmentConfig, ObjectiveConfig, Recipe};
+use crate::run::build::build;
+use crate::run::session::{machine, prepare};
+use crate::train::TrainConfig;
+use std::path::Path;
+
+/// What [`Seen::begins`] has read and drawn for the recipes so far.
+#[derive(Default)]
+pub struct Seen {
+    /// By what of a recipe says so.
+    shapes: Vec<(Recipe, RunShape)>,
+}
+
+impl Seen {
+    /// Reads what `recipe` names, draws its poison, and builds its model and objective, as a run in the folder `run` would before its
+    /// first step. Recipes that share data, poison and batch size read them once. Nothing is written.
+    ///
+    /// # Errors
+    /// Those that the run would begin with.
+    pub fn begins(&mut self, recipe: &Recipe, run: &Path) -> Result<()> {
+        recipe.check()?;
+        let inputs = inputs(recipe);
+        if let Some((_, shape)) = self.shapes.iter().find(|(known, _)| *known == inputs) {
+            recipe.objective.build(RunShape { epochs: recipe.train.epochs, ..*shape })?;
+            return Ok(());
+        }
+        let device = machine(recipe)?;
+        // The run itself says what it has to say.
+        let silent = &mut |_: &str| {};
+        let (trainer, _) = build(recipe, prepare(recipe, silent)?, device, run, silent)?;
+        let train = &recipe.train;
+        let shape = RunShape {
+            seed: recipe.seed,
+            epochs: train.epochs,
+            pairs: trainer.pairs.len(),
+            batch_size: train.batch_size,
+            embed_dim: trainer.model.config().embed_dim,
+            learning_rate: train.learning_rate,
+            warmup_steps: trainer.schedule.warmup_steps,
+            device,
+        };
+        self.shapes.push((inputs, shape));
+        Ok(())
+    }
+}
+
+/// `recipe` without the settings that its numbers alone are right or wrong in, and without those of the objective, which is built for each.
+fn inputs(recipe: &Recipe) -> Recipe {
+    let train = TrainConfig {
+        batch_size: recipe.train.batch_size,
+        device: recipe.train.device.clone(),
+        ..TrainConfig::default()
+    };
+    Recipe { train, objective: ObjectiveConfig::default(), augment: AugmentConfig::default(), ..recipe.clone() }
+}
