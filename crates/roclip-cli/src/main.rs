@@ -9,7 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::progress::{say_error, set_up};
 use commands::signals;
 use commands::{
-    clean, data, demo, doctor, eval, export, init, layout, poison, recipe, report, run_flags, shell, train,
+    clean, data, demo, detect, doctor, eval, export, init, layout, poison, recipe, report, run_flags, shell, train,
 };
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -60,6 +60,9 @@ enum Command {
     Eval(eval::Arguments),
     /// Say, with numbers, why an attack did not take or a defence looks good
     Doctor(doctor::Arguments),
+    /// Say which pairs of your data are suspicious, and which to leave out
+    #[command(subcommand)]
+    Detect(detect::Command),
     /// Write a checkpoint in open_clip's or Hugging Face's layout
     Export(export::Arguments),
     /// Write report.html and results.json for finished runs
@@ -125,6 +128,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Data(command) => data::run(command),
         Command::Poison(command) => poison::run(command),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Detect(command) => detect::run(command),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Export(arguments) => export::run(arguments),
         Command::Report(arguments) => report::run(arguments),

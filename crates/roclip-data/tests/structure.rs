@@ -41,6 +41,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "model",
             "checkpoint",
             "embed",
+            "detect",
             "objective",
             "train",
             "attack",

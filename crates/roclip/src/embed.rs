@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::model::{Clip, tensors, unit};
 use roclip_data::batch::{Batches, Loader, View};
+use roclip_data::pairs::picture_hash;
 use roclip_data::progress::Task;
 use tch::{Device, Tensor};
 
@@ -26,6 +27,22 @@ pub struct Embedded {
     pub view: View,
     /// Unit features `[pairs, dim]`.
     pub image: Tensor,
+    /// Lengths of the image features before they were made unit ones, `[pairs]`.
+    pub image_norms: Tensor,
+    /// Unit features `[pairs, dim]`.
+    pub text: Tensor,
+}
+
+/// All pairs that can be read.
+pub struct AllEmbedded {
+    /// Index of each in the loader's pairs.
+    pub pairs: Vec<usize>,
+    /// [`picture_hash`] of each as the model sees it: copies of a picture share it.
+    pub pictures: Vec<i64>,
+    /// Unit features `[pairs, dim]`.
+    pub image: Tensor,
+    /// Lengths of the image features before they were made unit ones, `[pairs]`.
+    pub image_norms: Tensor,
     /// Unit features `[pairs, dim]`.
     pub text: Tensor,
 }
@@ -42,11 +59,35 @@ impl Embedder<'_> {
             let batch = batch?;
             let (images, tokens) = tensors(&batch.view, batch.pairs.len(), self.side(), self.device);
             tch::no_grad(|| {
-                let image = unit(&self.model.image_features(&images, false)?);
+                let raw = self.model.image_features(&images, false)?;
+                let (image, image_norms) = (unit(&raw), raw.norm_scalaropt_dim(2, [1i64], false));
                 let text = unit(&self.model.text_features(&tokens));
-                Ok(Embedded { pairs: batch.pairs, view: batch.view, image, text })
+                Ok(Embedded { pairs: batch.pairs, view: batch.view, image, image_norms, text })
             })
         })
+    }
+
+    /// The first `count` of the loader's pairs without augmentation.
+    ///
+    /// # Errors
+    /// No picture that can be read.
+    pub fn all(&self, count: usize) -> Result<AllEmbedded> {
+        let (mut pairs, mut pictures) = (Vec::new(), Vec::new());
+        let (mut image, mut image_norms, mut text) = (Vec::new(), Vec::new(), Vec::new());
+        let side = self.side() as usize;
+        let batches = self.loader.look((0..count).collect(), None, AT_A_TIME);
+        let task = Task::begin("encoding pairs", count, "pairs");
+        for embedded in self.pairs(batches) {
+            let found = embedded?;
+            pictures.extend(found.view.images.chunks(3 * side * side).map(|picture| picture_hash(picture, side)));
+            task.advance(found.pairs.len());
+            image.push(found.image);
+            image_norms.push(found.image_norms);
+            text.push(found.text);
+            pairs.extend(found.pairs);
+        }
+        let (image, image_norms, text) = (joined(&image)?, joined(&image_norms)?, joined(&text)?);
+        Ok(AllEmbedded { pairs, pictures, image, image_norms, text })
     }
 
     /// Unit features `[pairs, dim]` of the pictures of `batches`.

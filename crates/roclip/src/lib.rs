@@ -54,6 +54,7 @@
 pub mod attack;
 pub mod checkpoint;
 pub mod clean;
+pub mod detect;
 pub mod doctor;
 pub mod embed;
 pub mod error;

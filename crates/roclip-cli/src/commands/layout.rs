@@ -18,7 +18,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 14] = [
+const EXAMPLES: [(&str, &str); 15] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -53,6 +53,11 @@ const EXAMPLES: [(&str, &str); 14] = [
         "  roclip eval runs/mine                                       the run's newest checkpoint
   roclip eval runs/mine/checkpoints/step_64 --linear-probe
   roclip eval runs/mine --val-data labelled/ --out results/",
+    ),
+    (
+        "detect pairs",
+        "  roclip detect pairs runs/mine --out suspects/ --drop-fraction 0.02
+  roclip detect pairs openclip/ --train-data shards/ --trusted-data checked.csv --level 0.01 --out suspects/",
     ),
     ("doctor", "  roclip doctor runs/mine"),
     (

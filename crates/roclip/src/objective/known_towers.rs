@@ -1,9 +1,10 @@
 //! Towers whose answers are given, for tests of objectives.
 
+pub(crate) use crate::detect::known_features::concepts;
 use crate::error::Result;
 use crate::model::Clip;
 use crate::objective::{AllFeatures, BatchView, Encode, SubCaptionFeatures, Towers};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// The features that the towers give for all pairs.
 pub(crate) struct KnownTowers {
@@ -31,11 +32,6 @@ impl KnownTowers {
     pub fn with_similarities(similarities: Vec<f64>) -> Self {
         KnownTowers { similarities, ..KnownTowers::new(&[], &[]) }
     }
-}
-
-/// Unit features `[n, 4]` of four concepts at right angles.
-pub(crate) fn concepts(of: &[i64]) -> Tensor {
-    Tensor::eye(4, (Kind::Float, Device::Cpu)).index_select(0, &Tensor::from_slice(of))
 }
 
 impl Encode for KnownTowers {

@@ -17,6 +17,7 @@ mod safe_set;
 mod sheet;
 mod statistics;
 mod style;
+mod suspects;
 mod table;
 mod targets;
 mod verdict;
@@ -25,6 +26,7 @@ pub use crate::results::{
     EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, over_seeds, read_run,
 };
 pub use sheet::write_sheet;
+pub use suspects::write_suspects;
 
 use crate::error::{Error, Result};
 use crate::results::read_runs;

@@ -23,6 +23,7 @@ mod skips;
 mod start;
 mod stop;
 mod summary;
+mod suspects;
 mod tensorboard;
 mod warnings;
 
@@ -39,5 +40,6 @@ pub use resume::Start;
 pub use session::train;
 pub use stop::{Asked, Saved, Stop};
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
+pub use suspects::{COMBINED, Drop, MethodScores, Suspects, encode_pairs, suspects};
 pub use torch_bridge::{leave_at_once, torch_version};
 pub use warnings::warnings;

@@ -1,12 +1,11 @@
 //! Looking at pairs with the towers as they stand: without augmentation for diagnostics, and for objectives that score pairs.
 
-use crate::embed::{AT_A_TIME, Embedded, Embedder, joined};
+use crate::embed::{AllEmbedded, Embedded, Embedder};
 use crate::error::{Result, TorchContext};
 use crate::objective::{AllFeatures, Encode};
 use crate::train::diagnostics::SimilarityHistogram;
 use crate::train::engine::Trainer;
 use rand::seq::SliceRandom;
-use roclip_data::pairs::picture_hash;
 use roclip_data::progress::Task;
 use roclip_data::random;
 use std::collections::BTreeMap;
@@ -60,19 +59,8 @@ impl Encode for Standing<'_> {
     }
 
     fn features(&mut self) -> Result<AllFeatures> {
-        let (mut pairs, mut pictures, mut images, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let side = self.embedder.model.config().image_size() as usize;
-        let batches = self.embedder.loader.look((0..self.pairs).collect(), None, AT_A_TIME);
-        let task = Task::begin("encoding pairs", self.pairs, "pairs");
-        for embedded in self.embedder.pairs(batches) {
-            let Embedded { pairs: read, view, image, text } = embedded?;
-            pictures.extend(view.images.chunks(3 * side * side).map(|picture| picture_hash(picture, side)));
-            task.advance(read.len());
-            images.push(image);
-            texts.push(text);
-            pairs.extend(read);
-        }
-        Ok(AllFeatures { pairs, pictures, image: joined(&images)?, text: joined(&texts)? })
+        let AllEmbedded { pairs, pictures, image, text, .. } = self.embedder.all(self.pairs)?;
+        Ok(AllFeatures { pairs, pictures, image, text })
     }
 }
 

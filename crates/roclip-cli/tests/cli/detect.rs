@@ -1,0 +1,67 @@
+//! `roclip detect`: scores, thresholds and what is refused.
+
+use crate::support::Lab;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+fn lines(lab: &Lab, file: &str) -> Vec<String> {
+    std::fs::read_to_string(lab.path(file)).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn pairs_are_scored_judged_and_left_out() {
+    let lab = Lab::new();
+    lab.train("victim", &["--preset", "clip"]);
+    let detect = ["detect", "pairs", "victim", "--out", "suspects", "--neighbours", "4"];
+    let said = lab.ok(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
+    assert!(said.contains("AUROC") && said.contains("poisoned pairs stay"), "{said}");
+    let scores: Vec<Value> =
+        lines(&lab, "suspects/scores.jsonl").iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ids: BTreeSet<&str> = scores.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), scores.len(), "one line a pair");
+    for method in ["clip-score", "k-dist", "slof", "lid", "dao", "isolation-forest", "plausibility", "conformal"] {
+        let own: BTreeSet<String> = scores.iter().map(|line| line["scores"][method].to_string()).collect();
+        assert!(own.len() > 5, "{method} says the same of all: {own:?}");
+    }
+    let dropped = lines(&lab, "suspects/drop.txt");
+    let expected = scores.iter().filter(|line| line["dropped"] == true).count();
+    assert!(dropped.len() == expected && dropped.iter().all(|id| ids.contains(id.as_str())), "{dropped:?}");
+    assert_eq!(dropped.len(), (0.1 * scores.len() as f64).round() as usize);
+    let summary: Value = serde_json::from_str(&lines(&lab, "suspects/detect.json").join("\n")).unwrap();
+    let attacks = summary["methods"][0]["attacks"].as_array().unwrap().len();
+    assert!(attacks >= 1 && summary["dropped"]["pairs"] == dropped.len(), "{summary}");
+    let page = std::fs::read_to_string(lab.path("suspects/detect.html")).unwrap();
+    assert!(page.contains("The most suspicious") && page.contains("data:image/png"));
+
+    // Two runs of one seed agree, and a level leaves out few of the trusted pairs.
+    let before = lines(&lab, "suspects/scores.jsonl");
+    lab.ok(&[&detect[..], &["--methods", "clip-score,dao", "--json"]].concat());
+    lab.ok(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
+    assert_eq!(before, lines(&lab, "suspects/scores.jsonl"));
+    let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    let trusted: Vec<&str> = pairs.lines().filter(|line| !line.contains(",train,")).collect();
+    std::fs::write(lab.path("trusted.csv"), trusted.join("\n")).unwrap();
+    let level = ["--level", "0.2", "--trusted-data", "trusted.csv"];
+    let said = lab.ok(&[&detect[..], &level].concat());
+    let above = said.lines().find_map(|line| line.trim().strip_prefix("trusted: ")).unwrap();
+    let above: usize = above.split(' ').next().unwrap().parse().unwrap();
+    assert!(above <= 3, "a fifth of 16: {said}");
+}
+
+#[test]
+fn what_cannot_be_scored_is_refused() {
+    let lab = Lab::new();
+    lab.train("victim", &["--preset", "clip"]);
+    let detect = |extra: &[&str], words: &[&str]| {
+        lab.fails(&[&["detect", "pairs", "victim", "--out", "suspects"], extra].concat(), 1, words);
+        assert!(!lab.path("suspects/scores.jsonl").exists(), "{extra:?}");
+    };
+    detect(&["--neighbours", "500"], &["neighbours are sought", "--neighbours"]);
+    detect(&["--neighbours", "8", "--references", "4"], &["--references"]);
+    detect(&["--neighbours", "4", "--drop-fraction", "1.5"], &["--drop-fraction 1.5"]);
+    detect(&["--neighbours", "4", "--drop-fraction", "0.999"], &["would be left out"]);
+    detect(&["--set", "train.epochs=3"], &["does not use `train.epochs`"]);
+    lab.fails(&["detect", "pairs", "nothing", "--out", "suspects"], 1, &["find the model `nothing`"]);
+    lab.fails(&["detect", "pairs", "victim", "--out", "s", "--level", "0.1"], 2, &["--trusted-data"]);
+    lab.fails(&["detect", "pairs", "victim", "--out", "s", "--methods", "magic"], 2, &["magic"]);
+}

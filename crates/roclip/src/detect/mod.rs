@@ -1,0 +1,264 @@
+//! Which pairs are suspicious: a score a file. All look at features of a model that saw the pairs or never did, and say more where a pair
+//! is more suspicious. Nothing here reads a poison mark; [`figures`] judges scores where a manifest says what was poison.
+
+mod clip_score;
+mod conformal;
+mod density;
+pub mod figures;
+mod isolation_forest;
+#[cfg(test)]
+pub(crate) mod known_features;
+mod picture_copies;
+pub mod plausibility;
+mod ranks;
+
+pub use conformal::p_values;
+pub use ranks::combined;
+
+use crate::error::{Error, Result};
+use plausibility::plausibility;
+use rand::seq::SliceRandom;
+use roclip_data::random;
+use tch::Tensor;
+
+/// Rows compared at a time: bounds the memory of matrices of distances.
+const ROWS_AT_A_TIME: i64 = 1024;
+
+/// The methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    ClipScore,
+    KDistance,
+    Slof,
+    Lid,
+    Dao,
+    IsolationForest,
+    Plausibility,
+    PictureCopies,
+    Conformal,
+}
+
+/// What is known of a method.
+pub struct Known {
+    pub method: Method,
+    /// As flags and files spell it.
+    pub name: &'static str,
+    /// For help.
+    pub about: &'static str,
+    scores: fn(&Config, &Features) -> Result<Vec<f64>>,
+}
+
+impl Method {
+    pub const ALL: [Known; 9] = [
+        Known {
+            method: Method::ClipScore,
+            name: "clip-score",
+            about: "how little an image resembles its caption",
+            scores: |_, features| clip_score::scores(features),
+        },
+        Known {
+            method: Method::KDistance,
+            name: "k-dist",
+            about: "distance to the k-th nearest image (arXiv 2502.01385); low density is suspicious",
+            scores: |config, features| density::scores(config, features, density::Score::KDistance),
+        },
+        Known {
+            method: Method::Slof,
+            name: "slof",
+            about: "simplified local outlier factor of the image (arXiv 2502.01385)",
+            scores: |config, features| density::scores(config, features, density::Score::Slof),
+        },
+        Known {
+            method: Method::Lid,
+            name: "lid",
+            about: "local intrinsic dimensionality around the image (arXiv 2502.01385)",
+            scores: |config, features| density::scores(config, features, density::Score::Lid),
+        },
+        Known {
+            method: Method::Dao,
+            name: "dao",
+            about: "dimensionality-aware outlier score of the image (arXiv 2502.01385)",
+            scores: |config, features| density::scores(config, features, density::Score::Dao),
+        },
+        Known {
+            method: Method::IsolationForest,
+            name: "isolation-forest",
+            about: "how few random cuts set the image apart from the others",
+            scores: isolation_forest::scores,
+        },
+        Known {
+            method: Method::Plausibility,
+            name: "plausibility",
+            about: "how little the neighbours of image and caption vouch for the pair (ours)",
+            scores: implausibility,
+        },
+        Known {
+            method: Method::PictureCopies,
+            name: "picture-copies",
+            about: "how much the captions of copies of one picture disagree (ours)",
+            scores: |_, features| picture_copies::scores(features),
+        },
+        Known {
+            method: Method::Conformal,
+            name: "conformal",
+            about: "CASCADE's two stages (arXiv 2608.04052, after its abstract): like the captions of the pairs that fit least",
+            scores: conformal::scores,
+        },
+    ];
+
+    pub fn known(self) -> Option<Known> {
+        Method::ALL.into_iter().find(|known| known.method == self)
+    }
+
+    pub fn named(name: &str) -> Option<Method> {
+        Method::ALL.into_iter().find(|known| known.name == name).map(|known| known.method)
+    }
+
+    /// As flags and files spell it.
+    pub fn name(self) -> &'static str {
+        self.known().map_or("", |known| known.name)
+    }
+}
+
+/// Settings of the methods.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub seed: u64,
+    /// Neighbours of k-dist, SLOF and DAO, and for each caption and image of plausibility (k).
+    pub neighbours: usize,
+    /// Neighbours of LID where it is a score of its own.
+    pub dimension_neighbours: usize,
+    /// Pairs, drawn at random, among which neighbours are sought; all where there are fewer. 1,024 as the released batch. More of them hold
+    /// more copies of the same poison, which then are each other's neighbours.
+    pub references: usize,
+    /// Of the isolation forest.
+    pub trees: usize,
+    /// Share of the pairs, those that fit least, that the conformal method takes for poison outright. Ours.
+    pub surely_poisoned: f64,
+    /// Share of the pairs, those that fit best, that it takes for clean and calibrates on. Ours.
+    pub surely_clean: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            seed: 0,
+            neighbours: 16,
+            dimension_neighbours: 64,
+            references: 1024,
+            trees: 100,
+            surely_poisoned: 0.01,
+            surely_clean: 0.5,
+        }
+    }
+}
+
+/// What a model makes of pairs that can be read.
+pub struct Features {
+    /// Unit features `[pairs, dim]`.
+    pub image: Tensor,
+    /// Lengths of the image features before they were made unit ones, `[pairs]`.
+    pub image_norms: Tensor,
+    /// Unit features `[pairs, dim]`.
+    pub text: Tensor,
+    /// Numbers the pictures: copies of one have one number.
+    pub pictures: Vec<i64>,
+}
+
+impl Features {
+    pub fn len(&self) -> usize {
+        self.pictures.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pictures.is_empty()
+    }
+
+    /// # Errors
+    /// Features that are no numbers, and fewer pairs than neighbours.
+    pub fn check(&self, config: &Config) -> Result<()> {
+        let finite = |tensor: &Tensor| tensor.isfinite().all().int64_value(&[]) == 1;
+        if ![&self.image, &self.image_norms, &self.text].into_iter().all(finite) {
+            return Err(Error::setting(
+                "the features of these pairs have values that are no numbers",
+                "use a model whose training did not diverge (`roclip doctor` says so of a run)",
+            ));
+        }
+        let needed = config.neighbours.max(1) + 1;
+        if self.len() <= needed {
+            return Err(Error::setting(
+                format!(
+                    "{} pairs can be read, and {} neighbours are sought around each",
+                    self.len(),
+                    config.neighbours
+                ),
+                "lower --neighbours, or give more data",
+            ));
+        }
+        if config.neighbours == 0 || config.references <= config.neighbours {
+            return Err(Error::setting(
+                format!("{} neighbours of {} references", config.neighbours, config.references),
+                "ask at least 1 neighbour, and seek it among more references (--neighbours, --references)",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Rows among which neighbours are sought, ascending.
+    fn references(&self, config: &Config) -> Vec<i64> {
+        let mut rows: Vec<i64> = (0..self.len() as i64).collect();
+        rows.shuffle(&mut random::stream(config.seed, "detect-references", 0, ""));
+        rows.truncate(config.references);
+        rows.sort_unstable();
+        rows
+    }
+}
+
+/// The score of each row of `features` by `method`, more where it is more suspicious; not finite where the method has nothing to say.
+///
+/// # Errors
+/// What [`Features::check`] refuses.
+pub fn scores(method: Method, config: &Config, features: &Features) -> Result<Vec<f64>> {
+    features.check(config)?;
+    let known = method.known().ok_or_else(|| Error::internal("this method is not registered"))?;
+    (known.scores)(config, features)
+}
+
+fn implausibility(config: &Config, features: &Features) -> Result<Vec<f64>> {
+    // More references only help it: copies of a picture do not vouch for each other.
+    let references: Vec<i64> = (0..features.len() as i64).collect();
+    let wide = Config { references: plausibility::REFERENCES, ..config.clone() };
+    let references = if references.len() > wide.references { features.references(&wide) } else { references };
+    let (image, text, copies) = (&features.image, &features.text, &features.pictures);
+    let plausible = plausibility(image, text, copies, &references, config.neighbours as i64)?;
+    Ok(plausible.into_iter().map(|score| -score).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_is_listed_once_under_its_name() {
+        for known in Method::ALL {
+            assert_eq!(Method::named(known.name), Some(known.method));
+        }
+        assert_eq!(Method::named("no"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_scored_is_refused() {
+        let features = |value: f64| Features {
+            image: Tensor::full([40, 4], value, (tch::Kind::Float, tch::Device::Cpu)),
+            image_norms: Tensor::ones([40], (tch::Kind::Float, tch::Device::Cpu)),
+            text: Tensor::ones([40, 4], (tch::Kind::Float, tch::Device::Cpu)),
+            pictures: (0..40).collect(),
+        };
+        let refused =
+            |config: Config, value: f64| scores(Method::KDistance, &config, &features(value)).unwrap_err().to_string();
+        assert!(refused(Config::default(), f64::NAN).contains("no numbers"));
+        assert!(refused(Config { neighbours: 50, ..Config::default() }, 1.0).contains("40 pairs"));
+        assert!(refused(Config { neighbours: 0, ..Config::default() }, 1.0).contains("--neighbours"));
+        assert!(refused(Config { references: 5, ..Config::default() }, 1.0).contains("--references"));
+    }
+}

@@ -1,0 +1,318 @@
+//! Which pairs of a recipe's data are suspicious: features by a model or out of files, scores by several methods, the pairs to leave out,
+//! and, where the recipe knows of poison, how well each method did.
+
+use crate::detect::figures::{Figures, curve, figures};
+use crate::detect::{Config, Features, Method, combined, p_values, scores};
+use crate::embed::{AT_A_TIME, AllEmbedded, Embedder};
+use crate::error::{Error, Result};
+use crate::model::Clip;
+use crate::recipe::Recipe;
+use crate::run::prepare::prepare_training;
+use roclip_data::artifact;
+use roclip_data::batch::{Loader, Transform};
+use roclip_data::pairs::Pairs;
+use roclip_data::tokenizer::Tokenizer;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use tch::Tensor;
+
+/// What all methods together say, beside each of them.
+pub const COMBINED: &str = "combined";
+
+/// Which pairs are to be left out.
+pub enum Drop {
+    Nothing,
+    /// This share of the pairs, the most suspicious by all methods together.
+    Fraction(f64),
+    /// Pairs whose conformal p-value is at most `level` beside pairs that are known to be clean: about this share of the clean pairs goes,
+    /// where the trusted ones are such as they are.
+    Level {
+        level: f64,
+        trusted: Box<Recipe>,
+    },
+}
+
+/// How well a method tells an attack's pairs from clean ones.
+#[derive(Debug, Clone, Serialize)]
+pub struct Judged {
+    pub attack: String,
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// `(share of clean pairs, share of poison)` at least as suspicious as each threshold.
+    #[serde(skip)]
+    pub curve: Vec<(f64, f64)>,
+}
+
+/// What a method makes of the pairs.
+#[derive(Debug, Clone, Serialize)]
+pub struct MethodScores {
+    pub method: &'static str,
+    /// One an attack; none where no poison is known.
+    pub attacks: Vec<Judged>,
+    /// By pair, in the order of [`Suspects::ids`].
+    #[serde(skip)]
+    pub scores: Vec<f64>,
+}
+
+/// Pairs that are left out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Dropped {
+    pub pairs: usize,
+    /// Clean pairs among them, where poison is known.
+    pub clean: usize,
+    /// By attack: its pairs, and how many of them are still there.
+    pub left: BTreeMap<String, (usize, usize)>,
+    /// Of trusted pairs, where there are any: how many lie at or above the threshold.
+    pub trusted_above: Option<(usize, usize)>,
+    #[serde(skip)]
+    pub rows: BTreeSet<usize>,
+}
+
+/// Pairs with their scores.
+#[derive(Serialize)]
+pub struct Suspects {
+    /// Pairs that were looked at.
+    pub pairs: usize,
+    /// Pairs beside them that cannot be read.
+    pub unreadable: usize,
+    pub methods: Vec<MethodScores>,
+    pub dropped: Option<Dropped>,
+    /// Of the pairs that were looked at.
+    #[serde(skip)]
+    pub ids: Vec<String>,
+    /// The attack of each that is known to be poison.
+    #[serde(skip)]
+    pub attacks: Vec<Option<String>>,
+    /// Index of each into `data`.
+    #[serde(skip)]
+    pub rows: Vec<usize>,
+    #[serde(skip)]
+    pub data: Arc<Pairs>,
+}
+
+/// Encodes the pairs of `recipe`, with the poison that it knows of laid over them.
+///
+/// # Errors
+/// Those that a run of the recipe would begin with, and no picture that can be read.
+pub fn encode_pairs(
+    recipe: &Recipe,
+    model: &Clip,
+    tokenizer: &Arc<Tokenizer>,
+) -> Result<(Arc<Pairs>, Vec<usize>, Features)> {
+    let mut recipe = recipe.clone();
+    if recipe.manifest.is_none() && recipe.poison.attacks.is_empty() {
+        // Labelled images are for attacks alone here.
+        recipe.eval.source.path = "none".to_owned();
+        recipe.eval.probe = None;
+    }
+    let pairs = Arc::new(prepare_training(&recipe)?.pairs);
+    let transform = Transform {
+        seed: recipe.seed,
+        image_size: model.config().image_size(),
+        resizing: model.preprocess().resizing,
+        limits: recipe.data.limits,
+        views: Default::default(),
+        sub_captions: None,
+        tokenizer: Arc::clone(tokenizer),
+        cache_bytes: 0,
+    };
+    let loader = Loader::new(Arc::clone(&pairs), transform, AT_A_TIME.min(pairs.len()), recipe.data.workers)?;
+    let AllEmbedded { pairs: rows, pictures, image, image_norms, text } =
+        Embedder { model, loader: &loader, device: model.scale().device() }.all(pairs.len())?;
+    // A picture without a clear edge is nobody's copy.
+    let apart = pictures.iter().zip(1..).map(|(hash, number)| if *hash == 0 { -number } else { *hash }).collect();
+    Ok((pairs, rows, Features { image, image_norms, text, pictures: apart }))
+}
+
+/// Scores `features`, which are those of `rows` of `data`, and says what to leave out. `trusted` are features of pairs that are known to be
+/// clean, for a level.
+///
+/// # Errors
+/// What the methods refuse, and a share or level outside 0 to 1.
+pub fn suspects(
+    config: &Config,
+    methods: &[Method],
+    drop: (&Drop, Option<&Features>),
+    (data, rows, features): (Arc<Pairs>, Vec<usize>, Features),
+) -> Result<Suspects> {
+    let (drop, trusted) = drop;
+    let count = features.len();
+    let all = match trusted {
+        Some(trusted) => joined(&features, trusted)?,
+        None => features,
+    };
+    let all_scores = methods.iter().map(|method| scores(*method, config, &all)).collect::<Result<Vec<_>>>()?;
+    let together = combined(&all_scores);
+    let pair = |row: &usize| data.pairs.get(*row);
+    let attacks: Vec<Option<String>> =
+        rows.iter().map(|row| Some(pair(row)?.poison.as_ref()?.attack.clone())).collect();
+    let ids = rows.iter().map(|row| pair(row).map(|pair| pair.id.clone()).unwrap_or_default()).collect();
+    let named = methods.iter().map(|method| method.name()).zip(all_scores);
+    let dropped = dropped(drop, &together, count, &attacks)?;
+    let methods = named.chain([(COMBINED, together)]);
+    let methods = methods.map(|(method, mut scores)| {
+        scores.truncate(count);
+        MethodScores { method, attacks: judged(&scores, &attacks), scores }
+    });
+    let unreadable = data.len() - rows.len();
+    Ok(Suspects { pairs: count, unreadable, methods: methods.collect(), dropped, ids, attacks, rows, data })
+}
+
+/// Rows of both, the second below the first.
+fn joined(one: &Features, other: &Features) -> Result<Features> {
+    let (own, twin) = (one.image.size(), other.image.size());
+    if own.last() != twin.last() {
+        return Err(Error::setting(
+            format!("the features of the pairs have {own:?} values, those of the trusted pairs {twin:?}"),
+            "encode both with one model",
+        ));
+    }
+    let cat = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
+    // A picture that stands in both is no copy for this: trusted pairs must not make a pair look better or worse.
+    let last = one.pictures.iter().copied().min().unwrap_or(0).min(0);
+    let apart = (1..=other.len() as i64).map(|number| last - number);
+    Ok(Features {
+        image: cat(&one.image, &other.image),
+        image_norms: cat(&one.image_norms, &other.image_norms),
+        text: cat(&one.text, &other.text),
+        pictures: one.pictures.iter().copied().chain(apart).collect(),
+    })
+}
+
+/// Which of the first `count` of `scores` are left out; those behind them are of trusted pairs.
+fn dropped(drop: &Drop, scores: &[f64], count: usize, attacks: &[Option<String>]) -> Result<Option<Dropped>> {
+    let (own, trusted) = scores.split_at(count.min(scores.len()));
+    let refuse =
+        |what: &str, share: f64| Error::setting(format!("{what} {share}"), "choose more than 0 and less than 1");
+    let (rows, trusted_above): (BTreeSet<usize>, _) = match drop {
+        Drop::Nothing => return Ok(None),
+        Drop::Fraction(share) if !(*share > 0.0 && *share < 1.0) => return Err(refuse("--drop-fraction", *share)),
+        Drop::Level { level, .. } if !(*level > 0.0 && *level < 1.0) => return Err(refuse("--level", *level)),
+        Drop::Fraction(share) => {
+            let mut order: Vec<usize> = (0..own.len()).collect();
+            let of = |at: usize| own.get(at).copied().unwrap_or(f64::NAN);
+            order.sort_by(|a, b| of(*b).total_cmp(&of(*a)).then(a.cmp(b)));
+            (order.into_iter().take((share * own.len() as f64).round() as usize).collect(), None)
+        }
+        Drop::Level { level, .. } => {
+            let at_most =
+                |p: Vec<f64>| p.into_iter().enumerate().filter(|(_, p)| p <= level).map(|(at, _)| at).collect();
+            let rows: BTreeSet<usize> = at_most(p_values(trusted, own));
+            let threshold = rows.iter().filter_map(|at| own.get(*at)).copied().fold(f64::INFINITY, f64::min);
+            let above = trusted.iter().filter(|score| **score >= threshold).count();
+            (rows, Some((above, trusted.len())))
+        }
+    };
+    if rows.len() == own.len() {
+        return Err(Error::setting(
+            format!("all {} pairs would be left out", own.len()),
+            "lower --drop-fraction or --level; with --level, trusted pairs must be such as the data's own",
+        ));
+    }
+    let mut left: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (at, attack) in attacks.iter().enumerate() {
+        let Some(attack) = attack else { continue };
+        let (all, kept) = left.entry(attack.clone()).or_default();
+        *all += 1;
+        *kept += usize::from(!rows.contains(&at));
+    }
+    let clean = rows.iter().filter(|at| attacks.get(**at).is_some_and(Option::is_none)).count();
+    Ok(Some(Dropped { pairs: rows.len(), clean, left, trusted_above, rows }))
+}
+
+/// One an attack, and all of them together where there are several.
+fn judged(scores: &[f64], attacks: &[Option<String>]) -> Vec<Judged> {
+    let names: BTreeSet<&String> = attacks.iter().flatten().collect();
+    let against = |own: &dyn Fn(&String) -> bool| -> Vec<Option<bool>> {
+        let mark = |attack: &Option<String>| match attack {
+            None => Some(false),
+            Some(attack) => own(attack).then_some(true),
+        };
+        attacks.iter().map(mark).collect()
+    };
+    let judge = |attack: String, marks: Vec<Option<bool>>| {
+        figures(scores, &marks).map(|figures| Judged { attack, figures, curve: curve(scores, &marks) })
+    };
+    names.iter().filter_map(|name| judge((*name).clone(), against(&|attack| attack == *name))).collect()
+}
+
+impl Suspects {
+    /// Writes `scores.jsonl` (a line a pair), `drop.txt` (an id a line) where something is left out, and `detect.json`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        let mut lines = String::new();
+        for (at, id) in self.ids.iter().enumerate() {
+            let scores: BTreeMap<&str, Option<f64>> = self
+                .methods
+                .iter()
+                .map(|method| (method.method, method.scores.get(at).copied().filter(|score| score.is_finite())))
+                .collect();
+            let mut line = serde_json::json!({"id": id, "scores": scores});
+            if let (Some(fields), Some(dropped)) = (line.as_object_mut(), &self.dropped) {
+                fields.insert("dropped".to_owned(), dropped.rows.contains(&at).into());
+            }
+            lines += &format!("{line}\n");
+        }
+        artifact::write(&out.join("scores.jsonl"), lines.as_bytes())?;
+        if let Some(dropped) = &self.dropped {
+            let ids = dropped.rows.iter().filter_map(|at| self.ids.get(*at));
+            let text: String = ids.map(|id| format!("{id}\n")).collect();
+            artifact::write(&out.join("drop.txt"), text.as_bytes())?;
+        }
+        artifact::write_json(&out.join("detect.json"), self)?;
+        Ok(())
+    }
+
+    /// What all methods together say of each pair.
+    pub fn combined(&self) -> &[f64] {
+        self.methods.last().map_or(&[], |method| &method.scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attacks(of: &[Option<&str>]) -> Vec<Option<String>> {
+        of.iter().map(|attack| attack.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn a_share_takes_the_most_suspicious_and_counts_what_is_left() {
+        let marks = attacks(&[None, Some("a"), None, Some("a"), Some("b")]);
+        let scores = [0.1, 0.9, 0.8, 0.2, 0.7];
+        let found = dropped(&Drop::Fraction(0.4), &scores, 5, &marks).unwrap().unwrap();
+        assert_eq!((found.rows, found.pairs, found.clean), (BTreeSet::from([1, 2]), 2, 1));
+        assert_eq!(found.left, BTreeMap::from([("a".to_owned(), (2, 1)), ("b".to_owned(), (1, 1))]));
+        for share in [0.0, 1.0, f64::NAN, -0.1] {
+            assert!(dropped(&Drop::Fraction(share), &scores, 5, &marks).is_err());
+        }
+        assert!(dropped(&Drop::Fraction(0.95), &scores, 5, &marks).unwrap_err().to_string().contains("all 5 pairs"));
+    }
+
+    #[test]
+    fn a_level_takes_what_few_trusted_pairs_are_as_suspicious_as() {
+        // Three pairs, then nineteen trusted ones: p is 1/20 above all of these, 2/20 above all but one.
+        let trusted: Vec<f64> = (1..20).map(f64::from).collect();
+        let scores: Vec<f64> = [30.0, 18.5, 3.0].into_iter().chain(trusted).collect();
+        let level = |level| Drop::Level { level, trusted: Box::default() };
+        let marks = attacks(&[Some("a"), None, None]);
+        let found = dropped(&level(0.05), &scores, 3, &marks).unwrap().unwrap();
+        assert_eq!((found.rows, found.trusted_above), (BTreeSet::from([0]), Some((0, 19))));
+        let found = dropped(&level(0.1), &scores, 3, &marks).unwrap().unwrap();
+        assert_eq!((found.rows, found.clean, found.trusted_above), (BTreeSet::from([0, 1]), 1, Some((1, 19))));
+    }
+
+    #[test]
+    fn methods_are_judged_by_attack_against_clean_pairs_alone() {
+        let marks = attacks(&[Some("a"), Some("b"), None, None]);
+        let found = judged(&[4.0, 1.0, 2.0, 3.0], &marks);
+        let areas: Vec<(&str, f64)> =
+            found.iter().map(|judged| (judged.attack.as_str(), judged.figures.auroc)).collect();
+        assert_eq!(areas, [("a", 1.0), ("b", 0.0)]);
+    }
+}
