@@ -8,11 +8,14 @@ use anyhow::{Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use roclip::checkpoint::{self, load_as, run_of};
+use roclip::detect::figures::Figures;
 use roclip::detect::{Config, Method};
 use roclip::recipe::Recipe;
 use roclip::report::write_suspects;
-use roclip::run::{Drop, Suspects, device, encode_pairs, suspects};
+use roclip::run::{Drop, Judged, Prepared, Suspects, device, encode_pairs, prepare_data, suspect_inputs, suspects};
 use roclip_data::artifact;
+use roclip_data::escape::for_terminal;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +23,43 @@ use std::sync::Arc;
 pub enum Command {
     /// Score every pair of the training data by how suspicious it is, and say which to leave out
     Pairs(PairsArguments),
+    /// Score pictures by how much they look as if they carried a trigger: the labelled images of a run, as they are and with each of its triggers
+    Inputs(InputsArguments),
+}
+
+/// What both kinds take.
+#[derive(Args)]
+struct Common {
+    #[command(flatten)]
+    described: DescribedModel,
+    #[command(flatten)]
+    recipe: BaseFlags,
+    #[command(flatten)]
+    data: DataFlags,
+    #[command(flatten)]
+    manifest: ManifestFlag,
+    #[command(flatten)]
+    seed: SeedFlag,
+    #[command(flatten)]
+    machine: MachineFlags,
+    /// Print the summary as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct InputsArguments {
+    /// The model whose inputs they are: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Folder for inputs.jsonl and inputs.json
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// What the classes look like, for the method `descriptions`: a JSON file of {class: [text, ...]}
+    #[arg(long, value_name = "FILE")]
+    descriptions: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args)]
@@ -28,8 +68,6 @@ pub struct PairsArguments {
     /// trained on them or not. Of a run, the data is the run's own unless another is named
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    #[command(flatten)]
-    described: DescribedModel,
     /// Folder for scores.jsonl, detect.json, detect.html and, where pairs are to be left out, drop.txt
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -53,18 +91,7 @@ pub struct PairsArguments {
     #[arg(long, value_name = "PATH", requires = "level")]
     trusted_data: Option<String>,
     #[command(flatten)]
-    recipe: BaseFlags,
-    #[command(flatten)]
-    data: DataFlags,
-    #[command(flatten)]
-    manifest: ManifestFlag,
-    #[command(flatten)]
-    seed: SeedFlag,
-    #[command(flatten)]
-    machine: MachineFlags,
-    /// Print detect.json on stdout
-    #[arg(long)]
-    json: bool,
+    common: Common,
 }
 
 fn methods() -> impl TypedValueParser<Value = Method> {
@@ -81,18 +108,19 @@ fn methods_help() -> String {
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Pairs(arguments) => pairs(&arguments),
+        Command::Inputs(arguments) => inputs(&arguments),
     }
 }
 
 fn pairs(arguments: &PairsArguments) -> Result<()> {
     let run = run_of(&arguments.model);
-    let recipe = arguments.recipe(run.as_deref())?;
+    let recipe = arguments.common.recipe(&arguments.model, run.as_deref(), "detect pairs")?;
     artifact::check_writable(&arguments.out)?;
     if recipe.train.threads > 0 {
         tch::set_num_threads(recipe.train.threads);
     }
     let device = device(&recipe.train.device)?;
-    let loaded = load_as(&arguments.model, arguments.described.description(), device)?;
+    let loaded = load_as(&arguments.model, arguments.common.described.description(), device)?;
     let (model, tokenizer) = (loaded.model, Arc::new(loaded.tokenizer));
     let drop = match (arguments.drop_fraction, arguments.level, &arguments.trusted_data) {
         (Some(share), ..) => Drop::Fraction(share),
@@ -115,7 +143,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let found = suspects(&config, &methods, (&drop, trusted.as_ref()), encoded)?;
     found.write(&arguments.out)?;
     write_suspects(&found, recipe.data.limits, &arguments.out.join("detect.html"))?;
-    match arguments.json {
+    match arguments.common.json {
         true => println!("{}", serde_json::to_string_pretty(&found)?),
         false => print(&found),
     }
@@ -139,13 +167,44 @@ fn trusted(recipe: &Recipe, path: &str) -> Recipe {
     trusted
 }
 
-impl PairsArguments {
+/// The labelled images of the recipe, with and without the triggers that it knows of.
+fn inputs(arguments: &InputsArguments) -> Result<()> {
+    let Common { described, json, .. } = &arguments.common;
+    let run = run_of(&arguments.model);
+    let recipe = arguments.common.recipe(&arguments.model, run.as_deref(), "detect inputs")?;
+    artifact::check_writable(&arguments.out)?;
+    if recipe.train.threads > 0 {
+        tch::set_num_threads(recipe.train.threads);
+    }
+    let descriptions: Option<BTreeMap<String, Vec<String>>> =
+        arguments.descriptions.as_deref().map(artifact::read_json).transpose()?;
+    let loaded = load_as(&arguments.model, described.description(), device(&recipe.train.device)?)?;
+    let Prepared { evaluator, manifest, .. } = prepare_data(&recipe)?;
+    let backdoors = manifest.map(|manifest| manifest.backdoors()).unwrap_or_default();
+    let (model, tokenizer) = (&loaded.model, &loaded.tokenizer);
+    let found = suspect_inputs(&evaluator, model, tokenizer, &backdoors, descriptions.as_ref(), recipe.seed)?;
+    found.write(&arguments.out)?;
+    if *json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        println!("{} images looked at, {} others known to be clean", found.looked_at, found.clean);
+        if found.judged.is_empty() {
+            println!("no trigger is known: the scores say what is odd, not how well they tell it");
+        }
+        let rows = found.judged.iter().map(|judged| (judged.method, judged.attack.as_str(), &judged.figures));
+        print_figures(rows);
+    }
+    say_next(&arguments.out, "inputs.jsonl, inputs.json", &[]);
+    Ok(())
+}
+
+impl Common {
     /// The recipe of the run that the model belongs to, or the one given, with the flags.
-    fn recipe(&self, run: Option<&Path>) -> Result<Recipe> {
+    fn recipe(&self, model: &Path, run: Option<&Path>, command: &str) -> Result<Recipe> {
         const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
-        self.recipe.check_keys("detect pairs", &OBEYED)?;
+        self.recipe.check_keys(command, &OBEYED)?;
         // What is no model at all is said first.
-        checkpoint::is_checkpoint(&self.model)?;
+        checkpoint::is_checkpoint(model)?;
         let base = match run {
             Some(run) => {
                 let kept = run.join("manifest.jsonl");
@@ -159,10 +218,11 @@ impl PairsArguments {
                 }
                 base
             }
-            None if self.recipe.config.is_some() || self.data.names_training_data() => Recipe::default(),
+            None if self.recipe.config.is_some() || self.data.names_data() => Recipe::default(),
             None => bail!(
-                "`{}` belongs to no run; say which pairs to look at with --train-data or --config (a recipe with its data)",
-                self.model.display()
+                "`{}` belongs to no run; say what to look at with --train-data (pairs), --val-data (labelled images), or --config (a recipe \
+                 with its data)",
+                model.display()
             ),
         };
         let groups: [&dyn Overrides; 4] = [&self.seed, &self.data, &self.manifest, &self.machine];
@@ -178,24 +238,10 @@ impl PairsArguments {
 fn print(found: &Suspects) {
     let unread = if found.unreadable > 0 { format!(", {} cannot be read", found.unreadable) } else { String::new() };
     println!("{} pairs{unread}", found.pairs);
-    let judged = found.methods.first().map(|method| method.attacks.len()).unwrap_or(0);
-    if judged > 0 {
-        println!("{:16} {:>20} {:>8} {:>10} {:>10}", "method", "attack", "AUROC", "FPR at 95", "at 100 %");
-    }
-    for method in &found.methods {
-        for judged in &method.attacks {
-            let figures = &judged.figures;
-            let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-            println!(
-                "{:16} {:>20} {:8.3} {:>10} {:>10}",
-                method.method,
-                judged.attack,
-                figures.auroc,
-                percent(figures.false_positives_at_95),
-                percent(figures.false_positives_at_100)
-            );
-        }
-    }
+    let of = |method: &'static str, judged: &Judged| (method, judged.attack.clone(), judged.figures);
+    let rows: Vec<_> =
+        found.methods.iter().flat_map(|method| method.attacks.iter().map(|judged| of(method.method, judged))).collect();
+    print_figures(rows.iter().map(|(method, attack, figures)| (*method, attack.as_str(), figures)));
     let Some(dropped) = &found.dropped else { return };
     println!("{} pairs to leave out (drop.txt)", dropped.pairs);
     for (attack, (all, left)) in &dropped.left {
@@ -206,5 +252,16 @@ fn print(found: &Suspects) {
     }
     if let Some((above, all)) = dropped.trusted_above {
         println!("  trusted: {above} of {all} are as suspicious");
+    }
+}
+
+fn print_figures<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a Figures)>) {
+    for (number, (method, attack, figures)) in rows.enumerate() {
+        if number == 0 {
+            println!("{:20} {:>20} {:>8} {:>10} {:>10}", "method", "attack", "AUROC", "FPR at 95", "at 100 %");
+        }
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let (most, all) = (percent(figures.false_positives_at_95), percent(figures.false_positives_at_100));
+        println!("{method:20} {:>20} {:8.3} {most:>10} {all:>10}", for_terminal(attack), figures.auroc);
     }
 }

@@ -18,7 +18,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 15] = [
+const EXAMPLES: [(&str, &str); 16] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -59,6 +59,7 @@ const EXAMPLES: [(&str, &str); 15] = [
         "  roclip detect pairs runs/mine --out suspects/ --drop-fraction 0.02
   roclip detect pairs openclip/ --train-data shards/ --trusted-data checked.csv --level 0.01 --out suspects/",
     ),
+    ("detect inputs", "  roclip detect inputs runs/mine --out inputs/"),
     ("doctor", "  roclip doctor runs/mine"),
     (
         "export",

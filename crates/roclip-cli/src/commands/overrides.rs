@@ -103,6 +103,11 @@ impl DataFlags {
         self.train_data.is_some()
     }
 
+    /// Whether pairs or labelled images are named.
+    pub fn names_data(&self) -> bool {
+        self.names_training_data() || self.names_evaluation_data()
+    }
+
     /// Whether the labelled images are named, whatever a recipe says.
     pub fn names_evaluation_data(&self) -> bool {
         self.val_data.is_some()

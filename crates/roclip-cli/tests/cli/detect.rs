@@ -65,3 +65,24 @@ fn what_cannot_be_scored_is_refused() {
     lab.fails(&["detect", "pairs", "victim", "--out", "s", "--level", "0.1"], 2, &["--trusted-data"]);
     lab.fails(&["detect", "pairs", "victim", "--out", "s", "--methods", "magic"], 2, &["magic"]);
 }
+
+#[test]
+fn inputs_are_scored_with_and_without_each_trigger() {
+    let lab = Lab::new();
+    lab.train("victim", &["--preset", "clip"]);
+    let detect = ["detect", "inputs", "victim", "--out", "inputs"];
+    let said = lab.ok(&detect);
+    assert!(said.contains("8 images looked at, 8 others") && said.contains("whitened-norm"), "{said}");
+    assert!(!said.contains("descriptions "), "nobody described the classes: {said}");
+    let scores: Vec<Value> =
+        lines(&lab, "inputs/inputs.jsonl").iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let triggered = scores.iter().filter(|line| !line["attack"].is_null()).count();
+    assert!(triggered >= 8 && scores.len() == triggered + 8, "{triggered} of {}", scores.len());
+    let all = |texts: &str| crate::support::CLASSES.map(|class| format!("\"{class}\": {texts}")).join(",");
+    std::fs::write(lab.path("words.json"), format!("{{{}}}", all("[\"a square of a colour\"]"))).unwrap();
+    let said = lab.ok(&[&detect[..], &["--descriptions", "words.json"]].concat());
+    assert!(said.contains("descriptions "), "{said}");
+    std::fs::write(lab.path("few.json"), "{\"red\": [\"red\"]}").unwrap();
+    lab.fails(&[&detect[..], &["--descriptions", "few.json"]].concat(), 1, &["says nothing of the class"]);
+    lab.fails(&[&detect[..], &["--val-data", "none"]].concat(), 1, &["none"]);
+}

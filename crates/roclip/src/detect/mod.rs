@@ -1,18 +1,21 @@
-//! Which pairs are suspicious: a score a file. All look at features of a model that saw the pairs or never did, and say more where a pair
-//! is more suspicious. Nothing here reads a poison mark; [`figures`] judges scores where a manifest says what was poison.
+//! Which pairs are suspicious, and which inputs carry a trigger: a score a file. All look at features of a model that saw the pairs or never did, and say more where something is more suspicious. Nothing here reads a poison mark; [`figures`] judges scores where a manifest says what was poison.
 
 mod clip_score;
 mod conformal;
 mod density;
 pub mod figures;
+mod inputs;
 mod isolation_forest;
 #[cfg(test)]
 pub(crate) mod known_features;
+mod masks;
 mod picture_copies;
 pub mod plausibility;
 mod ranks;
+mod whitening;
 
 pub use conformal::p_values;
+pub use inputs::{InputFeatures, InputMethod, input_scores};
 pub use ranks::combined;
 
 use crate::error::{Error, Result};

@@ -381,7 +381,8 @@ impl Evaluator {
         retrieval::retrieval(&self.encoder(model), tokenizer, &samples.iter().collect::<Vec<_>>())
     }
 
-    pub(super) fn encoder<'a>(&self, model: &'a Clip) -> ImageEncoder<'a> {
+    /// What encodes this evaluation's images with `model`.
+    pub fn encoder<'a>(&self, model: &'a Clip) -> ImageEncoder<'a> {
         let Reading { limits, workers, .. } = self.reading;
         ImageEncoder { model, limits, workers, batch_size: BATCH, kind: FeatureKind::Projected }
     }

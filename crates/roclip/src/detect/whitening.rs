@@ -1,0 +1,62 @@
+//! LoREx at test time, after a draft's text: features are whitened by what clean pictures look like, and what still stands out is
+//! suspicious. The norm for single inputs is ours.
+
+use crate::error::{Result, TorchContext};
+use tch::{Kind, Tensor};
+
+/// Added to the eigenvalues, in units of their mean: fewer clean pictures than dimensions leave some at nought. Ours.
+const FLOOR: f64 = 1e-3;
+
+/// `W (z - mu)` of each row of `features` `[n, dim]`, with mean and covariance of `clean` `[m, dim]`.
+fn whitened(features: &Tensor, clean: &Tensor) -> Tensor {
+    let (features, clean) = (features.to_kind(Kind::Double), clean.to_kind(Kind::Double));
+    let mean = clean.mean_dim([0i64].as_slice(), true, Kind::Double);
+    let centred = &clean - &mean;
+    let covariance = centred.transpose(0, 1).matmul(&centred) / (crate::model::extent(&clean, 0) as f64 - 1.0).max(1.0);
+    let (values, vectors) = covariance.linalg_eigh("L");
+    let values = values.clamp_min(0.0);
+    let floor = (values.mean(Kind::Double) * FLOOR).clamp_min(1e-12);
+    let scale = (values + floor).rsqrt();
+    (features - mean).matmul(&vectors) * scale
+}
+
+/// The squared length of each row, whitened.
+pub(super) fn norms(features: &Tensor, clean: &Tensor) -> Result<Vec<f64>> {
+    let squared = whitened(features, clean).square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+    Vec::try_from(squared).torch("reading lengths")
+}
+
+/// How far each row lies along the first eigenvector of the whitened rows' covariance, in either sense.
+pub(super) fn along_first_direction(features: &Tensor, clean: &Tensor) -> Result<Vec<f64>> {
+    let white = whitened(features, clean);
+    let centred = &white - white.mean_dim([0i64].as_slice(), true, Kind::Double);
+    let (_, vectors) = centred.transpose(0, 1).matmul(&centred).linalg_eigh("L");
+    let first = vectors.select(1, -1);
+    Vec::try_from(white.matmul(&first).abs()).torch("reading projections")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngExt;
+    use roclip_data::random;
+
+    #[test]
+    fn what_clean_pictures_never_do_stands_out_in_however_small_a_direction() {
+        let mut random = random::stream(5, "test-whitening", 0, "");
+        // Clean rows vary by 1 in three directions and by a hundredth in the fourth; the last ten inputs by a tenth there.
+        let mut row = |fourth: f32| -> Vec<f32> {
+            let mut row: Vec<f32> = (0..3).map(|_| random.random_range(-1.0..1.0)).collect();
+            row.push(fourth * 0.1 + random.random_range(-0.01..0.01));
+            row
+        };
+        let rows = |rows: Vec<Vec<f32>>| Tensor::from_slice(&rows.concat()).view([-1, 4]);
+        let clean = rows((0..100).map(|_| row(0.0)).collect());
+        let inputs = rows((0..40).map(|at| row(if at < 30 { 0.0 } else { 1.0 })).collect());
+        for scores in [norms(&inputs, &clean).unwrap(), along_first_direction(&inputs, &clean).unwrap()] {
+            let (plain, triggered) = scores.split_at(30);
+            let most = plain.iter().copied().fold(0.0, f64::max);
+            assert!(triggered.iter().all(|score| *score > most), "{most} {triggered:?}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Which labelled pictures of a recipe's evaluation would be taken for triggered ones: half of them are known to be clean, the others are
+//! looked at as they are and with each trigger that the recipe knows of.
+
+use crate::detect::figures::{Figures, figures};
+use crate::detect::{InputFeatures, InputMethod, input_scores};
+use crate::error::{Error, Result};
+use crate::eval::{Alter, Evaluator, text_features, unaltered};
+use crate::model::{Clip, unit};
+use image::RgbImage;
+use rand::Rng;
+use rand::seq::SliceRandom;
+use roclip_data::artifact;
+use roclip_data::augment::gaussian_blur;
+use roclip_data::picture::jpeg_round_trip;
+use roclip_data::poison::Backdoor;
+use roclip_data::progress::Task;
+use roclip_data::random;
+use roclip_data::sample::Sample;
+use roclip_data::skip::Skip;
+use roclip_data::tokenizer::Tokenizer;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Quality of the JPEG that pictures go through.
+const QUALITY: u8 = 75;
+/// Of a picture's shorter side: the blur's deviation.
+const BLUR: f32 = 0.02;
+/// Masks of growing size, from nothing to all.
+const MASKS: u32 = 11;
+/// Cells of a mask in each direction.
+const CELLS: u32 = 8;
+/// Stands beside a class in a text that has nothing to do with it, after BDetCLIP's random words.
+const UNRELATED: &str = "seven quietly under the therefore almost invoice";
+
+/// A score of one picture.
+#[derive(Debug, Clone, Serialize)]
+pub struct InputScore {
+    pub id: String,
+    /// The attack whose trigger it carries; none of a clean one.
+    pub attack: Option<String>,
+    pub scores: BTreeMap<&'static str, f64>,
+}
+
+/// How well a method tells triggered pictures from clean ones.
+#[derive(Debug, Clone, Serialize)]
+pub struct InputJudged {
+    pub method: &'static str,
+    pub attack: String,
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// Pictures with their scores.
+#[derive(Debug, Serialize)]
+pub struct SuspectInputs {
+    /// Pictures that are known to be clean.
+    pub clean: usize,
+    /// Pictures that were looked at without a trigger.
+    pub looked_at: usize,
+    pub judged: Vec<InputJudged>,
+    #[serde(skip)]
+    pub inputs: Vec<InputScore>,
+}
+
+/// Looks at the images of `evaluator` as they are, and with each of `backdoors`. `descriptions` say something of every class.
+///
+/// # Errors
+/// Too few images, and descriptions that leave a class out.
+pub fn suspect_inputs(
+    evaluator: &Evaluator,
+    model: &Clip,
+    tokenizer: &Tokenizer,
+    backdoors: &[Backdoor],
+    descriptions: Option<&BTreeMap<String, Vec<String>>>,
+    seed: u64,
+) -> Result<SuspectInputs> {
+    let mut images: Vec<&Sample> = evaluator.samples.iter().collect();
+    images.shuffle(&mut random::stream(seed, "detect-inputs", 0, ""));
+    let (clean, looked_at) = images.split_at(images.len() / 2);
+    if clean.len() < 2 {
+        return Err(Error::setting(
+            format!("there are {} labelled images, of which half must be known to be clean", images.len()),
+            "give more with --val-data",
+        ));
+    }
+    let said = descriptions.map(|file| said(file, evaluator, model, tokenizer)).transpose()?;
+    let methods: Vec<InputMethod> = InputMethod::ALL.map(|known| known.method).into();
+    let methods: Vec<InputMethod> =
+        methods.into_iter().filter(|method| said.is_some() || *method != InputMethod::Descriptions).collect();
+    let encoder = evaluator.encoder(model);
+    let features =
+        |images: &[&Sample], alter: &Alter| -> Result<Tensor> { Ok(unit(&encoder.encode(images, alter)?.features)) };
+    let clean_features = features(clean, &unaltered)?;
+    let task = Task::begin("looking at inputs", 1 + backdoors.len(), "kinds");
+    let mut inputs = Vec::new();
+    for backdoor in std::iter::once(None).chain(backdoors.iter().map(Some)) {
+        let plain: &Alter = &|image: &Sample, picture: RgbImage| match backdoor {
+            None => Ok(picture),
+            Some(backdoor) => {
+                let seed = random::stream(0, "trigger-test", 0, &image.id).next_u64();
+                backdoor.trigger.with_seed(seed).apply(&picture)
+            }
+        };
+        // Those that cannot be read, or are too small for the trigger, are left out.
+        let readable = encoder.encode(looked_at, plain)?.readable;
+        let images: Vec<&Sample> = readable.iter().filter_map(|at| looked_at.get(*at).copied()).collect();
+        let after = |change: &(dyn Fn(RgbImage) -> std::result::Result<RgbImage, Skip> + Sync)| {
+            features(&images, &|image: &Sample, picture| change(plain(image, picture)?))
+        };
+        let under = |mask: u32| {
+            features(&images, &|image: &Sample, picture| Ok(masked(plain(image, picture)?, mask, &image.id)))
+        };
+        let seen = InputFeatures {
+            plain: after(&Ok)?,
+            clean: clean_features.shallow_clone(),
+            jpeg: after(&|picture| jpeg_round_trip(&picture, QUALITY))?,
+            blurred: after(&|picture| Ok(blurred(picture)))?,
+            masked: (0..MASKS).map(under).collect::<Result<_>>()?,
+            said: said.as_ref().map(|[a, b]| [a.shallow_clone(), b.shallow_clone()]),
+        };
+        let scores =
+            methods.iter().map(|method| Ok((*method, input_scores(*method, &seen)?))).collect::<Result<Vec<_>>>()?;
+        for (at, image) in images.iter().enumerate() {
+            let of = |(method, scores): &(InputMethod, Vec<f64>)| Some((method.name(), *scores.get(at)?));
+            inputs.push(InputScore {
+                id: image.id.clone(),
+                attack: backdoor.map(|backdoor| backdoor.attack.clone()),
+                scores: scores.iter().filter_map(of).collect(),
+            });
+        }
+        task.advance(1);
+    }
+    let judged = judged(&inputs, &methods, backdoors);
+    Ok(SuspectInputs { clean: clean.len(), looked_at: looked_at.len(), judged, inputs })
+}
+
+/// Black over so many of `MASKS - 1` parts of the cells of a grid, in an order that the picture's id draws: a mask that has grown over some
+/// cells keeps them.
+fn masked(mut picture: RgbImage, parts: u32, id: &str) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let mut order: Vec<u32> = (0..CELLS * CELLS).collect();
+    order.shuffle(&mut random::stream(0, "detect-masks", 0, id));
+    let count = (CELLS * CELLS * parts / (MASKS - 1)) as usize;
+    let covered: BTreeSet<u32> = order.into_iter().take(count).collect();
+    let cell = |at: u32, side: u32| (u64::from(at) * u64::from(CELLS) / u64::from(side.max(1))) as u32;
+    let black = image::Rgb([0; 3]);
+    let inside = |x: u32, y: u32| covered.contains(&(cell(y, height) * CELLS + cell(x, width)));
+    picture.enumerate_pixels_mut().filter(|(x, y, _)| inside(*x, *y)).for_each(|(_, _, pixel)| *pixel = black);
+    picture
+}
+
+fn blurred(mut picture: RgbImage) -> RgbImage {
+    let deviation = (BLUR * picture.width().min(picture.height()) as f32).max(0.5);
+    let kernel = 2 * (3.0 * deviation).ceil() as u32 + 1;
+    // Reflected borders reach no further than the picture.
+    let most = picture.width().min(picture.height()).saturating_sub(1) * 2 + 1;
+    gaussian_blur(&mut picture, kernel.min(most), deviation);
+    picture
+}
+
+/// Sums over the classes of unit text features: of their descriptions, and of their names in an unrelated text.
+fn said(
+    file: &BTreeMap<String, Vec<String>>,
+    evaluator: &Evaluator,
+    model: &Clip,
+    tokenizer: &Tokenizer,
+) -> Result<[Tensor; 2]> {
+    let (mut described, mut unrelated) = (Vec::new(), Vec::new());
+    for class in &evaluator.classes {
+        let texts = file.get(class).filter(|texts| !texts.is_empty()).ok_or_else(|| {
+            Error::setting(format!("--descriptions says nothing of the class `{class}`"), "describe every class")
+        })?;
+        described.extend(texts.iter().cloned());
+        unrelated.extend(texts.iter().map(|_| format!("{class} {UNRELATED}")));
+    }
+    let device = model.scale().device();
+    let sum = |texts: &[String]| -> Result<Tensor> {
+        let features = unit(&text_features(model, tokenizer, texts, 256, device)?);
+        Ok(features.sum_dim_intlist([0i64].as_slice(), false, Kind::Float))
+    };
+    Ok([sum(&described)?, sum(&unrelated)?])
+}
+
+fn judged(inputs: &[InputScore], methods: &[InputMethod], backdoors: &[Backdoor]) -> Vec<InputJudged> {
+    let mut found = Vec::new();
+    for (method, attack) in methods.iter().flat_map(|method| backdoors.iter().map(move |own| (method, &own.attack))) {
+        let score = |input: &InputScore| input.scores.get(method.name()).copied().unwrap_or(f64::NAN);
+        let scores: Vec<f64> = inputs.iter().map(score).collect();
+        let mark = |input: &InputScore| match &input.attack {
+            None => Some(false),
+            Some(own) => (own == attack).then_some(true),
+        };
+        let marks: Vec<Option<bool>> = inputs.iter().map(mark).collect();
+        if let Some(figures) = figures(&scores, &marks) {
+            found.push(InputJudged { method: method.name(), attack: attack.clone(), figures });
+        }
+    }
+    found
+}
+
+impl SuspectInputs {
+    /// Writes `inputs.jsonl` (a line a picture and trigger) and `inputs.json`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        let mut lines = String::new();
+        for input in &self.inputs {
+            lines += &serde_json::to_string(input).map_err(|e| Error::internal(format!("JSON: {e}")))?;
+            lines.push('\n');
+        }
+        artifact::write(&out.join("inputs.jsonl"), lines.as_bytes())?;
+        artifact::write_json(&out.join("inputs.json"), self)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_grow_from_nothing_to_all_and_blurs_take_any_size() {
+        let dark = |parts, id: &str| -> BTreeSet<(u32, u32)> {
+            let picture = masked(RgbImage::from_pixel(32, 16, image::Rgb([255; 3])), parts, id);
+            picture.enumerate_pixels().filter(|(.., pixel)| pixel.0 == [0; 3]).map(|(x, y, _)| (x, y)).collect()
+        };
+        assert_eq!((dark(0, "a").len(), dark(10, "a").len()), (0, 32 * 16));
+        assert!((1..=10).all(|parts| dark(parts - 1, "a").is_subset(&dark(parts, "a"))));
+        assert_ne!(dark(5, "a"), dark(5, "b"));
+        for (width, height) in [(1, 1), (2, 3), (300, 5)] {
+            assert_eq!(blurred(RgbImage::new(width, height)).dimensions(), (width, height));
+        }
+    }
+}
