@@ -74,6 +74,8 @@ const RULES: &[(&str, Bounds)] = &[
     ("safeclip.split_every", EPOCHS),
     ("schedule.first_share", SHARE),
     ("split.first_share", SHARE),
+    ("distil.temperature", above(0.0, 1e3)),
+    ("distil.label_weight", SHARE),
     ("split.threshold", SHARE),
     ("split.growth", SHARE),
     ("split.cap", SOME_SHARE),
@@ -115,6 +117,8 @@ const RULES: &[(&str, Bounds)] = &[
     ("wanet.grid", from(0.0, 2048.0)),
     ("wanet.strength", from(0.0, 100.0)),
     ("triangles.cell", SOME_SHARE),
+    ("ink_reconstructed.variance", above(0.0, 0.25)),
+    ("ink_reconstructed.percentile", Bounds { below: true, ..above(0.0, 100.0) }),
     ("triangles.levels.*", SHARE),
     ("clean.pairs", from(2.0, 1e9)),
     ("cleanclip.clip_weight", WEIGHT),
@@ -233,7 +237,7 @@ mod tests {
             "clean.rebound={}",
             "eval.probe={}",
             "objective.safeclip.plausibility={}",
-            "poison.attacks=[{name='a',target='b',badnets={},rate=0.1},{name='c',target='b',count=1,sig={}},{name='d',target='b',count=1,triangles={}}]",
+            "poison.attacks=[{name='a',target='b',badnets={},rate=0.1},{name='c',target='b',count=1,sig={}},{name='d',target='b',count=1,triangles={}},{name='e',target='b',count=1,ink_reconstructed={variance=0.1}}]",
         ]
         .iter()
         .fold(Recipe::default(), |recipe, section| recipe.assign(section).unwrap())

@@ -12,6 +12,7 @@ mod forecast;
 mod journal;
 mod lines;
 mod log;
+mod memory;
 mod pace;
 mod patch;
 mod pictures;
@@ -22,6 +23,7 @@ mod skips;
 mod start;
 mod stop;
 mod summary;
+mod supervision;
 mod tensorboard;
 mod warnings;
 

@@ -1,6 +1,6 @@
 //! What a finished run says of itself, and the machine it ran on.
 
-use crate::eval::{Accuracy, Evaluation};
+use crate::eval::{Accuracy, Evaluation, TriggerMeasures};
 use crate::objective::Phase;
 use crate::run::caller::Caller;
 use crate::run::clock::date;
@@ -25,6 +25,12 @@ pub struct Summary {
     /// Of the cleaned model on its way through harmless fine-tuning, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebound: Option<Vec<ReboundPoint>>,
+    /// Of the teacher, where the run distilled one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<Evaluation>,
+    /// What a classifier's triggers do beside their success, by attack.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub triggers: BTreeMap<String, TriggerMeasures>,
     pub evaluation: Evaluation,
     /// After the last epoch of each kind.
     pub after: BTreeMap<String, PhaseEvaluation>,
