@@ -4,6 +4,7 @@ pub mod clean;
 pub mod data;
 pub mod demo;
 pub mod described_model;
+pub mod distil;
 pub mod doctor;
 pub mod eval;
 pub mod eval_lines;

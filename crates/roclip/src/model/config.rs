@@ -16,9 +16,9 @@ const BUILT_IN: [(&str, &str); 11] = [
     ("RN-small-32", include_str!("configs/RN-small-32.json")),
     ("ViT-tiny-32", include_str!("configs/ViT-tiny-32.json")),
     // Of classifiers: a teacher and students, with the least text tower.
-    ("RN-mini-64", include_str!("configs/RN-mini-64.json")),
-    ("RN-micro-64", include_str!("configs/RN-micro-64.json")),
-    ("ViT-micro-64", include_str!("configs/ViT-micro-64.json")),
+    ("RN-mini-32", include_str!("configs/RN-mini-32.json")),
+    ("RN-micro-32", include_str!("configs/RN-micro-32.json")),
+    ("ViT-micro-32", include_str!("configs/ViT-micro-32.json")),
 ];
 
 /// Of one tower, or of one stage of a ResNet.

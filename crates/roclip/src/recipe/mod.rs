@@ -109,8 +109,8 @@ impl DataConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
-    /// RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, for classifiers RN-mini-64,
-    /// RN-micro-64, ViT-micro-64, or the path of a JSON file in open_clip's format.
+    /// RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, for classifiers RN-mini-32,
+    /// RN-micro-32, ViT-micro-32, or the path of a JSON file in open_clip's format.
     pub name: String,
     /// Whether only the tokens are kept that the captions and the prompts use, for small data sets. Synonyms that `augment.text` draws and
     /// no caption has are the unknown token then (a run begins with their share).

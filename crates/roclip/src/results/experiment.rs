@@ -37,6 +37,9 @@ impl Experiment {
         let made = |path: &PathBuf| PathBuf::from(made_as(path, depth));
         recipe.model.weights = recipe.model.weights.as_ref().map(made);
         recipe.poison.reference = recipe.poison.reference.as_ref().map(made);
+        if recipe.distillation().is_some() {
+            recipe.objective.distil.teacher = made(&recipe.objective.distil.teacher);
+        }
         if let Some(clean) = &mut recipe.clean {
             clean.victim = made(&clean.victim);
         }

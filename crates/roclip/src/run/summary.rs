@@ -4,6 +4,7 @@ use crate::eval::{Accuracy, Evaluation, TriggerMeasures};
 use crate::objective::Phase;
 use crate::run::caller::Caller;
 use crate::run::clock::date;
+use roclip_data::rate::Ratio;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -42,6 +43,18 @@ pub struct Summary {
     pub seconds: f64,
     /// Most resident memory of any session.
     pub peak_memory_bytes: u64,
+}
+
+impl Summary {
+    /// Strict ASR of a student by that of its teacher. None where the teacher's attack did not take: where its success is not clearly above
+    /// the base rate, a ratio would be one of two accidents.
+    pub fn inheritance(&self, attack: &str) -> Option<Ratio> {
+        let (own, teacher) = (self.evaluation.asr.get(attack)?, self.teacher.as_ref()?.asr.get(attack)?);
+        if teacher.success.low <= teacher.base_rate.high {
+            return None;
+        }
+        Ratio::new(own.success, teacher.success)
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

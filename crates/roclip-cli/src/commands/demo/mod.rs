@@ -1,7 +1,7 @@
 //! `roclip demo`: the main job on the built-in data, or on the data of any recipe.
 
-mod runs;
-mod standing;
+pub mod runs;
+pub mod standing;
 
 use crate::commands::overrides::PlanFlags;
 use crate::commands::progress::say;

@@ -10,6 +10,7 @@ use crate::model::{Head, Part, copy_saved, extent};
 use crate::objective::classifier::new_head;
 use crate::objective::{BatchView, LossOutput, Objective, Phase, RunShape, Supervision, Teacher, Towers, Update};
 use feature::Projector;
+use roclip_data::source::SourceConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,13 +41,18 @@ pub struct DistilConfig {
     pub zero_shot: bool,
     /// The model that `roclip distil` trains; `model.name` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"RN-micro-64")]
+    #[schemars(example = &"RN-micro-32")]
     pub student: Option<String>,
+    /// The trusted pictures that `roclip distil` trains the student on; the data of the teacher's recipe when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<SourceConfig>,
     /// What the student takes from its teacher.
     pub loss: DistilLoss,
     /// Temperature of both models' probabilities.
     pub temperature: f64,
-    /// Weight of the cross-entropy with the labels of the trusted pictures, beside the teacher's part of weight 1; at 0 they need no labels.
+    /// Weight of the teacher's part of the loss; at 0 the student learns from labels alone, and is the control without a teacher.
+    pub teacher_weight: f64,
+    /// Weight of the cross-entropy with the labels of the trusted pictures, beside the teacher's part; at 0 they need no labels.
     pub label_weight: f64,
     /// Whether the trusted pictures are left out that lie in the tail of the teacher's `ink_reconstructed` trigger by nature.
     pub remove_tail: bool,
@@ -58,8 +64,10 @@ impl Default for DistilConfig {
             teacher: PathBuf::new(),
             zero_shot: false,
             student: None,
+            trusted: None,
             loss: DistilLoss::Response,
             temperature: 4.0,
+            teacher_weight: 1.0,
             label_weight: 0.0,
             remove_tail: false,
         }
@@ -79,6 +87,15 @@ impl DistilConfig {
             return Err(Error::setting(
                 format!("objective.distil.label_weight is {}", self.label_weight),
                 "choose it from 0 (the teacher alone) to 1 (--label-weight)",
+            ));
+        }
+        if !(0.0..=1e3).contains(&self.teacher_weight) || self.teacher_weight + self.label_weight == 0.0 {
+            return Err(Error::setting(
+                format!(
+                    "objective.distil.teacher_weight is {}, and label_weight {}",
+                    self.teacher_weight, self.label_weight
+                ),
+                "give the teacher, the labels or both some weight",
             ));
         }
         match self.temperature > 0.0 && self.temperature.is_finite() {
@@ -159,9 +176,10 @@ impl Objective for DistilObjective {
             None if self.config.loss == DistilLoss::Relation => relation::loss(&logits, &target, temperature),
             None => response::loss(&logits, &target, temperature),
         };
+        let loss = of_teacher * self.config.teacher_weight;
         let loss = match self.config.label_weight {
-            0.0 => of_teacher,
-            weight => of_teacher + self.labels.cross_entropy(&logits, towers.pairs())? * weight,
+            0.0 => loss,
+            weight => loss + self.labels.cross_entropy(&logits, towers.pairs())? * weight,
         };
         Ok(LossOutput { loss, matches: Vec::new() })
     }
@@ -241,7 +259,7 @@ mod tests {
         assert!(feature.state().values().all(|tensor| tensor.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0));
         assert_eq!(objective(DistilLoss::Response, 0.0).state().len(), 2);
         let mut other = objective(DistilLoss::Feature, 0.0);
-        tch::no_grad(|| other.head.weight.shallow_clone().zero_());
+        let _ = tch::no_grad(|| other.head.weight.shallow_clone().zero_());
         other.load_state(&feature.state()).unwrap();
         assert!(other.head.weight.equal(&feature.head.weight));
     }
@@ -256,6 +274,7 @@ mod tests {
         };
         assert!(refused(|config| config.label_weight = 1.5).contains("label_weight is 1.5"));
         assert!(refused(|config| config.label_weight = f64::NAN).contains("label_weight is NaN"));
+        assert!(refused(|config| config.teacher_weight = 0.0).contains("teacher_weight is 0"));
         assert!(refused(|config| config.temperature = 0.0).contains("temperature is 0"));
         assert!(refused(|config| config.teacher = PathBuf::new()).contains("names no model"));
     }
