@@ -74,7 +74,8 @@ impl Experiment {
     pub fn attack_digest(&self) -> String {
         self.digest_of(|key| {
             let poison = key.starts_with("poison.attacks");
-            about_data(key) || poison || key.starts_with("model.")
+            // Standardised pictures are a defence, and not another victim.
+            about_data(key) || poison || (key.starts_with("model.") && key != "model.standardise")
         })
     }
 
