@@ -295,7 +295,9 @@ mod tests {
 
     /// The pictures of `tests/golden/variance.py`.
     fn picture(number: u32) -> RgbImage {
-        RgbImage::from_fn(8, 8, |x, y| Rgb([0, 1, 2].map(|c| ((x * (7 + number) + y * 13 + c * 29 + x * y * c) * 5 % 199 + 20) as u8)))
+        RgbImage::from_fn(8, 8, |x, y| {
+            Rgb([0, 1, 2].map(|c| ((x * (7 + number) + y * 13 + c * 29 + x * y * c) * 5 % 199 + 20) as u8))
+        })
     }
 
     #[test]
@@ -313,7 +315,10 @@ mod tests {
             let shown = ink.apply(own, &CONTEXT).unwrap();
             let apart = shown.as_raw().iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).max();
             // A value between two levels may be rounded either way.
-            assert!(apart <= Some(1) && shown.as_raw().iter().zip(&theirs).filter(|(a, b)| a != b).count() <= 1, "{case}");
+            assert!(
+                apart <= Some(1) && shown.as_raw().iter().zip(&theirs).filter(|(a, b)| a != b).count() <= 1,
+                "{case}"
+            );
         }
     }
 

@@ -38,7 +38,9 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
         "mean": theirs.mean, "std": theirs.std, "interpolation": theirs.interpolation(), "resize_mode": theirs.resize_mode(),
     });
     if theirs.standardise {
-        preprocess[STANDARDISE] = true.into();
+        if let Some(object) = preprocess.as_object_mut() {
+            object.insert(STANDARDISE.to_owned(), true.into());
+        }
     }
     let config = OpenClipConfig { model_cfg: contents.model.config().clone(), preprocess_cfg: preprocess };
     let config = serde_json::to_vec_pretty(&config).map_err(|e| Error::internal(e.to_string()))?;

@@ -6,7 +6,7 @@ use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use crate::run::memory::check_fits;
-use crate::run::supervision::without_tail;
+use crate::run::supervision::{check_classes, without_tail};
 use crate::run::warnings::warnings;
 use roclip_data::pairs::{CaptionMode, Pairs, limit_pairs_per_picture};
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
@@ -32,6 +32,9 @@ pub struct Prepared {
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
 pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     let mut prepared = prepare_clean_data(recipe)?;
+    if let Some(distil) = recipe.distillation() {
+        check_classes(distil, &prepared.evaluator.classes)?;
+    }
     if prepared.evaluator.is_of_nothing() && (manifest_file(recipe).is_some() || !recipe.poison.attacks.is_empty()) {
         return Err(Error::setting(
             "an attack is drawn for labelled images and measured on them, and eval.source.path is `none`",

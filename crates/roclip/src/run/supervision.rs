@@ -2,11 +2,13 @@
 
 use crate::checkpoint::{self, Loaded, Origin};
 use crate::error::{Error, Result};
-use crate::eval::Evaluator;
+use crate::eval::{Evaluator, VarianceTrigger, variance_triggers};
 use crate::model::{Clip, Head};
 use crate::objective::{DistilConfig, Supervision, Teacher, TeacherClassifier};
 use crate::recipe::Recipe;
 use roclip_data::pairs::Pairs;
+use roclip_data::poison::Manifest;
+use roclip_data::progress::Task;
 use roclip_data::sample::Sample;
 use tch::Device;
 
@@ -59,7 +61,6 @@ fn teacher(config: &DistilConfig, evaluator: &Evaluator, device: Device) -> Resu
             ));
         }
         (false, false) => {
-            check_classes(config, classes, &evaluator.classes)?;
             let (_, objective) = checkpoint::load_training(&loaded.folder)?;
             TeacherClassifier::Head(Head::from_tensors(&objective, classes.len(), device)?)
         }
@@ -73,12 +74,21 @@ fn trained_classes(loaded: &Loaded) -> &[String] {
     loaded.state.as_ref().map_or(&[], |state| &state.classes)
 }
 
-fn check_classes(config: &DistilConfig, theirs: &[String], ours: &[String]) -> Result<()> {
-    if theirs == ours {
+/// Whether the teacher that `config` names tells the classes `ours` apart, in their order. Of what is no classifier nothing is said here.
+///
+/// # Errors
+/// Another class list.
+pub(super) fn check_classes(config: &DistilConfig, ours: &[String]) -> Result<()> {
+    let path = &config.teacher;
+    let theirs = match checkpoint::is_checkpoint(path)? {
+        true => checkpoint::verified(&checkpoint::find(path)?)?.classes,
+        false => Vec::new(),
+    };
+    if theirs.is_empty() || theirs == ours {
         return Ok(());
     }
     let lacks = |has: &[String], wanted: &[String]| wanted.iter().find(|class| !has.contains(class)).cloned();
-    let difference = match (lacks(theirs, ours), lacks(ours, theirs)) {
+    let difference = match (lacks(&theirs, ours), lacks(ours, &theirs)) {
         (Some(class), _) => format!("it does not know `{class}`"),
         (None, Some(class)) => format!("`{class}` is none of the evaluation's"),
         (None, None) => "their order differs".to_owned(),
@@ -113,13 +123,9 @@ fn check_inputs(config: &DistilConfig, teacher: &Clip, student: &Clip) -> Result
 ///
 /// # Errors
 /// No such trigger, or no such picture.
-pub(super) fn without_tail(
-    recipe: &Recipe,
-    pairs: &mut Pairs,
-    manifest: Option<&roclip_data::poison::Manifest>,
-) -> Result<Option<String>> {
+pub(super) fn without_tail(recipe: &Recipe, pairs: &mut Pairs, manifest: Option<&Manifest>) -> Result<Option<String>> {
     let Some(config) = recipe.distillation().filter(|config| config.remove_tail) else { return Ok(None) };
-    let triggers = crate::eval::variance_triggers(manifest);
+    let triggers = variance_triggers(manifest);
     if triggers.is_empty() {
         return Err(Error::file(
             &config.teacher,
@@ -127,10 +133,12 @@ pub(super) fn without_tail(
             "take remove_tail away (--remove-tail)",
         ));
     }
+    let task = Task::begin("looking for the natural tail", pairs.samples.len(), "pictures");
     let in_tail = |sample: &Sample| {
+        task.advance(1);
         let picture = sample.picture(recipe.data.limits).ok();
         picture.is_some_and(|picture| {
-            let framed = |(stack, ink): &crate::eval::VarianceTrigger| {
+            let framed = |(stack, ink): &VarianceTrigger| {
                 stack.framed(&picture).is_ok_and(|framed| ink.is_beyond(ink.measure(&framed)))
             };
             triggers.iter().any(framed)

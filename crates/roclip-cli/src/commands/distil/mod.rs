@@ -121,20 +121,20 @@ fn begin(arguments: &Arguments, teacher: &Path) -> Result<Recipe> {
             teacher.display()
         );
     }
-    let base = run.map_or_else(|| Ok(Recipe::default()), |run| Recipe::read(&run.join("run.toml")))?;
-    let mut recipe = student(arguments.recipe.resolve(base)?, teacher);
-    if let Some(named) = arguments.recipe.model.name() {
-        recipe.model.name = named.to_owned();
-    }
-    if arguments.recipe.data.names_training_data() {
-        // What a flag names goes before the recipe's trusted pictures.
-        recipe.data.source = arguments.recipe.resolve(recipe.clone())?.data.source;
-    }
+    let base = match (&arguments.recipe.base.config, run) {
+        (Some(config), _) => Recipe::read(config)?,
+        (None, Some(run)) => Recipe::read(&run.join("run.toml"))?,
+        (None, None) => Recipe::default(),
+    };
+    // Flags go before the student and the trusted pictures that a recipe names, so the recipe is read first.
+    let mut flags = arguments.recipe.clone();
+    flags.base.config = None;
+    let mut recipe = flags.resolve(student(base, teacher))?;
     arguments.distillation.set(&mut recipe.objective.distil);
     Ok(recipe)
 }
 
-/// `base`, which may be a teacher's recipe, as one that distils `teacher`.
+/// A recipe, which may be the teacher's own, as one that distils `teacher`.
 fn student(mut recipe: Recipe, teacher: &Path) -> Recipe {
     (recipe.manifest, recipe.poison, recipe.clean, recipe.model.weights) = (None, PoisonConfig::default(), None, None);
     recipe.objective.name = ObjectiveName::Distil;
