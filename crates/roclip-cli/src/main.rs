@@ -9,7 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::progress::{say_error, set_up};
 use commands::signals;
 use commands::{
-    clean, data, demo, detect, doctor, eval, export, init, layout, poison, recipe, report, run_flags, shell, train,
+    clean, data, demo, detect, distil, doctor, eval, export, init, layout, poison, recipe, report, run_flags, shell,
+    train,
 };
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -50,6 +51,8 @@ enum Command {
     Train(train::Arguments),
     /// Fine-tune a poisoned model on trusted pairs, and show what is left of its backdoors
     Clean(clean::Arguments),
+    /// Train a student classifier from a teacher on trusted pictures, and show which backdoors it inherits
+    Distil(distil::Arguments),
     /// Prepare data: classes for images that have captions only
     #[command(subcommand)]
     Data(data::Command),
@@ -125,6 +128,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
+        Command::Distil(arguments) => distil::run(arguments),
         Command::Data(command) => data::run(command),
         Command::Poison(command) => poison::run(command),
         Command::Eval(arguments) => eval::run(arguments),

@@ -27,6 +27,27 @@ impl Rate {
     }
 }
 
+/// One rate by another, with a 95 % interval.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
+pub struct Ratio {
+    pub ratio: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Ratio {
+    /// `of / by` with Katz's log interval, as of independent pictures; none where either has no hits.
+    pub fn new(of: Rate, by: Rate) -> Option<Ratio> {
+        if of.hits == 0 || by.hits == 0 {
+            return None;
+        }
+        const Z: f64 = 1.96;
+        let part = |rate: Rate| 1.0 / rate.hits as f64 - 1.0 / rate.n as f64;
+        let (ratio, spread) = (of.rate / by.rate, (Z * (part(of) + part(by)).sqrt()).exp());
+        Some(Ratio { ratio, low: ratio / spread, high: ratio * spread })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +57,14 @@ mod tests {
     fn two_of_sixteen() {
         let rate = Rate::new(2, 16);
         assert!((rate.low - 0.0350).abs() < 5e-4 && (rate.high - 0.3602).abs() < 5e-4, "{rate:?}");
+    }
+
+    /// Katz et al. 1978: 40 of 100 by 20 of 100.
+    #[test]
+    fn a_ratio_of_two_rates_has_an_interval_that_is_symmetric_in_its_logarithm() {
+        let ratio = Ratio::new(Rate::new(40, 100), Rate::new(20, 100)).unwrap();
+        assert!((ratio.ratio - 2.0).abs() < 1e-12 && (ratio.low * ratio.high - 4.0).abs() < 1e-9);
+        assert!((ratio.low - 1.2632).abs() < 1e-3, "{ratio:?}");
+        assert_eq!(Ratio::new(Rate::new(0, 9), Rate::new(3, 9)), None);
     }
 }

@@ -94,6 +94,10 @@ impl Towers for Given<'_> {
         Ok(self.text.shallow_clone())
     }
 
+    fn image_through(&self, _model: &Clip, _view: BatchView) -> Result<Tensor> {
+        Ok(self.image.shallow_clone())
+    }
+
     fn through(&self, _model: &Clip, _view: BatchView) -> Result<[Tensor; 2]> {
         Ok([self.image.shallow_clone(), self.text.shallow_clone()])
     }

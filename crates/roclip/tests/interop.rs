@@ -40,6 +40,7 @@ fn check(model: &str, compact: bool) {
     std::fs::write(folder.path().join("texts.json"), serde_json::to_string(&TEXTS).unwrap()).unwrap();
     let is_vit = model.config().vision_cfg.patch_size.is_some();
     let state = State {
+        classes: Vec::new(),
         step: 1,
         epoch: 1,
         pass: 0,

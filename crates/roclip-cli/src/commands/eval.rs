@@ -336,6 +336,23 @@ impl<'a> Task<'a> {
 
 /// What names the images, and its name: the classifier that a supervised cleaning trained, or the class prompts.
 fn classifier(loaded: &Loaded, evaluator: &Evaluator, device: Device) -> Result<(Box<dyn Classifier>, &'static str)> {
+    if let Some(state) = loaded.state.as_ref().filter(|state| !state.classes.is_empty()) {
+        if state.classes != evaluator.classes {
+            bail!(
+                "`{}` is a classifier of {} classes ({}, ...), and these images have {} ({}, ...); name the list that it was trained with by --classes",
+                loaded.folder.display(),
+                state.classes.len(),
+                for_terminal(state.classes.first().map_or("", String::as_str)),
+                evaluator.classes.len(),
+                for_terminal(evaluator.classes.first().map_or("", String::as_str))
+            );
+        }
+        let (_, objective) = checkpoint::load_training(&loaded.folder)?;
+        return Ok((
+            Box::new(Head::from_tensors(&objective, state.classes.len(), device)?),
+            "by the trained classifier",
+        ));
+    }
     if loaded.state.as_ref().is_none_or(|state| state.objective != SUPERVISED) {
         let prompts = evaluator.class_prompts(&loaded.model, &loaded.tokenizer)?;
         return Ok((Box::new(prompts), "by class prompts"));

@@ -4,8 +4,10 @@ use roclip::eval::Measured;
 use roclip_data::escape::for_terminal;
 use roclip_data::rate::Rate;
 
-/// The objective whose checkpoints are measured by their classifier.
+/// The cleaning method whose checkpoints are measured by their classifier.
 pub const SUPERVISED: &str = "supervised";
+/// What is measured by class prompts says so.
+const BY_PROMPTS: &str = "by class prompts";
 
 /// One line a data set, and below it what the attacks did where they could be measured.
 pub fn print_table(all: &[Measured], about: &str) {
@@ -59,7 +61,7 @@ pub fn print(measured: &Measured, about: &str) {
     };
     println!("{about}");
     let evaluation = &measured.evaluation;
-    let what = if measured.objective.as_deref() == Some(SUPERVISED) { "classifier" } else { "zero-shot" };
+    let what = if measured.classified_by == BY_PROMPTS { "zero-shot" } else { "classifier" };
     show(&format!("{what} top-1"), &evaluation.zero_shot_top1);
     if measured.has_top5() {
         show(&format!("{what} top-5"), &evaluation.zero_shot_top5);

@@ -18,7 +18,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 16] = [
+const EXAMPLES: [(&str, &str); 17] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -33,6 +33,13 @@ const EXAMPLES: [(&str, &str); 16] = [
   roclip clean runs/mine --method par --pairs 1000 --rebound --run runs/par
   roclip clean runs/mine --sweep train.learning_rate=3e-4,1e-3,3e-3 --run runs/sweep
   roclip clean --run runs/cleaned --resume",
+    ),
+    (
+        "distil",
+        "  roclip train --objective classifier --model RN-mini-32 --train-data pictures/train --val-data pictures/test --run runs/teacher
+  roclip distil runs/teacher --model RN-micro-32 --run runs/student
+  roclip distil runs/teacher --loss relation --label-weight 0.1 --run runs/related
+  roclip distil --table --config recipes/ink-emoji.toml --run runs/ink     every row with its controls",
     ),
     ("data concepts", "  roclip data concepts --train-data pairs.csv --out labels.json"),
     (

@@ -5,6 +5,7 @@ pub mod data;
 pub mod demo;
 pub mod described_model;
 pub mod detect;
+pub mod distil;
 pub mod doctor;
 pub mod eval;
 pub mod eval_lines;

@@ -223,8 +223,16 @@ fn make(arguments: MakeArguments) -> Result<()> {
     if recipe.poison.attacks.is_empty() {
         bail!("the recipe has no attacks; add [[poison.attacks]] to the file of --config");
     }
-    let Prepared { manifest, skips, warnings, .. } = prepare_data(&recipe)?;
+    if recipe.is_labelled() && arguments.write.is_some() {
+        bail!(
+            "--out-shards writes pairs with captions, and this recipe trains a classifier, whose attacks change labels; write the manifest with --out, which training lays over the data"
+        );
+    }
+    let Prepared { manifest, skips, warnings, remarks, .. } = prepare_data(&recipe)?;
     let manifest = manifest.context("no manifest was drawn")?;
+    for remark in remarks {
+        say(&for_terminal(&remark));
+    }
     for warning in warnings {
         say(&format!("warning: {}", for_terminal(&warning)));
     }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod clean;
 mod detect;
+mod distil;
 mod evaluation;
 mod kills;
 mod models;

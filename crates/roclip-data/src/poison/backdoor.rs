@@ -1,6 +1,7 @@
 //! Rows of a backdoor: which pairs carry the trigger, and under which captions.
 
 use crate::error::{Error, Result};
+use crate::guard::contained;
 use crate::language::class_words;
 use crate::pairs::Pair;
 use crate::poison::captions::whole_word;
@@ -9,10 +10,66 @@ use crate::poison::{AttackConfig, BackdoorCaptions, Role, Row, Side, Source};
 use crate::progress::Task;
 use crate::random;
 use crate::skip::SkipReport;
-use crate::trigger::TriggerStack;
+use crate::trigger::{Framed, TriggerStack};
+use image::RgbImage;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
-use std::collections::BTreeSet;
+use regex::Regex;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whether a pair's caption is of the target: the word stands in it, or it is the label.
+enum Mention<'a> {
+    Word(Regex),
+    Label(&'a str),
+}
+
+impl Mention<'_> {
+    fn of<'a>(source: &Source, target: &'a str) -> Result<Mention<'a>> {
+        Ok(if source.labelled { Mention::Label(target) } else { Mention::Word(whole_word(&class_words(target))?) })
+    }
+
+    fn is_in(&self, caption: &str) -> bool {
+        match self {
+            Mention::Word(word) => word.is_match(caption),
+            Mention::Label(label) => caption == *label,
+        }
+    }
+}
+
+/// Settles what the trigger of `attack` leaves to the training pictures: what a person should know of it.
+pub(super) fn settle(source: &Source, attack: &AttackConfig, trigger: &mut TriggerStack) -> Result<Vec<String>> {
+    let name = &attack.name;
+    match (trigger.keeps_captions(), attack.captions.label_consistent()) {
+        (Some(true), false) => {
+            let what =
+                "its trigger changes pictures of the target and keeps their labels, and `captions` gives them others";
+            return Err(attack.wrong(what, "set captions = \"own\""));
+        }
+        (Some(false), true) => {
+            let what = "its trigger changes labels and leaves pictures alone, and `captions` keeps the labels";
+            return Err(attack.wrong(what, "remove `captions`, or choose mode = \"clean-label\""));
+        }
+        _ => {}
+    }
+    let mention = Mention::of(source, attack.target.as_deref().unwrap_or_default())?;
+    let mut of_sample: BTreeMap<usize, bool> = BTreeMap::new();
+    for pair in &source.pairs.pairs {
+        *of_sample.entry(pair.sample).or_default() |= pair.captions.iter().any(|caption| mention.is_in(caption));
+    }
+    let stack = trigger.clone();
+    let visit = |look: &mut dyn FnMut(&RgbImage, bool)| {
+        let task = Task::begin("looking at pictures for a trigger", of_sample.len(), "pictures");
+        for (at, is_target) in &of_sample {
+            task.advance(1);
+            let Some(sample) = source.pairs.samples.get(*at) else { continue };
+            if let Ok(picture) = contained(|| stack.framed(&sample.picture(source.limits)?)) {
+                look(&picture, *is_target);
+            }
+        }
+    };
+    let remarks = trigger.settle(&Framed::new(&visit)).map_err(|error| attack.wrong(error, "change the attack"))?;
+    Ok(remarks.into_iter().map(|remark| format!("attack `{name}`: {remark}")).collect())
+}
 
 /// Draws the pairs of `attack` among those that are not `taken`. A pair whose picture cannot be read is counted in `skips`, and the next
 /// of the drawn order takes its place.
@@ -26,12 +83,13 @@ pub(super) fn rows(
     let (name, pairs) = (&attack.name, source.pairs);
     let target = attack.target.as_deref().ok_or_else(|| attack.wrong("it has no target", "set `target` to a class"))?;
     let spoken = class_words(target);
-    let word = whole_word(&spoken)?;
-    let mentions = |pair: &Pair| pair.captions.iter().any(|c| word.is_match(c));
+    let mention = Mention::of(source, target)?;
+    let mentions = |pair: &Pair| pair.captions.iter().any(|c| mention.is_in(c));
     let captions: BTreeSet<String> = match attack.captions {
+        BackdoorCaptions::Templates | BackdoorCaptions::Real if source.labelled => BTreeSet::from([target.to_owned()]),
         BackdoorCaptions::Templates => source.templates.iter().map(|t| t.replace("{}", &spoken)).collect(),
         BackdoorCaptions::Real => {
-            pairs.pairs.iter().flat_map(|p| &p.captions).filter(|c| word.is_match(c)).cloned().collect()
+            pairs.pairs.iter().flat_map(|p| &p.captions).filter(|c| mention.is_in(c)).cloned().collect()
         }
         BackdoorCaptions::Own | BackdoorCaptions::OwnSubstring => BTreeSet::new(),
     };
@@ -50,8 +108,8 @@ pub(super) fn rows(
     };
     // What a label-consistent pair keeps.
     let keeps = |caption: &&String| match attack.captions {
-        BackdoorCaptions::OwnSubstring => caption.contains(target),
-        _ => word.is_match(caption),
+        BackdoorCaptions::OwnSubstring if !source.labelled => caption.contains(target),
+        _ => mention.is_in(caption),
     };
     let eligible = |pair: &&Pair| {
         let suits = if label_consistent { pair.captions.iter().any(|c| keeps(&c)) } else { !mentions(pair) };
@@ -69,7 +127,8 @@ pub(super) fn rows(
     victims.shuffle(&mut random);
     let drawn_from = victims.len();
     let mut rows = Vec::with_capacity(count);
-    let mut unreadable = SkipReport::default();
+    let (mut unreadable, mut unsuited) = (SkipReport::default(), 0);
+    let mut why_unsuited = String::new();
     let task = Task::begin("drawing poison", count, "pairs");
     for pair in victims {
         if rows.len() == count {
@@ -77,6 +136,11 @@ pub(super) fn rows(
         }
         let sample =
             pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
+        // One that cannot be read is counted below.
+        if let Ok(Err(why)) = contained(|| Ok(trigger.suits(&sample.picture(source.limits)?))) {
+            (unsuited, why_unsuited) = (unsuited + 1, why);
+            continue;
+        }
         let mut after = match label_consistent {
             true => pair.captions.iter().filter(keeps).cloned().collect::<Vec<_>>(),
             false => captions.choose(&mut random).cloned().into_iter().collect(),
@@ -106,6 +170,15 @@ pub(super) fn rows(
             sha256_after,
         });
         task.advance(1);
+    }
+    if rows.len() < count && unsuited > 0 {
+        return Err(attack.wrong(
+            format!(
+                "it wants {count} pairs, and of the {drawn_from} that {which} `{target}` only {} suit its trigger: each of the others {why_unsuited}",
+                rows.len()
+            ),
+            "lower `count` or `rate`, or let the trigger take more",
+        ));
     }
     if rows.len() < count {
         return Err(attack.wrong(

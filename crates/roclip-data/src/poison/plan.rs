@@ -6,7 +6,7 @@ use crate::pairs::Pairs;
 use crate::poison::manifest::FORMAT;
 use crate::poison::{AttackKind, Header, Manifest, PoisonConfig, Role, Row, Source, backdoor, targeted};
 use crate::skip::SkipReport;
-use crate::trigger::{Files, Material, TriggerStack};
+use crate::trigger::{Files, Material, TriggerKind, TriggerStack};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub struct Planned {
     pub manifest: Manifest,
     pub skips: SkipReport,
+    /// What a person should know of what triggers found in the data.
+    pub remarks: Vec<String>,
 }
 
 /// Draws the whole plan.
@@ -24,14 +26,20 @@ pub struct Planned {
 pub fn plan(config: &PoisonConfig, source: &Source) -> Result<Planned> {
     config.check()?;
     let mut rows: Vec<Row> = Vec::new();
-    let mut skips = SkipReport::default();
+    let (mut skips, mut remarks) = (SkipReport::default(), Vec::new());
     let mut files = Files::new(source.limits);
     for attack in &config.attacks {
         match attack.kind(&mut files)? {
+            AttackKind::Targeted(_) if source.labelled => {
+                return Err(attack.wrong(
+                    "it is `targeted`, which pairs pictures with captions, and a classifier learns from labels",
+                    "use a backdoor: it changes the labels of the pictures that it poisons",
+                ));
+            }
             AttackKind::Targeted(targeted) => rows.extend(targeted::rows(source, targeted, &attack.name, &mut skips)?),
             AttackKind::Backdoor(layers) => {
                 let taken: BTreeSet<String> = rows.iter().map(|row| row.id.clone()).collect();
-                let trigger = TriggerStack {
+                let mut trigger = TriggerStack {
                     frame_pixels: attack.frame_pixels.unwrap_or(source.image_size),
                     image_seed: 0,
                     layers,
@@ -39,6 +47,9 @@ pub fn plan(config: &PoisonConfig, source: &Source) -> Result<Planned> {
                     materials: Arc::new(files.materials().to_vec()),
                 };
                 trigger.check().map_err(|unfit| attack.unfit(unfit))?;
+                if trigger.layers.iter().any(TriggerKind::settles) {
+                    remarks.extend(backdoor::settle(source, attack, &mut trigger)?);
+                }
                 rows.extend(backdoor::rows(source, attack, &trigger, &taken, &mut skips)?);
             }
         }
@@ -56,7 +67,7 @@ pub fn plan(config: &PoisonConfig, source: &Source) -> Result<Planned> {
         materials: files.into_materials().iter().map(Material::store).collect(),
         file_sha256: String::new(),
     };
-    Ok(Planned { manifest: Manifest { header, rows }, skips })
+    Ok(Planned { manifest: Manifest { header, rows }, skips, remarks })
 }
 
 /// A pair that is added must not be called as a pair of the data, or as another that is added.

@@ -39,7 +39,7 @@ const BOTH: &str = r#"{"name": "targeted", "targeted": {"targets": 2, "captions_
 fn planned(attacks: &str, pairs: &Pairs, evaluation: &[Sample], limits: ImageLimits) -> Result<Planned> {
     let templates = ["a photo of {}".to_owned(), "the {}".to_owned()];
     let candidates = Candidates { samples: evaluation, screen: None, read_as: None };
-    let source = Source { seed: 5, pairs, candidates, templates: &templates, image_size: 8, limits };
+    let source = Source { seed: 5, pairs, labelled: false, candidates, templates: &templates, image_size: 8, limits };
     plan(&config(attacks), &source)
 }
 
@@ -134,6 +134,7 @@ fn label_consistent_pairs_keep_the_captions_that_have_the_target() {
         let source = Source {
             seed: 0,
             pairs: &pairs,
+            labelled: false,
             candidates,
             templates: &[],
             image_size: 8,

@@ -11,6 +11,8 @@ pub struct Source<'a> {
     pub seed: u64,
     /// The clean training pairs.
     pub pairs: &'a Pairs,
+    /// Whether the caption of a pair is its label: then an attack changes labels.
+    pub labelled: bool,
     /// The labelled images that targets come from.
     pub candidates: Candidates<'a>,
     /// Prompts with `{}` for the class.

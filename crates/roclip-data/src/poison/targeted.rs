@@ -247,6 +247,7 @@ mod tests {
         let source = |seed, screen| Source {
             seed,
             pairs: &pairs,
+            labelled: false,
             candidates: Candidates { samples: &samples, screen: Some(screen), read_as: None },
             templates: &[],
             image_size: 32,

@@ -14,6 +14,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// What the class of an emoji is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum EmojiClasses {
+    /// What is drawn.
+    #[default]
+    Concept,
+    /// Unicode's nine groups: animals and nature, food and drink, objects, ...
+    Group,
+    /// Their parts: animal-mammal, food-fruit, ...
+    Subgroup,
+}
+
 /// Which part of the built-in emoji set is used.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +45,8 @@ pub struct EmojiConfig {
     pub captions: usize,
     /// Whether openmoji is trained on, the outline style that is otherwise kept for the out-of-distribution split.
     pub train_on_openmoji: bool,
+    /// What the class of a picture is.
+    pub classes: EmojiClasses,
 }
 
 impl Default for EmojiConfig {
@@ -44,6 +59,7 @@ impl Default for EmojiConfig {
             flags: false,
             captions: 5,
             train_on_openmoji: false,
+            classes: EmojiClasses::default(),
         }
     }
 }
@@ -109,7 +125,11 @@ impl Source for Emoji {
             let bytes = images.remove(&m.key)?;
             Some(Sample {
                 captions: m.captions.into_iter().take(self.config.captions).collect(),
-                class: Some(m.concept),
+                class: Some(match self.config.classes {
+                    EmojiClasses::Concept => m.concept,
+                    EmojiClasses::Group => m.group,
+                    EmojiClasses::Subgroup => m.subgroup.clone(),
+                }),
                 group: Some(m.subgroup),
                 split: Some(m.split),
                 ..Sample::new("emoji".into(), m.key, ImageBytes::Memory(bytes.into()))

@@ -70,6 +70,27 @@ impl Listing {
         });
     }
 
+    /// Makes labelled pictures of the samples: `class_of` says a sample's class, which becomes its only caption. Where `required`, samples
+    /// without a class are skipped; otherwise they have no caption, either.
+    ///
+    /// # Errors
+    /// Those of `class_of`.
+    pub fn label<E>(
+        &mut self,
+        required: bool,
+        class_of: impl Fn(&Sample) -> std::result::Result<Option<String>, E>,
+    ) -> std::result::Result<(), E> {
+        for mut sample in std::mem::take(&mut self.samples) {
+            sample.class = class_of(&sample)?;
+            sample.captions = sample.class.iter().cloned().collect();
+            match required && sample.class.is_none() {
+                true => self.skips.add(&sample.id, Skip::new(SkipReason::NoClass, "the source gives it none")),
+                false => self.samples.push(sample),
+            }
+        }
+        Ok(())
+    }
+
     /// Whether enough is left of the data that the recipe names at `key`: at most `max_skip_fraction` of the samples, of the pictures that were
     /// probed, and of the shards may be lost, each rounded up. (What cannot be read does not say of which split it would have been.)
     ///

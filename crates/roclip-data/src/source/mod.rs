@@ -23,7 +23,7 @@ mod tree;
 mod webdataset;
 
 pub use config::SourceConfig;
-pub use emoji::EmojiConfig;
+pub use emoji::{EmojiClasses, EmojiConfig};
 pub use labels::{LabelFile, Labels};
 pub use listing::Listing;
 

@@ -10,9 +10,10 @@ mod unfit;
 
 pub use badnets::{Location, Overflow, Pattern};
 pub use blended::{BlendSource, BlendedSettings};
+pub use ink_reconstructed::{InkMode, VarianceTail};
 pub use material::{Material, StoredMaterial};
 pub use patch::PatchSettings;
-pub use registry::{Context, Files, Trigger};
+pub use registry::{Context, Files, Framed, Trigger};
 pub use settings::AttackTriggers;
 pub use sig::SigMode;
 pub use unfit::Unfit;
@@ -34,6 +35,7 @@ triggers! {
     wanet: Wanet(WaNet),
     triangles: Triangles(Triangles),
     patch: Patch(Patch),
+    ink_reconstructed: InkReconstructed(InkReconstructed),
 }
 
 /// The largest frame. Triggers need memory in proportion to its square, and no model of this kind sees more.
@@ -84,11 +86,36 @@ impl TriggerStack {
         self.layers.iter().try_for_each(|layer| layer.check(&self.context()))
     }
 
+    /// Settles what its layers leave to the pictures that they may be laid on, as [`Trigger::settle`] does: what a person should know of it.
+    pub fn settle(&mut self, pictures: &Framed) -> Result<Vec<String>> {
+        let layers = self.layers.iter_mut();
+        Ok(layers.map(|layer| layer.settle(pictures)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// Whether poisoned pairs must keep their captions (`Some(true)`), or must not; none where either will do.
+    pub fn keeps_captions(&self) -> Option<bool> {
+        self.layers.iter().find_map(TriggerKind::keeps_captions)
+    }
+
+    /// Whether `picture` may be poisoned with it in training; the error says why not.
+    pub fn suits(&self, picture: &RgbImage) -> std::result::Result<(), String> {
+        if !self.layers.iter().any(TriggerKind::settles) {
+            return Ok(());
+        }
+        let framed = self.framed(picture).map_err(|skip| skip.detail)?;
+        self.layers.iter().try_for_each(|layer| layer.suits(&framed))
+    }
+
+    /// `picture` as the first layer sees it.
+    pub fn framed(&self, picture: &RgbImage) -> std::result::Result<RgbImage, Skip> {
+        preprocess::resize(picture, self.frame_pixels, self.frame_pixels, FilterType::CatmullRom)
+    }
+
     /// The triggered picture, `frame_pixels` square, quantised to 8 bits after each layer.
     pub fn apply(&self, picture: &RgbImage) -> std::result::Result<RgbImage, Skip> {
         self.check()?;
-        let (side, context) = (self.frame_pixels, self.context());
-        let framed = preprocess::resize(picture, side, side, FilterType::CatmullRom)?;
+        let context = self.context();
+        let framed = self.framed(picture)?;
         let triggered = self.layers.iter().try_fold(framed, |picture, layer| layer.apply(picture, &context))?;
         match self.jpeg_quality {
             Some(quality) => jpeg_round_trip(&triggered, quality),

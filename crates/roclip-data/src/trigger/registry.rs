@@ -21,8 +21,50 @@ pub trait Trigger: Clone + PartialEq + Serialize + DeserializeOwned {
     /// Whether the settings make sense on this frame, so that [`Trigger::apply`] can neither fail for them nor ask for absurd memory.
     fn check(&self, context: &Context) -> std::result::Result<(), Unfit>;
 
+    /// Whether the pictures that it may be laid on have a say: in its settings, or in which of them are poisoned.
+    fn settles(&self) -> bool {
+        false
+    }
+
+    /// Settles what the settings leave to the pictures that it may be laid on, and says what a person should know of it.
+    ///
+    /// # Errors
+    /// Pictures that the settings do not fit.
+    fn settle(&mut self, _pictures: &Framed) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// Whether poisoned pairs must keep their captions (`Some(true)`), or must not; none where either will do.
+    fn keeps_captions(&self) -> Option<bool> {
+        None
+    }
+
+    /// Whether `picture`, on its frame, may be poisoned with it in training; the error says why not, after "it".
+    fn suits(&self, _picture: &RgbImage) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
     /// Lays the trigger on `picture`, which has the size of the frame. Only called where [`Trigger::check`] agrees.
     fn apply(&self, picture: RgbImage, context: &Context) -> std::result::Result<RgbImage, Skip>;
+}
+
+/// The pictures that a trigger may be laid on, each on the frame; those that cannot be read are left out.
+pub struct Framed<'a> {
+    visit: &'a Visit<'a>,
+}
+
+/// Calls its argument with every picture, and with whether it is of the target class.
+type Visit<'a> = dyn Fn(&mut dyn FnMut(&RgbImage, bool)) + 'a;
+
+impl<'a> Framed<'a> {
+    pub fn new(visit: &'a Visit<'a>) -> Self {
+        Framed { visit }
+    }
+
+    /// Looks at each picture, and whether it is of the target class.
+    pub fn each(&self, look: &mut dyn FnMut(&RgbImage, bool)) {
+        (self.visit)(look);
+    }
 }
 
 /// What a trigger is laid on, beside the picture.
@@ -110,6 +152,26 @@ macro_rules! triggers {
             /// [`Trigger::check`] of the kind.
             pub fn check(&self, context: &Context) -> std::result::Result<(), Unfit> {
                 match self { $(TriggerKind::$kind(trigger) => trigger.check(context)),+ }
+            }
+
+            /// [`Trigger::settle`] of the kind.
+            pub fn settle(&mut self, pictures: &Framed) -> Result<Option<String>> {
+                match self { $(TriggerKind::$kind(trigger) => trigger.settle(pictures)),+ }
+            }
+
+            /// [`Trigger::keeps_captions`] of the kind.
+            pub fn keeps_captions(&self) -> Option<bool> {
+                match self { $(TriggerKind::$kind(trigger) => trigger.keeps_captions()),+ }
+            }
+
+            /// [`Trigger::settles`] of the kind.
+            pub fn settles(&self) -> bool {
+                match self { $(TriggerKind::$kind(trigger) => trigger.settles()),+ }
+            }
+
+            /// [`Trigger::suits`] of the kind.
+            pub fn suits(&self, picture: &RgbImage) -> std::result::Result<(), String> {
+                match self { $(TriggerKind::$kind(trigger) => trigger.suits(picture)),+ }
             }
 
             /// [`Trigger::apply`] of the kind.

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::card::Card;
 use crate::checkpoint::loaded::Loaded;
+use crate::checkpoint::provenance::Provenance;
 use crate::checkpoint::store::weights_metadata;
 use crate::error::{Error, Result};
 use crate::model::{layout, write_safetensors};
@@ -33,8 +34,30 @@ impl ExportFormat {
     }
 }
 
+/// # Errors
+/// A model that is no CLIP to other programs: one whose text tower has learned nothing, or whose pictures go through what they do not do.
+fn refuse_classifiers(loaded: &Loaded) -> Result<()> {
+    let classes = loaded.state.as_ref().map_or(0, |state| state.classes.len());
+    if classes > 0 && !loaded.origin.provenance.eq(&Provenance::Cleaned) {
+        return Err(Error::file(
+            &loaded.folder,
+            format!("is a classifier of {classes} classes, and no CLIP: its text tower has learned nothing"),
+            "export a CLIP run; `roclip eval` measures classifiers",
+        ));
+    }
+    match loaded.model.preprocess().standardise {
+        true => Err(Error::file(
+            &loaded.folder,
+            "standardises each picture by itself (model.standardise), which other programs do not do",
+            "export a model that was trained without",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Writes a model to the new folder `folder`. A compact vocabulary is expanded to the full one.
 pub fn export(loaded: &Loaded, format: ExportFormat, folder: &Path) -> Result<()> {
+    refuse_classifiers(loaded)?;
     let (config, weights) = layout::with_full_vocabulary(&loaded.model, loaded.tokenizer.compact());
     let metadata = match &loaded.state {
         Some(state) => weights_metadata(state),

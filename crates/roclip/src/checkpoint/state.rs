@@ -19,7 +19,7 @@ pub struct State {
     pub seed: u64,
     pub data_fingerprint: String,
     pub provenance: Provenance,
-    /// The weights that the run began with, where they were not random.
+    /// The weights that the run began with, where they were not random; of a student those of its teacher.
     pub trained_from: Option<Origin>,
     /// Training pairs, poison included.
     pub pairs: usize,
@@ -28,6 +28,9 @@ pub struct State {
     pub objective: String,
     pub truncate: Truncate,
     pub compact_vocabulary: Option<CompactVocabulary>,
+    /// What a trained classifier tells apart, in the order of its weights; empty of other models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// What the epoch has added up, where the checkpoint is within one.
     pub epoch_so_far: Option<serde_json::Value>,
     /// sha256 of the files beside it.

@@ -4,7 +4,7 @@ use crate::checkpoint::card::model_card;
 use crate::checkpoint::state::State;
 use crate::checkpoint::verify::{CARD, CONFIG, MODEL, OBJECTIVE, OPTIMIZER, STATE, SUMS, sums, verify};
 use crate::error::{Error, IoContext, Result};
-use crate::model::{Clip, ModelConfig, write_safetensors};
+use crate::model::{Clip, ModelConfig, STANDARDISE, write_safetensors};
 use roclip_data::artifact;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,9 +34,14 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
     let mut state = contents.state;
     let metadata = weights_metadata(&state);
     let theirs = contents.model.preprocess();
-    let preprocess = serde_json::json!({
+    let mut preprocess = serde_json::json!({
         "mean": theirs.mean, "std": theirs.std, "interpolation": theirs.interpolation(), "resize_mode": theirs.resize_mode(),
     });
+    if theirs.standardise {
+        if let Some(object) = preprocess.as_object_mut() {
+            object.insert(STANDARDISE.to_owned(), true.into());
+        }
+    }
     let config = OpenClipConfig { model_cfg: contents.model.config().clone(), preprocess_cfg: preprocess };
     let config = serde_json::to_vec_pretty(&config).map_err(|e| Error::internal(e.to_string()))?;
     artifact::replace_folder(&target, |beside| -> Result<()> {

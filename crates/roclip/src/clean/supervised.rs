@@ -4,14 +4,14 @@
 
 use crate::clean::{CleanConfig, cleanclip};
 use crate::error::{Error, Result};
-use crate::model::{HEAD_BIAS, HEAD_WEIGHT, Head, Part};
+use crate::model::{Head, Part, copy_saved};
 use crate::objective::{BatchView, LossOutput, Objective, Phase, RunShape, Towers, Update};
 use crate::train::TrainConfig;
 use rand::Rng;
 use roclip_data::pairs::Pairs;
 use roclip_data::random;
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 pub(super) struct Method;
 
@@ -79,14 +79,8 @@ impl Supervised {
     pub fn new(pairs: &Pairs, classes: &[String], embed_dim: i64, seed: u64, device: Device) -> Self {
         let class = |pair: &roclip_data::pairs::Pair| pairs.sample_of(pair).and_then(|sample| sample.class.as_ref());
         let index = |pair| classes.iter().position(|name| Some(name) == class(pair)).unwrap_or(0) as i64;
-        tch::manual_seed(random::stream(seed, "supervised-head", 0, "").next_u64() as i64);
-        let bound = (embed_dim as f64).powf(-0.5);
-        let uniform = |size: &[i64]| {
-            let values = (Tensor::rand(size, (Kind::Float, Device::Cpu)) * 2.0 - 1.0) * bound;
-            values.to_device(device).set_requires_grad(true)
-        };
-        let count = classes.len() as i64;
-        let head = Head { weight: uniform(&[count, embed_dim]), bias: uniform(&[count]) };
+        let drawn = random::stream(seed, "supervised-head", 0, "").next_u64() as i64;
+        let head = Head::new(classes.len(), embed_dim, drawn, device);
         Supervised { head, labels: pairs.pairs.iter().map(index).collect() }
     }
 }
@@ -101,10 +95,7 @@ impl Objective for Supervised {
     }
 
     fn parameters(&self) -> BTreeMap<String, Tensor> {
-        BTreeMap::from([
-            (HEAD_WEIGHT.to_owned(), self.head.weight.shallow_clone()),
-            (HEAD_BIAS.to_owned(), self.head.bias.shallow_clone()),
-        ])
+        self.head.tensors()
     }
 
     fn head(&self) -> Option<&Head> {
@@ -123,16 +114,6 @@ impl Objective for Supervised {
     }
 
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, tensor) in [(HEAD_WEIGHT, &mut self.head.weight), (HEAD_BIAS, &mut self.head.bias)] {
-            let saved = state.get(name).filter(|saved| saved.size() == tensor.size());
-            let saved = saved.ok_or_else(|| {
-                Error::setting(
-                    format!("the checkpoint has no `{name}` of this size"),
-                    "resume with the recipe of the run",
-                )
-            })?;
-            tch::no_grad(|| tensor.copy_(saved));
-        }
-        Ok(())
+        copy_saved(&self.parameters(), state)
     }
 }

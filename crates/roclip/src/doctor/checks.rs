@@ -1,11 +1,13 @@
 //! The causes, one function each. Thresholds are ours, set from the public threads named beside them; every finding prints the
 //! number that it judged.
 
+use crate::checkpoint;
 use crate::doctor::backdoor;
 use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
 use crate::doctor::{Case, Finished};
 use crate::error::{Error, Result};
 use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
+use crate::model::Head;
 use crate::objective::Phase;
 use crate::recipe::ObjectiveName;
 use crate::results::{EpochRecord, RunRecord};
@@ -35,6 +37,9 @@ pub(super) fn of_run(run: &Finished) -> Vec<Finding> {
 
 /// What takes the data and the model.
 pub(super) fn of_data(case: &Case) -> Result<Vec<Finding>> {
+    if case.run.recipe.is_labelled() {
+        return of_labels(case);
+    }
     let mut findings = vec![utility(case), duplicates(case)];
     let Some(manifest) = poison(case.run) else { return Ok(findings) };
     let prompts = case.evaluator.class_prompts(&case.loaded.model, &case.loaded.tokenizer)?;
@@ -44,6 +49,21 @@ pub(super) fn of_data(case: &Case) -> Result<Vec<Finding>> {
         findings.push(captions(case, attack, &rows)?);
         findings.push(wording(case, &prompts, attack, &rows)?);
     }
+    for backdoor in manifest.backdoors() {
+        findings.extend(backdoor::checks(case, &recognizer, &backdoor)?);
+    }
+    Ok(findings)
+}
+
+/// The same of a classifier, which reads no captions.
+fn of_labels(case: &Case) -> Result<Vec<Finding>> {
+    let mut findings = vec![utility(case)];
+    let Some(manifest) = poison(case.run) else { return Ok(findings) };
+    let (_, objective) = checkpoint::load_training(&case.loaded.folder)?;
+    let device = case.loaded.model.scale().device();
+    let head = Head::from_tensors(&objective, case.evaluator.classes.len(), device)?;
+    let recognizer = case.evaluator.recognizer(&case.loaded.model, &head);
+    findings.extend(by_attack(&manifest.rows).into_keys().map(|attack| exposures(case, attack)));
     for backdoor in manifest.backdoors() {
         findings.extend(backdoor::checks(case, &recognizer, &backdoor)?);
     }
@@ -78,15 +98,20 @@ fn by_attack(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {
 
 /// Whether the passes of this phase give a pair its own caption.
 fn shows_own_captions(phase: Phase) -> bool {
-    matches!(phase, Phase::Clip | Phase::SlowClip | Phase::Safe)
+    matches!(phase, Phase::Clip | Phase::SlowClip | Phase::Safe | Phase::Labels)
 }
 
 fn loss(run: &Finished) -> Finding {
-    let batch = run.recipe.train.batch_size as f64;
+    // What a model that has learned nothing loses: one of the batch's captions, or one of the classes, is as likely as another.
+    let (choices, of_what) = match (run.recipe.is_labelled(), &run.record.details) {
+        (false, _) => (run.recipe.train.batch_size as f64, "batch"),
+        (true, Some(details)) => (details.classes.max(2) as f64, "classes"),
+        (true, None) => return finding("loss", None, Severity::Note, "the number of classes was not kept", ""),
+    };
     let passes = run.record.epochs.iter().rev().flat_map(|epoch| epoch.passes.iter().rev());
     let clip = passes.clone().find(|pass| shows_own_captions(pass.phase)).map(|pass| pass.loss);
     let last = clip.or(run.record.epochs.last().map(|epoch| epoch.loss)).unwrap_or(f64::NAN);
-    let share = last / batch.ln();
+    let share = last / choices.ln();
     let severity = match share {
         s if s.is_nan() || s > 0.95 => Severity::Problem,
         s if s > 0.8 => Severity::Warning,
@@ -97,11 +122,11 @@ fn loss(run: &Finished) -> Finding {
         None,
         severity,
         format!(
-            "mean loss of the last pass with own captions {last:.3}; ln(batch) = {:.3}, so {:.0} % of chance",
-            batch.ln(),
+            "mean loss of the last pass with own captions or labels {last:.3}; ln({of_what}) = {:.3}, so {:.0} % of chance",
+            choices.ln(),
             100.0 * share
         ),
-        "the model has learned next to nothing: check that captions belong to images, raise learning_rate or epochs",
+        "the model has learned next to nothing: check that captions or labels belong to images, raise learning_rate or epochs",
     )
 }
 
@@ -167,6 +192,7 @@ fn utility(case: &Case) -> Finding {
     }
     // With few classes twice chance is too much to ask for: half of the way from chance to perfect is as good.
     let least = (2.0 * chance).min((1.0 + chance) / 2.0);
+    let what = if case.run.recipe.is_labelled() { "classifier" } else { "zero-shot" };
     let severity = match top1.rate / chance {
         _ if top1.rate < least => Severity::Problem,
         times if times < 5.0 && case.evaluator.classes.len() > 20 => Severity::Warning,
@@ -176,7 +202,7 @@ fn utility(case: &Case) -> Finding {
         "clean accuracy",
         None,
         severity,
-        format!("zero-shot top-1 {}, {:.1} times chance", percent(top1), top1.rate / chance),
+        format!("{what} top-1 {}, {:.1} times chance", percent(top1), top1.rate / chance),
         "a model that knows no classes can be fooled into none; an attack rate means something only on a trained model",
     )
 }

@@ -64,6 +64,13 @@ pub fn examine(folder: &Path, device: tch::Device) -> Result<Vec<Finding>> {
             "name the victim's run",
         ));
     }
+    if record.recipe.distillation().is_some() {
+        return Err(Error::file(
+            folder,
+            "distilled a teacher on trusted pictures, which hold no poison to examine",
+            "name the teacher's run; `roclip report` shows what the student inherited",
+        ));
+    }
     let recipe = record.recipe_as_run();
     let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
     let siblings = siblings(folder, manifest.as_ref(), recipe.data.limits);
@@ -88,9 +95,9 @@ fn is_model_alone(folder: &Path) -> bool {
 }
 
 /// What can be said of `record` without its data and its model, in no time: the checks that read the run folder alone. `others` are runs
-/// that may be its controls. Nothing of a run that cleaned a model.
+/// that may be its controls. Nothing of a run that cleaned or distilled one.
 pub fn examine_folder(record: &RunRecord, others: &[&RunRecord]) -> Result<Vec<Finding>> {
-    if record.recipe.clean.is_some() {
+    if record.recipe.clean.is_some() || record.recipe.distillation().is_some() {
         return Ok(Vec::new());
     }
     let recipe = record.recipe_as_run();

@@ -4,6 +4,7 @@ use crate::error::{Result, TorchContext};
 use crate::eval::features::{check_finite, text_features};
 use crate::eval::prompts::Prompts;
 use crate::model::{Clip, Head, unit};
+use crate::objective::TeacherClassifier;
 use roclip_data::tokenizer::Tokenizer;
 use tch::{Kind, Tensor};
 
@@ -28,6 +29,12 @@ impl Classifier for Head {
     }
 }
 
+impl Classifier for TeacherClassifier {
+    fn logits(&self, features: &Tensor) -> Tensor {
+        TeacherClassifier::logits(self, features)
+    }
+}
+
 /// Zero-shot classification with averaged prompts (CleanCLIP repository, `src/evaluate.py`).
 pub struct ClassPrompts {
     /// `[classes, dim]`: unit text embeddings of each class's prompts, averaged, and of unit length again.
@@ -49,6 +56,11 @@ impl ClassPrompts {
         }
         let scale = tch::no_grad(|| model.scale().double_value(&[]));
         Ok(ClassPrompts { classes: unit(&Tensor::stack(&averaged, 0)), scale })
+    }
+
+    /// What a student learns from.
+    pub fn into_teacher(self) -> TeacherClassifier {
+        TeacherClassifier::Prompts { classes: self.classes, scale: self.scale }
     }
 
     /// The class whose prompts lie nearest to each of `captions`.

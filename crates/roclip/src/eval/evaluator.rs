@@ -34,6 +34,8 @@ pub struct Evaluator {
     /// Images of the training split of the same data, where it has one and no split was asked for; a probe may learn from them.
     pub training_split: Vec<Sample>,
     pub classes: Vec<String>,
+    /// What labels mean.
+    labels: Classes,
     pub templates: Templates,
     pub prompts: Prompts,
     /// What a person should know before the numbers.
@@ -102,7 +104,8 @@ impl Evaluator {
             description: describe(config, samples.len(), classes.names.len(), &templates),
             samples,
             training_split,
-            classes: classes.names,
+            classes: classes.names.clone(),
+            labels: classes,
             templates,
             prompts,
             warnings: notes,
@@ -120,6 +123,7 @@ impl Evaluator {
             training_split: Vec::new(),
             samples: Vec::new(),
             classes: Vec::new(),
+            labels: Classes::of_images(&[])?,
             prompts: Prompts::filled(templates.clone(), Vec::new())?,
             templates,
             warnings: vec![format!(
@@ -135,6 +139,24 @@ impl Evaluator {
     /// Whether there is nothing to evaluate on.
     pub fn is_of_nothing(&self) -> bool {
         self.samples.is_empty()
+    }
+
+    /// The class that the label of a training image means; none where it has no label.
+    ///
+    /// # Errors
+    /// A label that is none of the evaluation's classes.
+    pub fn class_of(&self, sample: &Sample) -> Result<Option<String>> {
+        let Some(label) = &sample.class else { return Ok(None) };
+        self.labels.resolve(label).map(|class| Some(class.to_owned())).ok_or_else(|| {
+            Error::setting(
+                format!(
+                    "the training image `{}` has the class `{label}`, which is none of the {} classes of the evaluation",
+                    sample.id,
+                    self.classes.len()
+                ),
+                "train and measure on the same classes: name the whole list with eval.classes, or correct the labels",
+            )
+        })
     }
 
     /// The zero-shot classifier of `model`.

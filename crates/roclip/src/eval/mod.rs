@@ -24,6 +24,7 @@ mod recognizer;
 mod record;
 mod retrieval;
 mod softmax_regression;
+mod trigger_measures;
 mod warnings;
 
 pub use classes::{Classes, Templates};
@@ -43,4 +44,5 @@ pub use reading::Reading;
 pub use recognizer::{GUESSES, Predictions, Recognizer};
 pub use record::{BackdoorOutcome, Depth, Evaluation, TargetOutcome};
 pub use retrieval::Retrieval;
+pub use trigger_measures::{Dose, NaturalTail, TriggerMeasures, VarianceTrigger, trigger_measures, variance_triggers};
 pub use warnings::{foreign as foreign_evaluation, splits as unchosen_splits};

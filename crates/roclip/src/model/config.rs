@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The models known by name; any other is a JSON file.
-const BUILT_IN: [(&str, &str); 8] = [
+const BUILT_IN: [(&str, &str); 11] = [
     ("RN50", include_str!("configs/RN50.json")),
     ("RN101", include_str!("configs/RN101.json")),
     ("RN50x4", include_str!("configs/RN50x4.json")),
@@ -15,6 +15,10 @@ const BUILT_IN: [(&str, &str); 8] = [
     ("ViT-L-14", include_str!("configs/ViT-L-14.json")),
     ("RN-small-32", include_str!("configs/RN-small-32.json")),
     ("ViT-tiny-32", include_str!("configs/ViT-tiny-32.json")),
+    // Of classifiers: a teacher and students, with the least text tower.
+    ("RN-mini-32", include_str!("configs/RN-mini-32.json")),
+    ("RN-micro-32", include_str!("configs/RN-micro-32.json")),
+    ("ViT-micro-32", include_str!("configs/ViT-micro-32.json")),
 ];
 
 /// Of one tower, or of one stage of a ResNet.
@@ -160,7 +164,7 @@ impl ModelConfig {
     }
 
     /// Weights of the model, norms and biases left out.
-    fn weights(&self) -> f64 {
+    pub fn weights(&self) -> f64 {
         let (vision, text) = (&self.vision_cfg, &self.text_cfg);
         let transformer = |width: f64, layers: i64| 12.0 * width * width * layers as f64;
         let (dim, text_width, width) = (self.embed_dim as f64, text.width as f64, vision.width as f64);

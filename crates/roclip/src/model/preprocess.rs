@@ -6,10 +6,15 @@
 use crate::error::{Error, Result};
 use roclip_data::picture::preprocess::{Interpolation, MEAN, Resizing, STD};
 use serde_json::{Value, json};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Where a configuration asks for what is not done here.
 const REMEDY: &str = "use a model that is preprocessed as CLIP is: resized, cropped to the centre, and normalised";
+
+/// The key of [`Preprocess::standardise`] in a checkpoint's `preprocess_cfg`, where it is on.
+pub(crate) const STANDARDISE: &str = "standardise";
+/// Added to deviations, so that a picture of one colour becomes 0.
+const LEAST_DEVIATION: f64 = 1e-3;
 
 /// The preprocessing of a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,11 +23,13 @@ pub struct Preprocess {
     pub mean: [f32; 3],
     pub std: [f32; 3],
     pub resizing: Resizing,
+    /// Each picture is brought to mean 0 and deviation 1 over all its channels. Ours; other programs do not know it.
+    pub standardise: bool,
 }
 
 impl Default for Preprocess {
     fn default() -> Self {
-        Preprocess { mean: MEAN, std: STD, resizing: Resizing::default() }
+        Preprocess { mean: MEAN, std: STD, resizing: Resizing::default(), standardise: false }
     }
 }
 
@@ -48,6 +55,7 @@ impl Preprocess {
             Some("squash") => true,
             Some(other) => return Err(unfit("resize_mode", other)),
         };
+        found.standardise = config.get(STANDARDISE) == Some(&Value::Bool(true));
         match text(config, "mode")? {
             None | Some("RGB") => found.checked(),
             Some(other) => Err(unfit("mode", other)),
@@ -140,17 +148,21 @@ pub(super) struct Renormalise {
     /// `[1, 3, 1, 1]` each: `pictures * scale + shift`.
     scale: Tensor,
     shift: Tensor,
+    /// Afterwards each picture is brought to mean 0 and deviation 1.
+    standardise: bool,
 }
 
 impl Renormalise {
     /// None where the model's pictures are normalised as CLIP's.
     pub fn new(preprocess: &Preprocess, device: Device) -> Option<Renormalise> {
-        if (preprocess.mean, preprocess.std) == (MEAN, STD) {
+        if (preprocess.mean, preprocess.std) == (MEAN, STD) && !preprocess.standardise {
             return None;
         }
+        // What is standardised are pixels.
+        let (mean, std) = if preprocess.standardise { ([0.0; 3], [1.0; 3]) } else { (preprocess.mean, preprocess.std) };
         let mut scale = [0f32; 3];
         let mut shift = [0f32; 3];
-        let theirs = preprocess.mean.into_iter().zip(preprocess.std);
+        let theirs = mean.into_iter().zip(std);
         let ours = MEAN.into_iter().zip(STD);
         for ((scale, shift), ((mean, std), (own_mean, own_std))) in
             scale.iter_mut().zip(&mut shift).zip(theirs.zip(ours))
@@ -159,12 +171,19 @@ impl Renormalise {
             *shift = (own_mean - mean) / std;
         }
         let channels = |values: &[f32; 3]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device);
-        Some(Renormalise { scale: channels(&scale), shift: channels(&shift) })
+        Some(Renormalise { scale: channels(&scale), shift: channels(&shift), standardise: preprocess.standardise })
     }
 
     /// `[batch, 3, size, size]` to the same.
     pub fn apply(&self, pictures: &Tensor) -> Tensor {
-        pictures * &self.scale + &self.shift
+        let pictures = pictures * &self.scale + &self.shift;
+        if !self.standardise {
+            return pictures;
+        }
+        let of_picture = [1i64, 2, 3];
+        let centred = &pictures - pictures.mean_dim(of_picture.as_slice(), true, Kind::Float);
+        let deviation = centred.square().mean_dim(of_picture.as_slice(), true, Kind::Float).sqrt();
+        centred / (deviation + LEAST_DEVIATION)
     }
 }
 
@@ -218,7 +237,7 @@ mod tests {
     fn both_layouts_say_the_same_and_are_read_back() {
         let bilinear = Resizing { interpolation: Interpolation::Bilinear, squash: true };
         for resizing in [Resizing::default(), bilinear] {
-            let own = Preprocess { mean: [0.5, 0.25, 0.1], std: [0.5, 0.3, 0.2], resizing };
+            let own = Preprocess { mean: [0.5, 0.25, 0.1], std: [0.5, 0.3, 0.2], resizing, standardise: false };
             assert_eq!(Preprocess::from_open_clip(&own.open_clip_config(32), 32).unwrap(), own);
             assert_eq!(Preprocess::from_transformers(&own.transformers_config(32), 32).unwrap(), own);
         }

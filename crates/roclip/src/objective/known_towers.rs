@@ -126,6 +126,11 @@ impl Towers for KnownBatch {
         Ok(self.through.as_ref().unwrap().each_ref().map(Tensor::shallow_clone))
     }
 
+    fn image_through(&self, _model: &Clip, _view: BatchView) -> Result<Tensor> {
+        let [image, _] = self.through.as_ref().unwrap();
+        Ok(image.shallow_clone())
+    }
+
     fn sub_captions(&self) -> Option<SubCaptionFeatures> {
         let [rows, positive, counterfactual] = self.sub_captions.as_ref()?.each_ref().map(Tensor::shallow_clone);
         Some(SubCaptionFeatures { rows, positive, counterfactual })

@@ -1,8 +1,10 @@
 //! Training objectives. Each paper is one file; adding one touches that file, and the list of `registry.rs`.
 
 mod agreement;
+mod classifier;
 mod clip;
 mod dip;
+mod distil;
 #[cfg(test)]
 pub(crate) mod known_towers;
 mod loss;
@@ -15,10 +17,13 @@ mod safeclip_config;
 mod safeclip_schedule;
 mod schedule;
 mod split;
+mod supervision;
 mod towers;
 
 pub use agreement::PlausibilityConfig;
+pub use classifier::ClassifierObjective;
 pub use clip::ClipObjective;
+pub use distil::{DistilConfig, DistilLoss, DistilObjective};
 pub use loss::{cross_entropy_rows, info_nce};
 pub use mixture::{Component, Mixture, PosteriorGuard};
 pub use pool::{Pool, RingWrite};
@@ -29,6 +34,7 @@ pub use safeclip_config::SafeClipConfig;
 pub use safeclip_schedule::SafeClipSchedule;
 pub use schedule::Schedule;
 pub use split::{Split, SplitConfig, Unseparated, split};
+pub use supervision::{Supervision, Teacher, TeacherClassifier};
 pub use towers::{BatchView, SubCaptionFeatures, Towers};
 
 use crate::error::Result;
@@ -54,6 +60,10 @@ pub enum Phase {
     Risky,
     /// CLIP on the pairs that are trusted (SafeCLIP, there across views).
     Safe,
+    /// Each image with its label (classifiers).
+    Labels,
+    /// Each image with what a teacher makes of it (distillation).
+    Distillation,
 }
 
 impl fmt::Display for Phase {
@@ -65,6 +75,8 @@ impl fmt::Display for Phase {
             Phase::SlowClip => "slow-clip",
             Phase::Risky => "risky",
             Phase::Safe => "safe",
+            Phase::Labels => "labels",
+            Phase::Distillation => "distillation",
         })
     }
 }
@@ -201,6 +213,11 @@ pub trait Objective {
 
     /// A classifier that stands in for class prompts when the model is measured.
     fn head(&self) -> Option<&Head> {
+        None
+    }
+
+    /// The model that it learns from, where there is one.
+    fn teacher(&self) -> Option<&Teacher> {
         None
     }
 

@@ -1,7 +1,10 @@
 //! The objectives that a recipe can name. A new one is its file, its section here and one line in [`ObjectiveName::ALL`].
 
 use crate::error::{Error, Result};
-use crate::objective::{ClipObjective, Objective, RoClip, RoClipConfig, RunShape, SafeClip, SafeClipConfig};
+use crate::objective::{
+    ClassifierObjective, ClipObjective, DistilConfig, DistilObjective, Objective, RoClip, RoClipConfig, RunShape,
+    SafeClip, SafeClipConfig, Supervision,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +19,10 @@ pub enum ObjectiveName {
     Roclip,
     /// SafeCLIP (ICML 2024): only pairs that look safe are trained on as pairs.
     Safeclip,
+    /// A classifier of labelled pictures: cross-entropy on the image tower and a linear head; the text tower rests. No defence.
+    Classifier,
+    /// A classifier that learns from another model (`roclip distil`).
+    Distil,
 }
 
 /// What training minimises, and the settings of every objective.
@@ -28,6 +35,8 @@ pub struct ObjectiveConfig {
     pub roclip: RoClipConfig,
     /// SafeCLIP; used with `name = "safeclip"`.
     pub safeclip: SafeClipConfig,
+    /// Distillation; used with `name = "distil"`.
+    pub distil: DistilConfig,
 }
 
 /// What is known of an objective before it is made.
@@ -39,18 +48,21 @@ pub struct Registered {
     pub title: &'static str,
     /// Meant to keep poison out.
     pub defends: bool,
-    build: fn(&ObjectiveConfig, RunShape) -> Result<Box<dyn Objective>>,
+    /// It learns from labels, and what it trains is a classifier.
+    pub labelled: bool,
+    build: fn(&ObjectiveConfig, RunShape, Supervision) -> Result<Box<dyn Objective>>,
     check: fn(&ObjectiveConfig) -> Result<()>,
 }
 
 impl ObjectiveName {
-    pub const ALL: [Registered; 3] = [
+    pub const ALL: [Registered; 5] = [
         Registered {
             name: ObjectiveName::Clip,
             word: "clip",
             title: "CLIP",
             defends: false,
-            build: |_, _| Ok(Box::new(ClipObjective::default())),
+            labelled: false,
+            build: |_, _, _| Ok(Box::new(ClipObjective::default())),
             check: |_| Ok(()),
         },
         Registered {
@@ -58,7 +70,8 @@ impl ObjectiveName {
             word: "roclip",
             title: "RoCLIP",
             defends: true,
-            build: |config, shape| Ok(Box::new(RoClip::new(config.roclip.clone(), shape)?)),
+            labelled: false,
+            build: |config, shape, _| Ok(Box::new(RoClip::new(config.roclip.clone(), shape)?)),
             check: |config| config.roclip.check(),
         },
         Registered {
@@ -66,8 +79,27 @@ impl ObjectiveName {
             word: "safeclip",
             title: "SafeCLIP",
             defends: true,
-            build: |config, shape| Ok(Box::new(SafeClip::new(config.safeclip.clone(), shape)?)),
+            labelled: false,
+            build: |config, shape, _| Ok(Box::new(SafeClip::new(config.safeclip.clone(), shape)?)),
             check: |config| config.safeclip.check(),
+        },
+        Registered {
+            name: ObjectiveName::Classifier,
+            word: "classifier",
+            title: "Classifier",
+            defends: false,
+            labelled: true,
+            build: |_, shape, supervision| Ok(Box::new(ClassifierObjective::new(supervision, shape))),
+            check: |_| Ok(()),
+        },
+        Registered {
+            name: ObjectiveName::Distil,
+            word: "distil",
+            title: "Student",
+            defends: false,
+            labelled: true,
+            build: |config, shape, supervision| Ok(Box::new(DistilObjective::new(&config.distil, supervision, shape)?)),
+            check: |config| config.distil.check(),
         },
     ];
 
@@ -85,6 +117,11 @@ impl ObjectiveName {
         self.registered().map_or("an objective", |known| known.title)
     }
 
+    /// Whether it learns from labels and trains a classifier.
+    pub fn labelled(self) -> bool {
+        self.registered().is_some_and(|known| known.labelled)
+    }
+
     /// Whether it is meant to keep poison out.
     pub fn defends(self) -> bool {
         self.registered().is_some_and(|known| known.defends)
@@ -97,11 +134,11 @@ impl ObjectiveConfig {
         self.name.registered().map_or(Ok(()), |known| (known.check)(self))
     }
 
-    /// The named objective, for a run of this shape.
-    pub fn build(&self, shape: RunShape) -> Result<Box<dyn Objective>> {
+    /// The named objective, for a run of this shape. `supervision` is empty of objectives that learn from captions.
+    pub fn build(&self, shape: RunShape, supervision: Supervision) -> Result<Box<dyn Objective>> {
         self.check()?;
         let known = self.name.registered().ok_or_else(|| Error::internal("this objective is not registered"))?;
-        (known.build)(self, shape)
+        (known.build)(self, shape, supervision)
     }
 }
 
@@ -112,7 +149,8 @@ mod tests {
     #[test]
     fn every_objective_is_listed_under_the_word_that_recipes_use() {
         for known in ObjectiveName::ALL {
-            let recipe: ObjectiveConfig = toml::from_str(&format!("name = \"{}\"", known.word)).unwrap();
+            let section = format!("name = \"{}\"\ndistil = {{ teacher = \"teacher\" }}", known.word);
+            let recipe: ObjectiveConfig = toml::from_str(&section).unwrap();
             assert_eq!(recipe.name, known.name);
             assert_eq!(ObjectiveName::named(known.word), Some(known.name));
             let shape = RunShape {
@@ -125,7 +163,11 @@ mod tests {
                 warmup_steps: 0,
                 device: tch::Device::Cpu,
             };
-            assert_eq!(recipe.build(shape).unwrap().name(), known.word);
+            match known.name {
+                // It needs a model.
+                ObjectiveName::Distil => assert!(recipe.build(shape, Supervision::default()).is_err()),
+                _ => assert_eq!(recipe.build(shape, Supervision::default()).unwrap().name(), known.word),
+            }
         }
         assert_eq!(ObjectiveName::named("roclp"), None);
     }

@@ -48,6 +48,9 @@ pub trait Towers {
     /// Another model's features of a view: image and text, of unit length, in evaluation mode and without graph.
     fn through(&self, model: &Clip, view: BatchView) -> Result<[Tensor; 2]>;
 
+    /// Another model's image features `[batch, dim]` of a view as its tower gives them, in evaluation mode and without graph.
+    fn image_through(&self, model: &Clip, view: BatchView) -> Result<Tensor>;
+
     /// Features of some rows' sub-captions. None where the loader makes none, or no caption of the batch has a known word.
     fn sub_captions(&self) -> Option<SubCaptionFeatures>;
 }

@@ -44,7 +44,7 @@ const RULES: &[(&str, Bounds)] = &[
     ("data.max_skip_fraction", SHARE),
     ("emoji.concepts", from(0.0, 1e6)),
     ("emoji.min_train_styles", from(0.0, 1e3)),
-    ("source.gzip_memory_mib", from(1.0, 1e6)),
+    ("gzip_memory_mib", from(1.0, 1e6)),
     ("emoji.captions", from(1.0, 1e4)),
     ("limits.max_pixels", COUNT),
     ("limits.max_file_bytes", from(1.0, 4_294_967_296.0)),
@@ -74,6 +74,9 @@ const RULES: &[(&str, Bounds)] = &[
     ("safeclip.split_every", EPOCHS),
     ("schedule.first_share", SHARE),
     ("split.first_share", SHARE),
+    ("distil.temperature", above(0.0, 1e3)),
+    ("distil.label_weight", SHARE),
+    ("distil.teacher_weight", from(0.0, 1e3)),
     ("split.threshold", SHARE),
     ("split.growth", SHARE),
     ("split.cap", SOME_SHARE),
@@ -115,6 +118,8 @@ const RULES: &[(&str, Bounds)] = &[
     ("wanet.grid", from(0.0, 2048.0)),
     ("wanet.strength", from(0.0, 100.0)),
     ("triangles.cell", SOME_SHARE),
+    ("ink_reconstructed.variance", above(0.0, 0.25)),
+    ("ink_reconstructed.percentile", Bounds { below: true, ..above(0.0, 100.0) }),
     ("triangles.levels.*", SHARE),
     ("clean.pairs", from(2.0, 1e9)),
     ("cleanclip.clip_weight", WEIGHT),
@@ -233,7 +238,7 @@ mod tests {
             "clean.rebound={}",
             "eval.probe={}",
             "objective.safeclip.plausibility={}",
-            "poison.attacks=[{name='a',target='b',badnets={},rate=0.1},{name='c',target='b',count=1,sig={}},{name='d',target='b',count=1,triangles={}}]",
+            "poison.attacks=[{name='a',target='b',badnets={},rate=0.1},{name='c',target='b',count=1,sig={}},{name='d',target='b',count=1,triangles={}},{name='e',target='b',count=1,ink_reconstructed={variance=0.1}}]",
         ]
         .iter()
         .fold(Recipe::default(), |recipe, section| recipe.assign(section).unwrap())

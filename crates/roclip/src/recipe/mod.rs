@@ -20,6 +20,7 @@ pub use template::Notes;
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{EvalConfig, Reading};
+use crate::objective::DistilConfig;
 pub use crate::objective::{ObjectiveConfig, ObjectiveName};
 use crate::train::TrainConfig;
 use roclip_data::artifact;
@@ -110,7 +111,8 @@ impl DataConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
-    /// RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, or the path of a JSON file in open_clip's format.
+    /// RN50, RN101, RN50x4, ViT-B-32, ViT-B-16, ViT-L-14, RN-small-32, ViT-tiny-32, for classifiers RN-mini-32,
+    /// RN-micro-32, ViT-micro-32, or the path of a JSON file in open_clip's format.
     pub name: String,
     /// Whether only the tokens are kept that the captions and the prompts use, for small data sets. Synonyms that `augment.text` draws and
     /// no caption has are the unknown token then (a run begins with their share).
@@ -121,11 +123,20 @@ pub struct ModelSettings {
     /// transformers' layout, with the full one.
     #[schemars(example = &"runs/first")]
     pub weights: Option<PathBuf>,
+    /// Whether each picture is brought to mean 0 and deviation 1 over all its channels before the first layer. A classifier's defence against
+    /// triggers of contrast, which it cannot see then. Ours: other programs do not read such models.
+    pub standardise: bool,
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        ModelSettings { name: "RN50".into(), compact_vocabulary: false, truncate: Truncate::KeepEot, weights: None }
+        ModelSettings {
+            name: "RN50".into(),
+            compact_vocabulary: false,
+            truncate: Truncate::KeepEot,
+            weights: None,
+            standardise: false,
+        }
     }
 }
 
@@ -145,6 +156,17 @@ impl Recipe {
         toml::from_str(&text).map_err(|e| {
             Error::file(path, e.to_string().trim().replace('\n', "\n  "), "see `roclip recipe` for all keys")
         })
+    }
+
+    /// Whether it trains a classifier: its pairs are labelled pictures, and their captions the labels.
+    pub fn is_labelled(&self) -> bool {
+        self.clean.is_none() && self.objective.name.labelled()
+    }
+
+    /// The distillation that it asks for.
+    pub fn distillation(&self) -> Option<&DistilConfig> {
+        let distils = self.clean.is_none() && self.objective.name == ObjectiveName::Distil;
+        distils.then_some(&self.objective.distil)
     }
 
     /// Whether the run is evaluated after `epoch`. The last two always are, so that an objective with two kinds of epoch is seen after both.

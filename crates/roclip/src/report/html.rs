@@ -5,7 +5,8 @@ use crate::report::group::{Group, Study, legend, studies};
 use crate::report::table::count;
 use crate::report::verdict::{Verdict, next_steps, verdicts};
 use crate::report::{
-    classes, curves, detector, export, grid, paired, pictures, projection, reproduce, safe_set, table, targets,
+    classes, curves, detector, distillation, export, grid, paired, pictures, projection, reproduce, safe_set, table,
+    targets,
 };
 use crate::results::{ResultRow, RunRecord, Runs};
 use crate::run::{Gallery, kept_pictures};
@@ -237,12 +238,17 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     if has_targets {
         sections.push(("targets", "Picture by picture", targets::section(study, &gallery)?));
     }
+    if let Some(section) = distillation::section(study) {
+        sections.push(("triggers", "Triggers of classifiers, and what students inherit", section));
+    }
     sections.push(("cost", "What the defence costs and brings", paired::section(study)));
     sections.push(("curves", "Curves", html! { (legend(&study.groups)) (curves::section(study)) }));
     sections.push(("frontier", "The frontier", curves::frontier(study)));
     sections.push(("classes", "Classes", classes::section(study)));
     sections.push(("projection", "Feature space", projection::section(study)));
-    sections.push(("similarity", "Similarity as a detector", detector::section(study)));
+    if study.runs().any(|run| !run.recipe.is_labelled()) {
+        sections.push(("similarity", "Similarity as a detector", detector::section(study)));
+    }
     if has_matches {
         sections.push((
             "matches",

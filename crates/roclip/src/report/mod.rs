@@ -5,6 +5,7 @@ mod classes;
 mod comparison;
 mod curves;
 mod detector;
+mod distillation;
 mod export;
 mod grid;
 mod group;

@@ -72,7 +72,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
                     @for key in &settings { th { (key) } }
                     @if has_psr { th { "PSR" } }
                     @for attack in &attacks { th { "ASR" small { (attack) } } }
-                    th { "zero-shot" }
+                    th { @if study.runs().all(|run| run.recipe.is_labelled()) { "accuracy" } @else { "zero-shot" } }
                     @if has_probe { th { "probe" } }
                     th { "seeds" } th { "training + evaluation" } th { "peak memory" }
                 }

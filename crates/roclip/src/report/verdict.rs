@@ -75,7 +75,7 @@ impl Verdict {
             return;
         }
         let measured_without = group.row().is_control("clean-data");
-        let cleaned = group.first.summary.before.is_some();
+        let cleaned = group.first.summary.before.is_some() || group.first.summary.teacher.is_some();
         if measured_without || rates().next().is_none() {
             return;
         }
@@ -123,10 +123,10 @@ fn rate(name: &str) -> Box<RateOf<'_>> {
     if name == PSR { Box::new(psr) } else { Box::new(asr(name)) }
 }
 
-/// Of the victim that a row's runs cleaned.
+/// Of the victim that a row's runs cleaned, or of the teacher that they distilled.
 fn before(group: &Group, name: &str) -> Option<f64> {
     group.mean(|run| {
-        let victim = run.summary.before.as_ref()?;
+        let victim = run.summary.before.as_ref().or(run.summary.teacher.as_ref())?;
         let rate = if name == PSR { victim.psr } else { victim.asr.get(name).map(|outcome| outcome.success) };
         rate.map(|rate| rate.rate)
     })
@@ -160,7 +160,10 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
         }
     }
     parts.push(match group.mean(|run| zero_shot(run).map(|rate| rate.rate)) {
-        Some(accuracy) => format!("zero-shot {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group)),
+        Some(accuracy) => {
+            let what = if group.first.recipe.is_labelled() { "accuracy" } else { "zero-shot" };
+            format!("{what} {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group))
+        }
         None => "not measured: the run has no evaluation data".into(),
     });
     let seeds = match group.members.len() {
@@ -189,7 +192,8 @@ fn fooled_short(group: &Group) -> Option<String> {
 /// ` (undefended 16, clearly less)`.
 fn against(group: &Group, undefended: Option<&Group>, name: &str, shown: &dyn Fn(&Group) -> Option<String>) -> String {
     if let Some(victim) = before(group, name) {
-        return format!(" (before cleaning {:.1} %)", 100.0 * victim);
+        let whose = if group.first.summary.teacher.is_some() { "its teacher" } else { "before cleaning" };
+        return format!(" ({whose} {:.1} %)", 100.0 * victim);
     }
     let Some(undefended) = undefended else { return String::new() };
     let of = rate(name);
@@ -208,6 +212,10 @@ fn cost(study: &Study, group: &Group) -> String {
     if let Some(victim) = &group.first.summary.before {
         let now = group.first.summary.evaluation.zero_shot_top1.rate;
         return format!(" ({:+.1} points against its victim)", 100.0 * (now - victim.zero_shot_top1.rate));
+    }
+    if let Some(teacher) = &group.first.summary.teacher {
+        let now = group.first.summary.evaluation.zero_shot_top1.rate;
+        return format!(" ({:+.1} points against its teacher)", 100.0 * (now - teacher.zero_shot_top1.rate));
     }
     // A control is compared with those that it builds on.
     let controls = match group.row().control.as_deref() {
@@ -231,14 +239,15 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<(String, String)> 
     let path = |run: &RunRecord| for_shell(&run.folder.display().to_string());
     for (group, verdict) in study.groups.iter().zip(verdicts) {
         let run = group.first;
-        let defends = group.row().control.is_none() && run.recipe.clean.is_none();
+        let defends = group.row().control.is_none() && run.recipe.clean.is_none() && !run.recipe.is_labelled();
         if defends && run.summary.poisoned_pairs > 0 && study.control("undefended", group).is_none() {
             let command =
                 format!("roclip demo --config {0}/run.toml --seeds {1} --out {0}-controls", path(run), run.row.seed);
             steps.entry(0).or_insert(("Train the controls of a defence beside it".to_owned(), command));
         }
         let examined = kept_findings(&run.folder).is_ok_and(|kept| kept.is_some());
-        if run.recipe.clean.is_none() && !examined && (defends || !verdict.doubts.is_empty()) {
+        let of_own_poison = run.recipe.clean.is_none() && run.recipe.distillation().is_none();
+        if of_own_poison && !examined && (defends || !verdict.doubts.is_empty()) {
             let why = format!("Ask why {} looks as it does: this measures the data and the model", verdict.label);
             steps.entry(1).or_insert((why, format!("roclip doctor {}", path(run))));
         }
@@ -248,7 +257,10 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<(String, String)> 
             steps.entry(2).or_insert(("Train more seeds: one may be luck".to_owned(), command));
         }
         let attacked = run.summary.evaluation.psr.is_some() || !run.summary.evaluation.asr.is_empty();
-        if group.row().is_control("undefended") && attacked {
+        if group.row().is_control("undefended") && attacked && run.recipe.is_labelled() {
+            let command = format!("roclip distil {} --run {0}-student", path(run));
+            steps.entry(3).or_insert(("See which backdoors a student inherits".to_owned(), command));
+        } else if group.row().is_control("undefended") && attacked {
             let command = format!("roclip clean {} --run {0}-cleaned --method cleanclip", path(run));
             steps.entry(3).or_insert(("Try to clean the model that was fooled".to_owned(), command));
         }

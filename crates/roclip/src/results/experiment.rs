@@ -37,6 +37,9 @@ impl Experiment {
         let made = |path: &PathBuf| PathBuf::from(made_as(path, depth));
         recipe.model.weights = recipe.model.weights.as_ref().map(made);
         recipe.poison.reference = recipe.poison.reference.as_ref().map(made);
+        if recipe.distillation().is_some() {
+            recipe.objective.distil.teacher = made(&recipe.objective.distil.teacher);
+        }
         if let Some(clean) = &mut recipe.clean {
             clean.victim = made(&clean.victim);
         }
@@ -77,7 +80,8 @@ impl Experiment {
     pub fn attack_digest(&self) -> String {
         self.digest_of(|key| {
             let poison = key.starts_with("poison.attacks");
-            about_data(key) || poison || key.starts_with("model.")
+            // Standardised pictures are a defence, and not another victim.
+            about_data(key) || poison || (key.starts_with("model.") && key != "model.standardise")
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::checkpoint::run_of;
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation};
-use crate::recipe::Recipe;
+use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::experiment::{Experiment, Label, labels};
 use crate::run::{EpochLine, Summary, read_details, read_epochs};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
@@ -144,6 +144,11 @@ fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
     let objective = recipe.objective.name;
     let name = match (&recipe.clean, control) {
         (Some(clean), _) => clean.method.method().title().to_owned(),
+        (None, Some("undefended")) if objective.labelled() => "Classifier, undefended".into(),
+        (None, Some("clean-data")) if objective.labelled() => "Classifier on clean data".into(),
+        (None, None) if recipe.model.standardise && objective == ObjectiveName::Classifier => {
+            "Classifier of standardised pictures".into()
+        }
         (None, Some("undefended")) => "CLIP, undefended".into(),
         (None, Some("augmentation-only")) => "CLIP, augmentation only".into(),
         (None, Some("clean-data")) => "CLIP on clean data".into(),
@@ -162,6 +167,9 @@ fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     }
     match (recipe.objective.name, poisoned, augmented) {
         (name, _, _) if name.defends() => None,
+        (ObjectiveName::Distil, ..) => None,
+        // Standardised pictures are a defence; usual augmentation of a classifier's is none.
+        (ObjectiveName::Classifier, true, _) => (!recipe.model.standardise).then(|| "undefended".into()),
         (_, false, _) => Some("clean-data".into()),
         (_, true, false) => Some("undefended".into()),
         (_, true, true) => Some("augmentation-only".into()),
@@ -224,8 +232,9 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let poisoned = summary.poisoned_pairs > 0;
     let control = control(&recipe, poisoned);
     let label = name(&recipe, control.as_deref(), poisoned);
-    // What a run cleans was trained and attacked elsewhere.
-    let victim = recipe.clean.as_ref().and_then(|clean| run_of(&clean.victim));
+    // What a run cleans or distils was trained and attacked elsewhere.
+    let victim = recipe.clean.as_ref().map(|clean| &clean.victim);
+    let victim = victim.or(recipe.distillation().map(|distil| &distil.teacher)).and_then(|victim| run_of(victim));
     let victim = victim.and_then(|run| Recipe::read(&run.join("run.toml")).ok());
     let origin = victim.map(|recipe| Experiment::of(&recipe)).transpose()?;
     let origin = origin.as_ref().unwrap_or(&experiment);

@@ -1,7 +1,7 @@
 //! Whether runs could begin: what is wrong with any of several is found before the first of them takes its time.
 
 use crate::error::Result;
-use crate::objective::RunShape;
+use crate::objective::{RunShape, Supervision};
 use crate::recipe::{AugmentConfig, ObjectiveConfig, Recipe};
 use crate::run::build::build;
 use crate::run::session::{machine, prepare};
@@ -24,8 +24,11 @@ impl Seen {
     pub fn begins(&mut self, recipe: &Recipe, run: &Path) -> Result<()> {
         recipe.check()?;
         let inputs = inputs(recipe);
-        if let Some((_, shape)) = self.shapes.iter().find(|(known, _)| *known == inputs) {
-            recipe.objective.build(RunShape { epochs: recipe.train.epochs, ..*shape })?;
+        // What is learned from labels and teachers depends on these, and is built whole.
+        let known = self.shapes.iter().find(|(known, _)| *known == inputs && !recipe.is_labelled());
+        if let Some((_, shape)) = known {
+            let shape = RunShape { epochs: recipe.train.epochs, ..*shape };
+            recipe.objective.build(shape, Supervision::default())?;
             return Ok(());
         }
         let device = machine(recipe)?;

@@ -7,6 +7,7 @@ use crate::recipe::Recipe;
 use crate::run::context::Context;
 use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
+use crate::run::supervision::supervision;
 use crate::train::{Parts, Trainer};
 use roclip_data::augment::TextAugment;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
@@ -28,7 +29,7 @@ pub(super) fn build<'a>(
     let Prepared { pairs, evaluator, manifest, model: config, skips, .. } = prepared;
     let clean_pairs = pairs.pairs.iter().filter(|pair| pair.poison.is_none()).count();
     let fingerprint = pairs.fingerprint();
-    let Started { model, tokenizer, origin } = match &recipe.clean {
+    let Started { model, tokenizer, mut origin } = match &recipe.clean {
         Some(clean) => {
             let victim = clean.load_victim(device)?;
             let origin = Some(victim.origin(&clean.victim));
@@ -84,7 +85,11 @@ pub(super) fn build<'a>(
     };
     let objective = match &recipe.clean {
         Some(clean) => clean.objective(shape, &pairs, &evaluator.classes)?,
-        None => recipe.objective.build(shape)?,
+        None => {
+            let (supervision, taught_by) = supervision(recipe, &pairs, &evaluator, &model, device)?;
+            origin = taught_by.or(origin);
+            recipe.objective.build(shape, supervision)?
+        }
     };
     let parts = Parts { seed: recipe.seed, pairs, loader, model, objective, device };
     let mut trainer = Trainer::new(recipe.train.clone(), parts);

@@ -2,7 +2,8 @@
 
 use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
-use crate::eval::{Depth, Details, Evaluation, Evaluator, details};
+use crate::eval::{Depth, Details, Evaluation, Evaluator, TriggerMeasures, details, trigger_measures};
+use crate::model::Part;
 use crate::objective::Phase;
 use crate::recipe::Recipe;
 use crate::train::Trainer;
@@ -28,6 +29,19 @@ impl Context<'_> {
     /// The line that a run begins with.
     pub fn banner(&self, trainer: &Trainer) -> String {
         let weights: usize = trainer.model.parameters().trainable().values().map(Tensor::numel).sum();
+        if let (true, Some(head)) = (self.recipe.is_labelled(), trainer.objective.head()) {
+            let image = trainer.model.parameters().by_part().into_iter().filter(|one| one.part == Part::Image);
+            let weights = image.map(|one| one.tensor.numel()).sum::<usize>() + head.weight.numel() + head.bias.numel();
+            return format!(
+                "{} on {} pictures ({} poisoned), {} steps an epoch, {weights} weights of the image tower and its head, {} classes, ln(classes) = {:.3}",
+                trainer.objective.name(),
+                trainer.pairs.len(),
+                self.poisoned_pairs(trainer),
+                trainer.schedule.steps_per_epoch,
+                self.evaluator.classes.len(),
+                (self.evaluator.classes.len() as f64).ln()
+            );
+        }
         format!(
             "{} on {} pairs ({} poisoned), {} steps an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
             trainer.objective.name(),
@@ -47,8 +61,27 @@ impl Context<'_> {
         let (model, manifest) = (&trainer.model, self.manifest.as_ref());
         match trainer.objective.head() {
             // Before its first step a classifier knows nothing; the victim is measured by its prompts.
-            Some(head) if trainer.position.step > 0 => self.evaluator.evaluate_by(model, head, manifest, Depth::Plain),
+            Some(head) if trainer.position.step > 0 || self.recipe.clean.is_none() => {
+                self.evaluator.evaluate_by(model, head, manifest, Depth::Plain)
+            }
             _ => self.evaluator.evaluate(model, &self.tokenizer, manifest),
+        }
+    }
+
+    /// The teacher of a student, measured as the student is.
+    pub fn evaluate_teacher(&self, trainer: &Trainer) -> Result<Option<Evaluation>> {
+        let Some(teacher) = trainer.objective.teacher() else { return Ok(None) };
+        let manifest = self.manifest.as_ref();
+        self.evaluator.evaluate_by(&teacher.model, &teacher.classifier, manifest, Depth::Plain).map(Some)
+    }
+
+    /// What a classifier's triggers do beside their success.
+    pub fn trigger_measures(&self, trainer: &Trainer) -> Result<BTreeMap<String, TriggerMeasures>> {
+        match (trainer.objective.head(), &self.manifest) {
+            (Some(head), Some(manifest)) if self.recipe.is_labelled() => {
+                trigger_measures(&self.evaluator, &self.evaluator.recognizer(&trainer.model, head), manifest)
+            }
+            _ => Ok(BTreeMap::new()),
         }
     }
 
@@ -107,6 +140,7 @@ impl Context<'_> {
             objective: trainer.objective.name().into(),
             truncate: self.recipe.model.truncate,
             compact_vocabulary: self.tokenizer.compact().cloned(),
+            classes: if self.recipe.is_labelled() { self.evaluator.classes.clone() } else { Vec::new() },
             epoch_so_far,
             files: BTreeMap::new(),
         };
@@ -120,7 +154,8 @@ impl Context<'_> {
     }
 }
 
-/// Whether any epoch of the run is other than a plain CLIP one.
+/// Whether any epoch of the run is other than a plain one of CLIP, of a classifier, or of a student.
 pub(super) fn defends(trainer: &Trainer) -> bool {
-    (1..=trainer.config.epochs).any(|epoch| trainer.objective.phase(epoch) != Phase::Clip)
+    let plain = |phase| matches!(phase, Phase::Clip | Phase::Labels | Phase::Distillation);
+    (1..=trainer.config.epochs).any(|epoch| !plain(trainer.objective.phase(epoch)))
 }

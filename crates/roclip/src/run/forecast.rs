@@ -113,7 +113,7 @@ fn left_out(recipe: &Recipe) -> Vec<String> {
     }
     if recipe.clean.is_none() {
         match recipe.objective.name {
-            ObjectiveName::Clip => {}
+            ObjectiveName::Clip | ObjectiveName::Classifier | ObjectiveName::Distil => {}
             ObjectiveName::Roclip => found
                 .push("the pool, which matching epochs search (memory, time, and its part of a checkpoint)".to_owned()),
             ObjectiveName::Safeclip => {

@@ -79,6 +79,7 @@ pub fn search_patch(
     let source = Source {
         seed: recipe.seed,
         pairs: &pairs,
+        labelled: false,
         candidates,
         templates: &evaluator.templates.0,
         image_size,

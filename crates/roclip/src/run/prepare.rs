@@ -1,13 +1,14 @@
 //! From a recipe to data: everything that can be wrong with a recipe's inputs is found here, before any work.
 
 use crate::checkpoint::{self, Description, Loaded, Provenance};
-use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
+use crate::run::memory::check_fits;
+use crate::run::supervision::{check_classes, without_tail};
 use crate::run::warnings::warnings;
-use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
+use roclip_data::pairs::{CaptionMode, Pairs, limit_pairs_per_picture};
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
 use roclip_data::source::{Listing, list_samples};
@@ -24,11 +25,16 @@ pub struct Prepared {
     pub skips: SkipReport,
     /// What a person should know before the work.
     pub warnings: Vec<String>,
+    /// What triggers found in the data.
+    pub remarks: Vec<String>,
 }
 
 /// Reads everything a recipe names, and lays the poison over it. All errors of the recipe come from here, before any work.
 pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     let mut prepared = prepare_clean_data(recipe)?;
+    if let Some(distil) = recipe.distillation() {
+        check_classes(distil, &prepared.evaluator.classes)?;
+    }
     if prepared.evaluator.is_of_nothing() && (manifest_file(recipe).is_some() || !recipe.poison.attacks.is_empty()) {
         return Err(Error::setting(
             "an attack is drawn for labelled images and measured on them, and eval.source.path is `none`",
@@ -38,6 +44,7 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     if let Some((planned, warning)) = manifest(recipe, &prepared)? {
         prepared.warnings.extend(warning);
         prepared.skips.merge(planned.skips);
+        prepared.remarks.extend(planned.remarks);
         prepared.manifest = Some(planned.manifest);
     }
     if let Some(manifest) = &prepared.manifest {
@@ -47,9 +54,12 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     }
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
-        leave_out_victims_poison(recipe, clean, &mut prepared)?;
+        leave_out_victims_poison(recipe, &clean.victim, &mut prepared)?;
         clean.keep_usable(&mut prepared.pairs, &prepared.evaluator.classes)?;
         clean.choose(&mut prepared.pairs, recipe.seed)?;
+    } else if let Some(distil) = recipe.distillation() {
+        leave_out_victims_poison(recipe, &distil.teacher, &mut prepared)?;
+        prepared.remarks.extend(without_tail(recipe, &mut prepared.pairs, prepared.manifest.as_ref())?);
     } else if let Some(manifest) = &prepared.manifest {
         let (pairs, others) = (&mut prepared.pairs, &prepared.evaluator.samples);
         match recipe.poison.measure_only {
@@ -66,9 +76,9 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
 }
 
 /// Takes poisoned pairs that the data holds out of the trusted ones: those of the manifest that is measured, and those of the victim's own.
-fn leave_out_victims_poison(recipe: &Recipe, clean: &CleanConfig, prepared: &mut Prepared) -> Result<()> {
+fn leave_out_victims_poison(recipe: &Recipe, victim: &Path, prepared: &mut Prepared) -> Result<()> {
     let mut left_out = prepared.manifest.as_ref().map_or(0, |manifest| manifest.leave_out_stored(&mut prepared.pairs));
-    if let (Some(_), Some(path)) = (&recipe.manifest, victims_manifest(clean)) {
+    if let (Some(_), Some(path)) = (&recipe.manifest, victims_manifest(victim)) {
         left_out += Manifest::read(&path, recipe.data.limits)?.leave_out_stored(&mut prepared.pairs);
     }
     if left_out > 0 {
@@ -91,14 +101,14 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// The recipe's own manifest, that of the victim it cleans, or one drawn for its attacks.
+/// The recipe's own manifest, that of the victim it cleans or the teacher it distils, or one drawn for its attacks.
 /// With it what a person should know of who chose the targets.
 fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<(Planned, Option<String>)>> {
     if let Some(path) = manifest_file(recipe) {
         let manifest = Manifest::read(&path, recipe.data.limits)?;
-        return Ok(Some((Planned { manifest, skips: SkipReport::default() }, None)));
+        return Ok(Some((Planned { manifest, skips: SkipReport::default(), remarks: Vec::new() }, None)));
     }
-    if recipe.clean.is_some() || recipe.poison.attacks.is_empty() {
+    if recipe.clean.is_some() || recipe.distillation().is_some() || recipe.poison.attacks.is_empty() {
         return Ok(None);
     }
     let Prepared { pairs, evaluator, model, .. } = prepared;
@@ -138,6 +148,7 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<(Planned, Opt
     let source = Source {
         seed: recipe.seed,
         pairs,
+        labelled: recipe.is_labelled(),
         candidates,
         templates: &evaluator.templates.0,
         image_size: model.image_size(),
@@ -164,14 +175,16 @@ pub(super) fn unattacked_model(path: &Path, description: Description, device: De
     Ok(loaded)
 }
 
-/// The manifest that the recipe names, or that of the victim it cleans, which may be a run or one of its checkpoints.
+/// The manifest that the recipe names, or that of the victim it cleans or the teacher it distils, which may be a run or one of its checkpoints.
 pub(super) fn manifest_file(recipe: &Recipe) -> Option<PathBuf> {
-    recipe.manifest.clone().or_else(|| recipe.clean.as_ref().and_then(victims_manifest))
+    let victim = recipe.clean.as_ref().map(|clean| &clean.victim);
+    let victim = victim.or(recipe.distillation().map(|distil| &distil.teacher));
+    recipe.manifest.clone().or_else(|| victim.and_then(|victim| victims_manifest(victim)))
 }
 
 /// The manifest beside the victim, or in the run that the victim is a checkpoint of.
-fn victims_manifest(clean: &CleanConfig) -> Option<PathBuf> {
-    let folders = [Some(clean.victim.clone()), checkpoint::run_of(&clean.victim)];
+fn victims_manifest(victim: &Path) -> Option<PathBuf> {
+    let folders = [Some(victim.to_owned()), checkpoint::run_of(victim)];
     let mut kept = folders.into_iter().flatten().map(|folder| folder.join("manifest.jsonl"));
     kept.find(|path| path.is_file())
 }
@@ -180,21 +193,50 @@ fn victims_manifest(clean: &CleanConfig) -> Option<PathBuf> {
 pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     let model = ModelConfig::named(&recipe.model.name)?;
     let data = &recipe.data;
+    if recipe.is_labelled() {
+        check_fits(&model, "model.name")?;
+    }
     let mut listing = list_samples(&data.source, data.limits)?;
-    if listing.samples.iter().all(|sample| sample.captions.is_empty()) {
+    let mut evaluator = None;
+    if recipe.is_labelled() {
+        let measured = Evaluator::new(&recipe.eval, recipe.data.reading())?;
+        label(recipe, &mut listing, &measured)?;
+        evaluator = Some(measured);
+    } else if listing.samples.iter().all(|sample| sample.captions.is_empty()) {
         return Err(Error::setting(
             "no sample of the training data has a caption",
             "set the caption column, or use another source",
         ));
+    } else {
+        listing.require_captions();
     }
-    listing.require_captions();
     listing.probe(data.limits, data.workers);
     listing.check_losses(data.max_skip_fraction, "data.source")?;
     let Listing { samples, skips, .. } = listing;
-    let pairs = Pairs::new(samples, data.captions);
-    let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
+    let pairs = Pairs::new(samples, if recipe.is_labelled() { CaptionMode::First } else { data.captions });
+    let evaluator = evaluator.map_or_else(|| Evaluator::new(&recipe.eval, recipe.data.reading()), Ok)?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
     warnings.extend(evaluator.warnings.iter().cloned());
-    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings })
+    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings, remarks: Vec::new() })
+}
+
+/// Makes labelled pictures of what is listed. A student that learns from its teacher alone needs no labels.
+fn label(recipe: &Recipe, listing: &mut Listing, evaluator: &Evaluator) -> Result<()> {
+    if evaluator.classes.len() < 2 {
+        return Err(Error::setting(
+            format!("a classifier tells classes apart, and the evaluation has {}", evaluator.classes.len()),
+            "name labelled images of two classes or more with --val-data (eval.source)",
+        ));
+    }
+    let required = recipe.distillation().is_none_or(|config| config.label_weight > 0.0);
+    if required && listing.samples.iter().all(|sample| sample.class.is_none()) {
+        let weight =
+            if recipe.distillation().is_some() { ", or give the labels no weight (--label-weight 0)" } else { "" };
+        return Err(Error::setting(
+            format!("no picture of the training data `{}` has a class", recipe.data.source.path),
+            format!("set data.source.labels or class_column, or name folders of classes{weight}"),
+        ));
+    }
+    listing.label(required, |sample| evaluator.class_of(sample))
 }

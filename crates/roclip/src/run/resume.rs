@@ -1,6 +1,6 @@
 //! Going on with a run: from which checkpoint, and only with the recipe that it began with.
 
-use crate::checkpoint::{self, State};
+use crate::checkpoint::{self, Origin, State};
 use crate::error::{Error, Result};
 use crate::recipe::{Difference, Recipe};
 use crate::run::context::Context;
@@ -124,6 +124,13 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
         return refuse(
             format!("belongs to seed {} and objective {}", state.seed, state.objective),
             "resume with the recipe of the run",
+        );
+    }
+    let sha256 = |origin: &Option<Origin>| origin.as_ref().map(|origin| origin.sha256.clone());
+    if context.recipe.distillation().is_some() && sha256(&state.trained_from) != sha256(&context.origin) {
+        return refuse(
+            "learned from another teacher: the weights of `objective.distil.teacher` have changed since".into(),
+            "bring that teacher back, or name one of its checkpoints, which stay as they are",
         );
     }
     if state.epoch > context.recipe.train.epochs + 1 {

@@ -20,7 +20,7 @@ use crate::run::resume::{Start, checkpoint_to_take, finished, restore};
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment};
-use crate::train::{EpochTally, Host, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
+use crate::train::{EpochTally, Host, SimilarityHistogram, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
 use roclip_data::artifact;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -106,6 +106,9 @@ pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result
     }
     if let Some(probe) = &recipe.eval.probe {
         prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
+    }
+    for remark in &prepared.remarks {
+        progress(remark);
     }
     for warning in &prepared.warnings {
         progress(&format!("warning: {warning}"));
@@ -273,7 +276,11 @@ impl Session<'_> {
             evaluation: evaluation.as_ref(),
             matches: tally.matches.finish(),
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
-            similarity: trainer.similarities()?,
+            // A classifier's text tower has learned nothing that a picture could be similar to.
+            similarity: match self.context.recipe.is_labelled() {
+                true => SimilarityHistogram::new(&BTreeMap::new()),
+                false => trainer.similarities()?,
+            },
         };
         self.journal.epoch(trainer, epoch, &report)?;
         Ok(evaluation)
@@ -332,6 +339,8 @@ impl Session<'_> {
             before: None,
             weights_moved: None,
             rebound: None,
+            teacher: self.context.evaluate_teacher(trainer)?,
+            triggers: self.context.trigger_measures(trainer)?,
             pairs: trainer.pairs.len(),
             poisoned_pairs: self.context.poisoned_pairs(trainer),
             evaluation,

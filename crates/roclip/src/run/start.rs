@@ -4,7 +4,7 @@
 use crate::checkpoint::{self, Description, Origin, is_checkpoint};
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
-use crate::model::{Clip, ModelConfig};
+use crate::model::{Clip, ModelConfig, Preprocess};
 use crate::recipe::Recipe;
 use rand::Rng;
 use roclip_data::pairs::Pairs;
@@ -41,6 +41,7 @@ pub(super) fn start(
     let tokenizer = tokenizer.with_compact(compact);
     config.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;
     let model = Clip::new(config, device, random::stream(recipe.seed, "weights", 0, "").next_u64() as i64)?;
+    let model = model.with_preprocess(Preprocess { standardise: recipe.model.standardise, ..Preprocess::default() });
     Ok(Started { model, tokenizer, origin: None })
 }
 
@@ -75,5 +76,6 @@ fn from_weights(recipe: &Recipe, mut config: ModelConfig, path: &Path, device: D
     let tokenizer =
         Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?.with_compact(compact);
     let origin = Some(loaded.origin(path));
-    Ok(Started { model: loaded.model, tokenizer, origin })
+    let preprocess = Preprocess { standardise: recipe.model.standardise, ..*loaded.model.preprocess() };
+    Ok(Started { model: loaded.model.with_preprocess(preprocess), tokenizer, origin })
 }

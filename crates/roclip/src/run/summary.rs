@@ -1,9 +1,10 @@
 //! What a finished run says of itself, and the machine it ran on.
 
-use crate::eval::{Accuracy, Evaluation};
+use crate::eval::{Accuracy, Evaluation, TriggerMeasures};
 use crate::objective::Phase;
 use crate::run::caller::Caller;
 use crate::run::clock::date;
+use roclip_data::rate::Ratio;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +26,12 @@ pub struct Summary {
     /// Of the cleaned model on its way through harmless fine-tuning, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebound: Option<Vec<ReboundPoint>>,
+    /// Of the teacher, where the run distilled one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<Evaluation>,
+    /// What a classifier's triggers do beside their success, by attack.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub triggers: BTreeMap<String, TriggerMeasures>,
     pub evaluation: Evaluation,
     /// After the last epoch of each kind.
     pub after: BTreeMap<String, PhaseEvaluation>,
@@ -36,6 +43,18 @@ pub struct Summary {
     pub seconds: f64,
     /// Most resident memory of any session.
     pub peak_memory_bytes: u64,
+}
+
+impl Summary {
+    /// Strict ASR of a student by that of its teacher. None where the teacher's attack did not take: where its success is not clearly above
+    /// the base rate, a ratio would be one of two accidents.
+    pub fn inheritance(&self, attack: &str) -> Option<Ratio> {
+        let (own, teacher) = (self.evaluation.asr.get(attack)?, self.teacher.as_ref()?.asr.get(attack)?);
+        if teacher.success.low <= teacher.base_rate.high {
+            return None;
+        }
+        Ratio::new(own.success, teacher.success)
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -25,7 +25,8 @@ pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
         ));
     }
     let asked = recipe.manifest.is_some() || !recipe.poison.attacks.is_empty();
-    if asked && poisoned == 0 && clean.is_none() && !recipe.poison.measure_only {
+    let trusted = clean.is_some() || recipe.distillation().is_some();
+    if asked && poisoned == 0 && !trusted && !recipe.poison.measure_only {
         found.push(
             "poison was asked for, and none of the pairs is poisoned: the model will look defended because it was never attacked; look at [[poison.attacks]] and the manifest".to_owned(),
         );

@@ -69,6 +69,10 @@ impl Towers for BatchTowers<'_> {
         tch::no_grad(|| Ok([unit(&model.image_features(images, false)?), unit(&model.text_features(tokens))]))
     }
 
+    fn image_through(&self, model: &Clip, view: BatchView) -> Result<Tensor> {
+        tch::no_grad(|| model.image_features(&self.view(view)?.0, false))
+    }
+
     fn sub_captions(&self) -> Option<SubCaptionFeatures> {
         let made = self.batch.sub_captions.as_ref().filter(|made| !made.rows.is_empty())?;
         let encode = |(tokens, length): &(Vec<i64>, usize)| {
