@@ -23,6 +23,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "sample",
             "probe",
             "language",
+            "caption_metrics",
             "tokenizer",
             "augment",
             "source",
