@@ -42,6 +42,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "model",
             "checkpoint",
             "embed",
+            "captions",
             "objective",
             "train",
             "attack",

@@ -1,6 +1,7 @@
 //! Training objectives. Each paper is one file; adding one touches that file, and the list of `registry.rs`.
 
 mod agreement;
+mod caption;
 mod clip;
 mod dip;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod split;
 mod towers;
 
 pub use agreement::PlausibilityConfig;
+pub use caption::{CaptionConfig, CaptionObjective, ImageTower};
 pub use clip::ClipObjective;
 pub use loss::{cross_entropy_rows, info_nce};
 pub use mixture::{Component, Mixture, PosteriorGuard};
@@ -29,9 +31,10 @@ pub use safeclip_config::SafeClipConfig;
 pub use safeclip_schedule::SafeClipSchedule;
 pub use schedule::Schedule;
 pub use split::{Split, SplitConfig, Unseparated, split};
-pub use towers::{BatchView, SubCaptionFeatures, Towers};
+pub use towers::{BatchView, Inputs, SubCaptionFeatures, Towers};
 
 use crate::error::Result;
+use crate::model::captioner::Captioner;
 use crate::model::{Head, Part};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,6 +57,8 @@ pub enum Phase {
     Risky,
     /// CLIP on the pairs that are trusted (SafeCLIP, there across views).
     Safe,
+    /// Each caption word by word, from its image.
+    Caption,
 }
 
 impl fmt::Display for Phase {
@@ -65,6 +70,7 @@ impl fmt::Display for Phase {
             Phase::SlowClip => "slow-clip",
             Phase::Risky => "risky",
             Phase::Safe => "safe",
+            Phase::Caption => "caption",
         })
     }
 }
@@ -201,6 +207,11 @@ pub trait Objective {
 
     /// A classifier that stands in for class prompts when the model is measured.
     fn head(&self) -> Option<&Head> {
+        None
+    }
+
+    /// The captioner that it trains on top of the image tower.
+    fn captioner(&self) -> Option<&Captioner> {
         None
     }
 

@@ -20,6 +20,7 @@ pub use template::Notes;
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{EvalConfig, Reading};
+use crate::objective::CaptionConfig;
 pub use crate::objective::{ObjectiveConfig, ObjectiveName};
 use crate::train::TrainConfig;
 use roclip_data::artifact;
@@ -59,6 +60,9 @@ pub struct Recipe {
     /// Cleans a model instead of training one (`roclip clean`); the objective section is then not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clean: Option<CleanConfig>,
+    /// Trains a captioner on top of the model's image tower (`roclip caption train`); the objective section is then not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caption: Option<CaptionConfig>,
 }
 
 /// What is trained on.

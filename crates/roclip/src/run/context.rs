@@ -2,8 +2,10 @@
 
 use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
-use crate::eval::{Depth, Details, Evaluation, Evaluator, details};
-use crate::objective::Phase;
+use crate::eval::{
+    CaptionEvaluation, CaptionEvaluator, CaptionLine, Captioning, Depth, Details, Evaluation, Evaluator, details,
+};
+use crate::objective::{ImageTower, Phase};
 use crate::recipe::Recipe;
 use crate::train::Trainer;
 use roclip_data::poison::Manifest;
@@ -16,6 +18,8 @@ use tch::Tensor;
 pub(super) struct Context<'a> {
     pub recipe: &'a Recipe,
     pub evaluator: Evaluator,
+    /// What a captioner is measured by.
+    pub references: Option<CaptionEvaluator>,
     pub manifest: Option<Manifest>,
     pub tokenizer: Arc<Tokenizer>,
     /// The weights that training began with, where they were not random.
@@ -50,6 +54,23 @@ impl Context<'_> {
             Some(head) if trainer.position.step > 0 => self.evaluator.evaluate_by(model, head, manifest, Depth::Plain),
             _ => self.evaluator.evaluate(model, &self.tokenizer, manifest),
         }
+    }
+
+    /// How good the captions of the captioner in training are; none where there is none.
+    pub fn captions(&self, trainer: &Trainer) -> Result<Option<(CaptionEvaluation, Vec<CaptionLine>)>> {
+        let (Some(config), Some(references), Some(captioner)) =
+            (&self.recipe.caption, &self.references, trainer.objective.captioner())
+        else {
+            return Ok(None);
+        };
+        let of = Captioning {
+            model: &trainer.model,
+            captioner,
+            tokenizer: &self.tokenizer,
+            search: config.search,
+            contrastive: self.origin.is_some() && config.image_tower == ImageTower::Frozen,
+        };
+        references.measure(of, &trainer.pairs.samples).map(Some)
     }
 
     /// What a report shows of the trained model beside its rates.
@@ -107,6 +128,7 @@ impl Context<'_> {
             objective: trainer.objective.name().into(),
             truncate: self.recipe.model.truncate,
             compact_vocabulary: self.tokenizer.compact().cloned(),
+            captioner: trainer.objective.captioner().map(|captioner| captioner.config().clone()),
             epoch_so_far,
             files: BTreeMap::new(),
         };
@@ -120,7 +142,8 @@ impl Context<'_> {
     }
 }
 
-/// Whether any epoch of the run is other than a plain CLIP one.
+/// Whether any epoch of the run is other than a plain one.
 pub(super) fn defends(trainer: &Trainer) -> bool {
-    (1..=trainer.config.epochs).any(|epoch| trainer.objective.phase(epoch) != Phase::Clip)
+    let plain = |phase| matches!(phase, Phase::Clip | Phase::Caption);
+    (1..=trainer.config.epochs).any(|epoch| !plain(trainer.objective.phase(epoch)))
 }

@@ -3,7 +3,7 @@
 use crate::checkpoint::{self, Description, Loaded, Provenance};
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
-use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
+use crate::eval::{CaptionEvaluator, Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use crate::run::warnings::warnings;
@@ -19,6 +19,8 @@ use tch::Device;
 pub struct Prepared {
     pub pairs: Pairs,
     pub evaluator: Evaluator,
+    /// Pictures with references, where a captioner is trained.
+    pub references: Option<CaptionEvaluator>,
     pub manifest: Option<Manifest>,
     pub model: ModelConfig,
     pub skips: SkipReport,
@@ -195,6 +197,13 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
-    warnings.extend(evaluator.warnings.iter().cloned());
-    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings })
+    let references = match &recipe.caption {
+        Some(caption) => Some(CaptionEvaluator::new(&caption.references, recipe.data.reading())?),
+        None => None,
+    };
+    // A captioner is measured by its captions.
+    if references.is_none() || !evaluator.is_of_nothing() {
+        warnings.extend(evaluator.warnings.iter().cloned());
+    }
+    Ok(Prepared { pairs, evaluator, references, manifest: None, model, skips, warnings })
 }

@@ -20,7 +20,9 @@ use crate::run::resume::{Start, checkpoint_to_take, finished, restore};
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment};
-use crate::train::{EpochTally, Host, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
+use crate::train::{
+    EpochTally, Host, SimilarityHistogram, SplitSummary, StepDone, Trainer, read_metrics, split_lines,
+};
 use roclip_data::artifact;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -166,7 +168,17 @@ impl Session<'_> {
             Some(clean) => Some(distance(&clean.load_victim(device)?.model, &trainer.model)),
             None => None,
         };
-        let summary = Summary { before, rebound, weights_moved, ..self.summary(trainer, evaluation)? };
+        let captions = match self.context.captions(trainer)? {
+            Some((captions, lines)) => {
+                self.folder.check_there()?;
+                let lines = lines.iter().map(serde_json::to_string).collect::<std::result::Result<Vec<_>, _>>();
+                let lines = lines.map_err(|e| Error::internal(format!("JSON: {e}")))?;
+                artifact::write(&self.folder.file("captions.jsonl"), (lines.join("\n") + "\n").as_bytes())?;
+                Some(captions)
+            }
+            None => None,
+        };
+        let summary = Summary { before, rebound, weights_moved, captions, ..self.summary(trainer, evaluation)? };
         // Files written from here on would make the folder again.
         self.folder.check_there()?;
         let Context { manifest, evaluator, .. } = &self.context;
@@ -273,7 +285,11 @@ impl Session<'_> {
             evaluation: evaluation.as_ref(),
             matches: tally.matches.finish(),
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
-            similarity: trainer.similarities()?,
+            similarity: match trainer.objective.captioner() {
+                // A captioner has no use for the text tower.
+                Some(_) => SimilarityHistogram::default(),
+                None => trainer.similarities()?,
+            },
         };
         self.journal.epoch(trainer, epoch, &report)?;
         Ok(evaluation)
@@ -335,6 +351,7 @@ impl Session<'_> {
             pairs: trainer.pairs.len(),
             poisoned_pairs: self.context.poisoned_pairs(trainer),
             evaluation,
+            captions: None,
             after,
             linear_probe: probe,
             step: Some(trainer.position.step),
