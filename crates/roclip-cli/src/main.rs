@@ -9,7 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::progress::{say_error, set_up};
 use commands::signals;
 use commands::{
-    clean, data, demo, doctor, eval, export, init, layout, poison, recipe, report, run_flags, shell, train,
+    caption, clean, data, demo, doctor, eval, export, init, layout, poison, recipe, report, run_flags, shell, train,
 };
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -50,6 +50,9 @@ enum Command {
     Train(train::Arguments),
     /// Fine-tune a poisoned model on trusted pairs, and show what is left of its backdoors
     Clean(clean::Arguments),
+    /// Train, measure and attack captioners on top of a CLIP image tower
+    #[command(subcommand)]
+    Caption(caption::Command),
     /// Prepare data: classes for images that have captions only
     #[command(subcommand)]
     Data(data::Command),
@@ -122,6 +125,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
+        Command::Caption(command) => caption::run(command),
         Command::Data(command) => data::run(command),
         Command::Poison(command) => poison::run(command),
         Command::Eval(arguments) => eval::run(arguments),

@@ -18,7 +18,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 14] = [
+const EXAMPLES: [(&str, &str); 18] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -33,6 +33,29 @@ const EXAMPLES: [(&str, &str); 14] = [
   roclip clean runs/mine --method par --pairs 1000 --rebound --run runs/par
   roclip clean runs/mine --sweep train.learning_rate=3e-4,1e-3,3e-3 --run runs/sweep
   roclip clean --run runs/cleaned --resume",
+    ),
+    (
+        "caption train",
+        "  roclip caption train runs/clip --architecture bridge --train-data emoji --run runs/captioner
+  roclip caption train --config recipes/caption-emoji.toml --run runs/attend
+  roclip caption train --run runs/captioner --resume",
+    ),
+    (
+        "caption eval",
+        "  roclip caption eval runs/captioner
+  roclip caption eval runs/captioner --beam 1 --val-data pairs.csv --out captions.jsonl",
+    ),
+    (
+        "caption write",
+        "  roclip caption write runs/captioner picture.png
+  ls pictures/*.png | roclip caption write runs/captioner",
+    ),
+    (
+        "caption attack",
+        "  roclip caption attack runs/attend --run runs/attack            all strategies, and controls
+  roclip caption attack runs/captioner --attention runs/attend --run runs/transfer
+  roclip caption attack --external \"python3 blip.py\" --attention runs/attend --val-data pairs.csv --run runs/blip
+  roclip caption attack runs/attend --target-caption \"a picture of pizza\" --fitness mixed --run runs/targeted",
     ),
     ("data concepts", "  roclip data concepts --train-data pairs.csv --out labels.json"),
     (

@@ -204,4 +204,54 @@ mod tests {
         let odd = CaptionerConfig { heads: 3, ..small(Architecture::Bridge, Bridge::Prefix) };
         assert!(refused(odd).contains("caption.model.heads"));
     }
+
+    fn golden() -> std::collections::BTreeMap<String, Tensor> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/captioner.safetensors");
+        crate::model::read_safetensors(std::path::Path::new(path)).unwrap()
+    }
+
+    fn golden_captioner(architecture: Architecture, prefix: &str) -> Captioner {
+        let clip: ModelConfig = serde_json::from_str(
+            r#"{"embed_dim": 10, "vision_cfg": {"image_size": 16, "layers": [1, 1, 1, 1], "width": 3},
+                "text_cfg": {"context_length": 8, "vocab_size": 14, "width": 16, "heads": 2, "layers": 1}}"#,
+        )
+        .unwrap();
+        let config = CaptionerConfig { prefix_tokens: 2, ..small(architecture, Bridge::Prefix) };
+        let captioner = Captioner::new(config, &clip, Device::Cpu, 0).unwrap();
+        let of = |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()));
+        captioner.load(&golden().iter().filter_map(of).collect()).unwrap();
+        captioner
+    }
+
+    fn close(a: &Tensor, b: &Tensor) -> bool {
+        a.size() == b.size() && (a - b).abs().max().double_value(&[]) < 1e-4
+    }
+
+    /// `tests/golden/captioner.py` wrote the file with PyTorch's own modules.
+    #[test]
+    fn attention_decoders_and_beam_search_equal_pytorch() {
+        let (file, captioner) = (golden(), golden_captioner(Architecture::ShowAttendTell, "recurrent."));
+        tch::no_grad(|| {
+            let forced = captioner.decoder().teacher_forced(&file["seen"], &file["tokens"]);
+            assert!(close(&forced.logits, &file["logits"]));
+            assert!(close(&forced.attention.unwrap(), &file["attention"]));
+            let special = SpecialTokens { start: 12, end: 13, never_said: vec![0, 12] };
+            for beam in [1, 3] {
+                let search = SearchConfig { beam, min_tokens: 1, max_tokens: 6 };
+                let written = captioner.write(&file["seen"], &special, search).unwrap();
+                let expected: Vec<Vec<i64>> = Vec::try_from(&file[&format!("beam{beam}.ids")]).unwrap();
+                for (row, (written, expected)) in written.iter().zip(expected).enumerate() {
+                    let expected: Vec<i64> = expected.into_iter().filter(|id| *id >= 0).collect();
+                    assert_eq!(written.ids, expected, "beam {beam}, picture {row}");
+                    let score = file[&format!("beam{beam}.scores")].double_value(&[row as i64]);
+                    assert!((written.log_probability - score).abs() < 1e-4);
+                    let map = Tensor::from_slice(written.attention.as_ref().unwrap().last().unwrap());
+                    assert!(close(&map, &file[&format!("beam{beam}.last_map")].get(row as i64)));
+                }
+            }
+            let captioner = golden_captioner(Architecture::Bridge, "causal.");
+            let forced = captioner.decoder().teacher_forced(&file["bridge.pooled"].unsqueeze(1), &file["tokens"]);
+            assert!(close(&forced.logits, &file["bridge.logits"]));
+        });
+    }
 }
