@@ -86,8 +86,9 @@ mod tests {
 
     #[test]
     fn a_reference_itself_scores_ten_and_what_every_picture_has_weighs_nothing() {
-        let pool: Vec<Vec<Vec<String>>> =
-            ["a red apple lies here", "a dog runs very fast", "a blue car stops now"].map(|text| vec![words(text)]).into();
+        let pool: Vec<Vec<Vec<String>>> = ["a red apple lies here", "a dog runs very fast", "a blue car stops now"]
+            .map(|text| vec![words(text)])
+            .into();
         let frequencies = DocumentFrequencies::count(pool.iter().map(Vec::as_slice));
         assert_eq!(frequencies.pictures(), 3);
         assert!((cider_d(&pool[0][0], &pool[0], &frequencies) - 10.0).abs() < 1e-9);

@@ -75,10 +75,8 @@ mod tests {
     #[test]
     fn a_word_counts_whole_and_the_source_must_be_gone() {
         let attack = TargetWord { target: "hot dog".into(), source: Some("cat".into()) };
-        let rates = attack.rates(
-            ["A HOT dog, here", "a hot dog and a cat", "hot dogs", "dog hot"],
-            ["a cat", "a hot dog"],
-        );
+        let rates =
+            attack.rates(["A HOT dog, here", "a hot dog and a cat", "hot dogs", "dog hot"], ["a cat", "a hot dog"]);
         assert_eq!((rates.target.hits, rates.target.n), (2, 4));
         assert_eq!(rates.target_not_source.map(|rate| rate.hits), Some(1));
         assert_eq!((rates.base.hits, rates.base.n), (1, 2));

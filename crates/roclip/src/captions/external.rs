@@ -49,7 +49,10 @@ impl ExternalCaptions {
     /// A command that cannot be started.
     pub fn start(command: &str, folder: PathBuf, limit: Duration) -> Result<ExternalCaptions> {
         let what = |cause: &dyn std::fmt::Display| {
-            Error::setting(format!("the captioner `{command}` cannot be started: {cause}"), "check the command (--external)")
+            Error::setting(
+                format!("the captioner `{command}` cannot be started: {cause}"),
+                "check the command (--external)",
+            )
         };
         std::fs::create_dir_all(&folder).map_err(|cause| what(&cause))?;
         let mut child = Command::new("sh")
@@ -93,8 +96,13 @@ impl ExternalCaptions {
     fn failed(&mut self, what: &str, remedy: &str) -> Error {
         // The last words may still be on their way.
         std::thread::sleep(Duration::from_millis(50));
-        let said: Vec<String> =
-            self.complaints.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|line| for_terminal(line).into_owned()).collect();
+        let said: Vec<String> = self
+            .complaints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|line| for_terminal(line).into_owned())
+            .collect();
         let said = if said.is_empty() { String::new() } else { format!("; it said: {}", said.join(" | ")) };
         Error::setting(format!("the captioner `{}` {what}{said}", self.command), remedy)
     }
@@ -203,7 +211,10 @@ mod tests {
         let hangs = answers("sleep 60").unwrap_err();
         assert!(hangs.contains("0 of 2 captions within") && hangs.contains("flush"), "{hangs}");
         let crashes = answers(r#"sh -c 'read path; echo one; echo "no weights" >&2; exit 3'"#).unwrap_err();
-        assert!(crashes.contains("1 of 2") && crashes.contains("exit status: 3") && crashes.contains("no weights"), "{crashes}");
+        assert!(
+            crashes.contains("1 of 2") && crashes.contains("exit status: 3") && crashes.contains("no weights"),
+            "{crashes}"
+        );
         let stops = answers("sh -c 'read a; read b; echo one; echo two'").unwrap_err();
         assert!(stops.contains("ended after 0 of 1"), "{stops}");
         assert!(answers("no-such-program-here").unwrap_err().contains("no-such-program-here"));

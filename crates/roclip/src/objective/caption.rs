@@ -82,7 +82,10 @@ impl CaptionObjective {
 /// Whether each of the tokens behind the first, `[batch, length - 1]`, belongs to its caption: those up to the end, which has the largest id.
 fn within_caption(tokens: &Tensor) -> Tensor {
     let end = tokens.argmax(1, true);
-    Tensor::arange(extent(tokens, 1) - 1, (Kind::Int64, tokens.device())).unsqueeze(0).less_tensor(&end).to_kind(Kind::Float)
+    Tensor::arange(extent(tokens, 1) - 1, (Kind::Int64, tokens.device()))
+        .unsqueeze(0)
+        .less_tensor(&end)
+        .to_kind(Kind::Float)
 }
 
 impl Objective for CaptionObjective {

@@ -192,9 +192,10 @@ impl Recipe {
         self.eval.check()?;
         self.poison.check()?;
         match (&self.clean, &self.caption) {
-            (Some(_), Some(_)) => {
-                Err(Error::setting("a recipe with [clean] and [caption]", "take one of the two out: a run does one thing"))
-            }
+            (Some(_), Some(_)) => Err(Error::setting(
+                "a recipe with [clean] and [caption]",
+                "take one of the two out: a run does one thing",
+            )),
             (Some(clean), None) => clean.check(),
             (None, Some(caption)) => self.check_caption(caption),
             (None, None) => self.objective.check(),

@@ -58,8 +58,23 @@ fn body(results: &AttackResults, folder: &Path) -> Result<Markup> {
 
 fn table(results: &AttackResults) -> Markup {
     let heads = [
-        "strategy", "n", "unattackable", "BLEU-4 drop", "± std", "smoothed", "BLEU-1", "BLEU-2", "ROUGE-1 P",
-        "ROUGE-2 P", "BLEUROUGE", "ROUGE-L F", "success", "L0", "L∞", "L2", "queries",
+        "strategy",
+        "n",
+        "unattackable",
+        "BLEU-4 drop",
+        "± std",
+        "smoothed",
+        "BLEU-1",
+        "BLEU-2",
+        "ROUGE-1 P",
+        "ROUGE-2 P",
+        "BLEUROUGE",
+        "ROUGE-L F",
+        "success",
+        "L0",
+        "L∞",
+        "L2",
+        "queries",
     ];
     html! {
         table {

@@ -1,8 +1,6 @@
 //! An attack on a captioner in a folder of its own: outcomes are kept as they come, so that it goes on where it was stopped.
 
-use crate::attack::aicattack::{
-    Budget, Defence, Fitness, Goal, Inputs, Line, Outcome, Row, Strategy, study, table,
-};
+use crate::attack::aicattack::{Budget, Defence, Fitness, Goal, Inputs, Line, Outcome, Row, Strategy, study, table};
 use crate::captions::Captions;
 use crate::error::{Error, IoContext, Result};
 use crate::eval::Reading;
@@ -10,6 +8,7 @@ use crate::run::folder::RunFolder;
 use crate::run::stop::Stop;
 use image::RgbImage;
 use roclip_data::artifact;
+use roclip_data::caption_metrics::words;
 use roclip_data::picture::preprocess::Resizing;
 use roclip_data::progress::Task;
 use roclip_data::source::SourceConfig;
@@ -138,7 +137,14 @@ impl CaptionAttack<'_> {
         if let Err(error) = result {
             return Err(match error {
                 stopped @ Error::Stopped { .. } => stopped,
-                other if outcomes.is_empty() => other,
+                other if outcomes.is_empty() => {
+                    // Nothing was found, and the same folder may be tried with other settings.
+                    for name in [SETTINGS, OUTCOMES] {
+                        let _ = std::fs::remove_file(folder.file(name));
+                    }
+                    folder.give_back();
+                    other
+                }
                 other => Error::setting(
                     other.to_string(),
                     format!("the {} outcomes so far are kept, and --resume goes on behind them", outcomes.len()),
@@ -169,7 +175,7 @@ impl CaptionAttack<'_> {
             if lines.len() == self.pictures {
                 break;
             }
-            if sample.captions.is_empty() {
+            if sample.captions.iter().all(|caption| words(caption).is_empty()) {
                 without += 1;
                 continue;
             }
@@ -225,9 +231,7 @@ impl CaptionAttack<'_> {
         for (name, picture) in [("clean".to_owned(), clean), (outcome.strategy.word(), attacked)] {
             let path = folder.path().join("pictures").join(picture_name(&outcome.id, &name));
             let mut bytes = std::io::Cursor::new(Vec::new());
-            picture
-                .write_to(&mut bytes, image::ImageFormat::Png)
-                .map_err(|e| Error::internal(format!("PNG: {e}")))?;
+            picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| Error::internal(format!("PNG: {e}")))?;
             artifact::write(&path, &bytes.into_inner())?;
         }
         Ok(())

@@ -20,9 +20,7 @@ use crate::run::resume::{Start, checkpoint_to_take, finished, restore};
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment};
-use crate::train::{
-    EpochTally, Host, SimilarityHistogram, SplitSummary, StepDone, Trainer, read_metrics, split_lines,
-};
+use crate::train::{EpochTally, Host, SimilarityHistogram, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
 use roclip_data::artifact;
 use std::collections::BTreeMap;
 use std::path::Path;

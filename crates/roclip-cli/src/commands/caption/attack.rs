@@ -169,7 +169,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 impl Arguments {
-    fn attack(&self, source: roclip_data::source::SourceConfig, beam: usize, victim: &dyn Captions) -> CaptionAttack<'static> {
+    fn attack(
+        &self,
+        source: roclip_data::source::SourceConfig,
+        beam: usize,
+        victim: &dyn Captions,
+    ) -> CaptionAttack<'static> {
         let side = self.image_size.or(victim.image_size()).unwrap_or(ANY_SIDE);
         let usual = (CHANGED_SHARE * f64::from(side) * f64::from(side)).round().max(1.0) as usize;
         let path = |path: &PathBuf| path.display().to_string();
@@ -216,7 +221,18 @@ fn print(results: &AttackResults) {
     );
     println!(
         "{:22} {:>4} {:>6} {:>13} {:>9} {:>9} {:>7} {:>17} {:>5} {:>5} {:>6} {:>7}   BLEU-4 drop behind a defence",
-        "strategy", "n", "unatt.", "BLEU-4 drop", "smoothed", "ROUGE1-P", "changed", "success %", "L0", "Linf", "L2", "queries"
+        "strategy",
+        "n",
+        "unatt.",
+        "BLEU-4 drop",
+        "smoothed",
+        "ROUGE1-P",
+        "changed",
+        "success %",
+        "L0",
+        "Linf",
+        "L2",
+        "queries"
     );
     results.rows.iter().for_each(print_row);
     for (row, (before, after)) in results.rows.iter().filter_map(|row| Some((row, row.target_bleu4?))) {

@@ -54,9 +54,8 @@ fn median(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let near = |at: u32, step: u32, length: u32| (at + step).saturating_sub(1).min(length.saturating_sub(1));
     RgbImage::from_fn(width, height, |x, y| {
-        let around: Vec<[u8; 3]> = (0..9)
-            .map(|at| picture.get_pixel(near(x, at % 3, width), near(y, at / 3, height)).0)
-            .collect();
+        let around: Vec<[u8; 3]> =
+            (0..9).map(|at| picture.get_pixel(near(x, at % 3, width), near(y, at / 3, height)).0).collect();
         let middle = |channel: usize| {
             let mut values: Vec<u8> = around.iter().filter_map(|pixel| pixel.get(channel).copied()).collect();
             values.sort_unstable();

@@ -91,7 +91,10 @@ impl Budget {
         if self.pixels == 0 || self.pixels > all / 2 {
             return Err(Error::setting(
                 format!("{} pixels of a picture of {side} x {side} are to be changed (--pixels)", self.pixels),
-                format!("change at least 1, and at most {}: attention leaves half of the picture to choose from", all / 2),
+                format!(
+                    "change at least 1, and at most {}: attention leaves half of the picture to choose from",
+                    all / 2
+                ),
             ));
         }
         if self.population < 4 {
@@ -111,9 +114,10 @@ impl Budget {
         }
         let shares = [("--factor", Some(self.factor), 2.0), ("--crossover", self.crossover, 1.0)];
         match shares.into_iter().find(|(_, value, most)| value.is_some_and(|value| !(0.0..=*most).contains(&value))) {
-            Some((flag, value, most)) => {
-                Err(Error::setting(format!("{flag} is {}", value.unwrap_or_default()), format!("set it from 0 to {most}")))
-            }
+            Some((flag, value, most)) => Err(Error::setting(
+                format!("{flag} is {}", value.unwrap_or_default()),
+                format!("set it from 0 to {most}"),
+            )),
             None => Ok(()),
         }
     }

@@ -170,8 +170,7 @@ mod tests {
     #[test]
     fn a_map_is_resized_as_pytorch_does_it() {
         // torch.nn.functional.interpolate(torch.tensor([[[[0., 1.], [2., 3.]]]]), size=4, mode="bilinear")
-        let expected =
-            [0.0, 0.25, 0.75, 1.0, 0.5, 0.75, 1.25, 1.5, 1.5, 1.75, 2.25, 2.5, 2.0, 2.25, 2.75, 3.0];
+        let expected = [0.0, 0.25, 0.75, 1.0, 0.5, 0.75, 1.25, 1.5, 1.5, 1.75, 2.25, 2.5, 2.0, 2.25, 2.75, 3.0];
         let found = attention_over(&[word(&[0.0, 1.0, 2.0, 3.0])], 4).unwrap();
         assert!(found[0].iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{found:?}");
         assert!(attention_over(&[word(&[1.0, 2.0, 3.0])], 4).is_err());

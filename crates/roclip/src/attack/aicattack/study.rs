@@ -180,10 +180,13 @@ impl<'a> Picture<'a> {
         };
         let mut ask = |pictures: &[RgbImage]| {
             let captions = victim.captions(pictures)?;
-            Ok(captions.into_iter().map(|caption| {
-                let cost = self.judge.cost(&caption);
-                (caption, cost)
-            }).collect())
+            Ok(captions
+                .into_iter()
+                .map(|caption| {
+                    let cost = self.judge.cost(&caption);
+                    (caption, cost)
+                })
+                .collect())
         };
         let searcher = Searcher { budget, picture, draw: &mut draw, random, clean_cost: self.clean_cost };
         let found = searcher.run(strategy.search, &mut ask)?;

@@ -117,20 +117,17 @@ fn judged(clean: &str, attacked: &str, references: &[Vec<String>], goal: &Goal) 
 
 fn row(strategy: String, outcomes: &[&Outcome], goal: &Goal) -> Row {
     let attacked: Vec<&Outcome> = outcomes.iter().copied().filter(|outcome| !outcome.unattackable).collect();
-    let references = |outcome: &Outcome| -> Vec<Vec<String>> { outcome.references.iter().map(|text| words(text)).collect() };
+    let references =
+        |outcome: &Outcome| -> Vec<Vec<String>> { outcome.references.iter().map(|text| words(text)).collect() };
     let count = attacked.len().max(1) as f64;
-    let judgements: Vec<(Drops, bool)> = attacked
-        .iter()
-        .map(|outcome| judged(&outcome.clean, &outcome.attacked, &references(outcome), goal))
-        .collect();
+    let judgements: Vec<(Drops, bool)> =
+        attacked.iter().map(|outcome| judged(&outcome.clean, &outcome.attacked, &references(outcome), goal)).collect();
     let sum = judgements.iter().fold(Drops::default(), |sum, (drop, _)| sum.each(*drop, |a, b| a + b));
     let drop = sum.each(sum, |sum, _| sum / count);
     let square = judgements.iter().map(|(one, _)| (one.bleu4 - drop.bleu4).powi(2)).sum::<f64>();
     let rate = |hits: usize| Rate::new(hits, attacked.len());
     let mean = |value: &dyn Fn(&Outcome) -> f64| attacked.iter().map(|outcome| value(outcome)).sum::<f64>() / count;
-    let near = |target: &str, caption: &str| {
-        sentence_bleu(&words(caption), &[words(target)], Smoothing::AddOne).bleu4
-    };
+    let near = |target: &str, caption: &str| sentence_bleu(&words(caption), &[words(target)], Smoothing::AddOne).bleu4;
     let defences = attacked.first().map(|outcome| outcome.defended.keys().copied().collect::<Vec<_>>());
     let defended = |defence: Defence| {
         let judge = |outcome: &&Outcome| {

@@ -93,7 +93,10 @@ impl CaptionerConfig {
     pub fn check(&self) -> Result<()> {
         if self.heads < 1 || self.width % self.heads != 0 {
             return Err(Error::setting(
-                format!("caption.model.heads is {}, and caption.model.width {} no multiple of it", self.heads, self.width),
+                format!(
+                    "caption.model.heads is {}, and caption.model.width {} no multiple of it",
+                    self.heads, self.width
+                ),
                 "change one of the two",
             ));
         }

@@ -137,7 +137,15 @@ mod tests {
     }
 
     fn small(architecture: Architecture, bridge: Bridge) -> CaptionerConfig {
-        CaptionerConfig { architecture, bridge, width: 16, attention_width: 8, layers: 2, heads: 2, ..Default::default() }
+        CaptionerConfig {
+            architecture,
+            bridge,
+            width: 16,
+            attention_width: 8,
+            layers: 2,
+            heads: 2,
+            ..Default::default()
+        }
     }
 
     const SPECIAL: fn() -> SpecialTokens = || SpecialTokens { start: 10, end: 11, never_said: vec![0, 10] };
@@ -165,7 +173,8 @@ mod tests {
                 let best = forced.logits.index_fill(-1, &Tensor::from_slice(&[0i64, 10]), f64::NEG_INFINITY);
                 for (at, id) in written.ids.iter().enumerate() {
                     let row = best.select(1, at as i64);
-                    let row = if at < 2 { row.index_fill(-1, &Tensor::from_slice(&[11i64]), f64::NEG_INFINITY) } else { row };
+                    let row =
+                        if at < 2 { row.index_fill(-1, &Tensor::from_slice(&[11i64]), f64::NEG_INFINITY) } else { row };
                     assert_eq!(row.argmax(-1, false).int64_value(&[0]), *id, "{tower} {architecture:?} token {at}");
                 }
                 assert_eq!(written.attention.is_some(), captioner.grid_side().is_some());
@@ -182,7 +191,8 @@ mod tests {
         let captioner =
             Captioner::new(small(Architecture::Bridge, Bridge::Prefix), model.config(), Device::Cpu, 5).unwrap();
         let seen = captioner.see(&model, &Tensor::randn([4, 3, 32, 32], (Kind::Float, Device::Cpu)), false).unwrap();
-        let with = |beam| captioner.write(&seen, &SPECIAL(), SearchConfig { beam, min_tokens: 3, max_tokens: 3 }).unwrap();
+        let with =
+            |beam| captioner.write(&seen, &SPECIAL(), SearchConfig { beam, min_tokens: 3, max_tokens: 3 }).unwrap();
         let (greedy, wide) = (tch::no_grad(|| with(1)), tch::no_grad(|| with(200)));
         assert!(greedy.iter().zip(&wide).all(|(a, b)| b.log_probability >= a.log_probability - 1e-5));
         assert!(with_error(&captioner, &seen, 0).contains("beam"));
@@ -197,7 +207,10 @@ mod tests {
     fn a_tower_without_a_grid_and_sizes_that_cannot_be_are_refused() {
         let config = CaptionerConfig { grid_stage: 4, ..small(Architecture::ShowAttendTell, Bridge::Prefix) };
         let refused = |config: CaptionerConfig| {
-            Captioner::new(config, &clip("RN-small-32"), Device::Cpu, 0).err().map(|e| e.to_string()).unwrap_or_default()
+            Captioner::new(config, &clip("RN-small-32"), Device::Cpu, 0)
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default()
         };
         let said = refused(config);
         assert!(said.contains("no grid") && said.contains("grid_stage"), "{said}");
@@ -218,7 +231,8 @@ mod tests {
         .unwrap();
         let config = CaptionerConfig { prefix_tokens: 2, ..small(architecture, Bridge::Prefix) };
         let captioner = Captioner::new(config, &clip, Device::Cpu, 0).unwrap();
-        let of = |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()));
+        let of =
+            |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()));
         captioner.load(&golden().iter().filter_map(of).collect()).unwrap();
         captioner
     }

@@ -80,8 +80,7 @@ impl Captioner {
         let on_device = |rows: &[i64]| Tensor::from_slice(rows).to_device(device);
         let each: Vec<i64> = (0..batch as i64).flat_map(|image| std::iter::repeat_n(image, beam)).collect();
         let mut state = self.decoder().begin(&seen.index_select(0, &on_device(&each)));
-        let empty =
-            Written { ids: Vec::new(), log_probability: 0.0, attention: self.grid_side().map(|_| Vec::new()) };
+        let empty = Written { ids: Vec::new(), log_probability: 0.0, attention: self.grid_side().map(|_| Vec::new()) };
         // All captions of a picture begin alike, so that one row is enough at first.
         let mut beams: Vec<Beam> =
             (0..batch * beam).map(|row| Beam { alive: row % beam == 0, written: empty.clone() }).collect();
