@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::progress::{say_error, set_up};
 use commands::signals;
 use commands::{
-    clean, data, demo, detect, distil, doctor, eval, export, init, layout, poison, recipe, report, run_flags, shell,
-    train,
+    caption, clean, data, demo, detect, distil, doctor, eval, export, init, layout, poison, recipe, report, run_flags,
+    shell, train,
 };
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -53,6 +53,9 @@ enum Command {
     Clean(clean::Arguments),
     /// Train a student classifier from a teacher on trusted pictures, and show which backdoors it inherits
     Distil(distil::Arguments),
+    /// Train, measure and attack captioners on top of a CLIP image tower
+    #[command(subcommand)]
+    Caption(caption::Command),
     /// Prepare data: classes for images that have captions only
     #[command(subcommand)]
     Data(data::Command),
@@ -129,6 +132,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Train(arguments) => train::run(arguments),
         Command::Clean(arguments) => clean::run(arguments),
         Command::Distil(arguments) => distil::run(arguments),
+        Command::Caption(command) => caption::run(command),
         Command::Data(command) => data::run(command),
         Command::Poison(command) => poison::run(command),
         Command::Eval(arguments) => eval::run(arguments),

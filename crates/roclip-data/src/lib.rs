@@ -10,6 +10,7 @@ pub mod artifact;
 pub mod augment;
 pub mod batch;
 pub mod bounded;
+pub mod caption_metrics;
 pub mod guard;
 pub mod language;
 pub mod pairs;

@@ -52,6 +52,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod attack;
+pub mod captions;
 pub mod checkpoint;
 pub mod clean;
 pub mod detect;

@@ -41,6 +41,7 @@ fn check(model: &str, compact: bool) {
     let is_vit = model.config().vision_cfg.patch_size.is_some();
     let state = State {
         classes: Vec::new(),
+        captioner: None,
         step: 1,
         epoch: 1,
         pass: 0,

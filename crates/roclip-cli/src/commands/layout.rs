@@ -18,7 +18,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 17] = [
+const EXAMPLES: [(&str, &str); 21] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -40,6 +40,29 @@ const EXAMPLES: [(&str, &str); 17] = [
   roclip distil runs/teacher --model RN-micro-32 --run runs/student
   roclip distil runs/teacher --loss relation --label-weight 0.1 --run runs/related
   roclip distil --table --config recipes/ink-emoji.toml --run runs/ink     every row with its controls",
+    ),
+    (
+        "caption train",
+        "  roclip caption train runs/clip --architecture bridge --train-data emoji --run runs/captioner
+  roclip caption train --config recipes/caption-emoji.toml --run runs/attend
+  roclip caption train --run runs/captioner --resume",
+    ),
+    (
+        "caption eval",
+        "  roclip caption eval runs/captioner
+  roclip caption eval runs/captioner --beam 1 --val-data pairs.csv --out captions.jsonl",
+    ),
+    (
+        "caption write",
+        "  roclip caption write runs/captioner picture.png
+  ls pictures/*.png | roclip caption write runs/captioner",
+    ),
+    (
+        "caption attack",
+        "  roclip caption attack runs/attend --run runs/attack            all strategies, and controls
+  roclip caption attack runs/captioner --attention runs/attend --run runs/transfer
+  roclip caption attack --external \"python3 blip.py\" --attention runs/attend --val-data pairs.csv --run runs/blip
+  roclip caption attack runs/attend --target-caption \"a picture of pizza\" --fitness mixed --run runs/targeted",
     ),
     ("data concepts", "  roclip data concepts --train-data pairs.csv --out labels.json"),
     (

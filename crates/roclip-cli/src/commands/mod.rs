@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod caption;
 pub mod clean;
 pub mod data;
 pub mod demo;

@@ -134,7 +134,8 @@ fn finished(out: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn print(forecast: &Forecast) {
+/// What a run would take, for people.
+pub fn print(forecast: &Forecast) {
     let Forecast { steps, steps_left, epochs, warmup_steps, measured_steps, evaluations, .. } = forecast;
     println!("{}", forecast.banner);
     let left = if steps_left < steps { format!(", {steps_left} left") } else { String::new() };

@@ -44,8 +44,18 @@ impl CompactVocabulary {
         self.kept.binary_search(&id).is_ok()
     }
 
+    /// The token that stands for all that were not kept.
+    pub fn unknown(&self) -> i64 {
+        self.kept.len() as i64 + 1
+    }
+
+    /// The tokens of the full vocabulary, in the order of their ids here, which begin at 1.
+    pub(super) fn kept(&self) -> &[i64] {
+        &self.kept
+    }
+
     pub fn map(&self, id: i64) -> i64 {
-        let unknown = self.kept.len() as i64 + 1;
+        let unknown = self.unknown();
         match id {
             FULL_START => unknown + 1,
             FULL_END => unknown + 2,

@@ -3,6 +3,7 @@
 mod cache;
 mod clean;
 mod compact;
+mod decode;
 mod mend;
 mod merge;
 mod mojibake;
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 pub use compact::CompactVocabulary;
+pub use decode::{Decoder, SpecialTokens};
 
 /// OpenAI's merge list (MIT), as shipped by open_clip.
 const MERGES: &[u8] = include_bytes!("../../../../data/tokenizer/bpe_simple_vocab_16e6.txt.gz");

@@ -1,5 +1,6 @@
 //! Attacks that need a model: what an attacker optimises, against a surrogate. The poison itself is planned in [`roclip_data::poison`].
 
+pub mod aicattack;
 mod badclip_liang;
 mod perturbation;
 

@@ -7,6 +7,7 @@ use crate::checkpoint::state::Origin;
 use crate::checkpoint::store::{OpenClipConfig, verified};
 use crate::checkpoint::verify::{CONFIG, MODEL, OBJECTIVE, OPTIMIZER};
 use crate::error::{Error, Result};
+use crate::model::captioner::Captioner;
 use crate::model::{Clip, Preprocess, read_safetensors};
 use roclip_data::artifact;
 use roclip_data::tokenizer::{CompactVocabulary, Tokenizer};
@@ -63,6 +64,22 @@ fn load_checkpoint(path: &Path, folder: PathBuf, device: Device) -> Result<Loade
         poison: state.poison.clone(),
     };
     Ok(Loaded { model, tokenizer, state: Some(state), folder, origin, layout: Layout::Roclip })
+}
+
+/// A captioner: that of a run of `roclip caption train`, or of one of its checkpoints, and the model that it looks through.
+///
+/// # Errors
+/// Those of [`load`], and a model that no captioner was trained on.
+pub fn load_captioner(path: &Path, device: Device) -> Result<(Loaded, Captioner)> {
+    let loaded = load(path, device)?;
+    let config = loaded.state.as_ref().and_then(|state| state.captioner.clone());
+    let config = config.ok_or_else(|| {
+        Error::file(path, "holds no captioner", "name a run of `roclip caption train` or one of its checkpoints")
+    })?;
+    let captioner = Captioner::new(config, loaded.model.config(), device, 0)?;
+    let weights = loaded.folder.join(OBJECTIVE);
+    captioner.load(&read_safetensors(&weights)?).map_err(|error| Error::in_file(&weights, &error))?;
+    Ok((loaded, captioner))
 }
 
 /// The tensors for resuming: `(optimizer, objective)`.

@@ -16,7 +16,7 @@ mod verify;
 pub use card::model_card;
 pub use export::{ExportFormat, export};
 pub use foreign::Description;
-pub use load::{is_checkpoint, load, load_as, load_training};
+pub use load::{is_checkpoint, load, load_as, load_captioner, load_training};
 pub use loaded::{Layout, Loaded};
 pub use owner::run_of;
 pub use provenance::Provenance;

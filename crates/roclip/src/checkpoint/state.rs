@@ -1,6 +1,7 @@
 //! What a checkpoint says of itself.
 
 use crate::checkpoint::provenance::Provenance;
+use crate::model::captioner::CaptionerConfig;
 use roclip_data::tokenizer::{CompactVocabulary, Truncate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ pub struct State {
     /// What a trained classifier tells apart, in the order of its weights; empty of other models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// The captioner whose weights are the objective's, where the run trains one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captioner: Option<CaptionerConfig>,
     /// What the epoch has added up, where the checkpoint is within one.
     pub epoch_so_far: Option<serde_json::Value>,
     /// sha256 of the files beside it.

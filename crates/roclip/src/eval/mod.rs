@@ -1,6 +1,7 @@
 //! Evaluation of a model: what it can do, and whether it was fooled.
 
 mod attack_success;
+mod captioning;
 mod class_captions;
 mod classes;
 mod classifier;
@@ -27,6 +28,7 @@ mod softmax_regression;
 mod trigger_measures;
 mod warnings;
 
+pub use captioning::{CaptionEvaluation, CaptionEvaluator, CaptionLine, CaptionScores, Captioning};
 pub use classes::{Classes, Templates};
 pub use classifier::{ClassPrompts, Classifier};
 pub use config::EvalConfig;

@@ -98,6 +98,18 @@ impl Clip {
         })
     }
 
+    /// `[batch, 3, size, size]` to the places of [`ModelConfig::grid`], row by row: `[batch, side * side, channels]`. A ViT's patches come
+    /// after its last norm, and `stage` is a ResNet's. `train` decides BatchNorm's statistics.
+    pub fn grid_features(&self, images: &Tensor, stage: usize, train: bool) -> Result<Tensor> {
+        let images = &self.input(images);
+        Ok(match &self.vision {
+            Vision::ResNet(resnet) => {
+                resnet.stage(&torch_bridge::channels_last(images)?, stage, train).flatten(2, 3).transpose(1, 2)
+            }
+            Vision::Vit(vit) => vit.patches(images),
+        })
+    }
+
     /// `[batch, length]` token ids to `[batch, embed_dim]`, not normalised.
     pub fn text_features(&self, tokens: &Tensor) -> Tensor {
         self.text.forward(tokens)

@@ -188,6 +188,18 @@ impl ModelConfig {
         image + text_width * rows + transformer(text_width, text.layers)
     }
 
+    /// Side and channels of the image tower's grid of places: a ViT's patches, or the map of a ResNet's stage (1 to 4).
+    pub fn grid(&self, stage: usize) -> (i64, i64) {
+        let vision = &self.vision_cfg;
+        match (vision.layers, vision.patch_size) {
+            (VisionLayers::Vit(_), Some(patch)) => (vision.image_size / patch.max(1), vision.width),
+            _ => {
+                let halved = stage.clamp(1, 4) as u32 - 1;
+                (vision.image_size / (4 << halved), (4 * vision.width) << halved)
+            }
+        }
+    }
+
     pub fn image_size(&self) -> u32 {
         self.vision_cfg.image_size as u32
     }

@@ -1,6 +1,7 @@
 //! CLIP's two towers, in open_clip's key layout: the code is the checkpoint schema.
 
 mod batch;
+pub mod captioner;
 mod clip;
 mod config;
 mod description;

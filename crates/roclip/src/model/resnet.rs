@@ -180,6 +180,8 @@ impl AttentionPool {
 pub struct ResNet {
     stem: Vec<(Conv, BatchNorm)>,
     blocks: Vec<Bottleneck>,
+    /// Blocks of each stage.
+    layers: [i64; 4],
     attnpool: AttentionPool,
 }
 
@@ -216,7 +218,7 @@ impl ResNet {
             pooled / vision.head_width,
             config.embed_dim,
         );
-        ResNet { stem, blocks, attnpool }
+        ResNet { stem, blocks, layers, attnpool }
     }
 
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised.
@@ -226,10 +228,16 @@ impl ResNet {
 
     /// `[batch, 3, size, size]` to the last stage's map `[batch, 32 * width, size / 32, size / 32]`.
     pub fn trunk(&self, images: &Tensor, train: bool) -> Tensor {
+        self.stage(images, 4, train)
+    }
+
+    /// The map of the stage `stage` (1 to 4): `[batch, 4 * width * 2^(stage - 1), side, side]`, where `side` is `size / (4 * 2^(stage - 1))`.
+    pub fn stage(&self, images: &Tensor, stage: usize, train: bool) -> Tensor {
         let x = self
             .stem
             .iter()
             .fold(images.shallow_clone(), |x, (conv, norm)| norm.forward(&conv.forward(&x), train).relu());
-        self.blocks.iter().fold(average_pool(&x, 2), |x, block| block.forward(&x, train))
+        let blocks = self.layers.iter().take(stage).sum::<i64>() as usize;
+        self.blocks.iter().take(blocks).fold(average_pool(&x, 2), |x, block| block.forward(&x, train))
     }
 }

@@ -121,6 +121,12 @@ impl Transformer {
     }
 
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.blocks.iter().fold(x.shallow_clone(), |x, block| block.forward(&x))
+        self.forward_with(x, &mut |_, x| x)
+    }
+
+    /// [`Transformer::forward`], where `before` changes what goes into each block; it is told the block's number.
+    pub fn forward_with(&self, x: &Tensor, before: &mut dyn FnMut(usize, Tensor) -> Tensor) -> Tensor {
+        let blocks = self.blocks.iter().enumerate();
+        blocks.fold(x.shallow_clone(), |x, (number, block)| block.forward(&before(number, x)))
     }
 }

@@ -44,13 +44,23 @@ impl Vit {
 
     /// `[batch, 3, size, size]` to the normalised class token `[batch, width]`.
     pub fn class_token(&self, images: &Tensor) -> Tensor {
+        self.ln_post.forward(&self.positions(images).select(1, 0))
+    }
+
+    /// `[batch, 3, size, size]` to the normalised patches `[batch, patches, width]`, row by row.
+    pub fn patches(&self, images: &Tensor) -> Tensor {
+        let positions = self.positions(images);
+        self.ln_post.forward(&positions.narrow(1, 1, extent(&positions, 1) - 1))
+    }
+
+    /// The class token and the patches behind it, `[batch, 1 + patches, width]`.
+    fn positions(&self, images: &Tensor) -> Tensor {
         let stride = [self.patch_size, self.patch_size];
         let patches =
             images.conv2d(&self.conv1, None::<&Tensor>, stride, [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2);
         let batch = extent(&patches, 0);
         let class = self.class_embedding.view([1, 1, -1]).expand([batch, 1, -1], false);
         let x = Tensor::cat(&[class, patches], 1) + &self.positional_embedding;
-        let x = self.transformer.forward(&self.ln_pre.forward(&x));
-        self.ln_post.forward(&x.select(1, 0))
+        self.transformer.forward(&self.ln_pre.forward(&x))
     }
 }

@@ -1,6 +1,7 @@
 //! Training objectives. Each paper is one file; adding one touches that file, and the list of `registry.rs`.
 
 mod agreement;
+mod caption;
 mod classifier;
 mod clip;
 mod dip;
@@ -21,6 +22,7 @@ mod supervision;
 mod towers;
 
 pub use agreement::PlausibilityConfig;
+pub use caption::{CaptionConfig, CaptionObjective, ImageTower};
 pub use classifier::ClassifierObjective;
 pub use clip::ClipObjective;
 pub use distil::{DistilConfig, DistilLoss, DistilObjective};
@@ -35,9 +37,10 @@ pub use safeclip_schedule::SafeClipSchedule;
 pub use schedule::Schedule;
 pub use split::{Split, SplitConfig, Unseparated, split};
 pub use supervision::{Supervision, Teacher, TeacherClassifier};
-pub use towers::{BatchView, SubCaptionFeatures, Towers};
+pub use towers::{BatchView, Inputs, SubCaptionFeatures, Towers};
 
 use crate::error::Result;
+use crate::model::captioner::Captioner;
 use crate::model::{Head, Part};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -64,6 +67,8 @@ pub enum Phase {
     Labels,
     /// Each image with what a teacher makes of it (distillation).
     Distillation,
+    /// Each caption word by word, from its image.
+    Caption,
 }
 
 impl fmt::Display for Phase {
@@ -77,6 +82,7 @@ impl fmt::Display for Phase {
             Phase::Safe => "safe",
             Phase::Labels => "labels",
             Phase::Distillation => "distillation",
+            Phase::Caption => "caption",
         })
     }
 }
@@ -218,6 +224,11 @@ pub trait Objective {
 
     /// The model that it learns from, where there is one.
     fn teacher(&self) -> Option<&Teacher> {
+        None
+    }
+
+    /// The captioner that it trains on top of the image tower.
+    fn captioner(&self) -> Option<&Captioner> {
         None
     }
 

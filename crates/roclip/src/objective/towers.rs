@@ -1,6 +1,6 @@
 //! A batch, and the towers that an objective encodes it with.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Clip, unit};
 use tch::Tensor;
 
@@ -20,6 +20,15 @@ pub struct SubCaptionFeatures {
     pub positive: Tensor,
     /// `[k, dim]`.
     pub counterfactual: Tensor,
+}
+
+/// What a view shows, as tensors, and the model that sees it.
+pub struct Inputs<'a> {
+    pub model: &'a Clip,
+    /// `[batch, 3, side, side]`, normalised as CLIP's.
+    pub images: &'a Tensor,
+    /// `[batch, length]`.
+    pub tokens: &'a Tensor,
 }
 
 /// The batch of a step and the towers in training. An objective calls what it needs. Each call is a forward pass of its own, from which
@@ -50,6 +59,11 @@ pub trait Towers {
 
     /// Another model's image features `[batch, dim]` of a view as its tower gives them, in evaluation mode and without graph.
     fn image_through(&self, model: &Clip, view: BatchView) -> Result<Tensor>;
+
+    /// The view itself, for objectives with a decoder of their own.
+    fn inputs(&self, _view: BatchView) -> Result<Inputs<'_>> {
+        Err(Error::internal("these towers show features only"))
+    }
 
     /// Features of some rows' sub-captions. None where the loader makes none, or no caption of the batch has a known word.
     fn sub_captions(&self) -> Option<SubCaptionFeatures>;

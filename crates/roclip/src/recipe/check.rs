@@ -1,7 +1,9 @@
 //! Whether a recipe's numbers make sense: each is looked at before any work, so that none is found out by a run that has begun.
 
 use crate::error::{Error, Result};
+use crate::objective::{CaptionConfig, ImageTower};
 use crate::recipe::Recipe;
+use roclip_data::tokenizer::Truncate;
 use toml::{Table, Value};
 
 /// What a number may be.
@@ -144,6 +146,16 @@ const RULES: &[(&str, Bounds)] = &[
     ("rebound.steps.*", from(0.0, 1e7)),
     ("rebound.pairs", from(2.0, 1e9)),
     ("rebound.learning_rate", RATE),
+    ("caption.model.width", from(1.0, 65_536.0)),
+    ("caption.model.attention_width", from(1.0, 65_536.0)),
+    ("caption.model.grid_stage", from(1.0, 4.0)),
+    ("caption.model.prefix_tokens", from(1.0, 1e3)),
+    ("caption.model.layers", from(1.0, 1e3)),
+    ("caption.model.heads", from(1.0, 65_536.0)),
+    ("caption.attention_weight", WEIGHT),
+    ("search.beam", from(0.0, 1e3)),
+    ("search.min_tokens", from(0.0, 1e4)),
+    ("search.max_tokens", from(0.0, 1e4)),
 ];
 
 /// Of a number that no rule knows.
@@ -184,10 +196,31 @@ impl Recipe {
         self.train.check()?;
         self.eval.check()?;
         self.poison.check()?;
-        match &self.clean {
-            Some(clean) => clean.check(),
-            None => self.objective.check(),
+        match (&self.clean, &self.caption) {
+            (Some(_), Some(_)) => Err(Error::setting(
+                "a recipe with [clean] and [caption]",
+                "take one of the two out: a run does one thing",
+            )),
+            (Some(clean), None) => clean.check(),
+            (None, Some(caption)) => self.check_caption(caption),
+            (None, None) => self.objective.check(),
         }
+    }
+
+    fn check_caption(&self, caption: &CaptionConfig) -> Result<()> {
+        if self.model.truncate == Truncate::DropEot {
+            return Err(Error::setting(
+                "model.truncate is drop-eot, and a captioner has to learn where captions end",
+                "set model.truncate = \"keep-eot\"",
+            ));
+        }
+        if caption.image_tower == ImageTower::Frozen && self.model.weights.is_none() {
+            return Err(Error::setting(
+                "the image tower has random weights and is frozen: a captioner would see noise",
+                "name a trained model (roclip caption train MODEL, model.weights), or set caption.image_tower = \"tuned\"",
+            ));
+        }
+        caption.check()
     }
 }
 

@@ -20,7 +20,7 @@ pub use template::Notes;
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{EvalConfig, Reading};
-use crate::objective::DistilConfig;
+use crate::objective::{CaptionConfig, DistilConfig};
 pub use crate::objective::{ObjectiveConfig, ObjectiveName};
 use crate::train::TrainConfig;
 use roclip_data::artifact;
@@ -60,6 +60,9 @@ pub struct Recipe {
     /// Cleans a model instead of training one (`roclip clean`); the objective section is then not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clean: Option<CleanConfig>,
+    /// Trains a captioner on top of the model's image tower (`roclip caption train`); the objective section is then not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caption: Option<CaptionConfig>,
 }
 
 /// What is trained on.
@@ -160,7 +163,7 @@ impl Recipe {
 
     /// Whether it trains a classifier: its pairs are labelled pictures, and their captions the labels.
     pub fn is_labelled(&self) -> bool {
-        self.clean.is_none() && self.objective.name.labelled()
+        self.clean.is_none() && self.caption.is_none() && self.objective.name.labelled()
     }
 
     /// The distillation that it asks for.

@@ -1,5 +1,6 @@
 //! What happened, for people: one self-contained HTML file, and the figures as JSON, CSV and LaTeX. All are made of run folders alone.
 
+mod attack_page;
 mod chart;
 mod classes;
 mod comparison;
@@ -26,6 +27,7 @@ mod verdict;
 pub use crate::results::{
     EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, over_seeds, read_run,
 };
+pub use attack_page::write_attack_page;
 pub use sheet::write_sheet;
 pub use suspects::write_suspects;
 

@@ -2,7 +2,7 @@
 
 use crate::clean::Setup;
 use crate::error::Result;
-use crate::objective::RunShape;
+use crate::objective::{CaptionObjective, Objective, RunShape};
 use crate::recipe::Recipe;
 use crate::run::context::Context;
 use crate::run::prepare::Prepared;
@@ -26,7 +26,7 @@ pub(super) fn build<'a>(
     run: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
-    let Prepared { pairs, evaluator, manifest, model: config, skips, .. } = prepared;
+    let Prepared { pairs, evaluator, references, manifest, model: config, skips, .. } = prepared;
     let clean_pairs = pairs.pairs.iter().filter(|pair| pair.poison.is_none()).count();
     let fingerprint = pairs.fingerprint();
     let Started { model, tokenizer, mut origin } = match &recipe.clean {
@@ -83,9 +83,10 @@ pub(super) fn build<'a>(
         warmup_steps: recipe.train.warmup(loader.steps_per_epoch().saturating_mul(recipe.train.epochs)),
         device,
     };
-    let objective = match &recipe.clean {
-        Some(clean) => clean.objective(shape, &pairs, &evaluator.classes)?,
-        None => {
+    let objective: Box<dyn Objective> = match (&recipe.clean, &recipe.caption) {
+        (Some(clean), _) => clean.objective(shape, &pairs, &evaluator.classes)?,
+        (None, Some(caption)) => Box::new(CaptionObjective::new(caption, model.config(), shape)?),
+        (None, None) => {
             let (supervision, taught_by) = supervision(recipe, &pairs, &evaluator, &model, device)?;
             origin = taught_by.or(origin);
             recipe.objective.build(shape, supervision)?
@@ -94,5 +95,5 @@ pub(super) fn build<'a>(
     let parts = Parts { seed: recipe.seed, pairs, loader, model, objective, device };
     let mut trainer = Trainer::new(recipe.train.clone(), parts);
     trainer.skips = skips;
-    Ok((trainer, Context { recipe, evaluator, manifest, tokenizer, origin, fingerprint, clean_pairs }))
+    Ok((trainer, Context { recipe, evaluator, references, manifest, tokenizer, origin, fingerprint, clean_pairs }))
 }

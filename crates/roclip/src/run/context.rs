@@ -2,9 +2,12 @@
 
 use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
-use crate::eval::{Depth, Details, Evaluation, Evaluator, TriggerMeasures, details, trigger_measures};
+use crate::eval::{
+    CaptionEvaluation, CaptionEvaluator, CaptionLine, Captioning, Depth, Details, Evaluation, Evaluator,
+    TriggerMeasures, details, trigger_measures,
+};
 use crate::model::Part;
-use crate::objective::Phase;
+use crate::objective::{ImageTower, Phase};
 use crate::recipe::Recipe;
 use crate::train::Trainer;
 use roclip_data::poison::Manifest;
@@ -17,6 +20,8 @@ use tch::Tensor;
 pub(super) struct Context<'a> {
     pub recipe: &'a Recipe,
     pub evaluator: Evaluator,
+    /// What a captioner is measured by.
+    pub references: Option<CaptionEvaluator>,
     pub manifest: Option<Manifest>,
     pub tokenizer: Arc<Tokenizer>,
     /// The weights that training began with, where they were not random.
@@ -85,6 +90,23 @@ impl Context<'_> {
         }
     }
 
+    /// How good the captions of the captioner in training are; none where there is none.
+    pub fn captions(&self, trainer: &Trainer) -> Result<Option<(CaptionEvaluation, Vec<CaptionLine>)>> {
+        let (Some(config), Some(references), Some(captioner)) =
+            (&self.recipe.caption, &self.references, trainer.objective.captioner())
+        else {
+            return Ok(None);
+        };
+        let of = Captioning {
+            model: &trainer.model,
+            captioner,
+            tokenizer: &self.tokenizer,
+            search: config.search,
+            contrastive: self.origin.is_some() && config.image_tower == ImageTower::Frozen,
+        };
+        references.measure(of, &trainer.pairs.samples).map(Some)
+    }
+
     /// What a report shows of the trained model beside its rates.
     pub fn details(&self, trainer: &Trainer) -> Result<Details> {
         let (model, manifest) = (&trainer.model, self.manifest.as_ref());
@@ -141,6 +163,7 @@ impl Context<'_> {
             truncate: self.recipe.model.truncate,
             compact_vocabulary: self.tokenizer.compact().cloned(),
             classes: if self.recipe.is_labelled() { self.evaluator.classes.clone() } else { Vec::new() },
+            captioner: trainer.objective.captioner().map(|captioner| captioner.config().clone()),
             epoch_so_far,
             files: BTreeMap::new(),
         };
@@ -154,8 +177,8 @@ impl Context<'_> {
     }
 }
 
-/// Whether any epoch of the run is other than a plain one of CLIP, of a classifier, or of a student.
+/// Whether any epoch of the run is other than a plain one of CLIP, of a classifier, of a student, or of a captioner.
 pub(super) fn defends(trainer: &Trainer) -> bool {
-    let plain = |phase| matches!(phase, Phase::Clip | Phase::Labels | Phase::Distillation);
+    let plain = |phase| matches!(phase, Phase::Clip | Phase::Labels | Phase::Distillation | Phase::Caption);
     (1..=trainer.config.epochs).any(|epoch| !plain(trainer.objective.phase(epoch)))
 }

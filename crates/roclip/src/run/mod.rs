@@ -3,6 +3,8 @@
 mod begins;
 mod build;
 mod caller;
+mod caption_attack;
+mod caption_eval;
 mod clean;
 mod clock;
 mod context;
@@ -32,6 +34,8 @@ mod warnings;
 
 pub use begins::Seen;
 pub use caller::Caller;
+pub use caption_attack::{AttackResults, AttackSettings, CaptionAttack, attacked_pictures};
+pub use caption_eval::{CaptionEval, captioner_recipe, evaluate_captions};
 pub use details::read_details;
 pub use device::device;
 pub use forecast::{Forecast, check};

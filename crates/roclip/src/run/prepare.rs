@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{self, Description, Loaded, Provenance};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
+use crate::eval::{CaptionEvaluator, Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use crate::run::memory::check_fits;
@@ -20,6 +20,8 @@ use tch::Device;
 pub struct Prepared {
     pub pairs: Pairs,
     pub evaluator: Evaluator,
+    /// Pictures with references, where a captioner is trained.
+    pub references: Option<CaptionEvaluator>,
     pub manifest: Option<Manifest>,
     pub model: ModelConfig,
     pub skips: SkipReport,
@@ -217,8 +219,16 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     let evaluator = evaluator.map_or_else(|| Evaluator::new(&recipe.eval, recipe.data.reading()), Ok)?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
-    warnings.extend(evaluator.warnings.iter().cloned());
-    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings, remarks: Vec::new() })
+    let references = match &recipe.caption {
+        Some(caption) => Some(CaptionEvaluator::new(&caption.references, recipe.data.reading())?),
+        None => None,
+    };
+    // A captioner is measured by its captions.
+    if references.is_none() || !evaluator.is_of_nothing() {
+        warnings.extend(evaluator.warnings.iter().cloned());
+    }
+    let remarks = Vec::new();
+    Ok(Prepared { pairs, evaluator, references, manifest: None, model, skips, warnings, remarks })
 }
 
 /// Makes labelled pictures of what is listed. A student that learns from its teacher alone needs no labels.

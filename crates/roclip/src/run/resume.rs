@@ -22,7 +22,7 @@ pub enum Start {
 
 /// Keys (and whole sections) that a resumed run may have other values of: none has a part in what is learned, or each is a person's
 /// decision to train longer.
-const FREE: [&str; 11] = [
+const FREE: [&str; 13] = [
     "train.epochs",
     "train.device",
     "train.threads",
@@ -34,6 +34,8 @@ const FREE: [&str; 11] = [
     "data.max_skip_fraction",
     "eval.every_epochs",
     "eval.retrieval",
+    "caption.search",
+    "caption.references",
 ];
 
 /// The checkpoint that a run in `run` goes on from; none where it begins.

@@ -169,7 +169,17 @@ impl Session<'_> {
             Some(clean) => Some(distance(&clean.load_victim(device)?.model, &trainer.model)),
             None => None,
         };
-        let summary = Summary { before, rebound, weights_moved, ..self.summary(trainer, evaluation)? };
+        let captions = match self.context.captions(trainer)? {
+            Some((captions, lines)) => {
+                self.folder.check_there()?;
+                let lines = lines.iter().map(serde_json::to_string).collect::<std::result::Result<Vec<_>, _>>();
+                let lines = lines.map_err(|e| Error::internal(format!("JSON: {e}")))?;
+                artifact::write(&self.folder.file("captions.jsonl"), (lines.join("\n") + "\n").as_bytes())?;
+                Some(captions)
+            }
+            None => None,
+        };
+        let summary = Summary { before, rebound, weights_moved, captions, ..self.summary(trainer, evaluation)? };
         // Files written from here on would make the folder again.
         self.folder.check_there()?;
         let Context { manifest, evaluator, .. } = &self.context;
@@ -276,9 +286,9 @@ impl Session<'_> {
             evaluation: evaluation.as_ref(),
             matches: tally.matches.finish(),
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
-            // A classifier's text tower has learned nothing that a picture could be similar to.
-            similarity: match self.context.recipe.is_labelled() {
-                true => SimilarityHistogram::new(&BTreeMap::new()),
+            // The text tower of a classifier or a captioner has learned nothing that a picture could be similar to.
+            similarity: match self.context.recipe.is_labelled() || trainer.objective.captioner().is_some() {
+                true => SimilarityHistogram::default(),
                 false => trainer.similarities()?,
             },
         };
@@ -344,6 +354,7 @@ impl Session<'_> {
             pairs: trainer.pairs.len(),
             poisoned_pairs: self.context.poisoned_pairs(trainer),
             evaluation,
+            captions: None,
             after,
             linear_probe: probe,
             step: Some(trainer.position.step),

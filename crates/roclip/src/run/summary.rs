@@ -1,6 +1,6 @@
 //! What a finished run says of itself, and the machine it ran on.
 
-use crate::eval::{Accuracy, Evaluation, TriggerMeasures};
+use crate::eval::{Accuracy, CaptionEvaluation, Evaluation, TriggerMeasures};
 use crate::objective::Phase;
 use crate::run::caller::Caller;
 use crate::run::clock::date;
@@ -33,6 +33,9 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub triggers: BTreeMap<String, TriggerMeasures>,
     pub evaluation: Evaluation,
+    /// Of the captioner, where the run trained one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captions: Option<CaptionEvaluation>,
     /// After the last epoch of each kind.
     pub after: BTreeMap<String, PhaseEvaluation>,
     pub linear_probe: Option<Accuracy>,

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, TorchContext};
 use crate::model::{Clip, tensors, unit};
-use crate::objective::{BatchView, LearningRate, Place, SubCaptionFeatures, Towers};
+use crate::objective::{BatchView, Inputs, LearningRate, Place, SubCaptionFeatures, Towers};
 use crate::train::engine::Trainer;
 use crate::train::metrics::StepMetrics;
 use roclip_data::batch::HostBatch;
@@ -71,6 +71,11 @@ impl Towers for BatchTowers<'_> {
 
     fn image_through(&self, model: &Clip, view: BatchView) -> Result<Tensor> {
         tch::no_grad(|| model.image_features(&self.view(view)?.0, false))
+    }
+
+    fn inputs(&self, view: BatchView) -> Result<Inputs<'_>> {
+        let (images, tokens) = self.view(view)?;
+        Ok(Inputs { model: self.model, images, tokens })
     }
 
     fn sub_captions(&self) -> Option<SubCaptionFeatures> {

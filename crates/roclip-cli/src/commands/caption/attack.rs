@@ -1,0 +1,274 @@
+//! `roclip caption attack`
+
+use crate::commands::caption::{ReferenceFlags, SearchFlags};
+use crate::commands::next_steps::say_next;
+use crate::commands::progress::say;
+use crate::commands::signals;
+use anyhow::{Result, bail};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, Places, Row, Search, Strategy};
+use roclip::captions::{Captions, ExternalCaptions, ModelCaptions};
+use roclip::error::Error;
+use roclip::report::write_attack_page;
+use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe, device};
+use roclip_data::caption_metrics::words;
+use std::path::{Path, PathBuf};
+use std::process::exit;
+use std::time::Duration;
+
+/// Share of the pixels that is changed where nothing else is said: between those of the released scripts.
+const CHANGED_SHARE: f64 = 0.0078;
+/// Side of pictures for a program that takes any.
+const ANY_SIDE: u32 = 224;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The captioner that is attacked: a run of `roclip caption train`, or one of its checkpoints
+    #[arg(value_name = "RUN", required_unless_present = "external")]
+    victim: Option<PathBuf>,
+    /// Attack a program instead: it gets the path of a PNG on each line of its standard input, and answers each at once with the caption on
+    /// one line
+    #[arg(long, value_name = "COMMAND", conflicts_with = "victim")]
+    external: Option<String>,
+    /// Seconds that the program has for up to 32 pictures
+    #[arg(long, default_value_t = 120.0)]
+    time_limit: f64,
+    /// Captioner with attention that says where to look: a run [default: the victim itself]
+    #[arg(long, value_name = "RUN")]
+    attention: Option<PathBuf>,
+    /// PLACES or PLACES/SEARCH; several are compared, and without any all are. Places: sentence, word, top-k, proportional, none, inverse;
+    /// searches: proper, as-released (the public code, from before the paper), random, noise
+    #[arg(long, value_name = "STRATEGY", value_parser = strategy)]
+    strategy: Vec<Strategy>,
+    /// Pictures that are attacked, the first of the data
+    #[arg(long, default_value_t = 100)]
+    pictures: usize,
+    /// Pixels that are changed [default: 0.78 % of the picture]
+    #[arg(long)]
+    pixels: Option<usize>,
+    /// Captions of the victim that each attack may ask for, that of the clean picture included
+    #[arg(long, default_value_t = 121)]
+    queries: usize,
+    /// Members of the population
+    #[arg(long, default_value_t = 20)]
+    population: usize,
+    /// Largest change of a colour, of 255
+    #[arg(long, default_value_t = 40)]
+    amplitude: i32,
+    /// Weight of the difference of two members in a mutant
+    #[arg(long, default_value_t = 0.5)]
+    factor: f64,
+    /// Share of a mutant's pixels that a trial takes (proper evolution) [default: all]
+    #[arg(long)]
+    crossover: Option<f64>,
+    /// What is lowered
+    #[arg(long, default_value = "bleu4", value_parser = fitness())]
+    fitness: Fitness,
+    /// Attack towards this caption, instead of away from the references
+    #[arg(long, value_name = "CAPTION")]
+    target_caption: Option<String>,
+    /// Side of the square pictures that are attacked [default: the victim's own, 224 for a program]
+    #[arg(long)]
+    image_size: Option<u32>,
+    /// Leave out what becomes of the attacks behind a median filter, JPEG and fewer colours
+    #[arg(long)]
+    no_defences: bool,
+    #[command(flatten)]
+    search: SearchFlags,
+    #[command(flatten)]
+    references: ReferenceFlags,
+    /// Seed of all draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads of libtorch for one operation; 0 leaves it to libtorch
+    #[arg(long, default_value_t = 0)]
+    threads: i32,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Folder of the attack: outcomes.jsonl, results.json, attack.html, pictures/
+    #[arg(long = "run", value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Go on with the attack in the folder; strategies and pictures may be added
+    #[arg(long)]
+    resume: bool,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn strategy(text: &str) -> Result<Strategy, String> {
+    let all = |names: Vec<&str>| names.join(", ");
+    Strategy::named(text).ok_or_else(|| {
+        format!(
+            "give PLACES or PLACES/SEARCH, with places {} and searches {}",
+            all(Places::ALL.map(Places::word).to_vec()),
+            all(Search::ALL.map(Search::word).to_vec())
+        )
+    })
+}
+
+fn fitness() -> impl TypedValueParser<Value = Fitness> {
+    let named = |word: String| Fitness::ALL.into_iter().find(|(known, _)| *known == word).map(|(_, fitness)| fitness);
+    PossibleValuesParser::new(Fitness::ALL.map(|(word, _)| word)).map(move |word| named(word).unwrap_or_default())
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    if arguments.threads > 0 {
+        tch::set_num_threads(arguments.threads);
+    }
+    if arguments.pictures == 0 {
+        bail!("--pictures is 0: nothing would be attacked");
+    }
+    if !(arguments.time_limit > 0.0 && arguments.time_limit < 1e6) {
+        bail!("--time-limit is {}: give the seconds that a program may take", arguments.time_limit);
+    }
+    if arguments.target_caption.as_ref().is_some_and(|caption| words(caption).is_empty()) {
+        bail!("--target-caption has no word");
+    }
+    let device = device(&arguments.device)?;
+    let recipes = [&arguments.victim, &arguments.attention].into_iter().flatten();
+    let mut own = None;
+    for recipe in recipes.map(|path| captioner_recipe(path)) {
+        own = own.or(recipe?.map(|(_, caption)| caption));
+    }
+    let search = arguments.search.over(own.as_ref().map(|caption| caption.search).unwrap_or_default());
+    let Some(source) = arguments.references.source(own.map(|caption| caption.references)) else {
+        bail!("nothing says which pictures to attack; name pictures with captions by --val-data");
+    };
+    let mut surrogate = match &arguments.attention {
+        Some(path) => Some(ModelCaptions::load(path, search, device)?),
+        None => None,
+    };
+    let mut victim: Box<dyn Captions> = match (&arguments.victim, &arguments.external) {
+        (Some(path), _) => Box::new(ModelCaptions::load(path, search, device)?),
+        (None, Some(command)) => {
+            let folder = std::env::temp_dir().join(format!("roclip-captions-{}", std::process::id()));
+            Box::new(ExternalCaptions::start(command, folder, Duration::from_secs_f64(arguments.time_limit))?)
+        }
+        (None, None) => bail!("name a captioner, or a program with --external"),
+    };
+    let attack = arguments.attack(source, search.beam, victim.as_ref());
+    let surrogate = surrogate.as_mut().map(|surrogate| surrogate as &mut dyn Captions);
+    let results = match attack.run(victim.as_mut(), surrogate, &mut say) {
+        Err(stopped @ Error::Stopped { .. }) => {
+            say(&stopped.to_string());
+            exit(signals::exit_code())
+        }
+        other => other?,
+    };
+    let page = write_attack_page(&results, &arguments.folder)?;
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&results)?),
+        false => print(&results),
+    }
+    say_next(&arguments.folder, "results.json, outcomes.jsonl, pictures/", &[]);
+    say(&format!("page:    {}", page.display()));
+    Ok(())
+}
+
+impl Arguments {
+    fn attack(
+        &self,
+        source: roclip_data::source::SourceConfig,
+        beam: usize,
+        victim: &dyn Captions,
+    ) -> CaptionAttack<'static> {
+        let side = self.image_size.or(victim.image_size()).unwrap_or(ANY_SIDE);
+        let usual = (CHANGED_SHARE * f64::from(side) * f64::from(side)).round().max(1.0) as usize;
+        let path = |path: &PathBuf| path.display().to_string();
+        CaptionAttack {
+            settings: AttackSettings {
+                victim: victim.name(),
+                attention: self.attention.as_ref().map(path),
+                source,
+                side: Some(side),
+                budget: Budget {
+                    pixels: self.pixels.unwrap_or(usual),
+                    queries: self.queries,
+                    population: self.population,
+                    amplitude: self.amplitude,
+                    factor: self.factor,
+                    crossover: self.crossover,
+                    seed: self.seed,
+                },
+                fitness: self.fitness,
+                goal: self.target_caption.clone().map_or(Goal::Untargeted, Goal::Targeted),
+                beam,
+            },
+            strategies: if self.strategy.is_empty() { Strategy::ALL.to_vec() } else { self.strategy.clone() },
+            defences: if self.no_defences { Vec::new() } else { Defence::ALL.to_vec() },
+            pictures: self.pictures,
+            folder: Path::to_owned(&self.folder),
+            resume: self.resume,
+            stop: signals::stop(),
+        }
+    }
+}
+
+/// The table: drops in points, over the pictures that could be attacked.
+fn print(results: &AttackResults) {
+    let budget = &results.settings.budget;
+    println!(
+        "{} pictures of {} x {} pixels, {} changed; {} queries; {} could not be used",
+        results.pictures,
+        results.settings.side.unwrap_or_default(),
+        results.settings.side.unwrap_or_default(),
+        budget.pixels,
+        budget.queries,
+        results.skipped
+    );
+    println!(
+        "{:22} {:>4} {:>6} {:>13} {:>9} {:>9} {:>7} {:>17} {:>5} {:>5} {:>6} {:>7}   BLEU-4 drop behind a defence",
+        "strategy",
+        "n",
+        "unatt.",
+        "BLEU-4 drop",
+        "smoothed",
+        "ROUGE1-P",
+        "changed",
+        "success %",
+        "L0",
+        "Linf",
+        "L2",
+        "queries"
+    );
+    results.rows.iter().for_each(print_row);
+    for (row, (before, after)) in results.rows.iter().filter_map(|row| Some((row, row.target_bleu4?))) {
+        println!(
+            "{:22} BLEU-4 (smoothed) with the target {:.2} before, {:.2} after",
+            row.strategy,
+            100.0 * before,
+            100.0 * after
+        );
+    }
+}
+
+fn print_row(row: &Row) {
+    let points = |value: f64| 100.0 * value;
+    let defended: Vec<String> = row
+        .defended
+        .iter()
+        .map(|(defence, defended)| format!("{} {:.1}", defence.word(), points(defended.bleu4_drop)))
+        .collect();
+    println!(
+        "{:22} {:4} {:6} {:6.1} ±{:5.1} {:9.1} {:9.1} {:6.1}% {:5.1} [{:4.1},{:5.1}] {:5.1} {:5.1} {:6.2} {:7.0}   {}",
+        row.strategy,
+        row.attacked,
+        row.unattackable,
+        points(row.drop.bleu4),
+        points(row.bleu4_drop_deviation),
+        points(row.drop.bleu4_smoothed),
+        points(row.drop.rouge1_precision),
+        points(row.changed.rate),
+        points(row.success.rate),
+        points(row.success.low),
+        points(row.success.high),
+        row.l0,
+        row.l_inf,
+        row.l2,
+        row.queries,
+        defended.join(", ")
+    );
+}

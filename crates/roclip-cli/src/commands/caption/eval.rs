@@ -1,0 +1,48 @@
+//! `roclip caption eval`
+
+use crate::commands::caption::{ReferenceFlags, SearchFlags, print_scores};
+use anyhow::{Context, Result};
+use clap::Args;
+use roclip::run::{CaptionEval, captioner_recipe, device, evaluate_captions};
+use roclip_data::artifact;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A run of `roclip caption train`, or one of its checkpoints
+    #[arg(value_name = "RUN")]
+    captioner: PathBuf,
+    #[command(flatten)]
+    search: SearchFlags,
+    /// Write the captions, one JSON object a line with id, caption, references, bleu4 and cider_d
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    references: ReferenceFlags,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Print the scores as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    if let Some(out) = &arguments.out {
+        artifact::check_file_writable(out)?;
+    }
+    let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption);
+    let search = arguments.search.over(own.as_ref().map(|caption| caption.search).unwrap_or_default());
+    let references = arguments.references.source(own.map(|caption| caption.references));
+    let eval = CaptionEval { references, search: Some(search) };
+    let (evaluation, lines) = evaluate_captions(&arguments.captioner, &eval, device(&arguments.device)?)?;
+    if let Some(out) = &arguments.out {
+        let lines = lines.iter().map(serde_json::to_string).collect::<std::result::Result<Vec<_>, _>>();
+        artifact::write(out, (lines.context("JSON")?.join("\n") + "\n").as_bytes())?;
+    }
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&evaluation)?),
+        false => print_scores(&evaluation),
+    }
+    Ok(())
+}

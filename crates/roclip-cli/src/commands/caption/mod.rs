@@ -1,0 +1,104 @@
+//! `roclip caption train | eval | write | attack`
+
+mod attack;
+mod eval;
+mod train;
+mod write;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use roclip::eval::{CaptionEvaluation, CaptionScores};
+use roclip::model::captioner::SearchConfig;
+use roclip_data::source::SourceConfig;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a captioner on top of a CLIP image tower, and measure it beside retrieval
+    Train(Box<train::Arguments>),
+    /// Measure a captioner: BLEU, ROUGE-L and CIDEr-D, beside captions that cost nothing
+    Eval(eval::Arguments),
+    /// Write captions of pictures
+    Write(write::Arguments),
+    /// Attack a captioner through a few pixels (AICAttack), beside controls and behind defences
+    Attack(Box<attack::Arguments>),
+}
+
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Train(arguments) => train::run(*arguments),
+        Command::Eval(arguments) => eval::run(arguments),
+        Command::Write(arguments) => write::run(arguments),
+        Command::Attack(arguments) => attack::run(*arguments),
+    }
+}
+
+/// How captions are searched for.
+#[derive(Args, Clone, Default)]
+struct SearchFlags {
+    /// Captions that the search follows at a time; 1 is greedy [default: the run's, else 3]
+    #[arg(long)]
+    beam: Option<usize>,
+    /// Most tokens of a caption [default: the run's, else 24]
+    #[arg(long)]
+    max_tokens: Option<usize>,
+}
+
+impl SearchFlags {
+    fn over(&self, search: SearchConfig) -> SearchConfig {
+        SearchConfig {
+            beam: self.beam.unwrap_or(search.beam),
+            max_tokens: self.max_tokens.unwrap_or(search.max_tokens),
+            ..search
+        }
+    }
+}
+
+/// Pictures with captions.
+#[derive(Args, Clone, Default)]
+struct ReferenceFlags {
+    /// Pictures with reference captions, in any form that --train-data takes [default: the run's]
+    #[arg(long, value_name = "PATH")]
+    val_data: Option<String>,
+    /// Split of --val-data
+    #[arg(long)]
+    split: Option<String>,
+}
+
+impl ReferenceFlags {
+    /// The source that the flags name, or `own` where they name none.
+    fn source(&self, own: Option<SourceConfig>) -> Option<SourceConfig> {
+        let named = self.val_data.as_ref().map(|path| SourceConfig { path: path.clone(), ..SourceConfig::default() });
+        let mut source = named.or(own)?;
+        source.split = self.split.clone().or(source.split);
+        Some(source)
+    }
+}
+
+/// Scores, a row for the captioner and one for each baseline.
+fn print_scores(evaluation: &CaptionEvaluation) {
+    println!(
+        "{} pictures, {} references, beam {}{}",
+        evaluation.pictures,
+        evaluation.references,
+        evaluation.search.beam,
+        if evaluation.skipped > 0 { format!(" ({} left out)", evaluation.skipped) } else { String::new() }
+    );
+    println!(
+        "{:26} {:>7} {:>7} {:>9} {:>8} {:>8} {:>9} {:>6}",
+        "", "BLEU-1", "BLEU-4", "smoothed", "ROUGE-L", "CIDEr-D", "distinct", "words"
+    );
+    let row = |name: &str, scores: &CaptionScores| {
+        println!(
+            "{name:26} {:7.2} {:7.2} {:9.2} {:8.2} {:8.2} {:9} {:6.1}",
+            100.0 * scores.bleu.bleu1,
+            100.0 * scores.bleu.bleu4,
+            100.0 * scores.bleu4_smoothed,
+            100.0 * scores.rouge_l,
+            100.0 * scores.cider_d,
+            scores.distinct,
+            scores.mean_words
+        );
+    };
+    row("captioner", &evaluation.captioner);
+    evaluation.baselines.iter().for_each(|(name, scores)| row(name, scores));
+}

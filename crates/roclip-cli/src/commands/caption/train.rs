@@ -1,0 +1,191 @@
+//! `roclip caption train`
+
+use crate::commands::caption::{SearchFlags, print_scores};
+use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::overrides::{
+    BaseFlags, MachineFlags, ManifestFlag, ModelFlags, Overrides, SeedFlag, TrainingFlags,
+};
+use crate::commands::progress::say;
+use crate::commands::run_flags::{RunFlags, train};
+use anyhow::{Result, bail};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use roclip::checkpoint::run_of;
+use roclip::eval::NO_IMAGES;
+use roclip::model::captioner::{Architecture, Bridge};
+use roclip::objective::{CaptionConfig, ImageTower};
+use roclip::recipe::{ModelSettings, Recipe, flag_help};
+use roclip_data::source::SourceConfig;
+use std::path::{Path, PathBuf};
+
+const HOLDS: &str = "checkpoints/, summary.json, captions.jsonl, metrics.jsonl, log.jsonl, tensorboard/";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// CLIP model whose image tower the captioner looks through, frozen: a run, a checkpoint, or a model of open_clip's or transformers' layout.
+    /// Without one the tower of --model begins with random weights and is trained, too
+    #[arg(value_name = "MODEL")]
+    tower: Option<PathBuf>,
+    #[arg(help = flag_help("caption.model.architecture"))]
+    #[arg(long, value_parser = PossibleValuesParser::new(["show-attend-tell", "bridge"]))]
+    architecture: Option<String>,
+    #[arg(help = flag_help("caption.model.bridge"))]
+    #[arg(long, value_parser = PossibleValuesParser::new(["prefix", "cross-attention"]))]
+    bridge: Option<String>,
+    #[command(flatten)]
+    search: SearchFlags,
+    /// Do everything that comes before the first step, take a few steps to say what the run would take, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    base: BaseFlags,
+    #[command(flatten)]
+    seed: SeedFlag,
+    #[command(flatten)]
+    data: CaptionDataFlags,
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    training: TrainingFlags,
+    #[command(flatten)]
+    manifest: ManifestFlag,
+    #[command(flatten)]
+    machine: MachineFlags,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+/// What is read.
+#[derive(Args, Clone, Default)]
+struct CaptionDataFlags {
+    #[arg(help = flag_help("data.source.path"))]
+    #[arg(long, value_name = "PATH")]
+    train_data: Option<String>,
+    /// Pictures with reference captions that captions are measured by [recipe key: caption.references, default: the test split of the training
+    /// data]
+    #[arg(long, value_name = "PATH")]
+    val_data: Option<String>,
+    #[arg(help = flag_help("data.source.image_column"))]
+    #[arg(long, value_name = "COLUMN")]
+    csv_img_key: Option<String>,
+    #[arg(help = flag_help("data.source.caption_column"))]
+    #[arg(long, value_name = "COLUMN")]
+    csv_caption_key: Option<String>,
+    #[arg(help = flag_help("data.source.image_root"))]
+    #[arg(long, value_name = "FOLDER")]
+    image_root: Option<PathBuf>,
+}
+
+impl Overrides for CaptionDataFlags {
+    fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        let references = &mut recipe.caption.get_or_insert_default().references;
+        if let Some(path) = &self.train_data {
+            recipe.data.source = SourceConfig { path: path.clone(), ..SourceConfig::default() };
+            *references = SourceConfig { path: path.clone(), split: Some("test".into()), ..SourceConfig::default() };
+            if path == "emoji" {
+                recipe.data.source.split = Some("train".into());
+            }
+        }
+        if let Some(path) = &self.val_data {
+            *references = SourceConfig { path: path.clone(), ..SourceConfig::default() };
+        }
+        for source in [&mut recipe.data.source, references] {
+            source.image_root = self.image_root.clone().or(source.image_root.take());
+            source.image_column = self.csv_img_key.clone().or(source.image_column.take());
+            source.caption_column = self.csv_caption_key.clone().or(source.caption_column.take());
+        }
+        Ok(())
+    }
+}
+
+/// The captioner and what it looks through.
+struct Captioner<'a>(&'a Arguments);
+
+impl Overrides for Captioner<'_> {
+    fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        let arguments = self.0;
+        if let Some(tower) = &arguments.tower {
+            let saved = model_of(tower)?;
+            recipe.model = ModelSettings { weights: Some(tower.clone()), ..saved.unwrap_or(recipe.model.clone()) };
+        }
+        let trained = recipe.model.weights.is_some();
+        let caption = recipe.caption.get_or_insert_default();
+        // Noise is nothing to look through.
+        if !trained {
+            caption.image_tower = ImageTower::Tuned;
+        }
+        match arguments.architecture.as_deref() {
+            Some("bridge") => caption.model.architecture = Architecture::Bridge,
+            Some(_) => caption.model.architecture = Architecture::ShowAttendTell,
+            None => {}
+        }
+        match arguments.bridge.as_deref() {
+            Some("prefix") => caption.model.bridge = Bridge::Prefix,
+            Some(_) => caption.model.bridge = Bridge::CrossAttention,
+            None => {}
+        }
+        caption.search = arguments.search.over(caption.search);
+        if recipe.poison.attacks.is_empty() && recipe.manifest.is_none() {
+            // A captioner is measured by its captions; only attacks need labelled images.
+            recipe.eval.source = SourceConfig { path: NO_IMAGES.into(), ..SourceConfig::default() };
+            recipe.eval.probe = None;
+        }
+        Ok(())
+    }
+}
+
+/// What the run that `model` belongs to says of its model; none where it belongs to none.
+fn model_of(model: &Path) -> Result<Option<ModelSettings>> {
+    let folders = [Some(model.to_owned()), run_of(model)].into_iter().flatten();
+    let saved = folders.map(|run| run.join("run.toml")).find(|saved| saved.is_file());
+    let recipe = saved.map(|saved| Recipe::read(&saved)).transpose()?;
+    let keeps_end = ModelSettings::default().truncate;
+    Ok(recipe.map(|recipe| ModelSettings { truncate: keeps_end, ..recipe.model }))
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let folder = &arguments.run.folder;
+    let saved = folder.join("run.toml");
+    let recipe = match arguments.run.resumes() {
+        true if !saved.is_file() => bail!("`{}` holds no run to resume; start it without --resume", folder.display()),
+        true => {
+            let saved = Recipe::read(&saved)?;
+            if saved.caption.is_none() {
+                bail!("`{}` trains no captioner; `roclip train --resume` continues it", folder.display());
+            }
+            arguments.base.resolve(saved, &[&arguments.seed, &arguments.training, &arguments.machine])?
+        }
+        false if !arguments.base.names_data() && arguments.data.train_data.is_none() => bail!(
+            "nothing says what to train on; name your pairs with --train-data or a recipe with --config, or give --train-data emoji for the \
+             built-in set"
+        ),
+        false => {
+            let base = Recipe { caption: Some(CaptionConfig::default()), ..Recipe::default() };
+            let Arguments { seed, data, model, training, manifest, machine, .. } = &arguments;
+            let captioner = Captioner(&arguments);
+            arguments.base.resolve(base, &[seed, data, model, training, manifest, machine, &captioner])?
+        }
+    };
+    if arguments.dry_run {
+        let forecast = roclip::run::check(&recipe, folder, arguments.run.start(), &mut say)?;
+        match arguments.run.json {
+            true => println!("{}", serde_json::to_string_pretty(&forecast)?),
+            false => crate::commands::train::print(&forecast),
+        }
+        return Ok(());
+    }
+    let summary = train(&recipe, folder, arguments.run.start())?;
+    match (&summary.captions, arguments.run.json) {
+        (_, true) => println!("{}", serde_json::to_string_pretty(&summary)?),
+        (Some(captions), false) => print_scores(captions),
+        (None, false) => {}
+    }
+    let run = shell_word(folder);
+    let commands = [
+        format!("roclip caption write {run} PICTURE"),
+        format!("roclip caption attack {run} --run FOLDER"),
+        format!("roclip caption eval {run} --beam 1"),
+    ];
+    say_next(folder, HOLDS, &commands);
+    Ok(())
+}

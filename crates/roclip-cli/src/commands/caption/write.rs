@@ -1,0 +1,60 @@
+//! `roclip caption write`
+
+use crate::commands::caption::SearchFlags;
+use crate::commands::progress::say;
+use anyhow::{Result, bail};
+use clap::Args;
+use roclip::captions::{Captions, ModelCaptions};
+use roclip::run::{captioner_recipe, device};
+use roclip_data::escape::for_terminal;
+use roclip_data::picture::{ImageLimits, decode};
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A run of `roclip caption train`, or one of its checkpoints
+    #[arg(value_name = "RUN")]
+    captioner: PathBuf,
+    /// Pictures; their paths are read from standard input, one a line, when there are none, and each is answered at once with one line
+    pictures: Vec<PathBuf>,
+    #[command(flatten)]
+    search: SearchFlags,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption.search).unwrap_or_default();
+    let search = arguments.search.over(own);
+    let mut captions = ModelCaptions::load(&arguments.captioner, search, device(&arguments.device)?)?;
+    if !arguments.pictures.is_empty() {
+        for path in &arguments.pictures {
+            println!("{}", caption(&mut captions, path)?);
+        }
+        return Ok(());
+    }
+    for line in std::io::stdin().lock().lines() {
+        // A line without an answer would leave whoever asks waiting.
+        match caption(&mut captions, Path::new(line?.trim())) {
+            Ok(caption) => println!("{caption}"),
+            Err(error) => {
+                say(&format!("warning: {error:#}; the answer is an empty line"));
+                println!();
+            }
+        }
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn caption(captions: &mut dyn Captions, path: &Path) -> Result<String> {
+    let bytes = roclip_data::artifact::read(path)?;
+    let picture = match decode(&bytes, ImageLimits::default()) {
+        Ok(picture) => picture,
+        Err(skip) => bail!("`{}` cannot be used: {} ({})", path.display(), skip.reason, skip.detail),
+    };
+    let caption = captions.captions(&[picture])?.into_iter().next().unwrap_or_default();
+    Ok(for_terminal(&caption).into_owned())
+}

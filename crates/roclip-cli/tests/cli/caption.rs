@@ -1,0 +1,274 @@
+//! Captioners through the binary: training and resuming, measuring, writing, and attacking them and other programs.
+
+use crate::support::{Lab, checkpoint};
+use serde_json::Value;
+use std::process::Stdio;
+
+/// A lab with several captions a picture, a trained CLIP run `clip`, and a recipe for captioners.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    let root = lab.folder.path().display().to_string();
+    let mut lines = String::new();
+    for number in 0..64 {
+        let colour = crate::support::CLASSES[number % 4];
+        let split = if number < 48 { "train" } else { "test" };
+        let captions = [
+            format!("a picture of a {colour} square here"),
+            format!("a {colour} square on a grey wall"),
+            format!("one {colour} box and nothing else"),
+        ];
+        let line = serde_json::json!({"image": format!("{number:03}.png"), "captions": captions, "split": split});
+        lines += &format!("{line}\n");
+    }
+    std::fs::write(lab.path("captions.jsonl"), lines).unwrap();
+    let recipe = format!(
+        r#"
+[data]
+workers = 1
+[data.source]
+path = "{root}/captions.jsonl"
+split = "train"
+[model]
+name = "{root}/model.json"
+compact_vocabulary = true
+[train]
+epochs = 2
+batch_size = 16
+learning_rate = 5e-3
+save_every_steps = 3
+keep_checkpoints = 9
+threads = 1
+[eval.source]
+path = "none"
+[caption]
+image_tower = "tuned"
+[caption.model]
+width = 24
+attention_width = 12
+layers = 1
+heads = 2
+[caption.search]
+max_tokens = 10
+[caption.references]
+path = "{root}/captions.jsonl"
+split = "test"
+"#
+    );
+    std::fs::write(lab.path("caption.toml"), recipe).unwrap();
+    lab
+}
+
+fn read(lab: &Lab, path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(lab.path(path)).unwrap()).unwrap()
+}
+
+const TRAIN: [&str; 5] = ["caption", "train", "--config", "caption.toml", "--run"];
+
+#[test]
+fn a_captioner_learns_is_measured_and_resumes_bit_for_bit() {
+    let lab = lab();
+    let said = lab.ok(&[&TRAIN[..], &["attend", "--epochs", "6"]].concat());
+    assert!(said.contains("CIDEr-D") && said.contains("most frequent caption"), "{said}");
+    let summary = read(&lab, "attend/summary.json");
+    let captions = &summary["captions"];
+    assert_eq!((&summary["objective"], &summary["phase"]), (&Value::from("caption"), &Value::from("caption")));
+    assert_eq!((&captions["pictures"], &captions["references"]), (&Value::from(16), &Value::from(48)));
+    assert!(captions["captioner"]["bleu"]["bleu1"].as_f64().unwrap() > 0.3, "{captions}");
+    assert!(captions["baselines"]["nearest picture's caption"]["cider_d"].as_f64().unwrap() >= 0.0);
+    assert!(captions["baselines"].get("caption retrieval").is_none(), "these towers were never trained together");
+    let lines = std::fs::read_to_string(lab.path("attend/captions.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 16);
+
+    // Epochs have 9 steps: a run of which the last checkpoints are gone ends where the whole one did.
+    let whole = checkpoint(&lab.path("attend"));
+    for step in [54, 51, 48, 45] {
+        std::fs::remove_dir_all(lab.path(&format!("attend/checkpoints/step_{step}"))).unwrap();
+    }
+    lab.ok(&["caption", "train", "--run", "attend", "--resume"]);
+    assert!(checkpoint(&lab.path("attend")) == whole, "the resumed run ended elsewhere");
+    assert_eq!(&read(&lab, "attend/summary.json")["captions"], captions);
+    lab.fails(&[&TRAIN[..], &["attend", "--resume", "--lr", "1e-3"]].concat(), 1, &["train.learning_rate differs"]);
+
+    let measured = lab.json(&["caption", "eval", "attend"]);
+    assert_eq!(&measured, captions);
+    let greedy = lab.json(&["caption", "eval", "attend", "--beam", "1", "--out", "greedy.jsonl"]);
+    assert_eq!(greedy["search"]["beam"], 1);
+    assert_eq!(std::fs::read_to_string(lab.path("greedy.jsonl")).unwrap().lines().count(), 16);
+
+    // One caption an argument, or one for each line of standard input, at once.
+    let written = lab.ok(&["caption", "write", "attend", "060.png", "061.png"]);
+    let mut child = lab
+        .command(&["caption", "write", "attend"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"060.png\nnothing.png\n061.png\n").unwrap();
+    let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let answers: Vec<&str> = output.lines().collect();
+    assert_eq!(answers.len(), 3);
+    assert_eq!(written.lines().collect::<Vec<_>>(), [answers[0], answers[2]]);
+    assert_eq!(answers[1], "");
+    lab.fails(&["caption", "write", "attend", "nothing.png"], 1, &["nothing.png"]);
+}
+
+#[test]
+fn a_bridge_looks_through_a_frozen_tower() {
+    let lab = lab();
+    let clip = ["train", "--config", "caption.toml", "--set", "caption=", "--run", "clip", "--epochs", "1"];
+    lab.ok(&clip);
+    let frozen = ["--set", "caption.image_tower=frozen", "--architecture", "bridge"];
+    let weights =
+        |run: &str| checkpoint(&lab.path(run)).into_iter().find(|(name, _)| name == "model.safetensors").unwrap().1;
+    let tensors = |bytes: Vec<u8>| {
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + length..].to_vec()
+    };
+    for (run, bridge) in [("prefix", "prefix"), ("cross", "cross-attention")] {
+        let arguments = ["caption", "train", "clip", "--config", "caption.toml", "--bridge", bridge, "--run", run];
+        lab.ok(&[&arguments[..], &frozen, &["--set", "caption.model.grid_stage=1"]].concat());
+        let captions = &read(&lab, &format!("{run}/summary.json"))["captions"];
+        assert!(captions["baselines"].get("caption retrieval").is_some(), "{captions}");
+        assert!(tensors(weights("clip")) == tensors(weights(run)), "{run}: the tower moved");
+    }
+    // Attention of the victim itself, and of another captioner; the whole-picture bridge has none.
+    let attack = |victim: &str, extra: &[&str]| -> Vec<String> {
+        let run = format!("attack-{victim}-{}", extra.join("-"));
+        let budget = ["--pictures", "2", "--queries", "14", "--population", "6", "--no-defences", "--run", &run];
+        [&["caption", "attack", victim], &budget[..], extra].concat().into_iter().map(str::to_owned).collect()
+    };
+    let words = |all: &[String]| all.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+    let call = |all: Vec<String>| lab.ok(&words(&all).split('\n').collect::<Vec<_>>());
+    call(attack("cross", &["--strategy", "sentence"]));
+    call(attack("prefix", &["--strategy", "sentence", "--attention", "cross"]));
+    call(attack("prefix", &["--strategy", "none"]));
+    let blind = attack("prefix", &["--strategy", "word", "--seed", "1"]);
+    lab.fails(&words(&blind).split('\n').collect::<Vec<_>>(), 1, &["`prefix` shows no attention", "--attention"]);
+    assert!(!lab.path("attack-prefix---strategy-word---seed-1").exists(), "nothing was found, and nothing is left");
+}
+
+#[test]
+fn an_attack_is_a_table_that_goes_on_where_it_was_stopped() {
+    let lab = lab();
+    lab.ok(&[&TRAIN[..], &["attend"]].concat());
+    let attack =
+        ["caption", "attack", "attend", "--pictures", "3", "--queries", "26", "--population", "8", "--run", "attack"];
+    let results = lab.json(&[&attack[..], &["--fitness", "mixed"]].concat());
+    let rows = results["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 12);
+    for row in rows {
+        let noise = row["strategy"] == "none/noise";
+        assert_eq!(row["queries"], if noise { 2.0 } else { 26.0 }, "{row}");
+        assert!(row["l0"].as_f64().unwrap() <= 8.0, "0.78 % of 1024 pixels: {row}");
+        assert_eq!(row["defended"].as_object().unwrap().len(), 3);
+    }
+    let page = std::fs::read_to_string(lab.path("attack/attack.html")).unwrap();
+    assert!(page.contains("sentence/as-released") && page.contains("data:image/png"), "{page}");
+    lab.fails(&attack, 1, &["already holds an attack", "--resume", "--run"]);
+    lab.fails(&[&attack[..], &["--resume"]].concat(), 1, &["other settings"]);
+    // What was written last is cut in half, and more pictures are asked for.
+    let outcomes = lab.path("attack/outcomes.jsonl");
+    let text = std::fs::read_to_string(&outcomes).unwrap();
+    std::fs::write(&outcomes, &text[..text.len() - 40]).unwrap();
+    let more = lab.json(&[&attack[..], &["--fitness", "mixed", "--resume"]].concat());
+    assert_eq!(more["rows"], results["rows"]);
+    let target = ["--target-caption", "a blue square on a grey wall", "--fitness", "mixed", "--strategy", "sentence"];
+    let targeted: Vec<&str> = attack.iter().map(|word| if *word == "attack" { "targeted" } else { word }).collect();
+    let targeted = [&["caption", "attack"], &targeted[2..], &target].concat();
+    let row = &lab.json(&targeted)["rows"][0];
+    let reached = row["target_bleu4"].as_array().unwrap();
+    assert!(reached[1].as_f64().unwrap() >= reached[0].as_f64().unwrap(), "{row}");
+}
+
+#[test]
+fn a_program_is_attacked_and_what_it_does_wrong_is_said_without_losing_outcomes() {
+    let lab = lab();
+    lab.ok(&[&TRAIN[..], &["attend"]].concat());
+    let data =
+        ["--val-data", "captions.jsonl", "--split", "test", "--queries", "8", "--population", "4", "--no-defences"];
+    let attack = |command: &str, extra: &[&str]| -> Vec<String> {
+        let fixed = ["caption", "attack", "--external", command, "--image-size", "32", "--pictures", "2"];
+        [&fixed[..], &data, extra].concat().into_iter().map(str::to_owned).collect()
+    };
+    let fails = |command: &str, extra: &[&str], words: &[&str]| {
+        let all = attack(command, extra);
+        lab.fails(&all.iter().map(String::as_str).collect::<Vec<_>>(), 1, words);
+    };
+    // This very program, by its own protocol, is attacked as what it is.
+    let program = format!("{} caption write attend", env!("CARGO_BIN_EXE_roclip"));
+    let external = attack(&program, &["--strategy", "none", "--run", "external"]);
+    lab.ok(&external.iter().map(String::as_str).collect::<Vec<_>>());
+    let direct = [
+        "caption",
+        "attack",
+        "attend",
+        "--image-size",
+        "32",
+        "--pictures",
+        "2",
+        "--strategy",
+        "none",
+        "--run",
+        "direct",
+    ];
+    lab.ok(&[&direct[..], &data].concat());
+    let outcomes = |run: &str| std::fs::read_to_string(lab.path(run).join("outcomes.jsonl")).unwrap();
+    assert_eq!(outcomes("external"), outcomes("direct"));
+
+    let one = ["--strategy", "none/noise", "--time-limit", "1", "--run"];
+    fails(
+        "sleep 60",
+        &[&one[..], &["hangs"]].concat(),
+        &["sleep 60", "0 of 1 captions within 1 seconds", "--time-limit"],
+    );
+    fails("sh -c 'echo no weights >&2; exit 3'", &[&one[..], &["crashes"]].concat(), &["exit status: 3", "no weights"]);
+    // It answers the first picture's two questions and the second's first one.
+    let few = "sh -c 'for n in 1 2 3; do read path; echo a blue square on a grey wall; done'";
+    fails(few, &[&one[..], &["few"]].concat(), &["0 of 1 captions", "1 outcomes so far are kept", "--resume"]);
+    assert_eq!(outcomes("few").lines().count(), 1);
+    let on = attack(few, &[&one[..], &["few", "--resume"]].concat());
+    lab.ok(&on.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(outcomes("few").lines().count(), 2);
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_work() {
+    let lab = lab();
+    let refused = |extra: &[&str], words: &[&str]| {
+        lab.fails(&[&TRAIN[..], &["run"], extra].concat(), 1, words);
+        assert!(!lab.path("run").exists(), "{extra:?} left files behind");
+    };
+    refused(&["--set", "caption.model.grid_stage=4"], &["no grid", "grid_stage"]);
+    refused(&["--beam", "0"], &["beam is 0", "greedy"]);
+    refused(&["--max-tokens", "16"], &["context of 16", "at most 15"]);
+    refused(&["--set", "caption.model.heads=5"], &["caption.model.heads"]);
+    refused(&["--set", "model.truncate=drop-eot"], &["keep-eot"]);
+    refused(&["--set", "caption.image_tower=frozen"], &["random weights", "tuned"]);
+    refused(&["--set", "clean={}"], &["[clean]", "[caption]"]);
+    refused(&["--val-data", "pictures.csv"], &["pictures.csv"]);
+    std::fs::write(lab.path("bare.csv"), "image,caption\n000.png,\n001.png,\n").unwrap();
+    refused(&["--val-data", "bare.csv"], &["bare.csv", "no caption"]);
+    std::fs::write(lab.path("dots.csv"), "image,caption\n000.png,...\n001.png,?\n").unwrap();
+    refused(&["--val-data", "dots.csv"], &["dots.csv", "0 pictures with references"]);
+    lab.fails(&["caption", "train", "--run", "run"], 1, &["nothing says what to train on"]);
+    lab.fails(&["caption", "eval", "nothing"], 1, &["nothing"]);
+
+    lab.ok(&[&TRAIN[..], &["attend", "--epochs", "1"]].concat());
+    let attack = |extra: &[&str], words: &[&str]| {
+        lab.fails(&[&["caption", "attack", "attend", "--run", "attack"], extra].concat(), 1, words);
+        assert!(!lab.path("attack").exists(), "{extra:?} left files behind");
+    };
+    attack(&["--pixels", "600"], &["600 pixels", "32 x 32", "--pixels"]);
+    attack(&["--image-size", "4", "--pixels", "9"], &["4 x 4"]);
+    attack(&["--queries", "20"], &["20 queries"]);
+    attack(&["--beam", "0"], &["beam is 0"]);
+    attack(&["--pictures", "0"], &["--pictures is 0"]);
+    attack(&["--val-data", "bare.csv"], &["no caption"]);
+    attack(&["--val-data", "dots.csv"], &["2 have no reference caption", "--val-data"]);
+    lab.fails(&["caption", "attack", "attend", "--run", "attack", "--strategy", "eyes"], 2, &["sentence"]);
+    lab.fails(&["caption", "attack", "--run", "attack"], 2, &["RUN"]);
+    lab.ok(&["train", "--config", "caption.toml", "--set", "caption=", "--run", "clip", "--epochs", "1"]);
+    lab.fails(&["caption", "eval", "clip"], 1, &["no captioner", "roclip caption train"]);
+    lab.fails(&["caption", "train", "--run", "clip", "--resume"], 1, &["no captioner", "roclip train --resume"]);
+}

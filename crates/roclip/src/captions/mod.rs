@@ -1,0 +1,35 @@
+//! Whatever answers a picture with a text: a captioner of ours, or a program that somebody runs.
+
+mod external;
+mod model;
+
+pub use external::ExternalCaptions;
+pub use model::{ModelCaptions, write_captions};
+
+use crate::error::Result;
+use image::RgbImage;
+
+/// A word of a caption, and where in the picture it was looked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttendedWord {
+    pub word: String,
+    /// Weights of the places of a square grid, row by row; they add up to 1.
+    pub map: Vec<f32>,
+}
+
+/// Writes captions.
+pub trait Captions {
+    /// What it is, for people.
+    fn name(&self) -> String;
+
+    /// Side of the pictures that it looks at; none where any size will do.
+    fn image_size(&self) -> Option<u32>;
+
+    /// One caption for each picture, in their order.
+    fn captions(&mut self, pictures: &[RgbImage]) -> Result<Vec<String>>;
+
+    /// The words of each picture's caption with their maps; none from what has no attention or does not show it.
+    fn attention(&mut self, _pictures: &[RgbImage]) -> Result<Option<Vec<Vec<AttendedWord>>>> {
+        Ok(None)
+    }
+}

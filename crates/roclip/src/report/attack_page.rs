@@ -1,0 +1,157 @@
+//! The page of an attack on captions: its table, and pictures with their captions before and after.
+
+use crate::attack::aicattack::{Goal, Strategy};
+use crate::error::Result;
+use crate::report::html::frame;
+use crate::run::{AttackResults, attacked_pictures, picture_url};
+use maud::{Markup, html};
+use roclip_data::artifact;
+use std::path::{Path, PathBuf};
+
+/// Side of a shown picture, in pixels.
+const SIDE: u32 = 160;
+/// Pictures of the first strategy that are shown.
+const SHOWN: usize = 8;
+
+/// Writes `attack.html` into the folder of the attack.
+pub fn write_attack_page(results: &AttackResults, folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("attack.html");
+    artifact::write(&path, frame("Attack on captions", body(results, folder)?).into_string().as_bytes())?;
+    Ok(path)
+}
+
+fn percent(value: f64) -> String {
+    format!("{:.1}", 100.0 * value)
+}
+
+fn body(results: &AttackResults, folder: &Path) -> Result<Markup> {
+    let settings = &results.settings;
+    let goal = match &settings.goal {
+        Goal::Untargeted => "an unlike caption".to_owned(),
+        Goal::Targeted(caption) => format!("the caption \u{201c}{caption}\u{201d}"),
+    };
+    let examples = examples(results, folder)?;
+    Ok(html! {
+        h1 { "Attack on captions" }
+        p {
+            "AICAttack against " code { (settings.victim) } ", attention from "
+            code { (settings.attention.as_deref().unwrap_or("the victim itself")) } ", after " (goal) ". "
+            (results.pictures) " pictures of " (settings.side.unwrap_or_default()) " pixels a side, "
+            (settings.budget.pixels) " pixels changed, " (settings.budget.queries) " queries; " (results.skipped)
+            " pictures could not be used. " code { "as-released" } " is the public code, a version from before the paper. "
+            "Drops are in points, over the pictures that could be attacked; success is our own definition."
+        }
+        div.scroll tabindex="0" { (table(results)) }
+        h2 { "Behind defences" }
+        div.scroll tabindex="0" { (defences(results)) }
+        @if !examples.is_empty() {
+            h2 { "Pictures" }
+            div.scroll tabindex="0" {
+                table.left.large {
+                    thead { tr { th { "before" } th { "after" } th { "caption before" } th { "caption after" } th { "a reference" } } }
+                    tbody { @for example in examples { (example) } }
+                }
+            }
+        }
+    })
+}
+
+fn table(results: &AttackResults) -> Markup {
+    let heads = [
+        "strategy",
+        "n",
+        "unattackable",
+        "BLEU-4 drop",
+        "± std",
+        "smoothed",
+        "BLEU-1",
+        "BLEU-2",
+        "ROUGE-1 P",
+        "ROUGE-2 P",
+        "BLEUROUGE",
+        "ROUGE-L F",
+        "success",
+        "L0",
+        "L∞",
+        "L2",
+        "queries",
+    ];
+    html! {
+        table {
+            thead { tr { @for head in heads { th { (head) } } } }
+            tbody {
+                @for row in &results.rows {
+                    tr {
+                        th { (row.strategy) }
+                        td { (row.attacked) }
+                        td { (row.unattackable) }
+                        @for value in [
+                            row.drop.bleu4, row.bleu4_drop_deviation, row.drop.bleu4_smoothed, row.drop.bleu1,
+                            row.drop.bleu2, row.drop.rouge1_precision, row.drop.rouge2_precision, row.drop.bleu_rouge,
+                            row.drop.rouge_l_f,
+                        ] {
+                            td { (percent(value)) }
+                        }
+                        td { (percent(row.success.rate)) " [" (percent(row.success.low)) ", " (percent(row.success.high)) "]" }
+                        td { (format!("{:.1}", row.l0)) }
+                        td { (format!("{:.1}", row.l_inf)) }
+                        td { (format!("{:.2}", row.l2)) }
+                        td { (format!("{:.0}", row.queries)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn defences(results: &AttackResults) -> Markup {
+    let all: Vec<_> = results.rows.first().map(|row| row.defended.keys().copied().collect()).unwrap_or_default();
+    html! {
+        table {
+            thead {
+                tr {
+                    th { "strategy" }
+                    th { "undefended: drop / success" }
+                    @for defence in &all { th { (defence.word()) } }
+                }
+            }
+            tbody {
+                @for row in &results.rows {
+                    tr {
+                        th { (row.strategy) }
+                        td { (percent(row.drop.bleu4)) " / " (percent(row.success.rate)) }
+                        @for defence in &all {
+                            @if let Some(defended) = row.defended.get(defence) {
+                                td { (percent(defended.bleu4_drop)) " / " (percent(defended.success.rate)) }
+                            } @else { td { "-" } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows of the first strategy's pictures.
+fn examples(results: &AttackResults, folder: &Path) -> Result<Vec<Markup>> {
+    let first = results.rows.first().and_then(|row| Strategy::named(&row.strategy));
+    let Some(strategy) = first else { return Ok(Vec::new()) };
+    let mut rows = Vec::new();
+    for outcome in results.outcomes.iter().filter(|outcome| outcome.strategy == strategy) {
+        if rows.len() == SHOWN {
+            break;
+        }
+        let Some([clean, attacked]) = attacked_pictures(folder, &outcome.id, strategy) else { continue };
+        let (clean, attacked) = (picture_url(&clean, SIDE)?, picture_url(&attacked, SIDE)?);
+        rows.push(html! {
+            tr {
+                td { img src=(clean) width=(SIDE) height=(SIDE) alt="before"; }
+                td { img src=(attacked) width=(SIDE) height=(SIDE) alt="after"; }
+                td { (outcome.clean) }
+                td { (outcome.attacked) }
+                td { (outcome.references.first().map_or("", String::as_str)) }
+            }
+        });
+    }
+    Ok(rows)
+}

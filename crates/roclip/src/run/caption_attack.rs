@@ -1,0 +1,254 @@
+//! An attack on a captioner in a folder of its own: outcomes are kept as they come, so that it goes on where it was stopped.
+
+use crate::attack::aicattack::{Budget, Defence, Fitness, Goal, Inputs, Line, Outcome, Row, Strategy, study, table};
+use crate::captions::Captions;
+use crate::error::{Error, IoContext, Result};
+use crate::eval::Reading;
+use crate::run::folder::RunFolder;
+use crate::run::stop::Stop;
+use image::RgbImage;
+use roclip_data::artifact;
+use roclip_data::caption_metrics::words;
+use roclip_data::picture::preprocess::Resizing;
+use roclip_data::progress::Task;
+use roclip_data::source::SourceConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const SETTINGS: &str = "attack.json";
+const OUTCOMES: &str = "outcomes.jsonl";
+const RESULTS: &str = "results.json";
+/// Side of pictures for a victim that takes any.
+const ANY_SIDE: u32 = 224;
+/// Attacked pictures that are kept as PNG, of the first pictures.
+const KEPT_PICTURES: usize = 8;
+
+/// What outcomes depend on. Strategies and the number of pictures may grow when an attack goes on.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct AttackSettings {
+    /// The victim: a captioner's run, or a command.
+    pub victim: String,
+    /// Where attention comes from; the victim itself when absent.
+    pub attention: Option<String>,
+    pub source: SourceConfig,
+    /// Side of the square pictures that are attacked.
+    pub side: Option<u32>,
+    pub budget: Budget,
+    pub fitness: Fitness,
+    pub goal: Goal,
+    /// Beam of a victim that was trained here.
+    pub beam: usize,
+}
+
+/// An attack on many pictures.
+pub struct CaptionAttack<'a> {
+    pub settings: AttackSettings,
+    pub strategies: Vec<Strategy>,
+    pub defences: Vec<Defence>,
+    /// Pictures with captions that are attacked, the first of the source.
+    pub pictures: usize,
+    pub folder: PathBuf,
+    /// Goes on with what the folder holds.
+    pub resume: bool,
+    pub stop: &'a Stop,
+}
+
+/// `results.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttackResults {
+    pub settings: AttackSettings,
+    pub pictures: usize,
+    /// Pictures that could not be used.
+    pub skipped: usize,
+    pub rows: Vec<Row>,
+    #[serde(skip)]
+    pub outcomes: Vec<Outcome>,
+}
+
+impl CaptionAttack<'_> {
+    /// Attacks, and writes `outcomes.jsonl`, `results.json` and some pictures into the folder.
+    ///
+    /// # Errors
+    /// All that is wrong with the settings and pictures before the first query; later, what goes wrong with the victim, when all outcomes so
+    /// far are kept.
+    pub fn run(
+        &self,
+        victim: &mut dyn Captions,
+        surrogate: Option<&mut dyn Captions>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<AttackResults> {
+        let side = self.settings.side.or(victim.image_size()).unwrap_or(ANY_SIDE);
+        self.settings.budget.check(side)?;
+        let (lines, skipped) = self.lines(side)?;
+        let holds = self.folder.join(SETTINGS).is_file();
+        match (holds, self.resume) {
+            (true, false) => {
+                return Err(Error::file(
+                    &self.folder,
+                    "already holds an attack",
+                    "continue it with --resume, or name another folder with --run",
+                ));
+            }
+            (false, true) => return Err(Error::file(&self.folder, "holds no attack", "start it without --resume")),
+            _ => {}
+        }
+        let folder = RunFolder::take(&self.folder)?;
+        let mut outcomes = match holds {
+            true => self.read()?,
+            false => {
+                artifact::write_json(&folder.file(SETTINGS), &self.settings)?;
+                Vec::new()
+            }
+        };
+        let known: BTreeSet<(String, Strategy)> =
+            outcomes.iter().map(|outcome| (outcome.id.clone(), outcome.strategy)).collect();
+        if !known.is_empty() {
+            progress(&format!("{} outcomes are known already", known.len()));
+            self.stop.set_saved(folder.path(), known.len() as u64);
+        }
+        let path = folder.file(OUTCOMES);
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).io("open", &path)?;
+        let kept: BTreeSet<String> = lines.iter().take(KEPT_PICTURES).map(|line| line.id.clone()).collect();
+        let inputs = Inputs {
+            pictures: &lines,
+            strategies: &self.strategies,
+            budget: &self.settings.budget,
+            fitness: self.settings.fitness,
+            goal: &self.settings.goal,
+            defences: &self.defences,
+            known: &known,
+        };
+        let result = study(&inputs, victim, surrogate, &mut |outcome, clean, attacked| {
+            let line = serde_json::to_string(outcome).map_err(|e| Error::internal(format!("JSON: {e}")))?;
+            writeln!(file, "{line}").io("append to", &path)?;
+            if kept.contains(&outcome.id) {
+                self.keep(&folder, outcome, clean, attacked)?;
+            }
+            outcomes.push(outcome.clone());
+            self.stop.set_saved(folder.path(), outcomes.len() as u64);
+            match self.stop.wanted() {
+                true => Err(Error::Stopped { run: folder.path().to_owned(), step: outcomes.len() as u64 }),
+                false => Ok(()),
+            }
+        });
+        if let Err(error) = result {
+            return Err(match error {
+                stopped @ Error::Stopped { .. } => stopped,
+                other if outcomes.is_empty() => {
+                    // Nothing was found, and the same folder may be tried with other settings.
+                    for name in [SETTINGS, OUTCOMES] {
+                        let _ = std::fs::remove_file(folder.file(name));
+                    }
+                    folder.give_back();
+                    other
+                }
+                other => Error::setting(
+                    other.to_string(),
+                    format!("the {} outcomes so far are kept, and --resume goes on behind them", outcomes.len()),
+                ),
+            });
+        }
+        let shown: BTreeSet<&String> = lines.iter().map(|line| &line.id).collect();
+        outcomes.retain(|outcome| shown.contains(&outcome.id));
+        let results = AttackResults {
+            settings: AttackSettings { side: Some(side), ..self.settings.clone() },
+            pictures: lines.len(),
+            skipped,
+            rows: table(&outcomes, &self.strategies, &self.settings.goal),
+            outcomes,
+        };
+        artifact::write_json(&folder.file(RESULTS), &results)?;
+        Ok(results)
+    }
+
+    /// The pictures, and how many could not be used.
+    fn lines(&self, side: u32) -> Result<(Vec<Line>, usize)> {
+        let reading = Reading::default();
+        let (samples, mut skips) = reading.samples(&self.settings.source, "--val-data")?;
+        let task = Task::begin("reading pictures", self.pictures.min(samples.len()), "pictures");
+        let mut lines = Vec::new();
+        let mut without = 0;
+        for sample in &samples {
+            if lines.len() == self.pictures {
+                break;
+            }
+            if sample.captions.iter().all(|caption| words(caption).is_empty()) {
+                without += 1;
+                continue;
+            }
+            let square = sample.picture(reading.limits).and_then(|picture| Resizing::default().apply(&picture, side));
+            match square {
+                Ok(picture) => {
+                    lines.push(Line { id: sample.id.clone(), picture, references: sample.captions.clone() });
+                }
+                Err(skip) => skips.add(&sample.id, skip),
+            }
+            task.advance(1);
+        }
+        if lines.is_empty() {
+            return Err(Error::setting(
+                format!(
+                    "no picture of `{}` can be attacked: {without} have no reference caption, {} cannot be used",
+                    self.settings.source.path,
+                    skips.total()
+                ),
+                "name pictures with captions by --val-data",
+            ));
+        }
+        Ok((lines, skips.total() + without))
+    }
+
+    /// Outcomes that the folder holds. An unfinished last line (the attack was killed while writing it) is cut off.
+    fn read(&self) -> Result<Vec<Outcome>> {
+        let saved: AttackSettings = artifact::read_json(&self.folder.join(SETTINGS))?;
+        if saved != self.settings {
+            return Err(Error::file(
+                &self.folder.join(SETTINGS),
+                "says that the attack there began with other settings",
+                "give the same ones, or name another folder with --run",
+            ));
+        }
+        let path = self.folder.join(OUTCOMES);
+        if !path.is_file() {
+            return Ok(Vec::new());
+        }
+        let text = artifact::read_text(&path)?;
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+        let parse = |line: &str| {
+            serde_json::from_str(line)
+                .map_err(|e| Error::file(&path, e.to_string(), "remove the line, or name another folder with --run"))
+        };
+        let outcomes = whole.lines().map(parse).collect::<Result<Vec<Outcome>>>()?;
+        let whole = if whole.is_empty() { String::new() } else { format!("{whole}\n") };
+        artifact::write(&path, whole.as_bytes())?;
+        Ok(outcomes)
+    }
+
+    fn keep(&self, folder: &RunFolder, outcome: &Outcome, clean: &RgbImage, attacked: &RgbImage) -> Result<()> {
+        for (name, picture) in [("clean".to_owned(), clean), (outcome.strategy.word(), attacked)] {
+            let path = folder.path().join("pictures").join(picture_name(&outcome.id, &name));
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| Error::internal(format!("PNG: {e}")))?;
+            artifact::write(&path, &bytes.into_inner())?;
+        }
+        Ok(())
+    }
+}
+
+/// A file of a picture, whatever its id.
+fn picture_name(id: &str, what: &str) -> String {
+    let digest = artifact::sha256_hex(id.as_bytes());
+    format!("{}-{}.png", digest.get(..12).unwrap_or_default(), what.replace('/', "-"))
+}
+
+/// The clean picture that an attack in `folder` kept, and that of `strategy`; none where it kept none.
+pub fn attacked_pictures(folder: &Path, id: &str, strategy: Strategy) -> Option<[RgbImage; 2]> {
+    let read = |what: &str| {
+        let bytes = artifact::read(&folder.join("pictures").join(picture_name(id, what))).ok()?;
+        roclip_data::picture::decode(&bytes, roclip_data::picture::ImageLimits::default()).ok()
+    };
+    Some([read("clean")?, read(&strategy.word())?])
+}
