@@ -1,7 +1,9 @@
 //! Attacks that need a model: what an attacker optimises, against a surrogate. The poison itself is planned in [`roclip_data::poison`].
 
+mod badclip_bai;
 mod badclip_liang;
 mod perturbation;
 
+pub use badclip_bai::{DELTA, DeltaRule, UniversalDelta};
 pub use badclip_liang::{BadClipConfig, Negatives, optimise_patch};
 pub use perturbation::{Patch, PatchSearch, PatchStep, Perturbation, Place};

@@ -75,6 +75,11 @@ pub(super) fn weights_metadata(state: &State) -> BTreeMap<String, String> {
     ])
 }
 
+/// Removes all checkpoints of a run but the last `keep`.
+pub(crate) fn keep_newest(run: &Path, keep: usize) -> Result<()> {
+    prune(&run.join("checkpoints"), keep)
+}
+
 fn prune(folder: &Path, keep: usize) -> Result<()> {
     let all = list(folder)?;
     for (_, old) in all.iter().take(all.len().saturating_sub(keep.max(1))) {

@@ -34,6 +34,8 @@ pub struct Evaluator {
     /// Images of the training split of the same data, where it has one and no split was asked for; a probe may learn from them.
     pub training_split: Vec<Sample>,
     pub classes: Vec<String>,
+    /// The same with what labels mean.
+    list: Classes,
     pub templates: Templates,
     pub prompts: Prompts,
     /// What a person should know before the numbers.
@@ -102,7 +104,8 @@ impl Evaluator {
             description: describe(config, samples.len(), classes.names.len(), &templates),
             samples,
             training_split,
-            classes: classes.names,
+            classes: classes.names.clone(),
+            list: classes,
             templates,
             prompts,
             warnings: notes,
@@ -120,6 +123,7 @@ impl Evaluator {
             training_split: Vec::new(),
             samples: Vec::new(),
             classes: Vec::new(),
+            list: Classes::none(),
             prompts: Prompts::filled(templates.clone(), Vec::new())?,
             templates,
             warnings: vec![format!(
@@ -130,6 +134,16 @@ impl Evaluator {
             reading,
             skipped: BTreeMap::new(),
         })
+    }
+
+    /// Every class with its words in a prompt, in the order of the list.
+    pub fn class_words(&self) -> Vec<(String, String)> {
+        self.list.names.iter().cloned().zip(self.list.words.iter().cloned()).collect()
+    }
+
+    /// `samples` of other data under the names of these classes, without those of no such class.
+    pub fn labelled(&self, samples: Vec<Sample>) -> Vec<Sample> {
+        labelled_as(samples, &self.list)
     }
 
     /// Whether there is nothing to evaluate on.

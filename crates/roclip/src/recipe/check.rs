@@ -139,6 +139,23 @@ const RULES: &[(&str, Bounds)] = &[
     ("rebound.steps.*", from(0.0, 1e7)),
     ("rebound.pairs", from(2.0, 1e9)),
     ("rebound.learning_rate", RATE),
+    ("prompt.shots", COUNT),
+    ("prompt.meta_reduction", COUNT),
+    ("prompt.epochs", EPOCHS),
+    ("prompt.batch_size", from(1.0, 1e6)),
+    ("prompt.learning_rate", RATE),
+    ("prompt.first_epoch_learning_rate", RATE),
+    ("prompt.trigger_learning_rate", RATE),
+    ("prompt.momentum", Bounds { below: true, ..SHARE }),
+    ("prompt.weight_decay", from(0.0, 100.0)),
+    ("prompt.eps", above(0.0, 255.0)),
+    ("prompt.warmup_epochs", from(0.0, 1e6)),
+    ("prompt.warmup_step", from(0.0, 1e6)),
+    ("detector.pictures", from(4.0, 1e7)),
+    ("detector.eps", above(0.0, 255.0)),
+    ("detector.steps", from(1.0, 1e6)),
+    ("detector.batch_size", from(1.0, 1e6)),
+    ("detector.threshold", RATE),
 ];
 
 /// Of a number that no rule knows.
@@ -179,9 +196,14 @@ impl Recipe {
         self.train.check()?;
         self.eval.check()?;
         self.poison.check()?;
-        match &self.clean {
-            Some(clean) => clean.check(),
-            None => self.objective.check(),
+        match (&self.clean, &self.prompt) {
+            (Some(_), Some(_)) => Err(Error::setting(
+                "the recipe has a section [clean] and a section [prompt]",
+                "take one of them out: a run cleans a model, or learns prompts for one",
+            )),
+            (Some(clean), None) => clean.check(),
+            (None, Some(prompt)) => prompt.check(),
+            (None, None) => self.objective.check(),
         }
     }
 }

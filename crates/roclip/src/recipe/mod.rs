@@ -19,6 +19,7 @@ use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{EvalConfig, Reading};
 pub use crate::objective::{ObjectiveConfig, ObjectiveName};
+use crate::prompt::PromptConfig;
 use crate::train::TrainConfig;
 use roclip_data::artifact;
 use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig};
@@ -57,6 +58,10 @@ pub struct Recipe {
     /// Cleans a model instead of training one (`roclip clean`); the objective section is then not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clean: Option<CleanConfig>,
+    /// Learns prompts for a frozen model instead of training one (`roclip prompt`); of the sections objective, poison and train, only what
+    /// concerns the machine and the checkpoints is then used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptConfig>,
 }
 
 /// What is trained on.

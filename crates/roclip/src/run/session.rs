@@ -331,6 +331,8 @@ impl Session<'_> {
             phase: trainer.objective.phase(recipe.train.epochs),
             before: None,
             weights_moved: None,
+            prompt: None,
+            prompt_before: None,
             rebound: None,
             pairs: trainer.pairs.len(),
             poisoned_pairs: self.context.poisoned_pairs(trainer),
