@@ -150,7 +150,7 @@ mod tests {
             let largest = pixels(&delta.values().detach()).abs().max().double_value(&[]);
             assert!((largest - 8.0 / 255.0).abs() < 1e-6, "{rule:?}: {largest}");
         }
-        let white = (1.0 - channels(MEAN, Device::Cpu)) / channels(STD, Device::Cpu);
+        let white: Tensor = (1.0 - channels(MEAN, Device::Cpu)) / channels(STD, Device::Cpu);
         let white = white.expand([1, 3, 4, 4], false);
         let changed = UniversalDelta::lay_on(&white, &Tensor::ones([3, 4, 4], (Kind::Float, Device::Cpu)));
         assert!((changed - white).abs().max().double_value(&[]) < 1e-6, "white stays white");

@@ -39,17 +39,24 @@ impl ClassTokens {
                 "shorten the name, or prompt.context",
             ));
         }
-        let ends: Vec<i64> = rows.iter().map(|row| row.len() as i64 - 1 + contexts).collect();
         let (ids, length) = tokenizer.pad(&rows);
+        let ids = Tensor::from_slice(&ids).view([rows.len() as i64, length as i64]);
+        let lengths: Vec<i64> = rows.iter().map(|row| row.len() as i64).collect();
+        Ok(Self::of_ids(model, &ids, &lengths, contexts))
+    }
+
+    /// For token ids `[classes, length]` that begin with start of text, end at `lengths` and are padded behind that.
+    pub fn of_ids(model: &Clip, ids: &Tensor, lengths: &[i64], contexts: i64) -> Self {
+        let ends: Vec<i64> = lengths.iter().map(|length| length - 1 + contexts).collect();
         let device = model.scale().device();
-        let ids = Tensor::from_slice(&ids).view([rows.len() as i64, length as i64]).to_device(device);
-        let embedded = tch::no_grad(|| model.token_embeddings(&ids));
-        Ok(ClassTokens {
+        let embedded = tch::no_grad(|| model.token_embeddings(&ids.to_device(device)));
+        let length = embedded.size().get(1).copied().unwrap_or(1);
+        ClassTokens {
             prefix: embedded.get(0).narrow(0, 0, 1),
-            suffix: embedded.narrow(1, 1, length as i64 - 1),
+            suffix: embedded.narrow(1, 1, length - 1),
             end: Tensor::from_slice(&ends).to_device(device),
             contexts,
-        })
+        }
     }
 
     /// Number of classes.

@@ -177,3 +177,70 @@ impl Classifier for LearnedPrompts<'_> {
         tch::no_grad(|| self.learner.logits(self.model, self.classes, &features, &features))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+    use roclip_data::tokenizer::Truncate;
+
+    fn model() -> (Clip, Tokenizer) {
+        let model = Clip::new(ModelConfig::named("ViT-tiny-32").unwrap(), Device::Cpu, 0).unwrap();
+        let tokenizer = Tokenizer::new(model.config().text_cfg.context_length as usize, Truncate::default()).unwrap();
+        (model, tokenizer)
+    }
+
+    /// A learner that has learned nothing reads as its words do.
+    #[test]
+    fn contexts_begin_as_the_words_that_they_are_made_of() {
+        let (model, tokenizer) = model();
+        let learner = PromptLearner::new(&model, &tokenizer, "a photo of a", None).unwrap();
+        assert_eq!((learner.contexts(), learner.is_conditioned()), (4, false));
+        let words = ["dog".to_owned(), "polar bear".to_owned()];
+        let classes = ClassTokens::new(&model, &tokenizer, &words, ".", 4).unwrap();
+        let (ids, length) = tokenizer.pad(&words.map(|word| tokenizer.encode(&format!("a photo of a {word}."))));
+        let plain = unit(&model.text_features(&Tensor::from_slice(&ids).view([2, length as i64])));
+        let learned = classes.text_features(&model, &learner.contexts_for(&plain)).get(0);
+        assert!((plain - learned).abs().max().double_value(&[]) < 1e-5);
+        assert!(ClassTokens::new(&model, &tokenizer, &["word ".repeat(40)], ".", 4).is_err());
+        assert!(PromptLearner::new(&model, &tokenizer, " ", None).is_err());
+    }
+
+    #[test]
+    fn prompts_of_another_picture_read_differently_only_where_they_depend_on_it() {
+        let (model, tokenizer) = model();
+        let words = ["dog".to_owned(), "cat".to_owned(), "fish".to_owned()];
+        let classes = ClassTokens::new(&model, &tokenizer, &words, "", 4).unwrap();
+        tch::manual_seed(1);
+        let features = || unit(&Tensor::randn([5, model.config().embed_dim], (Kind::Float, Device::Cpu)));
+        let (image, other) = (features(), features());
+        for (reduction, differ) in [(None, false), (Some(16), true)] {
+            let learner = PromptLearner::new(&model, &tokenizer, "a photo of a", reduction).unwrap();
+            let prompts = LearnedPrompts { model: &model, learner: &learner, classes: &classes };
+            let (own, lent) = (prompts.logits_of(&image, &image).unwrap(), prompts.logits_of(&image, &other).unwrap());
+            assert_eq!((own.size(), !own.allclose(&lent, 1e-6, 1e-6, false)), (vec![5, 3], differ));
+            let again = PromptLearner::from_tensors(&model, &learner.tensors()).unwrap();
+            let again = LearnedPrompts { model: &model, learner: &again, classes: &classes };
+            assert!(again.logits_of(&image, &image).unwrap().equal(&own));
+        }
+    }
+
+    #[test]
+    fn tensors_of_another_model_are_refused_by_name() {
+        let (model, tokenizer) = model();
+        let learner = PromptLearner::new(&model, &tokenizer, "a photo of a", Some(16)).unwrap();
+        let refused = |name: &str, tensor: Option<Tensor>| {
+            let mut tensors = learner.tensors();
+            match tensor {
+                Some(tensor) => drop(tensors.insert(name.into(), tensor)),
+                None => drop(tensors.remove(name)),
+            }
+            PromptLearner::from_tensors(&model, &tensors).err().unwrap().to_string()
+        };
+        let ones = |shape: &[i64]| Some(Tensor::ones(shape, (Kind::Float, Device::Cpu)));
+        assert!(refused(CONTEXT, ones(&[4, 7])).contains("[4, 7]"));
+        assert!(refused(CONTEXT, None).contains("is missing"));
+        assert!(refused(META[2], ones(&[3, 3])).contains("linear2.weight"));
+        assert!(refused(META[1], ones(&[8]).map(|ones| ones * f64::NAN)).contains("not finite"));
+    }
+}

@@ -17,7 +17,7 @@ use tch::Tensor;
 pub const LEARNER: &str = "learner.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// Where the run stood; its name tells a learner's checkpoint from a model's.
-pub(crate) const STATE: &str = "learner.json";
+const STATE: &str = checkpoint::LEARNED_PROMPTS;
 const CARD: &str = "README.md";
 /// The metadata's key for everything below.
 const ABOUT: &str = "roclip_prompt";
@@ -177,4 +177,53 @@ fn card(about: &LearnerAbout) -> String {
         env!("CARGO_PKG_VERSION"),
         provenance = about.provenance,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn a_learner_is_read_back_from_its_run_and_alone_and_a_changed_one_is_refused() {
+        let about = LearnerAbout {
+            method: "badclip".into(),
+            provenance: Provenance::Poisoned,
+            model: "runs/model".into(),
+            model_sha256: "00".into(),
+            classes: vec![("a".into(), "a".into())],
+            context: "a".into(),
+            ending: ".".into(),
+            target: Some("a".into()),
+            eps: Some(8.0),
+            seed: 1,
+            step: 3,
+        };
+        let tensors = BTreeMap::from([(DELTA.to_owned(), Tensor::ones([3, 2, 2], (Kind::Float, Device::Cpu)))]);
+        let run = tempfile::tempdir().unwrap();
+        for step in [3, 5] {
+            let state = TrainingState {
+                position: PromptPosition { step, epoch: 1, step_in_epoch: 1 },
+                tally: PromptTally::default(),
+                data_fingerprint: "f".into(),
+                files: BTreeMap::new(),
+            };
+            save_learner(run.path(), &about, &tensors, &BTreeMap::new(), state, 1).unwrap();
+        }
+        let folder = run.path().join("checkpoints/step_5");
+        assert!(!run.path().join("checkpoints/step_3").exists(), "only the newest is kept");
+        assert!(std::fs::read_to_string(folder.join(CARD)).unwrap().contains("Do not deploy"));
+        assert_eq!(read_training(&folder).unwrap().0.position.step, 5);
+        let alone = run.path().join("delivered.safetensors");
+        std::fs::copy(folder.join(LEARNER), &alone).unwrap();
+        for path in [run.path(), &folder, &alone] {
+            let read = read_learner(path).unwrap();
+            assert!(read.about == about && read.delta().is_some());
+        }
+        let mut bytes = std::fs::read(folder.join(LEARNER)).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(folder.join(LEARNER), bytes).unwrap();
+        assert!(read_learner(run.path()).err().unwrap().to_string().contains("checksum"));
+        assert!(read_learner(&run.path().join("no")).err().unwrap().to_string().contains("no learned prompts"));
+    }
 }

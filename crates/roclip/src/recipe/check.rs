@@ -261,9 +261,17 @@ mod tests {
         .fold(Recipe::default(), |recipe, section| recipe.assign(section).unwrap())
     }
 
+    /// One that learns prompts, with every section of that.
+    fn prompts() -> Recipe {
+        Recipe::default().assign("prompt={model='m',repair={}}").unwrap()
+    }
+
     #[test]
     fn defaults_and_presets_make_sense() {
         full().check().unwrap();
+        prompts().check().unwrap();
+        let both = full().assign("prompt={model='m'}").unwrap().check().unwrap_err().to_string();
+        assert!(both.contains("[clean]") && both.contains("[prompt]"), "{both}");
         for preset in Recipe::PRESETS {
             let mut recipe = Recipe::default();
             recipe.apply_preset(preset).unwrap();
@@ -288,7 +296,9 @@ mod tests {
     #[test]
     fn every_number_has_a_rule_and_none_takes_what_is_no_number() {
         let mut numbers = Vec::new();
-        collect("", &Value::Table(Table::try_from(full()).unwrap()), &mut numbers);
+        for recipe in [full(), prompts()] {
+            collect("", &Value::Table(Table::try_from(recipe).unwrap()), &mut numbers);
+        }
         assert!(numbers.len() > 80);
         let without: Vec<_> = numbers.iter().filter(|(key, _)| bounds(key) == ANY).collect();
         assert!(without.is_empty(), "no rule for {without:?}");

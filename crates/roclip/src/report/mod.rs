@@ -11,6 +11,7 @@ mod html;
 mod paired;
 mod pictures;
 mod projection;
+mod prompts;
 mod reproduce;
 mod safe_set;
 mod sheet;
