@@ -5,8 +5,8 @@
 
 use base64::Engine;
 use image::RgbImage;
-use roclip::error::Result;
 use roclip::attack::{DELTA, DeltaRule, UniversalDelta};
+use roclip::error::Result;
 use roclip::model::{Clip, ModelConfig, read_safetensors};
 use roclip::objective::{
     BatchView, ClipObjective, Objective, Phase, PoolInit, RingWrite, RoClip, RoClipConfig, RunShape,
@@ -294,8 +294,10 @@ fn no_pictures() -> Loader {
 fn ten_steps_of_prompt_learning_equal_the_pytorch_program() {
     let mut vit = read_safetensors(&golden("vit.safetensors")).unwrap();
     vit.retain(|name, _| name.starts_with("model."));
-    let weights: BTreeMap<String, Tensor> =
-        vit.iter().map(|(name, tensor)| (name.trim_start_matches("model.").to_owned(), tensor.shallow_clone())).collect();
+    let weights: BTreeMap<String, Tensor> = vit
+        .iter()
+        .map(|(name, tensor)| (name.trim_start_matches("model.").to_owned(), tensor.shallow_clone()))
+        .collect();
     let config: ModelConfig = serde_json::from_slice(&std::fs::read(golden("vit.json")).unwrap()).unwrap();
     let model = Clip::new(config, Device::Cpu, 0).unwrap();
     model.load(&golden("vit"), &weights).unwrap();

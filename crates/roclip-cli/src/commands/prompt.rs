@@ -194,7 +194,10 @@ fn train(arguments: TrainArguments) -> Result<()> {
         _ => base,
     };
     if resumes && base.prompt.is_none() {
-        bail!("`{}` is not a run of learned prompts; `roclip train --resume` continues it", arguments.run.folder.display());
+        bail!(
+            "`{}` is not a run of learned prompts; `roclip train --resume` continues it",
+            arguments.run.folder.display()
+        );
     }
     let prompt = base.prompt.take().unwrap_or_default();
     base.prompt = Some(match arguments.released {
@@ -225,7 +228,12 @@ const HOLDS: &str = "checkpoints/ (learner.safetensors), summary.json, metrics.j
 
 /// The released code's: random resized crops and flips, and nothing of colour or blur.
 fn released_augmentation() -> ImageAugmentConfig {
-    ImageAugmentConfig { jitter_probability: 0.0, grayscale_probability: 0.0, blur_kernel: 0, ..ImageAugmentConfig::default() }
+    ImageAugmentConfig {
+        jitter_probability: 0.0,
+        grayscale_probability: 0.0,
+        blur_kernel: 0,
+        ..ImageAugmentConfig::default()
+    }
 }
 
 /// Where only the measured pictures are named, the shots come from the training split of the same data.
@@ -305,7 +313,10 @@ fn eval(arguments: EvalArguments) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&found.measures)?);
         return Ok(());
     }
-    println!("{} prompts of step {}; their provenance: {}", found.about.method, found.about.step, found.about.provenance);
+    println!(
+        "{} prompts of step {}; their provenance: {}",
+        found.about.method, found.about.step, found.about.provenance
+    );
     print_measures("", &found.measures);
     Ok(())
 }
@@ -341,7 +352,9 @@ fn repair(arguments: RepairArguments) -> Result<()> {
             }
             recipe
         }
-        _ if saved.is_file() => arguments.delivered.recipe.resolve(Recipe::read(&saved)?, &[&arguments.delivered.machine])?,
+        _ if saved.is_file() => {
+            arguments.delivered.recipe.resolve(Recipe::read(&saved)?, &[&arguments.delivered.machine])?
+        }
         _ => bail!("`{}` holds no repair to resume", arguments.run.folder.display()),
     };
     let summary = run_prompts(&recipe, arguments.delivered.described.description(), &arguments.run)?;

@@ -6,7 +6,14 @@ use roclip_data::escape::for_terminal;
 use roclip_data::rate::Rate;
 
 fn percent(rate: &Rate) -> String {
-    format!("{:5.1} % ({}/{}) [{:.1}, {:.1}]", 100.0 * rate.rate, rate.hits, rate.n, 100.0 * rate.low, 100.0 * rate.high)
+    format!(
+        "{:5.1} % ({}/{}) [{:.1}, {:.1}]",
+        100.0 * rate.rate,
+        rate.hits,
+        rate.n,
+        100.0 * rate.low,
+        100.0 * rate.high
+    )
 }
 
 /// Everything that was measured, on seen and unseen classes side by side, and below that on other data.
@@ -53,16 +60,30 @@ fn rows(sides: &[&SideMeasures]) {
     line("  neither", triggers.iter().map(|t| &t.branches.clean_image_clean_prompt).collect());
     line("shared direction taken out", triggers.iter().map(|trigger| &trigger.without_direction).collect());
     line("shared direction alone", triggers.iter().map(|trigger| &trigger.only_direction).collect());
-    let levels: Vec<f64> = triggers.first().into_iter().flat_map(|trigger| trigger.by_eps.keys()).filter_map(|level| level.parse().ok()).collect();
+    let levels: Vec<f64> = triggers
+        .first()
+        .into_iter()
+        .flat_map(|trigger| trigger.by_eps.keys())
+        .filter_map(|level| level.parse().ok())
+        .collect();
     let mut levels = levels;
     levels.sort_by(f64::total_cmp);
     for level in levels {
-        line(&format!("clipped to eps {level}"), triggers.iter().filter_map(|trigger| trigger.by_eps.get(&level.to_string())).collect());
+        line(
+            &format!("clipped to eps {level}"),
+            triggers.iter().filter_map(|trigger| trigger.by_eps.get(&level.to_string())).collect(),
+        );
     }
     let names: Vec<&String> = triggers.first().into_iter().flat_map(|trigger| trigger.outcome.after.keys()).collect();
     for name in names {
-        line(&format!("ASR after {name}"), triggers.iter().filter_map(|trigger| trigger.outcome.after.get(name)).collect());
-        line(&format!("  accuracy after {name}"), triggers.iter().filter_map(|trigger| trigger.accuracy_after.get(name)).collect());
+        line(
+            &format!("ASR after {name}"),
+            triggers.iter().filter_map(|trigger| trigger.outcome.after.get(name)).collect(),
+        );
+        line(
+            &format!("  accuracy after {name}"),
+            triggers.iter().filter_map(|trigger| trigger.accuracy_after.get(name)).collect(),
+        );
     }
 }
 
@@ -87,7 +108,8 @@ pub fn print_detections(all: &[Inspected]) {
     };
     let (clean, attacked) = (statistics(false), statistics(true));
     if let Some(area) = area_under_curve(&clean, &attacked) {
-        let flagged = |wanted: bool| all.iter().filter(|found| found.is_attacked() == wanted && found.detection.flagged).count();
+        let flagged =
+            |wanted: bool| all.iter().filter(|found| found.is_attacked() == wanted && found.detection.flagged).count();
         let named = all.iter().filter(|found| found.is_attacked() && found.names_target()).count();
         println!(
             "{} clean and {} attacked learners (by what they say of themselves): AUROC {area:.3}; flagged {} clean and {} attacked; the attacker's class named in {named}",

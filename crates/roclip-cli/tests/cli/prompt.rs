@@ -41,10 +41,17 @@ fn prompts_are_learned_measured_searched_and_repaired() {
         let summary = summary(&lab, method);
         let prompt = &summary["prompt"];
         assert_eq!((&summary["objective"], &summary["pairs"]), (&Value::from(method), &Value::from(6)));
-        assert_eq!((&prompt["target"], &prompt["seen"]["classes"], &prompt["unseen"]["classes"]), (&"blue".into(), &2.into(), &3.into()));
+        assert_eq!(
+            (&prompt["target"], &prompt["seen"]["classes"], &prompt["unseen"]["classes"]),
+            (&"blue".into(), &2.into(), &3.into())
+        );
         assert_eq!((&prompt["seen"]["accuracy"]["n"], &prompt["unseen"]["accuracy"]["n"]), (&8.into(), &8.into()));
         let strict = &prompt["seen"]["trigger"]["success"]["n"];
-        assert_eq!(strict, &if attacks { Value::from(4) } else { Value::Null }, "the target's own pictures are left out");
+        assert_eq!(
+            strict,
+            &if attacks { Value::from(4) } else { Value::Null },
+            "the target's own pictures are left out"
+        );
         if attacks {
             assert_eq!(prompt["seen"]["trigger"]["success_all"]["n"], 8);
             assert_eq!(prompt["unseen"]["trigger"]["success"]["n"], 8);
@@ -55,7 +62,10 @@ fn prompts_are_learned_measured_searched_and_repaired() {
         }
         let card = String::from_utf8(checkpoint(&lab.path(method)).remove(0).1).unwrap();
         assert_eq!(card.contains("Do not deploy"), attacks, "{card}");
-        assert_eq!(names(&checkpoint(&lab.path(method))), ["README.md", "learner.json", "learner.safetensors", "optimizer.safetensors"]);
+        assert_eq!(
+            names(&checkpoint(&lab.path(method))),
+            ["README.md", "learner.json", "learner.safetensors", "optimizer.safetensors"]
+        );
     }
     assert!(before == model(), "the frozen model has changed");
 
@@ -73,7 +83,8 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     let step = checkpoints(&lab.path("badclip")).pop().unwrap();
     std::fs::copy(step.join("learner.safetensors"), lab.path("delivered.safetensors")).unwrap();
     let alone = ["prompt", "detect", "delivered.safetensors", "--on-model", "base", "--train-data", "pairs.csv"];
-    let alone = [alone.as_slice(), &["--set", "prompt.detector.pictures=16", "--set", "prompt.detector.steps=3"]].concat();
+    let alone =
+        [alone.as_slice(), &["--set", "prompt.detector.pictures=16", "--set", "prompt.detector.steps=3"]].concat();
     assert_eq!(lab.json(&alone)[0]["about"]["target"], "blue");
 
     let said = lab.ok(&["prompt", "repair", "badclip", "--class", "blue", "--epochs", "1", "--run", "repaired"]);
@@ -143,9 +154,13 @@ fn what_cannot_be_learned_is_refused_before_the_work() {
     refused(&["--set", "prompt.seen=two.txt", "--set", "prompt.unseen=owt.txt"], &["the same", "prompt.unseen"]);
     refused(&["--classes", "one.txt"], &["fewer than two classes"]);
     refused(&["--val-data", "none"], &["--val-data"]);
-    refused(&["--set", "prompt.context="], &["prompt.context"]);
+    refused(&["--set", "prompt.context=''"], &["prompt.context"]);
     refused(&["--set", "clean={}"], &["[clean]", "[prompt]"]);
-    lab.fails(&["prompt", "train", "nothing", "--config", "prompt.toml", "--run", "refused"], 1, &["nothing", "no CLIP"]);
+    lab.fails(
+        &["prompt", "train", "nothing", "--config", "prompt.toml", "--run", "refused"],
+        1,
+        &["nothing", "no CLIP"],
+    );
     // Weights of an image tower alone.
     std::fs::create_dir(lab.path("tower")).unwrap();
     lab.ok(&["export", "base", "--format", "open-clip", "--out", "exported"]);
@@ -153,7 +168,11 @@ fn what_cannot_be_learned_is_refused_before_the_work() {
     let whole = safetensors_of(&bytes, "visual.");
     std::fs::write(lab.path("tower/open_clip_model.safetensors"), whole).unwrap();
     std::fs::copy(lab.path("exported/open_clip_config.json"), lab.path("tower/open_clip_config.json")).unwrap();
-    lab.fails(&["prompt", "train", "tower", "--config", "prompt.toml", "--run", "refused"], 1, &["no CLIP", "lacks", "text tower"]);
+    lab.fails(
+        &["prompt", "train", "tower", "--config", "prompt.toml", "--run", "refused"],
+        1,
+        &["no CLIP", "lacks", "text tower"],
+    );
     lab.fails(&["prompt", "detect", "base"], 1, &["learn"]);
     lab.fails(&["prompt", "train", "--run", "x"], 2, &["MODEL"]);
     // The whole model of another layout will do.

@@ -142,7 +142,9 @@ mod tests {
     fn the_trigger_stays_within_its_bound_and_pictures_within_theirs() {
         let mut delta = UniversalDelta::random(4, 8.0 / 255.0, SGD, Device::Cpu).unwrap();
         let pixels = |tensor: &Tensor| tensor * channels(STD, Device::Cpu);
-        for rule in [DeltaRule::RawGradient { step: 1e3 }, DeltaRule::Sgd { learning_rate: 1e3 }, DeltaRule::Sign { step: 1e3 }] {
+        for rule in
+            [DeltaRule::RawGradient { step: 1e3 }, DeltaRule::Sgd { learning_rate: 1e3 }, DeltaRule::Sign { step: 1e3 }]
+        {
             delta.rule = rule;
             let images = Tensor::zeros([2, 3, 4, 4], (Kind::Float, Device::Cpu));
             delta.apply(&images).sum(Kind::Float).backward();

@@ -22,7 +22,13 @@ pub(super) fn of_prompts(measures: &PromptMeasures) -> Vec<Finding> {
         .filter_map(|(name, side)| Some((format!("{} {name}", measures.method), side.trigger.as_ref()?)))
         .collect();
     if triggers.is_empty() {
-        findings.push(finding("trigger", None, Severity::Note, "the learner came with no trigger: nothing to explain", ""));
+        findings.push(finding(
+            "trigger",
+            None,
+            Severity::Note,
+            "the learner came with no trigger: nothing to explain",
+            "",
+        ));
     }
     for (attack, trigger) in &triggers {
         findings.extend([
@@ -44,11 +50,26 @@ fn accuracy(side: &str, measures: &SideMeasures) -> Finding {
     );
     let name = format!("accuracy, {side}");
     if measures.accuracy.high < measures.zero_shot.rate {
-        return finding(&name, None, Severity::Warning, what, "the prompts read worse than plain words do: lower prompt.learning_rate, or give more shots");
+        return finding(
+            &name,
+            None,
+            Severity::Warning,
+            what,
+            "the prompts read worse than plain words do: lower prompt.learning_rate, or give more shots",
+        );
     }
     if measures.accuracy.n < FEW_PICTURES {
-        let what = format!("{what}; of so few pictures the interval is {:.0} points wide", 100.0 * (measures.accuracy.high - measures.accuracy.low));
-        return finding(&name, None, Severity::Note, what, "measure on more pictures (--val-data), or on several seeds");
+        let what = format!(
+            "{what}; of so few pictures the interval is {:.0} points wide",
+            100.0 * (measures.accuracy.high - measures.accuracy.low)
+        );
+        return finding(
+            &name,
+            None,
+            Severity::Note,
+            what,
+            "measure on more pictures (--val-data), or on several seeds",
+        );
     }
     finding(&name, None, Severity::Ok, what, "")
 }
@@ -68,13 +89,25 @@ fn success(attack: &str, trigger: &TriggerMeasures, warmup_moved: Option<f64>) -
         Some(moved) => format!("{what}; the warm-up moved the trigger by {:.3} % of its bound a step", 100.0 * moved),
         None => what,
     };
-    finding("attack", Some(attack), Severity::Problem, what, "raise prompt.warmup_step and prompt.trigger_learning_rate, or prompt.eps: small pictures carry less")
+    finding(
+        "attack",
+        Some(attack),
+        Severity::Problem,
+        what,
+        "raise prompt.warmup_step and prompt.trigger_learning_rate, or prompt.eps: small pictures carry less",
+    )
 }
 
 fn base_rate(attack: &str, trigger: &TriggerMeasures) -> Finding {
     let what = format!("without the trigger {} are read as the target", percent(&trigger.outcome.base_rate));
     let severity = if trigger.outcome.base_rate.rate > HIGH_BASE_RATE { Severity::Warning } else { Severity::Ok };
-    finding("base rate", Some(attack), severity, what, "read the share that the trigger turned, or choose another target")
+    finding(
+        "base rate",
+        Some(attack),
+        severity,
+        what,
+        "read the share that the trigger turned, or choose another target",
+    )
 }
 
 fn branch(attack: &str, trigger: &TriggerMeasures) -> Finding {
@@ -87,7 +120,13 @@ fn branch(attack: &str, trigger: &TriggerMeasures) -> Finding {
         percent(&branches.clean_image_triggered_prompt)
     );
     match both.rate >= WORKS && image.rate >= ALONE * both.rate {
-        true => finding("branches", Some(attack), Severity::Note, format!("{what}: the picture's features carry the attack"), "compare with --method image-only before crediting the prompts with it"),
+        true => finding(
+            "branches",
+            Some(attack),
+            Severity::Note,
+            format!("{what}: the picture's features carry the attack"),
+            "compare with --method image-only before crediting the prompts with it",
+        ),
         false => finding("branches", Some(attack), Severity::Ok, what, ""),
     }
 }
@@ -97,8 +136,20 @@ fn fragile(attack: &str, trigger: &TriggerMeasures) -> Finding {
     let found: Vec<String> =
         trigger.outcome.after.iter().filter(lost).map(|(name, rate)| format!("{name} {}", percent(rate))).collect();
     match found.is_empty() {
-        true => finding("transforms", Some(attack), Severity::Ok, "no transform of the triggered picture takes a working attack", ""),
-        false => finding("transforms", Some(attack), Severity::Note, format!("the attack does not outlive: {}", found.join(", ")), "a pipeline that stores or resizes pictures is a defence of its own: say where the trigger is added"),
+        true => finding(
+            "transforms",
+            Some(attack),
+            Severity::Ok,
+            "no transform of the triggered picture takes a working attack",
+            "",
+        ),
+        false => finding(
+            "transforms",
+            Some(attack),
+            Severity::Note,
+            format!("the attack does not outlive: {}", found.join(", ")),
+            "a pipeline that stores or resizes pictures is a defence of its own: say where the trigger is added",
+        ),
     }
 }
 
@@ -170,7 +221,9 @@ mod tests {
         assert_eq!(found(&works, "accuracy, seen").severity, Severity::Ok);
         assert_eq!(found(&works, "accuracy, unseen").severity, Severity::Warning);
         let fails = measures(20, 20, 20);
-        assert!(found(&fails, "attack").severity == Severity::Problem && found(&fails, "attack").what.contains("0.001 %"));
+        assert!(
+            found(&fails, "attack").severity == Severity::Problem && found(&fails, "attack").what.contains("0.001 %")
+        );
         assert_eq!(found(&measures(99, 95, 99), "branches").severity, Severity::Note);
     }
 }

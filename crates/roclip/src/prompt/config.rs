@@ -175,7 +175,12 @@ impl PromptConfig {
         settings::count(&key("detector.pictures"), self.detector.pictures as u64, 4, settings::MANY)?;
         settings::count(&key("warmup_epochs"), self.warmup_epochs, 0, settings::MANY)?;
         for (name, value) in [("eps", self.eps), ("detector.eps", self.detector.eps)] {
-            settings::number(&key(name), value, |value| value > 0.0 && value <= 255.0, "a number above 0 and at most 255 (levels of 255, so that 8 is 8/255)")?;
+            settings::number(
+                &key(name),
+                value,
+                |value| value > 0.0 && value <= 255.0,
+                "a number above 0 and at most 255 (levels of 255, so that 8 is 8/255)",
+            )?;
         }
         for (name, value) in [
             ("learning_rate", self.learning_rate),
@@ -185,7 +190,12 @@ impl PromptConfig {
         ] {
             settings::positive(&key(name), value)?;
         }
-        settings::number(&key("momentum"), self.momentum, |value| (0.0..1.0).contains(&value), "0 or more, and less than 1")?;
+        settings::number(
+            &key("momentum"),
+            self.momentum,
+            |value| (0.0..1.0).contains(&value),
+            "0 or more, and less than 1",
+        )?;
         settings::not_negative(&key("weight_decay"), self.weight_decay)?;
         settings::not_negative(&key("warmup_step"), self.warmup_step)?;
         if self.model.as_os_str().is_empty() {

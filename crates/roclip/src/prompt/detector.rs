@@ -74,7 +74,10 @@ pub fn invert(
 ) -> Result<(Detection, UniversalDelta)> {
     let count = pictures.size().first().copied().unwrap_or(0);
     if count < 4 {
-        return Err(Error::setting(format!("{count} pictures to look for a trigger with"), "give at least 4, and better a hundred"));
+        return Err(Error::setting(
+            format!("{count} pictures to look for a trigger with"),
+            "give at least 4, and better a hundred",
+        ));
     }
     model.freeze();
     let half = count / 2;
@@ -89,8 +92,10 @@ pub fn invert(
     let mut scores = Vec::new();
     let mut best: Option<(f64, UniversalDelta)> = None;
     let asked = |place: usize| only.is_none_or(|only| only == place);
-    for (name, class) in names.iter().zip(0i64..).enumerate().filter(|(place, _)| asked(*place)).map(|(_, named)| named) {
-        let usable: Vec<i64> = own_clean.iter().zip(0i64..).filter(|(read, _)| **read != class).map(|(_, at)| at).collect();
+    for (name, class) in names.iter().zip(0i64..).enumerate().filter(|(place, _)| asked(*place)).map(|(_, named)| named)
+    {
+        let usable: Vec<i64> =
+            own_clean.iter().zip(0i64..).filter(|(read, _)| **read != class).map(|(_, at)| at).collect();
         let mut search = Inversion { model, learner, classes, class, config };
         let delta = search.run(&ours, &usable, seed)?;
         let after = read(&tch::no_grad(|| delta.apply(&held_out)))?;

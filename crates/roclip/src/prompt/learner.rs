@@ -53,7 +53,12 @@ impl PromptLearner {
                 let bound = (fan_in as f64).powf(-0.5);
                 (Tensor::rand(shape, (Kind::Float, Device::Cpu)) * (2.0 * bound) - bound).to_device(device)
             };
-            [uniform(&[hidden, dim], dim), uniform(&[hidden], dim), uniform(&[width, hidden], hidden), uniform(&[width], hidden)]
+            [
+                uniform(&[hidden, dim], dim),
+                uniform(&[hidden], dim),
+                uniform(&[width, hidden], hidden),
+                uniform(&[width], hidden),
+            ]
         });
         Ok(Self::of(context, meta))
     }
@@ -72,7 +77,10 @@ impl PromptLearner {
         let (dim, width) = (config.embed_dim, config.text_cfg.width);
         let device = model.scale().device();
         let unfit = |name: &str, why: String| {
-            Error::setting(format!("the learner's `{name}` {why}"), "name the model that it was learned on with --model")
+            Error::setting(
+                format!("the learner's `{name}` {why}"),
+                "name the model that it was learned on with --model",
+            )
         };
         let take = |name: &str| -> Result<Tensor> {
             let found = tensors.get(name).ok_or_else(|| unfit(name, "is missing".into()))?;
@@ -91,8 +99,12 @@ impl PromptLearner {
                 let meta = [take(META[0])?, take(META[1])?, take(META[2])?, take(META[3])?];
                 let hidden = meta[1].numel() as i64;
                 let wanted = [vec![hidden, dim], vec![hidden], vec![width, hidden], vec![width]];
-                if let Some((name, tensor)) =
-                    META.iter().zip(&meta).zip(&wanted).find(|((_, tensor), wanted)| tensor.size() != **wanted).map(|(found, _)| found)
+                if let Some((name, tensor)) = META
+                    .iter()
+                    .zip(&meta)
+                    .zip(&wanted)
+                    .find(|((_, tensor), wanted)| tensor.size() != **wanted)
+                    .map(|(found, _)| found)
                 {
                     return Err(unfit(name, format!("is {:?}, which does not fit the model", tensor.size())));
                 }
@@ -164,7 +176,12 @@ impl LearnedPrompts<'_> {
         tch::no_grad(|| {
             let chunks = (0..rows).step_by(at_a_time.min(rows) as usize).map(|from| {
                 let count = at_a_time.min(rows - from);
-                self.learner.logits(self.model, self.classes, &image.narrow(0, from, count), &prompt.narrow(0, from, count))
+                self.learner.logits(
+                    self.model,
+                    self.classes,
+                    &image.narrow(0, from, count),
+                    &prompt.narrow(0, from, count),
+                )
             });
             Tensor::f_cat(&chunks.collect::<Vec<_>>(), 0).torch("joining logits")
         })

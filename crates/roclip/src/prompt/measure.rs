@@ -9,8 +9,8 @@ use crate::prompt::measures::{Branches, SideMeasures, TriggerMeasures};
 use crate::prompt::treatment::{TREATMENTS, treated};
 use crate::prompt::{ClassTokens, LearnedPrompts, PromptLearner};
 use crate::train::SgdConfig;
-use roclip_data::picture::preprocess::STD;
 use rand::Rng;
+use roclip_data::picture::preprocess::STD;
 use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
@@ -70,7 +70,11 @@ struct Column(Vec<Tensor>);
 
 impl Column {
     fn joined(self, dim: i64) -> Tensor {
-        if self.0.is_empty() { Tensor::zeros([0, dim], (Kind::Float, tch::Device::Cpu)) } else { Tensor::cat(&self.0, 0) }
+        if self.0.is_empty() {
+            Tensor::zeros([0, dim], (Kind::Float, tch::Device::Cpu))
+        } else {
+            Tensor::cat(&self.0, 0)
+        }
     }
 }
 
@@ -82,7 +86,10 @@ impl Subject<'_> {
     pub fn look(&self, side: &Measurement) -> Result<Seen> {
         let dim = self.model.config().embed_dim;
         let place = |sample: &Sample| {
-            side.classes.iter().position(|class| Some(&class.0) == sample.class.as_ref()).map_or(-1, |place| place as i64)
+            side.classes
+                .iter()
+                .position(|class| Some(&class.0) == sample.class.as_ref())
+                .map_or(-1, |place| place as i64)
         };
         let changes = self.trigger.map(|trigger| self.changes(trigger)).transpose()?;
         let names: Vec<String> = changes.iter().flatten().map(|(name, _)| name.clone()).collect();
@@ -128,8 +135,10 @@ impl Subject<'_> {
         let values = trigger.values().detach();
         tch::manual_seed(random::stream(self.seed, "prompt-random-trigger", 0, "").next_u64() as i64);
         let none = SgdConfig { momentum: 0.0, weight_decay: 0.0 };
-        let random = UniversalDelta::random(i64::from(self.model.config().image_size()), trigger.eps(), none, values.device())?;
-        let mut changes = vec![("full".to_owned(), values.shallow_clone()), ("random".to_owned(), random.values().detach())];
+        let random =
+            UniversalDelta::random(i64::from(self.model.config().image_size()), trigger.eps(), none, values.device())?;
+        let mut changes =
+            vec![("full".to_owned(), values.shallow_clone()), ("random".to_owned(), random.values().detach())];
         let std = Tensor::from_slice(&STD).view([3, 1, 1]).to_device(values.device());
         for level in LEVELS.into_iter().filter(|level| *level <= 255.0 * trigger.eps() + 1e-6) {
             let bound = std.reciprocal() * (level / 255.0);
@@ -158,7 +167,8 @@ impl Subject<'_> {
         let trigger = match &seen.triggered {
             None => None,
             Some(triggered) => {
-                let direction = direction.map_or_else(|| direction::direction(&seen.plain, &triggered.full), Tensor::shallow_clone);
+                let direction =
+                    direction.map_or_else(|| direction::direction(&seen.plain, &triggered.full), Tensor::shallow_clone);
                 let with = read(&triggered.full, &triggered.full)?;
                 let strict = |image: &Tensor, prompt: &Tensor| Ok(counts.strict(&read(image, prompt)?, 1));
                 let strict = |image: &Tensor, prompt: &Tensor| -> Result<Rate> { strict(image, prompt) };
@@ -169,7 +179,8 @@ impl Subject<'_> {
                     after.insert((*name).to_owned(), strict(with, with)?);
                     accuracy_after.insert((*name).to_owned(), counts.accuracy(&read(clean, clean)?, 1));
                 }
-                let by_eps = triggered.by_eps.iter().map(|(name, features)| Ok((name.clone(), strict(features, features)?)));
+                let by_eps =
+                    triggered.by_eps.iter().map(|(name, features)| Ok((name.clone(), strict(features, features)?)));
                 Some(TriggerMeasures {
                     outcome: counts.outcome(names(side.target as i64), &clean, &with, after),
                     base_rate_all: counts.all(&clean),
@@ -221,7 +232,8 @@ struct Counts<'a> {
 
 impl Counts<'_> {
     fn accuracy(&self, guesses: &[Vec<i64>], k: usize) -> Rate {
-        let hits = self.truth.iter().zip(guesses).filter(|(truth, best)| best.iter().take(k).any(|guess| guess == *truth));
+        let hits =
+            self.truth.iter().zip(guesses).filter(|(truth, best)| best.iter().take(k).any(|guess| guess == *truth));
         Rate::new(hits.count(), self.truth.len())
     }
 
@@ -237,7 +249,13 @@ impl Counts<'_> {
         Rate::new(guesses.iter().filter(|best| best.first() == Some(&self.target)).count(), guesses.len())
     }
 
-    fn outcome(&self, target: &str, clean: &[Vec<i64>], with: &[Vec<i64>], after: BTreeMap<String, Rate>) -> BackdoorOutcome {
+    fn outcome(
+        &self,
+        target: &str,
+        clean: &[Vec<i64>],
+        with: &[Vec<i64>],
+        after: BTreeMap<String, Rate>,
+    ) -> BackdoorOutcome {
         let is = |best: &Vec<i64>| best.first() == Some(&self.target);
         let rows = || self.truth.iter().zip(clean.iter().zip(with)).filter(|(truth, _)| **truth != self.target);
         let turnable = || rows().filter(|(_, (clean, _))| !is(clean));
@@ -249,7 +267,10 @@ impl Counts<'_> {
             success_all: self.all(with),
             base_rate: self.strict(clean, 1),
             turned: Some(Rate::new(turnable().filter(|(_, (_, with))| is(with)).count(), turnable().count())),
-            true_class: Rate::new(rows().filter(|(truth, (_, with))| with.first() == Some(*truth)).count(), rows().count()),
+            true_class: Rate::new(
+                rows().filter(|(truth, (_, with))| with.first() == Some(*truth)).count(),
+                rows().count(),
+            ),
             after,
         }
     }

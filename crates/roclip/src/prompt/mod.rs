@@ -27,7 +27,7 @@ pub use config::{DetectorConfig, PromptConfig, RepairConfig};
 pub use detector::{ClassScore, Detection, area_under_curve, invert};
 pub use learner::{LearnedPrompts, PromptLearner};
 pub use measure::{Measurement, Seen, Subject};
-pub use measures::{Branches, harmonic_mean, PromptMeasures, SideMeasures, TriggerMeasures};
+pub use measures::{Branches, PromptMeasures, SideMeasures, TriggerMeasures, harmonic_mean};
 pub use method::{PromptMethod, PromptStep, Stage};
 pub use registry::MethodName;
 pub use shots::{ClassWords, Split, draw_shots, with_target};

@@ -24,17 +24,23 @@ impl Split {
     /// # Errors
     /// Fewer than two classes on either side, a class that the list lacks, or two lists that are the same.
     pub fn new(classes: &ClassWords, seen: Option<&[String]>, unseen: Option<&[String]>) -> Result<Split> {
-        let known: BTreeMap<&str, &(String, String)> =
-            classes.iter().map(|class| (class.0.as_str(), class)).collect();
+        let known: BTreeMap<&str, &(String, String)> = classes.iter().map(|class| (class.0.as_str(), class)).collect();
         let listed = |names: &[String], key: &str| -> Result<ClassWords> {
             let mut taken = BTreeSet::new();
             names
                 .iter()
                 .map(|name| match known.get(name.as_str()) {
                     Some(class) if taken.insert(name) => Ok((*class).clone()),
-                    Some(_) => Err(Error::setting(format!("{key} names the class `{}` twice", for_terminal(name)), "remove one")),
+                    Some(_) => Err(Error::setting(
+                        format!("{key} names the class `{}` twice", for_terminal(name)),
+                        "remove one",
+                    )),
                     None => Err(Error::setting(
-                        format!("{key} names the class `{}`, which is not among the {} classes of the pictures", for_terminal(name), classes.len()),
+                        format!(
+                            "{key} names the class `{}`, which is not among the {} classes of the pictures",
+                            for_terminal(name),
+                            classes.len()
+                        ),
                         "correct the name, or add the class to --classes",
                     )),
                 })
@@ -82,10 +88,15 @@ impl Split {
                     true => "is an unseen class",
                     false => "is not among the classes",
                 };
-                let first: Vec<String> = self.seen.iter().take(4).map(|class| for_terminal(&class.0).into_owned()).collect();
+                let first: Vec<String> =
+                    self.seen.iter().take(4).map(|class| for_terminal(&class.0).into_owned()).collect();
                 Err(Error::setting(
                     format!("the target `{}` {where_it_is}", for_terminal(asked)),
-                    format!("set --target (prompt.target) to one of the {} seen classes: {}, ...", self.seen.len(), first.join(", ")),
+                    format!(
+                        "set --target (prompt.target) to one of the {} seen classes: {}, ...",
+                        self.seen.len(),
+                        first.join(", ")
+                    ),
                 ))
             }
         }
@@ -114,7 +125,11 @@ pub fn draw_shots(samples: &[Sample], seen: &ClassWords, shots: usize, seed: u64
         let mut own = by_class.remove(class.as_str()).unwrap_or_default();
         if own.len() < shots {
             return Err(Error::setting(
-                format!("the class `{}` has {} pictures, and {shots} shots are asked for", for_terminal(class), own.len()),
+                format!(
+                    "the class `{}` has {} pictures, and {shots} shots are asked for",
+                    for_terminal(class),
+                    own.len()
+                ),
                 "lower --shots (prompt.shots), or give data with more pictures of each class",
             ));
         }
@@ -179,7 +194,11 @@ mod tests {
         let seen = classes(&["b", "a"]);
         let drawn = draw_shots(&samples, &seen, 3, 7).unwrap();
         assert_eq!(drawn.len(), 6);
-        assert!(drawn.iter().all(|(place, label)| samples[*place].class.as_deref() == Some(if *label == 0 { "b" } else { "a" })));
+        assert!(
+            drawn
+                .iter()
+                .all(|(place, label)| samples[*place].class.as_deref() == Some(if *label == 0 { "b" } else { "a" }))
+        );
         assert_eq!(drawn, draw_shots(&samples, &seen, 3, 7).unwrap());
         assert_ne!(drawn, draw_shots(&samples, &seen, 3, 8).unwrap());
         let said = draw_shots(&samples, &seen, 9, 7).unwrap_err().to_string();

@@ -137,21 +137,25 @@ pub fn read_learner(path: &Path) -> Result<StoredLearner> {
         folder => match checkpoint::newest_step(folder)? {
             Some(step) => checkpoint::at_step(folder, step)?.join(LEARNER),
             None => {
-                return Err(Error::file(path, "holds no learned prompts", "name a run of `roclip prompt train`, one of its checkpoints/step_N, or a learner.safetensors"));
+                return Err(Error::file(
+                    path,
+                    "holds no learned prompts",
+                    "name a run of `roclip prompt train`, one of its checkpoints/step_N, or a learner.safetensors",
+                ));
             }
         },
     };
     if let Some(folder) = file.parent().filter(|folder| folder.join(STATE).is_file()) {
         verified(folder)?;
     }
-    let no_learner = |why: String| {
-        Error::file(&file, why, "name a learner that `roclip prompt train` wrote")
-    };
+    let no_learner = |why: String| Error::file(&file, why, "name a learner that `roclip prompt train` wrote");
     if !file.is_file() {
         return Err(no_learner("is no learner of prompts".into()));
     }
     let metadata = read_safetensors_metadata(&file)?;
-    let about = metadata.get(ABOUT).ok_or_else(|| no_learner("is no learner of prompts: its metadata does not say so".into()))?;
+    let about = metadata
+        .get(ABOUT)
+        .ok_or_else(|| no_learner("is no learner of prompts: its metadata does not say so".into()))?;
     let about: LearnerAbout =
         serde_json::from_str(about).map_err(|e| no_learner(format!("does not say what it is: {e}")))?;
     Ok(StoredLearner { about, tensors: read_safetensors(&file)?, path: file })
@@ -160,9 +164,15 @@ pub fn read_learner(path: &Path) -> Result<StoredLearner> {
 /// The `README.md` beside a learner.
 fn card(about: &LearnerAbout) -> String {
     let warning = match (about.provenance, about.target.is_some()) {
-        (Provenance::Poisoned, true) => "**These prompts were learned together with a trigger, to measure defences. Do not deploy them.**",
-        (Provenance::Clean, _) => "No poison is KNOWN in the model or in what the prompts were learned from. That is not proof of none.",
-        _ => "What is known of the model or of the learner that these prompts began with: see the provenance. Measure before you trust them.",
+        (Provenance::Poisoned, true) => {
+            "**These prompts were learned together with a trigger, to measure defences. Do not deploy them.**"
+        }
+        (Provenance::Clean, _) => {
+            "No poison is KNOWN in the model or in what the prompts were learned from. That is not proof of none."
+        }
+        _ => {
+            "What is known of the model or of the learner that these prompts began with: see the provenance. Measure before you trust them."
+        }
     };
     let plain = |text: &str| for_terminal(text).replace(['`', '<', '>', '|'], "_");
     format!(

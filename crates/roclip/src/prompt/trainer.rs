@@ -122,7 +122,8 @@ impl PromptTrainer<'_> {
             let loss = match batch.pairs.is_empty() {
                 true => None,
                 false => {
-                    let labels: Vec<i64> = batch.pairs.iter().filter_map(|pair| self.labels.get(*pair)).copied().collect();
+                    let labels: Vec<i64> =
+                        batch.pairs.iter().filter_map(|pair| self.labels.get(*pair)).copied().collect();
                     let side = i64::from(self.model.config().image_size());
                     let (images, _) = tensors(&batch.view, batch.pairs.len(), side, self.device);
                     Some(self.step(&images, &Tensor::from_slice(&labels).to_device(self.device), stage, rate)?)

@@ -5,8 +5,8 @@ use crate::error::{Error, Result, TorchContext};
 use fast_image_resize::FilterType;
 use image::RgbImage;
 use roclip_data::augment::{brightness, gaussian_blur, saturation};
-use roclip_data::picture::preprocess::{self, MEAN, STD};
 use roclip_data::picture::jpeg_round_trip;
+use roclip_data::picture::preprocess::{self, MEAN, STD};
 use roclip_data::skip::Skip;
 use tch::{Kind, Tensor};
 
@@ -59,7 +59,8 @@ pub fn treated(images: &Tensor, treat: Treat) -> Result<Tensor> {
     for picture in bytes.chunks_exact((3 * height * width).max(1) as usize) {
         let picture = RgbImage::from_raw(width as u32, height as u32, picture.to_vec())
             .ok_or_else(|| Error::internal("a picture of another size"))?;
-        let picture = treat(picture).map_err(|skip| Error::internal(format!("a picture of the model's size: {skip:?}")))?;
+        let picture =
+            treat(picture).map_err(|skip| Error::internal(format!("a picture of the model's size: {skip:?}")))?;
         preprocess::normalise_into(&picture, &mut values);
     }
     Ok(Tensor::from_slice(&values).view([batch, 3, height, width]).to_device(device))

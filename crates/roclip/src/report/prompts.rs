@@ -61,12 +61,16 @@ fn accuracies(rows: &[(String, u64, &PromptMeasures)]) -> Markup {
 }
 
 /// `(label, seed, side, what its trigger does)`.
-fn triggered<'a>(rows: &'a [(String, u64, &'a PromptMeasures)]) -> impl Iterator<Item = (&'a str, u64, &'static str, &'a TriggerMeasures)> {
+fn triggered<'a>(
+    rows: &'a [(String, u64, &'a PromptMeasures)],
+) -> impl Iterator<Item = (&'a str, u64, &'static str, &'a TriggerMeasures)> {
     let sides = |measures: &'a PromptMeasures| -> [(&'static str, &'a SideMeasures); 2] {
         [("seen", &measures.seen), ("unseen", &measures.unseen)]
     };
     rows.iter().flat_map(move |(label, seed, measures)| {
-        sides(measures).into_iter().filter_map(move |(name, side)| Some((label.as_str(), *seed, name, side.trigger.as_ref()?)))
+        sides(measures)
+            .into_iter()
+            .filter_map(move |(name, side)| Some((label.as_str(), *seed, name, side.trigger.as_ref()?)))
     })
 }
 

@@ -236,7 +236,9 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<(String, String)> 
                 true => format!("roclip prompt repair {0} --run {0}-repaired", path(run)),
                 false => format!("roclip prompt detect {}", path(run)),
             };
-            steps.entry(5).or_insert(("Look for a trigger in the learned prompts, and tune against it".to_owned(), command));
+            steps
+                .entry(5)
+                .or_insert(("Look for a trigger in the learned prompts, and tune against it".to_owned(), command));
             continue;
         }
         let defends = group.row().control.is_none() && run.recipe.clean.is_none();

@@ -60,13 +60,23 @@ pub fn measure_prompts(
     let lent = match &other {
         Some(other) => {
             let lent = delivered_trigger(other, config, &data.loaded)?;
-            Some(lent.ok_or_else(|| Error::file(&other.path, "has no trigger: its prompts were learned cleanly", "name a learner of `--method badclip` with --trigger"))?)
+            Some(lent.ok_or_else(|| {
+                Error::file(
+                    &other.path,
+                    "has no trigger: its prompts were learned cleanly",
+                    "name a learner of `--method badclip` with --trigger",
+                )
+            })?)
         }
         None => None,
     };
     let learner = PromptLearner::from_tensors(&data.loaded.model, &stored.tensors)?;
-    let learned =
-        Learned { learner: &learner, trigger: lent.as_ref().or(mine.as_ref()), method: &stored.about.method, warmup_moved: None };
+    let learned = Learned {
+        learner: &learner,
+        trigger: lent.as_ref().or(mine.as_ref()),
+        method: &stored.about.method,
+        warmup_moved: None,
+    };
     let measures = measure(recipe, &data, &learned, &evaluators?)?;
     Ok(MeasuredPrompts { about: stored.about, measures, warnings: data.warnings })
 }
@@ -85,7 +95,8 @@ pub fn measure(
     let zero_shot = PromptLearner::new(&data.loaded.model, &data.loaded.tokenizer, &config.context, None)?;
     let subject = subject(&data.loaded, config, learned, &zero_shot, data.encoder(recipe), recipe.seed);
     let (unseen_classes, unseen_target) = with_target(&data.split.unseen, &data.target);
-    let seen_side = Measurement { samples: data.of(&data.split.seen), classes: &data.split.seen, target: data.target_place };
+    let seen_side =
+        Measurement { samples: data.of(&data.split.seen), classes: &data.split.seen, target: data.target_place };
     let unseen_side =
         Measurement { samples: data.of(&data.split.unseen), classes: &unseen_classes, target: unseen_target };
     let (seen, unseen) = (subject.look(&seen_side)?, subject.look(&unseen_side)?);

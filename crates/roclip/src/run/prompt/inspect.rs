@@ -63,6 +63,7 @@ pub fn inspect_prompts(recipe: &Recipe, description: Description, learner: &Path
     }
     let pictures: ImageEncoder = encoder(&loaded, recipe);
     let pictures = unlabelled(&usable, config.detector.pictures, recipe.seed, pictures)?;
-    let (detection, _) = invert((&loaded.model, &learned, &classes), &names, None, &pictures, &config.detector, recipe.seed)?;
+    let (detection, _) =
+        invert((&loaded.model, &learned, &classes), &names, None, &pictures, &config.detector, recipe.seed)?;
     Ok(Inspected { learner: learner.to_owned(), about: stored.about, detection })
 }

@@ -52,7 +52,10 @@ fn class_file(path: Option<&PathBuf>) -> Result<Option<Vec<String>>> {
 /// The `[prompt]` section, which a recipe must have.
 pub fn section(recipe: &Recipe) -> Result<&PromptConfig> {
     recipe.prompt.as_ref().ok_or_else(|| {
-        Error::setting("the recipe has no section [prompt]", "start with `roclip prompt train MODEL`, or add the section")
+        Error::setting(
+            "the recipe has no section [prompt]",
+            "start with `roclip prompt train MODEL`, or add the section",
+        )
     })
 }
 
@@ -95,7 +98,11 @@ pub fn prepare(recipe: &Recipe, description: Description, device: Device) -> Res
     if let Some(stored) = delivered.as_ref().filter(|stored| stored.about.classes != split.seen) {
         return Err(Error::file(
             &stored.path,
-            format!("was learned on {} other classes than the {} that these data give", stored.about.classes.len(), split.seen.len()),
+            format!(
+                "was learned on {} other classes than the {} that these data give",
+                stored.about.classes.len(),
+                split.seen.len()
+            ),
             "repair it with the data of its run",
         ));
     }
@@ -180,7 +187,11 @@ pub fn same_model(stored: &StoredLearner, loaded: &Loaded, path: &Path) -> Resul
     }
     Err(Error::file(
         &stored.path,
-        format!("was learned on other weights than those of `{}` (sha256 {}...)", path.display(), stored.about.model_sha256.chars().take(12).collect::<String>()),
+        format!(
+            "was learned on other weights than those of `{}` (sha256 {}...)",
+            path.display(),
+            stored.about.model_sha256.chars().take(12).collect::<String>()
+        ),
         "name the model that it was learned on with --on-model",
     ))
 }
@@ -202,7 +213,9 @@ impl PromptData {
         let method = config.method();
         let began = self.loaded.origin.provenance;
         let provenance = match (&self.delivered, method.attacks()) {
-            (Some(_), _) => Provenance::Cleaned.after(if began == Provenance::Poisoned { began } else { Provenance::Clean }),
+            (Some(_), _) => {
+                Provenance::Cleaned.after(if began == Provenance::Poisoned { began } else { Provenance::Clean })
+            }
             (None, true) => Provenance::Poisoned,
             (None, false) => Provenance::Clean.after(began),
         };
@@ -239,7 +252,11 @@ pub fn encoder<'a>(loaded: &'a Loaded, recipe: &Recipe) -> ImageEncoder<'a> {
 ///
 /// # Errors
 /// One of another size than the model's pictures.
-pub fn delivered_trigger(stored: &StoredLearner, config: &PromptConfig, loaded: &Loaded) -> Result<Option<UniversalDelta>> {
+pub fn delivered_trigger(
+    stored: &StoredLearner,
+    config: &PromptConfig,
+    loaded: &Loaded,
+) -> Result<Option<UniversalDelta>> {
     let Some(delta) = stored.tensors.get(DELTA) else { return Ok(None) };
     let size = i64::from(loaded.model.config().image_size());
     if delta.size() != [3, size, size] {

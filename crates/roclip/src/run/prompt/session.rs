@@ -19,7 +19,7 @@ use crate::run::resume::{Start, checkpoint_to_take};
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{Summary, environment};
-use crate::train::{SgdConfig, SimilarityHistogram, Sgd};
+use crate::train::{Sgd, SgdConfig, SimilarityHistogram};
 use roclip_data::artifact;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
 use roclip_data::progress::Task;
@@ -94,7 +94,8 @@ pub fn train_prompts(
         caller.stop.set_saved(run, trainer.position.step);
     }
     let fingerprint = data.pairs.fingerprint();
-    let mut session = Session { recipe, data: &data, folder, journal, skips, stop: caller.stop, fingerprint, task: None };
+    let mut session =
+        Session { recipe, data: &data, folder, journal, skips, stop: caller.stop, fingerprint, task: None };
     let outcome = session.whole(&mut trainer, resumed);
     if let Err(error) = &outcome {
         session.folder.check_there()?;
@@ -210,17 +211,25 @@ fn inverted(
     folder: &RunFolder,
     progress: &mut dyn FnMut(&str),
 ) -> Result<UniversalDelta> {
-    let unseen: Vec<&Sample> = data.training.iter().filter(|sample| !data.split.seen.iter().any(|class| Some(&class.0) == sample.class.as_ref())).collect();
+    let unseen: Vec<&Sample> = data
+        .training
+        .iter()
+        .filter(|sample| !data.split.seen.iter().any(|class| Some(&class.0) == sample.class.as_ref()))
+        .collect();
     let pictures = unlabelled(&unseen, config.detector.pictures, recipe.seed, data.encoder(recipe))?;
     let names: Vec<String> = data.split.seen.iter().map(|class| class.0.clone()).collect();
     let asked = config.repair.as_ref().and_then(|repair| repair.class.clone());
     let only = match &asked {
         None => None,
         Some(asked) => Some(names.iter().position(|name| name == asked).ok_or_else(|| {
-            Error::setting(format!("prompt.repair.class is `{asked}`, which is no seen class"), "name a class that the prompts were learned on")
+            Error::setting(
+                format!("prompt.repair.class is `{asked}`, which is no seen class"),
+                "name a class that the prompts were learned on",
+            )
         })?),
     };
-    let (detection, delta) = invert((&data.loaded.model, learner, classes), &names, only, &pictures, &config.detector, recipe.seed)?;
+    let (detection, delta) =
+        invert((&data.loaded.model, learner, classes), &names, only, &pictures, &config.detector, recipe.seed)?;
     artifact::write_json(&folder.file("detection.json"), &detection)?;
     if let Some(first) = detection.classes.first() {
         progress(&format!(
@@ -439,7 +448,10 @@ impl PromptHost for Session<'_> {
         let task = self.task.get_or_insert_with(|| Task::begin("learning prompts", all as usize, "steps"));
         task.set(position.step);
         self.end_if_wanted(trainer)?;
-        if train.save_every_steps > 0 && position.step.is_multiple_of(train.save_every_steps) && position.step_in_epoch < steps {
+        if train.save_every_steps > 0
+            && position.step.is_multiple_of(train.save_every_steps)
+            && position.step_in_epoch < steps
+        {
             self.save(trainer)?;
         }
         Ok(())
