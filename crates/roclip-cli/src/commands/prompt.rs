@@ -289,7 +289,7 @@ impl DeliveredFlags {
             true => stored.about.model.clone(),
             false => prompt.model.clone(),
         });
-        Ok(flags.resolve(base, &[&self.data, &self.machine])?)
+        flags.resolve(base, &[&self.data, &self.machine])
     }
 }
 

@@ -12,7 +12,7 @@ fn lab() -> Lab {
     let root = lab.folder.path().display();
     let source = |split: &str| format!("path = \"{root}/pairs.csv\"\nsplit = \"{split}\"\n");
     let text = format!(
-        "[data]\nworkers = 1\n[data.source]\n{}[augment.image]\nblur_kernel = 0\njitter_probability = 0.0\n[train]\nthreads = 1\nlog_every_steps = 2\n[eval.source]\n{}[prompt]\nmodel = \"base\"\nshots = 3\nepochs = 2\nwarmup_epochs = 1\nmeta_reduction = 4\ncontext = \"a picture of\"\nending = \"\"\n[prompt.detector]\npictures = 16\nsteps = 3\nbatch_size = 4\n",
+        "[data]\nworkers = 1\n[data.source]\n{}[augment.image]\nblur_kernel = 0\njitter_probability = 0.0\n[train]\nthreads = 1\nlog_every_steps = 2\n[eval.source]\n{}[prompt]\nmodel = \"base\"\nshots = 3\nepochs = 2\nwarmup_epochs = 1\nmeta_reduction = 4\neps = 16.0\ncontext = \"a picture of\"\nending = \"\"\n[prompt.detector]\npictures = 16\nsteps = 3\nbatch_size = 4\n",
         source("train"),
         source("test")
     );

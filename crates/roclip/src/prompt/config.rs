@@ -38,7 +38,7 @@ pub struct PromptConfig {
     pub epochs: u64,
     /// Pictures of a step.
     pub batch_size: usize,
-    /// Rate of the prompts' SGD; a cosine over the epochs after the first.
+    /// Rate of the prompts' SGD; a cosine over the epochs after the first. Released is 0.002, for a model whose logits are seven times as steep.
     pub learning_rate: f64,
     /// Rate of both in the first epoch, which is constant.
     pub first_epoch_learning_rate: f64,
@@ -108,14 +108,14 @@ impl Default for PromptConfig {
             meta_reduction: 16,
             epochs: 10,
             batch_size: 1,
-            learning_rate: 0.002,
+            learning_rate: 0.005,
             first_epoch_learning_rate: 1e-5,
             momentum: 0.9,
             weight_decay: 5e-4,
-            eps: 16.0,
-            trigger_learning_rate: 0.1,
+            eps: 32.0,
+            trigger_learning_rate: 0.5,
             warmup_epochs: 3,
-            warmup_step: 1.0,
+            warmup_step: 5.0,
             repair: None,
             detector: DetectorConfig::default(),
         }
@@ -136,6 +136,7 @@ impl PromptConfig {
             repair,
             detector,
             eps: 4.0,
+            learning_rate: 0.002,
             trigger_learning_rate: 0.002,
             warmup_step: 0.1,
             ..PromptConfig::default()

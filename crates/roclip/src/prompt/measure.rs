@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// Bounds that a trigger is clipped to, in levels of 255, as far as its own.
-const LEVELS: [f64; 8] = [0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 32.0];
+const LEVELS: [f64; 10] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0];
 /// As the other evaluations report.
 const GUESSES: i64 = 10;
 

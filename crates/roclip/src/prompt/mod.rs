@@ -31,5 +31,7 @@ pub use measures::{Branches, PromptMeasures, SideMeasures, TriggerMeasures, harm
 pub use method::{PromptMethod, PromptStep, Stage};
 pub use registry::MethodName;
 pub use shots::{ClassWords, Split, draw_shots, with_target};
-pub use stored::{LEARNER, LearnerAbout, StoredLearner, TrainingState, read_learner, read_training, save_learner};
+pub use stored::{
+    LEARNER, LearnerAbout, Resumed, StoredLearner, TrainingState, read_learner, read_training, save_learner,
+};
 pub use trainer::{PromptHost, PromptPosition, PromptTally, PromptTrainer};

@@ -53,6 +53,14 @@ pub struct TrainingState {
     pub files: BTreeMap<String, String>,
 }
 
+/// A checkpoint, read back for going on.
+pub struct Resumed {
+    pub state: TrainingState,
+    /// The learner's tensors, and the trigger's.
+    pub tensors: BTreeMap<String, Tensor>,
+    pub optimizer: BTreeMap<String, Tensor>,
+}
+
 /// A learner, read back.
 pub struct StoredLearner {
     pub about: LearnerAbout,
@@ -106,9 +114,10 @@ pub fn save_learner(
 ///
 /// # Errors
 /// A file that does not have its checksum.
-pub fn read_training(folder: &Path) -> Result<(TrainingState, BTreeMap<String, Tensor>, BTreeMap<String, Tensor>)> {
+pub fn read_training(folder: &Path) -> Result<Resumed> {
     let state = verified(folder)?;
-    Ok((state, read_safetensors(&folder.join(LEARNER))?, read_safetensors(&folder.join(OPTIMIZER))?))
+    let tensors = read_safetensors(&folder.join(LEARNER))?;
+    Ok(Resumed { state, tensors, optimizer: read_safetensors(&folder.join(OPTIMIZER))? })
 }
 
 fn verified(folder: &Path) -> Result<TrainingState> {
@@ -223,7 +232,7 @@ mod tests {
         let folder = run.path().join("checkpoints/step_5");
         assert!(!run.path().join("checkpoints/step_3").exists(), "only the newest is kept");
         assert!(std::fs::read_to_string(folder.join(CARD)).unwrap().contains("Do not deploy"));
-        assert_eq!(read_training(&folder).unwrap().0.position.step, 5);
+        assert_eq!(read_training(&folder).unwrap().state.position.step, 5);
         let alone = run.path().join("delivered.safetensors");
         std::fs::copy(folder.join(LEARNER), &alone).unwrap();
         for path in [run.path(), &folder, &alone] {

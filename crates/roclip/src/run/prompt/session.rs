@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::objective::Phase;
 use crate::prompt::{
     ClassTokens, PromptConfig, PromptHost, PromptLearner, PromptMeasures, PromptPosition, PromptTally, PromptTrainer,
-    Stage, TrainingState, invert, read_training, save_learner,
+    Resumed, Stage, TrainingState, invert, read_training, save_learner,
 };
 use crate::recipe::Recipe;
 use crate::run::caller::Caller;
@@ -148,7 +148,7 @@ fn begin<'a>(
     let state = match &from {
         None => None,
         Some(from) => {
-            let (state, tensors, optimizer) = read_training(from)?;
+            let Resumed { state, tensors, optimizer } = read_training(from)?;
             if state.data_fingerprint != data.pairs.fingerprint() {
                 return Err(Error::file(from, "was trained on other data", "resume with the data of the run"));
             }
