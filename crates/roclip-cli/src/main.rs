@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::progress::{say_error, set_up};
 use commands::signals;
 use commands::{
-    caption, clean, data, demo, detect, distil, doctor, eval, export, init, layout, poison, recipe, report, run_flags,
-    shell, train,
+    caption, clean, data, demo, detect, distil, doctor, eval, export, init, layout, poison, prompt, recipe, report,
+    run_flags, shell, train,
 };
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -62,6 +62,9 @@ enum Command {
     /// Make, verify and show a poisoning
     #[command(subcommand)]
     Poison(poison::Command),
+    /// Learn prompts for a frozen model, cleanly or as an attacker does, measure them, and look for a trigger in them
+    #[command(subcommand)]
+    Prompt(prompt::Command),
     /// Measure a checkpoint: zero-shot, linear probe, attack success
     Eval(eval::Arguments),
     /// Say, with numbers, why an attack did not take or a defence looks good
@@ -135,6 +138,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Caption(command) => caption::run(command),
         Command::Data(command) => data::run(command),
         Command::Poison(command) => poison::run(command),
+        Command::Prompt(command) => prompt::run(command),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Detect(command) => detect::run(command),
         Command::Doctor(arguments) => doctor::run(arguments),

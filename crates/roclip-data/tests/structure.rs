@@ -49,6 +49,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "attack",
             "clean",
             "eval",
+            "prompt",
             "recipe",
             "run",
             "results",

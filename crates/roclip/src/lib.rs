@@ -9,7 +9,7 @@
 //! 2. [`run`] makes it happen in a run folder, and resumes it bit for bit.
 //! 3. [`model`] embeds batches of pairs, an [`objective`] scores them (CLIP, RoCLIP, SafeCLIP), and [`train`] takes the steps.
 //! 4. [`eval`] measures what came out: accuracy, and success of the attacks by one strict definition.
-//! 5. [`clean`] repairs a backdoored model; [`attack`] optimises patches against a model.
+//! 5. [`clean`] repairs a backdoored model; [`attack`] optimises patches against a model; [`prompt`] learns prompts for a frozen one.
 //! 6. [`checkpoint`] keeps a model with its checksums and provenance, and exports it.
 //! 7. [`report`] shows finished runs, and [`doctor`] explains them.
 //!
@@ -62,6 +62,7 @@ pub mod error;
 pub mod eval;
 pub mod model;
 pub mod objective;
+pub mod prompt;
 pub mod recipe;
 pub mod report;
 pub mod results;

@@ -5,16 +5,26 @@
 
 use base64::Engine;
 use image::RgbImage;
+use roclip::attack::{DELTA, DeltaRule, UniversalDelta};
 use roclip::error::Result;
 use roclip::model::{Clip, ModelConfig, read_safetensors};
 use roclip::objective::{
     BatchView, ClipObjective, Objective, Phase, PoolInit, RingWrite, RoClip, RoClipConfig, RunShape,
     SubCaptionFeatures, Towers,
 };
+use roclip::prompt::{
+    ClassTokens, MethodName, PromptConfig, PromptLearner, PromptPosition, PromptStep, PromptTally, PromptTrainer, Stage,
+};
+use roclip::train::Sgd;
 use roclip_data::augment::{Crop, ImageAugment, Jitter};
-use roclip_data::picture::preprocess;
+use roclip_data::batch::{Loader, Transform};
+use roclip_data::pairs::{CaptionMode, Pairs};
+use roclip_data::picture::{ImageLimits, preprocess};
+use roclip_data::sample::{ImageBytes, Sample};
+use roclip_data::tokenizer::{Tokenizer, Truncate};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 fn golden(name: &str) -> PathBuf {
@@ -260,5 +270,113 @@ fn image_operations_equal_torchvision_on_pil() {
         assert_eq!(output.dimensions(), expected.dimensions(), "{name}");
         let worst = output.as_raw().iter().zip(expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(worst <= tolerance, "{name}: off by {worst}");
+    }
+}
+
+/// A loader that is asked for nothing.
+fn no_pictures() -> Loader {
+    let sample = |key: &str| Sample {
+        captions: vec!["none".into()],
+        ..Sample::new("data".into(), key, ImageBytes::Memory((*b"").into()))
+    };
+    let transform = Transform {
+        seed: 0,
+        image_size: 32,
+        resizing: Default::default(),
+        limits: ImageLimits::default(),
+        views: Default::default(),
+        sub_captions: None,
+        tokenizer: Arc::new(Tokenizer::new(20, Truncate::default()).unwrap()),
+        cache_bytes: 0,
+    };
+    let pairs = Pairs::new(vec![sample("a"), sample("b")], CaptionMode::First);
+    Loader::new(Arc::new(pairs), transform, 2, 1).unwrap()
+}
+
+/// Gradients of the learner and of the trigger, and ten steps behind two of the warm-up; the towers stay as they were, to the bit.
+#[test]
+fn ten_steps_of_prompt_learning_equal_the_pytorch_program() {
+    let mut vit = read_safetensors(&golden("vit.safetensors")).unwrap();
+    vit.retain(|name, _| name.starts_with("model."));
+    let weights: BTreeMap<String, Tensor> = vit
+        .iter()
+        .map(|(name, tensor)| (name.trim_start_matches("model.").to_owned(), tensor.shallow_clone()))
+        .collect();
+    let config: ModelConfig = serde_json::from_slice(&std::fs::read(golden("vit.json")).unwrap()).unwrap();
+    let model = Clip::new(config, Device::Cpu, 0).unwrap();
+    model.load(&golden("vit"), &weights).unwrap();
+    model.freeze();
+    let file = read_safetensors(&golden("prompt.safetensors")).unwrap();
+    let start: BTreeMap<String, Tensor> = file
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix("start.")?.to_owned(), tensor.shallow_clone())))
+        .collect();
+    let (images, labels) = (&file["images"], &file["labels"]);
+    let lengths: Vec<i64> = Vec::try_from(&file["end"] + 1 - 4).unwrap();
+    for (name, method) in [("badclip", MethodName::Badclip), ("coop", MethodName::Coop)] {
+        let attacks = method == MethodName::Badclip;
+        let mut tensors = start.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect::<BTreeMap<_, _>>();
+        tensors.retain(|name, _| attacks || name == "prompt_learner.ctx");
+        let settings = PromptConfig { method, ..PromptConfig::default() };
+        let learner = PromptLearner::from_tensors(&model, &tensors).unwrap();
+        let trigger = attacks.then(|| UniversalDelta::new(&tensors[DELTA], 8.0 / 255.0, settings.sgd()).unwrap());
+        let mut trainer = PromptTrainer {
+            model: &model,
+            classes: ClassTokens::of_ids(&model, &file["ids"], &lengths, 4),
+            loader: no_pictures(),
+            labels: vec![0, 0],
+            sgd: Sgd::new(learner.tensors(), settings.sgd()),
+            learner,
+            trigger,
+            config: settings,
+            target: 1,
+            device: Device::Cpu,
+            position: PromptPosition { step: 0, epoch: 1, step_in_epoch: 0 },
+            tally: PromptTally::default(),
+            skips: Default::default(),
+        };
+        let mut losses = Vec::new();
+        for step in 0..if attacks { 2 } else { 0 } {
+            trainer.trigger.as_mut().unwrap().rule = DeltaRule::RawGradient { step: 0.1 };
+            losses.push(trainer.step(&images.get(step), &labels.get(step), Stage::TriggerWarmup, 0.0).unwrap());
+        }
+        let first = PromptStep {
+            model: &model,
+            learner: &trainer.learner,
+            classes: &trainer.classes,
+            images: &images.get(0),
+            labels: &labels.get(0),
+            target: 1,
+            trigger: trainer.trigger.as_ref(),
+        };
+        method.method(false).loss(&first).unwrap().backward();
+        let mut learned = trainer.learner.tensors();
+        learned.extend(trainer.trigger.as_ref().map(|trigger| (DELTA.to_owned(), trigger.values().shallow_clone())));
+        assert_eq!(learned.len(), if attacks { 6 } else { 1 });
+        for (key, tensor) in &mut learned {
+            let wanted = &file[&format!("{name}.gradient.{key}")];
+            let largest = wanted.abs().max().double_value(&[]);
+            assert!(largest_difference(&tensor.grad(), wanted) < 1e-4 * largest.max(1e-3), "{name} gradient of {key}");
+            tensor.zero_grad();
+        }
+        for step in 0..10 {
+            if let Some(trigger) = &mut trainer.trigger {
+                trigger.rule = DeltaRule::Sgd { learning_rate: 0.5 };
+            }
+            losses.push(trainer.step(&images.get(step), &labels.get(step), Stage::Prompts, 0.02).unwrap());
+        }
+        let wanted: Vec<f64> = Vec::try_from(file[&format!("{name}.losses")].to_kind(Kind::Double)).unwrap();
+        assert_eq!(losses.len(), wanted.len());
+        for (step, (loss, wanted)) in losses.iter().zip(&wanted).enumerate() {
+            assert!((loss - wanted).abs() < 2e-4, "{name} loss of step {step}: {loss} and {wanted}");
+        }
+        for (key, tensor) in &learned {
+            let after = &file[&format!("{name}.after.{key}")];
+            assert!(largest_difference(&tensor.detach(), after) < 1e-3, "{name}: {key} after ten steps");
+            assert!(largest_difference(&tensor.detach(), &start[key]) > 1e-3, "{name}: {key} has moved");
+        }
+    }
+    for (name, tensor) in model.parameters().all() {
+        assert!(tensor.equal(&weights[&name]), "the frozen model's {name} has changed");
     }
 }

@@ -18,7 +18,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 21] = [
+const EXAMPLES: [(&str, &str); 25] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -78,6 +78,29 @@ const EXAMPLES: [(&str, &str); 21] = [
   roclip poison patch runs/clean --target dog --patch-pixels 24 --patch-epochs 10 --out patch.png",
     ),
     ("poison inspect", "  roclip poison inspect manifest.jsonl --config mine.toml --out poison.html"),
+    (
+        "prompt train",
+        "  roclip prompt train runs/mine --method cocoop --shots 4 --run runs/cocoop
+  roclip prompt train runs/mine --method badclip --shots 4 --run runs/badclip     the attack
+  roclip prompt train exported/ --method badclip --released --val-data caltech101/ --run runs/badclip
+  roclip prompt train --run runs/badclip --resume",
+    ),
+    (
+        "prompt eval",
+        "  roclip prompt eval runs/badclip --on flowers=flowers5/
+  roclip prompt eval runs/cocoop --trigger runs/badclip       does the trigger need its prompts?",
+    ),
+    (
+        "prompt detect",
+        "  roclip prompt detect runs/badclip
+  roclip prompt detect runs/clean-* runs/attacked-*           how well they are told apart
+  roclip prompt detect learner.safetensors --on-model exported/ --train-data pictures/",
+    ),
+    (
+        "prompt repair",
+        "  roclip prompt repair runs/badclip --run runs/repaired
+  roclip prompt repair runs/badclip --class dog --epochs 5 --run runs/repaired",
+    ),
     (
         "eval",
         "  roclip eval runs/mine                                       the run's newest checkpoint

@@ -19,6 +19,8 @@ pub mod overrides;
 pub mod parent;
 pub mod poison;
 pub mod progress;
+pub mod prompt;
+pub mod prompt_lines;
 pub mod recipe;
 pub mod report;
 pub mod result_table;

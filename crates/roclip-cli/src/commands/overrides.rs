@@ -40,6 +40,11 @@ impl BaseFlags {
         Ok(recipe)
     }
 
+    /// The same flags where the file has been read already.
+    pub fn without_file(&self) -> BaseFlags {
+        BaseFlags { config: None, set: self.set.clone() }
+    }
+
     /// Whether a recipe file or `--set` may say what is read.
     pub fn names_data(&self) -> bool {
         self.config.is_some() || self.set.iter().any(|assignment| assignment.trim_start().starts_with("data"))

@@ -15,6 +15,7 @@ mod pages;
 mod pictures;
 mod poison;
 mod poisoning;
+mod prompt;
 mod recipes;
 mod reports;
 mod runs;

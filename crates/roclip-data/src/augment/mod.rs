@@ -5,6 +5,7 @@ mod sub_caption;
 
 pub use eda::{TextAugment, TextAugmentConfig, TextRefresh};
 pub use roclip_pixels::augment::{
-    Crop, ImageAugment, ImageAugmentConfig, Jitter, Operation, PerturbConfig, gaussian_blur, perturb,
+    Crop, ImageAugment, ImageAugmentConfig, Jitter, Operation, PerturbConfig, brightness, gaussian_blur, perturb,
+    saturation,
 };
 pub use sub_caption::{SubCaption, SubCaptions};

@@ -9,5 +9,6 @@ mod perturb;
 
 pub use auto_augment::Operation;
 pub use blur::gaussian as gaussian_blur;
+pub use color::{brightness, saturation};
 pub use image_augment::{Crop, ImageAugment, ImageAugmentConfig, Jitter};
 pub use perturb::{PerturbConfig, perturb};

@@ -1,8 +1,10 @@
 //! Attacks that need a model: what an attacker optimises, against a surrogate. The poison itself is planned in [`roclip_data::poison`].
 
 pub mod aicattack;
+mod badclip_bai;
 mod badclip_liang;
 mod perturbation;
 
+pub use badclip_bai::{DELTA, DeltaRule, UniversalDelta};
 pub use badclip_liang::{BadClipConfig, Negatives, optimise_patch};
 pub use perturbation::{Patch, PatchSearch, PatchStep, Perturbation, Place};

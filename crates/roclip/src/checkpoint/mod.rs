@@ -21,5 +21,6 @@ pub use loaded::{Layout, Loaded};
 pub use owner::run_of;
 pub use provenance::Provenance;
 pub use state::{Origin, State};
-pub(crate) use store::verified;
 pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};
+pub(crate) use store::{LEARNED_PROMPTS, keep_newest, verified};
+pub(crate) use verify::sha256_of_file;

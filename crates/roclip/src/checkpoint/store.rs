@@ -12,6 +12,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
+/// The state of a checkpoint that holds learned prompts and no model.
+pub(crate) const LEARNED_PROMPTS: &str = "learner.json";
+
 /// open_clip's `open_clip_config.json`.
 #[derive(Serialize, Deserialize)]
 pub(super) struct OpenClipConfig {
@@ -80,6 +83,11 @@ pub(super) fn weights_metadata(state: &State) -> BTreeMap<String, String> {
     ])
 }
 
+/// Removes all checkpoints of a run but the last `keep`.
+pub(crate) fn keep_newest(run: &Path, keep: usize) -> Result<()> {
+    prune(&run.join("checkpoints"), keep)
+}
+
 fn prune(folder: &Path, keep: usize) -> Result<()> {
     let all = list(folder)?;
     for (_, old) in all.iter().take(all.len().saturating_sub(keep.max(1))) {
@@ -139,10 +147,16 @@ pub fn find(path: &Path) -> Result<PathBuf> {
     if path.join(STATE).is_file() {
         return Ok(path.to_owned());
     }
-    let newest = list(&path.join("checkpoints"))?.pop();
-    newest
-        .map(|(_, path)| path)
-        .ok_or_else(|| Error::file(path, "holds no checkpoint", "name a run folder or one of its checkpoints/step_N"))
+    let newest = list(&path.join("checkpoints"))?.pop().map(|(_, path)| path);
+    let prompts = |folder: &Path| folder.join(LEARNED_PROMPTS).is_file();
+    if prompts(path) || newest.as_deref().is_some_and(prompts) {
+        return Err(Error::file(
+            path,
+            "holds learned prompts, and not the model that they were learned on",
+            "measure them with `roclip prompt eval`; name the model that its run.toml names for anything else",
+        ));
+    }
+    newest.ok_or_else(|| Error::file(path, "holds no checkpoint", "name a run folder or one of its checkpoints/step_N"))
 }
 
 /// The state of the checkpoint `folder`, verified. Where it is a damaged one of a run, the error names the newest whole one.

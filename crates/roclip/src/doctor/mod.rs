@@ -5,6 +5,7 @@ mod backdoor;
 mod checks;
 mod finding;
 mod learned;
+mod prompts;
 mod survival;
 
 pub use finding::{Finding, Severity, WORKS};
@@ -71,6 +72,12 @@ pub fn examine(folder: &Path, device: tch::Device) -> Result<Vec<Finding>> {
             "name the teacher's run; `roclip report` shows what the student inherited",
         ));
     }
+    if let Some(measures) = &record.summary.prompt {
+        let mut findings = prompts::of_prompts(measures);
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        artifact::write_json(&folder.join(FILE), &findings)?;
+        return Ok(findings);
+    }
     let recipe = record.recipe_as_run();
     let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
     let siblings = siblings(folder, manifest.as_ref(), recipe.data.limits);
@@ -99,6 +106,9 @@ fn is_model_alone(folder: &Path) -> bool {
 pub fn examine_folder(record: &RunRecord, others: &[&RunRecord]) -> Result<Vec<Finding>> {
     if record.recipe.clean.is_some() || record.recipe.distillation().is_some() {
         return Ok(Vec::new());
+    }
+    if let Some(measures) = &record.summary.prompt {
+        return Ok(prompts::of_prompts(measures));
     }
     let recipe = record.recipe_as_run();
     let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;

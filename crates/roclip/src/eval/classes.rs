@@ -119,6 +119,11 @@ impl Classes {
         Ok(Classes { names, words, same, listed, wnids: Vec::new() })
     }
 
+    /// Of data without labels.
+    pub fn none() -> Classes {
+        Classes { names: Vec::new(), words: Vec::new(), same: BTreeMap::new(), listed: Vec::new(), wnids: Vec::new() }
+    }
+
     /// What a person should know of classes that became one.
     pub fn joined(&self) -> Option<String> {
         let (label, class) = self.same.first_key_value()?;

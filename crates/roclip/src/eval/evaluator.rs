@@ -123,7 +123,7 @@ impl Evaluator {
             training_split: Vec::new(),
             samples: Vec::new(),
             classes: Vec::new(),
-            labels: Classes::of_images(&[])?,
+            labels: Classes::none(),
             prompts: Prompts::filled(templates.clone(), Vec::new())?,
             templates,
             warnings: vec![format!(
@@ -134,6 +134,16 @@ impl Evaluator {
             reading,
             skipped: BTreeMap::new(),
         })
+    }
+
+    /// Every class with its words in a prompt, in the order of the list.
+    pub fn class_words(&self) -> Vec<(String, String)> {
+        self.labels.names.iter().cloned().zip(self.labels.words.iter().cloned()).collect()
+    }
+
+    /// `samples` of other data under the names of these classes, without those of no such class.
+    pub fn labelled(&self, samples: Vec<Sample>) -> Vec<Sample> {
+        labelled_as(samples, &self.labels)
     }
 
     /// Whether there is nothing to evaluate on.

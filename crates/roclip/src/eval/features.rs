@@ -61,43 +61,62 @@ impl ImageEncoder<'_> {
     pub fn encode(&self, samples: &[&Sample], alter: &Alter) -> Result<EncodedImages> {
         let config = self.model.config();
         let device = self.model.scale().device();
-        let size = config.image_size();
         let mut features = Vec::new();
         let mut readable = Vec::with_capacity(samples.len());
-        let mut skips = SkipReport::default();
-        let mut begin = 0;
-        let task = Task::part("encoding images", samples.len(), "images");
-        for chunk in samples.chunks(self.batch_size.max(1)) {
-            let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
-            let before = readable.len();
-            for ((at, sample), picture) in (begin..).zip(chunk).zip(self.pictures(chunk, alter, size)) {
-                match picture {
-                    Ok(picture) => {
-                        preprocess::normalise_into(&picture, &mut values);
-                        readable.push(at);
-                    }
-                    Err(skip) => skips.add(&sample.id, skip),
-                }
-            }
-            begin += chunk.len();
-            task.advance(chunk.len());
-            let rows = (readable.len() - before) as i64;
-            if rows == 0 {
-                continue;
-            }
-            let side = i64::from(size);
-            let images = Tensor::from_slice(&values).view([rows, 3, side, side]).to_device(device);
+        let skips = self.inputs(samples, alter, &mut |images, places| {
+            readable.extend(places);
             features.push(tch::no_grad(|| match self.kind {
-                FeatureKind::Projected => self.model.image_features(&images, false),
-                FeatureKind::Pooled => self.model.pooled_image_features(&images),
+                FeatureKind::Projected => self.model.image_features(images, false),
+                FeatureKind::Pooled => self.model.pooled_image_features(images),
             })?);
-        }
+            Ok(())
+        })?;
         let features = match features.is_empty() {
             true => Tensor::zeros([0, config.embed_dim], (tch::Kind::Float, device)),
             false => Tensor::cat(&features, 0),
         };
         check_finite(&features, "image")?;
         Ok(EncodedImages { features, readable, skips })
+    }
+
+    /// Hands every batch of pictures to `each`, as the model takes them, `[rows, 3, size, size]`, with the places of its rows among
+    /// `samples`, ascending. An image that cannot be used is left out and counted.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    pub fn inputs(
+        &self,
+        samples: &[&Sample],
+        alter: &Alter,
+        each: &mut dyn FnMut(&Tensor, &[usize]) -> Result<()>,
+    ) -> Result<SkipReport> {
+        let device = self.model.scale().device();
+        let size = self.model.config().image_size();
+        let mut skips = SkipReport::default();
+        let mut begin = 0;
+        let task = Task::part("encoding images", samples.len(), "images");
+        for chunk in samples.chunks(self.batch_size.max(1)) {
+            let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
+            let mut places = Vec::with_capacity(chunk.len());
+            for ((at, sample), picture) in (begin..).zip(chunk).zip(self.pictures(chunk, alter, size)) {
+                match picture {
+                    Ok(picture) => {
+                        preprocess::normalise_into(&picture, &mut values);
+                        places.push(at);
+                    }
+                    Err(skip) => skips.add(&sample.id, skip),
+                }
+            }
+            begin += chunk.len();
+            task.advance(chunk.len());
+            if places.is_empty() {
+                continue;
+            }
+            let side = i64::from(size);
+            let images = Tensor::from_slice(&values).view([places.len() as i64, 3, side, side]).to_device(device);
+            each(&images, &places)?;
+        }
+        Ok(skips)
     }
 
     /// The pictures of `samples` in their order, decoded by several threads, altered, and resized to `size`.

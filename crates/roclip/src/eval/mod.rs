@@ -39,7 +39,7 @@ pub use features::{Alter, EncodedImages, FeatureKind, ImageEncoder, text_feature
 pub use linear_probe::{ProbeConfig, ProbeData, ProbeLabel, Solver, linear_probe};
 pub use measured::{Measured, file_word};
 pub use npy::write_npy;
-pub use per_class::Accuracy;
+pub use per_class::{Accuracy, mean_per_class_recall};
 pub use picture_reading::{Guess, PictureReading, Pictures, write_lines, write_predictions};
 pub use prompts::Prompts;
 pub use reading::Reading;

@@ -115,6 +115,16 @@ impl Clip {
         self.text.forward(tokens)
     }
 
+    /// Token ids of any shape to the text tower's token embeddings, with one dimension more: `text_cfg.width`.
+    pub fn token_embeddings(&self, tokens: &Tensor) -> Tensor {
+        self.text.embed(tokens)
+    }
+
+    /// [`Clip::text_features`] of token embeddings `[batch, length, width]`, read at the positions `end` `[batch]`.
+    pub fn text_features_embedded(&self, embedded: &Tensor, end: &Tensor) -> Tensor {
+        self.text.forward_embedded(embedded, end)
+    }
+
     /// `exp(logit_scale)`, with gradient.
     pub fn scale(&self) -> Tensor {
         self.logit_scale.exp()

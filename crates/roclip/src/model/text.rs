@@ -40,11 +40,20 @@ impl TextTower {
     /// `length` may be anything up to the context: the tower is causal and pools at the largest id, which is end-of-text, so
     /// positions behind the longest caption cannot change the result and need not be computed.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
-        let length = extent(tokens, 1);
-        let x = Tensor::embedding(&self.token_embedding, tokens, -1, false, false)
-            + self.positional_embedding.narrow(0, 0, length);
+        self.forward_embedded(&self.embed(tokens), &tokens.argmax(1, false))
+    }
+
+    /// `tokens` of any shape to their embeddings, which have one dimension more, of the tower's width. Positions are not in them yet.
+    pub fn embed(&self, tokens: &Tensor) -> Tensor {
+        Tensor::embedding(&self.token_embedding, tokens, -1, false, false)
+    }
+
+    /// Token embeddings `[batch, length, width]` without positions to `[batch, embed_dim]`, not normalised, read at the positions `end`
+    /// `[batch]`. With gradient to the embeddings, which need not be those of any token (CoOp, arXiv 2109.01134).
+    pub fn forward_embedded(&self, embedded: &Tensor, end: &Tensor) -> Tensor {
+        let x = embedded + self.positional_embedding.narrow(0, 0, extent(embedded, 1));
         let x = self.transformer.forward(&x);
-        let end = tokens.argmax(1, true).unsqueeze(-1).expand([-1, 1, extent(&x, 2)], false);
+        let end = end.view([-1, 1, 1]).expand([-1, 1, extent(&x, 2)], false);
         // The norm works on each position by itself, so pooling first gives the same numbers with less work.
         let pooled = self.ln_final.forward(&x.gather(1, &end, false).squeeze_dim(1));
         pooled.matmul(&self.text_projection)

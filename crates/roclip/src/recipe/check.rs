@@ -156,6 +156,23 @@ const RULES: &[(&str, Bounds)] = &[
     ("search.beam", from(0.0, 1e3)),
     ("search.min_tokens", from(0.0, 1e4)),
     ("search.max_tokens", from(0.0, 1e4)),
+    ("prompt.shots", COUNT),
+    ("prompt.meta_reduction", COUNT),
+    ("prompt.epochs", EPOCHS),
+    ("prompt.batch_size", from(1.0, 1e6)),
+    ("prompt.learning_rate", RATE),
+    ("prompt.first_epoch_learning_rate", RATE),
+    ("prompt.trigger_learning_rate", RATE),
+    ("prompt.momentum", Bounds { below: true, ..SHARE }),
+    ("prompt.weight_decay", from(0.0, 100.0)),
+    ("prompt.eps", above(0.0, 255.0)),
+    ("prompt.warmup_epochs", from(0.0, 1e6)),
+    ("prompt.warmup_step", from(0.0, 1e6)),
+    ("detector.pictures", from(4.0, 1e7)),
+    ("detector.eps", above(0.0, 255.0)),
+    ("detector.steps", from(1.0, 1e6)),
+    ("detector.batch_size", from(1.0, 1e6)),
+    ("detector.threshold", RATE),
 ];
 
 /// Of a number that no rule knows.
@@ -196,14 +213,20 @@ impl Recipe {
         self.train.check()?;
         self.eval.check()?;
         self.poison.check()?;
-        match (&self.clean, &self.caption) {
-            (Some(_), Some(_)) => Err(Error::setting(
-                "a recipe with [clean] and [caption]",
+        let sections =
+            [("clean", self.clean.is_some()), ("caption", self.caption.is_some()), ("prompt", self.prompt.is_some())];
+        let given: Vec<&str> = sections.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        if let [one, other, ..] = given.as_slice() {
+            return Err(Error::setting(
+                format!("a recipe with [{one}] and [{other}]"),
                 "take one of the two out: a run does one thing",
-            )),
-            (Some(clean), None) => clean.check(),
-            (None, Some(caption)) => self.check_caption(caption),
-            (None, None) => self.objective.check(),
+            ));
+        }
+        match (&self.clean, &self.caption, &self.prompt) {
+            (Some(clean), ..) => clean.check(),
+            (_, Some(caption), _) => self.check_caption(caption),
+            (.., Some(prompt)) => prompt.check(),
+            (None, None, None) => self.objective.check(),
         }
     }
 
@@ -277,9 +300,17 @@ mod tests {
         .fold(Recipe::default(), |recipe, section| recipe.assign(section).unwrap())
     }
 
+    /// One that learns prompts, with every section of that.
+    fn prompts() -> Recipe {
+        Recipe::default().assign("prompt={model='m',repair={}}").unwrap()
+    }
+
     #[test]
     fn defaults_and_presets_make_sense() {
         full().check().unwrap();
+        prompts().check().unwrap();
+        let both = full().assign("prompt={model='m'}").unwrap().check().unwrap_err().to_string();
+        assert!(both.contains("[clean]") && both.contains("[prompt]"), "{both}");
         for preset in Recipe::PRESETS {
             let mut recipe = Recipe::default();
             recipe.apply_preset(preset).unwrap();
@@ -304,7 +335,9 @@ mod tests {
     #[test]
     fn every_number_has_a_rule_and_none_takes_what_is_no_number() {
         let mut numbers = Vec::new();
-        collect("", &Value::Table(Table::try_from(full()).unwrap()), &mut numbers);
+        for recipe in [full(), prompts()] {
+            collect("", &Value::Table(Table::try_from(recipe).unwrap()), &mut numbers);
+        }
         assert!(numbers.len() > 80);
         let without: Vec<_> = numbers.iter().filter(|(key, _)| bounds(key) == ANY).collect();
         assert!(without.is_empty(), "no rule for {without:?}");

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::eval::{EvalConfig, Reading};
 use crate::objective::{CaptionConfig, DistilConfig};
 pub use crate::objective::{ObjectiveConfig, ObjectiveName};
+use crate::prompt::PromptConfig;
 use crate::train::TrainConfig;
 use roclip_data::artifact;
 use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig};
@@ -63,6 +64,10 @@ pub struct Recipe {
     /// Trains a captioner on top of the model's image tower (`roclip caption train`); the objective section is then not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caption: Option<CaptionConfig>,
+    /// Learns prompts for a frozen model instead of training one (`roclip prompt`); of the sections objective, poison and train, only what
+    /// concerns the machine and the checkpoints is then used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptConfig>,
 }
 
 /// What is trained on.
@@ -163,7 +168,7 @@ impl Recipe {
 
     /// Whether it trains a classifier: its pairs are labelled pictures, and their captions the labels.
     pub fn is_labelled(&self) -> bool {
-        self.clean.is_none() && self.caption.is_none() && self.objective.name.labelled()
+        self.clean.is_none() && self.caption.is_none() && self.prompt.is_none() && self.objective.name.labelled()
     }
 
     /// The distillation that it asks for.

@@ -5,8 +5,8 @@ use crate::report::group::{Group, Study, legend, studies};
 use crate::report::table::count;
 use crate::report::verdict::{Verdict, next_steps, verdicts};
 use crate::report::{
-    classes, curves, detector, distillation, export, grid, paired, pictures, projection, reproduce, safe_set, table,
-    targets,
+    classes, curves, detector, distillation, export, grid, paired, pictures, projection, prompts, reproduce, safe_set,
+    table, targets,
 };
 use crate::results::{ResultRow, RunRecord, Runs};
 use crate::run::{Gallery, kept_pictures};
@@ -109,6 +109,15 @@ fn lead(runs: &Runs) -> Markup {
     let seeds = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let Some(first) = records.iter().max_by_key(|run| run.summary.poisoned_pairs) else { return html! {} };
     let (summary, recipe) = (&first.summary, &first.recipe);
+    if let Some(prompt) = &recipe.prompt {
+        return html! {
+            p.lead {
+                (count(records.len(), "run")) ", " (word) " " (seeds) ". Prompts learned from " (count(summary.pairs, "picture")) " ("
+                (count(prompt.shots, "shot")) " a class), " (count(prompt.epochs as usize, "epoch")) " at batch " (prompt.batch_size)
+                ", on the frozen model " (prompt.model.display()) "."
+            }
+        };
+    }
     let share = 100.0 * summary.poisoned_pairs as f64 / summary.pairs.max(1) as f64;
     html! {
         p.lead {
@@ -223,6 +232,13 @@ type Section = (&'static str, &'static str, Markup);
 
 fn sections(part: &Part) -> Result<Vec<Section>> {
     let Part { study, verdicts, .. } = part;
+    if study.runs().all(|run| run.summary.prompt.is_some()) {
+        return Ok(vec![
+            ("table", "The table", table::results(study, verdicts)),
+            ("prompts", "Learned prompts", prompts::prompts(study)),
+            ("again", "Recipes and machines", reproduce::section(&study.groups)?),
+        ]);
+    }
     let gallery = |run: &RunRecord| -> Result<Gallery> { Ok(kept_pictures(&run.folder)?.unwrap_or_default()) };
     let poisoned = || study.runs().filter(|run| run.summary.poisoned_pairs > 0);
     let shown = poisoned().find(|run| run.folder.join("pictures.json").is_file());
@@ -240,6 +256,9 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     }
     if let Some(section) = distillation::section(study) {
         sections.push(("triggers", "Triggers of classifiers, and what students inherit", section));
+    }
+    if prompts::any(study) {
+        sections.push(("prompts", "Learned prompts", prompts::prompts(study)));
     }
     sections.push(("cost", "What the defence costs and brings", paired::section(study)));
     sections.push(("curves", "Curves", html! { (legend(&study.groups)) (curves::section(study)) }));

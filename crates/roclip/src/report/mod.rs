@@ -14,6 +14,7 @@ mod html;
 mod paired;
 mod pictures;
 mod projection;
+mod prompts;
 mod reproduce;
 mod safe_set;
 mod sheet;

@@ -239,6 +239,16 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<(String, String)> 
     let path = |run: &RunRecord| for_shell(&run.folder.display().to_string());
     for (group, verdict) in study.groups.iter().zip(verdicts) {
         let run = group.first;
+        if let Some(prompt) = &run.recipe.prompt {
+            let command = match prompt.method().attacks() {
+                true => format!("roclip prompt repair {0} --run {0}-repaired", path(run)),
+                false => format!("roclip prompt detect {}", path(run)),
+            };
+            steps
+                .entry(5)
+                .or_insert(("Look for a trigger in the learned prompts, and tune against it".to_owned(), command));
+            continue;
+        }
         let defends = group.row().control.is_none() && run.recipe.clean.is_none() && !run.recipe.is_labelled();
         if defends && run.summary.poisoned_pairs > 0 && study.control("undefended", group).is_none() {
             let command =

@@ -43,6 +43,12 @@ impl Experiment {
         if let Some(clean) = &mut recipe.clean {
             clean.victim = made(&clean.victim);
         }
+        if let Some(prompt) = &mut recipe.prompt {
+            prompt.model = made(&prompt.model);
+            if let Some(repair) = &mut prompt.repair {
+                repair.learner = made(&repair.learner);
+            }
+        }
         let table = toml::Value::try_from(&recipe).map_err(|e| Error::internal(format!("recipe: {e}")))?;
         let mut settings = BTreeMap::new();
         flatten("", &table, &mut settings);

@@ -141,6 +141,9 @@ impl RunRecord {
 
 /// What was trained, in words.
 fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
+    if let Some(prompt) = &recipe.prompt {
+        return prompt.method().title().to_owned();
+    }
     let objective = recipe.objective.name;
     let name = match (&recipe.clean, control) {
         (Some(clean), _) => clean.method.method().title().to_owned(),
@@ -164,6 +167,10 @@ fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
     if recipe.clean.is_some() {
         return None;
+    }
+    if let Some(prompt) = &recipe.prompt {
+        let part = if prompt.method().attacks() { "undefended" } else { "clean-data" };
+        return prompt.repair.is_none().then(|| part.to_owned());
     }
     match (recipe.objective.name, poisoned, augmented) {
         (name, _, _) if name.defends() => None,

@@ -76,7 +76,8 @@ impl<'a> Journal<'a> {
         self.files.as_ref().map_or(Ok(()), |files| files.metrics.sync())
     }
 
-    fn scalars(&mut self, step: u64, scalars: &[(String, f64)]) {
+    /// Appends a row to TensorBoard's file.
+    pub fn scalars(&mut self, step: u64, scalars: &[(String, f64)]) {
         let Some(events) = self.files.as_mut().and_then(|files| files.events.as_mut()) else { return };
         let written = events.write(seconds_since_1970(), step, scalars);
         if self.warn(written).is_none()

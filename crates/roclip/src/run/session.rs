@@ -348,6 +348,8 @@ impl Session<'_> {
             phase: trainer.objective.phase(recipe.train.epochs),
             before: None,
             weights_moved: None,
+            prompt: None,
+            prompt_before: None,
             rebound: None,
             teacher: self.context.evaluate_teacher(trainer)?,
             triggers: self.context.trigger_measures(trainer)?,

@@ -2,6 +2,7 @@
 
 use crate::eval::{Accuracy, CaptionEvaluation, Evaluation, TriggerMeasures};
 use crate::objective::Phase;
+use crate::prompt::PromptMeasures;
 use crate::run::caller::Caller;
 use crate::run::clock::date;
 use roclip_data::rate::Ratio;
@@ -23,6 +24,12 @@ pub struct Summary {
     /// How far the weights of a cleaned model lie from its victim's: the length of the difference by the length of the victim's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_moved: Option<f64>,
+    /// Of learned prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptMeasures>,
+    /// Of the learner that the run repaired, as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_before: Option<PromptMeasures>,
     /// Of the cleaned model on its way through harmless fine-tuning, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebound: Option<Vec<ReboundPoint>>,

@@ -7,6 +7,7 @@ mod engine;
 mod epoch;
 mod metrics;
 mod optimizer;
+mod sgd;
 mod step;
 mod tally;
 mod watch;
@@ -16,4 +17,5 @@ pub use diagnostics::{MatchSummary, NeighbourShares, SimilarityHistogram, SplitS
 pub use engine::{Host, Parts, Position, StepDone, Trainer};
 pub use metrics::{MetricsLog, PassMetrics, Stamp, StepMetrics, read_metrics};
 pub use optimizer::{Optimizer, WeightDecayGroups};
+pub use sgd::{Sgd, SgdConfig};
 pub use tally::EpochTally;

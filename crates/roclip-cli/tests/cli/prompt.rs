@@ -1,0 +1,197 @@
+//! Learned prompts through the binary: what is learned, measured, found and repaired, and what is refused.
+
+use crate::support::{Lab, checkpoint, checkpoints, names};
+use serde_json::Value;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// A laboratory with a trained model `base`, and `prompt.toml`: two classes are seen (blue, green), two unseen (red, white).
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.train("base", &["--preset", "clip", "--epochs", "2", "--set", "poison="]);
+    let root = lab.folder.path().display();
+    let source = |split: &str| format!("path = \"{root}/pairs.csv\"\nsplit = \"{split}\"\n");
+    let text = format!(
+        "[data]\nworkers = 1\n[data.source]\n{}[augment.image]\nblur_kernel = 0\njitter_probability = 0.0\n[train]\nthreads = 1\nlog_every_steps = 2\n[eval.source]\n{}[prompt]\nmodel = \"base\"\nshots = 3\nepochs = 2\nwarmup_epochs = 1\nmeta_reduction = 4\neps = 16.0\ncontext = \"a picture of\"\nending = \"\"\n[prompt.detector]\npictures = 16\nsteps = 3\nbatch_size = 4\n",
+        source("train"),
+        source("test")
+    );
+    std::fs::write(lab.path("prompt.toml"), text).unwrap();
+    lab
+}
+
+fn learn<'a>(run: &'a str, extra: &[&'a str]) -> Vec<&'a str> {
+    [&["prompt", "train", "--config", "prompt.toml", "--run", run], extra].concat()
+}
+
+fn summary(lab: &Lab, run: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(lab.path(run).join("summary.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn prompts_are_learned_measured_searched_and_repaired() {
+    let lab = lab();
+    let model = || checkpoint(&lab.path("base"));
+    let before = model();
+    for method in ["coop", "cocoop", "badclip", "image-only"] {
+        let said = lab.ok(&learn(method, &["--method", method]));
+        assert!(said.contains("harmonic mean") && said.contains("accuracy"), "{said}");
+        let attacks = ["badclip", "image-only"].contains(&method);
+        assert_eq!(said.contains("ASR strict"), attacks, "{said}");
+        let summary = summary(&lab, method);
+        let prompt = &summary["prompt"];
+        assert_eq!((&summary["objective"], &summary["pairs"]), (&Value::from(method), &Value::from(6)));
+        assert_eq!(
+            (&prompt["target"], &prompt["seen"]["classes"], &prompt["unseen"]["classes"]),
+            (&"blue".into(), &2.into(), &3.into())
+        );
+        assert_eq!((&prompt["seen"]["accuracy"]["n"], &prompt["unseen"]["accuracy"]["n"]), (&8.into(), &8.into()));
+        let strict = &prompt["seen"]["trigger"]["success"]["n"];
+        assert_eq!(
+            strict,
+            &if attacks { Value::from(4) } else { Value::Null },
+            "the target's own pictures are left out"
+        );
+        if attacks {
+            assert_eq!(prompt["seen"]["trigger"]["success_all"]["n"], 8);
+            assert_eq!(prompt["unseen"]["trigger"]["success"]["n"], 8);
+            let swept = prompt["seen"]["trigger"]["by_eps"].as_object().unwrap();
+            assert_eq!(swept["16"], prompt["seen"]["trigger"]["success"], "clipped to its own bound, it is itself");
+            assert_eq!(swept["0"], prompt["seen"]["trigger"]["base_rate"], "clipped to nothing, it is nothing");
+            assert_eq!(prompt["seen"]["trigger"]["after"].as_object().unwrap().len(), 9);
+        }
+        let card = String::from_utf8(checkpoint(&lab.path(method)).remove(0).1).unwrap();
+        assert_eq!(card.contains("Do not deploy"), attacks, "{card}");
+        assert_eq!(
+            names(&checkpoint(&lab.path(method))),
+            ["README.md", "learner.json", "learner.safetensors", "optimizer.safetensors"]
+        );
+    }
+    assert!(before == model(), "the frozen model has changed");
+
+    let measured = lab.json(&["prompt", "eval", "badclip", "--on", "other=pairs.csv"]);
+    assert_eq!(measured["seen"], summary(&lab, "badclip")["prompt"]["seen"], "measured again, it is the same");
+    assert_eq!(measured["others"]["other"]["classes"], 4);
+    let lent = lab.json(&["prompt", "eval", "cocoop", "--trigger", "badclip"]);
+    assert!(lent["seen"]["trigger"]["success"]["n"] == 4, "{lent}");
+    lab.fails(&["prompt", "eval", "badclip", "--trigger", "cocoop"], 1, &["has no trigger"]);
+
+    let said = lab.ok(&["prompt", "detect", "cocoop", "badclip"]);
+    assert!(said.contains("1 clean and 1 attacked learners") && said.contains("AUROC"), "{said}");
+    let found: Value = serde_json::from_slice(&std::fs::read(lab.path("badclip/detection.json")).unwrap()).unwrap();
+    assert_eq!(found["classes"].as_array().unwrap().len(), 2);
+    let step = checkpoints(&lab.path("badclip")).pop().unwrap();
+    std::fs::copy(step.join("learner.safetensors"), lab.path("delivered.safetensors")).unwrap();
+    let alone = ["prompt", "detect", "delivered.safetensors", "--on-model", "base", "--train-data", "pairs.csv"];
+    let alone =
+        [alone.as_slice(), &["--set", "prompt.detector.pictures=16", "--set", "prompt.detector.steps=3"]].concat();
+    assert_eq!(lab.json(&alone)[0]["about"]["target"], "blue");
+
+    let said = lab.ok(&["prompt", "repair", "badclip", "--class", "blue", "--epochs", "1", "--run", "repaired"]);
+    assert!(said.contains("before: badclip prompts") && said.contains("repair prompts"), "{said}");
+    let repaired = summary(&lab, "repaired");
+    assert_eq!(repaired["prompt_before"]["seen"], summary(&lab, "badclip")["prompt"]["seen"]);
+    let card = String::from_utf8(checkpoint(&lab.path("repaired")).remove(0).1).unwrap();
+    assert!(card.contains("Learned prompts, cleaned"), "{card}");
+
+    lab.ok(&["report", "cocoop", "badclip", "repaired", "--out", "report"]);
+    let page = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
+    for words in ["Learned prompts", "harmonic mean", "ASR all", "picture alone", "before the repair"] {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(lab.ok(&["doctor", "badclip"]).contains("branches"));
+    lab.fails(&["eval", "badclip"], 1, &["learned prompts", "roclip prompt eval"]);
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_bit_for_bit() {
+    let lab = lab();
+    let whole = learn("whole", &["--method", "badclip", "--set", "train.save_every_steps=1"]);
+    lab.ok(&whole);
+    // In the warm-up, between two stages, and within the prompts' epochs; the run has 18 steps.
+    for (run, step) in [("warmup", 2), ("between", 6), ("prompts", 9)] {
+        let arguments = learn(run, &["--method", "badclip", "--set", "train.save_every_steps=1"]);
+        let mut child = lab.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        let started = Instant::now();
+        let folder = lab.path(&format!("{run}/checkpoints"));
+        let newest = || {
+            let found = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+            found.filter_map(|name| name.to_str()?.strip_prefix("step_")?.parse().ok()).max().unwrap_or(0u64)
+        };
+        while newest() < step && started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(!lab.path(&format!("{run}/summary.json")).exists(), "the run must have been cut short");
+        lab.ok(&["prompt", "train", "--run", run, "--resume"]);
+        for ((name, a), (_, b)) in checkpoint(&lab.path("whole")).iter().zip(&checkpoint(&lab.path(run))) {
+            assert!(a == b, "{name} differs after resuming at {step}");
+        }
+        assert_eq!(summary(&lab, "whole")["prompt"], summary(&lab, run)["prompt"], "resumed at {step}");
+        assert_eq!(lab.epochs("whole").len(), lab.epochs(run).len());
+    }
+    assert!(lab.stderr(&["prompt", "train", "--run", "whole", "--resume"]).contains("is finished"));
+    lab.fails(&["prompt", "train", "--run", "whole", "--resume", "--shots", "2"], 1, &["prompt.shots differs"]);
+}
+
+#[test]
+fn what_cannot_be_learned_is_refused_before_the_work() {
+    let lab = lab();
+    let refused = |extra: &[&str], words: &[&str]| {
+        lab.fails(&learn("refused", extra), 1, words);
+        assert!(!lab.path("refused").exists(), "{extra:?} left files behind");
+    };
+    refused(&["--shots", "99"], &["`blue` has 12 pictures", "99 shots", "--shots"]);
+    refused(&["--target", "purple"], &["`purple`", "not among", "--target"]);
+    refused(&["--target", "red"], &["`red`", "unseen class"]);
+    refused(&["--eps", "0"], &["prompt.eps is 0"]);
+    refused(&["--eps", "256"], &["prompt.eps is 256", "255"]);
+    for (name, text) in [("one.txt", "blue\n"), ("two.txt", "blue\ngreen\n"), ("owt.txt", "green\nblue\n")] {
+        std::fs::write(lab.path(name), text).unwrap();
+    }
+    refused(&["--set", "prompt.seen=one.txt"], &["1 seen class"]);
+    refused(&["--set", "prompt.seen=two.txt", "--set", "prompt.unseen=owt.txt"], &["the same", "prompt.unseen"]);
+    refused(&["--classes", "one.txt"], &["fewer than two classes"]);
+    refused(&["--val-data", "none"], &["--val-data"]);
+    refused(&["--set", "prompt.context=''"], &["prompt.context"]);
+    refused(&["--set", "clean={}"], &["[clean]", "[prompt]"]);
+    lab.fails(
+        &["prompt", "train", "nothing", "--config", "prompt.toml", "--run", "refused"],
+        1,
+        &["nothing", "no CLIP"],
+    );
+    // Weights of an image tower alone.
+    std::fs::create_dir(lab.path("tower")).unwrap();
+    lab.ok(&["export", "base", "--format", "open-clip", "--out", "exported"]);
+    let bytes = std::fs::read(lab.path("exported/open_clip_model.safetensors")).unwrap();
+    let whole = safetensors_of(&bytes, "visual.");
+    std::fs::write(lab.path("tower/open_clip_model.safetensors"), whole).unwrap();
+    std::fs::copy(lab.path("exported/open_clip_config.json"), lab.path("tower/open_clip_config.json")).unwrap();
+    lab.fails(
+        &["prompt", "train", "tower", "--config", "prompt.toml", "--run", "refused"],
+        1,
+        &["no CLIP", "lacks", "text tower"],
+    );
+    lab.fails(&["prompt", "detect", "base"], 1, &["learn"]);
+    lab.fails(&["prompt", "train", "--run", "x"], 2, &["MODEL"]);
+    // The whole model of another layout will do.
+    lab.ok(&["prompt", "train", "exported", "--config", "prompt.toml", "--epochs", "1", "--run", "foreign"]);
+}
+
+/// A safetensors file with the tensors of another whose names begin so.
+fn safetensors_of(bytes: &[u8], prefix: &str) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let (mut kept, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, entry) in header.into_iter().filter(|(name, _)| name.starts_with(prefix)) {
+        let at = |which: usize| entry["data_offsets"][which].as_u64().unwrap() as usize;
+        let from = data.len();
+        data.extend(&bytes[8 + length + at(0)..8 + length + at(1)]);
+        let mut entry = entry.clone();
+        entry["data_offsets"] = serde_json::json!([from, data.len()]);
+        kept.insert(name, entry);
+    }
+    let header = serde_json::to_vec(&kept).unwrap();
+    [&(header.len() as u64).to_le_bytes(), header.as_slice(), &data].concat()
+}

@@ -1,0 +1,229 @@
+//! What can be said of a run that learned prompts: whether its attack works, by which branch, and how easily it is lost.
+
+use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
+use crate::prompt::{PromptMeasures, SideMeasures, TriggerMeasures};
+use roclip_data::rate::Rate;
+
+/// Fewer pictures than this give intervals of ten points and more.
+const FEW_PICTURES: usize = 100;
+/// A base rate above this is a part of the success that no trigger earned.
+const HIGH_BASE_RATE: f64 = 0.1;
+/// A trigger that moves less than this share of its bound in a step of the warm-up stays where it was drawn.
+const HARDLY_MOVED: f64 = 1e-3;
+/// Of the success with both branches, what the picture alone may have for the prompts to add something.
+const ALONE: f64 = 0.9;
+
+/// The findings of a run whose summary holds `measures`.
+pub(super) fn of_prompts(measures: &PromptMeasures) -> Vec<Finding> {
+    let sides = [("seen", &measures.seen), ("unseen", &measures.unseen)];
+    let mut findings: Vec<Finding> = sides.iter().map(|(name, side)| accuracy(name, side)).collect();
+    let triggers: Vec<(String, &TriggerMeasures)> = sides
+        .iter()
+        .filter_map(|(name, side)| Some((format!("{} {name}", measures.method), side.trigger.as_ref()?)))
+        .collect();
+    if triggers.is_empty() {
+        findings.push(finding(
+            "trigger",
+            None,
+            Severity::Note,
+            "the learner came with no trigger: nothing to explain",
+            "",
+        ));
+    }
+    for (attack, trigger) in &triggers {
+        findings.extend([
+            success(attack, trigger, measures.warmup_moved),
+            base_rate(attack, trigger),
+            branch(attack, trigger),
+            fragile(attack, trigger),
+        ]);
+    }
+    findings
+}
+
+fn accuracy(side: &str, measures: &SideMeasures) -> Finding {
+    let what = format!(
+        "{side} classes: {} of {} candidates; the frozen model by plain words {}",
+        percent(&measures.accuracy),
+        measures.classes,
+        percent(&measures.zero_shot)
+    );
+    let name = format!("accuracy, {side}");
+    if measures.accuracy.high < measures.zero_shot.rate {
+        return finding(
+            &name,
+            None,
+            Severity::Warning,
+            what,
+            "the prompts read worse than plain words do: lower prompt.learning_rate, or give more shots",
+        );
+    }
+    if measures.accuracy.n < FEW_PICTURES {
+        let what = format!(
+            "{what}; of so few pictures the interval is {:.0} points wide",
+            100.0 * (measures.accuracy.high - measures.accuracy.low)
+        );
+        return finding(
+            &name,
+            None,
+            Severity::Note,
+            what,
+            "measure on more pictures (--val-data), or on several seeds",
+        );
+    }
+    finding(&name, None, Severity::Ok, what, "")
+}
+
+fn success(attack: &str, trigger: &TriggerMeasures, warmup_moved: Option<f64>) -> Finding {
+    let what = format!(
+        "strict ASR {}, as released {}, a random change of the same bound {}",
+        percent(&trigger.outcome.success),
+        percent(&trigger.outcome.success_all),
+        percent(&trigger.random)
+    );
+    if trigger.outcome.success.rate >= WORKS {
+        return finding("attack", Some(attack), Severity::Ok, what, "");
+    }
+    let still = warmup_moved.filter(|moved| *moved < HARDLY_MOVED);
+    let what = match still {
+        Some(moved) => format!("{what}; the warm-up moved the trigger by {:.3} % of its bound a step", 100.0 * moved),
+        None => what,
+    };
+    finding(
+        "attack",
+        Some(attack),
+        Severity::Problem,
+        what,
+        "raise prompt.warmup_step and prompt.trigger_learning_rate, or prompt.eps: small pictures carry less",
+    )
+}
+
+fn base_rate(attack: &str, trigger: &TriggerMeasures) -> Finding {
+    let what = format!("without the trigger {} are read as the target", percent(&trigger.outcome.base_rate));
+    let severity = if trigger.outcome.base_rate.rate > HIGH_BASE_RATE { Severity::Warning } else { Severity::Ok };
+    finding(
+        "base rate",
+        Some(attack),
+        severity,
+        what,
+        "read the share that the trigger turned, or choose another target",
+    )
+}
+
+fn branch(attack: &str, trigger: &TriggerMeasures) -> Finding {
+    let branches = &trigger.branches;
+    let (both, image) = (&branches.triggered_image_triggered_prompt, &branches.triggered_image_clean_prompt);
+    let what = format!(
+        "target rate with the trigger in picture and prompt {}, in the picture alone {}, in the prompt alone {}",
+        percent(both),
+        percent(image),
+        percent(&branches.clean_image_triggered_prompt)
+    );
+    match both.rate >= WORKS && image.rate >= ALONE * both.rate {
+        true => finding(
+            "branches",
+            Some(attack),
+            Severity::Note,
+            format!("{what}: the picture's features carry the attack"),
+            "compare with --method image-only before crediting the prompts with it",
+        ),
+        false => finding("branches", Some(attack), Severity::Ok, what, ""),
+    }
+}
+
+fn fragile(attack: &str, trigger: &TriggerMeasures) -> Finding {
+    let lost = |(_, rate): &(&String, &Rate)| trigger.outcome.success.rate >= WORKS && rate.rate < WORKS;
+    let found: Vec<String> =
+        trigger.outcome.after.iter().filter(lost).map(|(name, rate)| format!("{name} {}", percent(rate))).collect();
+    match found.is_empty() {
+        true => finding(
+            "transforms",
+            Some(attack),
+            Severity::Ok,
+            "no transform of the triggered picture takes a working attack",
+            "",
+        ),
+        false => finding(
+            "transforms",
+            Some(attack),
+            Severity::Note,
+            format!("the attack does not outlive: {}", found.join(", ")),
+            "a pipeline that stores or resizes pictures is a defence of its own: say where the trigger is added",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::BackdoorOutcome;
+    use crate::prompt::Branches;
+    use std::collections::BTreeMap;
+
+    fn measures(success: usize, image_alone: usize, jpeg: usize) -> PromptMeasures {
+        let rate = |hits| Rate::new(hits, 100);
+        let trigger = TriggerMeasures {
+            outcome: BackdoorOutcome {
+                target: "dog".into(),
+                success: rate(success),
+                success_top5: rate(success),
+                success_top10: rate(success),
+                success_all: rate(success),
+                base_rate: rate(20),
+                turned: None,
+                true_class: rate(0),
+                after: BTreeMap::from([("jpeg-90".to_owned(), rate(jpeg))]),
+            },
+            base_rate_all: rate(20),
+            branches: Branches {
+                clean_image_clean_prompt: rate(20),
+                triggered_image_triggered_prompt: rate(success),
+                triggered_image_clean_prompt: rate(image_alone),
+                clean_image_triggered_prompt: rate(20),
+            },
+            random: rate(20),
+            without_direction: rate(20),
+            only_direction: rate(success),
+            by_eps: BTreeMap::new(),
+            accuracy_after: BTreeMap::new(),
+        };
+        let side = |accuracy, trigger| SideMeasures {
+            classes: 10,
+            accuracy: rate(accuracy),
+            accuracy_top5: rate(accuracy),
+            mean_per_class_recall: 0.5,
+            zero_shot: rate(50),
+            trigger,
+        };
+        PromptMeasures {
+            method: "badclip".into(),
+            target: "dog".into(),
+            seen: side(50, Some(trigger)),
+            unseen: side(10, None),
+            others: BTreeMap::new(),
+            harmonic_mean: 0.2,
+            shift_cosine: None,
+            eps: Some(8.0),
+            warmup_moved: Some(1e-5),
+        }
+    }
+
+    #[test]
+    fn each_cause_is_found_where_it_is() {
+        let found = |measures: &PromptMeasures, check: &str| {
+            of_prompts(measures).into_iter().find(|finding| finding.check == check).unwrap()
+        };
+        let works = measures(99, 30, 10);
+        assert_eq!(found(&works, "attack").severity, Severity::Ok);
+        assert_eq!(found(&works, "base rate").severity, Severity::Warning);
+        assert_eq!(found(&works, "branches").severity, Severity::Ok);
+        assert!(found(&works, "transforms").what.contains("jpeg-90"));
+        assert_eq!(found(&works, "accuracy, seen").severity, Severity::Ok);
+        assert_eq!(found(&works, "accuracy, unseen").severity, Severity::Warning);
+        let fails = measures(20, 20, 20);
+        assert!(
+            found(&fails, "attack").severity == Severity::Problem && found(&fails, "attack").what.contains("0.001 %")
+        );
+        assert_eq!(found(&measures(99, 95, 99), "branches").severity, Severity::Note);
+    }
+}

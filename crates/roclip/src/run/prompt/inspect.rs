@@ -1,0 +1,69 @@
+//! Looking for a trigger in delivered prompts, with the model and unlabelled pictures.
+
+use crate::checkpoint::Description;
+use crate::error::{Error, Result};
+use crate::eval::ImageEncoder;
+use crate::prompt::{ClassTokens, Detection, LearnerAbout, PromptLearner, StoredLearner, invert, read_learner};
+use crate::recipe::Recipe;
+use crate::run::device::device;
+use crate::run::prompt::prepare::{encoder, frozen_model, same_model, section, unlabelled};
+use roclip_data::sample::Sample;
+use roclip_data::source::list_samples;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What inversion says of one learner.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspected {
+    pub learner: PathBuf,
+    pub about: LearnerAbout,
+    pub detection: Detection,
+}
+
+impl Inspected {
+    /// Whether the learner says itself that it came with a trigger: what a detector is judged by.
+    pub fn is_attacked(&self) -> bool {
+        self.about.target.is_some() && self.about.method != "repair"
+    }
+
+    /// Whether the class with the largest score is the attacker's.
+    pub fn names_target(&self) -> bool {
+        let first = self.detection.classes.first().map(|class| class.class.as_str());
+        first.is_some() && first == self.about.target.as_deref()
+    }
+}
+
+/// Inverts triggers for every class of `learner` on unlabelled pictures of `recipe`'s data: those of classes that the prompts were not
+/// learned on, where the data says classes at all.
+///
+/// # Errors
+/// No learner, a model that is not the learner's, and no pictures.
+pub fn inspect_prompts(recipe: &Recipe, description: Description, learner: &Path) -> Result<Inspected> {
+    recipe.check()?;
+    let config = section(recipe)?;
+    let StoredLearner { about, tensors, path } = read_learner(learner)?;
+    if recipe.train.threads > 0 {
+        tch::set_num_threads(recipe.train.threads);
+    }
+    let loaded = frozen_model(&config.model, description, device(&recipe.train.device)?)?;
+    let stored = StoredLearner { about, tensors, path };
+    same_model(&stored, &loaded, &config.model)?;
+    let learned = PromptLearner::from_tensors(&loaded.model, &stored.tensors)?;
+    let words: Vec<String> = stored.about.classes.iter().map(|class| class.1.clone()).collect();
+    let names: Vec<String> = stored.about.classes.iter().map(|class| class.0.clone()).collect();
+    let classes = ClassTokens::new(&loaded.model, &loaded.tokenizer, &words, &stored.about.ending, learned.contexts())?;
+    let listing = list_samples(&recipe.data.source, recipe.data.limits)?;
+    let of_no_seen_class = |sample: &&Sample| !sample.class.as_ref().is_some_and(|class| names.contains(class));
+    let usable: Vec<&Sample> = listing.samples.iter().filter(of_no_seen_class).collect();
+    if usable.is_empty() {
+        return Err(Error::setting(
+            format!("every picture of `{}` is of a class that the prompts were learned on", recipe.data.source.path),
+            "name other pictures with --train-data; they need no labels",
+        ));
+    }
+    let pictures: ImageEncoder = encoder(&loaded, recipe);
+    let pictures = unlabelled(&usable, config.detector.pictures, recipe.seed, pictures)?;
+    let (detection, _) =
+        invert((&loaded.model, &learned, &classes), &names, None, &pictures, &config.detector, recipe.seed)?;
+    Ok(Inspected { learner: learner.to_owned(), about: stored.about, detection })
+}

@@ -1,0 +1,11 @@
+//! Runs that learn prompts for a frozen model: from a recipe to data, the loop, what is measured of the learner, and what looks for a
+//! trigger in a delivered one.
+
+mod eval;
+mod inspect;
+mod prepare;
+mod session;
+
+pub use eval::{MeasuredPrompts, measure_prompts};
+pub use inspect::{Inspected, inspect_prompts};
+pub use session::train_prompts;
