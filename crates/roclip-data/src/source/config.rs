@@ -41,6 +41,11 @@ pub struct SourceConfig {
     pub gzip_memory_mib: u64,
     /// Which part of the built-in emoji set is used; other sources ignore it.
     pub emoji: EmojiConfig,
+    /// Whether samples get the sha256 that the source says their pictures have (`Sample::sha256`). No key of a recipe: training has no use
+    /// for it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub with_sha256: bool,
 }
 
 impl Default for SourceConfig {
@@ -57,6 +62,7 @@ impl Default for SourceConfig {
             labels: None,
             gzip_memory_mib: 1024,
             emoji: EmojiConfig::default(),
+            with_sha256: false,
         }
     }
 }

@@ -5,8 +5,10 @@
 //! without a header is read by column numbers, or where its first row is an image and a text (Flickr's token files). All rows of one image
 //! become one sample with several captions.
 
+use crate::artifact;
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
+use crate::sample::StatedHash;
 use crate::skip::{Skip, SkipReason};
 use crate::source::records::{Record, Records};
 use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, is_image};
@@ -34,6 +36,8 @@ struct Columns {
     caption: Option<usize>,
     split: Option<usize>,
     class: Option<usize>,
+    /// img2dataset's `sha256` and `original_width`, where they were asked for.
+    stated: [Option<usize>; 2],
     has_header: bool,
     /// Columns of the header; none of a file without one.
     width: Option<usize>,
@@ -106,6 +110,7 @@ impl Csv {
                 caption: Some(1),
                 split: None,
                 class: None,
+                stated: [None; 2],
                 has_header: false,
                 width: None,
             });
@@ -142,7 +147,8 @@ impl Csv {
             }
         }
         let width = (!numbered).then_some(header.len());
-        Ok(Columns { image, caption, split, class, has_header: !numbered, width })
+        let stated = ["sha256", "original_width"].map(|name| known(&[name]).filter(|_| config.with_sha256 && !numbered));
+        Ok(Columns { image, caption, split, class, stated, has_header: !numbered, width })
     }
 
     fn missing(&self, which: &str, header: &[String]) -> Error {
@@ -178,7 +184,11 @@ fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
     }
     let image = without_number(&image).to_owned();
     let captions = caption.into_iter().collect();
-    Ok(Row { image, bytes: None, captions, split: field(columns.split), class: field(columns.class) })
+    let [sha256, original_width] = columns.stated.map(field);
+    let stated = sha256
+        .and_then(|hex| artifact::sha256_of_hex(&hex))
+        .map(|sha256| StatedHash { sha256, of_download: original_width.is_some() });
+    Ok(Row { image, bytes: None, captions, split: field(columns.split), class: field(columns.class), stated })
 }
 
 /// Flickr's token files number the captions of an image: `a.jpg#3`.

@@ -6,7 +6,7 @@
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
 use crate::skip::{Skip, SkipReason};
-use crate::source::metadata::lenient;
+use crate::source::metadata::{lenient, stated_hash};
 use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
 use serde_json::{Map, Value};
@@ -116,7 +116,8 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         return Err(Skip::new(SkipReason::NoCaption, image));
     }
     let split = text(field(fields, &config.split_column, &["split"]));
-    Ok(Row { image: image.to_owned(), captions, split, class, ..Row::default() })
+    let stated = if config.with_sha256 { stated_hash(fields) } else { None };
+    Ok(Row { image: image.to_owned(), captions, split, class, stated, ..Row::default() })
 }
 
 /// The field called `wanted`, or the first that has one of `names`.

@@ -147,6 +147,7 @@ fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dy
     let memory = webdataset::Memory {
         file_bytes: limits.max_file_bytes,
         gzip_bytes: config.gzip_memory_mib.saturating_mul(1 << 20),
+        with_sha256: config.with_sha256,
     };
     if path.is_dir() {
         let tree = Tree::walk(path)?;

@@ -191,7 +191,9 @@ impl Table<'_> {
             return Err(Error::file(self.path, what, "set caption_column to the name of one"));
         }
         let mut columns = images;
-        for more in captions.into_iter().chain(classes).chain(wanted(&config.split_column, &["split"])) {
+        let stated: &[&str] = if config.with_sha256 { &["sha256", "original_width"] } else { &[] };
+        let split = wanted(&config.split_column, &["split"]);
+        for more in captions.into_iter().chain(classes).chain(split).chain(wanted(&None, stated)) {
             if !has(&columns, more.name()) {
                 columns.push(more);
             }

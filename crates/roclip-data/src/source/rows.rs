@@ -2,7 +2,7 @@
 //! have in the wild, where their pictures lie, and how the rows of one picture become one sample.
 
 use crate::progress::Task;
-use crate::sample::{ImageBytes, Sample};
+use crate::sample::{ImageBytes, Sample, StatedHash};
 use crate::skip::{Skip, SkipReason};
 use crate::source::tree::{Kind, kind_of};
 use crate::source::{Listing, SourceConfig, captions, place};
@@ -56,6 +56,8 @@ pub(super) struct Row {
     pub captions: Vec<String>,
     pub split: Option<String>,
     pub class: Option<String>,
+    /// Where the source was asked for it.
+    pub stated: Option<StatedHash>,
 }
 
 /// Makes samples of rows.
@@ -105,8 +107,12 @@ impl Rows {
             Some(bytes) => (&self.file, ImageBytes::Memory(bytes)),
             None => (&self.root.source, ImageBytes::File(self.root.image(&row.image)?)),
         };
-        let mut sample =
-            Sample { class: row.class, split: row.split, ..Sample::new(Arc::clone(source), row.image.as_str(), image) };
+        let mut sample = Sample {
+            class: row.class,
+            split: row.split,
+            stated: row.stated.map(Box::new),
+            ..Sample::new(Arc::clone(source), row.image.as_str(), image)
+        };
         let outcome = add_captions(&mut sample, &row.captions);
         if sample.captions.is_empty() && !row.captions.is_empty() {
             return outcome;

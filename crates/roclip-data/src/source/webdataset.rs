@@ -30,13 +30,15 @@ const JSON_LIMIT_BYTES: u64 = 4 << 20;
 /// A tar is made of blocks of so many bytes, and ends with at least one that is empty.
 const BLOCK_BYTES: u64 = 512;
 
-/// How much may be read, in bytes.
+/// How much may be read, in bytes, and what is kept of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Memory {
     /// Longer pictures are skipped.
     pub file_bytes: u64,
     /// What all gzip shards may take.
     pub gzip_bytes: u64,
+    /// Whether samples keep what their metadata says of their bytes.
+    pub with_sha256: bool,
 }
 
 pub(super) struct WebDataset {
@@ -115,6 +117,7 @@ impl Source for WebDataset {
                                 skips.add(&key, skip);
                             }
                             sample.split = sample.split.or_else(|| split_of(shard).map(str::to_owned));
+                            sample.stated = sample.stated.filter(|_| self.memory.with_sha256);
                             listing.samples.push(sample);
                             shard_of.push(number);
                         }
