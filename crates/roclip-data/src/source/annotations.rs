@@ -116,7 +116,7 @@ impl Source for Annotations {
             };
         }
         match serde_json::from_str::<Document>(text) {
-            Ok(document) => Ok(self.document(document)),
+            Ok(document) => self.document(document),
             // JSON lines under another name.
             Err(_)
                 if text.lines().take(2).filter(|line| serde_json::from_str::<IgnoredAny>(line).is_ok()).count()
@@ -130,7 +130,7 @@ impl Source for Annotations {
 }
 
 impl Annotations {
-    fn document(&self, document: Document) -> Listing {
+    fn document(&self, document: Document) -> Result<Listing> {
         let mut rows = Rows::new(&self.path, &self.config);
         let mut names: HashMap<Id, String> = HashMap::with_capacity(document.images.len());
         for (number, picture) in (1..).zip(document.images) {

@@ -7,7 +7,7 @@ use crate::bounded;
 use crate::error::{Error, IoContext, Result};
 use crate::skip::{Skip, SkipReason};
 use crate::source::metadata::{lenient, stated_hash};
-use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows};
+use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
 use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader, Read};
@@ -55,7 +55,7 @@ impl Source for JsonLines {
             };
             rows.add(&format!("line {number}"), row);
         }
-        Ok(rows.finish())
+        rows.finish()
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn list(path: &Path, objects: Vec<Value>, config: &SourceConfig) -> R
         };
         rows.add(&format!("object {number}"), found);
     }
-    Ok(rows.finish())
+    rows.finish()
 }
 
 /// # Errors
@@ -107,6 +107,13 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         _ => None,
     };
     let Some(image) = image.map(captions::tidy).filter(|image| !image.is_empty()) else {
+        let addresses = fields.iter().any(|(name, value)| {
+            value.is_string() && ADDRESS_NAMES.iter().any(|address| name.eq_ignore_ascii_case(address))
+        });
+        if addresses {
+            let detail = "its picture is an address: download them with img2dataset first";
+            return Err(Skip::new(SkipReason::RowWithoutImage, detail));
+        }
         let names: Vec<&str> = fields.keys().take(20).map(String::as_str).collect();
         return Err(Skip::new(SkipReason::RowWithoutImage, format!("it has the fields `{}`", names.join("`, `"))));
     };

@@ -16,9 +16,11 @@ mod listing;
 mod members;
 mod metadata;
 mod parquet;
+mod pattern;
 mod records;
 mod rows;
 mod shards;
+mod text_encoding;
 mod tree;
 mod webdataset;
 
@@ -48,17 +50,54 @@ fn place(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
+/// How many parts a path joins with `::`.
+pub fn part_count(path: &str) -> usize {
+    path_parts(path).count()
+}
+
+fn path_parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split("::").filter(|part| !part.is_empty())
+}
+
+/// What is read as one.
+struct Part {
+    /// As it was named, or found.
+    path: String,
+    /// Before the ids of joined parts.
+    name: String,
+    /// Of the part between `::`, from 0; what a pattern stands for is of one part.
+    number: u32,
+    source: Box<dyn Source>,
+}
+
+/// The sources of everything that `config` joins, patterns written out.
+fn parts(config: &SourceConfig, limits: ImageLimits) -> Result<Vec<Part>> {
+    let mut named: Vec<(u32, String, Vec<PathBuf>)> = Vec::new();
+    for (number, part) in (0..).zip(path_parts(&config.path)) {
+        let paths = if part == "emoji" { vec![PathBuf::from(part)] } else { pattern::expand(part)? };
+        match paths.iter().all(|path| shards::is_shard(path)) {
+            // Shards are one source, however many.
+            true => named.push((number, part.to_owned(), paths)),
+            false => named.extend(paths.into_iter().map(|path| (number, tree::name(&path), vec![path]))),
+        }
+    }
+    let names = part_names(&named.iter().map(|(_, part, _)| part.as_str()).collect::<Vec<_>>());
+    let opened = named.into_iter().zip(names).map(|((number, path, paths), name)| {
+        let source = open(&paths, config, limits)?;
+        Ok(Part { path, name, number, source })
+    });
+    opened.collect()
+}
+
 /// Lists the samples that `config` asks for, without those whose files are longer than `limits` allows.
 ///
 /// # Errors
 /// A path or a setting that cannot be, the same data named twice, or no samples at all.
 pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listing> {
-    let parts: Vec<&str> = config.path.split("::").filter(|part| !part.is_empty()).collect();
-    let names = part_names(&parts);
+    let parts = parts(config, limits)?;
     let mut all = Listing::default();
     let mut places: HashMap<PathBuf, &str> = HashMap::new();
-    for (part, name) in parts.iter().zip(&names) {
-        let source = open(part, config, limits)?;
+    for Part { path: part, name, number, source } in &parts {
         for place in source.places() {
             let inside = |other: &&PathBuf| other.is_dir() && (place.starts_with(other) || other.starts_with(&place));
             let nested = if place.is_dir() { places.keys().find(inside).cloned() } else { None };
@@ -71,6 +110,7 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
             }
         }
         let mut found = source.list()?;
+        found.samples.iter_mut().for_each(|sample| sample.part = *number);
         if parts.len() > 1 {
             found = found.under(name);
         }
@@ -139,17 +179,18 @@ fn part_names(parts: &[&str]) -> Vec<String> {
     if different.len() == parts.len() { by_folder } else { shards::distinct_ends(parts) }
 }
 
-fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dyn Source>> {
-    if part == "emoji" {
+/// The source that a path is, or that several shards are.
+fn open(paths: &[PathBuf], config: &SourceConfig, limits: ImageLimits) -> Result<Box<dyn Source>> {
+    let Some(path) = paths.first() else { return Err(Error::internal("a source of no paths")) };
+    if path == Path::new("emoji") {
         return Ok(Box::new(emoji::Emoji::new(config.emoji.clone(), config.split.clone())?));
     }
-    let path = Path::new(part);
     let memory = webdataset::Memory {
         file_bytes: limits.max_file_bytes,
         gzip_bytes: config.gzip_memory_mib.saturating_mul(1 << 20),
         with_sha256: config.with_sha256,
     };
-    if path.is_dir() {
+    if path.is_dir() && paths.len() == 1 {
         let tree = Tree::walk(path)?;
         let root = path.to_owned();
         if !tree.shards.is_empty() {
@@ -163,8 +204,11 @@ fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dy
         }
         return Ok(Box::new(folder::Folder::new(root, tree)));
     }
-    if part.contains('{') && !path.exists() || shards::is_shard(path) {
-        return Ok(Box::new(webdataset::WebDataset::new(shards::expand(part)?, memory)));
+    if shards::is_shard(path) {
+        for shard in paths {
+            std::fs::metadata(shard).io("find the shard", shard)?;
+        }
+        return Ok(Box::new(webdataset::WebDataset::new(paths.to_vec(), memory)));
     }
     file(path, config, memory)
 }

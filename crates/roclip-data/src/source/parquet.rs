@@ -9,7 +9,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::guard::contained;
 use crate::skip::{Skip, SkipReason};
 use crate::source::json_rows::{check_columns, row};
-use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows};
+use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses};
 use crate::source::shards::distinct_ends;
 use crate::source::tree::{name, split_of};
 use crate::source::webdataset::Memory;
@@ -31,8 +31,6 @@ use std::sync::Arc;
 const GROUP_LIMIT_BYTES: i64 = 4 << 30;
 /// img2dataset's, of which the first is a picture's name and the second says whether it was fetched.
 const FETCHED: [&str; 2] = ["key", "status"];
-/// A column of addresses.
-const ADDRESS: &str = "url";
 
 pub(super) struct Parquet {
     root: PathBuf,
@@ -125,7 +123,7 @@ impl Table<'_> {
                 Ok(None) => break,
                 // What lies behind it cannot be found.
                 Err(skip) => {
-                    let mut listing = made.finish();
+                    let mut listing = made.finish()?;
                     let detail = format!("after {} rows: {}", number - 1, skip.detail);
                     listing.skips.add(&self.name(), Skip::new(SkipReason::ShardTruncated, detail));
                     return Ok(listing);
@@ -134,13 +132,13 @@ impl Table<'_> {
             let row = self.row(fields, &classes, &place, &mut seen);
             let full = row.as_ref().is_err_and(|skip| skip.reason == SkipReason::ShardTooLarge);
             if full {
-                let mut listing = made.finish();
+                let mut listing = made.finish()?;
                 listing.skips.merge(row.err().map(|skip| self.lost(skip).skips).unwrap_or_default());
                 return Ok(listing);
             }
             made.add(&place, row);
         }
-        Ok(made.finish())
+        made.finish()
     }
 
     fn name(&self) -> String {
@@ -175,12 +173,10 @@ impl Table<'_> {
         let has = |columns: &[TypePtr], name: &str| columns.iter().any(|column| column.name() == name);
         let named: Vec<&str> = all.iter().take(20).map(|column| column.name()).collect();
         if images.is_empty() || has(&images, FETCHED[1]) && !has(&images, FETCHED[0]) {
-            let remedy = match has(all, ADDRESS) {
-                true => {
-                    "addresses are not fetched: download the pictures with img2dataset, and name the folder that it writes"
-                }
-                false => "set image_column and caption_column to the names of columns",
-            };
+            if all.iter().any(|column| ADDRESS_NAMES.iter().any(|name| column.name().eq_ignore_ascii_case(name))) {
+                return Err(addresses(self.path, "its pictures are addresses"));
+            }
+            let remedy = "set image_column and caption_column to the names of columns";
             let what = format!("there is no column with images among `{}`", named.join("`, `"));
             return Err(Error::file(self.path, what, remedy));
         }

