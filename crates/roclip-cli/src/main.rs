@@ -50,7 +50,7 @@ enum Command {
     Train(train::Arguments),
     /// Fine-tune a poisoned model on trusted pairs, and show what is left of its backdoors
     Clean(clean::Arguments),
-    /// Prepare data: classes for images that have captions only
+    /// Look at data, check it, leave some of it out; classes for images that have captions only
     #[command(subcommand)]
     Data(data::Command),
     /// Make, verify and show a poisoning

@@ -9,12 +9,13 @@ use crate::artifact;
 use crate::error::{Error, IoContext, Result};
 use crate::sample::StatedHash;
 use crate::skip::{Skip, SkipReason};
+use crate::source::kept::{Kept, Leave};
 use crate::source::records::{Record, Records};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses, is_image};
 use crate::source::text_encoding::{self, NO_TEXT};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
 use std::io::BufRead;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const SEPARATORS: [u8; 4] = [b'\t', b',', b';', b'|'];
 
@@ -61,6 +62,10 @@ impl Source for Csv {
             rows.add(&format!("row {number}"), parse(record, &columns));
         }
         rows.finish()
+    }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        Csv::write_kept(self, leave, out)
     }
 }
 
@@ -224,6 +229,8 @@ fn without_number(image: &str) -> &str {
         _ => image,
     }
 }
+
+mod kept;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ mod csv;
 mod emoji;
 mod folder;
 mod json_rows;
+mod kept;
 mod labels;
 mod listing;
 mod members;
@@ -26,6 +27,7 @@ mod webdataset;
 
 pub use config::SourceConfig;
 pub use emoji::EmojiConfig;
+pub use kept::{Kept, Leaving};
 pub use labels::{LabelFile, Labels};
 pub use listing::Listing;
 
@@ -33,6 +35,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason};
+use crate::source::kept::Leave;
 use crate::source::tree::Tree;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -43,6 +46,9 @@ trait Source {
     fn places(&self) -> Vec<PathBuf>;
 
     fn list(&self) -> Result<Listing>;
+
+    /// Writes the source to `out`, a file or a new folder, in its own format and without what `leave` says. Whole or not at all.
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept>;
 }
 
 /// Where something lies, however it was named; the path as it is where that cannot be told.
@@ -148,6 +154,51 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
         true => Err(nothing(config, &all)),
         false => Ok(all),
     }
+}
+
+/// Writes what `config` names to `out` in its own format, without what `leaving` says of its `samples`, which [`list_samples`] has listed: a file
+/// for a list, a folder for shards and folders; for several joined parts a folder with each under its name. Whole or not at all.
+///
+/// # Errors
+/// An `out` that lies in the data or holds it, that has another ending than the list, and whatever cannot be written.
+pub fn write_kept(
+    config: &SourceConfig,
+    limits: ImageLimits,
+    samples: &[Sample],
+    leaving: &dyn Fn(&Sample) -> Leaving,
+    out: &Path,
+) -> Result<Kept> {
+    let parts = parts(config, limits)?;
+    let target = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let target = target.parent().map(place).zip(target.file_name()).map_or(target.clone(), |(folder, name)| folder.join(name));
+    for data in parts.iter().flat_map(|part| part.source.places()) {
+        if data.starts_with(&target) || data.is_dir() && target.starts_with(&data) {
+            return Err(Error::file(out, format!("lies in the data, or holds it (`{}`)", data.display()), "name another place"));
+        }
+    }
+    let leave_of = |part: &Part| {
+        let mut leave = Leave::default();
+        let begins = format!("{}/", part.name);
+        let of_part = |sample: &&Sample| parts.len() == 1 || sample.part == part.number && sample.id.starts_with(&begins);
+        samples.iter().filter(of_part).for_each(|sample| leave.add(sample, leaving(sample)));
+        leave
+    };
+    if let [part] = parts.as_slice() {
+        let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        let from = Path::new(&part.path);
+        if from.is_file() && !shards::is_shard(from) && ending(from) != ending(out) {
+            let wanted = ending(from).unwrap_or_default();
+            return Err(Error::file(out, format!("has not the ending of the data, .{wanted}"), "a list is read by its ending; give it the same"));
+        }
+        return part.source.write_kept(&leave_of(part), out);
+    }
+    crate::artifact::write_folder(out, |folder| {
+        let mut kept = Kept::default();
+        for part in &parts {
+            kept.append(part.source.write_kept(&leave_of(part), &folder.join(&part.name))?);
+        }
+        Ok(kept)
+    })
 }
 
 /// Says that there is nothing, and what there is instead.

@@ -9,6 +9,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::guard::contained;
 use crate::skip::{Skip, SkipReason};
 use crate::source::json_rows::{check_columns, row};
+use crate::source::kept::{Kept, Leave};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses};
 use crate::source::shards::distinct_ends;
 use crate::source::tree::{name, split_of};
@@ -68,6 +69,10 @@ impl Source for Parquet {
         }
         Ok(all)
     }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        Parquet::write_kept(self, leave, out)
+    }
 }
 
 /// The split of `test/a.parquet`, or of `test-00000-of-00001.parquet` as `datasets` calls its files.
@@ -91,19 +96,33 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn read(&mut self) -> Result<Listing> {
+        let mut made = Rows::new(self.path, self.config);
+        let lost = self.each_row(&mut |place, row| made.add(place, row))?;
+        let mut listing = made.finish()?;
+        if let Some(skip) = lost {
+            listing.skips.add(&self.name(), skip);
+        }
+        Ok(listing)
+    }
+
+    /// Hands on every row, or why there is none, with its name. Why the file is lost, wholly or from a row on, where it is.
+    ///
+    /// # Errors
+    /// Columns that are not there.
+    fn each_row(&mut self, take: &mut dyn FnMut(&str, std::result::Result<Row, Skip>)) -> Result<Option<Skip>> {
         let (file, _) = bounded::open(self.path).io("open", self.path)?;
         // The reader of strangers' bytes may panic on them.
         let opened = contained(|| SerializedFileReader::new(file).map_err(unreadable));
         let reader = match opened {
             Ok(reader) => reader,
-            Err(skip) => return Ok(self.lost(skip)),
+            Err(skip) => return Ok(Some(skip)),
         };
         let columns = self.columns(reader.metadata())?;
         if let Some(skip) = too_large(reader.metadata(), &columns) {
-            return Ok(self.lost(skip));
+            return Ok(Some(skip));
         }
         if let Err(skip) = contained(|| check_dictionaries(&reader, &columns)) {
-            return Ok(self.lost(skip));
+            return Ok(Some(skip));
         }
         let classes = class_names(reader.metadata());
         let projection = Type::group_type_builder("schema").with_fields(columns).build();
@@ -112,9 +131,8 @@ impl Table<'_> {
             .and_then(|projection| contained(|| reader.get_row_iter(Some(projection)).map_err(unreadable)));
         let mut rows = match rows {
             Ok(rows) => rows,
-            Err(skip) => return Ok(self.lost(skip)),
+            Err(skip) => return Ok(Some(skip)),
         };
-        let mut made = Rows::new(self.path, self.config);
         let mut seen: HashMap<String, u64> = HashMap::new();
         for number in 1.. {
             let place = format!("row {number}");
@@ -123,33 +141,20 @@ impl Table<'_> {
                 Ok(None) => break,
                 // What lies behind it cannot be found.
                 Err(skip) => {
-                    let mut listing = made.finish()?;
                     let detail = format!("after {} rows: {}", number - 1, skip.detail);
-                    listing.skips.add(&self.name(), Skip::new(SkipReason::ShardTruncated, detail));
-                    return Ok(listing);
+                    return Ok(Some(Skip::new(SkipReason::ShardTruncated, detail)));
                 }
             };
-            let row = self.row(fields, &classes, &place, &mut seen);
-            let full = row.as_ref().is_err_and(|skip| skip.reason == SkipReason::ShardTooLarge);
-            if full {
-                let mut listing = made.finish()?;
-                listing.skips.merge(row.err().map(|skip| self.lost(skip).skips).unwrap_or_default());
-                return Ok(listing);
+            match self.row(fields, &classes, &place, &mut seen) {
+                Err(skip) if skip.reason == SkipReason::ShardTooLarge => return Ok(Some(skip)),
+                row => take(&place, row),
             }
-            made.add(&place, row);
         }
-        made.finish()
+        Ok(None)
     }
 
     fn name(&self) -> String {
         name(self.path.file_name().map_or(self.path, Path::new))
-    }
-
-    /// Nothing of the file, and why.
-    fn lost(&self, skip: Skip) -> Listing {
-        let mut listing = Listing { shards: 1, ..Listing::default() };
-        listing.skips.add(&self.name(), skip);
-        listing
     }
 
     /// The columns of the file that mean something here.
@@ -397,6 +402,8 @@ fn digest(bytes: &[u8]) -> u64 {
     bytes.hash(&mut hasher);
     hasher.finish()
 }
+
+mod kept;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use crate::sample::{ImageBytes, Sample, check_length};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::captions;
+use crate::source::kept::{Kept, Leave};
 use crate::source::members::{Group, Name, assemble, escapes};
 use crate::source::metadata::Metadata;
 use crate::source::shards::{distinct_ends, is_gzip};
@@ -130,6 +131,10 @@ impl Source for WebDataset {
         }
         tell_apart(&mut listing.samples, &shard_of, &names);
         Ok(listing)
+    }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        WebDataset::write_kept(self, leave, out)
     }
 }
 
@@ -352,6 +357,8 @@ impl<R: Read> Read for Metered<R> {
         Ok(count)
     }
 }
+
+mod kept;
 
 #[cfg(test)]
 mod tests;

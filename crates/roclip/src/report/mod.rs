@@ -4,6 +4,7 @@ mod chart;
 mod classes;
 mod comparison;
 mod curves;
+mod data_set;
 mod detector;
 mod export;
 mod grid;
@@ -24,6 +25,7 @@ mod verdict;
 pub use crate::results::{
     EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, over_seeds, read_run,
 };
+pub use data_set::{statistics_lines, write_statistics};
 pub use sheet::write_sheet;
 
 use crate::error::{Error, Result};
