@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod clean;
+mod data_stats;
 mod evaluation;
 mod kills;
 mod models;

@@ -179,7 +179,7 @@ fn thin_out(document: &mut Map<String, Value>, fates: &mut Fates) {
             let Ok(picture) = Picture::deserialize(&*entry) else { return true };
             let Some(name) = picture.name() else { return true };
             let captions: Vec<String> = picture.sentences.iter().filter_map(|sentence| sentence.raw.clone()).collect();
-            match fates.of_captions(&name, &captions) {
+            match fates.of(&name, &captions) {
                 Fate::Kept => true,
                 Fate::Dropped => false,
                 Fate::Captions(kept) => {
@@ -200,7 +200,7 @@ fn thin_out(document: &mut Map<String, Value>, fates: &mut Fates) {
             let Ok(Annotation { image_id: Some(id), caption: Some(caption) }) = Annotation::deserialize(entry) else {
                 return true;
             };
-            names.get(&id).is_none_or(|name| fates.of_captions(name, &[caption]) == Fate::Kept)
+            names.get(&id).is_none_or(|name| fates.of(name, &[caption]) == Fate::Kept)
         });
     }
 }

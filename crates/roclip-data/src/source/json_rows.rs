@@ -102,7 +102,7 @@ pub(super) fn without(
     fates: &mut Fates,
     config: &SourceConfig,
 ) -> std::result::Result<Option<Map<String, Value>>, ()> {
-    match row(&fields, config).map(|row| fates.of(&row)) {
+    match row(&fields, config).map(|row| fates.of(&row.image, &row.captions)) {
         Ok(Fate::Dropped) => Ok(None),
         Ok(Fate::Captions(captions)) => {
             let name = fields.iter().find(|(_, value)| field(&fields, &config.caption_column, &CAPTION_NAMES).is_some_and(|found| std::ptr::eq(found, *value)));

@@ -3,7 +3,6 @@
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::SkipReport;
 use crate::source::captions;
-use crate::source::rows::Row;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -102,11 +101,8 @@ impl<'a> Fates<'a> {
         Fates { leave: leave.by_key(), numbered: HashMap::new() }
     }
 
-    pub(super) fn of(&mut self, row: &Row) -> Fate {
-        self.of_captions(&row.image, &row.captions)
-    }
-
-    pub(super) fn of_captions(&mut self, image: &str, captions: &[String]) -> Fate {
+    /// Of a row with these captions of the picture `image`.
+    pub(super) fn of(&mut self, image: &str, captions: &[String]) -> Fate {
         let left_out = match self.leave.get(image) {
             None | Some(Leaving::Nothing) => return Fate::Kept,
             Some(Leaving::Whole) => return Fate::Dropped,
@@ -145,7 +141,7 @@ mod tests {
         leave.add(&sample("b.c"), Leaving::Nothing);
         let mut fates = Fates::new(&leave);
         let mut of = |image: &str, captions: &[&str]| {
-            fates.of_captions(image, &captions.iter().map(|caption| (*caption).to_owned()).collect::<Vec<_>>())
+            fates.of(image, &captions.iter().map(|caption| (*caption).to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(of("a", &["0"]), Fate::Kept);
         assert_eq!((of("b", &["0"]), of("c", &["0"])), (Fate::Dropped, Fate::Kept));

@@ -223,7 +223,7 @@ fn nothing(config: &SourceConfig, all: &Listing) -> Error {
 fn part_names(parts: &[&str]) -> Vec<String> {
     let folders: Vec<&str> = parts
         .iter()
-        .map(|part| part.rsplit_once('/').filter(|(_, file)| file.contains('{')).map_or(*part, |(f, _)| f))
+        .map(|part| part.rsplit_once('/').filter(|(_, file)| pattern::is_pattern(file)).map_or(*part, |(f, _)| f))
         .collect();
     let by_folder = shards::distinct_ends(&folders);
     let different: HashSet<&String> = by_folder.iter().collect();

@@ -179,7 +179,8 @@ impl Table<'_> {
         let named: Vec<&str> = all.iter().take(20).map(|column| column.name()).collect();
         if images.is_empty() || has(&images, FETCHED[1]) && !has(&images, FETCHED[0]) {
             if all.iter().any(|column| ADDRESS_NAMES.iter().any(|name| column.name().eq_ignore_ascii_case(name))) {
-                return Err(addresses(self.path, "its pictures are addresses"));
+                let what = format!("its pictures are addresses; it has the columns `{}`", named.join("`, `"));
+                return Err(addresses(self.path, what));
             }
             let remedy = "set image_column and caption_column to the names of columns";
             let what = format!("there is no column with images among `{}`", named.join("`, `"));

@@ -82,7 +82,10 @@ fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
             found = found.into_iter().flat_map(folders_below).collect();
         } else if has_wildcards(&text) {
             let names = regex_of(&text)?;
-            let inside = |folder: PathBuf| entries(&folder).into_iter().filter(|path| is_named(path, &names));
+            // As in shells, what begins with a dot is hidden from wildcards.
+            let shows = |path: &PathBuf| text.starts_with('.') || !is_hidden(path);
+            let inside =
+                |folder: PathBuf| entries(&folder).into_iter().filter(|path| shows(path) && is_named(path, &names));
             found = found.into_iter().flat_map(inside).collect();
         } else {
             found = found.into_iter().map(|folder| folder.join(part)).filter(|path| path.exists()).collect();
@@ -97,13 +100,14 @@ fn is_named(path: &Path, names: &Regex) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.is_match(name))
 }
 
-/// Of a name with wildcards; what begins with a dot is hidden from those at the start.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Of a name with wildcards.
 fn regex_of(name: &str) -> Result<Regex> {
     let mut expression = String::from("^");
-    let mut letters = name.chars().peekable();
-    if letters.next_if_eq(&'*').is_some() {
-        expression.push_str("([^.].*)?");
-    }
+    let mut letters = name.chars();
     while let Some(letter) = letters.next() {
         match letter {
             '*' => expression.push_str(".*"),
@@ -141,8 +145,7 @@ fn folders_below(folder: PathBuf) -> Vec<PathBuf> {
     while let Some(folder) = all.get(next).cloned() {
         next += 1;
         let is_folder = |path: &PathBuf| {
-            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            !hidden && std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+            !is_hidden(path) && std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
         };
         all.extend(entries(&folder).into_iter().filter(is_folder));
         if all.len() > MOST {

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::sample::Sample;
-use crate::statistics::StatisticsConfig;
 use crate::statistics::captions::{as_words, shared_phrase};
+use crate::statistics::config::StatisticsConfig;
 use crate::statistics::look::Look;
 use crate::statistics::near::groups;
 use crate::statistics::perceptual::PerceptualHash;

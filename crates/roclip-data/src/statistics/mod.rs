@@ -5,6 +5,7 @@
 //! Of a picture about 60 bytes are held, whatever its size; pictures themselves are held while they are looked at.
 
 mod captions;
+mod config;
 mod copies;
 mod hashes;
 mod look;
@@ -14,6 +15,7 @@ mod quantiles;
 mod verify;
 
 pub use captions::{CaptionStatistics, RepeatedCaption};
+pub use config::StatisticsConfig;
 pub use copies::{Cluster, CopyStatistics, SharedPhrase};
 pub use hashes::{HashFile, Hashes};
 pub use look::{Look, look};
@@ -22,7 +24,6 @@ pub use quantiles::Quantiles;
 pub use verify::{Checked, Verified, verify};
 
 use crate::error::{Error, Result};
-use crate::picture::ImageLimits;
 use crate::progress::Task;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReport};
@@ -33,26 +34,6 @@ use rustc_hash::FxHashSet;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-
-/// How a data set is looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct StatisticsConfig {
-    pub limits: ImageLimits,
-    /// Threads; any number finds the same.
-    pub workers: usize,
-    /// Bits of 64 in which near-copies may differ.
-    pub near_bits: u32,
-    /// Pictures that a group of near-copies needs to be looked at as a natural backdoor.
-    pub min_copies: usize,
-    /// Groups, captions and examples that are listed.
-    pub listed: usize,
-}
-
-impl Default for StatisticsConfig {
-    fn default() -> Self {
-        StatisticsConfig { limits: ImageLimits::default(), workers: 2, near_bits: 4, min_copies: 5, listed: 20 }
-    }
-}
 
 /// What was found.
 #[derive(Debug, Clone, Serialize)]

@@ -59,7 +59,8 @@ impl PerceptualHash {
 
     /// Of its 16 digits.
     pub fn parse(hex: &str) -> Option<Self> {
-        (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok().map(PerceptualHash))?
+        let digits = hex.len() == 16 && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u64::from_str_radix(hex, 16).ok().filter(|_| digits).map(PerceptualHash)
     }
 }
 

@@ -82,6 +82,7 @@ pub struct DataConfig {
     /// How often an epoch sees the pairs of each part of joined data (between `::` of the path), as in [1, 2.5]: a weight below 1 is a share of
     /// the pairs, drawn by the seed. Once each when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &[1.0, 2.5])]
     pub weights: Option<Vec<f64>>,
     /// Pictures beyond these limits are left out.
     pub limits: ImageLimits,

@@ -36,7 +36,7 @@ impl Csv {
                 }
                 let raw = record.raw.clone();
                 // A row that cannot be read is nobody's to drop.
-                match parse(record, &columns).map(|row| fates.of(&row)) {
+                match parse(record, &columns).map(|row| fates.of(&row.image, &row.captions)) {
                     Ok(Fate::Dropped | Fate::Captions(_)) => {}
                     Ok(Fate::Kept) | Err(_) => write(&raw)?,
                 }

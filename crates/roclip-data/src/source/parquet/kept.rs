@@ -56,7 +56,7 @@ impl Parquet {
         let mut left = u64::MAX;
         let mut table = Table { path: &path, config: &self.config, memory: self.memory, left: &mut left };
         let lost = table.each_row(&mut |_, row| {
-            let fate = row.as_ref().map_or(Fate::Kept, |row| fates.of(row));
+            let fate = row.as_ref().map_or(Fate::Kept, |row| fates.of(&row.image, &row.captions));
             if let (Fate::Captions(_), Ok(row)) = (&fate, &row) {
                 partly.get_or_insert_with(|| row.image.clone());
             }
