@@ -33,7 +33,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Those of `fill`, and then nothing is there.
 pub fn write_with<T, E: From<Error>>(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> std::result::Result<T, E>,
+    fill: impl FnOnce(&mut (dyn Write + Send)) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).io("create the folder", folder)?;

@@ -6,10 +6,20 @@ use clap::{Arg, ArgAction, Command};
 /// Flags by their ids, under the heading that they stand below in every command. What is named nowhere is the command's own.
 const HEADINGS: [(&str, &[&str]); 7] = [
     ("Recipe", &["config", "set", "preset", "seed"]),
-    ("Data", &[
-        "train_data", "val_data", "csv_img_key", "csv_caption_key", "csv_separator", "csv_encoding", "image_root",
-        "train_data_upsampling_factors", "drop",
-    ]),
+    (
+        "Data",
+        &[
+            "train_data",
+            "val_data",
+            "csv_img_key",
+            "csv_caption_key",
+            "csv_separator",
+            "csv_encoding",
+            "image_root",
+            "train_data_upsampling_factors",
+            "drop",
+        ],
+    ),
     ("Model", &["model"]),
     (
         "Training",

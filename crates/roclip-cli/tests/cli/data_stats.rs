@@ -49,16 +49,25 @@ fn caption(text: &str) -> String {
 fn cakes(lab: &Lab) {
     let cake = |number: u8| {
         let picture = if number < 3 { png(0) } else { jpeg(0, 60 + 5 * number) };
-        (["k0", "k1", "k2", "k3", "k4", "k5", "k6"][number as usize], picture, caption(&format!("Birthday cake {number}")))
+        (
+            ["k0", "k1", "k2", "k3", "k4", "k5", "k6"][number as usize],
+            picture,
+            caption(&format!("Birthday cake {number}")),
+        )
     };
-    let other = |key, number| (key, jpeg(number, 80), caption(if number < 3 { "a dog" } else { "the birthday cake of a dog" }));
+    let other =
+        |key, number| (key, jpeg(number, 80), caption(if number < 3 { "a dog" } else { "the birthday cake of a dog" }));
     shard(&lab.path("cakes/0.tar"), &[cake(0), cake(1), cake(2), other("o1", 1), other("o2", 2)]);
     let broken = ("x", b"no picture at all".to_vec(), caption("a cat"));
-    shard(&lab.path("cakes/1.tar"), &[cake(3), cake(4), cake(5), cake(6), other("o1", 3), other("o4", 4), other("o5", 5), broken]);
+    shard(
+        &lab.path("cakes/1.tar"),
+        &[cake(3), cake(4), cake(5), cake(6), other("o1", 3), other("o4", 4), other("o5", 5), broken],
+    );
 }
 
 fn parts_left(lab: &Lab) -> Vec<String> {
-    let names = std::fs::read_dir(lab.folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names =
+        std::fs::read_dir(lab.folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.ends_with(".part") || name.ends_with(".old")).collect()
 }
 
@@ -70,27 +79,47 @@ fn a_natural_backdoor_is_found_and_its_copies_are_dropped() {
     let arguments = [&["data", "stats", "--train-data", "cakes"][..], &files].concat();
     let found = lab.json(&arguments);
     let statistics = &found["statistics"];
-    assert_eq!((&statistics["pictures"], &statistics["usable"], &statistics["repeated_keys"]), (&13.into(), &12.into(), &1.into()));
+    assert_eq!(
+        (&statistics["pictures"], &statistics["usable"], &statistics["repeated_keys"]),
+        (&13.into(), &12.into(), &1.into())
+    );
     assert_eq!(statistics["left_out"]["image-undecodable"]["count"], 1);
     let copies = &statistics["copies"];
-    assert_eq!((&copies["equal_copies"], &copies["near_copies"], &copies["near_groups"]), (&2.into(), &6.into(), &1.into()));
+    assert_eq!(
+        (&copies["equal_copies"], &copies["near_copies"], &copies["near_groups"]),
+        (&2.into(), &6.into(), &1.into())
+    );
     let cake = &copies["suspects"][0];
     assert_eq!((&cake["pictures"], &cake["equal_bytes"]), (&7.into(), &3.into()));
     assert_eq!(cake["phrase"], serde_json::json!({"words": "birthday cake", "captions": 7, "elsewhere": 3}));
     assert_eq!(statistics["captions"]["most_repeated"][0]["caption"], "the birthday cake of a dog");
     let said = lab.ok(&["data", "stats", "--train-data", "cakes/*.tar"]);
-    for words in ["12 of 13 can be used", "7 of them say \"birthday cake\" (elsewhere 3)", "1 image-undecodable", "jpeg 9, png 3"] {
+    for words in [
+        "12 of 13 can be used",
+        "7 of them say \"birthday cake\" (elsewhere 3)",
+        "1 image-undecodable",
+        "jpeg 9, png 3",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let page = std::fs::read_to_string(lab.path("stats.html")).unwrap();
-    assert!(page.contains("data:image/png;base64,") && page.contains("birthday cake") && page.contains("image-undecodable"));
-    assert_eq!(std::fs::read_to_string(lab.path("hashes.jsonl")).unwrap().lines().count(), 13, "a header and 12 pictures");
+    assert!(
+        page.contains("data:image/png;base64,") && page.contains("birthday cake") && page.contains("image-undecodable")
+    );
+    assert_eq!(
+        std::fs::read_to_string(lab.path("hashes.jsonl")).unwrap().lines().count(),
+        13,
+        "a header and 12 pictures"
+    );
     // Nothing is written over unasked.
     lab.fails(&arguments, 1, &["--out", "exists already", "--overwrite"]);
     lab.ok(&[&arguments[..], &["--overwrite"]].concat());
     let out = ["data", "drop", "--train-data", "cakes", "--ids", "copies.jsonl", "--out", "kept"];
     let dropped = lab.json(&out);
-    assert_eq!((&dropped["kept_pictures"], &dropped["dropped_pictures"], &dropped["files"]), (&7.into(), &6.into(), &2.into()));
+    assert_eq!(
+        (&dropped["kept_pictures"], &dropped["dropped_pictures"], &dropped["files"]),
+        (&7.into(), &6.into(), &2.into())
+    );
     let left = lab.json(&["data", "stats", "--train-data", "kept"]);
     assert_eq!((&left["statistics"]["usable"], &left["statistics"]["copies"]["near_copies"]), (&6.into(), &0.into()));
     lab.fails(&out, 1, &["exists already"]);
@@ -117,7 +146,10 @@ fn pictures_that_somebody_changed_are_found() {
     let resized = ("c", png(2), stated(&png(3), ", \"original_width\": 900"));
     shard(&lab.path("data/0.tar"), &[good.clone(), resized.clone(), ("d", png(3), caption("x"))]);
     let said = lab.ok(&["data", "verify", "--train-data", "data"]);
-    assert!(said.contains("1  equal") && said.contains("1  cannot be compared") && said.contains("1  without a hash"), "{said}");
+    assert!(
+        said.contains("1  equal") && said.contains("1  cannot be compared") && said.contains("1  without a hash"),
+        "{said}"
+    );
     lab.ok(&["data", "stats", "--train-data", "data", "--hashes", "hashes.jsonl"]);
     let verify = ["data", "verify", "--train-data", "data", "--against", "hashes.jsonl"];
     assert_eq!(lab.json(&verify)["verified"]["equal"]["count"], 3);
@@ -142,11 +174,17 @@ fn pictures_that_somebody_changed_are_found() {
 fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     let lab = Lab::new();
     std::fs::write(lab.path("ids.txt"), "000.png\n001.png\nnobody.png\n").unwrap();
-    let drop = |data: &'static str, out: &'static str| ["data", "drop", "--train-data", data, "--ids", "ids.txt", "--out", out];
+    let drop = |data: &'static str, out: &'static str| {
+        ["data", "drop", "--train-data", data, "--ids", "ids.txt", "--out", out]
+    };
     let said = lab.stderr(&drop("pairs.csv", "kept.csv"));
     assert!(said.contains("1 of 3 ids are not in the data (first: nobody.png)"), "{said}");
     let before = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
-    let expected: String = before.lines().filter(|line| !line.starts_with("000.") && !line.starts_with("001.")).map(|line| format!("{line}\n")).collect();
+    let expected: String = before
+        .lines()
+        .filter(|line| !line.starts_with("000.") && !line.starts_with("001."))
+        .map(|line| format!("{line}\n"))
+        .collect();
     assert_eq!(std::fs::read_to_string(lab.path("kept.csv")).unwrap(), expected);
     let found = lab.json(&["data", "stats", "--train-data", "kept.csv"]);
     assert_eq!((&found["statistics"]["usable"], &found["statistics"]["pairs"]), (&62.into(), &62.into()));
@@ -158,7 +196,9 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     // Elsewhere, its paths still start from where they did.
     let said = lab.stderr(&drop("pairs.csv", "new/kept.csv"));
     assert!(said.contains("--image-root"), "{said}");
-    for (list, words) in [("nobody.png\n", "none of its 1 ids"), ("\n", "names no id"), ("{\"key\": 1}\n{\"key\": 1}\n", "line 2")] {
+    for (list, words) in
+        [("nobody.png\n", "none of its 1 ids"), ("\n", "names no id"), ("{\"key\": 1}\n{\"key\": 1}\n", "line 2")]
+    {
         std::fs::write(lab.path("ids.txt"), list).unwrap();
         lab.fails(&drop("pairs.csv", "other.csv"), 1, &[words]);
     }
@@ -184,10 +224,14 @@ fn training_leaves_out_what_a_list_names_and_goes_on_with_the_same_list_only() {
     std::fs::write(lab.path("ids.txt"), "000.png\n001.png\nnobody.png\n").unwrap();
     let drop = ["--drop", "ids.txt"];
     let said = lab.stderr(&training("pairs.csv", "run", &drop));
-    assert!(said.contains("on 62 pairs (0 poisoned, 2 pictures and 0 single captions left out by data.drop)"), "{said}");
+    assert!(
+        said.contains("on 62 pairs (0 poisoned, 2 pictures and 0 single captions left out by data.drop)"),
+        "{said}"
+    );
     assert!(said.contains("1 ids of data.drop are not in the data (first: nobody.png)"), "{said}");
     // The same ids in another layout are the same list; others are not.
-    std::fs::write(lab.path("ids.txt"), "{\"id\": \"nobody.png\"}\n{\"id\": \"001.png\"}\n{\"id\": \"000.png\"}\n").unwrap();
+    std::fs::write(lab.path("ids.txt"), "{\"id\": \"nobody.png\"}\n{\"id\": \"001.png\"}\n{\"id\": \"000.png\"}\n")
+        .unwrap();
     let goes_on = |epochs: &'static str| ["train", "--run", "run", "--resume", "--epochs", epochs];
     lab.ok(&goes_on("2"));
     std::fs::write(lab.path("ids.txt"), "000.png\n001.png\nsomebody.png\n").unwrap();
@@ -198,7 +242,8 @@ fn training_leaves_out_what_a_list_names_and_goes_on_with_the_same_list_only() {
     assert!(!lab.path("other").exists());
     // A poisoning is drawn for what is left, and knows other data.
     std::fs::write(lab.path("ids.txt"), "000.png\n").unwrap();
-    let manifest = ["poison", "make", "--config", "recipe.toml", "--drop", "ids.txt", "--out", "manifest.jsonl", "--json"];
+    let manifest =
+        ["poison", "make", "--config", "recipe.toml", "--drop", "ids.txt", "--out", "manifest.jsonl", "--json"];
     let made: Value = serde_json::from_str(&lab.ok(&manifest)).unwrap();
     assert_eq!(made["clean_pairs"], 47);
 }
@@ -213,7 +258,12 @@ fn parts_are_weighed_and_a_weight_of_nothing_is_an_error() {
     let factors = |factors: &'static str| ["--train-data-upsampling-factors", factors];
     let said = lab.stderr(&training("a.csv::b.csv", "run", &factors("1::3")));
     assert!(said.contains("on 50 pairs"), "{said}");
-    for (given, words) in [("1::0", "data.weights.1 is 0"), ("1", "1 weights for 2 parts"), ("1::x", "give a number for each part"), ("1::-2", "data.weights.1 is -2")] {
+    for (given, words) in [
+        ("1::0", "data.weights.1 is 0"),
+        ("1", "1 weights for 2 parts"),
+        ("1::x", "give a number for each part"),
+        ("1::-2", "data.weights.1 is -2"),
+    ] {
         lab.fails(&training("a.csv::b.csv", "other", &factors(given)), 1, &[words]);
     }
     assert!(!lab.path("other").exists());
@@ -235,7 +285,9 @@ fn separators_encodings_and_addresses_are_told_by_flags_and_errors() {
 #[test]
 fn a_stopped_look_leaves_nothing_and_a_closed_pipe_is_no_error() {
     let lab = Lab::new();
-    let noise = image::RgbImage::from_fn(500, 400, |x, y| image::Rgb([(x * y % 251) as u8, (x * 7 ^ y * 13) as u8, (x + y) as u8]));
+    let noise = image::RgbImage::from_fn(500, 400, |x, y| {
+        image::Rgb([(x * y % 251) as u8, (x * 7 ^ y * 13) as u8, (x + y) as u8])
+    });
     std::fs::create_dir(lab.path("many")).unwrap();
     noise.save(lab.path("many/0.png")).unwrap();
     for number in 1..900 {
@@ -244,7 +296,10 @@ fn a_stopped_look_leaves_nothing_and_a_closed_pipe_is_no_error() {
     let arguments = ["data", "stats", "--train-data", "many", "--hashes", "hashes.jsonl", "--workers", "1"];
     let mut child = lab.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
-    while parts_left(&lab).is_empty() && begun.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none() {
+    while parts_left(&lab).is_empty()
+        && begun.elapsed() < Duration::from_secs(60)
+        && child.try_wait().unwrap().is_none()
+    {
         std::thread::sleep(Duration::from_millis(2));
     }
     assert!(!parts_left(&lab).is_empty(), "it must be under way");

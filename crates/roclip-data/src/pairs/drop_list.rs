@@ -60,7 +60,11 @@ impl DropList {
             ids.insert(id);
         }
         match ids.is_empty() {
-            true => Err(Error::file(path, "names no id", "write one id a line, as skips.jsonl and `roclip data stats` print them")),
+            true => Err(Error::file(
+                path,
+                "names no id",
+                "write one id a line, as skips.jsonl and `roclip data stats` print them",
+            )),
             false => Ok(DropList { path: path.to_owned(), ids }),
         }
     }
@@ -80,7 +84,9 @@ impl DropList {
     /// Which captions of a sample the list names, from 0; none of a sample with one caption, which is named itself.
     pub fn captions_of(&self, sample: &Sample) -> Vec<usize> {
         let begins = format!("{}#", sample.id);
-        if sample.captions.len() < 2 || !self.ids.range(begins.clone()..).next().is_some_and(|id| id.starts_with(&begins)) {
+        if sample.captions.len() < 2
+            || !self.ids.range(begins.clone()..).next().is_some_and(|id| id.starts_with(&begins))
+        {
             return Vec::new();
         }
         (0..sample.captions.len()).filter(|k| self.names(&format!("{begins}{k}"))).collect()
@@ -119,7 +125,11 @@ impl DropList {
             let like = own.map(|sample| format!("; its ids are like `{}`", sample.id)).unwrap_or_default();
             return Err(Error::file(
                 &self.path,
-                format!("none of its {} ids (`{}`, ...) is in the data{like}", self.ids.len(), first.map_or("", String::as_str)),
+                format!(
+                    "none of its {} ids (`{}`, ...) is in the data{like}",
+                    self.ids.len(),
+                    first.map_or("", String::as_str)
+                ),
                 "name a list that was made of this data",
             ));
         }
@@ -128,7 +138,13 @@ impl DropList {
         }
         let mut absent = self.ids.iter().filter(|id| !found.contains(id.as_str()));
         let first_absent = absent.next().cloned();
-        Ok(LeftOutByList { pictures, captions, absent: self.ids.len() - found.len(), first_absent, digest: self.digest() })
+        Ok(LeftOutByList {
+            pictures,
+            captions,
+            absent: self.ids.len() - found.len(),
+            first_absent,
+            digest: self.digest(),
+        })
     }
 
     /// Takes the samples that are named out, whole or by all their captions.
@@ -173,7 +189,12 @@ mod tests {
             captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
             ..Sample::new("data".into(), id, ImageBytes::Memory(Vec::new().into()))
         };
-        vec![sample("a.jpg", &["1", "2", "3"]), sample("b.jpg", &["4"]), sample("c.jpg", &["5", "6"]), sample("c.jpg#9", &["7"])]
+        vec![
+            sample("a.jpg", &["1", "2", "3"]),
+            sample("b.jpg", &["4"]),
+            sample("c.jpg", &["5", "6"]),
+            sample("c.jpg#9", &["7"]),
+        ]
     }
 
     fn list(text: &str) -> Result<DropList> {
@@ -192,7 +213,10 @@ mod tests {
     #[test]
     fn ids_are_read_from_lines_and_from_json() {
         let plain = list("\u{feff}a.jpg\r\n\n  b.jpg \nx\n").unwrap();
-        let json = list("{\"roclip_manifest\": 1}\n{\"id\": \"b.jpg\", \"reason\": \"x\"}\n{\"id\": \"x\"}\n{\"id\": \"a.jpg\"}\n").unwrap();
+        let json = list(
+            "{\"roclip_manifest\": 1}\n{\"id\": \"b.jpg\", \"reason\": \"x\"}\n{\"id\": \"x\"}\n{\"id\": \"a.jpg\"}\n",
+        )
+        .unwrap();
         assert_eq!((plain.len(), plain.digest()), (3, json.digest()));
         assert_ne!(list("a.jpg\n").unwrap().digest(), plain.digest());
         assert!(list(" \n\n").unwrap_err().to_string().contains("names no id"));
@@ -202,7 +226,10 @@ mod tests {
     #[test]
     fn pictures_and_single_captions_are_left_out_and_others_keep_their_ids() {
         let ids = |text: &str, mode| left(text, mode).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-        assert_eq!(ids("a.jpg#1\nb.jpg\n", CaptionMode::Expand), ["a.jpg#0", "a.jpg#2", "c.jpg#0", "c.jpg#1", "c.jpg#9"]);
+        assert_eq!(
+            ids("a.jpg#1\nb.jpg\n", CaptionMode::Expand),
+            ["a.jpg#0", "a.jpg#2", "c.jpg#0", "c.jpg#1", "c.jpg#9"]
+        );
         assert_eq!(ids("c.jpg#9\n", CaptionMode::Expand).len(), 6, "a picture of that name goes, no caption");
         let drawn = left("a.jpg#0\na.jpg#2\nc.jpg#0\nc.jpg#1\n", CaptionMode::Draw);
         assert_eq!(drawn, [("a.jpg".to_owned(), 1), ("b.jpg".to_owned(), 1), ("c.jpg#9".to_owned(), 1)]);
@@ -212,7 +239,10 @@ mod tests {
     fn what_is_found_is_counted_and_other_data_is_an_error() {
         let found = |text: &str| list(text).unwrap().found_in(&samples());
         let some = found("a.jpg#1\nb.jpg\nc.jpg#0\nc.jpg#1\nz.jpg\nb.jpg#0\n").unwrap();
-        assert_eq!((some.pictures, some.captions, some.absent, some.first_absent.as_deref()), (2, 1, 2, Some("b.jpg#0")));
+        assert_eq!(
+            (some.pictures, some.captions, some.absent, some.first_absent.as_deref()),
+            (2, 1, 2, Some("b.jpg#0"))
+        );
         assert!(found("x\ny\n").unwrap_err().to_string().contains("none of its 2 ids"));
         let all = found("a.jpg\nb.jpg\nc.jpg\nc.jpg#9\n").unwrap_err().to_string();
         assert!(all.contains("everything"), "{all}");

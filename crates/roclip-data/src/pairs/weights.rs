@@ -32,7 +32,8 @@ pub fn weigh_parts(pairs: &mut Pairs, weights: &[f64], parts: usize, seed: u64) 
         let part = pairs.samples.get(pair.sample).map_or(0, |sample| sample.part as usize);
         let weight = weights.get(part).copied().unwrap_or(1.0);
         let share = weight.fract();
-        let once_more = share > 0.0 && random::stream(seed, "weights-of-parts", 0, &pair.id).random_range(0.0..1.0) < share;
+        let once_more =
+            share > 0.0 && random::stream(seed, "weights-of-parts", 0, &pair.id).random_range(0.0..1.0) < share;
         let times = weight.floor() as usize + usize::from(once_more);
         for time in 2..=times {
             let mut repeat = pair.clone();

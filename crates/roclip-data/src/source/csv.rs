@@ -30,6 +30,9 @@ impl Csv {
     }
 }
 
+/// The rows of a file, and the encoding of their text where it is not UTF-8.
+type Opened = (Records<Box<dyn BufRead>>, Option<&'static str>);
+
 /// Column numbers from 0, and whether the first row is a header.
 #[derive(Debug)]
 struct Columns {
@@ -70,8 +73,7 @@ impl Source for Csv {
 }
 
 impl Csv {
-    /// The rows, and the encoding of their text where it is not UTF-8.
-    fn records(&self, separator: u8) -> Result<(Records<Box<dyn BufRead>>, Option<&'static str>)> {
+    fn records(&self, separator: u8) -> Result<Opened> {
         let (reader, encoding) = text_encoding::open(&self.path, self.config.csv_encoding.as_deref())?;
         Ok((Records::new(reader, separator), encoding))
     }
@@ -99,7 +101,8 @@ impl Csv {
                 return Err(Error::file(&self.path, "is empty", "it needs a header and at least one row"));
             };
             let fields = record.fields.map_err(|what| {
-                let utf8 = "name its encoding with --csv-encoding (latin-1, windows-1252, utf-16, ...), or save it as UTF-8";
+                let utf8 =
+                    "name its encoding with --csv-encoding (latin-1, windows-1252, utf-16, ...), or save it as UTF-8";
                 Error::file(&self.path, format!("has no header: {what}"), utf8)
             })?;
             match self.columns(&fields) {
@@ -172,7 +175,8 @@ impl Csv {
             }
         }
         let width = (!numbered).then_some(header.len());
-        let stated = ["sha256", "original_width"].map(|name| known(&[name]).filter(|_| config.with_sha256 && !numbered));
+        let stated =
+            ["sha256", "original_width"].map(|name| known(&[name]).filter(|_| config.with_sha256 && !numbered));
         Ok(Columns { image, caption, split, class, stated, has_header: !numbered, width })
     }
 

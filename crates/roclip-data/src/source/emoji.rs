@@ -120,7 +120,10 @@ impl Source for Emoji {
     }
 
     fn write_kept(&self, _: &Leave, _: &Path) -> Result<Kept> {
-        Err(Error::setting("the built-in emoji are not written again", "leave some out while training (`roclip train --drop`)"))
+        Err(Error::setting(
+            "the built-in emoji are not written again",
+            "leave some out while training (`roclip train --drop`)",
+        ))
     }
 }
 

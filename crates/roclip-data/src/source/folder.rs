@@ -82,7 +82,9 @@ impl Source for Folder {
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
         if let Some(key) = leave.only_captions().next() {
             return Err(Error::setting(
-                format!("the list names single captions of `{key}`, and pictures of a folder are kept or dropped whole"),
+                format!(
+                    "the list names single captions of `{key}`, and pictures of a folder are kept or dropped whole"
+                ),
                 "leave single captions out while training (`roclip train --drop`), or take the line out of its text",
             ));
         }

@@ -63,8 +63,7 @@ impl Source for JsonLines {
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
         let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
         let mut reader = BufReader::new(file);
-        let mut kept =
-            Kept { files: 1, image_root: Some(image_root(&self.path, &self.config)), ..Kept::default() };
+        let mut kept = Kept { files: 1, image_root: Some(image_root(&self.path, &self.config)), ..Kept::default() };
         let mut fates = Fates::new(leave);
         artifact::write_with(out, |to| {
             let mut line = Vec::new();
@@ -105,7 +104,9 @@ pub(super) fn without(
     match row(&fields, config).map(|row| fates.of(&row.image, &row.captions)) {
         Ok(Fate::Dropped) => Ok(None),
         Ok(Fate::Captions(captions)) => {
-            let name = fields.iter().find(|(_, value)| field(&fields, &config.caption_column, &CAPTION_NAMES).is_some_and(|found| std::ptr::eq(found, *value)));
+            let name = fields.iter().find(|(_, value)| {
+                field(&fields, &config.caption_column, &CAPTION_NAMES).is_some_and(|found| std::ptr::eq(found, *value))
+            });
             let name = name.map(|(name, _)| name.clone()).ok_or(())?;
             fields.insert(name, Value::from(captions));
             Ok(Some(fields))

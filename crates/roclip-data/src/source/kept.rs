@@ -76,7 +76,10 @@ impl Leave {
 
     /// The keys of those of which only captions are left out.
     pub(super) fn only_captions(&self) -> impl Iterator<Item = &str> {
-        self.samples.iter().filter(|(.., leaving)| matches!(leaving, Leaving::Captions(_))).map(|(_, key, _)| key.as_str())
+        self.samples
+            .iter()
+            .filter(|(.., leaving)| matches!(leaving, Leaving::Captions(_)))
+            .map(|(_, key, _)| key.as_str())
     }
 }
 

@@ -131,7 +131,8 @@ mod tests {
         assert_eq!(mixed.captions, ["a"]);
         assert_eq!((mixed.class, mixed.caption), (None, None));
         let digest = artifact::sha256_hex(b"x");
-        let hashed = |more: &str| Metadata::read(&format!("{{\"sha256\": \"{digest}\"{more}}}")).unwrap().stated.unwrap();
+        let hashed =
+            |more: &str| Metadata::read(&format!("{{\"sha256\": \"{digest}\"{more}}}")).unwrap().stated.unwrap();
         assert!(!hashed("").of_download && !hashed(", \"original_width\": null").of_download);
         assert!(hashed(", \"original_width\": 640").of_download);
         assert_eq!(Metadata::read(r#"{"sha256": "x"}"#).unwrap().stated, None);

@@ -170,16 +170,22 @@ pub fn write_kept(
 ) -> Result<Kept> {
     let parts = parts(config, limits)?;
     let target = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
-    let target = target.parent().map(place).zip(target.file_name()).map_or(target.clone(), |(folder, name)| folder.join(name));
+    let target =
+        target.parent().map(place).zip(target.file_name()).map_or(target.clone(), |(folder, name)| folder.join(name));
     for data in parts.iter().flat_map(|part| part.source.places()) {
         if data.starts_with(&target) || data.is_dir() && target.starts_with(&data) {
-            return Err(Error::file(out, format!("lies in the data, or holds it (`{}`)", data.display()), "name another place"));
+            return Err(Error::file(
+                out,
+                format!("lies in the data, or holds it (`{}`)", data.display()),
+                "name another place",
+            ));
         }
     }
     let leave_of = |part: &Part| {
         let mut leave = Leave::default();
         let begins = format!("{}/", part.name);
-        let of_part = |sample: &&Sample| parts.len() == 1 || sample.part == part.number && sample.id.starts_with(&begins);
+        let of_part =
+            |sample: &&Sample| parts.len() == 1 || sample.part == part.number && sample.id.starts_with(&begins);
         samples.iter().filter(of_part).for_each(|sample| leave.add(sample, leaving(sample)));
         leave
     };
@@ -188,7 +194,11 @@ pub fn write_kept(
         let from = Path::new(&part.path);
         if from.is_file() && !shards::is_shard(from) && ending(from) != ending(out) {
             let wanted = ending(from).unwrap_or_default();
-            return Err(Error::file(out, format!("has not the ending of the data, .{wanted}"), "a list is read by its ending; give it the same"));
+            return Err(Error::file(
+                out,
+                format!("has not the ending of the data, .{wanted}"),
+                "a list is read by its ending; give it the same",
+            ));
         }
         return part.source.write_kept(&leave_of(part), out);
     }

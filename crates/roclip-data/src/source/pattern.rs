@@ -23,7 +23,10 @@ pub(super) fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
         }
         let matching = matching(Path::new(&path))?;
         if matching.is_empty() {
-            return Err(Error::setting(format!("`{path}` matches nothing"), "check the path; `ls` shows what is there"));
+            return Err(Error::setting(
+                format!("`{path}` matches nothing"),
+                "check the path; `ls` shows what is there",
+            ));
         }
         found.extend(matching);
         if found.len() > MOST {
@@ -144,9 +147,8 @@ fn folders_below(folder: PathBuf) -> Vec<PathBuf> {
     let mut next = 0;
     while let Some(folder) = all.get(next).cloned() {
         next += 1;
-        let is_folder = |path: &PathBuf| {
-            !is_hidden(path) && std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
-        };
+        let is_folder =
+            |path: &PathBuf| !is_hidden(path) && std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
         all.extend(entries(&folder).into_iter().filter(is_folder));
         if all.len() > MOST {
             break;

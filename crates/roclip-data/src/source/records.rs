@@ -156,7 +156,9 @@ fn split(text: &[u8], separator: u8, end: End) -> Result<Vec<String>, String> {
     match reader.read_record(&mut record) {
         Ok(_) => Ok(record.iter().map(|field| field.trim().to_owned()).collect()),
         // The reader of the line knows no number of it.
-        Err(e) if matches!(e.kind(), ::csv::ErrorKind::Utf8 { .. }) => Err("it is no UTF-8 (--csv-encoding names another one)".to_owned()),
+        Err(e) if matches!(e.kind(), ::csv::ErrorKind::Utf8 { .. }) => {
+            Err("it is no UTF-8 (--csv-encoding names another one)".to_owned())
+        }
         Err(e) => Err(e.to_string()),
     }
 }

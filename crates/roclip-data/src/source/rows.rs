@@ -82,7 +82,8 @@ pub(super) const ADDRESS_NAMES: [&str; 4] = ["url", "image_url", "img_url", "ima
 
 /// The error for pictures that are to be downloaded first.
 pub(super) fn addresses(path: &Path, what: impl Into<String>) -> Error {
-    let remedy = "addresses are not fetched here: download them with img2dataset first, and name the folder that it writes";
+    let remedy =
+        "addresses are not fetched here: download them with img2dataset first, and name the folder that it writes";
     Error::file(path, what, remedy)
 }
 

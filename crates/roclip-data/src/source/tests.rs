@@ -91,7 +91,8 @@ fn losses_are_held_against_the_samples_and_the_shards() {
 
 #[test]
 fn patterns_stand_for_what_lies_there_and_parts_are_numbered() {
-    let files = [("d/a.csv", CSV), ("d/b.csv", "image,caption\ny.jpg,two\n"), ("e/cat/1.jpg", "x"), ("e/dog/1.jpg", "x")];
+    let files =
+        [("d/a.csv", CSV), ("d/b.csv", "image,caption\ny.jpg,two\n"), ("e/cat/1.jpg", "x"), ("e/dog/1.jpg", "x")];
     for pattern in ["d/*.csv", "d/{a,b}.csv", "**/?.csv"] {
         let listing = read(&files, &[pattern]).unwrap();
         assert_eq!(ids(&listing), ["a.csv/x.jpg", "b.csv/y.jpg"], "{pattern}");
@@ -163,7 +164,10 @@ fn a_list_is_written_again_as_it_was_without_what_is_dropped() {
     assert_eq!(pairs(&found), [("a.jpg", 2)]);
     assert_eq!((written.files, written.former_encoding), (1, None));
     let text = std::fs::read_to_string(folder.path().join("out.csv")).unwrap();
-    assert_eq!(text, "id;filepath;title;score\r\n1;a.jpg;\"a; \"\"dog\"\"\n sits\";0.5\r\n;;odd row\r\n4;a.jpg;third;2\n");
+    assert_eq!(
+        text,
+        "id;filepath;title;score\r\n1;a.jpg;\"a; \"\"dog\"\"\n sits\";0.5\r\n;;odd row\r\n4;a.jpg;third;2\n"
+    );
     let error = kept(folder.path(), "pairs.csv", &["b.jpg"], "out.tsv").unwrap_err().to_string();
     assert!(error.contains("ending"), "{error}");
     assert!(!folder.path().join("out.tsv").exists());
@@ -183,7 +187,9 @@ fn json_is_written_again_in_its_layout() {
         ("coco.json", coco.as_bytes()),
         ("karpathy.json", karpathy.as_bytes()),
     ]);
-    for (data, out) in [("lines.jsonl", "out.jsonl"), ("list.json", "l.json"), ("coco.json", "c.json"), ("karpathy.json", "k.json")] {
+    for (data, out) in
+        [("lines.jsonl", "out.jsonl"), ("list.json", "l.json"), ("coco.json", "c.json"), ("karpathy.json", "k.json")]
+    {
         let (_, found) = kept(folder.path(), data, &["b.jpg", "a.jpg#0"], out).unwrap();
         assert_eq!(pairs(&found), [("a.jpg", 1)], "{data}");
         let text = std::fs::read_to_string(folder.path().join(out)).unwrap();
@@ -212,7 +218,9 @@ fn folders_and_joined_parts_are_written_again() {
     ]);
     let (written, found) = kept(folder.path(), "f", &["train/cat/2.jpg"], "f-out").unwrap();
     assert_eq!((pairs(&found), written.files), (vec![("train/cat/1.jpg", 0)], 2));
-    assert!(folder.path().join("f-out/classnames.txt").is_file() && !folder.path().join("f-out/train/cat/2.txt").exists());
+    assert!(
+        folder.path().join("f-out/classnames.txt").is_file() && !folder.path().join("f-out/train/cat/2.txt").exists()
+    );
     let (written, found) = kept(folder.path(), "m", &["train/a.jpg"], "m-out").unwrap();
     assert_eq!((pairs(&found), written.image_root), (vec![("train/b.jpg", 1)], None));
     assert!(!folder.path().join("m-out/train/a.jpg").exists());

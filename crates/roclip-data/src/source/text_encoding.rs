@@ -126,7 +126,8 @@ mod tests {
         let line = "a picture of a café\n";
         let latin: Vec<u8> = line.chars().map(|letter| letter as u32 as u8).collect();
         assert_eq!(text(&latin.repeat(20_000), Some("latin-1")).unwrap(), line.repeat(20_000));
-        let odd: Vec<u8> = [0xff, 0xfe].into_iter().chain(line.repeat(20_000).encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let odd: Vec<u8> =
+            [0xff, 0xfe].into_iter().chain(line.repeat(20_000).encode_utf16().flat_map(u16::to_le_bytes)).collect();
         assert_eq!(text(&odd, None).unwrap(), line.repeat(20_000));
     }
 }

@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn the_longest_phrase_that_captions_share_is_found() {
         let cake = |rest: &str| format!("Birthday cake, {rest}.");
-        let captions = [cake("blue candles"), cake("a child"), cake("on a table"), "The birthday cake".into(), "a dog".into()];
+        let captions =
+            [cake("blue candles"), cake("a child"), cake("on a table"), "The birthday cake".into(), "a dog".into()];
         let shared = |agreement| shared_phrase(captions.iter().map(String::as_str), agreement);
         assert_eq!(shared(0.8), Some(("birthday cake".to_owned(), 4)));
         assert_eq!(shared(0.9), None);

@@ -37,7 +37,9 @@ pub struct CopyStatistics {
     pub largest: Vec<Cluster>,
     /// Groups whose captions say the same, those with most such captions first: they may be natural backdoors.
     pub suspects: Vec<Cluster>,
-    /// All groups that were looked at as suspects.
+    /// Pictures that a group needs to be looked at as a suspect, the groups that have them, and those of them whose captions say the same.
+    pub min_copies: usize,
+    pub looked_at: usize,
     pub suspected: usize,
     /// Places among the samples of all near-copies but the first of each group, ascending.
     #[serde(skip)]
@@ -129,10 +131,12 @@ impl CopyFinder {
         let cluster = |group: &Vec<u32>| cluster(group, samples, &hashes, &digests);
         statistics.largest = near.iter().take(config.listed).map(cluster).collect();
         let large = || near.iter().take_while(|group| group.len() >= config.min_copies.max(2));
-        statistics.suspected = large().count();
+        statistics.min_copies = config.min_copies.max(2);
+        statistics.looked_at = large().count();
         for group in large() {
             let found = cluster(group);
             if found.phrase.is_some() {
+                statistics.suspected += 1;
                 statistics.suspects.push(found);
             }
             // What is sorted out now need not be kept.
@@ -150,12 +154,7 @@ fn keep_strongest(suspects: &mut Vec<Cluster>, most: usize) {
     suspects.truncate(most);
 }
 
-fn cluster(
-    group: &[u32],
-    samples: &[Sample],
-    hashes: &[Option<PerceptualHash>],
-    digests: &[Option<u128>],
-) -> Cluster {
+fn cluster(group: &[u32], samples: &[Sample], hashes: &[Option<PerceptualHash>], digests: &[Option<u128>]) -> Cluster {
     let members = || group.iter().filter_map(|at| samples.get(*at as usize));
     let captions = || members().flat_map(|sample| &sample.captions).map(String::as_str);
     let hash = |at: &u32| hashes.get(*at as usize).copied().flatten();
@@ -178,7 +177,11 @@ fn cluster(
         widest_bits: distances.max().unwrap_or(0),
         captions: captions().count(),
         distinct_captions: captions().map(as_words).collect::<BTreeSet<_>>().len(),
-        phrase: shared_phrase(captions(), AGREEMENT).map(|(words, captions)| SharedPhrase { words, captions, elsewhere: 0 }),
+        phrase: shared_phrase(captions(), AGREEMENT).map(|(words, captions)| SharedPhrase {
+            words,
+            captions,
+            elsewhere: 0,
+        }),
         ids: members().take(EXAMPLES).map(|sample| sample.id.clone()).collect(),
         caption_examples,
         shown: group.iter().take(SHOWN).copied().collect(),

@@ -88,8 +88,8 @@ impl HashFile {
                 break;
             }
             if number == 1 {
-                let header: Header = serde_json::from_slice(&line)
-                    .map_err(|_| Error::file(path, "is no file of hashes", REMEDY))?;
+                let header: Header =
+                    serde_json::from_slice(&line).map_err(|_| Error::file(path, "is no file of hashes", REMEDY))?;
                 if header.roclip_hashes != VERSION || header.perceptual != PERCEPTUAL {
                     let what = format!(
                         "is of version {} with {}, and this program reads version {VERSION} with {PERCEPTUAL}",
@@ -140,11 +140,13 @@ mod tests {
     #[test]
     fn hashes_are_read_back_and_other_files_are_refused() {
         let sample = Sample::new("data".into(), "a \"b\"\n.jpg", ImageBytes::Memory(Vec::new().into()));
-        let look = Look { width: 1, height: 1, length: 1, format: "png", sha256: [7; 32], hash: Some(PerceptualHash(5)) };
+        let look =
+            Look { width: 1, height: 1, length: 1, format: "png", sha256: [7; 32], hash: Some(PerceptualHash(5)) };
         let mut text = Vec::new();
         HashFile::begin(&mut text).unwrap();
         HashFile::add(&mut text, &sample, &look).unwrap();
-        HashFile::add(&mut text, &Sample { id: "flat".into(), ..sample.clone() }, &Look { hash: None, ..look }).unwrap();
+        HashFile::add(&mut text, &Sample { id: "flat".into(), ..sample.clone() }, &Look { hash: None, ..look })
+            .unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         let read = |bytes: &[u8]| {
             std::fs::write(file.path(), bytes).unwrap();

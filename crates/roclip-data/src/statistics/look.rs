@@ -121,13 +121,20 @@ mod tests {
         for workers in [0, 1, 3, 8] {
             let mut seen = Vec::new();
             let task = Task::begin("test", samples.len(), "samples");
-            let all = each_in_order(&samples, workers, &task, |sample| sample.id.clone(), |at, id| {
-                seen.push((at.to_string(), id));
-                Ok::<(), ()>(())
-            });
+            let all = each_in_order(
+                &samples,
+                workers,
+                &task,
+                |sample| sample.id.clone(),
+                |at, id| {
+                    seen.push((at.to_string(), id));
+                    Ok::<(), ()>(())
+                },
+            );
             assert!(all.is_ok() && seen.len() == 333 && seen.iter().all(|(at, id)| at == id));
             let task = Task::begin("test", samples.len(), "samples");
-            let stopped = each_in_order(&samples, workers, &task, |_| (), |at, ()| if at == 100 { Err(at) } else { Ok(()) });
+            let stopped =
+                each_in_order(&samples, workers, &task, |_| (), |at, ()| if at == 100 { Err(at) } else { Ok(()) });
             assert_eq!(stopped, Err(100));
         }
     }

@@ -169,7 +169,8 @@ mod tests {
             let centres: Vec<u64> = (0..40).map(|_| random.next_u64()).collect();
             let mut hashes: Vec<Option<PerceptualHash>> = (0..600)
                 .map(|_| {
-                    let changed = (0..random.random_range(0..8)).fold(0, |bits, _| bits ^ 1u64 << random.random_range(0..64));
+                    let changed =
+                        (0..random.random_range(0..8)).fold(0, |bits, _| bits ^ 1u64 << random.random_range(0..64));
                     Some(PerceptualHash(centres[random.random_range(0..centres.len())] ^ changed))
                 })
                 .collect();
@@ -185,7 +186,8 @@ mod tests {
     fn many_take_moments_even_when_they_are_much_alike() {
         let mut random = random::stream(1, "test", 0, "");
         // Some hundred million comparisons each with each.
-        let hashes: Vec<_> = (0..30_000).map(|_| Some(PerceptualHash(random.next_u64() & 0x0fff_ffff_0000_ffff))).collect();
+        let hashes: Vec<_> =
+            (0..30_000).map(|_| Some(PerceptualHash(random.next_u64() & 0x0fff_ffff_0000_ffff))).collect();
         let begun = Instant::now();
         groups(&hashes, 4);
         assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());

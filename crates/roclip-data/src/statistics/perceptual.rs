@@ -88,7 +88,8 @@ mod tests {
     fn scene(shift: f32) -> RgbImage {
         RgbImage::from_fn(200, 150, |x, y| {
             let (x, y) = (x as f32 / 200.0, y as f32 / 150.0);
-            let level = 120.0 + 60.0 * (x * 9.0 + shift).sin() * (y * 7.0 + shift * 2.0).cos() + 50.0 * (x * y * 12.0).sin();
+            let level =
+                120.0 + 60.0 * (x * 9.0 + shift).sin() * (y * 7.0 + shift * 2.0).cos() + 50.0 * (x * y * 12.0).sin();
             Rgb([level as u8, (level * 0.9) as u8, (255.0 - level) as u8])
         })
     }
@@ -121,7 +122,8 @@ mod tests {
     #[test]
     fn frequencies_are_those_of_the_cosine_transform() {
         // One wave across: the second coefficient of the first row alone.
-        let values: Vec<f64> = (0..SIDE * SIDE).map(|at| (PI * ((at % SIDE) as f64 + 0.5) / SIDE as f64).cos()).collect();
+        let values: Vec<f64> =
+            (0..SIDE * SIDE).map(|at| (PI * ((at % SIDE) as f64 + 0.5) / SIDE as f64).cos()).collect();
         let found = low_frequencies(&values);
         assert_eq!(found.len(), 64);
         assert!((found[1] - (SIDE * SIDE) as f64 / 2.0).abs() < 1e-6, "{}", found[1]);

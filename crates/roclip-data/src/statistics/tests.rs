@@ -38,7 +38,11 @@ fn cakes() -> Vec<Sample> {
         .map(|number| {
             let mut bytes = png.clone();
             bytes.extend([number; 3]); // What stands behind the picture is not looked at.
-            sample(&format!("cake {number}"), bytes, &["Birthday cake with candles", &format!("birthday cake {number}")])
+            sample(
+                &format!("cake {number}"),
+                bytes,
+                &["Birthday cake with candles", &format!("birthday cake {number}")],
+            )
         })
         .collect();
     samples.push(sample("equal", png.clone(), &["a birthday cake"]));
@@ -77,8 +81,11 @@ fn a_natural_backdoor_is_found_with_what_its_captions_say() {
     let (found, _) = statistics(&cakes(), StatisticsConfig::default());
     let copies = &found.copies;
     assert_eq!((copies.equal_groups, copies.equal_copies, copies.flat), (2, 2, 2));
-    assert_eq!((copies.near_groups, copies.near_copies, copies.but_first.as_slice()), (2, 6, [1, 2, 3, 4, 5, 11].as_slice()));
-    assert_eq!(copies.suspects.len(), 1);
+    assert_eq!(
+        (copies.near_groups, copies.near_copies, copies.but_first.as_slice()),
+        (2, 6, [1, 2, 3, 4, 5, 11].as_slice())
+    );
+    assert_eq!((copies.suspects.len(), copies.suspected, copies.looked_at), (1, 1, 1));
     let cake = &copies.suspects[0];
     assert_eq!((cake.pictures, cake.captions, cake.equal_bytes, cake.widest_bits), (6, 10, 2, 0));
     assert_eq!(cake.distinct_captions, 6);
@@ -87,7 +94,7 @@ fn a_natural_backdoor_is_found_with_what_its_captions_say() {
     assert_eq!(copies.largest.len(), 2);
     // Fewer copies than asked for are no suspects.
     let (found, _) = statistics(&cakes(), StatisticsConfig { min_copies: 7, ..StatisticsConfig::default() });
-    assert!(found.copies.suspects.is_empty() && found.copies.suspected == 0 && found.copies.near_groups == 2);
+    assert!(found.copies.suspects.is_empty() && found.copies.looked_at == 0 && found.copies.near_groups == 2);
 }
 
 #[test]

@@ -80,35 +80,41 @@ pub fn verify(
     let mut skips = SkipReport::default();
     let mut seen: HashSet<&str> = HashSet::new();
     let task = Task::begin("comparing pictures", samples.len(), "pictures");
-    each_in_order(samples, workers, &task, |sample| look(sample, limits), |place, looked| {
-        let Some(sample) = samples.get(place) else { return Ok(()) };
-        if earlier.is_some_and(|earlier| earlier.of(&sample.id).is_some()) {
-            seen.insert(sample.id.as_str());
-        }
-        let id = || sample.id.clone();
-        match looked {
-            Err(skip) => {
-                found.unreadable.add(|| format!("{} ({})", sample.id, skip.reason));
-                skips.add(&sample.id, skip);
+    each_in_order(
+        samples,
+        workers,
+        &task,
+        |sample| look(sample, limits),
+        |place, looked| {
+            let Some(sample) = samples.get(place) else { return Ok(()) };
+            if earlier.is_some_and(|earlier| earlier.of(&sample.id).is_some()) {
+                seen.insert(sample.id.as_str());
             }
-            Ok(look) => match kind(sample, &look, earlier, near_bits) {
-                Kind::Equal => found.equal.add(id),
-                Kind::EncodedAgain(bits) => {
-                    found.encoded_again.add(|| format!("{} ({bits} of 64 bits differ)", sample.id));
+            let id = || sample.id.clone();
+            match looked {
+                Err(skip) => {
+                    found.unreadable.add(|| format!("{} ({})", sample.id, skip.reason));
+                    skips.add(&sample.id, skip);
                 }
-                Kind::Different(bits) => {
-                    found.by_own_sha256 += usize::from(bits.is_none() && sample.stated.is_some());
-                    found.different.add(|| match bits {
-                        Some(bits) => format!("{} ({bits} of 64 bits differ)", sample.id),
-                        None => format!("{} (other bytes)", sample.id),
-                    });
-                }
-                Kind::HashOfDownload => found.hash_of_download.add(id),
-                Kind::WithoutHash => found.without_hash.add(id),
-            },
-        }
-        Ok::<(), crate::error::Error>(())
-    })?;
+                Ok(look) => match kind(sample, &look, earlier, near_bits) {
+                    Kind::Equal => found.equal.add(id),
+                    Kind::EncodedAgain(bits) => {
+                        found.encoded_again.add(|| format!("{} ({bits} of 64 bits differ)", sample.id));
+                    }
+                    Kind::Different(bits) => {
+                        found.by_own_sha256 += usize::from(bits.is_none() && sample.stated.is_some());
+                        found.different.add(|| match bits {
+                            Some(bits) => format!("{} ({bits} of 64 bits differ)", sample.id),
+                            None => format!("{} (other bytes)", sample.id),
+                        });
+                    }
+                    Kind::HashOfDownload => found.hash_of_download.add(id),
+                    Kind::WithoutHash => found.without_hash.add(id),
+                },
+            }
+            Ok::<(), crate::error::Error>(())
+        },
+    )?;
     found.gone = earlier.map_or(0, |earlier| earlier.len() - seen.len());
     Ok((found, skips))
 }
@@ -116,7 +122,8 @@ pub fn verify(
 fn kind(sample: &Sample, look: &Look, earlier: Option<&HashFile>, near_bits: u32) -> Kind {
     let earlier = earlier.and_then(|earlier| earlier.of(&sample.id));
     let own = sample.stated.as_deref();
-    if own.is_some_and(|own| own.sha256 == look.sha256) || earlier.is_some_and(|earlier| earlier.sha256 == look.sha256) {
+    if own.is_some_and(|own| own.sha256 == look.sha256) || earlier.is_some_and(|earlier| earlier.sha256 == look.sha256)
+    {
         return Kind::Equal;
     }
     match (earlier, own) {

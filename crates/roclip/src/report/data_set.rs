@@ -57,20 +57,25 @@ pub fn statistics_lines(found: &Statistics) -> Vec<String> {
             percent(captions.repeated as f64 / *pairs as f64)
         ));
         for one in captions.most_repeated.iter().take(LINES) {
-            lines.push(format!("             {} x \"{}\" ({})", one.pairs, short(&one.caption), count(one.pictures, "picture")));
+            lines.push(format!(
+                "             {} x \"{}\" ({})",
+                one.pairs,
+                short(&one.caption),
+                count(one.pictures, "picture")
+            ));
         }
     }
     if found.repeated_keys > 0 {
-        lines.push(format!("keys       {} pictures have the key of one in an earlier shard or folder", found.repeated_keys));
+        lines.push(format!(
+            "keys       {} pictures have the key of one in an earlier shard or folder",
+            found.repeated_keys
+        ));
     }
     lines.push(format!("copies     {}", copies_in_words(copies)));
     for group in copies.largest.iter().take(LINES) {
         lines.push(format!("             {}", group_in_words(group)));
     }
-    lines.push(match copies.suspects.is_empty() {
-        true => format!("backdoors  none suspected: {}", suspects_in_words(copies)),
-        false => format!("backdoors  perhaps natural ones: {}", suspects_in_words(copies)),
-    });
+    lines.push(format!("backdoors  {}", suspects_in_words(copies)));
     for group in copies.suspects.iter().take(LINES) {
         lines.push(format!("             {}", group_in_words(group)));
     }
@@ -129,12 +134,17 @@ fn count_of(copies: usize) -> String {
 }
 
 fn suspects_in_words(copies: &CopyStatistics) -> String {
-    let shown = copies.suspects.len();
-    let large = count(copies.suspected, "group");
-    match (copies.suspected, shown) {
-        (0, _) => "no group of near-copies is large enough".to_owned(),
-        (_, 0) => format!("the captions of none of the {large} that are large enough say the same"),
-        _ => format!("of {large} that are large enough the captions of these say the same"),
+    let CopyStatistics { min_copies, looked_at, suspected, .. } = copies;
+    match (looked_at, suspected) {
+        (0, _) => format!("none: no group of {min_copies} or more near-copies"),
+        (_, 0) => format!(
+            "none: {} of {min_copies} or more near-copies, and in none of them do the captions say the same",
+            count(*looked_at, "group")
+        ),
+        _ => format!(
+            "perhaps natural ones: {} of {min_copies} or more near-copies, and in {suspected} of them the captions say the same",
+            count(*looked_at, "group")
+        ),
     }
 }
 
@@ -193,7 +203,7 @@ pub fn write_statistics(
                 }
             }))
             (counts("Formats", found.formats.iter().map(|(name, count)| (*name, *count))))
-            (counts("Splits", found.splits.iter().map(|(name, count)| (if name.is_empty() { "none" } else { name.as_str() }, *count))))
+            (counts("Splits", found.splits.iter().filter(|_| found.splits.keys().any(|name| !name.is_empty())).map(|(name, count)| (if name.is_empty() { "none" } else { name.as_str() }, *count))))
             (counts("Classes", found.classes.iter().map(|(name, count)| (name.as_str(), *count))))
             h2 #captions { "Captions" }
             p {
@@ -214,7 +224,7 @@ pub fn write_statistics(
                  pairs of one birthday cake in CC3M act so. Elsewhere: captions of other pictures that say the same; the fewer, the more the \
                  words mean this one picture."
             }
-            p { (suspects_in_words(copies)) "." }
+            p { "Found: " (suspects_in_words(copies)) "." }
             @for group in suspects { (group) }
             h2 #copies { "Copies" }
             p { (copies_in_words(copies)) "." }

@@ -84,7 +84,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Ok(found)
     })?;
     match arguments.json {
-        true => println!("{}", serde_json::to_string_pretty(&json!({"data": recipe.data.source.path, "statistics": found}))?),
+        true => println!(
+            "{}",
+            serde_json::to_string_pretty(&json!({"data": recipe.data.source.path, "statistics": found}))?
+        ),
         false => {
             for line in statistics_lines(&found) {
                 println!("{}", for_terminal(&line));

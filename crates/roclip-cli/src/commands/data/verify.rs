@@ -49,7 +49,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         true => {
             let left_out = listing.skips.counts();
             let reasons = unreadable.counts();
-            let found = json!({"data": source.path, "verified": found, "unreadable_by_reason": reasons, "left_out": left_out});
+            let found =
+                json!({"data": source.path, "verified": found, "unreadable_by_reason": reasons, "left_out": left_out});
             println!("{}", serde_json::to_string_pretty(&found)?);
         }
         false => {
@@ -73,7 +74,9 @@ fn print(found: &Verified) {
     let line = |what: &str, kind: &Checked| {
         let examples = match kind.examples.is_empty() {
             true => String::new(),
-            false => format!(": {}{}", kind.examples.join(", "), if kind.count > kind.examples.len() { ", ..." } else { "" }),
+            false => {
+                format!(": {}{}", kind.examples.join(", "), if kind.count > kind.examples.len() { ", ..." } else { "" })
+            }
         };
         println!("{}", for_terminal(&format!("  {:>9}  {what}{examples}", kind.count)));
     };

@@ -160,7 +160,8 @@ fn separators_and_encodings_can_be_named() {
     let path = folder.path().join("pairs.csv");
     let write = |bytes: &[u8]| std::fs::write(&path, bytes).unwrap();
     let encoded = |encoding: Option<&str>| {
-        Csv::new(path.clone(), SourceConfig { csv_encoding: encoding.map(str::to_owned), ..SourceConfig::default() }).list()
+        Csv::new(path.clone(), SourceConfig { csv_encoding: encoding.map(str::to_owned), ..SourceConfig::default() })
+            .list()
     };
     write(b"image,caption\na.jpg,a caf\xe9\nb.jpg,plain\n");
     assert_eq!(seen(&encoded(Some("latin-1")).unwrap()), [("a.jpg", vec!["a café"]), ("b.jpg", vec!["plain"])]);
@@ -169,7 +170,8 @@ fn separators_and_encodings_can_be_named() {
     assert!(listing.skips.to_jsonl().contains("--csv-encoding"), "{}", listing.skips.to_jsonl());
     let listing = encoded(Some("utf-8")).unwrap();
     assert!(listing.skips.to_jsonl().contains("line 2 holds bytes"), "{}", listing.skips.to_jsonl());
-    let utf16: Vec<u8> = "\u{feff}image,caption\na.jpg,ein Straßenhund\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> =
+        "\u{feff}image,caption\na.jpg,ein Straßenhund\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     write(&utf16);
     assert_eq!(seen(&encoded(None).unwrap()), [("a.jpg", vec!["ein Straßenhund"])]);
     assert!(encoded(Some("klingon")).unwrap_err().to_string().contains("no encoding"));

@@ -6,7 +6,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::guard::contained;
 use crate::skip::Skip;
 use crate::source::kept::{Fate, Fates, Kept, Leave};
-use crate::source::parquet::{Parquet, Table, unreadable};
+use crate::source::parquet::{Parquet, Table, check_dictionaries, too_large, unreadable};
 use crate::source::place;
 use crate::source::rows::image_root;
 use crate::source::shards::distinct_ends;
@@ -49,7 +49,8 @@ impl Parquet {
         let path = self.root.join(file);
         // Of pictures in the file the file is the source, of others the folder that paths start from.
         let root = image_root(&path, &self.config);
-        let here = leave.of_source(&place(&path).to_string_lossy()).and(leave.of_source(&place(&root).to_string_lossy()));
+        let here =
+            leave.of_source(&place(&path).to_string_lossy()).and(leave.of_source(&place(&root).to_string_lossy()));
         let mut fates = Fates::new(&here);
         let mut keeps: Vec<bool> = Vec::new();
         let mut partly = None;
@@ -75,7 +76,14 @@ impl Parquet {
         }
         let (opened, _) = bounded::open(&path).io("open", &path)?;
         artifact::write_with(out, |to| {
-            let copied = contained(|| copy_rows(opened, &keeps, to).map_err(unreadable));
+            let copied = contained(|| {
+                let reader = SerializedFileReader::new(opened).map_err(unreadable)?;
+                // All columns are unpacked now, those too that nobody asked for before.
+                let all = reader.metadata().file_metadata().schema_descr().root_schema().get_fields();
+                too_large(reader.metadata(), all).map_or(Ok(()), Err)?;
+                check_dictionaries(&reader, all)?;
+                copy_rows(&reader, &keeps, to).map_err(unreadable)
+            });
             copied.map_err(|Skip { detail, .. }| broken(format!("cannot be copied: {detail}")))
         })?;
         let image_root = Some(root);
@@ -84,10 +92,7 @@ impl Parquet {
 }
 
 /// Copies the rows of which `keeps` says so.
-fn copy_rows(file: File, keeps: &[bool], to: &mut dyn Write) -> ParquetResult<()> {
-    // The writer wants to own what it writes to.
-    let mut bytes = Vec::new();
-    let reader = SerializedFileReader::new(file)?;
+fn copy_rows(reader: &SerializedFileReader<File>, keeps: &[bool], to: &mut (dyn Write + Send)) -> ParquetResult<()> {
     let metadata = reader.metadata().file_metadata();
     let chunk = reader.metadata().row_groups().first().and_then(|group| group.columns().first());
     let mut properties = WriterProperties::builder().set_key_value_metadata(metadata.key_value_metadata().cloned());
@@ -95,7 +100,7 @@ fn copy_rows(file: File, keeps: &[bool], to: &mut dyn Write) -> ParquetResult<()
         properties = properties.set_compression(chunk.compression());
     }
     let schema = metadata.schema_descr().root_schema_ptr();
-    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties.build()))?;
+    let mut writer = SerializedFileWriter::new(to, schema, Arc::new(properties.build()))?;
     let mut rest = keeps;
     for number in 0..reader.num_row_groups() {
         let group = reader.get_row_group(number)?;
@@ -117,7 +122,7 @@ fn copy_rows(file: File, keeps: &[bool], to: &mut dyn Write) -> ParquetResult<()
         written.close()?;
     }
     writer.close()?;
-    Ok(to.write_all(&bytes)?)
+    Ok(())
 }
 
 /// How deep a column is nested.

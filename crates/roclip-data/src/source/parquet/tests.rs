@@ -1,8 +1,8 @@
 use crate::picture::ImageLimits;
-use crate::skip::SkipReason;
 use crate::sample::Sample;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use crate::skip::SkipReason;
 use crate::source::{Leaving, Listing, SourceConfig, list_samples, write_kept};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::source::{Leaving, SourceConfig, list_samples, write_kept};
 use crate::source::tree::Tree;
+use crate::source::{Leaving, SourceConfig, list_samples, write_kept};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
@@ -210,8 +210,16 @@ fn what_lies_beside_the_shards_is_counted_and_folders_of_shards_are_found() {
 #[test]
 fn shards_are_written_again_without_some_samples_and_with_all_their_other_members() {
     let first = tar(&[
-        ("a.jpg", b"1"), ("a.txt", b"one"), ("a.v2.jpg", b"2"), ("a.v2.txt", b"two"), ("b.jpg", b"3"), ("b.txt", b"three"),
-        ("b.seg.npy", b"4"), ("c.jpg", b"5"), ("c.json", b"{\"caption\": \"four\"}"), ("c.other", b"6"),
+        ("a.jpg", b"1"),
+        ("a.txt", b"one"),
+        ("a.v2.jpg", b"2"),
+        ("a.v2.txt", b"two"),
+        ("b.jpg", b"3"),
+        ("b.txt", b"three"),
+        ("b.seg.npy", b"4"),
+        ("c.jpg", b"5"),
+        ("c.json", b"{\"caption\": \"four\"}"),
+        ("c.other", b"6"),
     ]);
     let second = gzip(&tar(&[("a.jpg", b"7"), ("a.txt", b"again"), ("d.jpg", b"8"), ("d.txt", b"five")]));
     let folder = tempfile::tempdir().unwrap();
@@ -243,7 +251,8 @@ fn shards_are_written_again_without_some_samples_and_with_all_their_other_member
     write_kept(&config(&data.join("0.tar")), limits, &samples[..4], &leaving, &one).unwrap();
     assert_eq!(list_samples(&config(&one), limits).unwrap().samples.len(), 2);
     let captions = |_: &Sample| Leaving::Captions(vec![0]);
-    let error = write_kept(&config(&data), limits, &samples, &captions, &folder.path().join("x")).unwrap_err().to_string();
+    let error =
+        write_kept(&config(&data), limits, &samples, &captions, &folder.path().join("x")).unwrap_err().to_string();
     assert!(error.contains("single captions") && !folder.path().join("x").exists(), "{error}");
 }
 
