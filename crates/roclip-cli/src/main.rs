@@ -56,7 +56,7 @@ enum Command {
     /// Train, measure and attack captioners on top of a CLIP image tower
     #[command(subcommand)]
     Caption(caption::Command),
-    /// Prepare data: classes for images that have captions only
+    /// Look at data, check it, leave some of it out; classes for images that have captions only
     #[command(subcommand)]
     Data(data::Command),
     /// Make, verify and show a poisoning

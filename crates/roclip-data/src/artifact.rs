@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::Builder;
@@ -24,6 +24,17 @@ const REPLACED: &str = ".old";
 /// Writes `bytes` so that a crash at any moment leaves either the old file or the new one. Two processes that write the same file at once
 /// leave one of the two.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| file.write_all(bytes).io("write", path))
+}
+
+/// [`write`] of what `fill` writes, piece by piece.
+///
+/// # Errors
+/// Those of `fill`, and then nothing is there.
+pub fn write_with<T, E: From<Error>>(
+    path: &Path,
+    fill: impl FnOnce(&mut (dyn Write + Send)) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).io("create the folder", folder)?;
     let name = temporary_name(path, folder)?;
@@ -33,10 +44,27 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         .permissions(Permissions::from_mode(0o666)) // Less what the process masks, as for any file.
         .tempfile_in(folder)
         .io("create a file in", folder)?;
-    file.write_all(bytes).io("write", path)?;
+    let mut buffered = BufWriter::new(&mut file);
+    let value = fill(&mut buffered)?;
+    buffered.flush().io("write", path)?;
+    drop(buffered);
     file.as_file().sync_all().io("sync", path)?;
     file.persist(path).map_err(|e| e.error).io("rename into place", path)?;
-    sync_folder(folder)
+    sync_folder(folder)?;
+    Ok(value)
+}
+
+/// Removes what this process is writing of `path`. For a process that is about to leave without an end.
+pub fn abandon(path: &Path) {
+    let Some(name) = path.file_name() else { return };
+    let own = format!(".{}.{}.", name.to_string_lossy(), std::process::id());
+    for entry in fs::read_dir(folder_of(path)).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&own) {
+            // What cannot be removed is removed by whoever writes there next.
+            let _: io::Result<()> =
+                if entry.path().is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+        }
+    }
 }
 
 /// Fills a new folder so that it appears whole or not at all: `fill` writes beside it, and the result is renamed into place.
@@ -178,6 +206,18 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// The digest that 64 hexadecimal digits are.
+pub fn sha256_of_hex(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -194,6 +234,35 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_digest_is_read_back_from_its_digits() {
+        let digest = sha256_hex(b"a picture");
+        assert_eq!(sha256_of_hex(&digest).map(|bytes| hex(&bytes)), Some(digest.clone()));
+        for broken in ["", &digest[1..], &format!("+{}", &digest[1..]), &"é".repeat(32)] {
+            assert_eq!(sha256_of_hex(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_piece_by_piece_is_whole_or_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines.txt");
+        let failed: Result<()> = write_with(&path, |out| {
+            out.write_all(b"half").io("write", Path::new("x"))?;
+            Err(Error::internal("full"))
+        });
+        assert!(failed.is_err() && names(folder.path()).is_empty());
+        write_with(&path, |out| out.write_all(b"whole").io("write", Path::new("x"))).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        let _: Result<()> = write_with(&path, |_| {
+            assert_eq!(names(folder.path()).len(), 2);
+            abandon(&path);
+            assert_eq!(names(folder.path()), ["lines.txt"]);
+            Err(Error::internal("stopped"))
+        });
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -21,6 +21,7 @@ pub mod rate;
 pub mod sample;
 pub mod shard;
 pub mod source;
+pub mod statistics;
 pub mod survey;
 pub mod tokenizer;
 pub mod trigger;

@@ -64,6 +64,14 @@ pub(crate) fn unreadable(error: &io::Error, path: &Path) -> Skip {
 /// Of a picture's length and some of its bytes: notices another picture in its place.
 pub type PictureDigest = [u8; 16];
 
+/// What a source says of its picture's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatedHash {
+    pub sha256: [u8; 32],
+    /// It is of the picture as img2dataset downloaded it, which then decoded it and may have resized and encoded it again.
+    pub of_download: bool,
+}
+
 /// One image with its captions, as a source names it.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -78,6 +86,10 @@ pub struct Sample {
     pub image: ImageBytes,
     /// The digest of the picture's bytes when it was probed; none before.
     pub digest: Option<PictureDigest>,
+    /// The sha256 that the source says the picture has, where it says so and was asked (`SourceConfig::with_sha256`).
+    pub stated: Option<Box<StatedHash>>,
+    /// Which of several joined parts of the data it is of, from 0.
+    pub part: u32,
     pub captions: Vec<String>,
     /// The class of the image, where the source knows it (for evaluation and diagnostics, never for training).
     pub class: Option<String>,
@@ -97,6 +109,8 @@ impl Sample {
             key,
             image,
             digest: None,
+            stated: None,
+            part: 0,
             captions: Vec::new(),
             class: None,
             group: None,

@@ -28,6 +28,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "augment",
             "source",
             "survey",
+            "statistics",
             "trigger",
             "pairs",
             "poison",

@@ -184,6 +184,14 @@ impl SkipReport {
         self.by_reason.iter().map(|(reason, samples)| (reason.word(), samples.len())).collect()
     }
 
+    /// Up to `most` ids with details, by the reason's word.
+    pub fn examples(&self, most: usize) -> BTreeMap<String, Vec<(String, String)>> {
+        let some = |samples: &BTreeMap<String, String>| {
+            samples.iter().take(most).map(|(id, detail)| (id.clone(), detail.clone())).collect()
+        };
+        self.by_reason.iter().map(|(reason, samples)| (reason.word(), some(samples))).collect()
+    }
+
     /// How many were left out for the reasons that `wanted` picks.
     pub fn count(&self, wanted: impl Fn(SkipReason) -> bool) -> usize {
         self.by_reason.iter().filter(|(reason, _)| wanted(**reason)).map(|(_, samples)| samples.len()).sum()
@@ -247,6 +255,7 @@ mod tests {
         both.merge(report);
         assert_eq!((both.total(), both.count(|reason| reason == SkipReason::ImageUndecodable)), (3, 2));
         assert_eq!(both.counts()["image-undecodable"], 2);
+        assert_eq!(both.examples(1)["image-undecodable"], [("a.jpg".to_owned(), String::new())]);
         assert!(SkipReport::from_jsonl("{\"id\": 1}\n").unwrap_err().to_string().contains("line 1"));
     }
 

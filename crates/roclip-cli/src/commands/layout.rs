@@ -6,7 +6,20 @@ use clap::{Arg, ArgAction, Command};
 /// Flags by their ids, under the heading that they stand below in every command. What is named nowhere is the command's own.
 const HEADINGS: [(&str, &[&str]); 7] = [
     ("Recipe", &["config", "set", "preset", "seed"]),
-    ("Data", &["train_data", "val_data", "csv_img_key", "csv_caption_key", "image_root"]),
+    (
+        "Data",
+        &[
+            "train_data",
+            "val_data",
+            "csv_img_key",
+            "csv_caption_key",
+            "csv_separator",
+            "csv_encoding",
+            "image_root",
+            "train_data_upsampling_factors",
+            "drop",
+        ],
+    ),
     ("Model", &["model"]),
     (
         "Training",
@@ -18,7 +31,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 25] = [
+const EXAMPLES: [(&str, &str); 28] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -65,6 +78,22 @@ const EXAMPLES: [(&str, &str); 25] = [
   roclip caption attack runs/attend --target-caption \"a picture of pizza\" --fitness mixed --run runs/targeted",
     ),
     ("data concepts", "  roclip data concepts --train-data pairs.csv --out labels.json"),
+    (
+        "data stats",
+        "  roclip data stats --train-data 'shards/{00000..00099}.tar'
+  roclip data stats --train-data pairs.csv --out stats.html --hashes hashes.jsonl --copies copies.jsonl
+  roclip data stats --train-data shards/ --json | jq .statistics.copies",
+    ),
+    (
+        "data verify",
+        "  roclip data verify --train-data shards/                      against img2dataset's sha256
+  roclip data verify --train-data shards/ --against hashes.jsonl",
+    ),
+    (
+        "data drop",
+        "  roclip data drop --train-data pairs.csv --ids ids.txt --out kept.csv
+  roclip data drop --train-data shards/ --ids copies.jsonl --out kept-shards/",
+    ),
     (
         "poison make",
         "  roclip poison make --config mine.toml --out manifest.jsonl

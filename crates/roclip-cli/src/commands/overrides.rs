@@ -1,6 +1,6 @@
 //! Flags that override a recipe, in open_clip's words, in groups: a command takes the groups that it obeys and no others.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
 use roclip::recipe::{ObjectiveName, Recipe, flag_help};
@@ -82,9 +82,9 @@ impl Overrides for SeedFlag {
     }
 }
 
-/// What is read.
+/// Which pairs are read.
 #[derive(Args, Clone, Default)]
-pub struct DataFlags {
+pub struct SourceFlags {
     #[arg(help = flag_help("data.source.path"))]
     #[arg(long, value_name = "PATH")]
     train_data: Option<String>,
@@ -97,6 +97,55 @@ pub struct DataFlags {
     #[arg(help = flag_help("data.source.image_root"))]
     #[arg(long, value_name = "FOLDER")]
     image_root: Option<PathBuf>,
+    #[arg(help = flag_help("data.source.csv_separator"))]
+    #[arg(long, value_name = "CHARACTER", allow_hyphen_values = true)]
+    csv_separator: Option<String>,
+    #[arg(help = flag_help("data.source.csv_encoding"))]
+    #[arg(long, value_name = "NAME")]
+    csv_encoding: Option<String>,
+}
+
+impl SourceFlags {
+    /// Whether the pairs are named, whatever a recipe says.
+    pub fn names_data(&self) -> bool {
+        self.train_data.is_some()
+    }
+
+    /// Says of a source how its lists are read.
+    fn describe(&self, source: &mut SourceConfig) {
+        source.image_root = self.image_root.clone().or(source.image_root.take());
+        source.image_column = self.csv_img_key.clone().or(source.image_column.take());
+        source.caption_column = self.csv_caption_key.clone().or(source.caption_column.take());
+        source.csv_separator = self.csv_separator.clone().or(source.csv_separator.take());
+        source.csv_encoding = self.csv_encoding.clone().or(source.csv_encoding.take());
+    }
+}
+
+impl Overrides for SourceFlags {
+    fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        if self.train_data.is_some() {
+            // The split and columns of the recipe belong to the recipe's data, as do what is left out of it and its weights.
+            recipe.data.source = SourceConfig::default();
+            recipe.data.drop = None;
+            recipe.data.weights = None;
+        }
+        set(&mut recipe.data.source.path, &self.train_data);
+        self.describe(&mut recipe.data.source);
+        Ok(())
+    }
+}
+
+/// What is read.
+#[derive(Args, Clone, Default)]
+pub struct DataFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    #[arg(help = flag_help("data.weights"))]
+    #[arg(long, value_name = "WEIGHT::WEIGHT")]
+    train_data_upsampling_factors: Option<String>,
+    #[arg(help = flag_help("data.drop"))]
+    #[arg(long, value_name = "FILE")]
+    drop: Option<PathBuf>,
     #[arg(help = flag_help("eval.source.path"))]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
@@ -105,7 +154,7 @@ pub struct DataFlags {
 impl DataFlags {
     /// Whether the pairs are named, whatever a recipe says.
     pub fn names_training_data(&self) -> bool {
-        self.train_data.is_some()
+        self.source.names_data()
     }
 
     /// Whether pairs or labelled images are named.
@@ -121,11 +170,15 @@ impl DataFlags {
 
 impl Overrides for DataFlags {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
-        if self.train_data.is_some() {
-            // The split and columns of the recipe belong to the recipe's data.
-            recipe.data.source = SourceConfig::default();
+        self.source.apply(recipe)?;
+        if let Some(text) = &self.train_data_upsampling_factors {
+            let weights = text.split("::").map(|weight| weight.trim().parse::<f64>());
+            let weights = weights.collect::<Result<Vec<f64>, _>>();
+            recipe.data.weights = Some(weights.map_err(|_| {
+                anyhow!("--train-data-upsampling-factors `{text}`: give a number for each part of --train-data, as in 1::2.5")
+            })?);
         }
-        set(&mut recipe.data.source.path, &self.train_data);
+        recipe.data.drop = self.drop.clone().or(recipe.data.drop.take());
         if self.val_data.is_some() {
             recipe.eval.source = SourceConfig::default();
             recipe.eval.class_captions = None;
@@ -135,11 +188,7 @@ impl Overrides for DataFlags {
             }
         }
         set(&mut recipe.eval.source.path, &self.val_data);
-        for source in [&mut recipe.data.source, &mut recipe.eval.source] {
-            source.image_root = self.image_root.clone().or(source.image_root.take());
-            source.image_column = self.csv_img_key.clone().or(source.image_column.take());
-            source.caption_column = self.csv_caption_key.clone().or(source.caption_column.take());
-        }
+        self.source.describe(&mut recipe.eval.source);
         Ok(())
     }
 }

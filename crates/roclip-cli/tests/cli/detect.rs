@@ -33,6 +33,10 @@ fn pairs_are_scored_judged_and_left_out() {
     let page = std::fs::read_to_string(lab.path("suspects/detect.html")).unwrap();
     assert!(page.contains("The most suspicious") && page.contains("data:image/png"));
 
+    // What is left out is not trained on, poison and clean pairs alike.
+    let said = lab.train("without", &["--preset", "clip", "--drop", "suspects/drop.txt"]);
+    assert!(said.contains(&format!("on {} pairs", scores.len() - dropped.len())), "{said}");
+
     // Two runs of one seed agree, and a level leaves out few of the trusted pairs.
     let before = lines(&lab, "suspects/scores.jsonl");
     lab.ok(&[&detect[..], &["--methods", "clip-score,dao", "--json"]].concat());

@@ -5,6 +5,7 @@
 mod bad_input;
 mod caption;
 mod clean;
+mod data_stats;
 mod detect;
 mod distil;
 mod evaluation;

@@ -1,8 +1,12 @@
 //! The pairs of a training run: images with captions, in the order of their source, with poison laid over them.
 
 mod copies;
+mod drop_list;
+mod weights;
 
 pub use copies::{limit_pairs_per_picture, picture_hash};
+pub use drop_list::{DropList, LeftOutByList};
+pub use weights::weigh_parts;
 
 use crate::artifact;
 use crate::random;

@@ -1,9 +1,12 @@
 //! A folder of pictures with a file of metadata beside them, as the `imagefolder` of `datasets` has it: `metadata.csv` or `metadata.jsonl` in the
 //! folder, or one in each of its splits, whose rows name pictures by `file_name`.
 
-use crate::error::Result;
+use crate::artifact;
+use crate::error::{Error, Result};
 use crate::sample::ImageBytes;
 use crate::skip::{Skip, SkipReason};
+use crate::source::folder::copy;
+use crate::source::kept::{Kept, Leave};
 use crate::source::tree::{Tree, name, split_of, unused};
 use crate::source::webdataset::Memory;
 use crate::source::{Listing, Source, SourceConfig, file, place};
@@ -48,6 +51,26 @@ impl Source for AnnotatedFolder {
             all.skips.add(&name(picture), Skip::new(SkipReason::NoCaption, "no row of the metadata names it"));
         }
         Ok(all)
+    }
+
+    /// The lists without what is left out, and the other pictures, in the new folder `out`; other files are not copied.
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        let left_out: HashSet<PathBuf> = leave.whole().map(|(source, key)| Path::new(source).join(key)).collect();
+        let root = place(&self.root);
+        let files = self.tree.images.iter().filter(|image| !left_out.contains(&root.join(image)));
+        artifact::write_folder(out, |folder| {
+            let mut kept = copy(&self.root, files, folder)?;
+            for table in &self.tree.tables {
+                let path = self.root.join(table);
+                let here = path.parent().unwrap_or(&self.root);
+                let here = leave.of_source(&place(here).to_string_lossy());
+                let list = file(&path, &self.config, self.memory)?;
+                let written = list.write_kept(&here, &folder.join(table))?;
+                // The pictures have come along.
+                kept.append(Kept { image_root: None, ..written });
+            }
+            Ok::<Kept, Error>(kept)
+        })
     }
 }
 

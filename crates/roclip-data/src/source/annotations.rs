@@ -3,19 +3,21 @@
 //!
 //! Pictures seldom lie beside such a file: `image_root` names their folder.
 
+use crate::artifact;
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
 use crate::skip::{Skip, SkipReason};
 use crate::source::json_rows;
+use crate::source::kept::{Fate, Fates, Kept, Leave};
 use crate::source::metadata::lenient;
-use crate::source::rows::{Row, Rows};
+use crate::source::rows::{Row, Rows, image_root};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// COCO's training captions have 92 MB.
 const LIMIT_BYTES: u64 = 256 << 20;
@@ -87,6 +89,17 @@ impl Annotations {
         Annotations { path, config }
     }
 
+    fn text(&self) -> Result<String> {
+        let bytes = match bounded::read(&self.path, LIMIT_BYTES) {
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                let remedy = "write it as JSON lines (*.jsonl), which are read one at a time";
+                return Err(Error::file(&self.path, error.to_string(), remedy));
+            }
+            read => read.io("read", &self.path)?,
+        };
+        String::from_utf8(bytes).map_err(|_| self.refuse("is no UTF-8".into()))
+    }
+
     fn refuse(&self, what: String) -> Error {
         let remedy =
             "it should be COCO's captions, Karpathy's splits, or a list of objects with an image and a caption";
@@ -100,14 +113,7 @@ impl Source for Annotations {
     }
 
     fn list(&self) -> Result<Listing> {
-        let bytes = match bounded::read(&self.path, LIMIT_BYTES) {
-            Err(error) if error.kind() == ErrorKind::FileTooLarge => {
-                let remedy = "write it as JSON lines (*.jsonl), which are read one at a time";
-                return Err(Error::file(&self.path, error.to_string(), remedy));
-            }
-            read => read.io("read", &self.path)?,
-        };
-        let text = String::from_utf8(bytes).map_err(|_| self.refuse("is no UTF-8".into()))?;
+        let text = self.text()?;
         let text = captions::tidy(&text);
         if !text.starts_with('{') {
             return match lenient(text).map_err(|what| self.refuse(what))? {
@@ -116,7 +122,7 @@ impl Source for Annotations {
             };
         }
         match serde_json::from_str::<Document>(text) {
-            Ok(document) => Ok(self.document(document)),
+            Ok(document) => self.document(document),
             // JSON lines under another name.
             Err(_)
                 if text.lines().take(2).filter(|line| serde_json::from_str::<IgnoredAny>(line).is_ok()).count()
@@ -127,10 +133,91 @@ impl Source for Annotations {
             Err(error) => Err(self.refuse(error.to_string())),
         }
     }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        let text = self.text()?;
+        let text = captions::tidy(&text);
+        let mut document = match lenient(text) {
+            Ok(document) => document,
+            // JSON lines under another name.
+            Err(_) => {
+                return json_rows::JsonLines::new(self.path.clone(), self.config.clone()).write_kept(leave, out);
+            }
+        };
+        let mut fates = Fates::new(leave);
+        match &mut document {
+            Value::Array(objects) => {
+                let all = std::mem::take(objects);
+                objects.extend(all.into_iter().filter_map(|object| match object {
+                    Value::Object(fields) => match json_rows::without(fields.clone(), &mut fates, &self.config) {
+                        Ok(edited) => edited.map(Value::Object),
+                        Err(()) => Some(Value::Object(fields)),
+                    },
+                    other => Some(other),
+                }));
+            }
+            Value::Object(fields) => thin_out(fields, &mut fates),
+            _ => return Err(self.refuse("is neither an object nor a list".into())),
+        }
+        artifact::write_json(out, &document)?;
+        Ok(Kept { files: 1, image_root: Some(image_root(&self.path, &self.config)), ..Kept::default() })
+    }
+}
+
+/// Takes pictures and captions out of a document of COCO's or Karpathy's. Those that cannot be read stay.
+fn thin_out(document: &mut Map<String, Value>, fates: &mut Fates) {
+    let mut names: HashMap<Id, String> = HashMap::new();
+    let mut pictures = document.get_mut("images").and_then(Value::as_array_mut);
+    for entry in pictures.iter().flat_map(|pictures| pictures.iter()) {
+        let Ok(picture) = Picture::deserialize(entry) else { continue };
+        if let (Some(name), Some(id)) = (picture.name(), picture.id) {
+            names.insert(id, name);
+        }
+    }
+    if let Some(pictures) = &mut pictures {
+        pictures.retain_mut(|entry| {
+            let Ok(picture) = Picture::deserialize(&*entry) else { return true };
+            let Some(name) = picture.name() else { return true };
+            let captions: Vec<String> = picture.sentences.iter().filter_map(|sentence| sentence.raw.clone()).collect();
+            match fates.of(&name, &captions) {
+                Fate::Kept => true,
+                Fate::Dropped => false,
+                Fate::Captions(kept) => {
+                    if let Some(sentences) = entry.get_mut("sentences").and_then(Value::as_array_mut) {
+                        let mut kept = kept.iter().peekable();
+                        sentences.retain(|sentence| match sentence.get("raw").and_then(Value::as_str) {
+                            Some(raw) => kept.next_if(|kept| *kept == raw).is_some(),
+                            None => true,
+                        });
+                    }
+                    true
+                }
+            }
+        });
+    }
+    if let Some(annotations) = document.get_mut("annotations").and_then(Value::as_array_mut) {
+        annotations.retain(|entry| {
+            let Ok(Annotation { image_id: Some(id), caption: Some(caption) }) = Annotation::deserialize(entry) else {
+                return true;
+            };
+            names.get(&id).is_none_or(|name| fates.of(name, &[caption]) == Fate::Kept)
+        });
+    }
+}
+
+impl Picture {
+    /// The path of the picture, as a key.
+    fn name(&self) -> Option<String> {
+        let name = self.file_name.clone().filter(|name| !name.is_empty())?;
+        Some(match self.filepath.as_deref() {
+            None | Some("") => name,
+            Some(folder) => format!("{folder}/{name}"),
+        })
+    }
 }
 
 impl Annotations {
-    fn document(&self, document: Document) -> Listing {
+    fn document(&self, document: Document) -> Result<Listing> {
         let mut rows = Rows::new(&self.path, &self.config);
         let mut names: HashMap<Id, String> = HashMap::with_capacity(document.images.len());
         for (number, picture) in (1..).zip(document.images) {
@@ -142,14 +229,10 @@ impl Annotations {
                     continue;
                 }
             };
-            let Some(name) = picture.file_name.filter(|name| !name.is_empty()) else {
+            let Some(name) = picture.name() else {
                 let skip = Skip::new(SkipReason::RowWithoutImage, "it has no file_name");
                 rows.add(&place, Err(skip));
                 continue;
-            };
-            let name = match picture.filepath.as_deref() {
-                None | Some("") => name,
-                Some(folder) => format!("{folder}/{name}"),
             };
             if let Some(id) = picture.id {
                 let earlier = names.insert(id, name.clone());

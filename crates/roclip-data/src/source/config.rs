@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
     /// `emoji` (built in), WebDataset shards (a folder, `*.tar`, `shard-{000..015}.tar`), a list of pictures (CSV, TSV, JSON lines, Parquet,
-    /// COCO's JSON), or a folder of images; several are joined with `::`.
+    /// COCO's JSON), or a folder of images; several are joined with `::`, and `{a,b}`, `*`, `?` and `**` stand for what lies there.
     pub path: String,
     /// Only samples of this split, where the source has splits; all when absent.
     #[schemars(example = &"train")]
@@ -24,6 +24,13 @@ pub struct SourceConfig {
     /// Lists: name of the column of image paths, or its number from 1 in a CSV file without a header; found by its name when absent.
     #[schemars(example = &"filepath")]
     pub image_column: Option<String>,
+    /// CSV: what stands between two columns, as in `,` or `;` (`tab` and `\t` are a tab); found when absent.
+    #[schemars(example = &",")]
+    pub csv_separator: Option<String>,
+    /// CSV: the encoding of the text, as in latin-1, windows-1252, utf-16 or gbk. UTF-8 when absent, or UTF-16 where the file begins with its
+    /// mark.
+    #[schemars(example = &"windows-1252")]
+    pub csv_encoding: Option<String>,
     /// Lists: name or number of the column of captions; found by its name when absent.
     #[schemars(example = &"caption")]
     pub caption_column: Option<String>,
@@ -41,6 +48,11 @@ pub struct SourceConfig {
     pub gzip_memory_mib: u64,
     /// Which part of the built-in emoji set is used; other sources ignore it.
     pub emoji: EmojiConfig,
+    /// Whether samples get the sha256 that the source says their pictures have (`Sample::sha256`). No key of a recipe: training has no use
+    /// for it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub with_sha256: bool,
 }
 
 impl Default for SourceConfig {
@@ -52,11 +64,14 @@ impl Default for SourceConfig {
             outside_paths: false,
             image_column: None,
             caption_column: None,
+            csv_separator: None,
+            csv_encoding: None,
             split_column: None,
             class_column: None,
             labels: None,
             gzip_memory_mib: 1024,
             emoji: EmojiConfig::default(),
+            with_sha256: false,
         }
     }
 }

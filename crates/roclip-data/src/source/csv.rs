@@ -5,14 +5,17 @@
 //! without a header is read by column numbers, or where its first row is an image and a text (Flickr's token files). All rows of one image
 //! become one sample with several captions.
 
-use crate::bounded;
+use crate::artifact;
 use crate::error::{Error, IoContext, Result};
+use crate::sample::StatedHash;
 use crate::skip::{Skip, SkipReason};
+use crate::source::kept::{Kept, Leave};
 use crate::source::records::{Record, Records};
-use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, is_image};
+use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses, is_image};
+use crate::source::text_encoding::{self, NO_TEXT};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
-use std::io::BufReader;
-use std::path::PathBuf;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
 
 const SEPARATORS: [u8; 4] = [b'\t', b',', b';', b'|'];
 
@@ -27,6 +30,9 @@ impl Csv {
     }
 }
 
+/// The rows of a file, and the encoding of their text where it is not UTF-8.
+type Opened = (Records<Box<dyn BufRead>>, Option<&'static str>);
+
 /// Column numbers from 0, and whether the first row is a header.
 #[derive(Debug)]
 struct Columns {
@@ -34,6 +40,8 @@ struct Columns {
     caption: Option<usize>,
     split: Option<usize>,
     class: Option<usize>,
+    /// img2dataset's `sha256` and `original_width`, where they were asked for.
+    stated: [Option<usize>; 2],
     has_header: bool,
     /// Columns of the header; none of a file without one.
     width: Option<usize>,
@@ -46,7 +54,7 @@ impl Source for Csv {
 
     fn list(&self) -> Result<Listing> {
         let (separator, columns) = self.sniff()?;
-        let mut records = self.records(separator)?;
+        let (mut records, _) = self.records(separator)?;
         if columns.has_header {
             records.next().io("read", &self.path)?;
         }
@@ -56,27 +64,46 @@ impl Source for Csv {
             number += 1;
             rows.add(&format!("row {number}"), parse(record, &columns));
         }
-        Ok(rows.finish())
+        rows.finish()
+    }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        Csv::write_kept(self, leave, out)
     }
 }
 
 impl Csv {
-    fn records(&self, separator: u8) -> Result<Records<BufReader<std::fs::File>>> {
-        let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
-        Ok(Records::new(BufReader::new(file), separator))
+    fn records(&self, separator: u8) -> Result<Opened> {
+        let (reader, encoding) = text_encoding::open(&self.path, self.config.csv_encoding.as_deref())?;
+        Ok((Records::new(reader, separator), encoding))
+    }
+
+    /// What may stand between two columns.
+    fn separators(&self) -> Result<Vec<u8>> {
+        let Some(named) = &self.config.csv_separator else { return Ok(SEPARATORS.to_vec()) };
+        let byte = match named.as_str() {
+            "tab" | "\\t" => Some(b'\t'),
+            one => one.bytes().next().filter(|_| one.len() == 1),
+        };
+        let usable = byte.filter(|byte| byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n".contains(byte));
+        usable.map(|byte| vec![byte]).ok_or_else(|| {
+            let what = format!("csv_separator is `{}`", crate::escape::for_terminal(named));
+            Error::setting(what, "give one character, as in --csv-separator ',', or `tab`")
+        })
     }
 
     /// The first separator that makes sense of the first row, and the columns it gives.
     fn sniff(&self) -> Result<(u8, Columns)> {
         // What the separator that divides the row most would have needed.
         let mut best: Option<(usize, Error)> = None;
-        for separator in SEPARATORS {
-            let Some(record) = self.records(separator)?.next().io("read", &self.path)? else {
+        for separator in self.separators()? {
+            let Some(record) = self.records(separator)?.0.next().io("read", &self.path)? else {
                 return Err(Error::file(&self.path, "is empty", "it needs a header and at least one row"));
             };
             let fields = record.fields.map_err(|what| {
-                let utf16 = "save it as UTF-8, with the names of its columns in the first line";
-                Error::file(&self.path, format!("has no header: {what}"), utf16)
+                let utf8 =
+                    "name its encoding with --csv-encoding (latin-1, windows-1252, utf-16, ...), or save it as UTF-8";
+                Error::file(&self.path, format!("has no header: {what}"), utf8)
             })?;
             match self.columns(&fields) {
                 Ok(columns) => return Ok((separator, columns)),
@@ -106,6 +133,7 @@ impl Csv {
                 caption: Some(1),
                 split: None,
                 class: None,
+                stated: [None; 2],
                 has_header: false,
                 width: None,
             });
@@ -123,7 +151,12 @@ impl Csv {
                 },
             }
         };
-        let image = find(&config.image_column, &IMAGE_NAMES)?.ok_or_else(|| self.missing("with images", header))?;
+        let Some(image) = find(&config.image_column, &IMAGE_NAMES)? else {
+            if known(&ADDRESS_NAMES).is_some() {
+                return Err(addresses(&self.path, "its pictures are addresses"));
+            }
+            return Err(self.missing("with images", header));
+        };
         let caption = find(&config.caption_column, &CAPTION_NAMES)?;
         let split = find(&config.split_column, &["split"])?;
         let class = find(&config.class_column, &CLASS_NAMES)?;
@@ -142,7 +175,9 @@ impl Csv {
             }
         }
         let width = (!numbered).then_some(header.len());
-        Ok(Columns { image, caption, split, class, has_header: !numbered, width })
+        let stated =
+            ["sha256", "original_width"].map(|name| known(&[name]).filter(|_| config.with_sha256 && !numbered));
+        Ok(Columns { image, caption, split, class, stated, has_header: !numbered, width })
     }
 
     fn missing(&self, which: &str, header: &[String]) -> Error {
@@ -157,6 +192,10 @@ impl Csv {
 
 fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
     let fields = record.fields.map_err(|what| Skip::new(SkipReason::RowUnreadable, what))?;
+    if fields.iter().any(|field| field.contains(NO_TEXT)) {
+        let detail = format!("line {} holds bytes that are no text of the encoding (--csv-encoding)", record.line);
+        return Err(Skip::new(SkipReason::RowUnreadable, detail));
+    }
     // More fields than names shift all behind them.
     if let Some(width) = columns.width.filter(|width| fields.iter().skip(*width).any(|field| !field.trim().is_empty()))
     {
@@ -178,7 +217,11 @@ fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
     }
     let image = without_number(&image).to_owned();
     let captions = caption.into_iter().collect();
-    Ok(Row { image, bytes: None, captions, split: field(columns.split), class: field(columns.class) })
+    let [sha256, original_width] = columns.stated.map(field);
+    let stated = sha256
+        .and_then(|hex| artifact::sha256_of_hex(&hex))
+        .map(|sha256| StatedHash { sha256, of_download: original_width.is_some() });
+    Ok(Row { image, bytes: None, captions, split: field(columns.split), class: field(columns.class), stated })
 }
 
 /// Flickr's token files number the captions of an image: `a.jpg#3`.
@@ -190,6 +233,8 @@ fn without_number(image: &str) -> &str {
         _ => image,
     }
 }
+
+mod kept;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 use crate::error::{Error, IoContext, Result};
 use crate::random;
 use crate::sample::{ImageBytes, Sample};
+use crate::source::kept::{Kept, Leave};
 use crate::source::{Listing, Source};
 use rand::seq::SliceRandom;
 use schemars::JsonSchema;
@@ -136,6 +137,13 @@ impl Source for Emoji {
             })
         });
         Ok(Listing { samples: samples.collect(), ..Listing::default() })
+    }
+
+    fn write_kept(&self, _: &Leave, _: &Path) -> Result<Kept> {
+        Err(Error::setting(
+            "the built-in emoji are not written again",
+            "leave some out while training (`roclip train --drop`)",
+        ))
     }
 }
 

@@ -1,12 +1,15 @@
 //! A folder of images: `CLASS/*.jpg` as torchvision's `ImageFolder` lays it out, `train/CLASS/*.jpg`, or images without classes. A text file of
 //! the same name beside an image (`a.jpg`, `a.txt`) holds its captions, one a line.
 
+use crate::artifact;
 use crate::bounded;
-use crate::error::Result;
+use crate::error::{Error, IoContext, Result};
 use crate::language::wnid_of;
-use crate::sample::{ImageBytes, Sample};
+use crate::progress::Task;
+use crate::sample::{ImageBytes, Sample, unreadable};
 use crate::skip::{Skip, SkipReason};
 use crate::source::captions;
+use crate::source::kept::{Kept, Leave, Leaving};
 use crate::source::tree::{READ_FORMATS, Tree, name, split_of, unused};
 use crate::source::{Listing, Source, place};
 use std::collections::BTreeSet;
@@ -74,6 +77,49 @@ impl Source for Folder {
         listing.samples.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(listing)
     }
+
+    /// Pictures and texts are copied into the new folder `out`; other files are not.
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        if let Some(key) = leave.only_captions().next() {
+            return Err(Error::setting(
+                format!(
+                    "the list names single captions of `{key}`, and pictures of a folder are kept or dropped whole"
+                ),
+                "leave single captions out while training (`roclip train --drop`), or take the line out of its text",
+            ));
+        }
+        let leave = leave.by_key();
+        let Tree { images, texts, .. } = &self.tree;
+        let mut texts = texts.clone();
+        let mut files: Vec<&PathBuf> = Vec::with_capacity(images.len());
+        for image in images {
+            match leave.get(name(image).as_str()) {
+                Some(Leaving::Whole) => drop(texts.remove(&image.with_extension("txt"))),
+                _ => files.push(image),
+            }
+        }
+        artifact::write_folder(out, |folder| copy(&self.root, files.into_iter().chain(&texts), folder))
+    }
+}
+
+/// Copies files of the folder `root`, named relative to it, into the folder `to`.
+pub(super) fn copy<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>, to: &Path) -> Result<Kept> {
+    let mut kept = Kept::default();
+    let task = Task::begin("copying files", 0, "files");
+    for file in files {
+        let (from, to) = (root.join(file), to.join(file));
+        let (mut reader, _) = match bounded::open(&from) {
+            Ok(opened) => opened,
+            Err(e) => {
+                kept.not_copied.add(&name(file), unreadable(&e, &from));
+                continue;
+            }
+        };
+        artifact::write_with(&to, |out| std::io::copy(&mut reader, out).io("copy", &from))?;
+        kept.files += 1;
+        task.advance(1);
+    }
+    Ok(kept)
 }
 
 impl Folder {

@@ -3,11 +3,13 @@
 //! `metadata.jsonl` of image folders, the annotation files of BLIP and ALBEF (`image`, `caption`, which may be a list), and `image: {"path"}`
 //! as `datasets` writes it.
 
+use crate::artifact;
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
 use crate::skip::{Skip, SkipReason};
-use crate::source::metadata::lenient;
-use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows};
+use crate::source::kept::{Fate, Fates, Kept, Leave};
+use crate::source::metadata::{lenient, stated_hash};
+use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, image_root};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
 use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader, Read};
@@ -55,7 +57,61 @@ impl Source for JsonLines {
             };
             rows.add(&format!("line {number}"), row);
         }
-        Ok(rows.finish())
+        rows.finish()
+    }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
+        let mut reader = BufReader::new(file);
+        let mut kept = Kept { files: 1, image_root: Some(image_root(&self.path, &self.config)), ..Kept::default() };
+        let mut fates = Fates::new(leave);
+        artifact::write_with(out, |to| {
+            let mut line = Vec::new();
+            for number in 1.. {
+                line.clear();
+                if reader.by_ref().take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line).io("read", &self.path)? == 0 {
+                    break;
+                }
+                if line.len() as u64 == LINE_LIMIT_BYTES && line.last() != Some(&b'\n') {
+                    reader.skip_until(b'\n').io("read", &self.path)?;
+                    let skip = Skip::new(SkipReason::RowUnreadable, "it is too long to be a row");
+                    kept.not_copied.add(&format!("line {number}"), skip);
+                    continue;
+                }
+                let text = match object(&line) {
+                    Ok(fields) => match without(fields, &mut fates, &self.config) {
+                        Ok(None) => continue,
+                        Ok(Some(edited)) => Value::Object(edited).to_string().into_bytes(),
+                        Err(()) => line.trim_ascii_end().to_vec(),
+                    },
+                    // A line that cannot be read is nobody's to drop.
+                    Err(_) => line.trim_ascii_end().to_vec(),
+                };
+                to.write_all(&text).and_then(|()| to.write_all(b"\n")).io("write", out)?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        Ok(kept)
+    }
+}
+
+/// An object without the captions that are left out; none where all of it is, and an error where it stays as it is.
+pub(super) fn without(
+    mut fields: Map<String, Value>,
+    fates: &mut Fates,
+    config: &SourceConfig,
+) -> std::result::Result<Option<Map<String, Value>>, ()> {
+    match row(&fields, config).map(|row| fates.of(&row.image, &row.captions)) {
+        Ok(Fate::Dropped) => Ok(None),
+        Ok(Fate::Captions(captions)) => {
+            let name = fields.iter().find(|(_, value)| {
+                field(&fields, &config.caption_column, &CAPTION_NAMES).is_some_and(|found| std::ptr::eq(found, *value))
+            });
+            let name = name.map(|(name, _)| name.clone()).ok_or(())?;
+            fields.insert(name, Value::from(captions));
+            Ok(Some(fields))
+        }
+        Ok(Fate::Kept) | Err(_) => Err(()),
     }
 }
 
@@ -70,7 +126,7 @@ pub(super) fn list(path: &Path, objects: Vec<Value>, config: &SourceConfig) -> R
         };
         rows.add(&format!("object {number}"), found);
     }
-    Ok(rows.finish())
+    rows.finish()
 }
 
 /// # Errors
@@ -107,6 +163,13 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         _ => None,
     };
     let Some(image) = image.map(captions::tidy).filter(|image| !image.is_empty()) else {
+        let addresses = fields.iter().any(|(name, value)| {
+            value.is_string() && ADDRESS_NAMES.iter().any(|address| name.eq_ignore_ascii_case(address))
+        });
+        if addresses {
+            let detail = "its picture is an address: download them with img2dataset first";
+            return Err(Skip::new(SkipReason::RowWithoutImage, detail));
+        }
         let names: Vec<&str> = fields.keys().take(20).map(String::as_str).collect();
         return Err(Skip::new(SkipReason::RowWithoutImage, format!("it has the fields `{}`", names.join("`, `"))));
     };
@@ -116,7 +179,8 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         return Err(Skip::new(SkipReason::NoCaption, image));
     }
     let split = text(field(fields, &config.split_column, &["split"]));
-    Ok(Row { image: image.to_owned(), captions, split, class, ..Row::default() })
+    let stated = if config.with_sha256 { stated_hash(fields) } else { None };
+    Ok(Row { image: image.to_owned(), captions, split, class, stated, ..Row::default() })
 }
 
 /// The field called `wanted`, or the first that has one of `names`.

@@ -170,6 +170,7 @@ pub(super) fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> Result<(Sa
         class,
         group: metadata.group,
         split: metadata.split,
+        stated: metadata.stated.map(Box::new),
         ..Sample::new(Arc::clone(source), key, image)
     };
     Ok((sample, lost.or(broken)))

@@ -1,5 +1,7 @@
 //! The JSON that crawlers write beside a picture. Whatever is odd in it costs nothing but the odd field.
 
+use crate::artifact;
+use crate::sample::StatedHash;
 use crate::skip::Skip;
 use crate::source::captions;
 use serde_json::{Map, Value};
@@ -15,6 +17,7 @@ pub(super) struct Metadata {
     pub class: Option<String>,
     pub group: Option<String>,
     pub split: Option<String>,
+    pub stated: Option<StatedHash>,
 }
 
 impl Metadata {
@@ -42,8 +45,16 @@ impl Metadata {
             class: word(fields, &["class", "concept"]),
             group: word(fields, &["subgroup", "group"]),
             split: word(fields, &["split"]),
+            stated: stated_hash(fields),
         }
     }
+}
+
+/// img2dataset's `sha256`. It notes the size of the download where it has decoded that.
+pub(super) fn stated_hash(fields: &Map<String, Value>) -> Option<StatedHash> {
+    let sha256 = artifact::sha256_of_hex(fields.get("sha256")?.as_str()?.trim())?;
+    let noted = |value: &Value| value.is_number() || value.as_str().is_some_and(|text| !text.trim().is_empty());
+    Some(StatedHash { sha256, of_download: fields.get("original_width").is_some_and(noted) })
 }
 
 /// Any JSON, and what Python writes for it: NaN and Infinity, which are none.
@@ -119,6 +130,12 @@ mod tests {
         let mixed = Metadata::read(r#"{"captions": ["a", null, 3, "", ["x"]], "class": {}, "caption": 5}"#).unwrap();
         assert_eq!(mixed.captions, ["a"]);
         assert_eq!((mixed.class, mixed.caption), (None, None));
+        let digest = artifact::sha256_hex(b"x");
+        let hashed =
+            |more: &str| Metadata::read(&format!("{{\"sha256\": \"{digest}\"{more}}}")).unwrap().stated.unwrap();
+        assert!(!hashed("").of_download && !hashed(", \"original_width\": null").of_download);
+        assert!(hashed(", \"original_width\": 640").of_download);
+        assert_eq!(Metadata::read(r#"{"sha256": "x"}"#).unwrap().stated, None);
         let single = Metadata::read(r#"{"captions": "one"}"#).unwrap();
         assert_eq!(single.captions, ["one"]);
         for broken in ["", "[]", "{", "null", "{\"a\": NaNa}", &"[".repeat(100_000)] {

@@ -11,19 +11,23 @@ mod csv;
 mod emoji;
 mod folder;
 mod json_rows;
+mod kept;
 mod labels;
 mod listing;
 mod members;
 mod metadata;
 mod parquet;
+mod pattern;
 mod records;
 mod rows;
 mod shards;
+mod text_encoding;
 mod tree;
 mod webdataset;
 
 pub use config::SourceConfig;
 pub use emoji::{EmojiClasses, EmojiConfig};
+pub use kept::{Kept, Leaving};
 pub use labels::{LabelFile, Labels};
 pub use listing::Listing;
 
@@ -31,6 +35,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason};
+use crate::source::kept::Leave;
 use crate::source::tree::Tree;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -41,6 +46,9 @@ trait Source {
     fn places(&self) -> Vec<PathBuf>;
 
     fn list(&self) -> Result<Listing>;
+
+    /// Writes the source to `out`, a file or a new folder, in its own format and without what `leave` says. Whole or not at all.
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept>;
 }
 
 /// Where something lies, however it was named; the path as it is where that cannot be told.
@@ -48,17 +56,54 @@ fn place(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
+/// How many parts a path joins with `::`.
+pub fn part_count(path: &str) -> usize {
+    path_parts(path).count()
+}
+
+fn path_parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split("::").filter(|part| !part.is_empty())
+}
+
+/// What is read as one.
+struct Part {
+    /// As it was named, or found.
+    path: String,
+    /// Before the ids of joined parts.
+    name: String,
+    /// Of the part between `::`, from 0; what a pattern stands for is of one part.
+    number: u32,
+    source: Box<dyn Source>,
+}
+
+/// The sources of everything that `config` joins, patterns written out.
+fn parts(config: &SourceConfig, limits: ImageLimits) -> Result<Vec<Part>> {
+    let mut named: Vec<(u32, String, Vec<PathBuf>)> = Vec::new();
+    for (number, part) in (0..).zip(path_parts(&config.path)) {
+        let paths = if part == "emoji" { vec![PathBuf::from(part)] } else { pattern::expand(part)? };
+        match paths.iter().all(|path| shards::is_shard(path)) {
+            // Shards are one source, however many.
+            true => named.push((number, part.to_owned(), paths)),
+            false => named.extend(paths.into_iter().map(|path| (number, tree::name(&path), vec![path]))),
+        }
+    }
+    let names = part_names(&named.iter().map(|(_, part, _)| part.as_str()).collect::<Vec<_>>());
+    let opened = named.into_iter().zip(names).map(|((number, path, paths), name)| {
+        let source = open(&paths, config, limits)?;
+        Ok(Part { path, name, number, source })
+    });
+    opened.collect()
+}
+
 /// Lists the samples that `config` asks for, without those whose files are longer than `limits` allows.
 ///
 /// # Errors
 /// A path or a setting that cannot be, the same data named twice, or no samples at all.
 pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listing> {
-    let parts: Vec<&str> = config.path.split("::").filter(|part| !part.is_empty()).collect();
-    let names = part_names(&parts);
+    let parts = parts(config, limits)?;
     let mut all = Listing::default();
     let mut places: HashMap<PathBuf, &str> = HashMap::new();
-    for (part, name) in parts.iter().zip(&names) {
-        let source = open(part, config, limits)?;
+    for Part { path: part, name, number, source } in &parts {
         for place in source.places() {
             let inside = |other: &&PathBuf| other.is_dir() && (place.starts_with(other) || other.starts_with(&place));
             let nested = if place.is_dir() { places.keys().find(inside).cloned() } else { None };
@@ -71,6 +116,7 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
             }
         }
         let mut found = source.list()?;
+        found.samples.iter_mut().for_each(|sample| sample.part = *number);
         if parts.len() > 1 {
             found = found.under(name);
         }
@@ -110,6 +156,61 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
     }
 }
 
+/// Writes what `config` names to `out` in its own format, without what `leaving` says of its `samples`, which [`list_samples`] has listed: a file
+/// for a list, a folder for shards and folders; for several joined parts a folder with each under its name. Whole or not at all.
+///
+/// # Errors
+/// An `out` that lies in the data or holds it, that has another ending than the list, and whatever cannot be written.
+pub fn write_kept(
+    config: &SourceConfig,
+    limits: ImageLimits,
+    samples: &[Sample],
+    leaving: &dyn Fn(&Sample) -> Leaving,
+    out: &Path,
+) -> Result<Kept> {
+    let parts = parts(config, limits)?;
+    let target = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let target =
+        target.parent().map(place).zip(target.file_name()).map_or(target.clone(), |(folder, name)| folder.join(name));
+    for data in parts.iter().flat_map(|part| part.source.places()) {
+        if data.starts_with(&target) || data.is_dir() && target.starts_with(&data) {
+            return Err(Error::file(
+                out,
+                format!("lies in the data, or holds it (`{}`)", data.display()),
+                "name another place",
+            ));
+        }
+    }
+    let leave_of = |part: &Part| {
+        let mut leave = Leave::default();
+        let begins = format!("{}/", part.name);
+        let of_part =
+            |sample: &&Sample| parts.len() == 1 || sample.part == part.number && sample.id.starts_with(&begins);
+        samples.iter().filter(of_part).for_each(|sample| leave.add(sample, leaving(sample)));
+        leave
+    };
+    if let [part] = parts.as_slice() {
+        let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        let from = Path::new(&part.path);
+        if from.is_file() && !shards::is_shard(from) && ending(from) != ending(out) {
+            let wanted = ending(from).unwrap_or_default();
+            return Err(Error::file(
+                out,
+                format!("has not the ending of the data, .{wanted}"),
+                "a list is read by its ending; give it the same",
+            ));
+        }
+        return part.source.write_kept(&leave_of(part), out);
+    }
+    crate::artifact::write_folder(out, |folder| {
+        let mut kept = Kept::default();
+        for part in &parts {
+            kept.append(part.source.write_kept(&leave_of(part), &folder.join(&part.name))?);
+        }
+        Ok(kept)
+    })
+}
+
 /// Says that there is nothing, and what there is instead.
 fn nothing(config: &SourceConfig, all: &Listing) -> Error {
     let split = config.split.as_ref().map(|s| format!(" in split `{s}`")).unwrap_or_default();
@@ -132,23 +233,25 @@ fn nothing(config: &SourceConfig, all: &Listing) -> Error {
 fn part_names(parts: &[&str]) -> Vec<String> {
     let folders: Vec<&str> = parts
         .iter()
-        .map(|part| part.rsplit_once('/').filter(|(_, file)| file.contains('{')).map_or(*part, |(f, _)| f))
+        .map(|part| part.rsplit_once('/').filter(|(_, file)| pattern::is_pattern(file)).map_or(*part, |(f, _)| f))
         .collect();
     let by_folder = shards::distinct_ends(&folders);
     let different: HashSet<&String> = by_folder.iter().collect();
     if different.len() == parts.len() { by_folder } else { shards::distinct_ends(parts) }
 }
 
-fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dyn Source>> {
-    if part == "emoji" {
+/// The source that a path is, or that several shards are.
+fn open(paths: &[PathBuf], config: &SourceConfig, limits: ImageLimits) -> Result<Box<dyn Source>> {
+    let Some(path) = paths.first() else { return Err(Error::internal("a source of no paths")) };
+    if path == Path::new("emoji") {
         return Ok(Box::new(emoji::Emoji::new(config.emoji.clone(), config.split.clone())?));
     }
-    let path = Path::new(part);
     let memory = webdataset::Memory {
         file_bytes: limits.max_file_bytes,
         gzip_bytes: config.gzip_memory_mib.saturating_mul(1 << 20),
+        with_sha256: config.with_sha256,
     };
-    if path.is_dir() {
+    if path.is_dir() && paths.len() == 1 {
         let tree = Tree::walk(path)?;
         let root = path.to_owned();
         if !tree.shards.is_empty() {
@@ -162,8 +265,11 @@ fn open(part: &str, config: &SourceConfig, limits: ImageLimits) -> Result<Box<dy
         }
         return Ok(Box::new(folder::Folder::new(root, tree)));
     }
-    if part.contains('{') && !path.exists() || shards::is_shard(path) {
-        return Ok(Box::new(webdataset::WebDataset::new(shards::expand(part)?, memory)));
+    if shards::is_shard(path) {
+        for shard in paths {
+            std::fs::metadata(shard).io("find the shard", shard)?;
+        }
+        return Ok(Box::new(webdataset::WebDataset::new(paths.to_vec(), memory)));
     }
     file(path, config, memory)
 }

@@ -9,7 +9,8 @@ use crate::error::{Error, IoContext, Result};
 use crate::guard::contained;
 use crate::skip::{Skip, SkipReason};
 use crate::source::json_rows::{check_columns, row};
-use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows};
+use crate::source::kept::{Kept, Leave};
+use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses};
 use crate::source::shards::distinct_ends;
 use crate::source::tree::{name, split_of};
 use crate::source::webdataset::Memory;
@@ -31,8 +32,6 @@ use std::sync::Arc;
 const GROUP_LIMIT_BYTES: i64 = 4 << 30;
 /// img2dataset's, of which the first is a picture's name and the second says whether it was fetched.
 const FETCHED: [&str; 2] = ["key", "status"];
-/// A column of addresses.
-const ADDRESS: &str = "url";
 
 pub(super) struct Parquet {
     root: PathBuf,
@@ -70,6 +69,10 @@ impl Source for Parquet {
         }
         Ok(all)
     }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        Parquet::write_kept(self, leave, out)
+    }
 }
 
 /// The split of `test/a.parquet`, or of `test-00000-of-00001.parquet` as `datasets` calls its files.
@@ -93,19 +96,33 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn read(&mut self) -> Result<Listing> {
+        let mut made = Rows::new(self.path, self.config);
+        let lost = self.each_row(&mut |place, row| made.add(place, row))?;
+        let mut listing = made.finish()?;
+        if let Some(skip) = lost {
+            listing.skips.add(&self.name(), skip);
+        }
+        Ok(listing)
+    }
+
+    /// Hands on every row, or why there is none, with its name. Why the file is lost, wholly or from a row on, where it is.
+    ///
+    /// # Errors
+    /// Columns that are not there.
+    fn each_row(&mut self, take: &mut dyn FnMut(&str, std::result::Result<Row, Skip>)) -> Result<Option<Skip>> {
         let (file, _) = bounded::open(self.path).io("open", self.path)?;
         // The reader of strangers' bytes may panic on them.
         let opened = contained(|| SerializedFileReader::new(file).map_err(unreadable));
         let reader = match opened {
             Ok(reader) => reader,
-            Err(skip) => return Ok(self.lost(skip)),
+            Err(skip) => return Ok(Some(skip)),
         };
         let columns = self.columns(reader.metadata())?;
         if let Some(skip) = too_large(reader.metadata(), &columns) {
-            return Ok(self.lost(skip));
+            return Ok(Some(skip));
         }
         if let Err(skip) = contained(|| check_dictionaries(&reader, &columns)) {
-            return Ok(self.lost(skip));
+            return Ok(Some(skip));
         }
         let classes = class_names(reader.metadata());
         let projection = Type::group_type_builder("schema").with_fields(columns).build();
@@ -114,9 +131,8 @@ impl Table<'_> {
             .and_then(|projection| contained(|| reader.get_row_iter(Some(projection)).map_err(unreadable)));
         let mut rows = match rows {
             Ok(rows) => rows,
-            Err(skip) => return Ok(self.lost(skip)),
+            Err(skip) => return Ok(Some(skip)),
         };
-        let mut made = Rows::new(self.path, self.config);
         let mut seen: HashMap<String, u64> = HashMap::new();
         for number in 1.. {
             let place = format!("row {number}");
@@ -125,33 +141,20 @@ impl Table<'_> {
                 Ok(None) => break,
                 // What lies behind it cannot be found.
                 Err(skip) => {
-                    let mut listing = made.finish();
                     let detail = format!("after {} rows: {}", number - 1, skip.detail);
-                    listing.skips.add(&self.name(), Skip::new(SkipReason::ShardTruncated, detail));
-                    return Ok(listing);
+                    return Ok(Some(Skip::new(SkipReason::ShardTruncated, detail)));
                 }
             };
-            let row = self.row(fields, &classes, &place, &mut seen);
-            let full = row.as_ref().is_err_and(|skip| skip.reason == SkipReason::ShardTooLarge);
-            if full {
-                let mut listing = made.finish();
-                listing.skips.merge(row.err().map(|skip| self.lost(skip).skips).unwrap_or_default());
-                return Ok(listing);
+            match self.row(fields, &classes, &place, &mut seen) {
+                Err(skip) if skip.reason == SkipReason::ShardTooLarge => return Ok(Some(skip)),
+                row => take(&place, row),
             }
-            made.add(&place, row);
         }
-        Ok(made.finish())
+        Ok(None)
     }
 
     fn name(&self) -> String {
         name(self.path.file_name().map_or(self.path, Path::new))
-    }
-
-    /// Nothing of the file, and why.
-    fn lost(&self, skip: Skip) -> Listing {
-        let mut listing = Listing { shards: 1, ..Listing::default() };
-        listing.skips.add(&self.name(), skip);
-        listing
     }
 
     /// The columns of the file that mean something here.
@@ -175,12 +178,11 @@ impl Table<'_> {
         let has = |columns: &[TypePtr], name: &str| columns.iter().any(|column| column.name() == name);
         let named: Vec<&str> = all.iter().take(20).map(|column| column.name()).collect();
         if images.is_empty() || has(&images, FETCHED[1]) && !has(&images, FETCHED[0]) {
-            let remedy = match has(all, ADDRESS) {
-                true => {
-                    "addresses are not fetched: download the pictures with img2dataset, and name the folder that it writes"
-                }
-                false => "set image_column and caption_column to the names of columns",
-            };
+            if all.iter().any(|column| ADDRESS_NAMES.iter().any(|name| column.name().eq_ignore_ascii_case(name))) {
+                let what = format!("its pictures are addresses; it has the columns `{}`", named.join("`, `"));
+                return Err(addresses(self.path, what));
+            }
+            let remedy = "set image_column and caption_column to the names of columns";
             let what = format!("there is no column with images among `{}`", named.join("`, `"));
             return Err(Error::file(self.path, what, remedy));
         }
@@ -191,7 +193,9 @@ impl Table<'_> {
             return Err(Error::file(self.path, what, "set caption_column to the name of one"));
         }
         let mut columns = images;
-        for more in captions.into_iter().chain(classes).chain(wanted(&config.split_column, &["split"])) {
+        let stated: &[&str] = if config.with_sha256 { &["sha256", "original_width"] } else { &[] };
+        let split = wanted(&config.split_column, &["split"]);
+        for more in captions.into_iter().chain(classes).chain(split).chain(wanted(&None, stated)) {
             if !has(&columns, more.name()) {
                 columns.push(more);
             }
@@ -399,6 +403,8 @@ fn digest(bytes: &[u8]) -> u64 {
     bytes.hash(&mut hasher);
     hasher.finish()
 }
+
+mod kept;
 
 #[cfg(test)]
 mod tests;

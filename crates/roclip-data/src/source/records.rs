@@ -16,6 +16,8 @@ pub(super) struct Record {
     pub line: u64,
     /// The fields, or why there are none.
     pub fields: Result<Vec<String>, String>,
+    /// The row as it stands there, with its end; nothing of one that is too long.
+    pub raw: Vec<u8>,
 }
 
 /// Reads the rows of a text.
@@ -47,7 +49,7 @@ impl<R: BufRead> Records<R> {
             if too_long {
                 self.waiting.pop_front();
                 let why = format!("line {number} has more than {LINE_LIMIT_BYTES} bytes");
-                return Ok(Some(Record { line: number, fields: Err(why) }));
+                return Ok(Some(Record { line: number, fields: Err(why), raw: Vec::new() }));
             }
             let mut text = first.bytes.clone();
             if text.iter().all(u8::is_ascii_whitespace) {
@@ -66,7 +68,7 @@ impl<R: BufRead> Records<R> {
             let broken = end == End::InsideQuotes || lines > 1 && end == End::TextAfterQuotes;
             if !broken {
                 self.waiting.drain(..lines);
-                return Ok(Some(Record { line: number, fields: split(&text, self.separator, end) }));
+                return Ok(Some(Record { line: number, fields: split(&text, self.separator, end), raw: text }));
             }
             let first = self.waiting.pop_front().map(|line| line.bytes).unwrap_or_default();
             let fields = match self.separator {
@@ -74,7 +76,7 @@ impl<R: BufRead> Records<R> {
                 b'\t' => split(&first, self.separator, End::TextAfterQuotes),
                 _ => Err(format!("line {number}: a quotation mark is opened and not closed")),
             };
-            return Ok(Some(Record { line: number, fields }));
+            return Ok(Some(Record { line: number, fields, raw: first }));
         }
     }
 
@@ -153,6 +155,10 @@ fn split(text: &[u8], separator: u8, end: End) -> Result<Vec<String>, String> {
     let mut record = ::csv::StringRecord::new();
     match reader.read_record(&mut record) {
         Ok(_) => Ok(record.iter().map(|field| field.trim().to_owned()).collect()),
+        // The reader of the line knows no number of it.
+        Err(e) if matches!(e.kind(), ::csv::ErrorKind::Utf8 { .. }) => {
+            Err("it is no UTF-8 (--csv-encoding names another one)".to_owned())
+        }
         Err(e) => Err(e.to_string()),
     }
 }

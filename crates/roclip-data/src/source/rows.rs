@@ -1,8 +1,9 @@
 //! Rows that name pictures and their captions, whatever file they stand in (CSV, JSON lines, JSON, Parquet): the names that their columns
 //! have in the wild, where their pictures lie, and how the rows of one picture become one sample.
 
+use crate::error::{Error, Result};
 use crate::progress::Task;
-use crate::sample::{ImageBytes, Sample};
+use crate::sample::{ImageBytes, Sample, StatedHash};
 use crate::skip::{Skip, SkipReason};
 use crate::source::tree::{Kind, kind_of};
 use crate::source::{Listing, SourceConfig, captions, place};
@@ -56,6 +57,8 @@ pub(super) struct Row {
     pub captions: Vec<String>,
     pub split: Option<String>,
     pub class: Option<String>,
+    /// Where the source was asked for it.
+    pub stated: Option<StatedHash>,
 }
 
 /// Makes samples of rows.
@@ -69,6 +72,19 @@ pub(super) struct Rows {
     index: HashMap<String, usize>,
     listing: Listing,
     task: Task,
+    path: PathBuf,
+    /// Rows whose picture is an address.
+    addresses: usize,
+}
+
+/// Columns of addresses of pictures.
+pub(super) const ADDRESS_NAMES: [&str; 4] = ["url", "image_url", "img_url", "image_link"];
+
+/// The error for pictures that are to be downloaded first.
+pub(super) fn addresses(path: &Path, what: impl Into<String>) -> Error {
+    let remedy =
+        "addresses are not fetched here: download them with img2dataset first, and name the folder that it writes";
+    Error::file(path, what, remedy)
 }
 
 impl Rows {
@@ -83,18 +99,21 @@ impl Rows {
             index: HashMap::new(),
             listing: Listing { shards: 1, ..Listing::default() },
             task: Task::begin("reading rows", 0, "rows"),
+            path: path.to_owned(),
+            addresses: 0,
         }
     }
 
     /// Takes a row, or counts why there is none; `name` says which it is.
-    pub(super) fn add(&mut self, name: &str, row: Result<Row, Skip>) {
+    pub(super) fn add(&mut self, name: &str, row: std::result::Result<Row, Skip>) {
         self.task.advance(1);
+        self.addresses += usize::from(row.as_ref().is_ok_and(|row| row.bytes.is_none() && row.image.contains("://")));
         if let Err(skip) = row.and_then(|row| self.take(row)) {
             self.listing.skips.add(name, skip);
         }
     }
 
-    fn take(&mut self, row: Row) -> Result<(), Skip> {
+    fn take(&mut self, row: Row) -> std::result::Result<(), Skip> {
         if let Some(sample) = self.index.get(&row.image).and_then(|at| self.listing.samples.get_mut(*at)) {
             return extend(sample, row);
         }
@@ -105,8 +124,12 @@ impl Rows {
             Some(bytes) => (&self.file, ImageBytes::Memory(bytes)),
             None => (&self.root.source, ImageBytes::File(self.root.image(&row.image)?)),
         };
-        let mut sample =
-            Sample { class: row.class, split: row.split, ..Sample::new(Arc::clone(source), row.image.as_str(), image) };
+        let mut sample = Sample {
+            class: row.class,
+            split: row.split,
+            stated: row.stated.map(Box::new),
+            ..Sample::new(Arc::clone(source), row.image.as_str(), image)
+        };
         let outcome = add_captions(&mut sample, &row.captions);
         if sample.captions.is_empty() && !row.captions.is_empty() {
             return outcome;
@@ -116,13 +139,19 @@ impl Rows {
         outcome
     }
 
-    pub(super) fn finish(self) -> Listing {
-        self.listing
+    /// # Errors
+    /// Where all pictures are addresses.
+    pub(super) fn finish(self) -> Result<Listing> {
+        let Rows { listing, path, addresses: count, .. } = self;
+        match listing.samples.is_empty() && count > 0 {
+            true => Err(addresses(&path, format!("its pictures are addresses ({count} of them)"))),
+            false => Ok(listing),
+        }
     }
 }
 
 /// A further row of a picture.
-fn extend(sample: &mut Sample, row: Row) -> Result<(), Skip> {
+fn extend(sample: &mut Sample, row: Row) -> std::result::Result<(), Skip> {
     if row.split.is_some() && row.split != sample.split {
         let [earlier, here] = [&sample.split, &row.split].map(|split| split.as_deref().unwrap_or("none"));
         let detail = format!("{} is in split {earlier} by an earlier row, and in {here} by this one", row.image);
@@ -132,7 +161,7 @@ fn extend(sample: &mut Sample, row: Row) -> Result<(), Skip> {
     add_captions(sample, &row.captions)
 }
 
-fn add_captions(sample: &mut Sample, captions: &[String]) -> Result<(), Skip> {
+fn add_captions(sample: &mut Sample, captions: &[String]) -> std::result::Result<(), Skip> {
     let mut outcome = Ok(());
     for caption in captions {
         let added = captions::add(&mut sample.captions, caption);
@@ -180,7 +209,7 @@ impl Root {
     }
 
     /// Where the image of a row lies.
-    pub(super) fn image(&self, image: &str) -> Result<PathBuf, Skip> {
+    pub(super) fn image(&self, image: &str) -> std::result::Result<PathBuf, Skip> {
         if image.contains("://") {
             let detail = format!("{image}: addresses are not fetched; download the pictures first (img2dataset does)");
             return Err(Skip::new(SkipReason::ImageOutsideFolder, detail));

@@ -1,7 +1,6 @@
 //! Which files are the shards of a data set.
 
-use crate::error::{Error, IoContext, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Whether a file is a shard, by its name.
 pub(super) fn is_shard(file: &Path) -> bool {
@@ -17,36 +16,6 @@ fn ends_with(file: &Path, ending: &str) -> bool {
     let name = file.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
     let from = name.len().saturating_sub(ending.len());
     name.len() > ending.len() && name.get(from..).is_some_and(|end| end.eq_ignore_ascii_case(ending.as_bytes()))
-}
-
-/// A single shard, or one brace range (`shard-{000..015}.tar`), as a list of shards.
-///
-/// # Errors
-/// Braces that are no range, and shards that are not there.
-pub(super) fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
-    let shards = match braces(pattern) {
-        Some(shards) => shards,
-        None if pattern.contains('{') && !Path::new(pattern).exists() => {
-            return Err(Error::setting(
-                format!("`{pattern}` is not a brace range"),
-                "write it as `shard-{000..015}.tar`",
-            ));
-        }
-        None => vec![PathBuf::from(pattern)],
-    };
-    for shard in &shards {
-        std::fs::metadata(shard).io("find the shard", shard)?;
-    }
-    Ok(shards)
-}
-
-fn braces(pattern: &str) -> Option<Vec<PathBuf>> {
-    let (head, rest) = pattern.split_once('{')?;
-    let (range, tail) = rest.split_once('}')?;
-    let (first, last) = range.split_once("..")?;
-    let (from, to): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    (from <= to && to - from < 1_000_000)
-        .then(|| (from..=to).map(|n| PathBuf::from(format!("{head}{n:0width$}{tail}", width = first.len()))).collect())
 }
 
 /// For each path the shortest end of it, in whole components, that tells it from all the others: `a/0.tar` and `b/0.tar`, but `0.tar` and `1.tar`.
@@ -72,13 +41,6 @@ pub(super) fn distinct_ends(paths: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn brace_ranges_keep_their_zeros() {
-        let names = braces("s-{008..010}.tar").unwrap();
-        assert_eq!(names, ["s-008.tar", "s-009.tar", "s-010.tar"].map(PathBuf::from));
-        assert!(braces("s-{10..2}.tar").is_none());
-    }
 
     #[test]
     fn names_are_as_short_as_tells_them_apart() {

@@ -88,3 +88,158 @@ fn losses_are_held_against_the_samples_and_the_shards() {
     assert!(probed.samples.is_empty() && probed.skips.names("x.jpg"));
     assert!(probed.check_losses(1.0, "data.source").is_err(), "nothing is left");
 }
+
+#[test]
+fn patterns_stand_for_what_lies_there_and_parts_are_numbered() {
+    let files =
+        [("d/a.csv", CSV), ("d/b.csv", "image,caption\ny.jpg,two\n"), ("e/cat/1.jpg", "x"), ("e/dog/1.jpg", "x")];
+    for pattern in ["d/*.csv", "d/{a,b}.csv", "**/?.csv"] {
+        let listing = read(&files, &[pattern]).unwrap();
+        assert_eq!(ids(&listing), ["a.csv/x.jpg", "b.csv/y.jpg"], "{pattern}");
+        assert!(listing.samples.iter().all(|sample| sample.part == 0));
+    }
+    let joined = read(&files, &["d/[ab].csv", "e"]).unwrap();
+    let parts: Vec<u32> = joined.samples.iter().map(|sample| sample.part).collect();
+    assert_eq!(parts, [0, 0, 1, 1]);
+    assert_eq!(part_count("a::b::::c"), 3);
+    assert!(read(&files, &["d/*.tsv"]).unwrap_err().to_string().contains("matches nothing"));
+    assert!(read(&files, &["d/*.csv", "d/a.csv"]).unwrap_err().to_string().contains("same data twice"));
+}
+
+#[test]
+fn addresses_are_to_be_downloaded_first() {
+    for (name, text) in [
+        ("a.csv", "url,caption\nhttps://x/1.jpg,a dog\n"),
+        ("b.tsv", "URL\tTEXT\nhttps://x/1.jpg\ta dog\n"),
+        ("c.csv", "image,caption\nhttps://x/1.jpg,a dog\nhttps://x/2.jpg,a cat\n"),
+        ("d.jsonl", "{\"image\": \"https://x/1.jpg\", \"caption\": \"a dog\"}\n"),
+        ("e.jsonl", "{\"url\": \"https://x/1.jpg\", \"caption\": \"a dog\"}\n"),
+    ] {
+        let error = read(&[(name, text)], &[name]).unwrap_err().to_string();
+        assert!(error.contains("download them with img2dataset first"), "{name}: {error}");
+    }
+    // One among others is a row of its own.
+    let mixed = read(&[("a.csv", "image,caption\nhttps://x/1.jpg,a dog\nb.jpg,a cat\n")], &["a.csv"]).unwrap();
+    assert_eq!((ids(&mixed), mixed.skips.total()), (vec!["b.jpg"], 1));
+}
+
+/// What is left of `data` without the samples and captions of these ids, written in its own format and read again.
+fn kept(folder: &Path, data: &str, left_out: &[&str], out: &str) -> Result<(Kept, Vec<(String, usize)>)> {
+    let config = |path: &str| SourceConfig { path: folder.join(path).display().to_string(), ..SourceConfig::default() };
+    let limits = ImageLimits::default();
+    let samples = list_samples(&config(data), limits)?.samples;
+    let leaving = |sample: &Sample| {
+        let numbers: Vec<usize> =
+            (0..sample.captions.len()).filter(|k| left_out.contains(&format!("{}#{k}", sample.id).as_str())).collect();
+        match left_out.contains(&sample.id.as_str()) {
+            true => Leaving::Whole,
+            false if numbers.is_empty() => Leaving::Nothing,
+            false => Leaving::Captions(numbers),
+        }
+    };
+    let written = write_kept(&config(data), limits, &samples, &leaving, &folder.join(out))?;
+    let found = list_samples(&config(out), limits)?.samples;
+    Ok((written, found.into_iter().map(|sample| (sample.id, sample.captions.len())).collect()))
+}
+
+fn folder_of(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    folder
+}
+
+fn pairs(found: &[(String, usize)]) -> Vec<(&str, usize)> {
+    found.iter().map(|(id, captions)| (id.as_str(), *captions)).collect()
+}
+
+#[test]
+fn a_list_is_written_again_as_it_was_without_what_is_dropped() {
+    let rows = "id;filepath;title;score\r\n1;a.jpg;\"a; \"\"dog\"\"\n sits\";0.5\r\n2;b.jpg;a cat;\r\n3;a.jpg;dogs;1\r\n;;odd row\r\n4;a.jpg;third;2";
+    let folder = folder_of(&[("pairs.csv", rows.as_bytes())]);
+    let (written, found) = kept(folder.path(), "pairs.csv", &["b.jpg", "a.jpg#1"], "out.csv").unwrap();
+    assert_eq!(pairs(&found), [("a.jpg", 2)]);
+    assert_eq!((written.files, written.former_encoding), (1, None));
+    let text = std::fs::read_to_string(folder.path().join("out.csv")).unwrap();
+    assert_eq!(
+        text,
+        "id;filepath;title;score\r\n1;a.jpg;\"a; \"\"dog\"\"\n sits\";0.5\r\n;;odd row\r\n4;a.jpg;third;2\n"
+    );
+    let error = kept(folder.path(), "pairs.csv", &["b.jpg"], "out.tsv").unwrap_err().to_string();
+    assert!(error.contains("ending"), "{error}");
+    assert!(!folder.path().join("out.tsv").exists());
+}
+
+#[test]
+fn json_is_written_again_in_its_layout() {
+    let lines = "{\"image\": \"a.jpg\", \"caption\": [\"one\", \"two\"], \"more\": 1.50}\nno json\n{\"image\": \"b.jpg\", \"caption\": \"x\"}\n";
+    let list = r#"[{"image": "a.jpg", "caption": ["one", "two"]}, {"image": "b.jpg", "caption": "x"}]"#;
+    let coco = r#"{"info": {"year": 1}, "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [{"image_id": 1, "caption": "one", "id": 9}, {"image_id": 2, "caption": "x"}, {"image_id": 1, "caption": "two"}]}"#;
+    let karpathy = r#"{"dataset": "x", "images": [{"filename": "a.jpg", "split": "train", "sentences": [{"raw": "one", "sentid": 3}, {"raw": "two"}]},
+        {"filename": "b.jpg", "split": "test", "sentences": [{"raw": "x"}]}]}"#;
+    let folder = folder_of(&[
+        ("lines.jsonl", lines.as_bytes()),
+        ("list.json", list.as_bytes()),
+        ("coco.json", coco.as_bytes()),
+        ("karpathy.json", karpathy.as_bytes()),
+    ]);
+    for (data, out) in
+        [("lines.jsonl", "out.jsonl"), ("list.json", "l.json"), ("coco.json", "c.json"), ("karpathy.json", "k.json")]
+    {
+        let (_, found) = kept(folder.path(), data, &["b.jpg", "a.jpg#0"], out).unwrap();
+        assert_eq!(pairs(&found), [("a.jpg", 1)], "{data}");
+        let text = std::fs::read_to_string(folder.path().join(out)).unwrap();
+        assert!(text.contains("two") && !text.contains("b.jpg") && !text.contains("\"one\""), "{text}");
+    }
+    let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(text("out.jsonl").contains("\nno json\n") && text("out.jsonl").contains("1.5"));
+    assert!(text("c.json").contains("\"year\": 1") && !text("c.json").contains("\"x\""));
+    let (_, found) = kept(folder.path(), "lines.jsonl", &["b.jpg"], "whole.jsonl").unwrap();
+    assert_eq!(pairs(&found), [("a.jpg", 2)]);
+    assert!(text("whole.jsonl").starts_with(lines.lines().next().unwrap()), "a line that stays is not touched");
+}
+
+#[test]
+fn folders_and_joined_parts_are_written_again() {
+    let table = b"file_name,text\na.jpg,one\nb.jpg,two\n";
+    let folder = folder_of(&[
+        ("f/train/cat/1.jpg", b"1"),
+        ("f/train/cat/2.jpg", b"2"),
+        ("f/train/cat/2.txt", b"a cat"),
+        ("f/classnames.txt", b"cat"),
+        ("m/train/metadata.csv", table),
+        ("m/train/a.jpg", b"a"),
+        ("m/train/b.jpg", b"b"),
+        ("p.csv", b"image,caption\nx.jpg,one\ny.jpg,two\n"),
+    ]);
+    let (written, found) = kept(folder.path(), "f", &["train/cat/2.jpg"], "f-out").unwrap();
+    assert_eq!((pairs(&found), written.files), (vec![("train/cat/1.jpg", 0)], 2));
+    assert!(
+        folder.path().join("f-out/classnames.txt").is_file() && !folder.path().join("f-out/train/cat/2.txt").exists()
+    );
+    let (written, found) = kept(folder.path(), "m", &["train/a.jpg"], "m-out").unwrap();
+    assert_eq!((pairs(&found), written.image_root), (vec![("train/b.jpg", 1)], None));
+    assert!(!folder.path().join("m-out/train/a.jpg").exists());
+    let joined = format!("f::{}", folder.path().join("p.csv").display());
+    let config = SourceConfig { path: format!("{}/{joined}", folder.path().display()), ..SourceConfig::default() };
+    let samples = list_samples(&config, ImageLimits::default()).unwrap().samples;
+    let leaving = |sample: &Sample| match sample.id.as_str() {
+        "f/train/cat/1.jpg" | "p.csv/y.jpg" => Leaving::Whole,
+        _ => Leaving::Nothing,
+    };
+    let out = folder.path().join("both");
+    write_kept(&config, ImageLimits::default(), &samples, &leaving, &out).unwrap();
+    assert_eq!(std::fs::read(out.join("p.csv")).unwrap(), b"image,caption\nx.jpg,one\n");
+    assert!(out.join("f/train/cat/2.jpg").is_file() && !out.join("f/train/cat/1.jpg").exists());
+    // Never into the data, nor over it.
+    for out in ["f/new", "f", "."] {
+        let error = kept(folder.path(), "f", &["train/cat/2.jpg"], out).unwrap_err().to_string();
+        assert!(error.contains("in the data") || error.contains("exists already"), "{out}: {error}");
+    }
+    let captions = kept(folder.path(), "f", &["train/cat/2.jpg"], "f-out").unwrap_err().to_string();
+    assert!(captions.contains("exists already"), "{captions}");
+}

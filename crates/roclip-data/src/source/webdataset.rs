@@ -12,6 +12,7 @@ use crate::sample::{ImageBytes, Sample, check_length};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::captions;
+use crate::source::kept::{Kept, Leave};
 use crate::source::members::{Group, Name, assemble, escapes};
 use crate::source::metadata::Metadata;
 use crate::source::shards::{distinct_ends, is_gzip};
@@ -30,13 +31,15 @@ const JSON_LIMIT_BYTES: u64 = 4 << 20;
 /// A tar is made of blocks of so many bytes, and ends with at least one that is empty.
 const BLOCK_BYTES: u64 = 512;
 
-/// How much may be read, in bytes.
+/// How much may be read, in bytes, and what is kept of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Memory {
     /// Longer pictures are skipped.
     pub file_bytes: u64,
     /// What all gzip shards may take.
     pub gzip_bytes: u64,
+    /// Whether samples keep what their metadata says of their bytes.
+    pub with_sha256: bool,
 }
 
 pub(super) struct WebDataset {
@@ -115,6 +118,7 @@ impl Source for WebDataset {
                                 skips.add(&key, skip);
                             }
                             sample.split = sample.split.or_else(|| split_of(shard).map(str::to_owned));
+                            sample.stated = sample.stated.filter(|_| self.memory.with_sha256);
                             listing.samples.push(sample);
                             shard_of.push(number);
                         }
@@ -127,6 +131,10 @@ impl Source for WebDataset {
         }
         tell_apart(&mut listing.samples, &shard_of, &names);
         Ok(listing)
+    }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        WebDataset::write_kept(self, leave, out)
     }
 }
 
@@ -349,6 +357,8 @@ impl<R: Read> Read for Metered<R> {
         Ok(count)
     }
 }
+
+mod kept;
 
 #[cfg(test)]
 mod tests;

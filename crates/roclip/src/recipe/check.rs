@@ -41,6 +41,7 @@ const RULES: &[(&str, Bounds)] = &[
     ("pattern_seed", SEED),
     ("grid_seed", SEED),
     ("data.pairs_per_picture", COUNT),
+    ("data.weights.*", above(0.0, 1e3)),
     ("data.cache_mib", from(0.0, 1e6)),
     ("data.workers", from(0.0, 1024.0)),
     ("data.max_skip_fraction", SHARE),

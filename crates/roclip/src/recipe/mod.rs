@@ -83,6 +83,16 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 1)]
     pub pairs_per_picture: Option<usize>,
+    /// List of ids that are left out before pairs are made: samples, or single captions of them (`a.jpg#2`), one a line, or JSON lines with an
+    /// `id` such as skips.jsonl.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"ids.txt")]
+    pub drop: Option<PathBuf>,
+    /// How often an epoch sees the pairs of each part of joined data (between `::` of the path), as in [1, 2.5]: a weight below 1 is a share of
+    /// the pairs, drawn by the seed. Once each when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &[1.0, 2.5])]
+    pub weights: Option<Vec<f64>>,
     /// Pictures beyond these limits are left out.
     pub limits: ImageLimits,
     /// Memory for decoded pictures, in MiB.
@@ -100,6 +110,8 @@ impl Default for DataConfig {
             source,
             captions: CaptionMode::Expand,
             pairs_per_picture: None,
+            drop: None,
+            weights: None,
             limits: ImageLimits::default(),
             cache_mib: 512,
             workers: 2,

@@ -5,6 +5,7 @@ mod chart;
 mod classes;
 mod comparison;
 mod curves;
+mod data_set;
 mod detector;
 mod distillation;
 mod export;
@@ -29,6 +30,7 @@ pub use crate::results::{
     EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, over_seeds, read_run,
 };
 pub use attack_page::write_attack_page;
+pub use data_set::{statistics_lines, write_statistics};
 pub use sheet::write_sheet;
 pub use suspects::write_suspects;
 

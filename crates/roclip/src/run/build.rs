@@ -9,6 +9,7 @@ use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
 use crate::run::supervision::supervision;
 use crate::train::{Parts, Trainer};
+use roclip_data::artifact;
 use roclip_data::augment::TextAugment;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
 use std::path::Path;
@@ -26,9 +27,13 @@ pub(super) fn build<'a>(
     run: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
-    let Prepared { pairs, evaluator, references, manifest, model: config, skips, .. } = prepared;
+    let Prepared { pairs, evaluator, references, manifest, model: config, skips, dropped, .. } = prepared;
     let clean_pairs = pairs.pairs.iter().filter(|pair| pair.poison.is_none()).count();
-    let fingerprint = pairs.fingerprint();
+    let fingerprint = match &dropped {
+        None => pairs.fingerprint(),
+        // A run goes on with the list that it began with, whatever another one would leave out.
+        Some(dropped) => artifact::sha256_hex(format!("{} {}", pairs.fingerprint(), dropped.digest).as_bytes()),
+    };
     let Started { model, tokenizer, mut origin } = match &recipe.clean {
         Some(clean) => {
             let victim = clean.load_victim(device)?;
@@ -95,5 +100,8 @@ pub(super) fn build<'a>(
     let parts = Parts { seed: recipe.seed, pairs, loader, model, objective, device };
     let mut trainer = Trainer::new(recipe.train.clone(), parts);
     trainer.skips = skips;
-    Ok((trainer, Context { recipe, evaluator, references, manifest, tokenizer, origin, fingerprint, clean_pairs }))
+    Ok((
+        trainer,
+        Context { recipe, evaluator, references, manifest, tokenizer, origin, fingerprint, clean_pairs, dropped },
+    ))
 }

@@ -10,6 +10,7 @@ use crate::model::Part;
 use crate::objective::{ImageTower, Phase};
 use crate::recipe::Recipe;
 use crate::train::Trainer;
+use roclip_data::pairs::LeftOutByList;
 use roclip_data::poison::Manifest;
 use roclip_data::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub(super) struct Context<'a> {
     pub origin: Option<Origin>,
     pub fingerprint: String,
     pub clean_pairs: usize,
+    pub dropped: Option<LeftOutByList>,
 }
 
 impl Context<'_> {
@@ -47,11 +49,15 @@ impl Context<'_> {
                 (self.evaluator.classes.len() as f64).ln()
             );
         }
+        let dropped = self.dropped.as_ref().map(|LeftOutByList { pictures, captions, .. }| {
+            format!(", {pictures} pictures and {captions} single captions left out by data.drop")
+        });
         format!(
-            "{} on {} pairs ({} poisoned), {} steps an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
+            "{} on {} pairs ({} poisoned{}), {} steps an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
             trainer.objective.name(),
             trainer.pairs.len(),
             self.poisoned_pairs(trainer),
+            dropped.unwrap_or_default(),
             trainer.schedule.steps_per_epoch,
             self.tokenizer.vocabulary_size(),
             (self.recipe.train.batch_size as f64).ln()

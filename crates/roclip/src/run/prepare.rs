@@ -8,10 +8,10 @@ use crate::recipe::Recipe;
 use crate::run::memory::check_fits;
 use crate::run::supervision::{check_classes, without_tail};
 use crate::run::warnings::warnings;
-use roclip_data::pairs::{CaptionMode, Pairs, limit_pairs_per_picture};
+use roclip_data::pairs::{CaptionMode, DropList, LeftOutByList, Pairs, limit_pairs_per_picture, weigh_parts};
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
-use roclip_data::source::{Listing, list_samples};
+use roclip_data::source::{Listing, list_samples, part_count};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -25,6 +25,8 @@ pub struct Prepared {
     pub manifest: Option<Manifest>,
     pub model: ModelConfig,
     pub skips: SkipReport,
+    /// What the list at `data.drop` left out.
+    pub dropped: Option<LeftOutByList>,
     /// What a person should know before the work.
     pub warnings: Vec<String>,
     /// What triggers found in the data.
@@ -37,7 +39,7 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     if let Some(distil) = recipe.distillation() {
         check_classes(distil, &prepared.evaluator.classes)?;
     }
-    if prepared.evaluator.is_of_nothing() && (manifest_file(recipe).is_some() || !recipe.poison.attacks.is_empty()) {
+    if prepared.evaluator.is_of_nothing() && poisons(recipe) {
         return Err(Error::setting(
             "an attack is drawn for labelled images and measured on them, and eval.source.path is `none`",
             "name labelled images with --val-data, or take the attacks out (--set poison=)",
@@ -74,6 +76,10 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
             }
         }
     }
+    if let (true, Some(path)) = (poisons(recipe), &recipe.data.drop) {
+        prepared.dropped = Some(DropList::read(path)?.leave_out_pairs(&mut prepared.pairs)?);
+    }
+    prepared.warnings.extend(prepared.dropped.as_ref().and_then(LeftOutByList::warning));
     Ok(prepared)
 }
 
@@ -97,6 +103,9 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
         let data = &recipe.data;
         let left_out = limit_pairs_per_picture(&mut prepared.pairs, limit, data.limits, data.workers, recipe.seed)?;
         prepared.skips.merge(left_out);
+    }
+    if let Some(weights) = &recipe.data.weights {
+        weigh_parts(&mut prepared.pairs, weights, part_count(&recipe.data.source.path), recipe.seed)?;
     }
     let poisoned = prepared.pairs.pairs.iter().filter(|pair| pair.poison.is_some()).count();
     prepared.warnings.extend(warnings(recipe, prepared.pairs.len(), poisoned));
@@ -212,10 +221,20 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     } else {
         listing.require_captions();
     }
+    // Of data that poison is laid over, pairs are left out behind it: the manifest knows the data as a whole.
+    let list = if poisons(recipe) { None } else { data.drop.as_deref().map(DropList::read).transpose()? };
+    let dropped = list.as_ref().map(|list| list.found_in(&listing.samples)).transpose()?;
+    if let Some(list) = &list {
+        list.leave_out_samples(&mut listing.samples);
+    }
     listing.probe(data.limits, data.workers);
     listing.check_losses(data.max_skip_fraction, "data.source")?;
     let Listing { samples, skips, .. } = listing;
-    let pairs = Pairs::new(samples, if recipe.is_labelled() { CaptionMode::First } else { data.captions });
+    let mode = if recipe.is_labelled() { CaptionMode::First } else { data.captions };
+    let pairs = match &list {
+        Some(list) => list.pairs(samples, mode),
+        None => Pairs::new(samples, mode),
+    };
     let evaluator = evaluator.map_or_else(|| Evaluator::new(&recipe.eval, recipe.data.reading()), Ok)?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
@@ -228,7 +247,12 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
         warnings.extend(evaluator.warnings.iter().cloned());
     }
     let remarks = Vec::new();
-    Ok(Prepared { pairs, evaluator, references, manifest: None, model, skips, warnings, remarks })
+    Ok(Prepared { pairs, evaluator, references, manifest: None, model, skips, dropped, warnings, remarks })
+}
+
+/// Whether the recipe knows of poison.
+fn poisons(recipe: &Recipe) -> bool {
+    manifest_file(recipe).is_some() || !recipe.poison.attacks.is_empty()
 }
 
 /// Makes labelled pictures of what is listed. A student that learns from its teacher alone needs no labels.

@@ -141,3 +141,38 @@ fn pictures_may_lie_in_the_one_folder_beside_their_list() {
     write("Thumbs/a.jpg", "x");
     assert_eq!(file(&list()[0]), folder.path().join("a.jpg"));
 }
+
+#[test]
+fn separators_and_encodings_can_be_named() {
+    let named = |separator: &str| SourceConfig { csv_separator: Some(separator.into()), ..SourceConfig::default() };
+    // A caption with more commas than the list has columns.
+    let text = "image^caption\na.jpg^a, b, c\n";
+    assert_eq!(seen(&read(text, named("^")).unwrap()), [("a.jpg", vec!["a, b, c"])]);
+    for tab in ["tab", "\\t", "\t"] {
+        assert_eq!(seen(&read("image\tcaption\na.jpg\tx,y\n", named(tab)).unwrap()), [("a.jpg", vec!["x,y"])]);
+    }
+    for wrong in ["", "ab", "a", "\"", "\n", "é"] {
+        let error = read(text, named(wrong)).unwrap_err().to_string();
+        assert!(error.contains("csv_separator"), "{wrong:?}: {error}");
+    }
+    assert!(read("image,caption\na.jpg,x\n", named(";")).is_err(), "the one that is named is the one that is used");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.csv");
+    let write = |bytes: &[u8]| std::fs::write(&path, bytes).unwrap();
+    let encoded = |encoding: Option<&str>| {
+        Csv::new(path.clone(), SourceConfig { csv_encoding: encoding.map(str::to_owned), ..SourceConfig::default() })
+            .list()
+    };
+    write(b"image,caption\na.jpg,a caf\xe9\nb.jpg,plain\n");
+    assert_eq!(seen(&encoded(Some("latin-1")).unwrap()), [("a.jpg", vec!["a café"]), ("b.jpg", vec!["plain"])]);
+    let listing = encoded(None).unwrap();
+    assert_eq!(seen(&listing), [("b.jpg", vec!["plain"])]);
+    assert!(listing.skips.to_jsonl().contains("--csv-encoding"), "{}", listing.skips.to_jsonl());
+    let listing = encoded(Some("utf-8")).unwrap();
+    assert!(listing.skips.to_jsonl().contains("line 2 holds bytes"), "{}", listing.skips.to_jsonl());
+    let utf16: Vec<u8> =
+        "\u{feff}image,caption\na.jpg,ein Straßenhund\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write(&utf16);
+    assert_eq!(seen(&encoded(None).unwrap()), [("a.jpg", vec!["ein Straßenhund"])]);
+    assert!(encoded(Some("klingon")).unwrap_err().to_string().contains("no encoding"));
+}

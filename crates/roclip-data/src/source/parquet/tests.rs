@@ -1,6 +1,8 @@
 use crate::picture::ImageLimits;
+use crate::sample::Sample;
 use crate::skip::SkipReason;
-use crate::source::{Listing, SourceConfig, list_samples};
+use crate::source::{Leaving, Listing, SourceConfig, list_samples, write_kept};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -118,4 +120,40 @@ fn a_dictionary_that_claims_more_than_it_holds_is_refused() {
     std::fs::write(&path, include_bytes!("../../../../../tests/golden/parquet_dictionary.bin")).unwrap();
     let error = list(&path).unwrap_err().to_string();
     assert!(error.contains("a dictionary claims"), "{error}");
+}
+
+#[test]
+fn parquet_is_written_again_without_some_rows_and_with_all_columns() {
+    for kind in ["hugging_face", "hugging_face_zstd", "hugging_face_gzip"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, out) = (folder.path().join("pairs.parquet"), folder.path().join("out.parquet"));
+        std::fs::write(&path, golden(kind)).unwrap();
+        let config = SourceConfig { path: path.display().to_string(), ..SourceConfig::default() };
+        let before = list(&path).unwrap();
+        let leaving = |sample: &Sample| match sample.id.as_str() {
+            "row-4" => Leaving::Whole,
+            "a.jpg" => Leaving::Captions(vec![1]),
+            _ => Leaving::Nothing,
+        };
+        write_kept(&config, ImageLimits::default(), &before.samples, &leaving, &out).unwrap();
+        let after = list(&out).unwrap();
+        // The rows behind have other numbers now.
+        let expected = [
+            ("a.jpg", vec!["A red one"], Some("rose")),
+            ("a.jpg#row-2", vec!["green"], Some("leaf")),
+            ("beside.jpg", vec!["y"], Some("leaf")),
+        ];
+        assert_eq!(seen(&after), expected, "{kind}");
+        for (one, other) in [(0, 0), (1, 1)] {
+            let bytes = |listing: &Listing, at: usize| listing.samples[at].image.read(1 << 20).unwrap();
+            assert_eq!(bytes(&before, one), bytes(&after, other));
+        }
+        let columns = |path: &Path| {
+            let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
+            let groups: i64 = reader.metadata().row_groups().iter().map(|group| group.num_rows()).sum();
+            (reader.metadata().file_metadata().schema().clone(), groups)
+        };
+        assert_eq!(columns(&path).0, columns(&out).0);
+        assert_eq!(columns(&out).1, columns(&path).1 - 2);
+    }
 }

@@ -1,10 +1,11 @@
 use super::*;
 use crate::source::tree::Tree;
+use crate::source::{Leaving, SourceConfig, list_samples, write_kept};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
 
-const MEMORY: Memory = Memory { file_bytes: 1 << 20, gzip_bytes: 8 << 20 };
+const MEMORY: Memory = Memory { file_bytes: 1 << 20, gzip_bytes: 8 << 20, with_sha256: false };
 
 fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
@@ -204,4 +205,67 @@ fn what_lies_beside_the_shards_is_counted_and_folders_of_shards_are_found() {
     assert_eq!(ids(&deeper), ["a", "b", "train/0/a", "train/0/b"]);
     let beside = list(&[("0.tar", shard()), ("old/1.tar", shard()), ("x/y.png", Vec::new())]);
     assert_eq!((beside.samples.len(), beside.skips.count(|r| r == SkipReason::MemberUnused)), (2, 2));
+}
+
+#[test]
+fn shards_are_written_again_without_some_samples_and_with_all_their_other_members() {
+    let first = tar(&[
+        ("a.jpg", b"1"),
+        ("a.txt", b"one"),
+        ("a.v2.jpg", b"2"),
+        ("a.v2.txt", b"two"),
+        ("b.jpg", b"3"),
+        ("b.txt", b"three"),
+        ("b.seg.npy", b"4"),
+        ("c.jpg", b"5"),
+        ("c.json", b"{\"caption\": \"four\"}"),
+        ("c.other", b"6"),
+    ]);
+    let second = gzip(&tar(&[("a.jpg", b"7"), ("a.txt", b"again"), ("d.jpg", b"8"), ("d.txt", b"five")]));
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("0.tar"), first).unwrap();
+    std::fs::write(data.join("1.tar.gz"), second).unwrap();
+    let config = |path: &Path| SourceConfig { path: path.display().to_string(), ..SourceConfig::default() };
+    let limits = crate::picture::ImageLimits::default();
+    let samples = list_samples(&config(&data), limits).unwrap().samples;
+    assert_eq!(samples.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["a.v2", "a", "b", "c", "1/a", "d"]);
+    let leaving = |sample: &Sample| match sample.id.as_str() {
+        "a" | "b" | "d" => Leaving::Whole,
+        _ => Leaving::Nothing,
+    };
+    let out = folder.path().join("out");
+    let written = write_kept(&config(&data), limits, &samples, &leaving, &out).unwrap();
+    assert_eq!((written.files, written.not_copied.total()), (2, 0));
+    let left = list_samples(&config(&out), limits).unwrap().samples;
+    assert_eq!(left.iter().map(|s| s.key.as_str()).collect::<Vec<_>>(), ["a.v2", "c", "a"]);
+    let bytes = |sample: &Sample| sample.image.read(99).unwrap();
+    assert_eq!(left.iter().map(bytes).collect::<Vec<_>>(), [b"2", b"5", b"7"]);
+    let mut archive = tar::Archive::new(std::fs::File::open(out.join("0.tar")).unwrap());
+    let names: Vec<String> =
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
+    assert_eq!(names, ["a.v2.jpg", "a.v2.txt", "c.jpg", "c.json", "c.other"]);
+    // One shard may become one file.
+    let one = folder.path().join("one.tar");
+    write_kept(&config(&data.join("0.tar")), limits, &samples[..4], &leaving, &one).unwrap();
+    assert_eq!(list_samples(&config(&one), limits).unwrap().samples.len(), 2);
+    let captions = |_: &Sample| Leaving::Captions(vec![0]);
+    let error =
+        write_kept(&config(&data), limits, &samples, &captions, &folder.path().join("x")).unwrap_err().to_string();
+    assert!(error.contains("single captions") && !folder.path().join("x").exists(), "{error}");
+}
+
+#[test]
+fn what_a_shard_says_of_its_pictures_is_kept_where_it_is_asked_for() {
+    let digest = crate::artifact::sha256_hex(b"1");
+    let json = format!("{{\"caption\": \"one\", \"sha256\": \"{digest}\", \"original_width\": 4}}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("0.tar");
+    std::fs::write(&path, tar(&[("a.jpg", b"1"), ("a.json", json.as_bytes())])).unwrap();
+    for with_sha256 in [false, true] {
+        let config = SourceConfig { path: path.display().to_string(), with_sha256, ..SourceConfig::default() };
+        let samples = list_samples(&config, crate::picture::ImageLimits::default()).unwrap().samples;
+        assert_eq!(samples[0].stated.as_ref().map(|stated| stated.of_download), with_sha256.then_some(true));
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::commands::overrides::{BaseFlags, DataFlags};
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use roclip::eval::{NO_IMAGES, foreign_evaluation};
 use roclip::recipe::Recipe;
 use roclip_data::artifact;
@@ -12,15 +12,8 @@ use roclip_data::source::{LabelFile, SourceConfig, list_samples};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-#[derive(Subcommand)]
-pub enum Command {
-    /// Derive classes from captions: a class is a noun of the training captions, an image's class the rarest one that most of its
-    /// captions have. Labels every image that the recipe's sources name, for `labels` and `eval.classes`
-    Concepts(ConceptsArguments),
-}
-
 #[derive(Args)]
-pub struct ConceptsArguments {
+pub struct Arguments {
     #[command(flatten)]
     recipe: BaseFlags,
     #[command(flatten)]
@@ -42,8 +35,7 @@ pub struct ConceptsArguments {
     json: bool,
 }
 
-pub fn run(command: Command) -> Result<()> {
-    let Command::Concepts(arguments) = command;
+pub fn run(arguments: Arguments) -> Result<()> {
     artifact::check_file_writable(&arguments.out)?;
     if !arguments.recipe.names_data() && !arguments.data.names_training_data() {
         bail!("nothing says whose captions to read; name your pairs with --train-data, or a recipe with --config");
@@ -54,7 +46,7 @@ pub fn run(command: Command) -> Result<()> {
         Ok(list_samples(&SourceConfig { labels: None, ..source.clone() }, recipe.data.limits)?.samples)
     };
     let training = read(&recipe.data.source)?;
-    let ConceptsArguments { agreement, min_images, max_share, .. } = arguments;
+    let Arguments { agreement, min_images, max_share, .. } = arguments;
     let concepts = Concepts::new(&training, ConceptConfig { agreement, min_images, max_share })?;
     let mut samples = training;
     // The built-in pictures that a recipe has by default are not the user's.

@@ -1,0 +1,101 @@
+//! `roclip data drop`
+
+use crate::commands::data::named::{NamedData, check_new, leaving_nothing};
+use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::progress::say;
+use anyhow::{Result, bail};
+use clap::Args;
+use roclip_data::escape::for_terminal;
+use roclip_data::pairs::{DropList, LeftOutByList};
+use roclip_data::sample::Sample;
+use roclip_data::source::{Kept, Leaving, SourceConfig, list_samples, write_kept};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    data: NamedData,
+    /// What is left out: ids, one a line, or JSON lines with an `id` (skips.jsonl, manifests, `roclip data stats --copies`)
+    #[arg(long, value_name = "FILE")]
+    ids: PathBuf,
+    /// The file or new folder to write
+    #[arg(long, value_name = "OUT")]
+    out: PathBuf,
+    /// Replace the file OUT where it is there
+    #[arg(long)]
+    overwrite: bool,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { out, .. } = &arguments;
+    if arguments.overwrite && out.is_dir() {
+        bail!("--out `{}` is a folder; name a new one (--overwrite replaces files only)", out.display());
+    }
+    check_new(out, "--out", arguments.overwrite)?;
+    let list = DropList::read(&arguments.ids)?;
+    let recipe = arguments.data.recipe()?;
+    // All of the data, whatever a recipe would train on.
+    let source = SourceConfig { split: None, labels: None, ..recipe.data.source };
+    let limits = recipe.data.limits;
+    let samples = list_samples(&source, limits)?.samples;
+    let found = list.found_in(&samples)?;
+    let leaving = |sample: &Sample| {
+        let captions = list.captions_of(sample);
+        match list.names(&sample.id) || !captions.is_empty() && captions.len() == sample.captions.len() {
+            true => Leaving::Whole,
+            false if captions.is_empty() => Leaving::Nothing,
+            false => Leaving::Captions(captions),
+        }
+    };
+    let written = leaving_nothing(vec![out.clone()], || Ok(write_kept(&source, limits, &samples, &leaving, out)?))?;
+    let kept = samples.len() - found.pictures;
+    let LeftOutByList { pictures, captions, absent, first_absent, .. } = &found;
+    let Kept { files, not_copied, former_encoding, image_root } = &written;
+    // Where the list lies beside the pictures still, its paths lead to them.
+    let beside = |root: &PathBuf| out.parent().is_some_and(|folder| same(folder, root));
+    let image_root = image_root.as_ref().filter(|root| !beside(root));
+    match arguments.json {
+        true => println!(
+            "{}",
+            json!({
+                "out": out, "files": files, "kept_pictures": kept, "dropped_pictures": pictures, "dropped_captions": captions,
+                "ids_not_in_the_data": absent, "not_copied": not_copied.counts(), "image_root": image_root,
+            })
+        ),
+        false => {
+            println!("{}: {kept} of {} pictures are kept, {pictures} are dropped", out.display(), samples.len());
+            if *captions > 0 {
+                println!("{captions} single captions of pictures that are kept are dropped");
+            }
+        }
+    }
+    if let Some(first) = first_absent {
+        say(&format!("{absent} of {} ids are not in the data (first: {})", list.len(), for_terminal(first)));
+    }
+    if not_copied.total() > 0 {
+        say(&format!("not copied, since it is of no sample: {}", not_copied.summary()));
+    }
+    if let Some(encoding) = former_encoding {
+        say(&format!("the text was {encoding} and is UTF-8 now"));
+    }
+    let root = image_root.map(|root| format!(" --image-root {}", shell_word(root))).unwrap_or_default();
+    if let Some(root) = image_root {
+        say(&format!("the paths in it start from `{}`, as before", root.display()));
+    }
+    let data = shell_word(out);
+    say_next(out, "the data without what was dropped", &[format!("roclip data stats --train-data {data}{root}")]);
+    Ok(())
+}
+
+/// Whether both are one folder.
+fn same(one: &std::path::Path, other: &std::path::Path) -> bool {
+    let place = |path: &std::path::Path| {
+        let path = if path.as_os_str().is_empty() { std::path::Path::new(".") } else { path };
+        path.canonicalize().ok()
+    };
+    place(one).is_some() && place(one) == place(other)
+}

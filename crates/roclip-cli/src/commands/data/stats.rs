@@ -1,0 +1,124 @@
+//! `roclip data stats`
+
+use crate::commands::data::named::{NamedData, check_new, leaving_nothing};
+use crate::commands::next_steps::{say_next, shell_word};
+use anyhow::{Result, bail};
+use clap::Args;
+use roclip::report::{statistics_lines, write_statistics};
+use roclip_data::artifact;
+use roclip_data::error::{Error, IoContext};
+use roclip_data::escape::for_terminal;
+use roclip_data::sample::Sample;
+use roclip_data::source::list_samples;
+use roclip_data::statistics::{HashFile, Statistics, StatisticsConfig};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    data: NamedData,
+    /// Page with pictures of the largest groups of copies to write (HTML)
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// File of every picture's sha256 and perceptual hash to write, for `roclip data verify --against`
+    #[arg(long, value_name = "FILE")]
+    hashes: Option<PathBuf>,
+    /// File of the ids of all near-copies but the first of each group to write, for `roclip data drop --ids` and `train --drop`
+    #[arg(long, value_name = "FILE")]
+    copies: Option<PathBuf>,
+    /// Replace the files of --out, --hashes and --copies where they are there
+    #[arg(long)]
+    overwrite: bool,
+    /// Bits of the 64 of a perceptual hash in which near-copies may differ: 0 to 16
+    #[arg(long, value_name = "BITS", default_value_t = StatisticsConfig::default().near_bits, value_parser = clap::value_parser!(u32).range(0..=16))]
+    near: u32,
+    /// Near-copies that a group needs to be looked at as a natural backdoor
+    #[arg(long, value_name = "PICTURES", default_value_t = StatisticsConfig::default().min_copies)]
+    min_copies: usize,
+    /// Groups and captions that are listed
+    #[arg(long, value_name = "COUNT", default_value_t = StatisticsConfig::default().listed)]
+    listed: usize,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let files = || [("--out", &arguments.out), ("--hashes", &arguments.hashes), ("--copies", &arguments.copies)];
+    for (number, (flag, file)) in files().into_iter().enumerate() {
+        let Some(file) = file else { continue };
+        check_new(file, flag, arguments.overwrite)?;
+        if let Some((other, _)) = files().into_iter().take(number).find(|(_, earlier)| earlier.as_ref() == Some(file)) {
+            bail!("{flag} and {other} name one file; give each its own");
+        }
+    }
+    let recipe = arguments.data.recipe()?;
+    let listing = list_samples(&recipe.data.source, recipe.data.limits)?;
+    let config = StatisticsConfig {
+        limits: recipe.data.limits,
+        workers: recipe.data.workers,
+        near_bits: arguments.near,
+        min_copies: arguments.min_copies,
+        listed: arguments.listed,
+    };
+    let samples = listing.samples;
+    let places = files().into_iter().filter_map(|(_, file)| file.clone()).collect();
+    let found = leaving_nothing(places, || {
+        let found = match &arguments.hashes {
+            None => Statistics::of(&samples, listing.skips, config, |_, _| Ok(())),
+            Some(file) => artifact::write_with(file, |out| {
+                HashFile::begin(out).io("write", file)?;
+                Statistics::of(&samples, listing.skips, config, |sample, look| match look {
+                    Ok(look) => HashFile::add(out, sample, look).io("write", file),
+                    Err(_) => Ok(()),
+                })
+            }),
+        }?;
+        if let Some(file) = &arguments.copies {
+            write_copies(file, &samples, &found)?;
+        }
+        if let Some(file) = &arguments.out {
+            write_statistics(&found, &samples, &recipe.data.source.path, recipe.data.limits, file)?;
+        }
+        Ok(found)
+    })?;
+    match arguments.json {
+        true => println!(
+            "{}",
+            serde_json::to_string_pretty(&json!({"data": recipe.data.source.path, "statistics": found}))?
+        ),
+        false => {
+            for line in statistics_lines(&found) {
+                println!("{}", for_terminal(&line));
+            }
+        }
+    }
+    let data = roclip_data::escape::for_shell(&recipe.data.source.path);
+    if let Some(file) = &arguments.out {
+        say_next(file, "the page, with pictures", &[]);
+    }
+    if let Some(file) = &arguments.hashes {
+        let command = format!("roclip data verify --train-data {data} --against {}", shell_word(file));
+        say_next(file, "the hashes of all pictures that can be used", &[command]);
+    }
+    if let Some(file) = &arguments.copies {
+        let command = format!("roclip data drop --train-data {data} --ids {} --out OUT", shell_word(file));
+        say_next(file, "the ids of near-copies but the first of each group", &[command]);
+    }
+    Ok(())
+}
+
+/// As JSON lines: an id may hold any character.
+fn write_copies(file: &Path, samples: &[Sample], found: &Statistics) -> Result<()> {
+    if found.copies.but_first.is_empty() {
+        bail!("--copies `{}`: there are no near-copies, so that nothing was written", file.display());
+    }
+    artifact::write_with(file, |out| {
+        for sample in found.copies.but_first.iter().filter_map(|at| samples.get(*at as usize)) {
+            writeln!(out, "{}", json!({"id": sample.id})).io("write", file)?;
+        }
+        Ok::<(), Error>(())
+    })?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! `roclip data verify`
+
+use crate::commands::data::named::NamedData;
+use anyhow::{Result, bail};
+use clap::Args;
+use roclip_data::escape::for_terminal;
+use roclip_data::source::{SourceConfig, list_samples};
+use roclip_data::statistics::{Checked, HashFile, StatisticsConfig, Verified, verify};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    data: NamedData,
+    /// Hashes of an earlier look, written by `roclip data stats --hashes`
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Bits of the 64 of a perceptual hash in which another encoding of the same picture may differ: 0 to 16
+    #[arg(long, value_name = "BITS", default_value_t = StatisticsConfig::default().near_bits, value_parser = clap::value_parser!(u32).range(0..=16))]
+    near: u32,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let recipe = arguments.data.recipe()?;
+    let earlier = arguments.against.as_deref().map(HashFile::read).transpose()?;
+    let source = SourceConfig { with_sha256: true, ..recipe.data.source };
+    let listing = list_samples(&source, recipe.data.limits)?;
+    let (samples, limits) = (listing.samples, recipe.data.limits);
+    let stated = samples.iter().filter(|sample| sample.stated.is_some()).count();
+    match &earlier {
+        None if stated == 0 => bail!(
+            "none of the {} pictures has a sha256 in the data, and there is nothing to compare with; img2dataset writes them with \
+             --compute_hash sha256, and `roclip data stats --hashes FILE` writes a file for --against",
+            samples.len()
+        ),
+        Some(earlier) if !samples.iter().any(|sample| earlier.of(&sample.id).is_some()) => bail!(
+            "--against `{}` is of other data: it has the hash of none of the {} pictures",
+            arguments.against.as_deref().unwrap_or(std::path::Path::new("")).display(),
+            samples.len()
+        ),
+        _ => {}
+    }
+    let (found, unreadable) = verify(&samples, earlier.as_ref(), limits, recipe.data.workers, arguments.near)?;
+    match arguments.json {
+        true => {
+            let left_out = listing.skips.counts();
+            let reasons = unreadable.counts();
+            let found =
+                json!({"data": source.path, "verified": found, "unreadable_by_reason": reasons, "left_out": left_out});
+            println!("{}", serde_json::to_string_pretty(&found)?);
+        }
+        false => {
+            print(&found);
+            if listing.skips.total() > 0 {
+                println!("not looked at, since the source leaves it out: {}", listing.skips.summary());
+            }
+        }
+    }
+    match found.different.count {
+        0 => Ok(()),
+        different => bail!(
+            "{different} of {} pictures are not what they were; look at them, and leave them out with `roclip data drop` or --drop",
+            found.pictures
+        ),
+    }
+}
+
+fn print(found: &Verified) {
+    println!("{} pictures", found.pictures);
+    let line = |what: &str, kind: &Checked| {
+        let examples = match kind.examples.is_empty() {
+            true => String::new(),
+            false => {
+                format!(": {}{}", kind.examples.join(", "), if kind.count > kind.examples.len() { ", ..." } else { "" })
+            }
+        };
+        println!("{}", for_terminal(&format!("  {:>9}  {what}{examples}", kind.count)));
+    };
+    println!("  {:>9}  equal, byte by byte", found.equal.count);
+    line("encoded again, the same picture", &found.encoded_again);
+    line("DIFFERENT", &found.different);
+    if found.hash_of_download.count > 0 {
+        println!(
+            "  {:>9}  cannot be compared: the data's sha256 is of the download, and img2dataset stored another encoding of it \
+             (--disable_all_reencoding keeps the bytes; --against compares with an earlier look)",
+            found.hash_of_download.count
+        );
+    }
+    line("without a hash to compare with", &found.without_hash);
+    line("unreadable", &found.unreadable);
+    if found.gone > 0 {
+        println!("  {:>9}  in the file of hashes, and no longer in the data", found.gone);
+    }
+    if found.by_own_sha256 > 0 && found.equal.count == 0 {
+        println!(
+            "no picture has the sha256 that the data says: was all of it encoded again since it was hashed? `roclip data stats --hashes` \
+             keeps hashes of what is there now"
+        );
+    }
+}

@@ -1,0 +1,307 @@
+//! Pictures and captions that somebody decided against, by their ids, one a line: as a person writes them, or JSON lines with an `id`
+//! (`skips.jsonl`, manifests, splits).
+
+use crate::artifact;
+use crate::error::{Error, Result};
+use crate::escape::for_terminal;
+use crate::pairs::{CaptionMode, Pairs};
+use crate::sample::Sample;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Ids of samples, and of single captions (`a.jpg#2` is the third caption of `a.jpg`).
+#[derive(Debug, Clone)]
+pub struct DropList {
+    path: PathBuf,
+    ids: BTreeSet<String>,
+}
+
+/// What of a list was in the data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOutByList {
+    /// With all their captions.
+    pub pictures: usize,
+    /// Single ones of pictures that stay.
+    pub captions: usize,
+    /// Ids that are not in the data, and the first of them.
+    pub absent: usize,
+    pub first_absent: Option<String>,
+    /// Of the list, whatever its order and layout.
+    pub digest: String,
+}
+
+impl LeftOutByList {
+    /// What a person should know of ids that are not there.
+    pub fn warning(&self) -> Option<String> {
+        let first = self.first_absent.as_ref()?;
+        Some(format!("{} ids of data.drop are not in the data (first: {})", self.absent, for_terminal(first)))
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: Option<String>,
+}
+
+impl DropList {
+    /// # Errors
+    /// A file that is no text or names nothing, and a JSON line without an id.
+    pub fn read(path: &Path) -> Result<DropList> {
+        let text = artifact::read_text(path)?;
+        let mut ids = BTreeSet::new();
+        for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+            let line = line.trim_end_matches('\r');
+            let id = match line.trim_start().chars().next() {
+                None => continue,
+                Some('{') => match serde_json::from_str(line) {
+                    Ok(Line { id: Some(id) }) => id,
+                    // A manifest begins with a header.
+                    Ok(Line { id: None }) if number == 1 => continue,
+                    _ => {
+                        let what = format!("line {number} is JSON without an id");
+                        return Err(Error::file(path, what, "write one id a line, or {\"id\": ...}"));
+                    }
+                },
+                Some(_) => line.trim().to_owned(),
+            };
+            ids.insert(id);
+        }
+        match ids.is_empty() {
+            true => Err(Error::file(
+                path,
+                "names no id",
+                "write one id a line, as skips.jsonl and `roclip data stats` print them",
+            )),
+            false => Ok(DropList { path: path.to_owned(), ids }),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    pub fn names(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Which captions of a sample the list names, from 0; none of a sample with one caption, which is named itself.
+    pub fn captions_of(&self, sample: &Sample) -> Vec<usize> {
+        let begins = format!("{}#", sample.id);
+        if sample.captions.len() < 2
+            || !self.ids.range(begins.clone()..).next().is_some_and(|id| id.starts_with(&begins))
+        {
+            return Vec::new();
+        }
+        (0..sample.captions.len()).filter(|k| self.names(&format!("{begins}{k}"))).collect()
+    }
+
+    fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for id in &self.ids {
+            hash.update((id.len() as u64).to_le_bytes());
+            hash.update(id.as_bytes());
+        }
+        artifact::hex(&hash.finalize())
+    }
+
+    /// What the list has in common with `samples`.
+    ///
+    /// # Errors
+    /// A list of other data: none of its ids is there. One that leaves nothing.
+    pub fn found_in(&self, samples: &[Sample]) -> Result<LeftOutByList> {
+        let mut found: BTreeSet<&str> = BTreeSet::new();
+        let (mut pictures, mut captions) = (0, 0);
+        for sample in samples {
+            let of_sample = self.captions_of(sample);
+            for k in &of_sample {
+                found.extend(self.ids.get(&format!("{}#{k}", sample.id)).map(String::as_str));
+            }
+            let whole = self.ids.get(&sample.id);
+            found.extend(whole.map(String::as_str));
+            match whole.is_some() || !sample.captions.is_empty() && of_sample.len() == sample.captions.len() {
+                true => pictures += 1,
+                false => captions += of_sample.len(),
+            }
+        }
+        if found.is_empty() {
+            return Err(self.of_other_data(samples.first().map(|sample| sample.id.as_str())));
+        }
+        if pictures == samples.len() {
+            return Err(Error::file(&self.path, "names everything in the data", "leave some of it"));
+        }
+        let mut absent = self.ids.iter().filter(|id| !found.contains(id.as_str()));
+        let first_absent = absent.next().cloned();
+        Ok(LeftOutByList {
+            pictures,
+            captions,
+            absent: self.ids.len() - found.len(),
+            first_absent,
+            digest: self.digest(),
+        })
+    }
+
+    /// Takes the pairs that are named out, by their own ids or by those of their samples. For pairs that poison was laid over, which has ids
+    /// of its own.
+    ///
+    /// # Errors
+    /// A list of other data, and one that leaves nothing.
+    pub fn leave_out_pairs(&self, pairs: &mut Pairs) -> Result<LeftOutByList> {
+        let Pairs { samples, pairs: all } = pairs;
+        let mut captions = 0;
+        let mut found: BTreeSet<&str> = BTreeSet::new();
+        let mut pictures = BTreeSet::new();
+        let first = all.first().map_or_else(String::new, |pair| pair.id.clone());
+        all.retain(|pair| {
+            let of_sample = samples.get(pair.sample).and_then(|sample| self.ids.get(&sample.id));
+            let own = self.ids.get(&pair.id);
+            pictures.extend(of_sample.map(|_| pair.sample));
+            captions += usize::from(own.is_some() && of_sample.is_none());
+            found.extend(own.map(String::as_str));
+            found.extend(of_sample.map(String::as_str));
+            own.is_none() && of_sample.is_none()
+        });
+        if found.is_empty() {
+            return Err(self.of_other_data(Some(&first)));
+        }
+        if all.is_empty() {
+            return Err(Error::file(&self.path, "names everything in the data", "leave some of it"));
+        }
+        let first_absent = self.ids.iter().find(|id| !found.contains(id.as_str())).cloned();
+        let absent = self.ids.len() - found.len();
+        let digest = self.digest();
+        Ok(LeftOutByList { pictures: pictures.len(), captions, absent, first_absent, digest })
+    }
+
+    fn of_other_data(&self, own: Option<&str>) -> Error {
+        let like = own.map(|id| format!("; its ids are like `{id}`")).unwrap_or_default();
+        let first = self.ids.first().map_or("", String::as_str);
+        Error::file(
+            &self.path,
+            format!("none of its {} ids (`{first}`, ...) is in the data{like}", self.ids.len()),
+            "name a list that was made of this data",
+        )
+    }
+
+    /// Takes the samples that are named out, whole or by all their captions.
+    pub fn leave_out_samples(&self, samples: &mut Vec<Sample>) {
+        samples.retain(|sample| {
+            let all = sample.captions.len();
+            !self.names(&sample.id) && (all == 0 || self.captions_of(sample).len() < all)
+        });
+    }
+
+    /// The pairs of `samples` without those that single captions of the list would be. Others keep their ids.
+    pub fn pairs(&self, mut samples: Vec<Sample>, mode: CaptionMode) -> Pairs {
+        if mode == CaptionMode::Expand {
+            let mut pairs = Pairs::new(samples, mode);
+            let Pairs { samples, pairs: all } = &mut pairs;
+            // An id of several samples' own, as `a#1` may be, is no caption.
+            all.retain(|pair| {
+                let sample = samples.get(pair.sample);
+                sample.is_none_or(|sample| sample.id == pair.id || !self.names(&pair.id))
+            });
+            return pairs;
+        }
+        for sample in &mut samples {
+            let named = self.captions_of(sample);
+            let mut number = 0;
+            sample.captions.retain(|_| {
+                number += 1;
+                !named.contains(&(number - 1))
+            });
+        }
+        Pairs::new(samples, mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::ImageBytes;
+
+    fn samples() -> Vec<Sample> {
+        let sample = |id: &str, captions: &[&str]| Sample {
+            captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
+            ..Sample::new("data".into(), id, ImageBytes::Memory(Vec::new().into()))
+        };
+        vec![
+            sample("a.jpg", &["1", "2", "3"]),
+            sample("b.jpg", &["4"]),
+            sample("c.jpg", &["5", "6"]),
+            sample("c.jpg#9", &["7"]),
+        ]
+    }
+
+    fn list(text: &str) -> Result<DropList> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        DropList::read(file.path())
+    }
+
+    fn left(text: &str, mode: CaptionMode) -> Vec<(String, usize)> {
+        let list = list(text).unwrap();
+        let mut all = samples();
+        list.leave_out_samples(&mut all);
+        list.pairs(all, mode).pairs.into_iter().map(|pair| (pair.id, pair.captions.len())).collect()
+    }
+
+    #[test]
+    fn ids_are_read_from_lines_and_from_json() {
+        let plain = list("\u{feff}a.jpg\r\n\n  b.jpg \nx\n").unwrap();
+        let json = list(
+            "{\"roclip_manifest\": 1}\n{\"id\": \"b.jpg\", \"reason\": \"x\"}\n{\"id\": \"x\"}\n{\"id\": \"a.jpg\"}\n",
+        )
+        .unwrap();
+        assert_eq!((plain.len(), plain.digest()), (3, json.digest()));
+        assert_ne!(list("a.jpg\n").unwrap().digest(), plain.digest());
+        assert!(list(" \n\n").unwrap_err().to_string().contains("names no id"));
+        assert!(list("a\n{\"key\": 1}\n").unwrap_err().to_string().contains("line 2"));
+    }
+
+    #[test]
+    fn pairs_of_poison_are_left_out_by_their_own_ids() {
+        let left = |text: &str| {
+            let mut pairs = Pairs::new(samples(), CaptionMode::Expand);
+            let poison = crate::pairs::Pair { id: "poison/a/0".to_owned(), ..pairs.pairs[0].clone() };
+            pairs.pairs.push(poison);
+            let found = list(text)?.leave_out_pairs(&mut pairs)?;
+            Ok::<_, Error>((pairs.len(), found.pictures, found.captions, found.absent, found.first_absent))
+        };
+        assert_eq!(left("poison/a/0\na.jpg#1\nx\n").unwrap(), (6, 0, 2, 1, Some("x".to_owned())));
+        assert_eq!(left("b.jpg\nc.jpg\n").unwrap(), (5, 2, 0, 0, None));
+        assert!(left("x\n").unwrap_err().to_string().contains("none of its 1 ids"));
+        let all = "a.jpg\nb.jpg\nc.jpg\nc.jpg#9\n";
+        assert!(left(all).unwrap_err().to_string().contains("everything"));
+    }
+
+    #[test]
+    fn pictures_and_single_captions_are_left_out_and_others_keep_their_ids() {
+        let ids = |text: &str, mode| left(text, mode).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!(
+            ids("a.jpg#1\nb.jpg\n", CaptionMode::Expand),
+            ["a.jpg#0", "a.jpg#2", "c.jpg#0", "c.jpg#1", "c.jpg#9"]
+        );
+        assert_eq!(ids("c.jpg#9\n", CaptionMode::Expand).len(), 6, "a picture of that name goes, no caption");
+        let drawn = left("a.jpg#0\na.jpg#2\nc.jpg#0\nc.jpg#1\n", CaptionMode::Draw);
+        assert_eq!(drawn, [("a.jpg".to_owned(), 1), ("b.jpg".to_owned(), 1), ("c.jpg#9".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn what_is_found_is_counted_and_other_data_is_an_error() {
+        let found = |text: &str| list(text).unwrap().found_in(&samples());
+        let some = found("a.jpg#1\nb.jpg\nc.jpg#0\nc.jpg#1\nz.jpg\nb.jpg#0\n").unwrap();
+        assert_eq!(
+            (some.pictures, some.captions, some.absent, some.first_absent.as_deref()),
+            (2, 1, 2, Some("b.jpg#0"))
+        );
+        assert!(found("x\ny\n").unwrap_err().to_string().contains("none of its 2 ids"));
+        let all = found("a.jpg\nb.jpg\nc.jpg\nc.jpg#9\n").unwrap_err().to_string();
+        assert!(all.contains("everything"), "{all}");
+    }
+}

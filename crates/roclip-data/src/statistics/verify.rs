@@ -1,0 +1,218 @@
+//! Whether pictures are still those that they were: by the sha256 that the data says they have, and by hashes kept of an earlier look. An
+//! address of a crawl may show another picture to whoever comes later (split-view poisoning, Carlini et al. 2023).
+
+use crate::error::Result;
+use crate::picture::ImageLimits;
+use crate::progress::Task;
+use crate::sample::Sample;
+use crate::skip::SkipReport;
+use crate::statistics::hashes::HashFile;
+use crate::statistics::look::{Look, each_in_order, look};
+use crate::statistics::perceptual::PerceptualHash;
+use serde::Serialize;
+use std::collections::HashSet;
+
+/// Examples of each kind.
+const EXAMPLES: usize = 5;
+
+/// What became of one kind of pictures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    pub count: usize,
+    /// Ids of some of them.
+    pub examples: Vec<String>,
+}
+
+impl Checked {
+    fn add(&mut self, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+}
+
+/// What verifying found; each picture counts once.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verified {
+    pub pictures: usize,
+    /// The same bytes.
+    pub equal: Checked,
+    /// Other bytes, the same picture by its perceptual hash.
+    pub encoded_again: Checked,
+    /// Another picture, or other bytes where no perceptual hash tells more.
+    pub different: Checked,
+    /// The data's own sha256 is of the download, and img2dataset stored another encoding of it: nothing can be compared.
+    pub hash_of_download: Checked,
+    /// Neither the data nor the file has a hash of it.
+    pub without_hash: Checked,
+    /// Cannot be read, so that nobody can say.
+    pub unreadable: Checked,
+    /// In the file, and no longer in the data.
+    pub gone: usize,
+    /// Of the different ones those whose bytes are compared with the data's own sha256.
+    pub by_own_sha256: usize,
+}
+
+/// Which of the kinds a picture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Equal,
+    EncodedAgain(u32),
+    Different(Option<u32>),
+    HashOfDownload,
+    WithoutHash,
+}
+
+/// Reads every picture and compares it with the sha256 that the data has of it and with `earlier`. Pictures whose perceptual hashes differ
+/// in at most `near_bits` of 64 bits are the same picture.
+///
+/// # Errors
+/// None but those of this program itself.
+pub fn verify(
+    samples: &[Sample],
+    earlier: Option<&HashFile>,
+    limits: ImageLimits,
+    workers: usize,
+    near_bits: u32,
+) -> Result<(Verified, SkipReport)> {
+    let mut found = Verified { pictures: samples.len(), ..Verified::default() };
+    let mut skips = SkipReport::default();
+    let mut seen: HashSet<&str> = HashSet::new();
+    let task = Task::begin("comparing pictures", samples.len(), "pictures");
+    each_in_order(
+        samples,
+        workers,
+        &task,
+        |sample| look(sample, limits),
+        |place, looked| {
+            let Some(sample) = samples.get(place) else { return Ok(()) };
+            if earlier.is_some_and(|earlier| earlier.of(&sample.id).is_some()) {
+                seen.insert(sample.id.as_str());
+            }
+            let id = || sample.id.clone();
+            match looked {
+                Err(skip) => {
+                    found.unreadable.add(|| format!("{} ({})", sample.id, skip.reason));
+                    skips.add(&sample.id, skip);
+                }
+                Ok(look) => match kind(sample, &look, earlier, near_bits) {
+                    Kind::Equal => found.equal.add(id),
+                    Kind::EncodedAgain(bits) => {
+                        found.encoded_again.add(|| format!("{} ({bits} of 64 bits differ)", sample.id));
+                    }
+                    Kind::Different(bits) => {
+                        found.by_own_sha256 += usize::from(bits.is_none() && sample.stated.is_some());
+                        found.different.add(|| match bits {
+                            Some(bits) => format!("{} ({bits} of 64 bits differ)", sample.id),
+                            None => format!("{} (other bytes)", sample.id),
+                        });
+                    }
+                    Kind::HashOfDownload => found.hash_of_download.add(id),
+                    Kind::WithoutHash => found.without_hash.add(id),
+                },
+            }
+            Ok::<(), crate::error::Error>(())
+        },
+    )?;
+    found.gone = earlier.map_or(0, |earlier| earlier.len() - seen.len());
+    Ok((found, skips))
+}
+
+fn kind(sample: &Sample, look: &Look, earlier: Option<&HashFile>, near_bits: u32) -> Kind {
+    let earlier = earlier.and_then(|earlier| earlier.of(&sample.id));
+    let own = sample.stated.as_deref();
+    if own.is_some_and(|own| own.sha256 == look.sha256) || earlier.is_some_and(|earlier| earlier.sha256 == look.sha256)
+    {
+        return Kind::Equal;
+    }
+    match (earlier, own) {
+        (Some(earlier), _) => match (earlier.hash, look.hash) {
+            (Some(before), Some(now)) => match PerceptualHash::distance(before, now) {
+                bits if bits <= near_bits => Kind::EncodedAgain(bits),
+                bits => Kind::Different(Some(bits)),
+            },
+            // Two pictures of one colour may be of two colours.
+            _ => Kind::Different(None),
+        },
+        (None, Some(own)) if own.of_download => Kind::HashOfDownload,
+        (None, Some(_)) => Kind::Different(None),
+        (None, None) => Kind::WithoutHash,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{ImageBytes, StatedHash};
+    use image::{ImageFormat, Rgb, RgbImage};
+    use std::io::{Cursor, Write};
+
+    fn bytes(shift: f32, format: ImageFormat) -> Vec<u8> {
+        let level = |x: f32, y: f32| 120.0 + 60.0 * (x * 9.0 + shift).sin() + 50.0 * (x * y * 12.0 + shift).cos();
+        let picture = RgbImage::from_fn(90, 70, |x, y| Rgb([level(x as f32 / 90.0, y as f32 / 70.0) as u8; 3]));
+        let mut out = Cursor::new(Vec::new());
+        picture.write_to(&mut out, format).unwrap();
+        out.into_inner()
+    }
+
+    fn sample(id: &str, bytes: Vec<u8>) -> Sample {
+        Sample::new("data".into(), id, ImageBytes::Memory(bytes.into()))
+    }
+
+    fn file(samples: &[Sample]) -> HashFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut text = Vec::new();
+        HashFile::begin(&mut text).unwrap();
+        for sample in samples {
+            HashFile::add(&mut text, sample, &look(sample, ImageLimits::default()).unwrap()).unwrap();
+        }
+        file.as_file().write_all(&text).unwrap();
+        HashFile::read(file.path()).unwrap()
+    }
+
+    #[test]
+    fn every_kind_is_counted_once() {
+        let before = [
+            sample("same", bytes(0.0, ImageFormat::Png)),
+            sample("again", bytes(0.3, ImageFormat::Png)),
+            sample("other", bytes(0.6, ImageFormat::Png)),
+            sample("broken", bytes(0.9, ImageFormat::Png)),
+            sample("gone", bytes(1.2, ImageFormat::Png)),
+        ];
+        let now = [
+            before[0].clone(),
+            sample("again", bytes(0.3, ImageFormat::Jpeg)),
+            sample("other", bytes(2.6, ImageFormat::Png)),
+            sample("broken", b"x".to_vec()),
+            sample("new", bytes(0.0, ImageFormat::Png)),
+        ];
+        let hashes = file(&before);
+        for workers in [1, 3] {
+            let (found, skips) = verify(&now, Some(&hashes), ImageLimits::default(), workers, 4).unwrap();
+            let counts = [&found.equal, &found.encoded_again, &found.different, &found.unreadable, &found.without_hash];
+            assert_eq!(counts.map(|kind| kind.count), [1; 5]);
+            assert_eq!((found.gone, found.pictures, skips.total()), (1, 5, 1));
+            assert!(found.different.examples[0].starts_with("other ("));
+        }
+    }
+
+    #[test]
+    fn the_datas_own_sha256_tells_without_a_file() {
+        let good = bytes(0.0, ImageFormat::Png);
+        let look = look(&sample("a", good.clone()), ImageLimits::default()).unwrap();
+        let with = |sha256: [u8; 32]| Sample {
+            stated: Some(Box::new(StatedHash { sha256, of_download: sha256 == [2; 32] })),
+            ..sample("a", good.clone())
+        };
+        let (found, _) = verify(&[with([2; 32])], None, ImageLimits::default(), 1, 4).unwrap();
+        assert_eq!((found.hash_of_download.count, found.different.count), (1, 0));
+        let samples = [with(look.sha256), Sample { id: "b".into(), ..with([1; 32]) }];
+        let (found, _) = verify(&samples, None, ImageLimits::default(), 2, 4).unwrap();
+        assert_eq!((found.equal.count, found.different.count, found.by_own_sha256), (1, 1, 1));
+        // What was encoded again since is the picture that was looked at then.
+        let earlier = file(&[sample("b", good.clone())]);
+        let (found, _) = verify(&samples[1..], Some(&earlier), ImageLimits::default(), 1, 4).unwrap();
+        assert_eq!(found.equal.count, 1);
+    }
+}
