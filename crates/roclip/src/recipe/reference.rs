@@ -275,7 +275,8 @@ mod tests {
     fn keys_are_in_the_order_of_the_settings_with_their_defaults() {
         let root = Section::of_recipe();
         let names: Vec<&str> = root.sections.iter().map(|section| section.key.as_str()).collect();
-        assert_eq!(names, ["data", "model", "augment", "objective", "train", "eval", "poison", "clean", "caption"]);
+        let sections = ["data", "model", "augment", "objective", "train", "eval", "poison", "clean", "caption", "prompt"];
+        assert_eq!(names, sections);
         let find = |key: &str| root.find(key).unwrap();
         assert_eq!(written(find("train.learning_rate").default.as_ref().unwrap()), "5e-4");
         assert_eq!(find("augment.image.crop_min_area").default, Some(Value::Float(0.08)));
