@@ -36,13 +36,12 @@ pub fn ssim(a: &RgbImage, b: &RgbImage) -> Option<f64> {
     let product = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).collect::<Vec<f64>>();
     let maps = [product(&a, &a), product(&b, &b), product(&a, &b), a, b];
     let [aa, bb, ab, a, b] = maps.map(|map| windowed(&map, width, &row));
-    let places = a.iter().zip(&b).zip(aa.iter().zip(&bb)).zip(&ab);
-    let one = |(((a, b), (aa, bb)), ab): (((&f64, &f64), (&f64, &f64)), &f64)| {
-        let (variance_a, variance_b, covariance) = (aa - a * a, bb - b * b, ab - a * b);
-        (2.0 * a * b + C1) * (2.0 * covariance + C2) / ((a * a + b * b + C1) * (variance_a + variance_b + C2))
-    };
-    let count = a.len().max(1) as f64;
-    Some(places.map(one).sum::<f64>() / count)
+    let mut sum = 0.0;
+    for ((((a, b), aa), bb), ab) in a.iter().zip(&b).zip(&aa).zip(&bb).zip(&ab) {
+        let (variances, covariance) = (aa - a * a + bb - b * b, ab - a * b);
+        sum += (2.0 * a * b + C1) * (2.0 * covariance + C2) / ((a * a + b * b + C1) * (variances + C2));
+    }
+    Some(sum / a.len().max(1) as f64)
 }
 
 fn luma(picture: &RgbImage) -> Vec<f64> {

@@ -40,10 +40,8 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
     let mut preprocess = serde_json::json!({
         "mean": theirs.mean, "std": theirs.std, "interpolation": theirs.interpolation(), "resize_mode": theirs.resize_mode(),
     });
-    if theirs.standardise {
-        if let Some(object) = preprocess.as_object_mut() {
-            object.insert(STANDARDISE.to_owned(), true.into());
-        }
+    if let (true, Some(object)) = (theirs.standardise, preprocess.as_object_mut()) {
+        object.insert(STANDARDISE.to_owned(), true.into());
     }
     let config = OpenClipConfig { model_cfg: contents.model.config().clone(), preprocess_cfg: preprocess };
     let config = serde_json::to_vec_pretty(&config).map_err(|e| Error::internal(e.to_string()))?;
