@@ -81,7 +81,8 @@ const EXAMPLES: [(&str, &str); 28] = [
     (
         "data stats",
         "  roclip data stats --train-data 'shards/{00000..00099}.tar'
-  roclip data stats --train-data pairs.csv --out stats.html --hashes hashes.jsonl --copies copies.jsonl
+  roclip data stats --train-data pairs.csv --out stats.html --hashes hashes.jsonl
+  roclip data stats --train-data pairs.csv --copies copies.jsonl
   roclip data stats --train-data shards/ --json | jq .statistics.copies",
     ),
     (

@@ -246,6 +246,8 @@ fn training_leaves_out_what_a_list_names_and_goes_on_with_the_same_list_only() {
         ["poison", "make", "--config", "recipe.toml", "--drop", "ids.txt", "--out", "manifest.jsonl", "--json"];
     let made: Value = serde_json::from_str(&lab.ok(&manifest)).unwrap();
     assert_eq!(made["clean_pairs"], 47);
+    let left = lab.json(&["data", "stats", "--train-data", "pairs.csv", "--set", "data.drop=ids.txt"]);
+    assert_eq!(left["statistics"]["pictures"], 63);
 }
 
 #[test]
@@ -286,7 +288,7 @@ fn separators_encodings_and_addresses_are_told_by_flags_and_errors() {
 fn a_stopped_look_leaves_nothing_and_a_closed_pipe_is_no_error() {
     let lab = Lab::new();
     let noise = image::RgbImage::from_fn(500, 400, |x, y| {
-        image::Rgb([(x * y % 251) as u8, (x * 7 ^ y * 13) as u8, (x + y) as u8])
+        image::Rgb([(x * y % 251) as u8, ((x * 7) ^ (y * 13)) as u8, (x + y) as u8])
     });
     std::fs::create_dir(lab.path("many")).unwrap();
     noise.save(lab.path("many/0.png")).unwrap();

@@ -208,7 +208,13 @@ impl DropList {
             });
             return pairs;
         }
-        for sample in &mut samples {
+        self.leave_out_captions(&mut samples);
+        Pairs::new(samples, mode)
+    }
+
+    /// Takes single captions out of samples. Those behind them have other numbers then.
+    pub fn leave_out_captions(&self, samples: &mut [Sample]) {
+        for sample in samples {
             let named = self.captions_of(sample);
             let mut number = 0;
             sample.captions.retain(|_| {
@@ -216,7 +222,6 @@ impl DropList {
                 !named.contains(&(number - 1))
             });
         }
-        Pairs::new(samples, mode)
     }
 }
 

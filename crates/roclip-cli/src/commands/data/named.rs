@@ -1,23 +1,23 @@
 //! The data that `stats`, `verify` and `drop` are about.
 
 use crate::commands::overrides::{BaseFlags, Overrides, SourceFlags};
+use crate::commands::progress::say;
 use crate::commands::signals::before_leaving;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
 use roclip_data::artifact;
+use roclip_data::pairs::{DropList, LeftOutByList};
+use roclip_data::source::{Listing, SourceConfig, list_samples};
 use std::path::{Path, PathBuf};
 
-/// Which data, and how many threads look at it.
+/// Which data.
 #[derive(Args, Clone)]
 pub struct NamedData {
     #[command(flatten)]
     base: BaseFlags,
     #[command(flatten)]
     source: SourceFlags,
-    #[arg(help = flag_help("data.workers"))]
-    #[arg(long)]
-    workers: Option<usize>,
 }
 
 impl NamedData {
@@ -26,13 +26,38 @@ impl NamedData {
         if !self.base.names_data() && !self.source.names_data() {
             bail!("nothing says which data; name it with --train-data, or a recipe with --config");
         }
-        let mut recipe = self.base.resolve(Recipe::default(), &[&self.source as &dyn Overrides])?;
-        if let Some(workers) = self.workers {
-            recipe.data.workers = workers;
-        }
+        let recipe = self.base.resolve(Recipe::default(), &[&self.source as &dyn Overrides])?;
         recipe.check()?;
         Ok(recipe)
     }
+}
+
+/// What looks at every picture.
+#[derive(Args, Clone)]
+pub struct Lookers {
+    #[arg(help = flag_help("data.workers"))]
+    #[arg(long)]
+    workers: Option<usize>,
+}
+
+impl Lookers {
+    /// Threads, at least one.
+    pub fn of(&self, recipe: &Recipe) -> usize {
+        self.workers.unwrap_or(recipe.data.workers).max(1)
+    }
+}
+
+/// The samples of `source`, without what the recipe's `data.drop` names.
+pub fn list(recipe: &Recipe, source: &SourceConfig) -> Result<Listing> {
+    let mut listing = list_samples(source, recipe.data.limits)?;
+    if let Some(path) = &recipe.data.drop {
+        let list = DropList::read(path)?;
+        let LeftOutByList { pictures, captions, .. } = list.found_in(&listing.samples)?;
+        list.leave_out_samples(&mut listing.samples);
+        list.leave_out_captions(&mut listing.samples);
+        say(&format!("{pictures} pictures and {captions} single captions left out by data.drop"));
+    }
+    Ok(listing)
 }
 
 /// Whether `out` may be written: never over something that is there, unless asked.

@@ -1,6 +1,6 @@
 //! `roclip data stats`
 
-use crate::commands::data::named::{NamedData, check_new, leaving_nothing};
+use crate::commands::data::named::{Lookers, NamedData, check_new, leaving_nothing, list};
 use crate::commands::next_steps::{say_next, shell_word};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -9,7 +9,6 @@ use roclip_data::artifact;
 use roclip_data::error::{Error, IoContext};
 use roclip_data::escape::for_terminal;
 use roclip_data::sample::Sample;
-use roclip_data::source::list_samples;
 use roclip_data::statistics::{HashFile, Statistics, StatisticsConfig};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,8 @@ use std::path::{Path, PathBuf};
 pub struct Arguments {
     #[command(flatten)]
     data: NamedData,
+    #[command(flatten)]
+    lookers: Lookers,
     /// Page with pictures of the largest groups of copies to write (HTML)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -54,10 +55,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     let recipe = arguments.data.recipe()?;
-    let listing = list_samples(&recipe.data.source, recipe.data.limits)?;
+    let listing = list(&recipe, &recipe.data.source)?;
     let config = StatisticsConfig {
         limits: recipe.data.limits,
-        workers: recipe.data.workers,
+        workers: arguments.lookers.of(&recipe),
         near_bits: arguments.near,
         min_copies: arguments.min_copies,
         listed: arguments.listed,

@@ -1,10 +1,10 @@
 //! `roclip data verify`
 
-use crate::commands::data::named::NamedData;
+use crate::commands::data::named::{Lookers, NamedData, list};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip_data::escape::for_terminal;
-use roclip_data::source::{SourceConfig, list_samples};
+use roclip_data::source::SourceConfig;
 use roclip_data::statistics::{Checked, HashFile, StatisticsConfig, Verified, verify};
 use serde_json::json;
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[command(flatten)]
     data: NamedData,
+    #[command(flatten)]
+    lookers: Lookers,
     /// Hashes of an earlier look, written by `roclip data stats --hashes`
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
@@ -27,8 +29,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let recipe = arguments.data.recipe()?;
     let earlier = arguments.against.as_deref().map(HashFile::read).transpose()?;
-    let source = SourceConfig { with_sha256: true, ..recipe.data.source };
-    let listing = list_samples(&source, recipe.data.limits)?;
+    let source = SourceConfig { with_sha256: true, ..recipe.data.source.clone() };
+    let listing = list(&recipe, &source)?;
     let (samples, limits) = (listing.samples, recipe.data.limits);
     let stated = samples.iter().filter(|sample| sample.stated.is_some()).count();
     match &earlier {
@@ -44,7 +46,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         ),
         _ => {}
     }
-    let (found, unreadable) = verify(&samples, earlier.as_ref(), limits, recipe.data.workers, arguments.near)?;
+    let (found, unreadable) =
+        verify(&samples, earlier.as_ref(), limits, arguments.lookers.of(&recipe), arguments.near)?;
     match arguments.json {
         true => {
             let left_out = listing.skips.counts();
