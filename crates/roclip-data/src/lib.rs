@@ -13,6 +13,7 @@ pub mod bounded;
 pub mod guard;
 pub mod language;
 pub mod pairs;
+pub mod plural;
 pub mod poison;
 pub mod probe;
 pub mod progress;

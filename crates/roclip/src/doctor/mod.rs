@@ -7,7 +7,7 @@ mod finding;
 mod learned;
 mod survival;
 
-pub use finding::{Finding, Severity, WORKS};
+pub use finding::{Finding, Severity, UNDEFENDED_CONTROL, WORKS};
 pub use survival::{Survival, survival};
 
 use crate::checkpoint::{self, Loaded};

@@ -8,6 +8,7 @@ mod detector;
 mod export;
 mod group;
 mod html;
+mod next_steps;
 mod paired;
 mod pictures;
 mod projection;
@@ -23,6 +24,7 @@ mod verdict;
 pub use crate::results::{
     EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, over_seeds, read_run,
 };
+pub use next_steps::NextStep;
 pub use sheet::write_sheet;
 
 use crate::error::{Error, Result};
@@ -38,8 +40,7 @@ pub struct Report {
     pub sentences: Vec<String>,
     /// What makes rows doubtful.
     pub doubts: Vec<String>,
-    /// Reasons with their commands.
-    pub next_steps: Vec<(String, String)>,
+    pub next_steps: Vec<NextStep>,
     /// Runs that were left out: another one has their recipe and seed.
     pub repeated: Vec<PathBuf>,
     /// `report.html`.

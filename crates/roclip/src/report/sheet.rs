@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::report::html::frame;
-use crate::report::table::count;
 use crate::run::picture_url;
 use image::RgbImage;
 use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
 use roclip_data::picture::ImageLimits;
+use roclip_data::plural::count;
 use roclip_data::poison::{Images, Manifest, Role, Row};
 use roclip_data::sample::Sample;
 use roclip_data::skip::Skip;

@@ -11,6 +11,8 @@ use clap::Args;
 use roclip::recipe::{AugmentConfig, ObjectiveName, Recipe};
 use roclip::report::write_report;
 use roclip_data::artifact;
+use roclip_data::escape::for_shell;
+use roclip_data::plural::count;
 use runs::{Job, run_all};
 use standing::{Standing, finished, remove};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -42,6 +44,8 @@ pub struct Arguments {
     overwrite: bool,
 }
 
+/// Seeds that a comparison should have.
+const MORE_SEEDS: &str = "0,1,2";
 const FOLDER: &str = "runs/demo";
 const QUICK_FOLDER: &str = "runs/demo-quick";
 const ROWS: [&str; 4] = ["undefended", "augmentation-only", "defended", "clean-data"];
@@ -100,17 +104,35 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     if !waiting.is_empty() {
-        say(&format!("{} runs, {jobs} at a time; logs in {}/*/train.log", waiting.len(), out.display()));
+        say(&format!("{}, {jobs} at a time; logs in {}/*/train.log", count(waiting.len(), "run"), out.display()));
     }
     run_all(waiting, jobs)?;
     // All rows that are finished there, whichever this command was asked to train.
-    let results = write_report(&finished(&out, &ROWS), &out)?;
+    let mut results = write_report(&finished(&out, &ROWS), &out)?;
+    for step in results.next_steps.iter_mut().filter(|step| step.more_seeds) {
+        step.commands = vec![with_seeds(std::env::args().skip(1), MORE_SEEDS)];
+    }
     print_table(&results);
     say(&format!(
         "next: roclip doctor {}",
         out.join(format!("defended-seed{}", arguments.seeds.first().unwrap_or(&0))).display()
     ));
     Ok(())
+}
+
+/// This command again with `seeds`: what is finished is kept, and the others are trained.
+fn with_seeds(typed: impl Iterator<Item = String>, seeds: &str) -> String {
+    let mut words = vec!["roclip".to_owned()];
+    let mut values_to_skip = false;
+    for word in typed {
+        let value_of_seeds = std::mem::replace(&mut values_to_skip, word == "--seeds");
+        let left_out =
+            value_of_seeds || word.starts_with("--seeds") || ["--overwrite", "--fresh"].contains(&word.as_str());
+        if !left_out {
+            words.push(for_shell(&word));
+        }
+    }
+    format!("{} --seeds {seeds}", words.join(" "))
 }
 
 /// Keeps a second demo out of the folder for as long as it is held.
@@ -146,5 +168,21 @@ fn shrink(recipe: &mut Recipe) {
         if let Some(targeted) = &mut attack.targeted {
             targeted.targets = targeted.targets.min(8);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_demo_with_more_seeds_is_typed_as_this_one_was() {
+        let again = |typed: &str| with_seeds(typed.split_whitespace().map(str::to_owned), "0,1,2");
+        assert_eq!(again("demo"), "roclip demo --seeds 0,1,2");
+        assert_eq!(again("demo --seeds 3 --quick"), "roclip demo --quick --seeds 0,1,2");
+        assert_eq!(
+            again("demo --overwrite --seeds=3 --config mine.toml"),
+            "roclip demo --config mine.toml --seeds 0,1,2"
+        );
     }
 }
