@@ -10,7 +10,8 @@ pub fn count(number: impl Display, one: &str) -> String {
 
 /// The regular plural of an English noun.
 pub fn plural(one: &str) -> String {
-    let hisses = ["s", "x", "z", "ch", "sh"].iter().any(|end| one.ends_with(end));
+    // The ch of an epoch is a k.
+    let hisses = !one.ends_with("epoch") && ["s", "x", "z", "ch", "sh"].iter().any(|end| one.ends_with(end));
     match one.strip_suffix('y') {
         Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
         _ if hisses => format!("{one}es"),

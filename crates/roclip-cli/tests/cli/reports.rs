@@ -99,7 +99,8 @@ fn a_verdict_says_what_a_defence_did_and_what_is_not_known() {
     }
     assert!(!html.contains("alt=\"\"") && html.find("What the words mean") < html.find("<table"));
     let csv = std::fs::read_to_string(lab.path("both/results.csv")).unwrap();
-    assert!(csv.starts_with("run,label,") && csv.lines().count() == 3, "{csv}");
+    assert!(csv.starts_with("run,label,control,seed,data,") && csv.lines().count() == 3, "{csv}");
+    assert!(csv.contains("pairs.csv (train), measured on "), "{csv}");
     assert!(std::fs::read_to_string(lab.path("both/results.tex")).unwrap().contains("\\toprule"));
     let json = lab.ok(&["report", "undefended", "defended", "--json", "--out", "json"]);
     assert_eq!(serde_json::from_str::<Vec<Value>>(&json).unwrap(), results(&lab, "json"));

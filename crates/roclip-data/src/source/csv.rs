@@ -11,9 +11,13 @@ use crate::skip::{Skip, SkipReason};
 use crate::source::records::{Record, Records};
 use crate::source::rows::{CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, is_image};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
+/// What of a file shows how its lines end.
+const START_BYTES: u64 = 1 << 16;
+/// Columns of addresses, as lists for img2dataset have them.
+const ADDRESSES: [&str; 5] = ["url", "image_url", "img_url", "image_link", "link"];
 const SEPARATORS: [u8; 4] = [b'\t', b',', b';', b'|'];
 
 pub(super) struct Csv {
@@ -68,6 +72,7 @@ impl Csv {
 
     /// The first separator that makes sense of the first row, and the columns it gives.
     fn sniff(&self) -> Result<(u8, Columns)> {
+        self.check_line_ends()?;
         // What the separator that divides the row most would have needed.
         let mut best: Option<(usize, Error)> = None;
         for separator in SEPARATORS {
@@ -87,6 +92,24 @@ impl Csv {
             }
         }
         Err(best.map_or_else(|| Error::internal("no separator was tried"), |(_, error)| error))
+    }
+
+    /// # Errors
+    /// Where lines end as on old Macintoshes, which would make one row of all.
+    fn check_line_ends(&self) -> Result<()> {
+        let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
+        let mut start = Vec::new();
+        file.take(START_BYTES).read_to_end(&mut start).io("read", &self.path)?;
+        // A last byte that is a return may have its line feed behind it.
+        let returns = start.iter().rev().skip(1).filter(|byte| **byte == b'\r').count();
+        match returns > 0 && !start.contains(&b'\n') {
+            true => Err(Error::file(
+                &self.path,
+                "ends its lines with a carriage return alone, as old Macintoshes did",
+                "write it anew with line feeds: tr '\\r' '\\n' < OLD > NEW",
+            )),
+            false => Ok(()),
+        }
     }
 
     fn columns(&self, header: &[String]) -> Result<Columns> {
@@ -123,7 +146,19 @@ impl Csv {
                 },
             }
         };
-        let image = find(&config.image_column, &IMAGE_NAMES)?.ok_or_else(|| self.missing("with images", header))?;
+        let image = find(&config.image_column, &IMAGE_NAMES)?.ok_or_else(|| {
+            let address = header.iter().find(|name| ADDRESSES.iter().any(|known| name.eq_ignore_ascii_case(known)));
+            match address {
+                Some(address) => Error::file(
+                    &self.path,
+                    format!(
+                        "has addresses of pictures (column `{address}`) and no pictures, and roclip downloads nothing"
+                    ),
+                    "fetch them with img2dataset (--output_format webdataset), and name the folder of its shards",
+                ),
+                None => self.missing("with images", header),
+            }
+        })?;
         let caption = find(&config.caption_column, &CAPTION_NAMES)?;
         let split = find(&config.split_column, &["split"])?;
         let class = find(&config.class_column, &CLASS_NAMES)?;

@@ -61,12 +61,17 @@ fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     Ok(vec![training, test])
 }
 
+/// Whether little of a trigger is left of what training shows, or nothing that agrees from picture to picture.
+pub(super) fn hardly_reaches_the_model(measured: &Survival) -> bool {
+    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
+    let vague = measured.consistency < CONSISTENT;
+    weak || vague || measured.signal_levels < 1.0
+}
+
 /// A trigger that hardly reaches the model explains a failed attack. Where the attack works all the same (a scrambled picture has a look
 /// of its own, though no two changes agree) it is worth a note.
 fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
-    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
-    let vague = measured.consistency < CONSISTENT;
-    match weak || vague || measured.signal_levels < 1.0 {
+    match hardly_reaches_the_model(measured) {
         false => Severity::Ok,
         true if success.is_some_and(|rate| rate >= WORKS) => Severity::Note,
         true => Severity::Problem,

@@ -3,7 +3,7 @@
 
 use crate::doctor::backdoor;
 use crate::doctor::finding::{Finding, Severity, UNDEFENDED_CONTROL, WORKS, finding, percent};
-use crate::doctor::{Case, Finished};
+use crate::doctor::{Case, FEW_EXPOSURES, Finished};
 use crate::error::{Error, Result};
 use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::objective::Phase;
@@ -14,8 +14,6 @@ use roclip_data::poison::{Manifest, Row};
 use roclip_data::rate::Rate;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
-const FEW_EXPOSURES: u64 = 300;
 /// Sum of the learning rate over all steps. lr 1e-6 over 5 epochs of 500 K pairs at batch 128 (0.01) failed, 1e-5 (0.1) worked
 /// (CleanCLIP issue 3).
 const SMALL_TOTAL_RATE: f64 = 0.05;

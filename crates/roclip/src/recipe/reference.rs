@@ -88,7 +88,8 @@ impl Section {
         own.chain(self.sections.iter().flat_map(Section::all_keys)).collect()
     }
 
-    fn find_section(&self, key: &str) -> Option<&Section> {
+    /// The section with this dotted name.
+    pub fn find_section(&self, key: &str) -> Option<&Section> {
         let own = self.sections.iter().find(|own| own.key == key);
         own.or_else(|| self.sections.iter().find_map(|section| section.find_section(key)))
     }

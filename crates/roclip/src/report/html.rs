@@ -42,7 +42,7 @@ pub fn page(runs: &Runs, rows: &[ResultRow]) -> Result<Page> {
         parts.push(Part { verdicts: verdicts(&study)?, study, number });
     }
     let json = reproduce::json(&rows)?;
-    let csv = export::csv(rows);
+    let csv = export::csv(&runs.records);
     let latex = parts.iter().map(|part| export::latex(&part.study)).collect::<String>();
     let files = [
         ("results.json", "application/json", json.as_str()),

@@ -6,6 +6,7 @@ use crate::eval::{Depth, Details, Evaluation, Evaluator, details};
 use crate::objective::Phase;
 use crate::recipe::Recipe;
 use crate::train::Trainer;
+use roclip_data::plural::count;
 use roclip_data::poison::Manifest;
 use roclip_data::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
@@ -29,11 +30,11 @@ impl Context<'_> {
     pub fn banner(&self, trainer: &Trainer) -> String {
         let weights: usize = trainer.model.parameters().trainable().values().map(Tensor::numel).sum();
         format!(
-            "{} on {} pairs ({} poisoned), {} steps an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
+            "{} on {} ({} poisoned), {} an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
             trainer.objective.name(),
-            trainer.pairs.len(),
+            count(trainer.pairs.len(), "pair"),
             self.poisoned_pairs(trainer),
-            trainer.schedule.steps_per_epoch,
+            count(trainer.schedule.steps_per_epoch, "step"),
             self.tokenizer.vocabulary_size(),
             (self.recipe.train.batch_size as f64).ln()
         )

@@ -275,7 +275,7 @@ impl Session<'_> {
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
             similarity: trainer.similarities()?,
         };
-        self.journal.epoch(trainer, epoch, &report)?;
+        self.journal.epoch(trainer, epoch, &report, self.context.evaluator.classes.len())?;
         Ok(evaluation)
     }
 
