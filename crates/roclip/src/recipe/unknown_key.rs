@@ -29,7 +29,7 @@ pub fn explained(message: &str) -> String {
         (None, Some(key)) => key,
         (None, None) => return message.to_owned(),
     };
-    format!("{before}unknown field `{wrong}`{behind}; did you mean `{meant}`?{after}")
+    format!("{before}unknown field `{wrong}`{behind} (did you mean `{meant}`?){after}")
 }
 
 #[cfg(test)]
