@@ -5,13 +5,14 @@
 
 mod commands;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commands::progress::{say_error, set_up};
 use commands::signals;
 use commands::{
     caption, clean, data, demo, detect, distil, doctor, eval, export, init, layout, poison, prompt, recipe, report,
     run_flags, shell, train,
 };
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -32,6 +33,24 @@ struct Arguments {
     /// Results and errors only: no progress, no warnings
     #[arg(long, short, global = true, help_heading = "Output")]
     quiet: bool,
+    /// Colours in help and in errors of usage; NO_COLOR in the environment means never
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto, help_heading = "Output")]
+    color: ColorChoice,
+}
+
+/// `--color` as it was typed: help and errors of usage are shown before the flags are known. What it cannot be is refused by the parser.
+fn color_of(typed: impl Iterator<Item = OsString>) -> ColorChoice {
+    let mut typed = typed.map(|word| word.to_string_lossy().into_owned());
+    let mut found = None;
+    while let Some(word) = typed.next() {
+        match word.strip_prefix("--color") {
+            Some("") => found = typed.next(),
+            Some(rest) => found = rest.strip_prefix('=').map(str::to_owned).or(found),
+            None if word == "--" => break,
+            None => {}
+        }
+    }
+    found.and_then(|when| ColorChoice::from_str(&when, false).ok()).unwrap_or(ColorChoice::Auto)
 }
 
 /// The command line as its help shows it.
@@ -103,8 +122,8 @@ fn main() -> ExitCode {
         }
     }));
     commands::parent::leave_with_parent();
-    let parsed = Arguments::from_arg_matches(&command_line().get_matches());
-    let Arguments { command, quiet } = parsed.unwrap_or_else(|error| error.exit());
+    let matches = command_line().color(color_of(std::env::args_os().skip(1))).get_matches();
+    let Arguments { command, quiet, .. } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let observer = set_up(quiet, commands::parent::is_tied());
     if let Err(error) = signals::handle() {
         say_error(&format!("{error:#}"));

@@ -14,6 +14,7 @@ pub mod caption_metrics;
 pub mod guard;
 pub mod language;
 pub mod pairs;
+pub mod plural;
 pub mod poison;
 pub mod probe;
 pub mod progress;

@@ -1,5 +1,6 @@
 //! `roclip clean`
 
+use crate::commands::described_model::say_which_weights;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
@@ -82,12 +83,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let recipes: roclip::error::Result<Vec<Recipe>> =
         points.iter().map(|point| sweep.recipe(&recipe, &point.cell)).collect();
     let mut summaries = Vec::new();
-    for (point, recipe) in points.iter().zip(recipes?) {
+    let recipes = recipes?;
+    for (point, recipe) in points.iter().zip(&recipes) {
         // A sweep that was interrupted has points that have not begun.
         let begun = point.run.join("run.toml").is_file();
-        summaries.push(train(&recipe, &point.run, if begun { arguments.run.start() } else { Start::New })?);
+        summaries.push(train(recipe, &point.run, if begun { arguments.run.start() } else { Start::New })?);
     }
-    show(&arguments, &sweep, &points, &summaries)?;
+    show(&arguments, &sweep, &points, &recipes, &summaries)?;
     for point in &points {
         let run = shell_word(&point.run);
         say_next(
@@ -100,17 +102,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// The results on stdout.
-fn show(arguments: &Arguments, sweep: &Sweep, points: &[Point], summaries: &[Summary]) -> Result<()> {
+fn show(
+    arguments: &Arguments,
+    sweep: &Sweep,
+    points: &[Point],
+    recipes: &[Recipe],
+    summaries: &[Summary],
+) -> Result<()> {
     match (!sweep.is_empty(), summaries) {
         (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),
         (true, all) => print_sweep(sweep, points, all),
         (false, [only]) if arguments.run.json => println!("{}", serde_json::to_string_pretty(only)?),
         (false, all) => {
-            for summary in all {
+            for ((summary, recipe), point) in all.iter().zip(recipes).zip(points) {
                 if let Some(before) = &summary.before {
                     print(before, &summary.evaluation);
                     print_rebound(summary);
-                    print_distance(summary);
+                    print_distance(summary, recipe, &point.run);
                 }
             }
         }
@@ -172,6 +180,7 @@ fn go_on(arguments: &Arguments, victim: Option<&Path>, saved: Recipe) -> Result<
 /// The recipe of a new cleaning run: the victim's data and evaluation, the method's training settings, and the flags.
 fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
     checkpoint::is_checkpoint(victim)?;
+    say_which_weights(victim)?;
     let run = run_of(victim);
     if arguments.recipe.base.config.is_none() && run.is_none() && !arguments.recipe.data.names_training_data() {
         bail!(
@@ -222,7 +231,11 @@ fn print(before: &Evaluation, after: &Evaluation) {
     };
     println!("{:34} {:>24} {:>24}", "", "before", "after");
     line("zero-shot top-1", &before.zero_shot_top1, &after.zero_shot_top1);
-    line("zero-shot top-5", &before.zero_shot_top5, &after.zero_shot_top5);
+    // Of at most five classes the five best guesses are all there are.
+    let all = |rate: &Rate| rate.hits == rate.n;
+    if !all(&before.zero_shot_top5) || !all(&after.zero_shot_top5) {
+        line("zero-shot top-5", &before.zero_shot_top5, &after.zero_shot_top5);
+    }
     let recall = |evaluation: &Evaluation| format!("{:6.2} %", 100.0 * evaluation.mean_per_class_recall);
     println!("{:34} {:>24} {:>24}", "zero-shot, mean over classes", recall(before), recall(after));
     if let (Some(before), Some(after)) = (&before.psr, &after.psr) {
@@ -239,16 +252,63 @@ fn print(before: &Evaluation, after: &Evaluation) {
 
 /// Weights that moved less than this share of their length are as good as the victim's.
 const HARDLY_MOVED: f64 = 1e-3;
+/// Zero-shot accuracy, as a fraction, that no cleaning may cost unsaid.
+const DEAR: f64 = 0.05;
 
-/// How far the weights moved, and what to do where that is nothing.
-fn print_distance(summary: &Summary) {
+/// What was wrong with a cleaning's learning rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Misfit {
+    TooLow,
+    TooHigh,
+}
+
+impl Misfit {
+    /// Of a cleaning that moved the weights so far, and took zero-shot accuracy from `before` to `after`.
+    fn of(moved: f64, before: &Rate, after: &Rate) -> Option<Misfit> {
+        let lost = before.n > 0 && before.rate - after.rate > DEAR && after.high < before.rate;
+        match lost {
+            true => Some(Misfit::TooHigh),
+            false => (moved < HARDLY_MOVED).then_some(Misfit::TooLow),
+        }
+    }
+
+    /// Rates to try after `rate`.
+    fn rates(self, rate: f64) -> [f64; 3] {
+        match self {
+            Misfit::TooLow => [10.0, 30.0, 100.0].map(|factor| factor * rate),
+            Misfit::TooHigh => [30.0, 10.0, 3.0].map(|divisor| rate / divisor),
+        }
+    }
+}
+
+/// How far the weights moved, and what to do where that is nothing, or cost much.
+fn print_distance(summary: &Summary, recipe: &Recipe, run: &Path) {
     let Some(moved) = summary.weights_moved else { return };
     println!("weights moved by {:.3} % (length of the change by the victim's)", 100.0 * moved);
-    if moved < HARDLY_MOVED {
-        say(
-            "warning: this cleaned next to nothing: the model is still its victim; raise --lr, --epochs or the trusted pairs, or lower --batch-size and --warmup",
-        );
-    }
+    let (Some(before), Some(clean)) = (&summary.before, &recipe.clean) else { return };
+    let after = &summary.evaluation.zero_shot_top1;
+    let Some(misfit) = Misfit::of(moved, &before.zero_shot_top1, after) else { return };
+    let rate = recipe.train.learning_rate;
+    let said = match misfit {
+        Misfit::TooLow => "this cleaned next to nothing: the model is still its victim".to_owned(),
+        Misfit::TooHigh => format!(
+            "this cost much: zero-shot {:.1} % instead of {:.1} %",
+            100.0 * after.rate,
+            100.0 * before.zero_shot_top1.rate
+        ),
+    };
+    let rates = misfit.rates(rate).map(|rate| format!("{rate:.0e}"));
+    let [first, ..] = &rates;
+    say(&format!(
+        "warning: {said}. The released learning rates are for models of hundreds of millions of pairs, and suit no small one: after {rate:e} try --lr {first}, or several and choose by accuracy and attack success:"
+    ));
+    say(&format!(
+        "         roclip clean {} --method {} --sweep train.learning_rate={} --run {}-sweep",
+        shell_word(&clean.victim),
+        clean.method.method().name(),
+        rates.join(","),
+        shell_word(run)
+    ));
 }
 
 /// Accuracy against attack success: one line a value, and the victim first.
@@ -289,5 +349,22 @@ fn print_rebound(summary: &Summary) {
     println!("{:34} {accuracy}", "zero-shot top-1");
     for attack in summary.evaluation.asr.keys() {
         row(&format!("{attack}: ASR"), &|evaluation| evaluation.asr.get(attack).map(|outcome| outcome.success));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_blamed_for_what_it_did() {
+        let rate = |hits| Rate::new(hits, 500);
+        assert_eq!(Misfit::of(1e-4, &rate(300), &rate(298)), Some(Misfit::TooLow));
+        assert_eq!(Misfit::of(0.2, &rate(300), &rate(200)), Some(Misfit::TooHigh));
+        assert_eq!(Misfit::of(0.05, &rate(300), &rate(290)), None);
+        assert_eq!(Misfit::of(0.05, &Rate::new(0, 0), &Rate::new(0, 0)), None, "nothing was measured");
+        let rates =
+            [Misfit::TooLow, Misfit::TooHigh].map(|misfit| misfit.rates(1e-5).map(|rate| format!("{rate:.0e}")));
+        assert_eq!(rates, [["1e-4", "3e-4", "1e-3"], ["3e-7", "1e-6", "3e-6"]]);
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::recipe::{AugmentConfig, Cell, ObjectiveName, Recipe, Sweep};
 use roclip::report::{Experiment, write_report};
+use roclip_data::escape::for_shell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,8 @@ pub struct Arguments {
     overwrite: bool,
 }
 
+/// Seeds that a comparison should have.
+const MORE_SEEDS: &str = "0,1,2";
 const FOLDER: &str = "runs/demo";
 const QUICK_FOLDER: &str = "runs/demo-quick";
 const ROWS: [&str; 4] = ["undefended", "augmentation-only", "defended", "clean-data"];
@@ -83,7 +86,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let grid = Grid { out: &out, jobs, overwrite: arguments.overwrite, check: !sweep.is_empty() };
     grid.train(runs)?;
     // All rows that are finished there, whichever this command was asked to train.
-    let results = write_report(&finished(&out, &ROWS), &out)?;
+    let mut results = write_report(&finished(&out, &ROWS), &out)?;
+    for step in results.next_steps.iter_mut().filter(|step| step.more_seeds) {
+        step.commands = vec![with_seeds(std::env::args().skip(1), MORE_SEEDS)];
+    }
     print_table(&results);
     if sweep.is_empty() {
         let seed = arguments.seeds.first().unwrap_or(&0);
@@ -137,6 +143,21 @@ impl Arguments {
     }
 }
 
+/// This command again with `seeds`: what is finished is kept, and the others are trained.
+fn with_seeds(typed: impl Iterator<Item = String>, seeds: &str) -> String {
+    let mut words = vec!["roclip".to_owned()];
+    let mut values_to_skip = false;
+    for word in typed {
+        let value_of_seeds = std::mem::replace(&mut values_to_skip, word == "--seeds");
+        let left_out =
+            value_of_seeds || word.starts_with("--seeds") || ["--overwrite", "--fresh"].contains(&word.as_str());
+        if !left_out {
+            words.push(for_shell(&word));
+        }
+    }
+    format!("{} --seeds {seeds}", words.join(" "))
+}
+
 /// Fewer concepts, targets and epochs. Small enough for a smoke test; the pattern needs the whole demo.
 fn shrink(recipe: &mut Recipe) {
     let captions = recipe.eval.class_captions.as_mut();
@@ -149,5 +170,21 @@ fn shrink(recipe: &mut Recipe) {
         if let Some(targeted) = &mut attack.targeted {
             targeted.targets = targeted.targets.min(8);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_demo_with_more_seeds_is_typed_as_this_one_was() {
+        let again = |typed: &str| with_seeds(typed.split_whitespace().map(str::to_owned), "0,1,2");
+        assert_eq!(again("demo"), "roclip demo --seeds 0,1,2");
+        assert_eq!(again("demo --seeds 3 --quick"), "roclip demo --quick --seeds 0,1,2");
+        assert_eq!(
+            again("demo --overwrite --seeds=3 --config mine.toml"),
+            "roclip demo --config mine.toml --seeds 0,1,2"
+        );
     }
 }

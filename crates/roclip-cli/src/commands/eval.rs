@@ -1,6 +1,6 @@
 //! `roclip eval`
 
-use crate::commands::described_model::DescribedModel;
+use crate::commands::described_model::{DescribedModel, say_which_weights};
 use crate::commands::eval_lines::{SUPERVISED, print, print_table};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
 use crate::commands::progress::say;
@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::checkpoint::{self, Loaded, load_as, run_of};
 use roclip::eval::{
-    Classifier, Depth, EvalConfig, Evaluator, Measured, Pictures, data_set_name, file_word, write_lines, write_npy,
-    write_predictions,
+    Classifier, Depth, EvalConfig, Evaluator, Measured, NO_IMAGES, Pictures, data_set_name, file_word, write_lines,
+    write_npy, write_predictions,
 };
 use roclip::model::Head;
 use roclip::recipe::Recipe;
@@ -83,6 +83,9 @@ pub struct Arguments {
 
 fn named_data(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
+        Some((name, path)) if path == NO_IMAGES && !Path::new(path).exists() => Err(format!(
+            "`{path}` means no images, and there is nothing to measure under the name {name}: give labelled images, or leave --on out"
+        )),
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.to_owned())),
         _ => Err("give NAME=PATH, as in caltech=data/caltech101".into()),
     }
@@ -98,6 +101,7 @@ fn ending_in(endings: &'static [&'static str]) -> impl Fn(&str) -> Result<PathBu
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    say_which_weights(&arguments.source)?;
     let run = run_of(&arguments.source);
     let recipe = recipe(&arguments, run.as_deref())?;
     if recipe.train.threads > MOST_THREADS {

@@ -1,6 +1,6 @@
 //! `roclip export`
 
-use crate::commands::described_model::DescribedModel;
+use crate::commands::described_model::{DescribedModel, say_which_weights};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use roclip::checkpoint::{ExportFormat, export, load_as};
@@ -35,6 +35,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     artifact::check_file_writable(&arguments.out)?;
+    say_which_weights(&arguments.source)?;
     let loaded = load_as(&arguments.source, arguments.described.description(), tch::Device::Cpu)?;
     let format = match arguments.format {
         Format::OpenClip => ExportFormat::OpenClip,

@@ -5,15 +5,16 @@ use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
-use roclip::recipe::{Fitted, Found, Recipe, fitted};
+use roclip::recipe::{AttackExample, Fitted, Found, Recipe, Scope, fitted};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::picture::ImageLimits;
-use roclip_data::sample::Sample;
+use roclip_data::plural::count;
+use roclip_data::sample::{ImageBytes, Sample};
 use roclip_data::skip::{SkipReason, SkipReport};
 use roclip_data::source::{Listing, SourceConfig, list_samples};
 use roclip_data::survey::{Survey, splits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Splits that are evaluated on, the first that there is.
@@ -75,9 +76,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         training: &survey,
         training_source: training.source.clone(),
         evaluation: evaluation.as_ref().map(|(survey, source)| (survey, source.clone())),
+        attack: training.attack_example(labelled.as_ref())?,
         processors: std::thread::available_parallelism().map(usize::from).unwrap_or(1),
     };
-    let Fitted { mut recipe, mut notes, steps } = fitted(found);
+    let Fitted { mut recipe, mut notes, examples, steps } = fitted(found);
     let lost = unusable.max(training.lost()).max(labelled.as_ref().map_or(0.0, Data::lost));
     if lost > USUAL_LOSS {
         recipe.data.max_skip_fraction = ((lost * 150.0).ceil() / 100.0).min(1.0);
@@ -88,13 +90,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
         say(&format!("warning: {said}; data.max_skip_fraction is {} in the recipe", recipe.data.max_skip_fraction));
         notes.insert("data.max_skip_fraction".to_owned(), format!("-> {said}."));
     }
-    let text = recipe.template(&notes)?;
+    let text = recipe.template_with(&notes, &examples, Scope::InUse)?;
     let train = &recipe.train;
     say(&format!(
-        "recipe: {}, batch {}, {} epochs, {steps} steps, {} of them warm up, RoCLIP with augmentation",
+        "recipe: {}, batch {}, {}, {}, {} of them to warm up, RoCLIP with augmentation",
         recipe.model.name,
         train.batch_size,
-        train.epochs,
+        count(train.epochs, "epoch"),
+        count(steps, "step"),
         train.warmup(steps as u64)
     ));
     let file = match &arguments.out {
@@ -192,6 +195,13 @@ impl Data {
         Survey::of(&self.used, limits)
     }
 
+    /// Attacks on this training data, measured on `labelled`.
+    fn attack_example(&self, labelled: Option<&Data>) -> Result<Option<AttackExample>> {
+        let pictures = labelled.map_or(&[][..], |labelled| labelled.used.as_slice());
+        let classes: BTreeSet<String> = pictures.iter().filter_map(|sample| sample.class.clone()).collect();
+        Ok(AttackExample::of(&self.used, &classes, pictures.len())?)
+    }
+
     /// Share of what the source names that it left out.
     fn lost(&self) -> f64 {
         self.skips.count(SkipReason::loses_sample) as f64 / self.listed.max(1) as f64
@@ -207,27 +217,36 @@ impl Data {
     /// What was found, for people.
     fn line(&self, what: &str, limits: ImageLimits) -> String {
         let survey = self.survey(limits);
-        let mut parts = vec![format!("{} pictures", survey.pictures)];
+        let mut parts = vec![count(survey.pictures, "picture")];
         if survey.captions > 0 {
             let mean = survey.captions as f64 / survey.captioned.max(1) as f64;
-            parts.push(format!("{} captions ({mean:.1} a picture, {} at most)", survey.captions, survey.most_captions));
+            parts.push(format!(
+                "{} ({mean:.1} a picture, {} at most)",
+                count(survey.captions, "caption"),
+                survey.most_captions
+            ));
         }
         if !survey.classes.is_empty() {
             let counts = || survey.classes.values().copied();
             let (fewest, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
-            parts.push(format!("{} classes of {fewest} to {most} pictures", survey.classes.len()));
+            let classes = count(survey.classes.len(), "class");
+            parts.push(match fewest == most {
+                true => format!("{classes} of {}", count(most, "picture")),
+                false => format!("{classes} of {fewest} to {most} pictures"),
+            });
         } else {
             parts.push("no classes".to_owned());
         }
         if let (Some(smallest), Some(largest)) = (survey.shorter_sides.first(), survey.shorter_sides.last()) {
             parts.push(format!(
-                "shorter side {smallest} to {largest} pixels, median {} (of {} pictures)",
+                "shorter side {smallest} to {largest} pixels, median {} (of {})",
                 survey.median_side(),
-                survey.sampled
+                count(survey.sampled, "picture")
             ));
         }
-        if self.shards > 0 {
-            parts.push(format!("{} shards or folders", self.shards));
+        // Folders of classes and lists are told by their classes and pictures.
+        if self.used.iter().any(|sample| matches!(sample.image, ImageBytes::Span { .. })) {
+            parts.push(count(self.shards, "shard"));
         }
         if let Some(split) = &self.source.split {
             let others: BTreeMap<String, usize> =

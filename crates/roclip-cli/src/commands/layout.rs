@@ -27,7 +27,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
     ),
     ("Poison", &["manifest"]),
     ("Machine", &["workers", "threads", "device"]),
-    ("Output", &["json", "quiet"]),
+    ("Output", &["json", "quiet", "color"]),
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.

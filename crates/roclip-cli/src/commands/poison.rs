@@ -8,11 +8,13 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
 use roclip::checkpoint::run_of;
+use roclip::doctor::outlook;
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
 use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
+use roclip_data::plural::count;
 use roclip_data::poison::{AttackSummary, Manifest, PoisonConfig, StoreConfig, store, verify};
 use roclip_data::rate::Rate;
 use roclip_data::trigger::RELEASED_GRID_SHA256;
@@ -60,6 +62,9 @@ pub struct MakeArguments {
     /// The manifest to write (JSON lines)
     #[arg(long, value_name = "FILE", required_unless_present = "write")]
     out: Option<PathBuf>,
+    /// Replace another manifest that --out names; without it only the same one is written again
+    #[arg(long, requires = "out")]
+    overwrite: bool,
     /// Write the whole poisoned set to this new folder: WebDataset shards, and a manifest.jsonl for them
     #[arg(long = "out-shards", alias = "write", value_name = "FOLDER")]
     write: Option<PathBuf>,
@@ -165,7 +170,7 @@ fn check(arguments: VerifyArguments) -> Result<()> {
         println!("{}", json!({"equal": equal, "digest": verified.digest, "unread": unread}));
     } else {
         for (attack, rows) in &verified.rows {
-            println!("{}: {rows} pictures made again, all equal", for_terminal(attack));
+            println!("{}: {} made again, all equal", for_terminal(attack), count(rows, "picture"));
         }
         println!("digest {}", verified.digest);
     }
@@ -228,8 +233,17 @@ fn make(arguments: MakeArguments) -> Result<()> {
             "--out-shards writes pairs with captions, and this recipe trains a classifier, whose attacks change labels; write the manifest with --out, which training lays over the data"
         );
     }
-    let Prepared { manifest, skips, warnings, remarks, .. } = prepare_data(&recipe)?;
+    let Prepared { manifest, skips, mut warnings, remarks, evaluator, model, .. } = prepare_data(&recipe)?;
     let manifest = manifest.context("no manifest was drawn")?;
+    if let Some(out) = arguments.out.as_ref().filter(|out| out.exists() && !arguments.overwrite)
+        && artifact::read_text(out)? != manifest.to_jsonl()?
+    {
+        bail!(
+            "--out `{}` holds another manifest, which runs may have been trained with; name another file, or replace it with --overwrite",
+            out.display()
+        );
+    }
+    warnings.extend(outlook(&manifest, &recipe, &evaluator.samples, model.image_size())?);
     for remark in remarks {
         say(&for_terminal(&remark));
     }
@@ -268,10 +282,11 @@ fn make(arguments: MakeArguments) -> Result<()> {
         }
         false => {
             if let Some((folder, stored)) = &stored {
-                let (pairs, shards) = (stored.pairs, stored.shards);
                 println!(
-                    "{}: {pairs} pairs in {shards} shards, {} of them poisoned",
+                    "{}: {} in {}, {} of them poisoned",
                     folder.display(),
+                    count(stored.pairs, "pair"),
+                    count(stored.shards, "shard"),
                     stored.poisoned
                 );
                 if stored.skips.total() > 0 {
@@ -310,7 +325,7 @@ fn make(arguments: MakeArguments) -> Result<()> {
 /// What was planted, on stdout, and what of it is likely to fail, on stderr.
 fn print_attacks(manifest: &Manifest) -> Result<()> {
     let clean = manifest.header.clean_pairs;
-    println!("{} poisoned pairs beside {clean} clean ones", manifest.rows.len());
+    println!("{} beside {clean} clean ones", count(manifest.rows.len(), "poisoned pair"));
     let attacks = manifest.summary()?;
     for attack in &attacks {
         let AttackSummary { pairs, pictures, fewest_captions, most_captions, .. } = attack;
@@ -319,11 +334,13 @@ fn print_attacks(manifest: &Manifest) -> Result<()> {
             false => format!("{fewest_captions} to {most_captions}"),
         };
         let told = match pictures {
-            Some(pictures) => format!("{pictures} pictures with {captions} distinct captions each"),
-            None => format!("{captions} distinct captions of the target"),
+            Some(pictures) => {
+                format!("{} with {} each", count(pictures, "picture"), count(captions, "distinct caption"))
+            }
+            None => format!("{} of the target", count(captions, "distinct caption")),
         };
         let share = 100.0 * *pairs as f64 / clean.max(1) as f64;
-        println!("  {}: {pairs} pairs ({share:.3} %), {told}", for_terminal(&attack.attack));
+        println!("  {}: {} ({share:.3} %), {told}", for_terminal(&attack.attack), count(pairs, "pair"));
     }
     for warning in attacks.iter().flat_map(|attack| &attack.warnings) {
         say(&format!("warning: {warning}"));

@@ -1,7 +1,7 @@
 //! `roclip recipe`: a recipe with its explanations, as TOML, as a page, as a schema, or what a preset changes.
 
 use crate::commands::overrides::RecipeFlags;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use roclip::recipe::{Difference, Notes, Recipe, page, schema};
 
@@ -39,6 +39,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.clean {
         recipe.clean.get_or_insert_default().rebound.get_or_insert_default();
     }
+    recipe.check()?;
     if arguments.diff {
         return print_differences(&recipe);
     }
@@ -53,7 +54,8 @@ fn print_differences(recipe: &Recipe) -> Result<()> {
     let title = ["key", "default", "here"].map(str::to_owned);
     let rows: Vec<[String; 3]> = std::iter::once(title).chain(differences.into_iter().map(cells)).collect();
     if rows.len() == 1 {
-        bail!("no key differs from its default; name a --preset or a --config of which one does");
+        println!("no key differs from its default");
+        return Ok(());
     }
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
     let (key_width, value_width) = (width(0), width(1));

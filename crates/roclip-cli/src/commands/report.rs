@@ -66,8 +66,9 @@ pub fn print_table(report: &Report) {
         say(&format!("`{}` is left out: a run of the same recipe and seed is in the report already", run.display()));
     }
     println!();
-    for (why, command) in &report.next_steps {
-        println!("{}\n  {}", wrapped(&format!("{}:", for_terminal(why)), columns), for_terminal(command));
+    for step in &report.next_steps {
+        println!("{}", wrapped(&format!("{}:", for_terminal(&step.why)), columns));
+        step.commands.iter().for_each(|command| println!("  {}", for_terminal(command)));
     }
     println!("open {}", for_terminal(&report.page.display().to_string()));
 }

@@ -11,6 +11,7 @@ use clap::Args;
 use roclip::recipe::{Recipe, Sweep};
 use roclip::report::write_report;
 use roclip::run::Forecast;
+use roclip_data::plural::count;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -139,15 +140,17 @@ pub fn print(forecast: &Forecast) {
     let Forecast { steps, steps_left, epochs, warmup_steps, measured_steps, evaluations, .. } = forecast;
     println!("{}", forecast.banner);
     let left = if steps_left < steps { format!(", {steps_left} left") } else { String::new() };
-    println!("steps   {steps} in {epochs} epochs{left}, the first {warmup_steps} warm up");
+    println!("steps   {steps} in {}{left}, the first {warmup_steps} warm up", count(epochs, "epoch"));
     match (forecast.step_seconds, forecast.seconds()) {
         (Some(step), Some(all)) => {
             let training = step * *steps_left as f64;
             let evaluating = *evaluations as f64 * forecast.evaluation_seconds;
             println!(
-                "time    about {}: {steps_left} steps {} ({step:.3} s each, the mean of {measured_steps} after the first), {evaluations} evaluations {}",
+                "time    about {}: {} {} ({step:.3} s each, the mean of {measured_steps} after the first), {} {}",
                 duration(all),
+                count(steps_left, "step"),
                 duration(training),
+                count(evaluations, "evaluation"),
                 duration(evaluating)
             );
         }
@@ -160,8 +163,9 @@ pub fn print(forecast: &Forecast) {
     );
     let (kept, each) = (forecast.kept_checkpoints as u64, forecast.checkpoint_bytes);
     println!(
-        "disk    {}: {kept} checkpoints of {} kept, and one more while it is written",
+        "disk    {}: {} of {} kept, and one more while it is written",
         size((kept + 1) * each),
+        count(kept, "checkpoint"),
         size(each)
     );
     println!("        not in these figures: {}", forecast.without.join("; "));

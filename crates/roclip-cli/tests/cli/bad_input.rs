@@ -233,3 +233,44 @@ fn a_probe_without_labels_is_refused_before_anything_is_trained() {
     std::fs::write(lab.path("pairs.csv"), unlabelled.join("\n")).unwrap();
     refuses(&lab, &[], &["linear probe has no labels", "data.source.labels"]);
 }
+
+#[test]
+fn lists_of_addresses_and_of_old_line_ends_are_told_from_broken_ones() {
+    let lab = Lab::new();
+    std::fs::write(lab.path("urls.csv"), "url,caption\nhttps://a.example/1.jpg,a dog\n").unwrap();
+    let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    std::fs::write(lab.path("mac.csv"), csv.replace('\n', "\r")).unwrap();
+    let init = |data| ["init", "--train-data", data];
+    lab.fails(&init("urls.csv"), 1, &["column `url`", "downloads nothing", "img2dataset"]);
+    lab.fails(&init("mac.csv"), 1, &["carriage return", "tr '"]);
+    std::fs::write(lab.path("dos.csv"), csv.replace('\n', "\r\n")).unwrap();
+    lab.ok(&init("dos.csv"));
+    lab.train("run", &["--epochs", "1"]);
+    lab.fails(&["eval", "run", "--on", "a=none"], 2, &["--on", "means no images"]);
+}
+
+#[test]
+fn a_damaged_log_of_metrics_is_judged_by_nobody() {
+    let lab = Lab::new();
+    lab.train("run", &["--epochs", "2"]);
+    let path = lab.path("run/metrics.jsonl");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let spoiled = |at: &[usize]| {
+        let line =
+            |(number, line): (usize, &&str)| if at.contains(&number) { "{\"ev".to_owned() } else { (*line).to_owned() };
+        lines.iter().enumerate().map(line).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let check = |words: &[&str]| {
+        for command in [&["doctor", "run"][..], &["report", "run", "--out", "report"]] {
+            lab.fails(command, 1, &[&["metrics.jsonl"], words].concat());
+        }
+    };
+    std::fs::write(&path, spoiled(&[0, 2])).unwrap();
+    check(&[&format!("2 of {} lines are broken (first: line 1: ", lines.len())]);
+    // The last line of a run that was killed may be cut, and that of a finished one may not.
+    std::fs::write(&path, spoiled(&[lines.len() - 1])).unwrap();
+    check(&["ends with epoch 1, and the run with epoch 2"]);
+    std::fs::write(&path, &whole).unwrap();
+    lab.ok(&["doctor", "run"]);
+}

@@ -151,3 +151,24 @@ fn a_resumed_cleaning_is_the_one_that_would_have_been() {
         assert!(checkpoint(&lab.path(method)) == whole, "{method}: the resumed run ended elsewhere");
     }
 }
+
+#[test]
+fn a_cleaning_that_moves_nothing_names_rates_to_try_and_other_classes_are_no_error() {
+    let lab = Lab::new();
+    lab.train("victim", &["--preset", "clip"]);
+    let clean = ["clean", "victim", "--epochs", "1", "--batch-size", "8", "--run"];
+    let said = lab.stderr(&[&clean[..], &["still", "--lr", "1e-9"]].concat());
+    for words in ["next to nothing", "suit no small one", "--lr 1e-8", "--sweep train.learning_rate=1e-8,3e-8,1e-7"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // Labelled pictures of two classes, of which none is the backdoor's target.
+    let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    let some = csv.lines().enumerate().filter(|(at, line)| *at == 0 || line.ends_with("red") || line.ends_with("blue"));
+    std::fs::write(lab.path("two.csv"), some.map(|(_, line)| format!("{line}\n")).collect::<String>()).unwrap();
+    let other = [&clean[..], &["other", "--val-data", "two.csv"]].concat();
+    let output = lab.roclip(&other);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("attack success of `badnets` is not measured: its target `white` is not among"), "{said}");
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("top-5"), "two classes have no five guesses");
+}

@@ -163,7 +163,7 @@ fn a_run_is_measured_against_its_own_copy_of_the_manifest() {
     lab.train("run", &["--manifest", "m.jsonl", "--epochs", "1"]);
     let before = lab.json(&["eval", "run"]);
     // Another manifest, or none, has taken the place of the file since.
-    lab.ok(&["poison", "make", "--config", "recipe.toml", "--seed", "9", "--out", "m.jsonl"]);
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--seed", "9", "--out", "m.jsonl", "--overwrite"]);
     assert_eq!(lab.json(&["eval", "run"])["evaluation"], before["evaluation"]);
     std::fs::remove_file(lab.path("m.jsonl")).unwrap();
     assert_eq!(lab.json(&["eval", "run"])["evaluation"], before["evaluation"]);

@@ -47,6 +47,9 @@ fn models_of_both_libraries_are_measured_cleaned_and_exported() {
         assert_eq!((&measured["provenance"], &measured["model"]), (&"cleaned".into(), &name.into()));
         let exported = format!("exported-{name}");
         lab.ok(&["export", &cleaned, "--format", format, "--out", &exported]);
+        let card = std::fs::read_to_string(lab.path(&exported).join("README.md")).unwrap();
+        let library = if format == "open-clip" { "open_clip" } else { "transformers" };
+        assert!(card.contains(&format!("\nlibrary_name: {library}\n")), "{card}");
         let again = lab.json(&["eval", &exported, "--val-data", "colours"]);
         assert_eq!(again["evaluation"], measured["evaluation"], "the preprocessing goes with the weights");
         assert_eq!(again["provenance"], "cleaned", "the weights say what they are");
@@ -62,6 +65,14 @@ fn models_of_both_libraries_are_measured_cleaned_and_exported() {
 fn weights_alone_are_described_by_model_and_what_is_no_model_is_refused() {
     let lab = Lab::new();
     folders(&lab, "colours", "test", &["red", "green"], 48..56);
+    // Of two files of weights one is taken, and that is said.
+    std::fs::create_dir(lab.path("two")).unwrap();
+    for file in ["open_clip_config.json", "open_clip_model.safetensors"] {
+        std::fs::copy(foreign(&format!("open_clip/{file}")), lab.path("two").join(file)).unwrap();
+    }
+    std::fs::copy(foreign("open_clip/open_clip_model.safetensors"), lab.path("two/model.safetensors")).unwrap();
+    let said = lab.stderr(&["eval", "two", "--val-data", "colours"]);
+    assert!(said.contains("`two` holds 2 files of weights, and `open_clip_model.safetensors` is taken"), "{said}");
     let weights = lab.path("w.safetensors");
     std::fs::copy(foreign("open_clip/open_clip_model.safetensors"), &weights).unwrap();
     let on = ["--val-data", "colours"];

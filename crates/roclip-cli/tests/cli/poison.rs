@@ -59,6 +59,18 @@ fn every_attack_is_made_verified_and_shown() {
     lab.ok(&["poison", "inspect", "m.jsonl", "--config", "recipe.toml", "--out", "sheet.html"]);
     let sheet = std::fs::read_to_string(lab.path("sheet.html")).unwrap();
     assert!(sheet.matches("data:image/png;base64,").count() >= 38, "a picture before and after for each row");
+    assert!(!sheet.contains("image_seed") && sheet.contains("Side of the patch, in pixels of the frame"), "{sheet}");
+    assert!(
+        sheet.contains("no file of the data is changed") && !sheet.contains("applied to decoded"),
+        "words, no keys"
+    );
+    // Few rows are of as many pictures: both targets have three captions each.
+    lab.ok(&["poison", "inspect", "m.jsonl", "--config", "recipe.toml", "--out", "few.html", "--rows", "2"]);
+    let sheet = std::fs::read_to_string(lab.path("few.html")).unwrap();
+    let targeted = sheet.split("<h2>targeted</h2>").nth(1).unwrap().split("<h2>").next().unwrap();
+    let pictures: std::collections::BTreeSet<&str> =
+        targeted.split("base64,").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(pictures.len(), 2);
 }
 
 #[test]
@@ -270,7 +282,7 @@ fn targets_are_drawn_among_what_the_reference_reads_rightly() {
     assert!((2..n).contains(&hits), "{hits} of {n}: the reference must know some pictures and not all");
     for seed in ["0", "1", "2", "3", "4"] {
         let reference = ["--set", "poison.reference=reference", "--seed", seed];
-        let make = ["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"];
+        let make = ["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl", "--overwrite"];
         lab.ok(&[make.as_slice(), &reference].concat());
         let measured = lab.ok(&["eval", "reference", "--manifest", "m.jsonl", "--json"]);
         let measured: Value = serde_json::from_str(&measured).unwrap();
@@ -283,7 +295,8 @@ fn targets_are_drawn_among_what_the_reference_reads_rightly() {
     // Of four classes the reference's first two guesses are ruled out, and no picture.
     for seed in ["0", "1", "2"] {
         let beyond = ["--set", "poison.reference=reference", "--set", "poison.beyond_guesses=2", "--seed", seed];
-        lab.ok(&[["poison", "make", "--config", "recipe.toml", "--out", "beyond.jsonl"].as_slice(), &beyond].concat());
+        let make = ["poison", "make", "--config", "recipe.toml", "--out", "beyond.jsonl", "--overwrite"];
+        lab.ok(&[make.as_slice(), &beyond].concat());
         let measured = lab.ok(&["eval", "reference", "--manifest", "beyond.jsonl", "--json"]);
         let measured: Value = serde_json::from_str(&measured).unwrap();
         for target in measured["evaluation"]["targets"].as_array().unwrap() {

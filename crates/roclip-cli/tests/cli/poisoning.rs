@@ -69,7 +69,7 @@ fn unreadable_pictures_give_way_to_others_and_are_counted() {
     let whole = std::fs::read(lab.path(&image)).unwrap();
     std::fs::write(lab.path(&image), &whole[..whole.len() / 2]).unwrap();
     lab.fails(&["poison", "verify", "m.jsonl", "--config", "recipe.toml"], 1, &[&image]);
-    let said = lab.stderr(&[&make[..], &["--out-shards", "set"]].concat());
+    let said = lab.stderr(&[&make[..], &["--out-shards", "set", "--overwrite"]].concat());
     assert!(said.contains("left out") && said.contains(&image), "{said}");
     assert!(rows(&lab, "m.jsonl").iter().all(|row| row["image"] != image.as_str()));
     assert_eq!(rows(&lab, "set/manifest.jsonl").len(), 9);

@@ -35,7 +35,13 @@ fn a_printed_recipe_is_the_preset_and_a_preset_says_what_it_changes() {
     {
         assert!(released.iter().any(|found| found == &row), "{released:?}");
     }
-    lab.fails(&["recipe", "--diff"], 1, &["no key differs", "--preset"]);
+    assert!(lab.ok(&["recipe", "--diff"]).contains("no key differs from its default"));
+    let attacks = lab.ok(&["recipe", "--config", "recipe.toml", "--diff"]);
+    for row in [["poison.attacks.0.targeted.targets", "-", "2"], ["poison.attacks.1.badnets.patch_pixels", "-", "6"]] {
+        assert!(attacks.lines().any(|line| line.split_whitespace().eq(row)), "{attacks}");
+    }
+    let both = ["recipe", "--set", "train.warmup_steps=5", "--set", "train.warmup_fraction=0.1"];
+    lab.fails(&both, 1, &["train.warmup_steps is 5", "one warm-up"]);
     let schema: Value = serde_json::from_str(&lab.ok(&["recipe", "--schema"])).unwrap();
     assert!(schema["properties"]["train"].is_object(), "{schema}");
     let help = lab.ok(&["train", "--help"]);
@@ -79,6 +85,18 @@ fn a_recipe_for_own_data_trains_at_once() {
     }
     let text = std::fs::read_to_string(lab.path("mine.toml")).unwrap();
     assert!(text.contains("Which defence?") && text.contains("\n[eval.probe]\n"), "{text}");
+    // It speaks of these data: a class of them is the target, and what cannot matter is left out.
+    let target = text.lines().find_map(|line| line.strip_prefix("# target = ")).unwrap();
+    assert!(["\"red\"", "\"green\"", "\"blue\"", "\"white\""].contains(&target), "{target}");
+    assert!(!text.contains("pizza") && !text.contains("emoji]") && !text.contains("[objective.safeclip]"), "{text}");
+    assert!(text.contains("`roclip recipe` prints all keys") && text.lines().count() < 400, "{}", text.lines().count());
+    // The attacks that it proposes can be drawn from these data.
+    let (head, attacks) = text.split_once("## The attacks, each").unwrap();
+    let on = attacks.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| !line.starts_with('#'));
+    let on: Vec<&str> = on.collect();
+    std::fs::write(lab.path("attacked.toml"), format!("{head}\n{}\n", on.join("\n"))).unwrap();
+    let made = lab.ok(&["poison", "make", "--config", "attacked.toml", "--out", "m.jsonl"]);
+    assert!(made.contains("targeted: ") && made.contains("badnets: "), "{made}");
     lab.fails(&["init", "--train-data", "pairs.csv", "--out", "mine.toml"], 1, &["--out `mine.toml` exists"]);
     let dry = lab.ok(&["train", "--config", "mine.toml", "--run", "run", "--dry-run", "--json"]);
     let forecast: Value = serde_json::from_str(&dry).unwrap();
@@ -123,7 +141,7 @@ fn a_folder_of_captions_trains_without_evaluation() {
     }
     let init = ["init", "--train-data", "folder", "--val-data", "labelled"];
     let said = lab.stderr(&init);
-    assert!(said.contains("2 classes of 1 to 1 pictures") && said.contains("split test (also train 2)"), "{said}");
+    assert!(said.contains("2 classes of 1 picture") && said.contains("split test (also train 2)"), "{said}");
 }
 
 #[test]
@@ -163,6 +181,20 @@ fn what_was_planted_is_said_attack_by_attack() {
         "{printed}"
     );
     assert!(printed.contains("targeted: 6 pairs (12.500 %), 2 pictures with 3 distinct captions each"), "{printed}");
+    // A weak poison, and a trigger that augmentation destroys, are told before hours of training.
+    let said = lab.stderr(&make);
+    assert!(said.contains("attack `targeted` is weak: 3 captions a targeted picture, and 7 were measured"), "{said}");
+    assert!(said.contains("attack `badnets` is weak: 3 pairs are shown 12 times at most in 4 epochs"), "{said}");
+    let crop = ["--set", "augment.image.crop_min_area=0.08", "--set", "poison.attacks.1.badnets.patch_pixels=2"];
+    let other = [&make[..], &crop].concat();
+    let kept = std::fs::read(lab.path("m.jsonl")).unwrap();
+    lab.fails(&other, 1, &["--out `m.jsonl` holds another manifest", "--overwrite"]);
+    assert_eq!(std::fs::read(lab.path("m.jsonl")).unwrap(), kept);
+    let said = lab.stderr(&[&other[..], &["--overwrite"]].concat());
+    assert!(said.contains("attack `badnets` will hardly outlive the augmentation"), "{said}");
+    let large = ["--out", "l.jsonl", "--set", "augment.image=", "--set", "poison.attacks.1.badnets.patch_pixels=16"];
+    let said = lab.stderr(&[&make[..4], &large].concat());
+    assert!(!said.contains("outlive"), "{said}");
     // With one caption for all the backdoor teaches a sentence.
     let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
     let one = |line: &str| match line.contains("white") && line.contains("train") {
@@ -177,6 +209,7 @@ fn what_was_planted_is_said_attack_by_attack() {
         "data.source.path=one.csv",
         "--set",
         "poison.attacks.0.targeted.targets=1",
+        "--overwrite",
     ];
     let said = lab.stderr(&[&make[..], &real].concat());
     assert!(said.contains("attack `badnets`") && said.contains("one and the same caption (first: `white`)"), "{said}");

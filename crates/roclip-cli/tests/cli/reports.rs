@@ -82,7 +82,7 @@ fn a_verdict_says_what_a_defence_did_and_what_is_not_known() {
     lab.train("undefended", &["--objective", "clip", "--set", "augment.image=", "--set", "augment.text="]);
     lab.train("defended", &[]);
     let alone = lab.ok(&["report", "defended", "--out", "alone"]);
-    assert!(alone.contains("RoCLIP: ") && alone.contains("grey figures prove nothing"), "{alone}");
+    assert!(alone.contains("RoCLIP: ") && alone.contains("Proves nothing:"), "{alone}");
     let why = ["no undefended run of the same attack", "is about chance"];
     assert!(why.iter().any(|why| alone.replace("\n   ", "").contains(why)), "{alone}");
     let html = std::fs::read_to_string(lab.path("alone/report.html")).unwrap();
@@ -99,7 +99,8 @@ fn a_verdict_says_what_a_defence_did_and_what_is_not_known() {
     }
     assert!(!html.contains("alt=\"\"") && html.find("What the words mean") < html.find("<table"));
     let csv = std::fs::read_to_string(lab.path("both/results.csv")).unwrap();
-    assert!(csv.starts_with("run,label,") && csv.lines().count() == 3, "{csv}");
+    assert!(csv.starts_with("run,label,control,seed,data,") && csv.lines().count() == 3, "{csv}");
+    assert!(csv.contains("pairs.csv (train), measured on "), "{csv}");
     assert!(std::fs::read_to_string(lab.path("both/results.tex")).unwrap().contains("\\toprule"));
     let json = lab.ok(&["report", "undefended", "defended", "--json", "--out", "json"]);
     assert_eq!(serde_json::from_str::<Vec<Value>>(&json).unwrap(), results(&lab, "json"));
@@ -107,6 +108,46 @@ fn a_verdict_says_what_a_defence_did_and_what_is_not_known() {
         lab.command(&["report", "undefended", "defended", "--out", "n"]).env("COLUMNS", "40").output().unwrap();
     let narrow = String::from_utf8(narrow.stdout).unwrap();
     assert!(narrow.lines().all(|line| line.starts_with("  roclip ") || line.chars().count() <= 40), "{narrow}");
+}
+
+/// Says in a run's summary that its attacks went so.
+fn outcome(lab: &Lab, run: &str, psr: usize, asr: usize, without: usize) {
+    let path = lab.path(run).join("summary.json");
+    let mut summary: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let rate = |hits: usize, n: usize| serde_json::json!({"hits": hits, "n": n, "rate": hits as f64 / n as f64, "low": 0.99 * hits as f64 / n as f64, "high": hits as f64 / n as f64});
+    let evaluation = &mut summary["evaluation"];
+    evaluation["zero_shot_top1"] = rate(16, 16);
+    evaluation["psr"] = rate(psr, 16);
+    let badnets = &mut evaluation["asr"]["badnets"];
+    badnets["success"] = rate(asr, 100);
+    badnets["base_rate"] = rate(without, 100);
+    badnets["turned"] = rate(asr - without, 100 - without);
+    std::fs::write(path, summary.to_string()).unwrap();
+}
+
+#[test]
+fn a_sentence_names_its_attack_judges_nothing_that_is_grey_and_has_the_base_rate() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("undefended", &["--objective", "clip", "--set", "augment.image=", "--set", "augment.text="]);
+    lab.train("defended", &[]);
+    outcome(&lab, "undefended", 16, 75, 60);
+    outcome(&lab, "defended", 0, 62, 60);
+    let said = lab.ok(&["report", "undefended", "mine=defended", "--out", "report"]).replace("\n   ", "");
+    let said = said.replace('\u{a0}', " ");
+    let fooled = "mine: 0 of 16 targeted pictures fooled (undefended 16 of 16, clearly less)";
+    assert!(said.contains(fooled), "{said}");
+    assert!(said.contains("trigger badnets 62.0 % (without the trigger 60.0 %; undefended 75.0 %),"), "{said}");
+    assert!(said.contains("Proves nothing: badnets."), "{said}");
+    let doubt =
+        "the backdoor badnets does not work on a model without a defence (its trigger turns 38 % of the pictures";
+    assert_eq!(said.matches(doubt).count(), 1, "said once of both rows: {said}");
+    assert!(said.contains("PROBLEM 2 rows ("), "{said}");
+    assert!(!said.contains("targeted poisoning does not work"), "{said}");
+    for run in ["undefended", "defended"] {
+        let command = format!("roclip train --config {run}/run.toml --seed 1 --run {run}-seed1");
+        assert!(said.contains(&command), "more seeds of every row: {said}");
+    }
 }
 
 #[test]
@@ -164,7 +205,9 @@ const DEMO: [&str; 8] =
 fn a_demo_keeps_what_is_finished_and_removes_nothing_unasked() {
     let lab = Lab::new();
     small(&lab);
-    lab.ok(&DEMO);
+    let output = lab.roclip(&DEMO);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("done  undefended seed 0: zero-shot "), "{said}");
     let summary = |row: &str| std::fs::read(lab.path(&format!("demo/{row}-seed0/summary.json"))).unwrap();
     let first = summary("undefended");
     std::fs::remove_file(lab.path("demo/clean-data-seed0/summary.json")).unwrap();

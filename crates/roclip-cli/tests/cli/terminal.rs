@@ -36,7 +36,7 @@ fn a_run_writes_down_when_how_fast_with_what_memory_and_by_which_command() {
     let output = lab.roclip(&["train", "--config", "recipe.toml", "--run", "run", "--epochs", "2"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && said.contains("next:") && said.contains("roclip doctor run"), "{said}");
-    assert!(said.contains("ETA: ") && said.contains("epochs left"), "{said}");
+    assert!(said.contains("ETA: ") && said.contains("(0 epochs left)"), "{said}");
     for line in lines(&lab.path("run/metrics.jsonl")) {
         assert!(line["date"].as_str().unwrap().ends_with('Z') && line["elapsed_seconds"].as_f64().unwrap() > 0.0);
         assert!(line["peak_memory_bytes"].as_u64().unwrap() > 1 << 20, "{line}");
@@ -246,4 +246,15 @@ fn a_demo_reports_rows_that_it_did_not_train_and_quick_has_a_folder_of_its_own()
     assert!(one > 0 && demo("clean-data") > one, "both rows are in the report");
     let help = lab.ok(&["demo", "--help"]);
     assert!(help.contains("demo-quick") && help.contains("--overwrite"), "{help}");
+}
+
+#[test]
+fn colours_are_shown_where_they_are_asked_for_and_never_elsewhere() {
+    let lab = Lab::new();
+    let shown = |flags: &[&str]| lab.ok(&[flags, &["--help"]].concat()).contains('\u{1b}');
+    assert!(shown(&["--color", "always"]) && shown(&["train", "--color=always"]));
+    assert!(!shown(&[]) && !shown(&["--color", "never"]) && !shown(&["--color=auto"]));
+    lab.fails(&["train", "--color", "often"], 2, &["--color", "always"]);
+    let wrong = lab.roclip(&["train", "--no-such-flag", "--color", "always"]);
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains('\u{1b}'), "errors of usage, too");
 }

@@ -17,7 +17,7 @@ mod targeted;
 mod verify;
 
 pub use attack::{AttackConfig, AttackKind, BackdoorCaptions, PoisonConfig};
-pub use captions::whole_word;
+pub use captions::{ClassWords, whole_word};
 pub use images::Images;
 pub use manifest::{Aim, Backdoor, Header, Manifest, Role, Row, Side};
 pub use plan::{Planned, plan};

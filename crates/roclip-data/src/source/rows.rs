@@ -78,7 +78,7 @@ pub(super) struct Rows {
 }
 
 /// Columns of addresses of pictures.
-pub(super) const ADDRESS_NAMES: [&str; 4] = ["url", "image_url", "img_url", "image_link"];
+pub(super) const ADDRESS_NAMES: [&str; 5] = ["url", "image_url", "img_url", "image_link", "link"];
 
 /// The error for pictures that are to be downloaded first.
 pub(super) fn addresses(path: &Path, what: impl Into<String>) -> Error {

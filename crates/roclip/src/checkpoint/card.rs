@@ -4,6 +4,9 @@ use crate::checkpoint::provenance::Provenance;
 use crate::checkpoint::state::{Origin, State};
 use std::collections::BTreeMap;
 
+/// Whose key layout a checkpoint's weights have.
+pub(super) const OPEN_CLIP: &str = "open_clip";
+
 /// What a card says.
 pub(super) struct Card<'a> {
     pub provenance: Provenance,
@@ -15,6 +18,8 @@ pub(super) struct Card<'a> {
     pub origin: Option<&'a Origin>,
     /// The files beside it, with their sha256.
     pub files: &'a BTreeMap<String, String>,
+    /// The Python library that loads it, by its name on model hubs.
+    pub library: &'a str,
     /// How to load it, as Markdown; empty where nothing is to be said.
     pub usage: &'a str,
 }
@@ -28,6 +33,7 @@ pub fn model_card(state: &State) -> String {
         state: Some(state),
         origin,
         files: &state.files,
+        library: OPEN_CLIP,
         usage: "",
     }
     .text()
@@ -76,8 +82,9 @@ impl Card<'_> {
         });
         let usage = if self.usage.is_empty() { String::new() } else { format!("\n{}\n", self.usage) };
         format!(
-            "---\ntags:\n- clip\n- roclip\n- {provenance}\nlibrary_name: open_clip\n---\n\n# CLIP, {provenance}\n\n{warning}\n\n{trained}{origin}{attacks}{usage}\nWritten by roclip {version}.\n{files}",
+            "---\ntags:\n- clip\n- roclip\n- {provenance}\nlibrary_name: {library}\n---\n\n# CLIP, {provenance}\n\n{warning}\n\n{trained}{origin}{attacks}{usage}\nWritten by roclip {version}.\n{files}",
             provenance = self.provenance,
+            library = self.library,
             version = env!("CARGO_PKG_VERSION"),
         )
     }

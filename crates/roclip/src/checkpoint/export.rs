@@ -1,6 +1,6 @@
 //! A model in the layouts that other libraries load: open_clip's folder, and Hugging Face's `CLIPModel` (ViT).
 
-use crate::checkpoint::card::Card;
+use crate::checkpoint::card::{Card, OPEN_CLIP};
 use crate::checkpoint::loaded::Loaded;
 use crate::checkpoint::provenance::Provenance;
 use crate::checkpoint::store::weights_metadata;
@@ -21,6 +21,13 @@ pub enum ExportFormat {
 }
 
 impl ExportFormat {
+    fn library(self) -> &'static str {
+        match self {
+            ExportFormat::OpenClip => OPEN_CLIP,
+            ExportFormat::HuggingFace => "transformers",
+        }
+    }
+
     /// How the folder is loaded, in Python.
     fn usage(self) -> &'static str {
         match self {
@@ -112,6 +119,7 @@ pub fn export(loaded: &Loaded, format: ExportFormat, folder: &Path) -> Result<()
             state: loaded.state.as_ref(),
             origin,
             files: &sums,
+            library: format.library(),
             usage: format.usage(),
         };
         Ok(artifact::write(&beside.join("README.md"), card.text().as_bytes())?)

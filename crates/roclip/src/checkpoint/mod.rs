@@ -20,6 +20,7 @@ pub use load::{is_checkpoint, load, load_as, load_captioner, load_training};
 pub use loaded::{Layout, Loaded};
 pub use owner::run_of;
 pub use provenance::Provenance;
+pub use source::taken_of_several;
 pub use state::{Origin, State};
 pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};
 pub(crate) use store::{LEARNED_PROMPTS, keep_newest, verified};

@@ -45,13 +45,42 @@ pub(super) fn model_files(path: &Path) -> Result<ModelFiles> {
     weights(path)
 }
 
-/// The file of weights in a folder.
-fn in_folder(folder: &Path) -> Result<PathBuf> {
+/// Says which file of weights is taken of a folder that holds several; nothing of runs, checkpoints and files.
+///
+/// # Errors
+/// Where the folder cannot be listed.
+pub fn taken_of_several(path: &Path) -> Result<Option<String>> {
+    let own = path.join(STATE).is_file() || path.join("checkpoints").is_dir() || path.join("run.toml").is_file();
+    if own || !path.is_dir() {
+        return Ok(None);
+    }
+    let files = names_in(path)?;
+    let taken = USUAL.into_iter().find(|usual| files.contains(*usual)).filter(|usual| !usual.ends_with(INDEX));
+    Ok(taken.and_then(|taken| {
+        let others: Vec<&String> =
+            files.iter().filter(|name| name.ends_with(".safetensors") && *name != taken).collect();
+        let first = others.first()?;
+        Some(format!(
+            "`{}` holds {} files of weights, and `{taken}` is taken; name another one, as in {}, to take that",
+            path.display(),
+            others.len() + 1,
+            path.join(first).display()
+        ))
+    }))
+}
+
+fn names_in(folder: &Path) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     for entry in fs::read_dir(folder).io("list", folder)? {
         let path = entry.io("list", folder)?.path();
         files.extend(path.file_name().and_then(|name| name.to_str()).filter(|_| path.is_file()).map(str::to_owned));
     }
+    Ok(files)
+}
+
+/// The file of weights in a folder.
+fn in_folder(folder: &Path) -> Result<PathBuf> {
+    let files = names_in(folder)?;
     if let Some(usual) = USUAL.into_iter().find(|usual| files.contains(*usual)) {
         return Ok(folder.join(usual));
     }

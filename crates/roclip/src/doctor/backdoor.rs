@@ -8,6 +8,7 @@ use crate::doctor::survival::{Survival, survival};
 use crate::error::Result;
 use crate::eval::Recognizer;
 use roclip_data::poison::Backdoor;
+use roclip_data::rate::Rate;
 
 /// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
 const KEPT: f64 = 0.5;
@@ -60,12 +61,17 @@ fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     Ok(vec![training, test])
 }
 
+/// Whether little of a trigger is left of what training shows, or nothing that agrees from picture to picture.
+pub(super) fn hardly_reaches_the_model(measured: &Survival) -> bool {
+    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
+    let vague = measured.consistency < CONSISTENT;
+    weak || vague || measured.signal_levels < 1.0
+}
+
 /// A trigger that hardly reaches the model explains a failed attack. Where the attack works all the same (a scrambled picture has a look
 /// of its own, though no two changes agree) it is worth a note.
 fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
-    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
-    let vague = measured.consistency < CONSISTENT;
-    match weak || vague || measured.signal_levels < 1.0 {
+    match hardly_reaches_the_model(measured) {
         false => Severity::Ok,
         true if success.is_some_and(|rate| rate >= WORKS) => Severity::Note,
         true => Severity::Problem,
@@ -118,34 +124,41 @@ fn conclusion(measured: &Learned, success: f64, undefended: bool) -> (Severity, 
 
 fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
     let outcome = case.run.record.summary.evaluation.asr.get(&backdoor.attack)?;
-    let severity = match (outcome.success.rate >= WORKS, outcome.base_rate.rate > 0.5 * outcome.success.rate) {
-        (_, true) if outcome.success.hits > 0 => Severity::Warning,
-        _ => Severity::Note,
-    };
+    let chance = 1.0 / case.evaluator.classes.len().max(1) as f64;
+    let (severity, remedy) = outcome_severity(&outcome.success, &outcome.base_rate, chance);
     Some(finding(
         "outcome",
         Some(&backdoor.attack),
         severity,
         format!(
-            "strict ASR {} for `{}`; without the trigger {}{}; true class kept {}",
+            "strict ASR {} for `{}`; without the trigger {}{}; true class kept {}; guessing among the classes gives {:.1} %",
             percent(&outcome.success),
             backdoor.target,
             percent(&outcome.base_rate),
             outcome.turned.map_or_else(String::new, |rate| format!("; turned by it {}", percent(&rate))),
-            percent(&outcome.true_class)
+            percent(&outcome.true_class),
+            100.0 * chance
         ),
-        if severity == Severity::Warning {
-            "the base rate explains much of the success: the target is a favourite class of this model"
-        } else {
-            ""
-        },
+        remedy,
     ))
+}
+
+/// What a success rate is worth beside the base rate, where guessing gives `chance`.
+fn outcome_severity(success: &Rate, base_rate: &Rate, chance: f64) -> (Severity, &'static str) {
+    match base_rate.rate > 0.5 * success.rate && success.hits > 0 {
+        false => (Severity::Note, ""),
+        // The target is named more often than by guessing, and not by accident.
+        true if base_rate.low > chance && base_rate.rate > 2.0 * chance => (
+            Severity::Warning,
+            "the base rate explains much of the success: the target is a favourite class of this model",
+        ),
+        true => (Severity::Note, "the trigger adds little to what a model names by chance: the attack did not take"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roclip_data::rate::Rate;
 
     #[test]
     fn a_faint_trigger_is_a_problem_unless_its_attack_works() {
@@ -163,6 +176,16 @@ mod tests {
         assert_eq!(trigger_severity(&vague, Some(0.1)), Severity::Problem);
         assert_eq!(trigger_severity(&vague, None), Severity::Problem);
         assert_eq!(trigger_severity(&vague, Some(0.9)), Severity::Note);
+    }
+
+    #[test]
+    fn a_rate_at_chance_makes_no_favourite_class() {
+        let said =
+            |success, without, chance| outcome_severity(&Rate::new(success, 200), &Rate::new(without, 200), chance).0;
+        assert_eq!(said(21, 19, 0.1), Severity::Note, "10 % of 10 classes");
+        assert_eq!(said(100, 90, 0.1), Severity::Warning);
+        assert_eq!(said(190, 4, 0.1), Severity::Note);
+        assert_eq!(said(0, 0, 0.1), Severity::Note);
     }
 
     #[test]

@@ -3,23 +3,24 @@
 
 use crate::checkpoint;
 use crate::doctor::backdoor;
-use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
-use crate::doctor::{Case, Finished};
+use crate::doctor::finding::{Finding, Severity, UNDEFENDED_CONTROL, WORKS, finding, percent};
+use crate::doctor::{Case, FEW_EXPOSURES, Finished};
 use crate::error::{Error, Result};
 use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::model::Head;
 use crate::objective::Phase;
 use crate::recipe::ObjectiveName;
-use crate::results::{EpochRecord, RunRecord};
+use crate::results::{EpochRecord, Hits, RunRecord};
+use roclip_data::plural::count;
 use roclip_data::poison::{Manifest, Row};
 use roclip_data::rate::Rate;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
-const FEW_EXPOSURES: u64 = 300;
 /// Sum of the learning rate over all steps. lr 1e-6 over 5 epochs of 500 K pairs at batch 128 (0.01) failed, 1e-5 (0.1) worked
 /// (CleanCLIP issue 3).
 const SMALL_TOTAL_RATE: f64 = 0.05;
+/// From here on a rate is no small one, whether a model is trained anew or fine-tuned.
+const USUAL_RATE: f64 = 1e-4;
 
 /// What a run folder alone tells.
 pub(super) fn of_run(run: &Finished) -> Vec<Finding> {
@@ -126,7 +127,14 @@ fn loss(run: &Finished) -> Finding {
             choices.ln(),
             100.0 * share
         ),
-        "the model has learned next to nothing: check that captions or labels belong to images, raise learning_rate or epochs",
+        match severity {
+            Severity::Problem => {
+                "the model has learned next to nothing: check that captions or labels belong to images, raise learning_rate or epochs"
+            }
+            _ => {
+                "the model has learned something, and not much yet: what an attack does to it says little; train longer"
+            }
+        },
     )
 }
 
@@ -151,30 +159,47 @@ fn learning_rate(run: &Finished) -> Finding {
     let scheduled = run.recipe.objective.name != ObjectiveName::Safeclip;
     let warming = scheduled && config.warmup_never_ends(steps);
     let unknown = run.learning_rates.is_empty();
-    let severity = match (warming, unknown) {
-        (true, _) => Severity::Problem,
-        (false, true) => Severity::Note,
-        (false, false) if total < SMALL_TOTAL_RATE => Severity::Problem,
-        (false, false) => Severity::Ok,
-    };
+    let learned = matches!(loss(run).severity, Severity::Ok);
+    let (severity, remedy) = rate_severity(warming, (!unknown).then_some((highest, total)), learned);
     let never = if warming { "; the warm-up never ends" } else { "" };
     let summed = match unknown {
         true => "no rate was logged (train.log_every_steps is larger than the run)".to_owned(),
         false => format!(
-            "highest logged {highest:e}, summed over all steps {total:.4} (attacks failed at 0.01 and worked at 0.1 in public reports)"
+            "highest logged {}, summed over all steps {total:.4} (attacks failed at 0.01 and worked at 0.1 in public reports)",
+            short(highest)
         ),
     };
-    finding(
-        "learning rate",
-        None,
-        severity,
-        format!("{steps} steps, {summed}{never}"),
-        if severity == Severity::Problem {
-            "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning) or train longer; let train.warmup_fraction say the warm-up as a share of the steps"
-        } else {
-            ""
-        },
-    )
+    finding("learning rate", None, severity, format!("{}, {summed}{never}", count(steps, "step")), remedy)
+}
+
+/// Severity and what to do: of a warm-up that never ends, or of the highest rate and the sum over the steps, where they are known. A model
+/// that has learned had rates enough for that, whatever they sum up to.
+fn rate_severity(warming: bool, rates: Option<(f64, f64)>, learned: bool) -> (Severity, &'static str) {
+    match rates {
+        _ if warming => (
+            Severity::Problem,
+            "let train.warmup_fraction say the warm-up as a share of the steps, or lower train.warmup_steps",
+        ),
+        None => (Severity::Note, ""),
+        Some((_, total)) if total >= SMALL_TOTAL_RATE => (Severity::Ok, ""),
+        Some((highest, _)) if highest >= USUAL_RATE => (
+            if learned { Severity::Note } else { Severity::Warning },
+            "the rate is not low, its steps are few: raise train.epochs, or lower train.batch_size",
+        ),
+        Some(_) => (
+            if learned { Severity::Note } else { Severity::Problem },
+            "raise learning_rate (1e-5 instead of 1e-6 when fine-tuning), or train longer",
+        ),
+    }
+}
+
+/// A number of a few digits: `1e-3`, `9.99e-4`.
+fn short(number: f64) -> String {
+    let text = format!("{number:.2e}");
+    match text.split_once('e') {
+        Some((digits, power)) => format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.')),
+        None => text,
+    }
 }
 
 fn utility(case: &Case) -> Finding {
@@ -249,11 +274,11 @@ fn parity(run: &Finished) -> Option<Finding> {
 fn control(run: &Finished) -> Finding {
     let undefended = |one: &&RunRecord| one.row.is_control("undefended");
     if undefended(&&run.record) {
-        return finding("undefended control", None, Severity::Ok, "this run is the undefended one", "");
+        return finding(UNDEFENDED_CONTROL, None, Severity::Ok, "this run is the undefended one", "");
     }
     let Some(control) = run.siblings.iter().find(undefended) else {
         return finding(
-            "undefended control",
+            UNDEFENDED_CONTROL,
             None,
             Severity::Warning,
             "no finished run beside this one trained plain CLIP without augmentation on the same manifest",
@@ -261,9 +286,15 @@ fn control(run: &Finished) -> Finding {
         );
     };
     let last = &control.row.last;
+    // What is read as the target without the trigger, too, is no success of a backdoor.
+    let judged = |name: &str, hits: Hits| last.asr_turned.get(name).copied().unwrap_or(hits);
     let mut weak: Vec<String> = Vec::new();
     let mut words: Vec<String> = Vec::new();
-    let rates = last.psr.iter().map(|hits| ("targeted", *hits)).chain(last.asr.iter().map(|(n, h)| (n.as_str(), *h)));
+    let rates = last
+        .psr
+        .iter()
+        .map(|hits| ("targeted", *hits))
+        .chain(last.asr.iter().map(|(n, h)| (n.as_str(), judged(n, *h))));
     for (name, hits) in rates {
         let rate = hits.hits as f64 / hits.n.max(1) as f64;
         words.push(format!("{name} {:.1} % ({}/{})", 100.0 * rate, hits.hits, hits.n));
@@ -273,9 +304,13 @@ fn control(run: &Finished) -> Finding {
     }
     let severity = if weak.is_empty() { Severity::Ok } else { Severity::Problem };
     let what = format!("`{}` undefended: {}", control.folder.display(), words.join(", "));
-    let remedy =
-        format!("{} does not work undefended, so no defence can be credited with stopping it", weak.join(", "));
-    finding("undefended control", None, severity, what, &remedy)
+    let remedy = format!(
+        "{} {} not work undefended, so that no defence can be credited with stopping {}",
+        weak.join(", "),
+        if weak.len() == 1 { "does" } else { "do" },
+        if weak.len() == 1 { "it" } else { "them" }
+    );
+    finding(UNDEFENDED_CONTROL, None, severity, what, &remedy)
 }
 
 /// Targets that are read as the attacker's class by a model that never saw the poison, too, are no success of the attack.
@@ -457,6 +492,20 @@ mod tests {
         let found = seen(&epochs, "badnets", 4, 80, 8);
         assert_eq!((found.times, found.passes), (10, 3));
         assert_eq!(found.phases.into_iter().collect::<Vec<_>>(), ["clip", "slow-clip"]);
+    }
+
+    #[test]
+    fn a_low_rate_is_told_from_few_steps_and_from_a_model_that_has_learned() {
+        let said = |warming, highest, total, learned| {
+            let (severity, remedy) = rate_severity(warming, Some((highest, total)), learned);
+            (severity, remedy.split([' ', ',']).nth(1).unwrap_or_default())
+        };
+        assert_eq!(said(false, 1e-3, 0.02, false), (Severity::Warning, "rate"), "1e-3 is not low");
+        assert_eq!(said(false, 1e-3, 0.02, true), (Severity::Note, "rate"));
+        assert_eq!(said(false, 1e-6, 0.01, false), (Severity::Problem, "learning_rate"));
+        assert_eq!(said(false, 1e-4, 0.1, false).0, Severity::Ok);
+        assert_eq!(said(true, 1e-4, 0.1, true), (Severity::Problem, "train.warmup_fraction"));
+        assert_eq!([9.998_713_2e-4, 1e-3, 2.5e-6].map(short), ["1e-3", "1e-3", "2.5e-6"]);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 
+/// The check of a run's own control.
+pub const UNDEFENDED_CONTROL: &str = "undefended control";
+
 /// Attack success that counts as "the attack works".
 pub const WORKS: f64 = 0.7;
 

@@ -5,10 +5,12 @@ mod backdoor;
 mod checks;
 mod finding;
 mod learned;
+mod outlook;
 mod prompts;
 mod survival;
 
-pub use finding::{Finding, Severity, WORKS};
+pub use finding::{Finding, Severity, UNDEFENDED_CONTROL, WORKS};
+pub use outlook::outlook;
 pub use survival::{Survival, survival};
 
 use crate::checkpoint::{self, Loaded};
@@ -26,6 +28,8 @@ use serde_json::Value;
 use std::path::Path;
 
 const FILE: &str = "doctor.json";
+/// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
+const FEW_EXPOSURES: u64 = 300;
 
 /// What a run folder holds, and the runs beside it.
 pub(crate) struct Finished {

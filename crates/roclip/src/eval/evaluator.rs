@@ -362,6 +362,13 @@ impl Evaluator {
         warnings::targets(&self.samples, &self.classes, &manifest.targeted(), self.reading.limits)
     }
 
+    /// Whether every class that `manifest`'s attacks want is one of these.
+    pub fn has_targets(&self, manifest: &Manifest) -> bool {
+        let of_backdoors = manifest.backdoors().into_iter().map(|backdoor| backdoor.target);
+        let of_images = manifest.targeted().into_values().flatten().map(|aim| aim.target);
+        of_backdoors.chain(of_images).all(|target| self.classes.contains(&target))
+    }
+
     /// Whether the targeted images are those that `manifest` was made with, where these are the same data.
     ///
     /// # Errors

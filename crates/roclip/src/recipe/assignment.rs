@@ -1,7 +1,7 @@
 //! `KEY=VALUE` on top of a recipe, for every key that it has.
 
 use crate::error::{Error, Result};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, unknown_key};
 use toml::{Table, Value};
 
 /// No key of a recipe lies deeper.
@@ -48,7 +48,8 @@ impl Recipe {
             "" => section.remove(last),
             text => section.insert(last.to_owned(), value(text)),
         };
-        root.try_into().map_err(|e: toml::de::Error| refuse(e.to_string().trim().replace('\n', " ")))
+        root.try_into()
+            .map_err(|e: toml::de::Error| refuse(unknown_key::explained(e.to_string().trim()).replace('\n', " ")))
     }
 }
 

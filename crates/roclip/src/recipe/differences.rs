@@ -39,7 +39,13 @@ impl Recipe {
         let order = Section::of_recipe().all_keys();
         let place = |difference: &Difference| {
             let within = format!("{}.", difference.key);
-            order.iter().position(|key| *key == difference.key || key.starts_with(&within))
+            // Entries of a list, numbered here, stay together.
+            let listed = difference.key.split_once(".attacks.").map(|(list, _)| format!("{list}.attacks."));
+            order.iter().position(|key| {
+                *key == difference.key
+                    || key.starts_with(&within)
+                    || listed.as_ref().is_some_and(|listed| key.starts_with(listed))
+            })
         };
         found.sort_by_key(|difference| place(difference).unwrap_or(usize::MAX));
         Ok(found)
@@ -61,12 +67,21 @@ fn compare(key: String, values: [Option<&Value>; 2], whole_sections: bool, found
             let values = tables.map(|table| table.and_then(|table| table.get(name)));
             compare(inner, values, whole_sections, found);
         }
+    } else if !whole_sections && values.into_iter().flatten().any(is_list_of_sections) {
+        let entries = values.map(|value| value.and_then(Value::as_array));
+        for at in 0..entries.into_iter().flatten().map(Vec::len).max().unwrap_or(0) {
+            compare(format!("{key}.{at}"), entries.map(|all| all.and_then(|all| all.get(at))), whole_sections, found);
+        }
     } else if let [ours, theirs] = values
         && ours != theirs
     {
         let [ours, theirs] = [ours, theirs].map(|value| value.map(written));
         found.push(Difference { key, ours, theirs });
     }
+}
+
+fn is_list_of_sections(value: &Value) -> bool {
+    value.as_array().is_some_and(|entries| entries.iter().any(Value::is_table))
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! A recipe that fits data which was looked at: sizes from counts, and a note at each that says why.
 
 use crate::eval::{EvalConfig, NO_IMAGES, ProbeConfig};
+use crate::model::ModelConfig;
 use crate::objective::TextInMatch;
 use crate::recipe::template::Notes;
-use crate::recipe::{AugmentConfig, ObjectiveName, Recipe};
+use crate::recipe::{AttackExample, AugmentConfig, ObjectiveName, Recipe};
 use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig};
+use roclip_data::plural::count;
+use roclip_data::poison::CaptionRule;
 use roclip_data::source::SourceConfig;
 use roclip_data::survey::Survey;
+use std::collections::BTreeMap;
+use toml::Value;
 
 /// Fewer pairs than this are for a small model with a vocabulary of its own.
 const SMALL: usize = 100_000;
@@ -28,19 +33,23 @@ pub struct Found<'a> {
     /// Labelled images, where there are any.
     pub evaluation: Option<(&'a Survey, SourceConfig)>,
     pub processors: usize,
+    /// Attacks that fit the data, for the template.
+    pub attack: Option<AttackExample>,
 }
 
 /// What a recipe was fitted to, and the notes of its template.
 pub struct Fitted {
     pub recipe: Recipe,
     pub notes: Notes,
+    /// Values of keys that are off in the recipe, for its template.
+    pub examples: BTreeMap<String, Value>,
     /// Steps of the whole run.
     pub steps: usize,
 }
 
 /// The recipe for what was found. It has at least two pairs, with a caption each.
 pub fn fitted(found: Found) -> Fitted {
-    let Found { training, training_source, evaluation, processors } = found;
+    let Found { training, training_source, evaluation, processors, attack } = found;
     let pairs = training.captions;
     let small = pairs < SMALL;
     let thumbnails = training.median_side() <= THUMBNAIL_PIXELS;
@@ -51,7 +60,7 @@ pub fn fitted(found: Found) -> Fitted {
     };
     recipe.data.source = training_source;
     recipe.data.workers = processors.clamp(1, MOST_WORKERS);
-    note("data.workers", format!("This machine has {processors} processors."));
+    note("data.workers", format!("This machine has {}.", count(processors, "processor")));
 
     // The model, by the number of pairs and the size of the pictures.
     recipe.model.name = match () {
@@ -90,9 +99,9 @@ pub fn fitted(found: Found) -> Fitted {
         train.beta2 = 0.98;
     }
     train.warmup_fraction = Some(0.1);
-    note("train.batch_size", format!("{steps_per_epoch} steps an epoch."));
-    note("train.epochs", format!("{steps} steps in all."));
-    note("train.warmup_fraction", format!("{} steps here.", train.warmup(steps as u64)));
+    note("train.batch_size", format!("{} an epoch.", count(steps_per_epoch, "step")));
+    note("train.epochs", format!("{} in all.", count(steps, "step")));
+    note("train.warmup_fraction", format!("{} here.", count(train.warmup(steps as u64), "step")));
 
     // The defence.
     recipe.objective.name = ObjectiveName::Roclip;
@@ -150,13 +159,77 @@ pub fn fitted(found: Found) -> Fitted {
         roclip.dedup_matches = !thumbnails;
         note(
             "objective.roclip.match_start",
-            format!("After {} steps; of all settings this one decides most.", (start - 1) * steps_per_epoch),
+            format!("After {}; of all settings this one decides most.", count((start - 1) * steps_per_epoch, "step")),
         );
     }
     note("objective.roclip.period", "Smaller keeps more poison out and costs more accuracy.".into());
 
     recipe.eval = evaluate(evaluation, training, epochs, &mut note);
-    Fitted { recipe, notes, steps }
+    let examples = attack.map(|attack| attack_examples(&attack, pairs, &recipe, &mut note)).unwrap_or_default();
+    Fitted { recipe, notes, examples, steps }
+}
+
+/// The least that the example of a backdoor plants.
+const FEW_POISONED_PAIRS: f64 = 5.0;
+/// Frames of this side or less are those of small models, on which the released patch is half of the picture.
+const SMALL_FRAME: u32 = 64;
+
+/// What the template shows as attacks, and why.
+fn attack_examples(
+    attack: &AttackExample,
+    pairs: usize,
+    recipe: &Recipe,
+    note: &mut impl FnMut(&str, String),
+) -> BTreeMap<String, Value> {
+    let AttackExample { target, captions_of_target, targets, captions_per_target, .. } = attack;
+    let mut examples = BTreeMap::new();
+    let mut set = |key: &str, value: Value| {
+        examples.insert(format!("poison.attacks.0.{key}"), value);
+    };
+    set("target", target.clone().into());
+    let whose = match attack.is_class {
+        true => "a class of your labelled images",
+        false => {
+            "a frequent word of your captions; an attack is measured on labelled images (--val-data), among them some of it"
+        }
+    };
+    note(
+        "poison.attacks.0.target",
+        format!("`{target}` is {whose}; {} have it.", count(captions_of_target, "caption")),
+    );
+    // A few pairs at least, of however few.
+    let rate = (FEW_POISONED_PAIRS / pairs.max(1) as f64).clamp(0.01, 0.5);
+    set("rate", ((rate * 1000.0).ceil() / 1000.0).into());
+    set("captions", if attack.has_real_captions() { "real" } else { "templates" }.into());
+    let word = |rule: CaptionRule| match rule {
+        CaptionRule::Word => "word",
+        CaptionRule::WordOfClass => "word-of-class",
+        CaptionRule::WordRead => "word-read",
+        CaptionRule::Templates => "templates",
+    };
+    set("targeted.captions", word(attack.rule).into());
+    set("targeted.targets", (*targets as i64).into());
+    set("targeted.captions_per_target", (*captions_per_target as i64).into());
+    let planted = targets * captions_per_target;
+    note(
+        "poison.attacks.0.targeted.captions_per_target",
+        format!(
+            "{} in all, {:.1} % of yours. In the demo 7 a target among 5,437 pairs fooled small models; the papers plant 100 among a million.",
+            count(planted, "poisoned pair"),
+            100.0 * planted as f64 / pairs.max(1) as f64
+        ),
+    );
+    let frame = ModelConfig::named(&recipe.model.name).map(|model| model.image_size()).unwrap_or(u32::MAX);
+    if frame <= SMALL_FRAME {
+        set("badnets.patch_pixels", i64::from(3 * frame / 8).into());
+        set("badnets.pattern", "quadrants".into());
+        set("badnets.location", "centre".into());
+        note(
+            "poison.attacks.0.badnets.patch_pixels",
+            "Large, coarse and in the middle: a small patch in a corner seldom outlives crops and jitter.".into(),
+        );
+    }
+    examples
 }
 
 fn evaluate(
@@ -177,7 +250,10 @@ fn evaluate(
         return config;
     };
     config.source = source;
-    note("eval.source.path", format!("{} pictures of {} classes.", survey.pictures, survey.classes.len()));
+    note(
+        "eval.source.path",
+        format!("{} of {}.", count(survey.pictures, "picture"), count(survey.classes.len(), "class")),
+    );
     config.every_epochs = if epochs > 24 { 2 } else { 1 };
     if training.captions < SMALL {
         config.templates = "captions".into();
@@ -201,7 +277,6 @@ fn power_of_two_up_to(number: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn survey(pictures: usize, each: usize, side: u32) -> Survey {
         let captions = pictures * each;
@@ -218,7 +293,7 @@ mod tests {
     fn fit(training: &Survey, evaluation: Option<&Survey>) -> Fitted {
         let source = |path: &str| SourceConfig { path: path.into(), ..SourceConfig::default() };
         let evaluation = evaluation.map(|survey| (survey, source("labelled")));
-        fitted(Found { training, training_source: source("pairs"), evaluation, processors: 4 })
+        fitted(Found { training, training_source: source("pairs"), evaluation, processors: 4, attack: None })
     }
 
     #[test]
@@ -228,7 +303,7 @@ mod tests {
         for pairs in [2, 3, 17, 50, 1000, 30_000, 99_999, 100_000, 12_000_000] {
             for side in [20, 96, 500] {
                 for evaluation in [None, Some(&labelled)] {
-                    let Fitted { recipe, notes, steps } = fit(&survey(pairs, 1, side), evaluation);
+                    let Fitted { recipe, notes, steps, .. } = fit(&survey(pairs, 1, side), evaluation);
                     recipe.check().unwrap();
                     let train = &recipe.train;
                     assert!(

@@ -1,6 +1,7 @@
 //! Recipes: TOML files that say everything about a run. Unknown keys are errors; the resolved recipe is saved in the run.
 
 mod assignment;
+mod attack_example;
 mod check;
 mod differences;
 mod fitted;
@@ -9,13 +10,15 @@ mod presets;
 mod reference;
 mod sweep;
 mod template;
+mod unknown_key;
 
+pub use attack_example::AttackExample;
 pub use differences::Difference;
 pub use fitted::{Fitted, Found, fitted};
 pub use page::page;
-pub use reference::{Choice, Key, Kind, Section, flag_help, schema, written};
+pub use reference::{Choice, Key, Kind, Section, first_sentence, flag_help, schema, written};
 pub use sweep::{Cell, Sweep};
-pub use template::Notes;
+pub use template::{Notes, Scope};
 
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
@@ -174,7 +177,8 @@ impl Recipe {
     pub fn read(path: &Path) -> Result<Recipe> {
         let text = artifact::read_text(path)?;
         toml::from_str(&text).map_err(|e| {
-            Error::file(path, e.to_string().trim().replace('\n', "\n  "), "see `roclip recipe` for all keys")
+            let said = unknown_key::explained(e.to_string().trim());
+            Error::file(path, said.replace('\n', "\n  "), "see `roclip recipe` for all keys")
         })
     }
 

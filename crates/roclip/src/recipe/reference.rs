@@ -88,7 +88,8 @@ impl Section {
         own.chain(self.sections.iter().flat_map(Section::all_keys)).collect()
     }
 
-    fn find_section(&self, key: &str) -> Option<&Section> {
+    /// The section with this dotted name.
+    pub fn find_section(&self, key: &str) -> Option<&Section> {
         let own = self.sections.iter().find(|own| own.key == key);
         own.or_else(|| self.sections.iter().find_map(|section| section.find_section(key)))
     }
@@ -275,7 +276,8 @@ mod tests {
     fn keys_are_in_the_order_of_the_settings_with_their_defaults() {
         let root = Section::of_recipe();
         let names: Vec<&str> = root.sections.iter().map(|section| section.key.as_str()).collect();
-        let sections = ["data", "model", "augment", "objective", "train", "eval", "poison", "clean", "caption", "prompt"];
+        let sections =
+            ["data", "model", "augment", "objective", "train", "eval", "poison", "clean", "caption", "prompt"];
         assert_eq!(names, sections);
         let find = |key: &str| root.find(key).unwrap();
         assert_eq!(written(find("train.learning_rate").default.as_ref().unwrap()), "5e-4");

@@ -1,13 +1,23 @@
 //! A recipe as a commented TOML file: every key with its help, and what the recipe does not set as comments that can be taken out.
 
 use crate::error::{Error, Result};
-use crate::recipe::Recipe;
+use crate::eval::NO_IMAGES;
 use crate::recipe::reference::{Key, Kind, Section, first_sentence, written};
+use crate::recipe::{ObjectiveName, Recipe};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 /// What is said of single keys in one template, by dotted key.
 pub type Notes = BTreeMap<String, String>;
+
+/// How much of a recipe a template shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every key there is.
+    All,
+    /// What can matter to this recipe: no settings of a source, an objective or a measurement that it does not have.
+    InUse,
+}
 
 /// Columns of a line of prose.
 const COLUMNS: usize = 110;
@@ -16,6 +26,17 @@ const INTRODUCTION: &str = "Lines with ## explain. Lines with # are settings tha
 and to use a section that is off, remove it from every line of the section. Keys that are left out have their defaults. \
 `roclip recipe --markdown` prints all this as a page.";
 
+const LEFT_OUT: &str =
+    "Left out: keys that cannot matter to these data and this objective. `roclip recipe` prints all keys.";
+const OTHER_TRIGGERS: &str =
+    "Further triggers (blended, sig, wanet, triangles, patch): docs/attacks.md, and `roclip recipe` for their keys.";
+
+/// Sections that stand in a template in use only where the recipe has them.
+const ONLY_IF_SET: [&str; 4] = ["eval.class_captions", "eval.retrieval", "eval.probe.data", "clean"];
+/// What is said of a source that is a list of pictures begins so.
+const OF_LISTS: &str = "Lists: ";
+const LISTS: [&str; 6] = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"];
+
 /// Keys of an attack's example that are set in it; its other keys are shown as comments.
 const OF_TARGETED: &[&str] = &["name"];
 const OF_BACKDOORS: &[&str] = &["name", "target", "rate", "captions"];
@@ -23,11 +44,20 @@ const OF_BACKDOORS: &[&str] = &["name", "target", "rate", "captions"];
 impl Recipe {
     /// The recipe as TOML with a line of help for every key, and `notes` beside it. It parses to this recipe.
     pub fn template(&self, notes: &Notes) -> Result<String> {
+        self.template_with(notes, &BTreeMap::new(), Scope::All)
+    }
+
+    /// [`Recipe::template`] of what is in `scope`, with `examples` as the values of keys that are off, by dotted key.
+    pub fn template_with(&self, notes: &Notes, examples: &BTreeMap<String, Value>, scope: Scope) -> Result<String> {
         // By way of text, in which numbers are as short as they were written.
         let table: Table =
             toml::from_str(&self.to_toml()?).map_err(|e| Error::internal(format!("the recipe's own TOML: {e}")))?;
-        let mut writer = Writer { text: String::new(), notes, explained: BTreeMap::new() };
+        let mut writer =
+            Writer { text: String::new(), notes, examples, recipe: self, scope, explained: BTreeMap::new() };
         writer.prose(INTRODUCTION);
+        if scope == Scope::InUse {
+            writer.prose(LEFT_OUT);
+        }
         writer.text.push('\n');
         writer.section(Section::of_recipe(), Some(&table), "");
         Ok(writer.text)
@@ -37,6 +67,9 @@ impl Recipe {
 struct Writer<'a> {
     text: String,
     notes: &'a Notes,
+    examples: &'a BTreeMap<String, Value>,
+    recipe: &'a Recipe,
+    scope: Scope,
     /// By the names of a section's keys, the first section that has them: help is given there.
     explained: BTreeMap<String, String>,
 }
@@ -58,11 +91,15 @@ impl Writer<'_> {
         let shown = if known.is_some() && values.is_none() { 2 } else { usize::MAX };
         for key in section.keys.iter().take(shown) {
             let value = values.map_or(key.default.as_ref(), |values| values.get(&key.name));
+            if self.scope == Scope::InUse && value == key.default.as_ref() && is_of_lists_alone(key, values) {
+                continue;
+            }
             self.key(key, value, &off, known.is_none());
         }
         for inner in section.sections.iter().filter(|_| shown == usize::MAX) {
             let own = values.and_then(|values| values.get(inner.key.rsplit('.').find(|part| *part != "0")?));
             match own {
+                _ if self.scope == Scope::InUse && is_needless(self.recipe, inner, own.is_some()) => {}
                 _ if inner.listed => self.entries(inner, own.and_then(Value::as_array), &off),
                 Some(Value::Table(own)) if is_idle(inner, values, own) => {}
                 _ => self.section(inner, own.and_then(Value::as_table), &off),
@@ -85,7 +122,8 @@ impl Writer<'_> {
         }
         let off = format!("{off}# ");
         let mut explained = false;
-        for kind in &entry.sections {
+        let shown = if self.scope == Scope::All { usize::MAX } else { 2 };
+        for kind in entry.sections.iter().take(shown) {
             let name = kind.key.rsplit('.').next().unwrap_or_default();
             let targeted = name == "targeted";
             let set = if targeted { OF_TARGETED } else { OF_BACKDOORS };
@@ -96,7 +134,9 @@ impl Writer<'_> {
                 let named = Value::String(name.to_owned());
                 let value = match key.name.as_str() {
                     "name" => Some(&named),
-                    other if set.contains(&other) => key.default.as_ref().or(key.example.as_ref()),
+                    other if set.contains(&other) => {
+                        self.examples.get(&key.key).or(key.default.as_ref()).or(key.example.as_ref())
+                    }
                     _ => None,
                 };
                 self.key(key, value, &off, !targeted && !explained);
@@ -104,8 +144,13 @@ impl Writer<'_> {
             explained |= !targeted;
             self.line(&off, &kind.header());
             for key in &kind.keys {
-                self.key(key, key.default.as_ref().or(key.example.as_ref().filter(|_| key.required)), &off, true);
+                let example = self.examples.get(&key.key).or(key.default.as_ref());
+                self.key(key, example.or(key.example.as_ref().filter(|_| key.required)), &off, true);
             }
+        }
+        if shown < entry.sections.len() {
+            self.text.push('\n');
+            self.prose(OTHER_TRIGGERS);
         }
     }
 
@@ -149,6 +194,23 @@ impl Writer<'_> {
             before = if text.starts_with("- ") { "##   " } else { "## " };
         }
     }
+}
+
+/// Whether a section cannot matter to `recipe`, which has a table of it where it is `set`.
+fn is_needless(recipe: &Recipe, section: &Section, set: bool) -> bool {
+    match section.key.as_str() {
+        "objective.roclip" => recipe.objective.name != ObjectiveName::Roclip,
+        "objective.safeclip" => recipe.objective.name != ObjectiveName::Safeclip,
+        "eval.probe" => !set && recipe.eval.source.path == NO_IMAGES,
+        key => !set && ONLY_IF_SET.contains(&key),
+    }
+}
+
+/// Whether a key of a source says how a list is read, where the source is none.
+fn is_of_lists_alone(key: &Key, source: Option<&Table>) -> bool {
+    let path = source.and_then(|values| values.get("path")).and_then(Value::as_str).unwrap_or_default();
+    let is_list = path.split("::").any(|part| LISTS.iter().any(|ending| part.to_lowercase().ends_with(ending)));
+    key.help.starts_with(OF_LISTS) && !is_list
 }
 
 /// Whether a section says nothing in this recipe: the built-in set's, where another source is read.
@@ -240,6 +302,25 @@ mod tests {
             }
         }
         assert!(alone > 15, "{alone}");
+    }
+
+    #[test]
+    fn a_template_in_use_is_its_recipe_without_what_cannot_matter() {
+        let own = Recipe::default().assign("data.source.path=photos").unwrap().assign("objective.name=roclip").unwrap();
+        let list = own.assign("data.source.path=pairs.csv").unwrap();
+        let examples = BTreeMap::from([("poison.attacks.0.target".to_owned(), Value::String("kite".into()))]);
+        let [own_text, list_text] = [&own, &list].map(|recipe| {
+            let text = recipe.template_with(&Notes::new(), &examples, Scope::InUse).unwrap();
+            assert_eq!(toml::from_str::<Recipe>(&text).unwrap(), *recipe, "{text}");
+            text
+        });
+        for needless in ["[data.source.emoji]", "[objective.safeclip]", "[clean]", "wanet]", "target = \"pizza\""] {
+            assert!(!own_text.contains(needless), "{needless}: {own_text}");
+        }
+        assert!(own_text.contains("# target = \"kite\"") && own_text.contains("`roclip recipe` prints all keys"));
+        assert!(!own_text.contains("image_column") && list_text.contains("# image_column"), "{own_text}");
+        let all = own.template(&Notes::new()).unwrap();
+        assert!(own_text.lines().count() * 3 < all.lines().count() * 2, "{}", own_text.lines().count());
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use crate::error::Result;
 use crate::report::html::frame;
-use crate::report::table::{count, percent, scrolling};
+use crate::report::table::{percent, scrolling};
 use crate::run::picture_url;
 use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::picture::ImageLimits;
+use roclip_data::plural::count;
 use roclip_data::sample::Sample;
 use roclip_data::statistics::{Cluster, CopyStatistics, Quantiles, SharedPhrase, Statistics};
 use std::collections::BTreeMap;

@@ -1,17 +1,19 @@
 //! The table for other programs: CSV of every run, LaTeX of every experiment.
 
-use crate::report::group::{Study, attacks};
-use crate::results::{Hits, ResultRow};
+use crate::report::group::{Study, attacks, trained_and_measured_on};
+use crate::results::{Hits, RunRecord};
 use std::collections::BTreeSet;
 
-/// One line a run, rates as fractions.
-pub fn csv(rows: &[ResultRow]) -> String {
-    let attacks: BTreeSet<&String> = rows.iter().flat_map(|row| row.last.asr.keys()).collect();
+/// One line a run, rates as fractions. Runs of one value of `data` may be compared.
+pub fn csv(records: &[RunRecord]) -> String {
+    let rows = || records.iter().map(|record| &record.row);
+    let attacks: BTreeSet<&String> = rows().flat_map(|row| row.last.asr.keys()).collect();
     let fixed = [
         "run",
         "label",
         "control",
         "seed",
+        "data",
         "zero_shot_top1",
         "zero_shot_images",
         "zero_shot_top5",
@@ -29,13 +31,14 @@ pub fn csv(rows: &[ResultRow]) -> String {
     let counts = |hits: Option<&Hits>| -> [String; 2] {
         hits.map_or([String::new(), String::new()], |hits| [hits.hits.to_string(), hits.n.to_string()])
     };
-    for row in rows {
+    for RunRecord { row, recipe, .. } in records {
         let last = &row.last;
         let mut fields = vec![
             row.run.display().to_string(),
             row.label.clone(),
             row.control.clone().unwrap_or_default(),
             row.seed.to_string(),
+            trained_and_measured_on(recipe),
             last.zero_shot_top1.to_string(),
             last.zero_shot_images.to_string(),
             last.zero_shot_top5.to_string(),

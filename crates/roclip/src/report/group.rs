@@ -1,5 +1,6 @@
 //! The rows of the page: the runs of one experiment are one, and rows on the same data make one study.
 
+use crate::recipe::Recipe;
 use crate::report::chart::marker;
 use crate::report::style::Style;
 use crate::results::{ResultRow, RunRecord, by_experiment};
@@ -58,6 +59,18 @@ impl<'a> Group<'a> {
     }
 }
 
+/// The data of a recipe, in words.
+pub fn trained_and_measured_on(recipe: &Recipe) -> String {
+    let split = |split: &Option<String>| split.as_ref().map(|split| format!(" ({split})")).unwrap_or_default();
+    format!(
+        "trained on {}{}, measured on {}{}",
+        recipe.data.source.path,
+        split(&recipe.data.source.split),
+        recipe.eval.source.path,
+        split(&recipe.eval.source.split)
+    )
+}
+
 /// Rows that may stand in one table: trained and measured on the same data.
 pub struct Study<'a> {
     pub groups: Vec<Group<'a>>,
@@ -74,15 +87,7 @@ impl<'a> Study<'a> {
         else {
             return String::new();
         };
-        let recipe = &group.first.recipe;
-        let split = |split: &Option<String>| split.as_ref().map(|split| format!(" ({split})")).unwrap_or_default();
-        format!(
-            "trained on {}{}, measured on {}{}",
-            recipe.data.source.path,
-            split(&recipe.data.source.split),
-            recipe.eval.source.path,
-            split(&recipe.eval.source.split)
-        )
+        trained_and_measured_on(&group.first.recipe)
     }
 
     /// The group that plays the part `control` for `group`: it met the same attack with the same model.

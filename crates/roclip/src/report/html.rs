@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::report::group::{Group, Study, legend, studies};
-use crate::report::table::count;
-use crate::report::verdict::{Verdict, next_steps, verdicts};
+use crate::report::next_steps::{NextStep, next_steps};
+use crate::report::verdict::{Verdict, verdicts};
 use crate::report::{
     classes, curves, detector, distillation, export, grid, paired, pictures, projection, prompts, reproduce, safe_set,
     table, targets,
@@ -11,6 +11,7 @@ use crate::report::{
 use crate::results::{ResultRow, RunRecord, Runs};
 use crate::run::{Gallery, kept_pictures};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use roclip_data::plural::count;
 use std::collections::BTreeSet;
 
 /// The page, and what a terminal says of it.
@@ -24,7 +25,7 @@ pub struct Page {
     pub sentences: Vec<String>,
     /// What makes rows doubtful.
     pub doubts: Vec<String>,
-    pub next_steps: Vec<(String, String)>,
+    pub next_steps: Vec<NextStep>,
 }
 
 /// Rows on one data set with what is said of them.
@@ -42,7 +43,7 @@ pub fn page(runs: &Runs, rows: &[ResultRow]) -> Result<Page> {
         parts.push(Part { verdicts: verdicts(&study)?, study, number });
     }
     let json = reproduce::json(&rows)?;
-    let csv = export::csv(rows);
+    let csv = export::csv(&runs.records);
     let latex = parts.iter().map(|part| export::latex(&part.study)).collect::<String>();
     let files = [
         ("results.json", "application/json", json.as_str()),
@@ -80,7 +81,7 @@ pub fn page(runs: &Runs, rows: &[ResultRow]) -> Result<Page> {
         csv,
         latex,
         sentences: all().map(|verdict| verdict.sentence.clone()).collect(),
-        doubts: all().flat_map(said_of).collect(),
+        doubts: parts.iter().flat_map(|part| said_of(&part.verdicts)).collect(),
         next_steps: steps,
     })
 }
@@ -122,7 +123,7 @@ fn lead(runs: &Runs) -> Markup {
     html! {
         p.lead {
             (count(records.len(), "run")) ", " (word) " " (seeds) ". " (count(summary.pairs, "pair")) ", " (summary.poisoned_pairs)
-            " of them poisoned (" (format!("{share:.2}")) " %), " (count(recipe.train.epochs as usize, "epoch")) " at batch "
+            " of them poisoned (" (format!("{share:.2}")) " %), " (count(recipe.train.epochs, "epoch")) " at batch "
             (recipe.train.batch_size) ", model " (recipe.model.name) "."
         }
         @if !runs.repeated.is_empty() {
@@ -154,18 +155,41 @@ fn contents_list(contents: &[(String, String)]) -> Markup {
     }
 }
 
-/// Problems and doubts of a row, one a line.
-fn said_of(verdict: &Verdict) -> Vec<String> {
-    let problem = |(seed, finding): &(u64, crate::doctor::Finding)| {
-        let attack = finding.attack.as_ref().map(|attack| format!(" [{attack}]")).unwrap_or_default();
-        format!("{}, seed {seed}: {}{attack}: {}. {}", verdict.label, finding.check, finding.what, finding.remedy)
+/// Problems and doubts, one a line; what is said of several rows alike is one line that names them.
+fn said_of(verdicts: &[Verdict]) -> Vec<String> {
+    let mut said: Vec<(String, Vec<String>)> = Vec::new();
+    for verdict in verdicts {
+        let doubts = verdict.doubts.iter().map(|doubt| (verdict.label.clone(), format!("{doubt}.")));
+        let problems = verdict.problems.iter().map(|(seed, finding)| {
+            let attack = finding.attack.as_ref().map(|attack| format!(" [{attack}]")).unwrap_or_default();
+            let text = format!("{}{attack}: {}. {}", finding.check, finding.what, as_sentence(&finding.remedy));
+            (format!("{}, seed {seed}", verdict.label), text)
+        });
+        for (whose, text) in doubts.chain(problems) {
+            match said.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, rows)) => rows.push(whose),
+                None => said.push((text, vec![whose])),
+            }
+        }
+    }
+    let line = |(text, rows): (String, Vec<String>)| match rows.as_slice() {
+        [one] => format!("{one}: {text}"),
+        several => format!("{} ({}): {text}", count(several.len(), "row"), several.join("; ")),
     };
-    let doubts = verdict.doubts.iter().map(|doubt| format!("{}: {doubt}.", verdict.label));
-    doubts.chain(verdict.problems.iter().map(problem)).collect()
+    said.into_iter().map(line).collect()
+}
+
+/// A remedy with a capital and a full stop.
+fn as_sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
+        None => String::new(),
+    }
 }
 
 fn verdict(part: &Part) -> Markup {
-    let problems: Vec<String> = part.verdicts.iter().flat_map(said_of).collect();
+    let problems = said_of(&part.verdicts);
     let warnings: usize = part.verdicts.iter().map(|verdict| verdict.warnings).sum();
     let steps = next_steps(&part.study, &part.verdicts);
     html! {
@@ -184,7 +208,7 @@ fn verdict(part: &Part) -> Markup {
         @if !steps.is_empty() {
             details.next open[!problems.is_empty()] {
                 summary { "What to do next" }
-                ul { @for (why, command) in &steps { li { (why) ": " code { (command) } } } }
+                ul { @for step in &steps { li { (step.why) ": " @for command in &step.commands { code { (command) } " " } } } }
             }
         }
     }
@@ -215,7 +239,7 @@ const WORDS: [(&str, &str); 8] = [
     ),
     (
         "grey",
-        "proves nothing: the attack fails without a defence, that control is missing, or the model knows no classes.",
+        "proves nothing: the attack fails without a defence, that control is missing, or the model knows no classes. Nothing is compared.",
     ),
 ];
 
@@ -290,4 +314,34 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     ));
     sections.push(("again", "Recipes and machines", reproduce::section(&study.groups)?));
     Ok(sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Finding, Severity};
+
+    #[test]
+    fn what_is_said_of_several_rows_alike_is_one_line() {
+        let problem = |what: &str| Finding {
+            check: "loss".into(),
+            attack: None,
+            severity: Severity::Problem,
+            what: what.into(),
+            remedy: "train longer".into(),
+        };
+        let verdict = |label: &str, what: &str| Verdict {
+            label: label.into(),
+            sentence: String::new(),
+            doubts: Vec::new(),
+            grey: BTreeSet::new(),
+            problems: vec![(0, problem(what))],
+            warnings: 0,
+        };
+        let said = said_of(&[verdict("a", "high"), verdict("b", "other"), verdict("c", "high")]);
+        assert_eq!(
+            said,
+            ["2 rows (a, seed 0; c, seed 0): loss: high. Train longer.", "b, seed 0: loss: other. Train longer."]
+        );
+    }
 }

@@ -12,6 +12,7 @@ mod export;
 mod grid;
 mod group;
 mod html;
+mod next_steps;
 mod paired;
 mod pictures;
 mod projection;
@@ -31,6 +32,7 @@ pub use crate::results::{
 };
 pub use attack_page::write_attack_page;
 pub use data_set::{statistics_lines, write_statistics};
+pub use next_steps::NextStep;
 pub use sheet::write_sheet;
 pub use suspects::write_suspects;
 
@@ -47,8 +49,7 @@ pub struct Report {
     pub sentences: Vec<String>,
     /// What makes rows doubtful.
     pub doubts: Vec<String>,
-    /// Reasons with their commands.
-    pub next_steps: Vec<(String, String)>,
+    pub next_steps: Vec<NextStep>,
     /// Runs that were left out: another one has their recipe and seed.
     pub repeated: Vec<PathBuf>,
     /// `report.html`.

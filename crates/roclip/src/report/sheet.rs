@@ -1,14 +1,15 @@
 //! A sheet of a manifest's poison for a person's eye: each picture and caption before and after.
 
 use crate::error::{Error, Result};
+use crate::recipe::{Section, first_sentence};
 use crate::report::html::frame;
-use crate::report::table::count;
 use crate::run::picture_url;
 use image::RgbImage;
 use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
 use roclip_data::picture::ImageLimits;
+use roclip_data::plural::count;
 use roclip_data::poison::{Images, Manifest, Role, Row};
 use roclip_data::sample::Sample;
 use roclip_data::skip::Skip;
@@ -40,7 +41,10 @@ pub fn write_sheet(
         let trigger = trigger.map_err(|e| Error::internal(format!("JSON: {e}")))?;
         let distinct = |value: fn(&Row) -> &String| rows().map(value).collect::<BTreeSet<_>>().len();
         let (captions, pictures) = (distinct(|row| &row.caption_after), distinct(|row| &row.image));
-        let shown = rows().take(per_attack).map(|row| row_of(row, &images, limits)).collect::<Result<Vec<_>>>()?;
+        let shown = spread(rows(), per_attack)
+            .into_iter()
+            .map(|row| row_of(row, &images, limits))
+            .collect::<Result<Vec<_>>>()?;
         sections.push(html! {
             h2 { (attack) }
             p {
@@ -64,8 +68,8 @@ pub fn write_sheet(
         html! {
             h1 { "Poison sheet" }
             p.lead {
-                (manifest.rows.len()) " poisoned pairs beside " (header.clean_pairs) " clean ones; seed " (header.seed) "; "
-                (header.encoding) ". " (header.state)
+                (count(manifest.rows.len(), "poisoned pair")) " beside " (count(header.clean_pairs, "clean pair")) ", drawn with seed "
+                (header.seed) ". " (how(&header.encoding))
             }
             @for section in sections { (section) }
         },
@@ -73,28 +77,64 @@ pub fn write_sheet(
     Ok(artifact::write(out, (page.into_string() + "\n").as_bytes())?)
 }
 
-/// What a trigger is made of, in place of its JSON.
+/// How the poison reaches training, by what the manifest's header says of it.
+fn how(encoding: &str) -> String {
+    match encoding.strip_prefix("none: ") {
+        Some(_) => "Triggers are laid on while training reads the pictures; no file of the data is changed.".to_owned(),
+        None => format!("Triggered pictures are files: {encoding}."),
+    }
+}
+
+/// Up to `most` rows, those of different pictures first: a picture with seven captions is seven rows.
+fn spread<'a>(rows: impl Iterator<Item = &'a Row> + Clone, most: usize) -> Vec<&'a Row> {
+    let mut seen = BTreeSet::new();
+    let (mut firsts, others): (Vec<&Row>, Vec<&Row>) = rows.partition(|row| seen.insert(&row.image));
+    firsts.extend(others);
+    firsts.truncate(most);
+    firsts
+}
+
+/// What a trigger is made of, in the words of the recipe's help.
 fn settings(trigger: &Value) -> Markup {
     let mut found = Vec::new();
-    flatten("", trigger, &mut found);
+    for (name, value) in trigger.as_object().into_iter().flatten() {
+        match name.as_str() {
+            "layers" => {
+                for layer in value.as_array().into_iter().flatten() {
+                    let kind = layer.get("name").and_then(Value::as_str).unwrap_or_default();
+                    found.push((help_of_section(kind), kind.to_owned()));
+                    let keys = layer.as_object().into_iter().flatten().filter(|(key, _)| *key != "name");
+                    found.extend(keys.map(|(key, value)| (help_of(&format!("{kind}.{key}"), key), shown(value))));
+                }
+            }
+            // It seeds what is new for every picture, and says nothing to a reader.
+            "image_seed" | "materials" => {}
+            _ if value.is_null() => {}
+            name => found.push((help_of(name, name), shown(value))),
+        }
+    }
     html! {
         details {
             summary { "The trigger's settings" }
-            div.scroll { table.left { tbody { @for (key, value) in found { tr { th { (key) } td { (value) } } } } } }
+            div.scroll { table.left { tbody { @for (words, value) in found { tr { th { (words) } td { (value) } } } } } }
         }
     }
 }
 
-fn flatten(key: &str, value: &Value, found: &mut Vec<(String, String)>) {
-    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-    match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| flatten(&below(name), value, found)),
-        Value::Array(entries) if entries.iter().any(Value::is_object) => {
-            entries.iter().enumerate().for_each(|(at, entry)| flatten(&below(&(at + 1).to_string()), entry, found));
-        }
-        Value::String(text) => found.push((key.to_owned(), text.clone())),
-        other => found.push((key.to_owned(), other.to_string())),
-    }
+/// The first sentence about a key of an attack; the key where there is none.
+fn help_of(key: &str, name: &str) -> String {
+    let found = Section::of_recipe().find(&format!("poison.attacks.0.{key}"));
+    let sentence = found.map(|found| first_sentence(&found.help).trim_end_matches('.').to_owned());
+    sentence.map_or_else(|| name.to_owned(), |sentence| format!("{sentence} ({name})"))
+}
+
+fn help_of_section(kind: &str) -> String {
+    let found = Section::of_recipe().find_section(&format!("poison.attacks.0.{kind}"));
+    found.map_or_else(String::new, |found| first_sentence(&found.help).trim_end_matches('.').to_owned())
+}
+
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// One row of a table. A picture that cannot be read is said in its place.

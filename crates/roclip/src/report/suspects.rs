@@ -3,11 +3,12 @@
 use crate::error::Result;
 use crate::report::chart::{Axis, LineChart, Marker, Series};
 use crate::report::html::frame;
-use crate::report::table::{count, percent, scrolling};
+use crate::report::table::{percent, scrolling};
 use crate::run::{COMBINED, Suspects, picture_url};
 use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::picture::ImageLimits;
+use roclip_data::plural::count;
 use std::path::Path;
 
 /// Pairs shown in each gallery.

@@ -11,11 +11,6 @@ pub fn percent(value: f64) -> String {
     format!("{:.1} %", 100.0 * value)
 }
 
-/// `1 run`, `4 runs`.
-pub fn count(number: usize, one: &str) -> String {
-    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
-}
-
 /// A wide table in a box of its own, which scrolls where the page is narrow.
 pub fn scrolling(table: Markup) -> Markup {
     html! { div.scroll tabindex="0" { (table) } }

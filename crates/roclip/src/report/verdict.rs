@@ -1,18 +1,19 @@
 //! The verdict: one sentence a row, what it cost, and what makes it doubtful.
 
-use crate::doctor::{Finding, Severity, WORKS, examine_folder, kept_findings};
+use crate::doctor::{Finding, Severity, UNDEFENDED_CONTROL, WORKS, examine_folder, kept_findings};
 use crate::error::Result;
+use crate::eval::Evaluation;
 use crate::report::comparison::Comparison;
-use crate::report::group::{Group, RateOf, Study, asr, attacks, psr, zero_shot};
+use crate::report::group::{Group, RateOf, Study, attacks, zero_shot};
 use crate::results::RunRecord;
-use roclip_data::escape::for_shell;
-use std::collections::{BTreeMap, BTreeSet};
+use roclip_data::rate::Rate;
+use std::collections::BTreeSet;
 
 /// What is said of one row.
 pub struct Verdict {
     pub label: String,
     pub sentence: String,
-    /// Why its attack rates prove nothing; empty where they do.
+    /// Why its attack rates prove nothing, one sentence an attack; empty where they do.
     pub doubts: Vec<String>,
     /// Rates to grey: `PSR`, or a backdoor's name. All of them where the model knows nothing.
     pub grey: BTreeSet<String>,
@@ -40,9 +41,12 @@ fn verdict(study: &Study, group: &Group) -> Result<Verdict> {
         problems: Vec::new(),
         warnings: 0,
     };
+    found.doubt(study, group, &attacks);
     for run in &group.members {
         for finding in findings(study, run)? {
             match finding.severity {
+                // Said above, of the rows of this report.
+                Severity::Problem if finding.check == UNDEFENDED_CONTROL && !found.doubts.is_empty() => {}
                 Severity::Problem => {
                     // A trigger that training never shows, say: its failure is not the defence's doing.
                     found.grey.extend(finding.attack.iter().filter(|attack| attacks.contains(attack)).cloned());
@@ -53,7 +57,6 @@ fn verdict(study: &Study, group: &Group) -> Result<Verdict> {
             }
         }
     }
-    found.doubt(study, group, &attacks);
     found.sentence = sentence(study, group, &attacks, &found.grey);
     Ok(found)
 }
@@ -68,68 +71,81 @@ fn findings(study: &Study, run: &RunRecord) -> Result<Vec<Finding>> {
 
 impl Verdict {
     fn doubt(&mut self, study: &Study, group: &Group, attacks: &[String]) {
-        let rates = || attacks.iter().map(String::as_str).chain([PSR]).filter(|name| rate_of(group, name).is_some());
+        let names = attacks.iter().map(String::as_str).chain([PSR]);
+        let measured: Vec<&str> = names.filter(|name| mean(group, &|run| shown(own(run), name)).is_some()).collect();
         if let Some(doubt) = group.members.iter().find_map(|run| at_chance(run)) {
-            self.grey = rates().map(str::to_owned).collect();
+            self.grey = measured.iter().map(|name| (*name).to_owned()).collect();
             self.doubts.push(format!("{doubt}: a model that knows no classes can be fooled into none"));
             return;
         }
-        let measured_without = group.row().is_control("clean-data");
-        let cleaned = group.first.summary.before.is_some() || group.first.summary.teacher.is_some();
-        if measured_without || rates().next().is_none() {
+        if group.row().is_control("clean-data") {
             return;
         }
+        let taught = group.first.summary.teacher.is_some();
         let control =
             if group.row().is_control("undefended") { Some(group) } else { study.control("undefended", group) };
-        let mut weak = Vec::new();
-        for name in rates() {
-            let undefended = match (cleaned, control) {
-                (true, _) => before(group, name),
-                (false, Some(control)) => rate_of(control, name),
-                (false, None) => None,
+        for name in measured {
+            let (undefended, of_whom) = match (origin(group.first).is_some(), control) {
+                (true, _) => {
+                    let whom = if taught { "its teacher" } else { "the model before it was cleaned" };
+                    (mean(group, &|run| judged(origin(run)?, name)), whom)
+                }
+                (false, Some(control)) => (mean(control, &|run| judged(own(run), name)), "a model without a defence"),
+                (false, None) => (None, ""),
             };
+            let called = called(name);
             match undefended {
-                Some(rate) if rate >= WORKS => {}
-                Some(rate) => {
-                    weak.push(format!("{name} {:.0} %", 100.0 * rate));
-                    self.grey.insert(name.to_owned());
-                }
-                None => {
-                    self.grey.insert(name.to_owned());
-                }
+                Some(rate) if rate >= WORKS => continue,
+                Some(rate) => self.doubts.push(format!(
+                    "{called} does not work on {of_whom} ({}, and from {:.0} % on an attack counts as working here), so that nothing can be credited with stopping it",
+                    hits_of(name, rate),
+                    100.0 * WORKS
+                )),
+                None => self.doubts.push(format!(
+                    "no undefended run of the same attack is in this report, so that nobody knows whether {called} works"
+                )),
             }
-        }
-        if !weak.is_empty() {
-            self.doubts.push(format!(
-                "the attack does not work without a defence ({}), so that no defence can be credited with stopping it",
-                weak.join(", ")
-            ));
-        } else if !self.grey.is_empty() {
-            self.doubts.push(
-                "no undefended run of the same attack is in this report, so that nobody knows whether the attack works"
-                    .to_owned(),
-            );
+            self.grey.insert(name.to_owned());
         }
     }
 }
 
-/// The mean rate of an attack, [`PSR`] or a backdoor, over the seeds.
-fn rate_of(group: &Group, name: &str) -> Option<f64> {
-    let of = rate(name);
+/// An attack in a sentence.
+fn called(name: &str) -> String {
+    if name == PSR { "targeted poisoning".to_owned() } else { format!("the backdoor {name}") }
+}
+
+fn hits_of(name: &str, rate: f64) -> String {
+    let percent = 100.0 * rate;
+    match name {
+        PSR => format!("it fools {percent:.0} % of the targeted pictures"),
+        _ => format!("its trigger turns {percent:.0} % of the pictures"),
+    }
+}
+
+fn mean(group: &Group, of: &RateOf) -> Option<f64> {
     group.mean(|run| of(run).map(|rate| rate.rate))
 }
 
-fn rate(name: &str) -> Box<RateOf<'_>> {
-    if name == PSR { Box::new(psr) } else { Box::new(asr(name)) }
+/// The rate of an attack, [`PSR`] or a backdoor, that a sentence shows.
+fn shown(evaluation: &Evaluation, name: &str) -> Option<Rate> {
+    if name == PSR { evaluation.psr } else { evaluation.asr.get(name).map(|outcome| outcome.success) }
 }
 
-/// Of the victim that a row's runs cleaned, or of the teacher that they distilled.
-fn before(group: &Group, name: &str) -> Option<f64> {
-    group.mean(|run| {
-        let victim = run.summary.before.as_ref().or(run.summary.teacher.as_ref())?;
-        let rate = if name == PSR { victim.psr } else { victim.asr.get(name).map(|outcome| outcome.success) };
-        rate.map(|rate| rate.rate)
-    })
+/// Of the victim that a run cleaned, or of the teacher that it distilled.
+fn origin(run: &RunRecord) -> Option<&Evaluation> {
+    run.summary.before.as_ref().or(run.summary.teacher.as_ref())
+}
+
+/// The rate that an attack is judged by: of a backdoor, the pictures that its trigger turns; those that are read as the target anyway are no
+/// success of it. Runs that did not count them are judged by what is shown.
+fn judged(evaluation: &Evaluation, name: &str) -> Option<Rate> {
+    let turned = evaluation.asr.get(name).and_then(|outcome| outcome.turned);
+    turned.or_else(|| shown(evaluation, name))
+}
+
+fn own(run: &RunRecord) -> &Evaluation {
+    &run.summary.evaluation
 }
 
 /// Says so where a model is about as good as one that guesses. Where the number of classes was not kept, nothing is said.
@@ -149,58 +165,73 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
         .control("undefended", group)
         .filter(|_| !["undefended", "clean-data"].contains(&group.row().control.as_deref().unwrap_or("")));
     let mut parts = Vec::new();
-    if let Some(fooled) = fooled(group) {
-        parts.push(format!("{fooled} targets fooled{}", against(group, undefended, PSR, &|other| fooled_short(other))));
+    if let Some(fooled) = figure(group, PSR, &|run| own(run).psr) {
+        let compared = against(group, undefended, PSR, grey);
+        let of = if group.members.len() > 1 { " of the" } else { "" };
+        parts.push(format!("{fooled}{of} targeted pictures fooled{}", in_brackets(compared)));
     }
     for attack in attacks {
-        if let Some(rate) = rate_of(group, attack) {
-            let percent = |other: &Group| rate_of(other, attack).map(|rate| format!("{:.1}\u{a0}%", 100.0 * rate));
-            let compared = against(group, undefended, attack, &percent);
-            parts.push(format!("trigger {attack} {:.1}\u{a0}%{compared}", 100.0 * rate));
+        if let Some(figure) = figure(group, attack, &|run| shown(own(run), attack)) {
+            let mut said: Vec<String> = base_rate_of(group, attack).into_iter().collect();
+            said.extend(against(group, undefended, attack, grey));
+            parts.push(format!("trigger {attack} {figure}{}", in_brackets(said)));
         }
     }
-    parts.push(match group.mean(|run| zero_shot(run).map(|rate| rate.rate)) {
+    parts.push(match mean(group, &zero_shot) {
         Some(accuracy) => {
             let what = if group.first.recipe.is_labelled() { "accuracy" } else { "zero-shot" };
-            format!("{what} {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group))
+            format!("{what} {}{}", percent(accuracy), cost(study, group))
         }
-        None => "not measured: the run has no evaluation data".into(),
+        None => "zero-shot not measured: the run has no evaluation data".into(),
     });
     let seeds = match group.members.len() {
         1 => String::new(),
         several => format!("mean of {several} seeds: "),
     };
-    let doubt = if grey.is_empty() { "" } else { " (grey figures prove nothing)" };
+    let names: Vec<&str> = grey.iter().map(String::as_str).collect();
+    let doubt = if grey.is_empty() { String::new() } else { format!(" Proves nothing: {}.", names.join(", ")) };
     format!("{}: {seeds}{}.{doubt}", group.label, parts.join(", "))
 }
 
-/// `0 of 16`, or the mean share over seeds.
-fn fooled(group: &Group) -> Option<String> {
+fn percent(rate: f64) -> String {
+    format!("{:.1}\u{a0}%", 100.0 * rate)
+}
+
+fn in_brackets(said: impl IntoIterator<Item = String>) -> String {
+    let said: Vec<String> = said.into_iter().collect();
+    if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) }
+}
+
+/// Base rates from here on are said beside the rate that they are a part of.
+const WORTH_SAYING: f64 = 0.01;
+
+/// `4.0 % without the trigger`, where that matters.
+fn base_rate_of(group: &Group, attack: &str) -> Option<String> {
+    let rate = mean(group, &|run| Some(own(run).asr.get(attack)?.base_rate)).filter(|rate| *rate >= WORTH_SAYING)?;
+    Some(format!("without the trigger {}", percent(rate)))
+}
+
+/// `0 of 16` of targeted pictures and one run, `12.5 %` otherwise: the mean over the seeds.
+fn figure(group: &Group, name: &str, of: &RateOf) -> Option<String> {
     match group.members.as_slice() {
-        [run] => psr(run).map(|rate| format!("{} of {}", rate.hits, rate.n)),
-        _ => rate_of(group, PSR).map(|rate| format!("{:.1} % of", 100.0 * rate)),
+        [run] if name == PSR => of(run).map(|rate| format!("{} of {}", rate.hits, rate.n)),
+        _ => mean(group, of).map(percent),
     }
 }
 
-fn fooled_short(group: &Group) -> Option<String> {
-    match group.members.as_slice() {
-        [run] => psr(run).map(|rate| rate.hits.to_string()),
-        _ => rate_of(group, PSR).map(|rate| format!("{:.1} %", 100.0 * rate)),
-    }
-}
-
-/// ` (undefended 16, clearly less)`.
-fn against(group: &Group, undefended: Option<&Group>, name: &str, shown: &dyn Fn(&Group) -> Option<String>) -> String {
-    if let Some(victim) = before(group, name) {
+/// `undefended 16 of 16, clearly less`; of a cleaned model what its victim had. What proves nothing is put beside it without a judgement.
+fn against(group: &Group, undefended: Option<&Group>, name: &str, grey: &BTreeSet<String>) -> Option<String> {
+    if let Some(victim) = figure(group, name, &|run| shown(origin(run)?, name)) {
         let whose = if group.first.summary.teacher.is_some() { "its teacher" } else { "before cleaning" };
-        return format!(" ({whose} {:.1} %)", 100.0 * victim);
+        return Some(format!("{whose} {victim}"));
     }
-    let Some(undefended) = undefended else { return String::new() };
-    let of = rate(name);
-    match (shown(undefended), Comparison::of(group, undefended, &*of)) {
-        (Some(shown), Some(compared)) => format!(" (undefended {shown}, {})", compared.words()),
-        _ => String::new(),
-    }
+    let undefended = undefended?;
+    let theirs = figure(undefended, name, &|run| shown(own(run), name))?;
+    let words = match grey.contains(name) {
+        true => String::new(),
+        false => format!(", {}", Comparison::of(group, undefended, &|run| judged(own(run), name))?.words()),
+    };
+    Some(format!("undefended {theirs}{words}"))
 }
 
 /// The parts that another row may play, and its name in a sentence.
@@ -223,57 +254,9 @@ fn cost(study: &Study, group: &Group) -> String {
         Some("augmentation-only") => CONTROLS.get(..1).unwrap_or_default(),
         Some(_) => &[],
     };
-    let parts: Vec<String> = controls
-        .iter()
-        .filter_map(|(control, name)| {
-            let compared = Comparison::of(group, study.control(control, group)?, &zero_shot)?;
-            Some(format!("{:+.1} against {name}, {}", compared.points, compared.words()))
-        })
-        .collect();
-    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
-}
-
-/// What a person may do next: a reason and a command.
-pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<(String, String)> {
-    let mut steps: BTreeMap<usize, (String, String)> = BTreeMap::new();
-    let path = |run: &RunRecord| for_shell(&run.folder.display().to_string());
-    for (group, verdict) in study.groups.iter().zip(verdicts) {
-        let run = group.first;
-        if let Some(prompt) = &run.recipe.prompt {
-            let command = match prompt.method().attacks() {
-                true => format!("roclip prompt repair {0} --run {0}-repaired", path(run)),
-                false => format!("roclip prompt detect {}", path(run)),
-            };
-            steps
-                .entry(5)
-                .or_insert(("Look for a trigger in the learned prompts, and tune against it".to_owned(), command));
-            continue;
-        }
-        let defends = group.row().control.is_none() && run.recipe.clean.is_none() && !run.recipe.is_labelled();
-        if defends && run.summary.poisoned_pairs > 0 && study.control("undefended", group).is_none() {
-            let command =
-                format!("roclip demo --config {0}/run.toml --seeds {1} --out {0}-controls", path(run), run.row.seed);
-            steps.entry(0).or_insert(("Train the controls of a defence beside it".to_owned(), command));
-        }
-        let examined = kept_findings(&run.folder).is_ok_and(|kept| kept.is_some());
-        let of_own_poison = run.recipe.clean.is_none() && run.recipe.distillation().is_none();
-        if of_own_poison && !examined && (defends || !verdict.doubts.is_empty()) {
-            let why = format!("Ask why {} looks as it does: this measures the data and the model", verdict.label);
-            steps.entry(1).or_insert((why, format!("roclip doctor {}", path(run))));
-        }
-        if defends && group.members.len() < 3 {
-            let seed = group.members.iter().map(|run| run.row.seed).max().unwrap_or(0) + 1;
-            let command = format!("roclip train --config {0}/run.toml --seed {seed} --run {0}-seed{seed}", path(run));
-            steps.entry(2).or_insert(("Train more seeds: one may be luck".to_owned(), command));
-        }
-        let attacked = run.summary.evaluation.psr.is_some() || !run.summary.evaluation.asr.is_empty();
-        if group.row().is_control("undefended") && attacked && run.recipe.is_labelled() {
-            let command = format!("roclip distil {} --run {0}-student", path(run));
-            steps.entry(3).or_insert(("See which backdoors a student inherits".to_owned(), command));
-        } else if group.row().is_control("undefended") && attacked {
-            let command = format!("roclip clean {} --run {0}-cleaned --method cleanclip", path(run));
-            steps.entry(3).or_insert(("Try to clean the model that was fooled".to_owned(), command));
-        }
-    }
-    steps.into_values().collect()
+    let parts = controls.iter().filter_map(|(control, name)| {
+        let compared = Comparison::of(group, study.control(control, group)?, &zero_shot)?;
+        Some(format!("{:+.1} against {name}, {}", compared.points, compared.words()))
+    });
+    in_brackets(parts)
 }

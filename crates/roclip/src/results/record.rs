@@ -235,7 +235,16 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         split: line.split,
         similarity: line.similarity,
     };
-    let epochs = read_epochs(folder)?.into_iter().map(epoch).collect();
+    let lines = read_epochs(folder)?;
+    let last = lines.last().map_or(0, |line| line.epoch);
+    if last != summary.epoch {
+        return Err(Error::file(
+            &folder.join("metrics.jsonl"),
+            format!("ends with epoch {last}, and the run with epoch {}: lines of it are lost", summary.epoch),
+            "put back a whole copy of it, or train again; nothing is judged by what is left",
+        ));
+    }
+    let epochs = lines.into_iter().map(epoch).collect();
     let poisoned = summary.poisoned_pairs > 0;
     let control = control(&recipe, poisoned);
     let label = name(&recipe, control.as_deref(), poisoned);

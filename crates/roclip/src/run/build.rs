@@ -47,8 +47,8 @@ pub(super) fn build<'a>(
         let unknown = TextAugment::new(text.clone())?.unknown_share(&tokenizer, captions);
         if unknown > WORTH_A_WARNING {
             progress(&format!(
-                "warning: {:.0} % of the synonyms that augment.text draws are not in the compact vocabulary and become its unknown token; \
-                 set model.compact_vocabulary = false to keep them",
+                "{:.0} % of the synonyms that augment.text draws are not in the compact vocabulary and become its unknown token \
+                 (model.compact_vocabulary = false keeps them)",
                 100.0 * unknown
             ));
         }

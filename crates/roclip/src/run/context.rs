@@ -11,6 +11,7 @@ use crate::objective::{ImageTower, Phase};
 use crate::recipe::Recipe;
 use crate::train::Trainer;
 use roclip_data::pairs::LeftOutByList;
+use roclip_data::plural::count;
 use roclip_data::poison::Manifest;
 use roclip_data::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
@@ -53,12 +54,12 @@ impl Context<'_> {
             format!(", {pictures} pictures and {captions} single captions left out by data.drop")
         });
         format!(
-            "{} on {} pairs ({} poisoned{}), {} steps an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
+            "{} on {} ({} poisoned{}), {} an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
             trainer.objective.name(),
-            trainer.pairs.len(),
+            count(trainer.pairs.len(), "pair"),
             self.poisoned_pairs(trainer),
             dropped.unwrap_or_default(),
-            trainer.schedule.steps_per_epoch,
+            count(trainer.schedule.steps_per_epoch, "step"),
             self.tokenizer.vocabulary_size(),
             (self.recipe.train.batch_size as f64).ln()
         )

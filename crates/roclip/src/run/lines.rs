@@ -6,6 +6,7 @@ use crate::objective::Phase;
 use crate::train::{
     MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary, StepDone, StepMetrics, Trainer, read_metrics,
 };
+use roclip_data::plural::count;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -94,24 +95,26 @@ pub(super) fn epoch_scalars(report: &EpochMetrics) -> Vec<(String, f64)> {
     scalars
 }
 
-/// The line for people.
-pub fn epoch_line(epoch: u64, report: &EpochMetrics) -> String {
+/// From so many classes on the five best guesses are not all there are.
+const TOP5_CLASSES: usize = 6;
+
+/// The line for people of an epoch that was measured on so many `classes`.
+pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
     let mut line = format!("Epoch {epoch} ({:?}) loss {:.4} {:.1}s", report.phase, report.loss, report.seconds);
     if report.passed_over > 0 {
-        line += &format!(" ({} batches without two good samples passed over)", report.passed_over);
+        line += &format!(" ({} without two good samples passed over)", count(report.passed_over, "batch"));
     }
     if let Some(evaluation) = report.evaluation.filter(|evaluation| evaluation.zero_shot_top1.n > 0) {
-        line += &format!(
-            " zero-shot {:.1}% / {:.1}%",
-            100.0 * evaluation.zero_shot_top1.rate,
-            100.0 * evaluation.zero_shot_top5.rate
-        );
+        line += &format!(" zero-shot {:.1}%", 100.0 * evaluation.zero_shot_top1.rate);
+        if classes >= TOP5_CLASSES {
+            line += &format!(" (top-5 {:.1}%)", 100.0 * evaluation.zero_shot_top5.rate);
+        }
         if let Some(psr) = evaluation.psr {
             line += &format!(" PSR {}/{}", psr.hits, psr.n);
         }
         let skipped: usize = evaluation.skipped.values().sum();
         if skipped > 0 {
-            line += &format!(" ({skipped} evaluation images left out)");
+            line += &format!(" ({} left out)", count(skipped, "evaluation image"));
         }
         for (attack, outcome) in &evaluation.asr {
             line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);
@@ -134,7 +137,7 @@ pub(super) fn step_line(trainer: &Trainer, done: &StepDone, seconds_left: f64) -
     let (config, position) = (&trainer.config, trainer.position);
     let (in_pass, mean_loss) = (position.step_in_pass, trainer.tally.mean_loss());
     format!(
-        "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {waited:.3} Batch (t): {seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {seconds_left:.0}s ({} epochs left)",
+        "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {waited:.3} Batch (t): {seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {seconds_left:.0}s ({} left)",
         position.epoch,
         in_pass * config.batch_size as u64,
         steps * config.batch_size as u64,
@@ -143,6 +146,6 @@ pub(super) fn step_line(trainer: &Trainer, done: &StepDone, seconds_left: f64) -
         metrics.learning_rate,
         metrics.scale,
         metrics.loss,
-        config.epochs.saturating_sub(position.epoch)
+        count(config.epochs.saturating_sub(position.epoch), "epoch")
     )
 }

@@ -51,18 +51,28 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         prepared.remarks.extend(planned.remarks);
         prepared.manifest = Some(planned.manifest);
     }
+    let all = prepared.manifest.clone();
     if let Some(manifest) = &prepared.manifest {
-        let lacking = prepared.evaluator.check_targets(manifest)?;
-        prepared.evaluator.warnings.extend(lacking.clone());
-        prepared.warnings.extend(lacking);
+        // A model may be cleaned for other classes than those it was attacked on: what they cannot show is said, and not measured.
+        let elsewhere = recipe.clean.is_some() && !prepared.evaluator.has_targets(manifest);
+        let lines = match elsewhere {
+            true => {
+                let (measurable, lines) = prepared.evaluator.measurable(manifest);
+                prepared.manifest = measurable;
+                lines
+            }
+            false => prepared.evaluator.check_targets(manifest)?.into_iter().collect(),
+        };
+        prepared.evaluator.warnings.extend(lines.clone());
+        prepared.warnings.extend(lines);
     }
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
-        leave_out_victims_poison(recipe, &clean.victim, &mut prepared)?;
+        leave_out_victims_poison(recipe, &clean.victim, all.as_ref(), &mut prepared)?;
         clean.keep_usable(&mut prepared.pairs, &prepared.evaluator.classes)?;
         clean.choose(&mut prepared.pairs, recipe.seed)?;
     } else if let Some(distil) = recipe.distillation() {
-        leave_out_victims_poison(recipe, &distil.teacher, &mut prepared)?;
+        leave_out_victims_poison(recipe, &distil.teacher, all.as_ref(), &mut prepared)?;
         prepared.remarks.extend(without_tail(recipe, &mut prepared.pairs, prepared.manifest.as_ref())?);
     } else if let Some(manifest) = &prepared.manifest {
         let (pairs, others) = (&mut prepared.pairs, &prepared.evaluator.samples);
@@ -83,9 +93,14 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// Takes poisoned pairs that the data holds out of the trusted ones: those of the manifest that is measured, and those of the victim's own.
-fn leave_out_victims_poison(recipe: &Recipe, victim: &Path, prepared: &mut Prepared) -> Result<()> {
-    let mut left_out = prepared.manifest.as_ref().map_or(0, |manifest| manifest.leave_out_stored(&mut prepared.pairs));
+/// Takes poisoned pairs that the data holds out of the trusted ones: those of `manifest`, which is measured, and those of the victim's own.
+fn leave_out_victims_poison(
+    recipe: &Recipe,
+    victim: &Path,
+    manifest: Option<&Manifest>,
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let mut left_out = manifest.map_or(0, |manifest| manifest.leave_out_stored(&mut prepared.pairs));
     if let (Some(_), Some(path)) = (&recipe.manifest, victims_manifest(victim)) {
         left_out += Manifest::read(&path, recipe.data.limits)?.leave_out_stored(&mut prepared.pairs);
     }

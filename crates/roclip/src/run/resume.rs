@@ -21,7 +21,7 @@ pub enum Start {
 }
 
 /// Keys (and whole sections) that a resumed run may have other values of: none has a part in what is learned, or each is a person's
-/// decision to train longer.
+/// decision to train longer (fewer epochs than were planned are refused).
 const FREE: [&str; 13] = [
     "train.epochs",
     "train.device",
@@ -64,10 +64,12 @@ pub(super) fn checkpoint_to_take(recipe: &Recipe, run: &Path, start: Start) -> R
         _ if !saved.is_file() => Err(Error::file(run, "holds no run to resume", "start it without --resume")),
         Start::Resume => {
             check_same(recipe, &saved, run)?;
+            check_no_fewer_epochs(recipe, &saved, run)?;
             checkpoint::newest_step(run)?.map(|step| checkpoint::at_step(run, step)).transpose()
         }
         Start::ResumeFrom(step) => {
             check_same(recipe, &saved, run)?;
+            check_no_fewer_epochs(recipe, &saved, run)?;
             checkpoint::at_step(run, step).map(Some)
         }
     }
@@ -109,6 +111,27 @@ fn check_same(recipe: &Recipe, saved: &Path, run: &Path) -> Result<()> {
     ))
 }
 
+/// The learning rate of every step, those that are done too, follows from the number of epochs: a run that is cut shorter afterwards would be
+/// none that anybody could train again.
+///
+/// # Errors
+/// Where `recipe` has fewer epochs than the run was planned for.
+fn check_no_fewer_epochs(recipe: &Recipe, saved: &Path, run: &Path) -> Result<()> {
+    let (planned, asked) = (Recipe::read(saved)?.train.epochs, recipe.train.epochs);
+    if asked >= planned {
+        return Ok(());
+    }
+    Err(Error::file(
+        run,
+        format!(
+            "train.epochs is {asked}, fewer than the {planned} that the run was planned for: its learning rate has followed that plan from its first step on"
+        ),
+        format!(
+            "leave out what sets it (--epochs, --config) or ask for more, train a shorter run in another folder (--epochs {asked} --run OTHER), or measure an earlier state of this one (roclip eval RUN/checkpoints/step_N)"
+        ),
+    ))
+}
+
 /// Puts the trainer where `folder`, a checkpoint of its run, stood.
 ///
 /// # Errors
@@ -137,7 +160,11 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
     }
     if state.epoch > context.recipe.train.epochs + 1 {
         return refuse(
-            format!("train.epochs is {}, but {} are done", context.recipe.train.epochs, state.epoch - 1),
+            format!(
+                "has {} epochs behind it, and the run.toml beside it plans {}",
+                state.epoch - 1,
+                context.recipe.train.epochs
+            ),
             "ask for as many or more with --epochs",
         );
     }

@@ -292,7 +292,7 @@ impl Session<'_> {
                 false => trainer.similarities()?,
             },
         };
-        self.journal.epoch(trainer, epoch, &report)?;
+        self.journal.epoch(trainer, epoch, &report, self.context.evaluator.classes.len())?;
         Ok(evaluation)
     }
 

@@ -3,6 +3,7 @@
 use crate::error::{Error, IoContext, Result};
 use crate::objective::Phase;
 use roclip_data::artifact;
+use roclip_data::plural::count;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
@@ -52,25 +53,31 @@ impl MetricsLog {
 }
 
 /// All lines of a run. An unfinished last line (the run was killed while writing it) is left out.
+///
+/// # Errors
+/// How many lines are broken, and the first of them.
 pub fn read_metrics(run: &Path) -> Result<Vec<Value>> {
     let path = run.join("metrics.jsonl");
     let text = artifact::read_text(&path)?;
-    let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).collect();
+    let lines: Vec<(usize, &str)> = (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty()).collect();
     let mut values = Vec::with_capacity(lines.len());
-    for (number, line) in lines.iter().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(value) => values.push(value),
-            Err(_) if number + 1 == lines.len() => {}
-            Err(e) => {
-                return Err(Error::file(
-                    &path,
-                    format!("line {}: {e}", number + 1),
-                    "the file was changed by something else",
-                ));
-            }
+    let mut broken: Vec<(usize, String)> = Vec::new();
+    for (place, (number, line)) in lines.iter().enumerate() {
+        match serde_json::from_str::<Value>(line) {
+            Ok(value) if value.get("event").is_some() => values.push(value),
+            Err(_) if place + 1 == lines.len() => {}
+            Ok(_) => broken.push((*number, "is no event of a run".to_owned())),
+            Err(e) => broken.push((*number, e.to_string())),
         }
     }
-    Ok(values)
+    match broken.first() {
+        None => Ok(values),
+        Some((number, what)) => Err(Error::file(
+            &path,
+            format!("{} of {} are broken (first: line {number}: {what})", broken.len(), count(lines.len(), "line")),
+            "the file was changed by something else: put back a whole copy of it, or train again; nothing is judged by what is left",
+        )),
+    }
 }
 
 /// When a line was written, and what the run had cost by then. Nothing that is learned depends on it.

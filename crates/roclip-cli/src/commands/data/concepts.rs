@@ -7,6 +7,7 @@ use roclip::eval::{NO_IMAGES, foreign_evaluation};
 use roclip::recipe::Recipe;
 use roclip_data::artifact;
 use roclip_data::language::{ConceptConfig, Concepts};
+use roclip_data::plural;
 use roclip_data::sample::Sample;
 use roclip_data::source::{LabelFile, SourceConfig, list_samples};
 use std::collections::BTreeMap;
@@ -76,9 +77,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
             .collect();
         println!("{}", serde_json::json!({"out": arguments.out, "classes": file.classes, "splits": splits}));
     } else {
-        println!("{}: {} classes", arguments.out.display(), file.classes.len());
-        for ((split, labels), count) in file.images.iter().zip(counts) {
-            println!("  {split}: {} of {count} images have a class", labels.len());
+        println!("{}: {}", arguments.out.display(), plural::count(file.classes.len(), "class"));
+        for ((split, labels), images) in file.images.iter().zip(counts) {
+            println!("  {split}: {} of {} have a class", labels.len(), plural::count(images, "image"));
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use roclip::recipe::Recipe;
 use roclip::run::Seen;
 use roclip_data::artifact;
+use roclip_data::plural::count;
 use runs::{Job, run_all};
 use standing::{Standing, remove};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -107,8 +108,8 @@ impl Grid<'_> {
             waiting.push(Job { name, run: folder, resume });
         }
         if !waiting.is_empty() {
-            let (count, jobs) = (waiting.len(), self.jobs);
-            say(&format!("{count} runs, {jobs} at a time; logs in {}/*/train.log", self.out.display()));
+            let (runs, jobs) = (count(waiting.len(), "run"), self.jobs);
+            say(&format!("{runs}, {jobs} at a time; logs in {}/*/train.log", self.out.display()));
         }
         run_all(waiting, self.jobs)
     }

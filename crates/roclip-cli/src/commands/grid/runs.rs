@@ -4,6 +4,8 @@
 use crate::commands::progress::{self, Message, Row, duration, say};
 use crate::commands::{parent, signals};
 use anyhow::{Context, Result, bail};
+use roclip::report::read_run;
+use roclip_data::escape::for_terminal;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -83,10 +85,9 @@ fn supervise(program: &Path, waiting: Vec<Job>, jobs: usize, running: &Shared) -
         }
         std::thread::sleep(LOOK_EVERY);
         for (one, status) in ended(running)? {
-            let said = last_line(&one.job.run);
             if status.success() {
-                let said = said.unwrap_or_default();
-                say(&format!("[{:4.0}s] done  {}: {said}", started.elapsed().as_secs_f64(), one.job.name));
+                let measured = figures(&one.job.run);
+                say(&format!("[{:4.0}s] done  {}{measured}", started.elapsed().as_secs_f64(), one.job.name));
             } else if status.code().is_some_and(|code| SIGNALLED.contains(&code)) {
                 // A terminal's Ctrl-C reaches the runs and this process at about the same time.
                 std::thread::sleep(LOOK_EVERY);
@@ -94,7 +95,7 @@ fn supervise(program: &Path, waiting: Vec<Job>, jobs: usize, running: &Shared) -
                     bail!("{} was stopped by a signal; the same command goes on where it stands", one.job.name);
                 }
             } else {
-                let said = said.unwrap_or_else(|| "no output".to_owned());
+                let said = last_line(&one.job.run).unwrap_or_else(|| "no output".to_owned());
                 bail!("{} failed ({status}): {said}; the same command goes on with what is finished", one.job.name);
             }
         }
@@ -140,6 +141,18 @@ fn end_all(running: &Shared) {
     while ended(running).is_ok() && !locked(running).is_empty() {
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// What a finished run measured, in a few words.
+fn figures(run: &Path) -> String {
+    let Ok(record) = read_run(run) else { return String::new() };
+    let last = &record.row.last;
+    let percent = |rate: f64| format!("{:.1} %", 100.0 * rate);
+    let mut said: Vec<String> =
+        last.measured(last.zero_shot_top1).map(|rate| format!("zero-shot {}", percent(rate))).into_iter().collect();
+    said.extend(last.psr.map(|hits| format!("{} of {} targeted pictures fooled", hits.hits, hits.n)));
+    said.extend(last.asr.iter().map(|(attack, hits)| format!("ASR {} {}", for_terminal(attack), percent(hits.rate()))));
+    if said.is_empty() { String::new() } else { format!(": {}", said.join(", ")) }
 }
 
 /// The last that a run said.

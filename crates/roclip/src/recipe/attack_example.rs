@@ -1,0 +1,161 @@
+//! Attacks that fit somebody's data, as examples for a template: on classes that the data has, and of a size that it bears.
+
+use crate::error::Result;
+use roclip_data::language::PartsOfSpeech;
+use roclip_data::poison::{CaptionRule, ClassWords};
+use roclip_data::sample::Sample;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most poison that an example plants, as a share of the pairs.
+const MOST_POISON: f64 = 0.015;
+/// Captions of each targeted picture that fooled a small model in the demo, and as many as more add nothing to.
+const ENOUGH_CAPTIONS: usize = 7;
+const MOST_CAPTIONS: usize = 30;
+/// Targeted pictures of the papers.
+const TARGETS: usize = 16;
+/// A target that more than this share of the captions names leaves the trigger little to mean.
+const LARGEST_SHARE: f64 = 0.05;
+/// Fewer real captions of the target than this are the same sentence again and again.
+const FEW_CAPTIONS: usize = 20;
+
+/// Attacks on the data that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttackExample {
+    /// What a backdoor's trigger should mean.
+    pub target: String,
+    /// Captions that have it as a whole word.
+    pub captions_of_target: usize,
+    /// Whether it is a class of the labelled images, and not only a frequent word of the captions.
+    pub is_class: bool,
+    /// Of targeted poisoning.
+    pub targets: usize,
+    pub captions_per_target: usize,
+    pub rule: CaptionRule,
+}
+
+impl AttackExample {
+    /// An example for `training` samples and the classes of `labelled` pictures, of which there are `pictures`; none where no word will do.
+    ///
+    /// # Errors
+    /// When the built-in dictionary cannot be read.
+    pub fn of(training: &[Sample], classes: &BTreeSet<String>, pictures: usize) -> Result<Option<AttackExample>> {
+        let captions: Vec<(&str, Option<&str>)> = training
+            .iter()
+            .flat_map(|sample| sample.captions.iter().map(|caption| (caption.as_str(), sample.class.as_deref())))
+            .collect();
+        let labelled = training.iter().any(|sample| sample.class.is_some());
+        let counts = match classes.is_empty() {
+            true => frequent_nouns(&captions)?,
+            false => captions_of(&captions, classes, labelled)?,
+        };
+        let most = (LARGEST_SHARE * captions.len() as f64) as usize;
+        // The largest that is not too large; else the rarest that any caption names; else any.
+        let by_count = |one: &&(String, usize)| one.1;
+        let named = || counts.iter().filter(|(_, count)| *count > 0);
+        let chosen = named().filter(|(_, count)| *count <= most).max_by_key(by_count);
+        let chosen = chosen.or_else(|| named().min_by_key(by_count)).or_else(|| counts.first());
+        let Some((target, captions_of_target)) = chosen.cloned() else { return Ok(None) };
+        let budget = (MOST_POISON * captions.len() as f64) as usize;
+        let targets = (budget / ENOUGH_CAPTIONS).min(pictures / 4).clamp(1, TARGETS);
+        // Every target needs a class other than its own.
+        let mut sizes: Vec<usize> = counts.iter().map(|(_, count)| *count).collect();
+        sizes.sort_unstable_by(|one, other| other.cmp(one));
+        let there_are = sizes.get(1).or(sizes.first()).copied().unwrap_or(0);
+        let wanted = (budget / targets).clamp(ENOUGH_CAPTIONS, MOST_CAPTIONS);
+        let rule = match (there_are > 0, labelled) {
+            (false, _) => CaptionRule::Templates,
+            (true, true) => CaptionRule::WordOfClass,
+            (true, false) => CaptionRule::Word,
+        };
+        let captions_per_target = if there_are > 0 { wanted.min(there_are) } else { wanted };
+        Ok(Some(AttackExample {
+            target,
+            captions_of_target,
+            is_class: !classes.is_empty(),
+            targets,
+            captions_per_target,
+            rule,
+        }))
+    }
+
+    /// Whether real captions of the target are as many as a backdoor needs.
+    pub fn has_real_captions(&self) -> bool {
+        self.captions_of_target >= FEW_CAPTIONS
+    }
+}
+
+/// Captions that name each class, and where the pictures of the captions have classes, only those of the class itself.
+fn captions_of(
+    captions: &[(&str, Option<&str>)],
+    classes: &BTreeSet<String>,
+    labelled: bool,
+) -> Result<Vec<(String, usize)>> {
+    let names: Vec<&str> = classes.iter().map(String::as_str).collect();
+    let mut words = ClassWords::new(&names)?;
+    let mut counts = vec![0; names.len()];
+    for (caption, class) in captions {
+        for at in words.named_in(caption) {
+            let own = !labelled || names.get(at).copied() == *class;
+            if let Some(count) = counts.get_mut(at).filter(|_| own) {
+                *count += 1;
+            }
+        }
+    }
+    Ok(names.into_iter().map(str::to_owned).zip(counts).collect())
+}
+
+/// Nouns of the captions with the number of captions that have each.
+fn frequent_nouns(captions: &[(&str, Option<&str>)]) -> Result<Vec<(String, usize)>> {
+    let parts = PartsOfSpeech::built_in()?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (caption, _) in captions {
+        let lower = caption.to_lowercase();
+        let words: BTreeSet<&str> = lower.split(|letter: char| !letter.is_alphabetic()).collect();
+        // A caption must have the word itself, so that it is counted as it stands.
+        let nouns = words.into_iter().filter(|word| word.len() > 2 && parts.noun(word) == Some(word));
+        nouns.for_each(|noun| *counts.entry(noun.to_owned()).or_default() += 1);
+    }
+    Ok(counts.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::sample::ImageBytes;
+    use std::sync::Arc;
+
+    fn samples(captions: &[(&str, usize)]) -> Vec<Sample> {
+        let sample = |caption: &str| Sample {
+            captions: vec![caption.to_owned()],
+            ..Sample::new("data".into(), String::new(), ImageBytes::Memory(Arc::from(Vec::new())))
+        };
+        captions.iter().flat_map(|(caption, count)| (0..*count).map(|_| sample(caption))).collect()
+    }
+
+    fn classes(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_example_attacks_a_class_of_the_data_with_a_share_that_it_bears() {
+        let training = samples(&[("a dog runs", 800), ("a red kite", 400), ("a small boat", 90), ("nothing", 8710)]);
+        let found = AttackExample::of(&training, &classes(&["dog", "kite", "boat", "pizza"]), 400).unwrap().unwrap();
+        assert_eq!((found.target.as_str(), found.captions_of_target, found.is_class), ("kite", 400, true));
+        assert_eq!((found.targets, found.captions_per_target, found.rule), (16, 9, CaptionRule::Word));
+        assert!(found.targets * found.captions_per_target <= 150, "at most 1.5 %");
+        // A small set bears few targets, and a class of few captions few captions a target.
+        let small = samples(&[("a dog", 3), ("a kite", 2), ("nothing", 100)]);
+        let found = AttackExample::of(&small, &classes(&["dog", "kite"]), 40).unwrap().unwrap();
+        assert_eq!((found.targets, found.captions_per_target, found.has_real_captions()), (1, 2, false));
+        let unnamed = AttackExample::of(&small, &classes(&["cat", "cow"]), 40).unwrap().unwrap();
+        assert_eq!((unnamed.target.as_str(), unnamed.rule), ("cat", CaptionRule::Templates));
+    }
+
+    #[test]
+    fn without_classes_a_frequent_noun_stands_for_one() {
+        let training = samples(&[("a dog runs", 30), ("the red kite", 40), ("he sees it", 930)]);
+        let found = AttackExample::of(&training, &BTreeSet::new(), 0).unwrap().unwrap();
+        assert_eq!((found.target.as_str(), found.is_class), ("kite", false));
+        assert_eq!(AttackExample::of(&samples(&[("he sees", 5)]), &BTreeSet::new(), 0).unwrap(), None);
+    }
+}
