@@ -10,7 +10,7 @@ use roclip_data::poison::Manifest;
 use roclip_data::sample::Sample;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Captions of each targeted picture that fooled a small model in most cases (docs/results/demo.md); fewer were not measured to.
+/// Captions of each targeted picture that fooled a small model in most cases (the demo, docs/demo.md); fewer were not measured to.
 const ENOUGH_CAPTIONS: usize = 7;
 
 /// A line for each attack of `manifest` that is weak, or whose trigger the augmentation of `recipe` is likely to destroy. Triggers are laid on
