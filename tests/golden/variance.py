@@ -76,7 +76,7 @@ def ssim(a, b):
 
 def likeness(side, number):
     x, y, c = np.meshgrid(np.arange(side), np.arange(side), np.arange(3), indexing="ij")
-    a = ((x * 11 + y * 17 + c * 31 + x * y) % 211 + 20).transpose(1, 0, 2)
+    a = ((x * 11 + y * 17 + c * 31 + x * y) % 200 + 20).transpose(1, 0, 2)
     b = a + ((x * 5 + y * 3 + c) % (2 + number)).transpose(1, 0, 2)
     return {"side": side, "number": number, "psnr": psnr(a, b), "ssim": ssim(a, b)}
 

@@ -79,7 +79,7 @@ mod tests {
             serde_json::from_str(include_str!("../../../../tests/golden/variance.json")).unwrap();
         for case in golden["likeness"].as_array().unwrap() {
             let (side, number) = (case["side"].as_u64().unwrap() as u32, case["number"].as_u64().unwrap() as u32);
-            let first = |x, y, c| (x * 11 + y * 17 + c * 31 + x * y) % 211 + 20;
+            let first = |x, y, c| (x * 11 + y * 17 + c * 31 + x * y) % 200 + 20;
             let a = RgbImage::from_fn(side, side, |x, y| Rgb([0, 1, 2].map(|c| first(x, y, c) as u8)));
             let second = |x, y, c| first(x, y, c) + (x * 5 + y * 3 + c) % (2 + number);
             let b = RgbImage::from_fn(side, side, |x, y| Rgb([0, 1, 2].map(|c| second(x, y, c) as u8)));
