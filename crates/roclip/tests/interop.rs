@@ -53,6 +53,7 @@ fn check(model: &str, compact: bool) {
         objective: "clip".into(),
         truncate: Truncate::KeepEot,
         compact_vocabulary: vocabulary,
+        captioner: None,
         epoch_so_far: None,
         files: BTreeMap::new(),
     };

@@ -57,6 +57,13 @@ pub fn examine(folder: &Path, device: tch::Device) -> Result<Vec<Finding>> {
         ));
     }
     let record = read_run(folder)?;
+    if record.recipe.caption.is_some() {
+        return Err(Error::file(
+            folder,
+            "trained a captioner, and what is examined is how CLIP was trained",
+            "measure it with `roclip caption eval`, which shows what costs nothing beside it",
+        ));
+    }
     if record.recipe.clean.is_some() {
         return Err(Error::file(
             folder,
@@ -88,9 +95,9 @@ fn is_model_alone(folder: &Path) -> bool {
 }
 
 /// What can be said of `record` without its data and its model, in no time: the checks that read the run folder alone. `others` are runs
-/// that may be its controls. Nothing of a run that cleaned a model.
+/// that may be its controls. Nothing of a run that cleaned a model or trained a captioner.
 pub fn examine_folder(record: &RunRecord, others: &[&RunRecord]) -> Result<Vec<Finding>> {
-    if record.recipe.clean.is_some() {
+    if record.recipe.clean.is_some() || record.recipe.caption.is_some() {
         return Ok(Vec::new());
     }
     let recipe = record.recipe_as_run();

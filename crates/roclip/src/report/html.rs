@@ -5,7 +5,8 @@ use crate::report::group::{Group, Study, legend, studies};
 use crate::report::table::count;
 use crate::report::verdict::{Verdict, next_steps, verdicts};
 use crate::report::{
-    classes, curves, detector, export, grid, paired, pictures, projection, reproduce, safe_set, table, targets,
+    captioners, classes, curves, detector, export, grid, paired, pictures, projection, reproduce, safe_set, table,
+    targets,
 };
 use crate::results::{ResultRow, RunRecord, Runs};
 use crate::run::{Gallery, kept_pictures};
@@ -236,6 +237,9 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     }
     if has_targets {
         sections.push(("targets", "Picture by picture", targets::section(study, &gallery)?));
+    }
+    if study.runs().any(|run| run.summary.captions.is_some()) {
+        sections.push(("captioners", "Captioners", captioners::section(study)));
     }
     sections.push(("cost", "What the defence costs and brings", paired::section(study)));
     sections.push(("curves", "Curves", html! { (legend(&study.groups)) (curves::section(study)) }));

@@ -144,6 +144,7 @@ fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
     let objective = recipe.objective.name;
     let name = match (&recipe.clean, control) {
         (Some(clean), _) => clean.method.method().title().to_owned(),
+        (None, _) if recipe.caption.is_some() => "captioner".to_owned(),
         (None, Some("undefended")) => "CLIP, undefended".into(),
         (None, Some("augmentation-only")) => "CLIP, augmentation only".into(),
         (None, Some("clean-data")) => "CLIP on clean data".into(),
@@ -157,7 +158,7 @@ fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
 /// What part a run plays in a comparison, read off its recipe.
 fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
-    if recipe.clean.is_some() {
+    if recipe.clean.is_some() || recipe.caption.is_some() {
         return None;
     }
     match (recipe.objective.name, poisoned, augmented) {
