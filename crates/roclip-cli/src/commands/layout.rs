@@ -74,8 +74,8 @@ const EXAMPLES: [(&str, &str); 28] = [
         "caption attack",
         "  roclip caption attack runs/attend --run runs/attack            all strategies, and controls
   roclip caption attack runs/captioner --attention runs/attend --run runs/transfer
-  roclip caption attack --external \"python3 blip.py\" --attention runs/attend --val-data pairs.csv --run runs/blip
-  roclip caption attack runs/attend --target-caption \"a picture of pizza\" --fitness mixed --run runs/targeted",
+  roclip caption attack --external ./blip.sh --attention runs/attend --val-data pairs.csv --run runs/blip
+  roclip caption attack runs/attend --target-caption pizza --fitness mixed --run runs/targeted",
     ),
     ("data concepts", "  roclip data concepts --train-data pairs.csv --out labels.json"),
     (

@@ -62,6 +62,13 @@ pub fn examine(folder: &Path, device: tch::Device) -> Result<Vec<Finding>> {
         ));
     }
     let record = read_run(folder)?;
+    if record.recipe.caption.is_some() {
+        return Err(Error::file(
+            folder,
+            "trained a captioner, and what is examined is how CLIP was trained",
+            "measure it with `roclip caption eval`, which shows what costs nothing beside it",
+        ));
+    }
     if record.recipe.clean.is_some() {
         return Err(Error::file(
             folder,
@@ -106,9 +113,10 @@ fn is_model_alone(folder: &Path) -> bool {
 }
 
 /// What can be said of `record` without its data and its model, in no time: the checks that read the run folder alone. `others` are runs
-/// that may be its controls. Nothing of a run that cleaned or distilled one.
+/// that may be its controls. Nothing of a run that cleaned or distilled a model, or trained a captioner.
 pub fn examine_folder(record: &RunRecord, others: &[&RunRecord]) -> Result<Vec<Finding>> {
-    if record.recipe.clean.is_some() || record.recipe.distillation().is_some() {
+    let recipe = &record.recipe;
+    if recipe.clean.is_some() || recipe.distillation().is_some() || recipe.caption.is_some() {
         return Ok(Vec::new());
     }
     if let Some(measures) = &record.summary.prompt {

@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
+/// A score of a caption beside its references, both as words.
+type Score<'a> = &'a dyn Fn(&[String], &[Vec<String>]) -> f64;
+
 /// Pictures that are captioned or embedded at a time.
 const AT_A_TIME: usize = 128;
 
@@ -112,9 +115,8 @@ impl CaptionEvaluator {
         let each: Vec<(&[String], &[Vec<String>])> =
             said.iter().map(Vec::as_slice).zip(places.iter().map(references)).collect();
         let count = each.len().max(1) as f64;
-        let mean = |score: &dyn Fn(&[String], &[Vec<String>]) -> f64| {
-            each.iter().map(|(caption, references)| score(caption, references)).sum::<f64>() / count
-        };
+        let mean =
+            |score: Score| each.iter().map(|(caption, references)| score(caption, references)).sum::<f64>() / count;
         CaptionScores {
             bleu: corpus_bleu(each.iter().copied(), Smoothing::None),
             bleu4_smoothed: mean(&|caption, references| sentence_bleu(caption, references, Smoothing::AddOne).bleu4),

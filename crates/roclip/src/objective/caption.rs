@@ -127,11 +127,14 @@ impl Objective for CaptionObjective {
         let scores = forced.logits.log_softmax(-1, Kind::Float);
         let targets = inputs.tokens.narrow(1, 1, length - 1).unsqueeze(-1);
         let told = scores.gather(2, &targets, false).squeeze_dim(2) * &within;
-        let mut loss = -told.sum(Kind::Float) / within.sum(Kind::Float);
-        if let (Some(attention), true) = (forced.attention, self.attention_weight > 0.0) {
-            let looked = (attention * within.unsqueeze(-1)).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
-            loss = loss + (looked - 1.0).square().mean(Kind::Float) * self.attention_weight;
-        }
+        let told = -told.sum(Kind::Float) / within.sum(Kind::Float);
+        let loss = match forced.attention {
+            Some(attention) if self.attention_weight > 0.0 => {
+                let looked = (attention * within.unsqueeze(-1)).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+                told + (looked - 1.0).square().mean(Kind::Float) * self.attention_weight
+            }
+            _ => told,
+        };
         Ok(LossOutput { loss, matches: Vec::new() })
     }
 

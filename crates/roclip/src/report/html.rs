@@ -5,8 +5,8 @@ use crate::report::group::{Group, Study, legend, studies};
 use crate::report::next_steps::{NextStep, next_steps};
 use crate::report::verdict::{Verdict, verdicts};
 use crate::report::{
-    classes, curves, detector, distillation, export, grid, paired, pictures, projection, prompts, reproduce, safe_set,
-    table, targets,
+    captioners, classes, curves, detector, distillation, export, grid, paired, pictures, projection, prompts,
+    reproduce, safe_set, table, targets,
 };
 use crate::results::{ResultRow, RunRecord, Runs};
 use crate::run::{Gallery, kept_pictures};
@@ -283,6 +283,9 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     }
     if prompts::any(study) {
         sections.push(("prompts", "Learned prompts", prompts::prompts(study)));
+    }
+    if study.runs().any(|run| run.summary.captions.is_some()) {
+        sections.push(("captioners", "Captioners", captioners::section(study)));
     }
     sections.push(("cost", "What the defence costs and brings", paired::section(study)));
     sections.push(("curves", "Curves", html! { (legend(&study.groups)) (curves::section(study)) }));

@@ -1,6 +1,7 @@
 //! What happened, for people: one self-contained HTML file, and the figures as JSON, CSV and LaTeX. All are made of run folders alone.
 
 mod attack_page;
+mod captioners;
 mod chart;
 mod classes;
 mod comparison;

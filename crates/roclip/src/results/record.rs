@@ -147,6 +147,7 @@ fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
     let objective = recipe.objective.name;
     let name = match (&recipe.clean, control) {
         (Some(clean), _) => clean.method.method().title().to_owned(),
+        (None, _) if recipe.caption.is_some() => "captioner".to_owned(),
         (None, Some("undefended")) if objective.labelled() => "Classifier, undefended".into(),
         (None, Some("clean-data")) if objective.labelled() => "Classifier on clean data".into(),
         (None, None) if recipe.model.standardise && objective == ObjectiveName::Classifier => {
@@ -165,7 +166,7 @@ fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
 /// What part a run plays in a comparison, read off its recipe.
 fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
-    if recipe.clean.is_some() {
+    if recipe.clean.is_some() || recipe.caption.is_some() {
         return None;
     }
     if let Some(prompt) = &recipe.prompt {

@@ -63,7 +63,12 @@ impl Judge {
 
     /// 0 where the attack has all it wants.
     pub fn cost(&self, caption: &str) -> f64 {
-        let score = self.fitness.score(&words(caption), &self.references);
+        let said = words(caption);
+        // Smoothed or not, BLEU-4 of a caption of fewer than four words is below 1 even with itself.
+        if self.targeted && self.references.contains(&said) {
+            return 0.0;
+        }
+        let score = self.fitness.score(&said, &self.references);
         if self.targeted { 1.0 - score } else { score }
     }
 

@@ -100,7 +100,7 @@ impl Captioner {
                 // Only the end is left to say.
                 let end = scores.select(1, special.end);
                 scores = scores.full_like(f64::NEG_INFINITY);
-                let _ = scores.select(1, special.end).copy_(&end);
+                scores.select(1, special.end).copy_(&end);
             }
             let so_far: Vec<f32> = beams
                 .iter()
