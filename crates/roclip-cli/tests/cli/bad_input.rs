@@ -241,7 +241,7 @@ fn lists_of_addresses_and_of_old_line_ends_are_told_from_broken_ones() {
     let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
     std::fs::write(lab.path("mac.csv"), csv.replace('\n', "\r")).unwrap();
     let init = |data| ["init", "--train-data", data];
-    lab.fails(&init("urls.csv"), 1, &["column `url`", "downloads nothing", "img2dataset"]);
+    lab.fails(&init("urls.csv"), 1, &["column `url`", "not fetched here", "img2dataset"]);
     lab.fails(&init("mac.csv"), 1, &["carriage return", "tr '"]);
     std::fs::write(lab.path("dos.csv"), csv.replace('\n', "\r\n")).unwrap();
     lab.ok(&init("dos.csv"));

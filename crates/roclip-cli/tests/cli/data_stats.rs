@@ -240,12 +240,14 @@ fn training_leaves_out_what_a_list_names_and_goes_on_with_the_same_list_only() {
     lab.fails(&training("pairs.csv", "other", &drop), 1, &["none of its 1 ids"]);
     lab.fails(&training("pairs.csv", "other", &["--drop", "absent.txt"]), 1, &["absent.txt"]);
     assert!(!lab.path("other").exists());
-    // A poisoning is drawn for what is left, and knows other data.
+    // A poisoning is of the data as a whole, and pairs of both kinds are left out behind it.
     std::fs::write(lab.path("ids.txt"), "000.png\n").unwrap();
-    let manifest =
-        ["poison", "make", "--config", "recipe.toml", "--drop", "ids.txt", "--out", "manifest.jsonl", "--json"];
-    let made: Value = serde_json::from_str(&lab.ok(&manifest)).unwrap();
-    assert_eq!(made["clean_pairs"], 47);
+    let make = |out| ["poison", "make", "--config", "recipe.toml", "--out", out, "--json"];
+    let made: Value = serde_json::from_str(&lab.ok(&make("manifest.jsonl"))).unwrap();
+    let same: Value = serde_json::from_str(&lab.ok(&[&make("same.jsonl")[..], &drop].concat())).unwrap();
+    assert_eq!((&made["clean_pairs"], &made["clean_pairs"]), (&Value::from(48), &same["clean_pairs"]));
+    let read = |name: &str| std::fs::read(lab.path(name)).unwrap();
+    assert_eq!(read("manifest.jsonl"), read("same.jsonl"));
     let left = lab.json(&["data", "stats", "--train-data", "pairs.csv", "--set", "data.drop=ids.txt"]);
     assert_eq!(left["statistics"]["pictures"], 63);
 }

@@ -245,7 +245,7 @@ fn a_demo_that_is_killed_leaves_no_run_behind_and_a_second_one_waits() {
         assert!(done(), "{} processes", processes(lab.folder.path()));
     };
     wait(&|| processes(lab.folder.path()) == 3);
-    lab.fails(&arguments, 1, &["another demo is at work"]);
+    lab.fails(&arguments, 1, &["another demo or sweep is at work"]);
     demo.kill().unwrap();
     demo.wait().unwrap();
     wait(&|| processes(lab.folder.path()) == 0);

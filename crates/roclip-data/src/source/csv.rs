@@ -8,6 +8,7 @@
 use crate::artifact;
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
+use crate::escape::for_terminal;
 use crate::sample::StatedHash;
 use crate::skip::{Skip, SkipReason};
 use crate::source::kept::{Kept, Leave};
@@ -174,8 +175,12 @@ impl Csv {
             }
         };
         let Some(image) = find(&config.image_column, &IMAGE_NAMES)? else {
-            if known(&ADDRESS_NAMES).is_some() {
-                return Err(addresses(&self.path, "its pictures are addresses"));
+            let address = header.iter().find(|name| ADDRESS_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)));
+            if let Some(address) = address {
+                return Err(addresses(
+                    &self.path,
+                    format!("its pictures are addresses (column `{}`)", for_terminal(address)),
+                ));
             }
             return Err(self.missing("with images", header));
         };

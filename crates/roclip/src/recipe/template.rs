@@ -32,7 +32,8 @@ const OTHER_TRIGGERS: &str =
     "Further triggers (blended, sig, wanet, triangles, patch): docs/attacks.md, and `roclip recipe` for their keys.";
 
 /// Sections that stand in a template in use only where the recipe has them.
-const ONLY_IF_SET: [&str; 4] = ["eval.class_captions", "eval.retrieval", "eval.probe.data", "clean"];
+const ONLY_IF_SET: [&str; 6] =
+    ["eval.class_captions", "eval.retrieval", "eval.probe.data", "clean", "caption", "prompt"];
 /// What is said of a source that is a list of pictures begins so.
 const OF_LISTS: &str = "Lists: ";
 const LISTS: [&str; 6] = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"];
@@ -201,6 +202,7 @@ fn is_needless(recipe: &Recipe, section: &Section, set: bool) -> bool {
     match section.key.as_str() {
         "objective.roclip" => recipe.objective.name != ObjectiveName::Roclip,
         "objective.safeclip" => recipe.objective.name != ObjectiveName::Safeclip,
+        "objective.distil" => recipe.objective.name != ObjectiveName::Distil,
         "eval.probe" => !set && recipe.eval.source.path == NO_IMAGES,
         key => !set && ONLY_IF_SET.contains(&key),
     }

@@ -223,7 +223,16 @@ mod tests {
         let teacher = Some(Teacher { model, classifier });
         let labels = if label_weight > 0.0 { vec![0, 1, 2, 0] } else { vec![-1; 4] };
         let config = DistilConfig { loss, label_weight, teacher: "teacher".into(), ..DistilConfig::default() };
-        DistilObjective::new(&config, Supervision { labels, classes: 3, teacher }, shape()).unwrap()
+        let objective = DistilObjective::new(&config, Supervision { labels, classes: 3, teacher }, shape()).unwrap();
+        // Other tests draw from libtorch's generator at the same time: what is compared must have the same weights.
+        let TeacherClassifier::Head(taught) = &objective.teacher.classifier else { panic!("a head was given") };
+        let own = [&objective.head.weight, &objective.head.bias, &taught.weight, &taught.bias];
+        for (number, tensor) in (1..).zip(own) {
+            let count = tensor.numel() as i64;
+            let wave = (Tensor::arange(count, (Kind::Float, Device::Cpu)) * f64::from(number)).sin().view_as(tensor);
+            tch::no_grad(|| tensor.shallow_clone().copy_(&(wave * 0.4)));
+        }
+        objective
     }
 
     fn batch() -> KnownBatch {
