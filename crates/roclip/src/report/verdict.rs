@@ -132,6 +132,17 @@ fn before(group: &Group, name: &str) -> Option<f64> {
     })
 }
 
+/// CIDEr-D of a captioner, and the best of what costs nothing beside it.
+fn captions_of(group: &Group) -> Option<String> {
+    let own = group.mean(|run| run.summary.captions.as_ref().map(|captions| captions.captioner.cider_d))?;
+    let best = |run: &RunRecord| {
+        let baselines = run.summary.captions.iter().flat_map(|captions| captions.baselines.values());
+        baselines.map(|scores| scores.cider_d).reduce(f64::max)
+    };
+    let beside = group.mean(best).map(|best| format!(", the best baseline {:.1}", 100.0 * best)).unwrap_or_default();
+    Some(format!("CIDEr-D {:.1}{beside}", 100.0 * own))
+}
+
 /// Says so where a model is about as good as one that guesses. Where the number of classes was not kept, nothing is said.
 fn at_chance(run: &RunRecord) -> Option<String> {
     let classes = run.details.as_ref()?.classes.max(1);
@@ -159,9 +170,12 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
             parts.push(format!("trigger {attack} {:.1}\u{a0}%{compared}", 100.0 * rate));
         }
     }
-    parts.push(match group.mean(|run| zero_shot(run).map(|rate| rate.rate)) {
-        Some(accuracy) => format!("zero-shot {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group)),
-        None => "not measured: the run has no evaluation data".into(),
+    parts.extend(captions_of(group));
+    let captions = !parts.is_empty() && group.first.summary.captions.is_some();
+    parts.extend(match group.mean(|run| zero_shot(run).map(|rate| rate.rate)) {
+        Some(accuracy) => Some(format!("zero-shot {:.1}\u{a0}%{}", 100.0 * accuracy, cost(study, group))),
+        None if captions => None,
+        None => Some("not measured: the run has no evaluation data".into()),
     });
     let seeds = match group.members.len() {
         1 => String::new(),
@@ -238,7 +252,8 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<(String, String)> 
             steps.entry(0).or_insert(("Train the controls of a defence beside it".to_owned(), command));
         }
         let examined = kept_findings(&run.folder).is_ok_and(|kept| kept.is_some());
-        if run.recipe.clean.is_none() && !examined && (defends || !verdict.doubts.is_empty()) {
+        let examinable = run.recipe.clean.is_none() && run.recipe.caption.is_none();
+        if examinable && !examined && (defends || !verdict.doubts.is_empty()) {
             let why = format!("Ask why {} looks as it does: this measures the data and the model", verdict.label);
             steps.entry(1).or_insert((why, format!("roclip doctor {}", path(run))));
         }
