@@ -46,7 +46,8 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<NextStep> {
             steps.entry(0).or_insert(NextStep::new("Train the controls of a defence beside it", command));
         }
         let examined = kept_findings(&run.folder).is_ok_and(|kept| kept.is_some());
-        let of_own_poison = run.recipe.clean.is_none() && run.recipe.distillation().is_none();
+        let recipe = &run.recipe;
+        let of_own_poison = recipe.clean.is_none() && recipe.distillation().is_none() && recipe.caption.is_none();
         if of_own_poison && !examined && (defends || !verdict.doubts.is_empty()) {
             let why = format!("Ask why {} looks as it does: this measures the data and the model", verdict.label);
             steps.entry(1).or_insert(NextStep::new(why, format!("roclip doctor {}", path(run))));
@@ -66,7 +67,11 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<NextStep> {
 
 fn defends(group: &Group) -> bool {
     let recipe = &group.first.recipe;
-    group.row().control.is_none() && recipe.clean.is_none() && recipe.prompt.is_none() && !recipe.is_labelled()
+    group.row().control.is_none()
+        && recipe.clean.is_none()
+        && recipe.prompt.is_none()
+        && recipe.caption.is_none()
+        && !recipe.is_labelled()
 }
 
 fn path(run: &RunRecord) -> String {

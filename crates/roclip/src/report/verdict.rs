@@ -148,6 +148,17 @@ fn own(run: &RunRecord) -> &Evaluation {
     &run.summary.evaluation
 }
 
+/// CIDEr-D of a captioner, and the best of what costs nothing beside it.
+fn captions_of(group: &Group) -> Option<String> {
+    let own = group.mean(|run| run.summary.captions.as_ref().map(|captions| captions.captioner.cider_d))?;
+    let best = |run: &RunRecord| {
+        let baselines = run.summary.captions.iter().flat_map(|captions| captions.baselines.values());
+        baselines.map(|scores| scores.cider_d).reduce(f64::max)
+    };
+    let beside = group.mean(best).map(|best| format!(", the best baseline {:.1}", 100.0 * best)).unwrap_or_default();
+    Some(format!("CIDEr-D {:.1}{beside}", 100.0 * own))
+}
+
 /// Says so where a model is about as good as one that guesses. Where the number of classes was not kept, nothing is said.
 fn at_chance(run: &RunRecord) -> Option<String> {
     let classes = run.details.as_ref()?.classes.max(1);
@@ -177,12 +188,15 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
             parts.push(format!("trigger {attack} {figure}{}", in_brackets(said)));
         }
     }
-    parts.push(match mean(group, &zero_shot) {
+    parts.extend(captions_of(group));
+    let captions = !parts.is_empty() && group.first.summary.captions.is_some();
+    parts.extend(match mean(group, &zero_shot) {
         Some(accuracy) => {
             let what = if group.first.recipe.is_labelled() { "accuracy" } else { "zero-shot" };
-            format!("{what} {}{}", percent(accuracy), cost(study, group))
+            Some(format!("{what} {}{}", percent(accuracy), cost(study, group)))
         }
-        None => "zero-shot not measured: the run has no evaluation data".into(),
+        None if captions => None,
+        None => Some("zero-shot not measured: the run has no evaluation data".into()),
     });
     let seeds = match group.members.len() {
         1 => String::new(),

@@ -7,10 +7,12 @@ use crate::eval::Reading;
 use crate::run::folder::RunFolder;
 use crate::run::stop::Stop;
 use image::RgbImage;
+use rand::seq::SliceRandom;
 use roclip_data::artifact;
 use roclip_data::caption_metrics::words;
 use roclip_data::picture::preprocess::Resizing;
 use roclip_data::progress::Task;
+use roclip_data::random;
 use roclip_data::source::SourceConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -48,7 +50,7 @@ pub struct CaptionAttack<'a> {
     pub settings: AttackSettings,
     pub strategies: Vec<Strategy>,
     pub defences: Vec<Defence>,
-    /// Pictures with captions that are attacked, the first of the source.
+    /// Pictures with captions that are attacked, drawn by the seed; more of them have these among them.
     pub pictures: usize,
     pub folder: PathBuf,
     /// Goes on with what the folder holds.
@@ -167,7 +169,8 @@ impl CaptionAttack<'_> {
     /// The pictures, and how many could not be used.
     fn lines(&self, side: u32) -> Result<(Vec<Line>, usize)> {
         let reading = Reading::default();
-        let (samples, mut skips) = reading.samples(&self.settings.source, "--val-data")?;
+        let (mut samples, mut skips) = reading.samples(&self.settings.source, "--val-data")?;
+        samples.shuffle(&mut random::stream(self.settings.budget.seed, "attacked-pictures", 0, ""));
         let task = Task::begin("reading pictures", self.pictures.min(samples.len()), "pictures");
         let mut lines = Vec::new();
         let mut without = 0;

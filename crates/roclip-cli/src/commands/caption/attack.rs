@@ -41,7 +41,7 @@ pub struct Arguments {
     /// searches: proper, as-released (the public code, from before the paper), random, noise
     #[arg(long, value_name = "STRATEGY", value_parser = strategy)]
     strategy: Vec<Strategy>,
-    /// Pictures that are attacked, the first of the data
+    /// Pictures that are attacked, drawn from the data by the seed
     #[arg(long, default_value_t = 100)]
     pictures: usize,
     /// Pixels that are changed [default: 0.78 % of the picture]
