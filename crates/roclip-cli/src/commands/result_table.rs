@@ -16,13 +16,18 @@ struct Column {
 /// The means over seeds of all rows, at most `columns` letters wide.
 pub fn table(rows: &[ResultRow], columns: usize) -> String {
     let summaries = over_seeds(rows);
-    let found = columns_of(rows, &summaries);
-    let widths: Vec<usize> = found.iter().map(width).collect();
     let name =
         |summary: &SeedSummary| members(rows, summary).next().map_or(summary.label.clone(), |row| row.name.clone());
     let names: Vec<String> = summaries.iter().map(|summary| for_terminal(&name(summary)).into_owned()).collect();
     let longest = names.iter().map(|name| letters(name)).max().unwrap_or(0).clamp(3, LABEL);
-    let total: usize = longest + widths.iter().map(|width| width + 2).sum::<usize>();
+    let total = |found: &[Column]| longest + found.iter().map(|column| width(column) + 2).sum::<usize>();
+    let mut found = columns_of(rows, &summaries, true);
+    if total(&found) > columns {
+        let few = columns_of(rows, &summaries, false);
+        found = if total(&few) <= columns { few } else { found };
+    }
+    let widths: Vec<usize> = found.iter().map(width).collect();
+    let total = total(&found);
     if total > columns || names.iter().any(|name| letters(name) > LABEL) {
         return blocks(&names, &found, columns);
     }
@@ -67,12 +72,15 @@ fn chunks(name: &str, columns: usize) -> String {
     all.chunks(columns.max(1)).map(|chunk| chunk.iter().collect::<String>() + "\n").collect()
 }
 
-fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary]) -> Vec<Column> {
+/// Every figure; without `all` what an ordinary terminal has room for beside the keys of a sweep: no seconds, and no names of seeds.
+fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary], all: bool) -> Vec<Column> {
     let column = |title: &str, cell: &dyn Fn(&SeedSummary) -> String| Column {
         title: for_terminal(title).into_owned(),
         cells: summaries.iter().map(cell).collect(),
     };
     let runs = |summary: &SeedSummary| match summary.seeds.as_slice() {
+        [_] if !all => "1".to_owned(),
+        several if !all => several.len().to_string(),
         [seed] => format!("1 run, seed {seed}"),
         several => format!("{} runs", several.len()),
     };
@@ -101,7 +109,9 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary]) -> Vec<Column> {
         let seconds: Vec<f64> = members(rows, s).map(|row| row.seconds).collect();
         format!("{:.0}", seconds.iter().sum::<f64>() / seconds.len().max(1) as f64)
     };
-    found.push(column("seconds", &mean_seconds));
+    if all {
+        found.push(column("seconds", &mean_seconds));
+    }
     found
 }
 

@@ -1,7 +1,7 @@
 //! A sweep over settings: each figure over the plane of two keys, and a point a cell in the plane of accuracy and attack success.
 
 use crate::report::chart::{Dot, scatter};
-use crate::report::group::{Group, Study, asr, attacks, psr, zero_shot};
+use crate::report::group::{Group, Study, asr, attacks, legend, psr, zero_shot};
 use crate::report::table::{percent, scrolling};
 use crate::results::RunRecord;
 use maud::{Markup, html};
@@ -125,6 +125,7 @@ pub fn section(study: &Study) -> Markup {
             h3 { (family.name) }
             @for planes in planes(&family) { (planes_of(&planes, &measures)) }
         }
+        (legend(&study.groups))
         div.charts { @for measure in measures.iter().filter(|measure| measure.kind == Kind::Attack) { (frontier(study, measure)) } }
     }
 }
