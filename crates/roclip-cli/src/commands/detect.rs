@@ -121,6 +121,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     }
     let device = device(&recipe.train.device)?;
     let loaded = load_as(&arguments.model, arguments.common.described.description(), device)?;
+    loaded.must_read_captions("name a CLIP; it may be one that never saw these pairs")?;
     let (model, tokenizer) = (loaded.model, Arc::new(loaded.tokenizer));
     let drop = match (arguments.drop_fraction, arguments.level, &arguments.trusted_data) {
         (Some(share), ..) => Drop::Fraction(share),
@@ -148,8 +149,8 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
         false => print(&found),
     }
     let holds = match &found.dropped {
-        Some(_) => "scores.jsonl, drop.txt, detect.json, detect.html",
-        None => "scores.jsonl, detect.json, detect.html",
+        Some(dropped) if dropped.pairs > 0 => "scores.jsonl, drop.txt, detect.json, detect.html",
+        _ => "scores.jsonl, detect.json, detect.html",
     };
     let page = format!("open {}", shell_word(&arguments.out.join("detect.html")));
     say_next(&arguments.out, holds, &[page]);
@@ -243,7 +244,10 @@ fn print(found: &Suspects) {
         found.methods.iter().flat_map(|method| method.attacks.iter().map(|judged| of(method.method, judged))).collect();
     print_figures(rows.iter().map(|(method, attack, figures)| (*method, attack.as_str(), figures)));
     let Some(dropped) = &found.dropped else { return };
-    println!("{} pairs to leave out (drop.txt)", dropped.pairs);
+    match dropped.pairs {
+        0 => println!("nothing to leave out (no drop.txt)"),
+        pairs => println!("{pairs} pairs to leave out (drop.txt)"),
+    }
     for (attack, (all, left)) in &dropped.left {
         println!("  {attack}: {left} of {all} poisoned pairs stay");
     }

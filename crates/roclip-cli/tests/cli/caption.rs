@@ -92,6 +92,8 @@ fn a_captioner_learns_is_measured_and_resumes_bit_for_bit() {
     let measured = lab.json(&["caption", "eval", "attend"]);
     assert_eq!(&measured, captions);
     let greedy = lab.json(&["caption", "eval", "attend", "--beam", "1", "--out", "greedy.jsonl"]);
+    lab.fails(&["caption", "eval", "attend", "--out", "greedy.jsonl"], 1, &["exists already", "--overwrite"]);
+    lab.fails(&["caption", "eval", "attend", "--beam", "99999999"], 1, &["the beam is 99999999", "at most 1000"]);
     assert_eq!(greedy["search"]["beam"], 1);
     assert_eq!(std::fs::read_to_string(lab.path("greedy.jsonl")).unwrap().lines().count(), 16);
 

@@ -41,6 +41,7 @@ fn pairs_are_scored_judged_and_left_out() {
     // Two runs of one seed agree, and a level leaves out few of the trusted pairs.
     let before = lines(&lab, "suspects/scores.jsonl");
     lab.ok(&[&detect[..], &["--methods", "clip-score,dao", "--json"]].concat());
+    assert!(!lab.path("suspects/drop.txt").exists(), "an earlier list passed for this look's");
     lab.ok(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
     assert_eq!(before, lines(&lab, "suspects/scores.jsonl"));
     let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();

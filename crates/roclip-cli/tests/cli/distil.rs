@@ -105,6 +105,14 @@ fn an_attack_changes_labels_of_a_classifier_and_a_student_is_measured_beside_its
     );
     lab.fails(&["doctor", "student"], 1, &["trusted pictures", "teacher's run"]);
     lab.fails(&["export", "teacher", "--format", "open-clip", "--out", "out"], 1, &["classifier of 4 classes"]);
+    // What asks prompts or captions of a model has nothing to ask of it.
+    for command in [
+        &["clean", "teacher", "--run", "cleaned", "--batch-size", "8"][..],
+        &["prompt", "train", "teacher", "--val-data", "pairs.csv", "--shots", "1", "--run", "prompts"],
+        &["detect", "pairs", "teacher", "--train-data", "pairs.csv", "--neighbours", "4", "--out", "suspects"],
+    ] {
+        lab.fails(command, 1, &["classifier of 4 classes", "learned nothing"]);
+    }
 }
 
 #[test]

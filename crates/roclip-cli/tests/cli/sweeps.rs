@@ -87,6 +87,9 @@ fn what_cannot_be_swept_is_refused_before_the_first_run() {
         let attack = "poison.attacks.0.targeted.captions_per_target=2,900";
         refused(command, &[attack], &["captions_per_target-900", "targets could be drawn"]);
     }
+    lab.train("single", &["--epochs", "1"]);
+    let inside = ["train", "--config", "recipe.toml", "--run", "single", "--sweep", "seed=0,1"];
+    lab.fails(&inside, 1, &["`single` is a run itself"]);
     let many: Vec<String> = (1..=501).map(|epochs| epochs.to_string()).collect();
     let many = format!("train.epochs={}", many.join(","));
     refused(train, &[&many], &["501 runs", "--yes"]);

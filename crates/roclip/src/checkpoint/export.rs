@@ -2,7 +2,6 @@
 
 use crate::checkpoint::card::{Card, OPEN_CLIP};
 use crate::checkpoint::loaded::Loaded;
-use crate::checkpoint::provenance::Provenance;
 use crate::checkpoint::store::weights_metadata;
 use crate::error::{Error, Result};
 use crate::model::{layout, write_safetensors};
@@ -44,14 +43,7 @@ impl ExportFormat {
 /// # Errors
 /// A model that is no CLIP to other programs: one whose text tower has learned nothing, or whose pictures go through what they do not do.
 fn refuse_classifiers(loaded: &Loaded) -> Result<()> {
-    let classes = loaded.state.as_ref().map_or(0, |state| state.classes.len());
-    if classes > 0 && !loaded.origin.provenance.eq(&Provenance::Cleaned) {
-        return Err(Error::file(
-            &loaded.folder,
-            format!("is a classifier of {classes} classes, and no CLIP: its text tower has learned nothing"),
-            "export a CLIP run; `roclip eval` measures classifiers",
-        ));
-    }
+    loaded.must_read_captions("export a CLIP run; `roclip eval` measures classifiers")?;
     match loaded.model.preprocess().standardise {
         true => Err(Error::file(
             &loaded.folder,

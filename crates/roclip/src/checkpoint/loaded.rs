@@ -1,6 +1,7 @@
 //! A model as it was read back, whoever wrote it.
 
 use crate::checkpoint::state::{Origin, State};
+use crate::error::{Error, Result};
 use crate::model::Clip;
 use roclip_data::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,19 @@ impl Loaded {
     /// What a run that begins with this model says of it. `path` is what the recipe calls it.
     pub fn origin(&self, path: &Path) -> Origin {
         Origin { path: path.display().to_string(), ..self.origin.clone() }
+    }
+
+    /// # Errors
+    /// A classifier, of which no prompt and no caption can be asked: its text tower has learned nothing.
+    pub fn must_read_captions(&self, remedy: &str) -> Result<()> {
+        match self.state.as_ref().map_or(0, |state| state.classes.len()) {
+            0 => Ok(()),
+            classes => Err(Error::file(
+                &self.folder,
+                format!("is a classifier of {classes} classes, and no CLIP: its text tower has learned nothing"),
+                remedy,
+            )),
+        }
     }
 
     /// What the model is, in a line.

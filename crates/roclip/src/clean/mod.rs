@@ -182,7 +182,10 @@ impl CleanConfig {
     /// The model that is cleaned.
     pub fn load_victim(&self, device: Device) -> Result<Loaded> {
         let description = self.victim_model.as_deref().map_or(Description::Beside, Description::By);
-        checkpoint::load_as(&self.victim, description, device)
+        let loaded = checkpoint::load_as(&self.victim, description, device)?;
+        loaded
+            .must_read_captions("clean a CLIP run; a classifier is trained again, or distilled with `roclip distil`")?;
+        Ok(loaded)
     }
 
     /// `setup.plain` with what the method's pairs go through.

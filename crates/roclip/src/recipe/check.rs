@@ -77,7 +77,7 @@ const RULES: &[(&str, Bounds)] = &[
     ("safeclip.split_every", EPOCHS),
     ("schedule.first_share", SHARE),
     ("split.first_share", SHARE),
-    ("distil.temperature", above(0.0, 1e3)),
+    ("distil.temperature", from(0.01, 1e3)),
     ("distil.label_weight", SHARE),
     ("distil.teacher_weight", from(0.0, 1e3)),
     ("split.threshold", SHARE),

@@ -4,7 +4,7 @@
 use crate::detect::figures::{Figures, curve, figures};
 use crate::detect::{Config, Features, Method, combined, p_values, scores};
 use crate::embed::{AT_A_TIME, AllEmbedded, Embedder};
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::model::Clip;
 use crate::recipe::Recipe;
 use crate::run::prepare::prepare_training;
@@ -258,10 +258,16 @@ impl Suspects {
             lines += &format!("{line}\n");
         }
         artifact::write(&out.join("scores.jsonl"), lines.as_bytes())?;
-        if let Some(dropped) = &self.dropped {
-            let ids = dropped.rows.iter().filter_map(|at| self.ids.get(*at));
-            let text: String = ids.map(|id| format!("{id}\n")).collect();
-            artifact::write(&out.join("drop.txt"), text.as_bytes())?;
+        let list = out.join("drop.txt");
+        let rows = self.dropped.iter().flat_map(|dropped| &dropped.rows);
+        let text: String = rows.filter_map(|at| self.ids.get(*at)).map(|id| format!("{id}\n")).collect();
+        match text.is_empty() {
+            // The list of an earlier look must not pass for this one's.
+            true if list.is_file() => std::fs::remove_file(&list).io("remove", &list)?,
+            true => {}
+            false => {
+                artifact::write(&list, text.as_bytes())?;
+            }
         }
         artifact::write_json(&out.join("detect.json"), self)?;
         Ok(())

@@ -69,7 +69,7 @@ pub struct Arguments {
     #[arg(long, value_name = "CAPTION")]
     target_caption: Option<String>,
     /// Side of the square pictures that are attacked [default: the victim's own, 224 for a program]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2048))]
     image_size: Option<u32>,
     /// Leave out what becomes of the attacks behind a median filter, JPEG and fewer colours
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! `roclip caption eval`
 
 use crate::commands::caption::{ReferenceFlags, SearchFlags, print_scores};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::run::{CaptionEval, captioner_recipe, device, evaluate_captions};
 use roclip_data::artifact;
@@ -17,6 +17,9 @@ pub struct Arguments {
     /// Write the captions, one JSON object a line with id, caption, references, bleu4 and cider_d
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Replace the file that is there
+    #[arg(long, requires = "out")]
+    overwrite: bool,
     #[command(flatten)]
     references: ReferenceFlags,
     /// `cpu`, `cuda` or `cuda:N`
@@ -29,6 +32,9 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(out) = &arguments.out {
+        if out.exists() && !arguments.overwrite {
+            bail!("--out `{}` exists already; name another file, or add --overwrite", out.display());
+        }
         artifact::check_file_writable(out)?;
     }
     let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption);

@@ -80,6 +80,9 @@ impl Grid<'_> {
     /// # Errors
     /// A folder that holds something else, a run that could not begin, and what the runs themselves fail with.
     pub fn train(&self, runs: Vec<Planned>) -> Result<()> {
+        if self.out.join("run.toml").is_file() {
+            bail!("`{}` is a run itself; name another folder for several", self.out.display());
+        }
         artifact::check_writable(self.out)?;
         let _lock = lock(self.out)?;
         let (mut wanted, mut kept) = (Vec::new(), Vec::new());

@@ -8,6 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+/// Captions that a search may follow at a time.
+const MOST_BEAMS: usize = 1000;
+
 /// How captions are searched for.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -29,6 +32,12 @@ impl Default for SearchConfig {
 impl SearchConfig {
     /// Whether captions of these lengths can be searched for by a decoder of `context` tokens, start and end included.
     pub fn check(&self, context: Option<usize>) -> Result<()> {
+        if self.beam > MOST_BEAMS {
+            return Err(Error::setting(
+                format!("the beam is {} (caption.search.beam, --beam)", self.beam),
+                format!("use at most {MOST_BEAMS}; 3 is usual"),
+            ));
+        }
         if self.beam == 0 {
             return Err(Error::setting("the beam is 0 (caption.search.beam, --beam)", "use 1 for greedy search, or 3"));
         }

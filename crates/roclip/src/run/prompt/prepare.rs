@@ -67,6 +67,7 @@ pub fn frozen_model(path: &Path, description: Description, device: Device) -> Re
             "name a model with an image tower and a text tower",
         )
     })?;
+    loaded.must_read_captions("name a model with a text tower that was trained")?;
     loaded.model.freeze();
     Ok(loaded)
 }
