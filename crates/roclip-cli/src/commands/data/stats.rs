@@ -2,6 +2,7 @@
 
 use crate::commands::data::named::{Lookers, NamedData, check_new, leaving_nothing, list};
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::report::{statistics_lines, write_statistics};
@@ -103,7 +104,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let command = format!("roclip data verify --train-data {data} --against {}", shell_word(file));
         say_next(file, "the hashes of all pictures that can be used", &[command]);
     }
-    if let Some(file) = &arguments.copies {
+    if let Some(file) = arguments.copies.as_ref().filter(|file| file.exists()) {
         let command = format!("roclip data drop --train-data {data} --ids {} --out OUT", shell_word(file));
         say_next(file, "the ids of near-copies but the first of each group", &[command]);
     }
@@ -113,7 +114,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
 /// As JSON lines: an id may hold any character.
 fn write_copies(file: &Path, samples: &[Sample], found: &Statistics) -> Result<()> {
     if found.copies.but_first.is_empty() {
-        bail!("--copies `{}`: there are no near-copies, so that nothing was written", file.display());
+        say(&format!("--copies `{}`: there are no near-copies, and no list of them is written", file.display()));
+        return Ok(());
     }
     artifact::write_with(file, |out| {
         for sample in found.copies.but_first.iter().filter_map(|at| samples.get(*at as usize)) {
