@@ -123,14 +123,14 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let loaded = load_as(&arguments.model, arguments.common.described.description(), device)?;
     loaded.must_read_captions("name a CLIP; it may be one that never saw these pairs")?;
     let (model, tokenizer) = (loaded.model, Arc::new(loaded.tokenizer));
-    let drop = match (arguments.drop_fraction, arguments.level, &arguments.trusted_data) {
-        (Some(share), ..) => Drop::Fraction(share),
-        (None, Some(level), Some(path)) => Drop::Level { level, trusted: Box::new(trusted(&recipe, path)) },
-        _ => Drop::Nothing,
+    let drop = match (arguments.drop_fraction, arguments.level) {
+        (Some(share), _) => Drop::Fraction(share),
+        (None, Some(level)) => Drop::Level(level),
+        (None, None) => Drop::Nothing,
     };
-    let trusted = match &drop {
-        Drop::Level { trusted, .. } => Some(encode_pairs(trusted, &model, &tokenizer)?.2),
-        _ => None,
+    let trusted = match &arguments.trusted_data {
+        Some(path) => Some(encode_pairs(&trusted(&recipe, path), &model, &tokenizer)?.2),
+        None => None,
     };
     let encoded = encode_pairs(&recipe, &model, &tokenizer)?;
     let all = || Method::ALL.map(|known| known.method).to_vec();

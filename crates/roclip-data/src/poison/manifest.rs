@@ -3,7 +3,12 @@
 use crate::artifact;
 use crate::error::{Error, Result};
 use crate::picture::ImageLimits;
+use crate::random;
+use crate::sample::Sample;
+use crate::skip::Skip;
 use crate::trigger::{Material, StoredMaterial, TriggerStack};
+use image::RgbImage;
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -130,6 +135,18 @@ pub struct Backdoor {
     pub target: String,
     /// With the seed of its first row.
     pub trigger: TriggerStack,
+}
+
+impl Backdoor {
+    /// `picture`, which is that of `image`, with the trigger as every measurement shows it: one that differs from picture to picture gets a
+    /// fresh seed for each, as it did in training.
+    ///
+    /// # Errors
+    /// A skip for a picture that cannot take it.
+    pub fn lay_on(&self, image: &Sample, picture: &RgbImage) -> std::result::Result<RgbImage, Skip> {
+        let seed = random::stream(0, "trigger-test", 0, &image.id).next_u64();
+        self.trigger.with_seed(seed).apply(picture)
+    }
 }
 
 /// The class that a targeted attack wants of an image. Two attacks may aim at the same image.

@@ -5,11 +5,9 @@ use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Depth, Predictions, Recognizer, TargetOutcome};
 use fast_image_resize::FilterType;
 use image::RgbImage;
-use rand::Rng;
 use roclip_data::picture::jpeg_round_trip;
 use roclip_data::picture::preprocess;
 use roclip_data::poison::{Aim, Backdoor};
-use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
 use roclip_data::skip::{Skip, SkipReport};
@@ -98,11 +96,7 @@ pub fn backdoor(
     let target = backdoor.target.as_str();
     let target_index = target_index(recognizer.classes, target)?;
     let is_victim = |image: &Sample| image.class.as_deref() != Some(target);
-    // A trigger that differs from picture to picture gets a fresh seed for each, as it did in training.
-    let triggered = |image: &Sample, picture: RgbImage| {
-        let seed = random::stream(0, "trigger-test", 0, &image.id).next_u64();
-        backdoor.trigger.with_seed(seed).apply(&picture)
-    };
+    let triggered = |image: &Sample, picture: RgbImage| backdoor.lay_on(image, &picture);
     // An image that cannot be read without the trigger has been counted already.
     let (images, clean): (Vec<&Sample>, Vec<&Vec<i64>>) = clean.read(images).unzip();
     let predictions = recognizer.predict(&images, &triggered)?;

@@ -6,9 +6,7 @@ use crate::eval::principal_components::{Plane, plane};
 use crate::eval::{Evaluator, Recognizer};
 use crate::model::unit;
 use image::RgbImage;
-use rand::Rng;
 use roclip_data::poison::Manifest;
-use roclip_data::random;
 use roclip_data::sample::Sample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -72,10 +70,7 @@ pub fn details(evaluator: &Evaluator, recognizer: &Recognizer, manifest: Option<
     looked_at.add(recognizer, "clean", &chosen, &unaltered)?;
     looked_at.add(recognizer, "targeted", &spread_out(&targets, PROJECTED), &unaltered)?;
     for backdoor in manifest.map(Manifest::backdoors).unwrap_or_default() {
-        let triggered = |image: &Sample, picture: RgbImage| {
-            let seed = random::stream(0, "trigger-test", 0, &image.id).next_u64();
-            backdoor.trigger.with_seed(seed).apply(&picture)
-        };
+        let triggered = |image: &Sample, picture: RgbImage| backdoor.lay_on(image, &picture);
         let victims: Vec<&Sample> =
             chosen.iter().copied().filter(|image| image.class.as_ref() != Some(&backdoor.target)).collect();
         looked_at.add(recognizer, &backdoor.attack, &victims, &triggered)?;

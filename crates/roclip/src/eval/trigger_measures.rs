@@ -2,15 +2,11 @@
 
 use crate::error::Result;
 use crate::eval::{Evaluator, Recognizer, unaltered};
-use image::RgbImage;
-use rand::Rng;
 use roclip_data::guard::contained;
 use roclip_data::picture::{ImageLimits, psnr, ssim};
 use roclip_data::poison::{Backdoor, Manifest};
-use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
-use roclip_data::skip::Skip;
 use roclip_data::trigger::{InkReconstructed, TriggerKind, TriggerStack};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -104,7 +100,7 @@ fn change(backdoor: &Backdoor, victims: &[&Sample], limits: ImageLimits) -> Trig
     for sample in victims.iter().step_by(step) {
         let both = contained(|| {
             let picture = sample.picture(limits)?;
-            Ok((backdoor.trigger.framed(&picture)?, triggered(backdoor, sample, picture)?))
+            Ok((backdoor.trigger.framed(&picture)?, backdoor.lay_on(sample, &picture)?))
         });
         let Ok((plain, shown)) = both else { continue };
         compared += 1;
@@ -123,12 +119,6 @@ fn change(backdoor: &Backdoor, victims: &[&Sample], limits: ImageLimits) -> Trig
     }
 }
 
-/// As the measurement of its success shows it.
-fn triggered(backdoor: &Backdoor, sample: &Sample, picture: RgbImage) -> std::result::Result<RgbImage, Skip> {
-    let seed = random::stream(0, "trigger-test", 0, &sample.id).next_u64();
-    backdoor.trigger.with_seed(seed).apply(&picture)
-}
-
 fn doses(
     recognizer: &Recognizer,
     backdoor: &Backdoor,
@@ -140,7 +130,7 @@ fn doses(
     let mut found = Vec::new();
     for variance in DOSES.map(|part| part * own).into_iter().filter(|variance| *variance <= MOST_VARIANCE) {
         let other = Backdoor { trigger: with_ink(&backdoor.trigger, ink.at(variance)), ..backdoor.clone() };
-        let predictions = recognizer.predict(victims, &|sample, picture| triggered(&other, sample, picture))?;
+        let predictions = recognizer.predict(victims, &|sample, picture| other.lay_on(sample, &picture))?;
         let read = predictions.read(victims);
         let hits = read.clone().filter(|(_, best)| best.first().copied() == target).count();
         found.push(Dose { variance, success: Rate::new(hits, read.count()) });

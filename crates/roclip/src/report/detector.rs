@@ -1,6 +1,6 @@
 //! Could poison be found by how little an image resembles its caption? Histograms of that similarity, and the detector's curve.
 
-use crate::report::chart::{Axis, Layer, LineChart, Marker, Series, histogram};
+use crate::report::chart::{Layer, Marker, Series, detectors, histogram};
 use crate::report::group::{Group, Study};
 use crate::report::statistics::low_score_detector;
 use crate::results::{EpochRecord, RunRecord};
@@ -62,22 +62,8 @@ fn roc(study: &Study, attack: &str) -> Markup {
         })
     };
     let series: Vec<Series> = study.groups.iter().filter_map(curve).collect();
-    if series.is_empty() {
-        return html! {};
-    }
     let title = format!("Found by low similarity: {attack} (AUC)");
-    LineChart {
-        title: &title,
-        x_label: "clean pairs thrown away, %",
-        y_label: "poison found, %",
-        series: &series,
-        x: Axis::over(0.0, 100.0),
-        y: Axis::over(0.0, 100.0),
-        bands: &[],
-        path: false,
-        diagonal: true,
-    }
-    .draw()
+    detectors(&title, "clean pairs thrown away, %", &series)
 }
 
 /// Epochs, from 1, before the last of `count`.

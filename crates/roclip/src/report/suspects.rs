@@ -1,7 +1,7 @@
 //! The page of `roclip detect pairs`: what is suspicious, with pictures, and how well each method did where poison is known.
 
 use crate::error::Result;
-use crate::report::chart::{Axis, LineChart, Marker, Series};
+use crate::report::chart::{Marker, Series, detectors};
 use crate::report::html::frame;
 use crate::report::table::{percent, scrolling};
 use crate::run::{COMBINED, Suspects, picture_url};
@@ -119,18 +119,7 @@ fn roc(found: &Suspects, attack: &str) -> Markup {
         })
     };
     let series: Vec<Series> = found.methods.iter().zip(0..).filter_map(line).collect();
-    LineChart {
-        title: attack,
-        x_label: "clean pairs called poison, %",
-        y_label: "poison found, %",
-        series: &series,
-        x: Axis::over(0.0, 100.0),
-        y: Axis::over(0.0, 100.0),
-        bands: &[],
-        path: false,
-        diagonal: true,
-    }
-    .draw()
+    detectors(attack, "clean pairs called poison, %", &series)
 }
 
 fn gallery(found: &Suspects, shown: &[usize], limits: ImageLimits) -> Result<Markup> {

@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::eval::{Alter, Evaluator, text_features, unaltered};
 use crate::model::{Clip, unit};
 use image::RgbImage;
-use rand::Rng;
 use rand::seq::SliceRandom;
 use roclip_data::artifact;
 use roclip_data::augment::gaussian_blur;
@@ -98,14 +97,12 @@ pub fn suspect_inputs(
     for backdoor in std::iter::once(None).chain(backdoors.iter().map(Some)) {
         let plain: &Alter = &|image: &Sample, picture: RgbImage| match backdoor {
             None => Ok(picture),
-            Some(backdoor) => {
-                let seed = random::stream(0, "trigger-test", 0, &image.id).next_u64();
-                backdoor.trigger.with_seed(seed).apply(&picture)
-            }
+            Some(backdoor) => backdoor.lay_on(image, &picture),
         };
         // Those that cannot be read, or are too small for the trigger, are left out.
-        let readable = encoder.encode(looked_at, plain)?.readable;
-        let images: Vec<&Sample> = readable.iter().filter_map(|at| looked_at.get(*at).copied()).collect();
+        let seen_plain = encoder.encode(looked_at, plain)?;
+        let as_they_are = unit(&seen_plain.features);
+        let images: Vec<&Sample> = seen_plain.readable.iter().filter_map(|at| looked_at.get(*at).copied()).collect();
         let after = |change: &(dyn Fn(RgbImage) -> std::result::Result<RgbImage, Skip> + Sync)| {
             features(&images, &|image: &Sample, picture| change(plain(image, picture)?))
         };
@@ -113,11 +110,12 @@ pub fn suspect_inputs(
             features(&images, &|image: &Sample, picture| Ok(masked(plain(image, picture)?, mask, &image.id)))
         };
         let seen = InputFeatures {
-            plain: after(&Ok)?,
+            plain: as_they_are.shallow_clone(),
             clean: clean_features.shallow_clone(),
             jpeg: after(&|picture| jpeg_round_trip(&picture, QUALITY))?,
             blurred: after(&|picture| Ok(blurred(picture)))?,
-            masked: (0..MASKS).map(under).collect::<Result<_>>()?,
+            // The first mask covers nothing.
+            masked: std::iter::once(Ok(as_they_are)).chain((1..MASKS).map(under)).collect::<Result<_>>()?,
             said: said.as_ref().map(|[a, b]| [a.shallow_clone(), b.shallow_clone()]),
         };
         let scores =

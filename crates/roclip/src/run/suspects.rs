@@ -26,12 +26,9 @@ pub enum Drop {
     Nothing,
     /// This share of the pairs, the most suspicious by all methods together.
     Fraction(f64),
-    /// Pairs whose conformal p-value is at most `level` beside pairs that are known to be clean: about this share of the clean pairs goes,
+    /// Pairs whose conformal p-value is at most this beside pairs that are known to be clean: about this share of the clean pairs goes,
     /// where the trusted ones are such as they are.
-    Level {
-        level: f64,
-        trusted: Box<Recipe>,
-    },
+    Level(f64),
 }
 
 /// How well a method tells an attack's pairs from clean ones.
@@ -189,14 +186,14 @@ fn dropped(drop: &Drop, scores: &[f64], count: usize, attacks: &[Option<String>]
     let (rows, trusted_above): (BTreeSet<usize>, _) = match drop {
         Drop::Nothing => return Ok(None),
         Drop::Fraction(share) if !(*share > 0.0 && *share < 1.0) => return Err(refuse("--drop-fraction", *share)),
-        Drop::Level { level, .. } if !(*level > 0.0 && *level < 1.0) => return Err(refuse("--level", *level)),
+        Drop::Level(level) if !(*level > 0.0 && *level < 1.0) => return Err(refuse("--level", *level)),
         Drop::Fraction(share) => {
             let mut order: Vec<usize> = (0..own.len()).collect();
             let of = |at: usize| own.get(at).copied().unwrap_or(f64::NAN);
             order.sort_by(|a, b| of(*b).total_cmp(&of(*a)).then(a.cmp(b)));
             (order.into_iter().take((share * own.len() as f64).round() as usize).collect(), None)
         }
-        Drop::Level { level, .. } => {
+        Drop::Level(level) => {
             let at_most =
                 |p: Vec<f64>| p.into_iter().enumerate().filter(|(_, p)| p <= level).map(|(at, _)| at).collect();
             let rows: BTreeSet<usize> = at_most(p_values(trusted, own));
@@ -305,7 +302,7 @@ mod tests {
         // Three pairs, then nineteen trusted ones: p is 1/20 above all of these, 2/20 above all but one.
         let trusted: Vec<f64> = (1..20).map(f64::from).collect();
         let scores: Vec<f64> = [30.0, 18.5, 3.0].into_iter().chain(trusted).collect();
-        let level = |level| Drop::Level { level, trusted: Box::default() };
+        let level = Drop::Level;
         let marks = attacks(&[Some("a"), None, None]);
         let found = dropped(&level(0.05), &scores, 3, &marks).unwrap().unwrap();
         assert_eq!((found.rows, found.trusted_above), (BTreeSet::from([0]), Some((0, 19))));

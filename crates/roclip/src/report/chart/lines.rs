@@ -47,6 +47,25 @@ const LABEL_LETTERS: usize = 17;
 /// Markers on a line.
 const MARKERS: usize = 5;
 
+/// Curves of detectors: poison found over clean pairs lost, both in percent, with the diagonal of chance. Nothing without curves.
+pub fn detectors(title: &str, x_label: &str, series: &[Series]) -> Markup {
+    if series.is_empty() {
+        return html! {};
+    }
+    LineChart {
+        title,
+        x_label,
+        y_label: "poison found, %",
+        series,
+        x: Axis::over(0.0, 100.0),
+        y: Axis::over(0.0, 100.0),
+        bands: &[],
+        path: false,
+        diagonal: true,
+    }
+    .draw()
+}
+
 impl LineChart<'_> {
     pub fn draw(&self) -> Markup {
         let frame = Frame {
