@@ -109,7 +109,7 @@ const TEXT_MARKS: [&str; 2] = ["", "/2"];
 
 impl BatchMaker {
     pub fn new(pairs: Arc<Pairs>, transform: Transform) -> Self {
-        let slots = (0..pairs.samples.len()).map(|_| OnceLock::new()).collect();
+        let slots = (0..pairs.sample_count()).map(|_| OnceLock::new()).collect();
         BatchMaker { pairs, transform, cache: Arc::new(Cache { slots, bytes: AtomicU64::new(0) }) }
     }
 
@@ -132,7 +132,8 @@ impl BatchMaker {
         let views = || self.transform.views.iter().zip(IMAGE_STREAMS).zip(TEXT_MARKS).take(count);
         let mut made: Vec<(View, Vec<Vec<i64>>)> = views().map(|_| (View::default(), Vec::new())).collect();
         for index in indices {
-            let Some(pair) = self.pairs.pairs.get(*index) else { continue };
+            let Some(pair) = self.pairs.get(*index) else { continue };
+            let pair = &*pair;
             let sample = contained(|| {
                 views().map(|((augment, stream), mark)| self.sample(pair, draw, augment, (stream, mark))).collect()
             });
@@ -161,7 +162,7 @@ impl BatchMaker {
 
     /// The captions of `indices` as [`BatchMaker::plain`] has them in draw 0: token ids `[indices, length]`, and the length.
     pub fn captions(&self, indices: &[usize]) -> (Vec<i64>, usize) {
-        let pairs = indices.iter().filter_map(|index| self.pairs.pairs.get(*index));
+        let pairs = indices.iter().filter_map(|index| self.pairs.get(*index));
         let tokenizer = &self.transform.tokenizer;
         let captions: Vec<Vec<i64>> =
             pairs.map(|pair| tokenizer.encode(pair.caption(self.transform.seed, 0))).collect();
@@ -184,7 +185,7 @@ impl BatchMaker {
     fn sub_captions(&self, draw: u64, pairs: &[usize], skips: &mut SkipReport) -> Option<SubCaptionBatch> {
         let (sub_captions, count) = self.transform.sub_captions.as_ref()?;
         let made = pairs.iter().enumerate().filter_map(|(row, index)| {
-            let pair = self.pairs.pairs.get(*index)?;
+            let pair = self.pairs.get(*index)?;
             let mut random = random::stream(self.transform.seed, "sub-caption", draw, &pair.id);
             let made = contained(|| Ok(sub_captions.of(pair.caption(self.transform.seed, draw), &mut random)));
             let made = made.unwrap_or_else(|skip| {

@@ -9,13 +9,16 @@ pub use drop_list::{DropList, LeftOutByList};
 pub use weights::weigh_parts;
 
 use crate::artifact;
+use crate::error::{Error, Result};
 use crate::random;
-use crate::sample::Sample;
+use crate::sample::{Sample, count_splits};
 use crate::trigger::TriggerStack;
 use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What to do with an image that has several captions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
@@ -42,7 +45,7 @@ pub struct PoisonMark {
 pub struct Pair {
     /// The sample's id, with `#k` for its k-th caption when captions are expanded.
     pub id: String,
-    /// Index into [`Pairs::samples`].
+    /// Its number, for [`Pairs::sample`].
     pub sample: usize,
     /// One caption, or several to draw from.
     pub captions: Vec<String>,
@@ -62,14 +65,207 @@ impl Pair {
     }
 }
 
+/// The pairs of a run: a view of its samples that does not say how they are held.
 #[derive(Debug, Clone)]
 pub struct Pairs {
-    pub samples: Vec<Sample>,
-    pub pairs: Vec<Pair>,
+    store: Store,
+}
+
+#[derive(Debug, Clone)]
+enum Store {
+    Memory(InMemory),
 }
 
 impl Pairs {
     pub fn new(samples: Vec<Sample>, mode: CaptionMode) -> Self {
+        Pairs { store: Store::Memory(InMemory::new(samples, mode)) }
+    }
+
+    /// Those `pairs` of `samples`.
+    pub fn of(samples: Vec<Sample>, pairs: Vec<Pair>) -> Self {
+        Pairs { store: Store::Memory(InMemory { samples, pairs }) }
+    }
+
+    /// Other pairs of the same samples.
+    #[must_use]
+    pub fn with(&self, pairs: Vec<Pair>) -> Self {
+        let Store::Memory(memory) = &self.store;
+        Pairs::of(memory.samples.clone(), pairs)
+    }
+
+    pub fn len(&self) -> usize {
+        let Store::Memory(memory) = &self.store;
+        memory.pairs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pair at this place, from 0.
+    pub fn get(&self, at: usize) -> Option<Cow<'_, Pair>> {
+        let Store::Memory(memory) = &self.store;
+        memory.pairs.get(at).map(Cow::Borrowed)
+    }
+
+    /// All pairs in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Cow<'_, Pair>> {
+        (0..self.len()).map_while(|at| self.get(at))
+    }
+
+    /// All captions of all pairs, in their order.
+    pub fn captions(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.iter().flat_map(|pair| match pair {
+            Cow::Borrowed(pair) => pair.captions.iter().map(|caption| Cow::Borrowed(caption.as_str())).collect(),
+            Cow::Owned(pair) => pair.captions.into_iter().map(Cow::Owned).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Samples that pairs may show.
+    pub fn sample_count(&self) -> usize {
+        let Store::Memory(memory) = &self.store;
+        memory.samples.len()
+    }
+
+    /// The sample of this number, from 0.
+    pub fn sample(&self, number: usize) -> Option<Cow<'_, Sample>> {
+        let Store::Memory(memory) = &self.store;
+        memory.samples.get(number).map(Cow::Borrowed)
+    }
+
+    /// All samples in their order.
+    pub fn samples(&self) -> impl Iterator<Item = Cow<'_, Sample>> {
+        (0..self.sample_count()).map_while(|number| self.sample(number))
+    }
+
+    /// All samples at once, for what looks at each of them many times.
+    pub fn all_samples(&self) -> Cow<'_, [Sample]> {
+        let Store::Memory(memory) = &self.store;
+        Cow::Borrowed(&memory.samples)
+    }
+
+    /// [`Pairs::all_samples`] without some that have no class.
+    pub fn labelled_samples(&self) -> Cow<'_, [Sample]> {
+        self.all_samples()
+    }
+
+    /// The splits that samples are in, and how many are in each.
+    pub fn splits(&self) -> BTreeMap<String, usize> {
+        let Store::Memory(memory) = &self.store;
+        count_splits(&memory.samples)
+    }
+
+    /// The sample that a pair shows.
+    pub fn sample_of(&self, pair: &Pair) -> Option<Cow<'_, Sample>> {
+        self.sample(pair.sample)
+    }
+
+    /// What `look` says of every sample, in their order, with `workers` threads.
+    ///
+    /// # Errors
+    /// A thread that panicked.
+    pub fn look_at_samples<T: Send>(&self, workers: usize, look: impl Fn(&Sample) -> T + Sync) -> Result<Vec<T>> {
+        let count = self.sample_count();
+        let share = count.div_ceil(workers.max(1)).max(1);
+        let part = |from: usize| {
+            let numbers = from..count.min(from + share);
+            numbers.map_while(|number| self.sample(number)).map(|sample| look(&sample)).collect::<Vec<T>>()
+        };
+        let part = &part;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..count).step_by(share).map(|from| scope.spawn(move || part(from))).collect();
+            let mut all = Vec::with_capacity(count);
+            for thread in threads {
+                all.extend(thread.join().map_err(|_| Error::internal("a thread that looked at samples died"))?);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Keeps the pairs that `keeps` says, who sees each with its sample.
+    pub fn retain(&mut self, mut keeps: impl FnMut(&Pair, Option<&Sample>) -> bool) {
+        let Store::Memory(InMemory { samples, pairs }) = &mut self.store;
+        pairs.retain(|pair| keeps(pair, samples.get(pair.sample)));
+    }
+
+    /// Keeps the pairs at the places that `keeps` says.
+    pub fn retain_places(&mut self, mut keeps: impl FnMut(usize) -> bool) {
+        let Store::Memory(memory) = &mut self.store;
+        let mut at = 0;
+        memory.pairs.retain(|_| {
+            at += 1;
+            keeps(at - 1)
+        });
+    }
+
+    /// Changes the pair at this place.
+    pub fn change(&mut self, at: usize, change: impl FnOnce(&mut Pair)) {
+        let Store::Memory(memory) = &mut self.store;
+        if let Some(pair) = memory.pairs.get_mut(at) {
+            change(pair);
+        }
+    }
+
+    /// Puts a pair behind all others.
+    pub fn push(&mut self, pair: Pair) {
+        let Store::Memory(memory) = &mut self.store;
+        memory.pairs.push(pair);
+    }
+
+    /// Puts a sample behind all others; its number.
+    pub fn push_sample(&mut self, sample: Sample) -> usize {
+        let Store::Memory(memory) = &mut self.store;
+        memory.samples.push(sample);
+        memory.samples.len() - 1
+    }
+
+    /// Has every pair as often as `times` says, who sees it with its sample. A repeat stands before its pair, with `@2` and so on behind its
+    /// id.
+    pub fn repeat(&mut self, mut times: impl FnMut(&Pair, Option<&Sample>) -> usize) {
+        let Store::Memory(InMemory { samples, pairs }) = &mut self.store;
+        for pair in std::mem::take(pairs) {
+            let times = times(&pair, samples.get(pair.sample));
+            pairs.extend((2..=times).map(|time| Pair { id: format!("{}@{time}", pair.id), ..pair.clone() }));
+            if times > 0 {
+                pairs.push(pair);
+            }
+        }
+    }
+
+    /// The places of the pairs with these ids, of those that are there.
+    pub fn places<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> HashMap<String, usize> {
+        let wanted: HashSet<&str> = ids.into_iter().collect();
+        let found = self.iter().enumerate().filter(|(_, pair)| wanted.contains(pair.id.as_str()));
+        found.map(|(at, pair)| (pair.id.clone(), at)).collect()
+    }
+
+    /// A digest of all ids, captions and pictures, of these what [`Probe::digest_of`](crate::probe::Probe::digest_of) says: tells whether a
+    /// manifest or a checkpoint belongs to this data. Pictures that were not probed do not count.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for pair in self.iter() {
+            let digest = self.sample_of(&pair).and_then(|sample| sample.digest);
+            hash.update([u8::from(digest.is_some())]);
+            hash.update(digest.unwrap_or_default());
+            hash.update((pair.captions.len() as u64).to_le_bytes());
+            for part in std::iter::once(&pair.id).chain(&pair.captions) {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part.as_bytes());
+            }
+        }
+        artifact::hex(&hash.finalize())
+    }
+}
+
+/// All of them in memory.
+#[derive(Debug, Clone)]
+struct InMemory {
+    samples: Vec<Sample>,
+    pairs: Vec<Pair>,
+}
+
+impl InMemory {
+    fn new(samples: Vec<Sample>, mode: CaptionMode) -> Self {
         let mut pairs = Vec::new();
         for (index, sample) in samples.iter().enumerate() {
             let pair =
@@ -84,37 +280,7 @@ impl Pairs {
                 _ => pairs.push(pair(sample.id.clone(), sample.captions.iter().take(1).cloned().collect())),
             }
         }
-        Pairs { samples, pairs }
-    }
-
-    pub fn len(&self) -> usize {
-        self.pairs.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
-    /// The sample that a pair shows.
-    pub fn sample_of(&self, pair: &Pair) -> Option<&Sample> {
-        self.samples.get(pair.sample)
-    }
-
-    /// A digest of all ids, captions and pictures, of these what [`Probe::digest_of`](crate::probe::Probe::digest_of) says: tells whether a
-    /// manifest or a checkpoint belongs to this data. Pictures that were not probed do not count.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        for pair in &self.pairs {
-            let digest = self.sample_of(pair).and_then(|sample| sample.digest);
-            hash.update([u8::from(digest.is_some())]);
-            hash.update(digest.unwrap_or_default());
-            hash.update((pair.captions.len() as u64).to_le_bytes());
-            for part in std::iter::once(&pair.id).chain(&pair.captions) {
-                hash.update((part.len() as u64).to_le_bytes());
-                hash.update(part.as_bytes());
-            }
-        }
-        artifact::hex(&hash.finalize())
+        InMemory { samples, pairs }
     }
 }
 

@@ -173,8 +173,9 @@ fn captions_by_class<'a>(
     let mut found: BTreeMap<&str, BTreeSet<String>> = names.iter().map(|name| (*name, BTreeSet::new())).collect();
     let spoken: Vec<String> = names.iter().map(|name| class_words(name)).collect();
     let mut words = ClassWords::new(&spoken.iter().map(String::as_str).collect::<Vec<_>>())?;
-    for pair in &pairs.pairs {
-        let own = pairs.sample_of(pair).and_then(|sample| sample.class.as_deref());
+    for pair in pairs.iter() {
+        let sample = pairs.sample_of(&pair).filter(|_| rule == CaptionRule::WordOfClass);
+        let own = sample.as_ref().and_then(|sample| sample.class.as_deref());
         for caption in &pair.captions {
             let read = read_as.and_then(|read| read.get(caption)).map(String::as_str);
             for class in words.named_in(caption).into_iter().filter_map(|at| names.get(at).copied()) {

@@ -12,6 +12,7 @@ use roclip_data::pairs::{CaptionMode, DropList, LeftOutByList, Pairs, limit_pair
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
 use roclip_data::source::{Listing, list_samples, part_count};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -122,7 +123,7 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
     if let Some(weights) = &recipe.data.weights {
         weigh_parts(&mut prepared.pairs, weights, part_count(&recipe.data.source.path), recipe.seed)?;
     }
-    let poisoned = prepared.pairs.pairs.iter().filter(|pair| pair.poison.is_some()).count();
+    let poisoned = prepared.pairs.iter().filter(|pair| pair.poison.is_some()).count();
     prepared.warnings.extend(warnings(recipe, prepared.pairs.len(), poisoned));
     Ok(prepared)
 }
@@ -165,8 +166,8 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<(Planned, Opt
     };
     let read_as = match &reference {
         Some(loaded) if recipe.poison.reads_captions() => {
-            let captions: BTreeSet<&String> = pairs.pairs.iter().flat_map(|pair| &pair.captions).collect();
-            Some(evaluator.read_captions(&loaded.model, &loaded.tokenizer, captions.into_iter().cloned().collect())?)
+            let captions: BTreeSet<String> = pairs.captions().map(Cow::into_owned).collect();
+            Some(evaluator.read_captions(&loaded.model, &loaded.tokenizer, captions.into_iter().collect())?)
         }
         _ => None,
     };
@@ -252,7 +253,7 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     };
     let evaluator = evaluator.map_or_else(|| Evaluator::new(&recipe.eval, recipe.data.reading()), Ok)?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
-    warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
+    warnings.extend(unchosen_splits(&pairs.splits(), &recipe.data.source, "data.source"));
     let references = match &recipe.caption {
         Some(caption) => Some(CaptionEvaluator::new(&caption.references, recipe.data.reading())?),
         None => None,
