@@ -28,6 +28,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "tokenizer",
             "augment",
             "source",
+            "index",
             "survey",
             "statistics",
             "trigger",

@@ -11,8 +11,9 @@ use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::tokenizer::Tokenizer;
 use image::RgbImage;
 use rand::RngExt;
+use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// How a pair becomes numbers.
 pub struct Transform {
@@ -97,9 +98,27 @@ pub(super) struct BatchMaker {
 }
 
 /// Decoded images by sample, up to a number of bytes; filled by whoever comes first.
+#[derive(Default)]
 struct Cache {
-    slots: Vec<OnceLock<Arc<RgbImage>>>,
+    pictures: RwLock<FxHashMap<usize, Arc<RgbImage>>>,
     bytes: AtomicU64,
+}
+
+impl Cache {
+    fn get(&self, sample: usize) -> Option<Arc<RgbImage>> {
+        self.pictures.read().unwrap_or_else(PoisonError::into_inner).get(&sample).cloned()
+    }
+
+    fn put(&self, sample: usize, picture: &Arc<RgbImage>, limit_bytes: u64) {
+        let size = picture.as_raw().len() as u64;
+        if self.bytes.load(Ordering::Relaxed) + size > limit_bytes {
+            return;
+        }
+        let mut pictures = self.pictures.write().unwrap_or_else(PoisonError::into_inner);
+        if pictures.insert(sample, Arc::clone(picture)).is_none() {
+            self.bytes.fetch_add(size, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Names of the random streams of a view's augmentation.
@@ -109,8 +128,7 @@ const TEXT_MARKS: [&str; 2] = ["", "/2"];
 
 impl BatchMaker {
     pub fn new(pairs: Arc<Pairs>, transform: Transform) -> Self {
-        let slots = (0..pairs.sample_count()).map(|_| OnceLock::new()).collect();
-        BatchMaker { pairs, transform, cache: Arc::new(Cache { slots, bytes: AtomicU64::new(0) }) }
+        BatchMaker { pairs, transform, cache: Arc::default() }
     }
 
     /// One of `pairs`, which must be of the same samples, without augmentation.
@@ -249,19 +267,12 @@ impl BatchMaker {
     }
 
     fn decoded(&self, pair: &Pair) -> std::result::Result<Arc<RgbImage>, Skip> {
-        let slot = self.cache.slots.get(pair.sample);
-        if let Some(hit) = slot.and_then(OnceLock::get) {
-            return Ok(Arc::clone(hit));
+        if let Some(hit) = self.cache.get(pair.sample) {
+            return Ok(hit);
         }
         let sample = self.pairs.sample_of(pair).ok_or_else(|| Skip::new(SkipReason::NoSuchSample, pair.id.clone()))?;
         let picture = Arc::new(sample.picture(self.transform.limits)?);
-        let size = picture.as_raw().len() as u64;
-        if let Some(slot) =
-            slot.filter(|_| self.cache.bytes.load(Ordering::Relaxed) + size <= self.transform.cache_bytes)
-            && slot.set(Arc::clone(&picture)).is_ok()
-        {
-            self.cache.bytes.fetch_add(size, Ordering::Relaxed);
-        }
+        self.cache.put(pair.sample, &picture, self.transform.cache_bytes);
         Ok(picture)
     }
 }

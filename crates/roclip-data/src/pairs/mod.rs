@@ -2,6 +2,7 @@
 
 mod copies;
 mod drop_list;
+mod indexed;
 mod weights;
 
 pub use copies::{limit_pairs_per_picture, picture_hash};
@@ -10,6 +11,8 @@ pub use weights::weigh_parts;
 
 use crate::artifact;
 use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::pairs::indexed::Indexed;
 use crate::random;
 use crate::sample::{Sample, count_splits};
 use crate::trigger::TriggerStack;
@@ -19,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// What to do with an image that has several captions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
@@ -74,11 +78,26 @@ pub struct Pairs {
 #[derive(Debug, Clone)]
 enum Store {
     Memory(InMemory),
+    Indexed(Indexed),
 }
 
 impl Pairs {
     pub fn new(samples: Vec<Sample>, mode: CaptionMode) -> Self {
         Pairs { store: Store::Memory(InMemory::new(samples, mode)) }
+    }
+
+    /// Those of an index, which stay there.
+    pub fn indexed(index: Arc<Index>, mode: CaptionMode) -> Self {
+        Pairs { store: Store::Indexed(Indexed::new(index, mode)) }
+    }
+
+    /// # Errors
+    /// An index that could not be read since it was opened. Pairs end early then, so this is asked after each pass over them.
+    pub fn intact(&self) -> Result<()> {
+        match &self.store {
+            Store::Memory(_) => Ok(()),
+            Store::Indexed(indexed) => indexed.index().intact(),
+        }
     }
 
     /// Those `pairs` of `samples`.
@@ -89,13 +108,17 @@ impl Pairs {
     /// Other pairs of the same samples.
     #[must_use]
     pub fn with(&self, pairs: Vec<Pair>) -> Self {
-        let Store::Memory(memory) = &self.store;
-        Pairs::of(memory.samples.clone(), pairs)
+        match &self.store {
+            Store::Memory(memory) => Pairs::of(memory.samples.clone(), pairs),
+            Store::Indexed(indexed) => Pairs { store: Store::Indexed(indexed.with(pairs)) },
+        }
     }
 
     pub fn len(&self) -> usize {
-        let Store::Memory(memory) = &self.store;
-        memory.pairs.len()
+        match &self.store {
+            Store::Memory(memory) => memory.pairs.len(),
+            Store::Indexed(indexed) => indexed.len(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -104,8 +127,10 @@ impl Pairs {
 
     /// The pair at this place, from 0.
     pub fn get(&self, at: usize) -> Option<Cow<'_, Pair>> {
-        let Store::Memory(memory) = &self.store;
-        memory.pairs.get(at).map(Cow::Borrowed)
+        match &self.store {
+            Store::Memory(memory) => memory.pairs.get(at).map(Cow::Borrowed),
+            Store::Indexed(indexed) => indexed.get(at),
+        }
     }
 
     /// All pairs in their order.
@@ -123,14 +148,18 @@ impl Pairs {
 
     /// Samples that pairs may show.
     pub fn sample_count(&self) -> usize {
-        let Store::Memory(memory) = &self.store;
-        memory.samples.len()
+        match &self.store {
+            Store::Memory(memory) => memory.samples.len(),
+            Store::Indexed(indexed) => indexed.sample_count(),
+        }
     }
 
     /// The sample of this number, from 0.
     pub fn sample(&self, number: usize) -> Option<Cow<'_, Sample>> {
-        let Store::Memory(memory) = &self.store;
-        memory.samples.get(number).map(Cow::Borrowed)
+        match &self.store {
+            Store::Memory(memory) => memory.samples.get(number).map(Cow::Borrowed),
+            Store::Indexed(indexed) => indexed.sample(number),
+        }
     }
 
     /// All samples in their order.
@@ -140,19 +169,30 @@ impl Pairs {
 
     /// All samples at once, for what looks at each of them many times.
     pub fn all_samples(&self) -> Cow<'_, [Sample]> {
-        let Store::Memory(memory) = &self.store;
-        Cow::Borrowed(&memory.samples)
+        match &self.store {
+            Store::Memory(memory) => Cow::Borrowed(&memory.samples),
+            Store::Indexed(_) => Cow::Owned(self.samples().map(Cow::into_owned).collect()),
+        }
     }
 
     /// [`Pairs::all_samples`] without some that have no class.
     pub fn labelled_samples(&self) -> Cow<'_, [Sample]> {
-        self.all_samples()
+        match &self.store {
+            Store::Memory(_) => self.all_samples(),
+            Store::Indexed(indexed) if indexed.index().labelled() == 0 => Cow::Owned(Vec::new()),
+            Store::Indexed(_) => {
+                let labelled = self.samples().filter(|sample| sample.class.is_some());
+                Cow::Owned(labelled.map(Cow::into_owned).collect())
+            }
+        }
     }
 
     /// The splits that samples are in, and how many are in each.
     pub fn splits(&self) -> BTreeMap<String, usize> {
-        let Store::Memory(memory) = &self.store;
-        count_splits(&memory.samples)
+        match &self.store {
+            Store::Memory(memory) => count_splits(&memory.samples),
+            Store::Indexed(indexed) => indexed.index().splits().clone(),
+        }
     }
 
     /// The sample that a pair shows.
@@ -184,56 +224,85 @@ impl Pairs {
 
     /// Keeps the pairs that `keeps` says, who sees each with its sample.
     pub fn retain(&mut self, mut keeps: impl FnMut(&Pair, Option<&Sample>) -> bool) {
-        let Store::Memory(InMemory { samples, pairs }) = &mut self.store;
-        pairs.retain(|pair| keeps(pair, samples.get(pair.sample)));
+        match &mut self.store {
+            Store::Memory(InMemory { samples, pairs }) => pairs.retain(|pair| keeps(pair, samples.get(pair.sample))),
+            Store::Indexed(indexed) => indexed.retain(|_, pair, sample| keeps(pair, sample)),
+        }
     }
 
     /// Keeps the pairs at the places that `keeps` says.
     pub fn retain_places(&mut self, mut keeps: impl FnMut(usize) -> bool) {
-        let Store::Memory(memory) = &mut self.store;
         let mut at = 0;
-        memory.pairs.retain(|_| {
-            at += 1;
-            keeps(at - 1)
-        });
+        match &mut self.store {
+            Store::Memory(memory) => memory.pairs.retain(|_| {
+                at += 1;
+                keeps(at - 1)
+            }),
+            Store::Indexed(indexed) => indexed.retain_places(keeps),
+        }
     }
 
     /// Changes the pair at this place.
     pub fn change(&mut self, at: usize, change: impl FnOnce(&mut Pair)) {
-        let Store::Memory(memory) = &mut self.store;
-        if let Some(pair) = memory.pairs.get_mut(at) {
-            change(pair);
+        match &mut self.store {
+            Store::Memory(memory) => {
+                if let Some(pair) = memory.pairs.get_mut(at) {
+                    change(pair);
+                }
+            }
+            Store::Indexed(indexed) => indexed.change(at, change),
         }
     }
 
     /// Puts a pair behind all others.
     pub fn push(&mut self, pair: Pair) {
-        let Store::Memory(memory) = &mut self.store;
-        memory.pairs.push(pair);
+        match &mut self.store {
+            Store::Memory(memory) => memory.pairs.push(pair),
+            Store::Indexed(indexed) => indexed.push(pair),
+        }
     }
 
     /// Puts a sample behind all others; its number.
     pub fn push_sample(&mut self, sample: Sample) -> usize {
-        let Store::Memory(memory) = &mut self.store;
-        memory.samples.push(sample);
-        memory.samples.len() - 1
+        match &mut self.store {
+            Store::Memory(memory) => {
+                memory.samples.push(sample);
+                memory.samples.len() - 1
+            }
+            Store::Indexed(indexed) => indexed.push_sample(sample),
+        }
     }
 
     /// Has every pair as often as `times` says, who sees it with its sample. A repeat stands before its pair, with `@2` and so on behind its
     /// id.
     pub fn repeat(&mut self, mut times: impl FnMut(&Pair, Option<&Sample>) -> usize) {
-        let Store::Memory(InMemory { samples, pairs }) = &mut self.store;
-        for pair in std::mem::take(pairs) {
-            let times = times(&pair, samples.get(pair.sample));
-            pairs.extend((2..=times).map(|time| Pair { id: format!("{}@{time}", pair.id), ..pair.clone() }));
-            if times > 0 {
-                pairs.push(pair);
+        match &mut self.store {
+            Store::Memory(InMemory { samples, pairs }) => {
+                for pair in std::mem::take(pairs) {
+                    let times = times(&pair, samples.get(pair.sample));
+                    pairs.extend(repeats(&pair, times));
+                    if times > 0 {
+                        pairs.push(pair);
+                    }
+                }
             }
+            Store::Indexed(indexed) => indexed.repeat(times),
+        }
+    }
+
+    /// The pairs that carry poison, with their places.
+    pub fn poisoned(&self) -> Box<dyn Iterator<Item = (usize, Cow<'_, Pair>)> + '_> {
+        match &self.store {
+            Store::Memory(_) => Box::new(self.iter().enumerate().filter(|(_, pair)| pair.poison.is_some())),
+            Store::Indexed(indexed) => Box::new(indexed.poisoned()),
         }
     }
 
     /// The places of the pairs with these ids, of those that are there.
     pub fn places<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> HashMap<String, usize> {
+        if let Store::Indexed(indexed) = &self.store {
+            return indexed.places(ids);
+        }
         let wanted: HashSet<&str> = ids.into_iter().collect();
         let found = self.iter().enumerate().filter(|(_, pair)| wanted.contains(pair.id.as_str()));
         found.map(|(at, pair)| (pair.id.clone(), at)).collect()
@@ -242,6 +311,12 @@ impl Pairs {
     /// A digest of all ids, captions and pictures, of these what [`Probe::digest_of`](crate::probe::Probe::digest_of) says: tells whether a
     /// manifest or a checkpoint belongs to this data. Pictures that were not probed do not count.
     pub fn fingerprint(&self) -> String {
+        if let Store::Indexed(indexed) = &self.store
+            && indexed.is_untouched()
+            && indexed.is_expanded()
+        {
+            return indexed.index().fingerprint().to_owned();
+        }
         let mut hash = Sha256::new();
         for pair in self.iter() {
             let digest = self.sample_of(&pair).and_then(|sample| sample.digest);
@@ -255,6 +330,11 @@ impl Pairs {
         }
         artifact::hex(&hash.finalize())
     }
+}
+
+/// The repeats of a pair that is there so many times.
+fn repeats(pair: &Pair, times: usize) -> impl Iterator<Item = Pair> {
+    (2..=times).map(|time| Pair { id: format!("{}@{time}", pair.id), ..pair.clone() })
 }
 
 /// All of them in memory.

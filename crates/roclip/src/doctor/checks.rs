@@ -363,7 +363,7 @@ fn targets_where(evaluation: &Evaluation, wanted: impl Fn(&TargetOutcome) -> boo
 fn exposures(case: &Case, attack: &str) -> Finding {
     // Of the pairs that were trained on: a limit of pairs a picture leaves some of the manifest's rows out.
     let of_attack = |pair: &Pair| pair.poison.as_ref().is_some_and(|mark| mark.attack == attack);
-    let count = case.pairs.iter().filter(|pair| of_attack(pair)).count();
+    let count = case.pairs.poisoned().filter(|(_, pair)| of_attack(pair)).count();
     let (pairs, batch) = (case.run.record.summary.pairs, case.run.recipe.train.batch_size);
     let share = 100.0 * count as f64 / pairs.max(1) as f64;
     let seen = seen(&case.run.record.epochs, attack, count, pairs, batch);

@@ -64,7 +64,7 @@ pub(super) fn measure(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor)
 
 /// The backdoor's pictures that do not show its target, by sample, each with one of its poisoned pairs.
 fn poisoned<'a>(case: &'a Case, backdoor: &Backdoor) -> BTreeMap<String, (Cow<'a, Sample>, Cow<'a, Pair>)> {
-    let marked = case.pairs.iter().filter(|pair| {
+    let marked = case.pairs.poisoned().map(|(_, pair)| pair).filter(|pair| {
         pair.trigger.is_some() && pair.poison.as_ref().is_some_and(|mark| mark.attack == backdoor.attack)
     });
     let pictures = marked.filter_map(|pair| Some((case.pairs.sample_of(&pair)?, pair)));

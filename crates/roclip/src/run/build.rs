@@ -28,7 +28,7 @@ pub(super) fn build<'a>(
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
     let Prepared { pairs, evaluator, references, manifest, model: config, skips, dropped, .. } = prepared;
-    let clean_pairs = pairs.iter().filter(|pair| pair.poison.is_none()).count();
+    let clean_pairs = pairs.len() - pairs.poisoned().count();
     let fingerprint = match &dropped {
         None => pairs.fingerprint(),
         // A run goes on with the list that it began with, whatever another one would leave out.

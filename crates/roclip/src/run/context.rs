@@ -141,7 +141,7 @@ impl Context<'_> {
     /// Of the pairs, and of what the weights were trained on before.
     fn poison_counts(&self, trainer: &Trainer) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
-        for attack in trainer.pairs.iter().filter_map(|pair| Some(pair.poison.as_ref()?.attack.clone())) {
+        for attack in trainer.pairs.poisoned().filter_map(|(_, pair)| Some(pair.poison.as_ref()?.attack.clone())) {
             *counts.entry(attack).or_default() += 1;
         }
         match &self.origin {

@@ -22,7 +22,7 @@ pub enum Start {
 
 /// Keys (and whole sections) that a resumed run may have other values of: none has a part in what is learned, or each is a person's
 /// decision to train longer (fewer epochs than were planned are refused).
-const FREE: [&str; 13] = [
+const FREE: [&str; 14] = [
     "train.epochs",
     "train.device",
     "train.threads",
@@ -32,6 +32,7 @@ const FREE: [&str; 13] = [
     "data.workers",
     "data.cache_mib",
     "data.max_skip_fraction",
+    "data.index",
     "eval.every_epochs",
     "eval.retrieval",
     "caption.search",

@@ -73,11 +73,9 @@ impl Trainer {
 
     /// Similarity of watched pairs without augmentation: all poison, and as much of the clean data.
     pub fn similarities(&self) -> Result<SimilarityHistogram> {
-        let mut clean: Vec<usize> = Vec::new();
-        let mut watched: Vec<usize> = Vec::new();
-        for (at, pair) in self.pairs.iter().enumerate() {
-            if pair.poison.is_some() { watched.push(at) } else { clean.push(at) }
-        }
+        let mut watched: Vec<usize> = self.pairs.poisoned().map(|(at, _)| at).collect();
+        watched.sort_unstable();
+        let mut clean: Vec<usize> = (0..self.pairs.len()).filter(|at| watched.binary_search(at).is_err()).collect();
         clean.shuffle(&mut random::stream(self.seed, "watched-pairs", 0, ""));
         watched.extend(clean.into_iter().take(WATCHED_CLEAN_PAIRS));
         let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
