@@ -52,6 +52,11 @@ impl Shard {
         self.length
     }
 
+    /// When it was written to, where the system tells.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        self.modified
+    }
+
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// # Errors

@@ -159,7 +159,11 @@ pub(super) fn open(path: &Path) -> Result<(File, Facts, Vec<Entry>)> {
             && entry.samples < facts.samples
             && entry.captions < facts.captions
     };
-    if !ordered || !entries.iter().all(sound) || entries.first().is_none_or(|first| first.samples > 0) {
+    let hashes_end = (u64::from(facts.samples) * 8)
+        .checked_add(u64::from(facts.samples).div_ceil(HASHES_AT_ONCE as u64) * 4)
+        .and_then(|bytes| facts.hashes.checked_add(bytes));
+    let fits = hashes_end.is_some_and(|to| to <= facts.directory.offset);
+    if !fits || !ordered || !entries.iter().all(sound) || entries.first().is_none_or(|first| first.samples > 0) {
         return Err(bad("has a directory that makes no sense"));
     }
     Ok((file, facts, entries))

@@ -59,7 +59,7 @@ impl Index {
         let at = self.block_of(|entry| entry.samples as usize <= sample)?;
         let (entry, block) = (self.blocks.get(at)?, self.block(at)?);
         let (_, before) = block.records.get(sample.checked_sub(entry.samples as usize)?)?;
-        Some((entry.captions + before) as usize)
+        Some(entry.captions as usize + *before as usize)
     }
 
     /// The numbers of the samples with these ids, of those that are there.
@@ -177,12 +177,13 @@ impl Index {
         let bytes = zstd::bulk::decompress(&packed, entry.unpacked as usize)
             .map_err(|cause| format!("is damaged: the block at byte {} cannot be unpacked: {cause}", entry.offset))?;
         let mut records = Vec::with_capacity(BLOCK_SAMPLES);
-        let (mut from, mut captions) = (0, 0);
+        let (mut from, mut captions) = (0, 0u32);
         while let Some(left) = bytes.get(from..).filter(|left| !left.is_empty()) {
             let senseless = |_| format!("is damaged: the block at byte {} makes no sense", entry.offset);
             let (length, of_record) = record::head(left).map_err(senseless)?;
             records.push((from, captions));
-            (from, captions) = (from + length, captions + of_record);
+            from += length;
+            captions = captions.checked_add(of_record).ok_or(record::Unreadable).map_err(senseless)?;
         }
         Ok(Block { bytes, records })
     }

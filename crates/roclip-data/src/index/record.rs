@@ -1,6 +1,7 @@
 //! One sample as bytes. Numbers have seven bits a byte, texts their length in front. What many samples share (their source, folder or shard) is
 //! a number into a table of the index.
 
+use crate::error::{Error, IoContext};
 use crate::sample::{ImageBytes, PictureDigest, Sample};
 use crate::shard::Shard;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,19 @@ pub(super) struct Stamp {
     pub length: u64,
     /// Seconds and nanoseconds since 1970.
     pub modified: (u64, u32),
+}
+
+impl Stamp {
+    /// A shard as it was listed.
+    ///
+    /// # Errors
+    /// Where the current folder is gone, which its path may start from.
+    pub(super) fn of_shard(shard: &Shard) -> Result<Stamp, Error> {
+        let path = std::path::absolute(shard.path()).io("find", shard.path())?;
+        let modified = shard.modified().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let modified = modified.unwrap_or_default();
+        Ok(Stamp { path, length: shard.length(), modified: (modified.as_secs(), modified.subsec_nanos()) })
+    }
 }
 
 /// Which of what is [`Shared`] a sample has; of its picture the folder or the shard.

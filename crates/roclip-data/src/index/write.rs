@@ -2,12 +2,12 @@
 
 use crate::artifact;
 use crate::error::{Error, IoContext, Result};
+use crate::escape::for_terminal;
 use crate::guard::contained;
 use crate::index::file::{BLOCK_SAMPLES, Entry, FORMAT, Facts, HASHES_AT_ONCE, HEAD_BYTES, MAGIC, Piece, tail};
 use crate::index::record::{self, Places, Shared, Stamp};
 use crate::index::stamp;
 use crate::picture::ImageLimits;
-use crate::progress::Task;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::{Described, Listing, SourceConfig, Streamed, list_samples, stream_samples};
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Samples that a thread packs at once.
@@ -94,11 +95,7 @@ fn attempt(
             let writing = scope.spawn(move || write_blocks(path, file, &packed));
             let mut hand =
                 Hand { packing: std::mem::take(&mut packing), next: 0, chunk: Vec::new(), shared: Named::default() };
-            let task = Task::begin("making the index", 0, "pictures");
-            let mut take = |sample: Sample| {
-                task.advance(1);
-                hand.on(sample)
-            };
+            let mut take = |sample: Sample| hand.on(sample);
             let listed = read(&mut take).and_then(|streamed| hand.send().map(|()| streamed));
             let shared = std::mem::take(&mut hand.shared.shared);
             drop(hand);
@@ -140,10 +137,31 @@ struct Named {
     shared: Shared,
     sources: FxHashMap<String, usize>,
     pictures: FxHashMap<(bool, String), usize>,
+    /// The last sample's, which are the next one's as a rule.
+    last: Option<(Arc<str>, bool, String, Places)>,
 }
 
 impl Named {
     fn places(&mut self, sample: &Sample) -> Result<Places> {
+        let is_shard = matches!(sample.image, ImageBytes::Span { .. });
+        let Some(place) = record::picture_place(&sample.image, &sample.key) else {
+            return Err(Error::setting(
+                format!("the picture of `{}` lies in no file whose name is text", for_terminal(&sample.id)),
+                "an index names files: take --index never, which holds the list in memory",
+            ));
+        };
+        if let Some((source, of_shard, last, places)) = &self.last
+            && *source == sample.source
+            && (*of_shard, last.as_str()) == (is_shard, place)
+        {
+            return Ok(*places);
+        }
+        let places = self.new_places(sample, is_shard, place)?;
+        self.last = Some((Arc::clone(&sample.source), is_shard, place.to_owned(), places));
+        Ok(places)
+    }
+
+    fn new_places(&mut self, sample: &Sample, is_shard: bool, place: &str) -> Result<Places> {
         let source = match self.sources.get(&*sample.source) {
             Some(number) => *number,
             None => {
@@ -153,20 +171,9 @@ impl Named {
                 number
             }
         };
-        let Some(place) = record::picture_place(&sample.image, &sample.key) else {
-            return Err(Error::setting(
-                format!(
-                    "the picture of `{}` lies in no file whose name is text",
-                    crate::escape::for_terminal(&sample.id)
-                ),
-                "an index names files: take --index never, which holds the list in memory",
-            ));
-        };
-        let is_shard = matches!(sample.image, ImageBytes::Span { .. });
-        let absolute = match is_shard {
+        let absolute = match is_shard || place.starts_with('/') {
             true => place.to_owned(),
-            // The index is read from other folders, too. `a` and `a/` differ here: the key follows.
-            false if place.starts_with('/') => place.to_owned(),
+            // The index is read from other folders, too.
             false => std::env::current_dir().io("find", Path::new("."))?.join(place).to_string_lossy().into_owned(),
         };
         let named = (is_shard, absolute);
@@ -175,7 +182,7 @@ impl Named {
             None => {
                 let number = match &sample.image {
                     ImageBytes::Span { shard, .. } => {
-                        self.shared.shards.push(stamp(shard.path())?);
+                        self.shared.shards.push(Stamp::of_shard(shard)?);
                         self.shared.shards.len() - 1
                     }
                     _ => {

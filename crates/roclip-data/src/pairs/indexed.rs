@@ -277,3 +277,7 @@ impl Indexed {
         found
     }
 }
+
+#[cfg(test)]
+#[path = "indexed_tests.rs"]
+mod tests;
