@@ -209,7 +209,7 @@ impl Common {
         let base = match run {
             Some(run) => {
                 let kept = run.join("manifest.jsonl");
-                let mut base = Recipe::read(&run.join("run.toml"))?;
+                let mut base = Recipe::of_run(run)?;
                 base.manifest = Some(kept).filter(|kept| kept.is_file()).or(base.manifest);
                 if self.data.names_training_data() {
                     // Other data knows nothing of the run's poison.
