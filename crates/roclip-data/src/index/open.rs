@@ -2,7 +2,7 @@
 
 use crate::artifact;
 use crate::error::{Error, Result};
-use crate::index::Index;
+use crate::index::stored::Index;
 use crate::index::write::write;
 use crate::picture::ImageLimits;
 use crate::source::{Described, SourceConfig, describe};

@@ -1,27 +1,18 @@
 //! Samples of an index, by their number or by that of a caption, through a small cache of unpacked blocks.
 
 use crate::error::{Error, IoContext, Result};
-use crate::index::Index;
+use crate::guard::contained;
+use crate::index::blocks::Block;
 use crate::index::file::{BLOCK_SAMPLES, Entry, HASHES_AT_ONCE, REMEDY};
 use crate::index::record;
+use crate::index::stored::Index;
 use crate::index::write::id_hash;
+use crate::picture::ImageLimits;
+use crate::progress::Task;
 use crate::sample::Sample;
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Unpacked blocks that are kept, of some ten kilobytes each.
-const KEPT_BLOCKS: usize = 64;
-
-/// The blocks that were read last, the latest behind.
-#[derive(Default)]
-pub(super) struct Cache(Mutex<Vec<(usize, Arc<Block>)>>);
-
-pub(super) struct Block {
-    bytes: Vec<u8>,
-    /// Where each record begins, and the captions of the block before it.
-    records: Vec<(usize, u32)>,
-}
+use std::sync::Arc;
 
 /// A caption of a sample.
 pub struct CaptionPlace {
@@ -106,14 +97,14 @@ impl Index {
     ///
     /// # Errors
     /// A damaged index.
-    pub fn check(&self, limits: crate::picture::ImageLimits, workers: usize) -> Result<Vec<(String, String)>> {
-        let task = crate::progress::Task::begin("checking the index", self.samples(), "pictures");
+    pub fn check(&self, limits: ImageLimits, workers: usize) -> Result<Vec<(String, String)>> {
+        let task = Task::begin("checking the index", self.samples(), "pictures");
         let share = self.blocks.len().div_ceil(workers.max(1)).max(1) * BLOCK_SAMPLES;
         let part = |from: usize| {
             let mut other = Vec::new();
             for sample in (from..self.samples().min(from + share)).map_while(|number| self.sample(number)) {
                 task.advance(1);
-                match crate::guard::contained(|| sample.image.probe(limits)) {
+                match contained(|| sample.image.probe(limits)) {
                     Err(skip) => other.push((sample.id, format!("{} ({})", skip.reason, skip.detail))),
                     Ok(probe) if Some(probe.digest) != sample.digest => {
                         other.push((sample.id, "is another picture than was listed".to_owned()));
@@ -143,29 +134,20 @@ impl Index {
     }
 
     fn block(&self, at: usize) -> Option<Arc<Block>> {
-        let mut kept = self.cache.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was read last is asked for again as a rule.
-        if let Some(place) = kept.iter().rposition(|(number, _)| *number == at) {
-            if place + 1 < kept.len() {
-                let used = kept.remove(place);
-                kept.push(used);
-            }
-            return kept.last().map(|(_, block)| Arc::clone(block));
+        if let Some(kept) = self.cache.get(at) {
+            return Some(kept);
         }
-        drop(kept);
-        let block = match self.unpack(*self.blocks.get(at)?) {
-            Ok(block) => Arc::new(block),
+        match self.unpack(*self.blocks.get(at)?) {
+            Ok(block) => {
+                let block = Arc::new(block);
+                self.cache.put(at, &block);
+                Some(block)
+            }
             Err(what) => {
                 self.fail(what);
-                return None;
+                None
             }
-        };
-        let mut kept = self.cache.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_BLOCKS {
-            kept.remove(0);
         }
-        kept.push((at, Arc::clone(&block)));
-        Some(block)
     }
 
     fn unpack(&self, entry: Entry) -> std::result::Result<Block, String> {

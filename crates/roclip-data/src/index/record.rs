@@ -60,16 +60,28 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// A file as it is now.
+    ///
+    /// # Errors
+    /// One that is not there.
+    pub(super) fn of_file(path: &Path) -> Result<Stamp, Error> {
+        let found = std::fs::metadata(path).io("find", path)?;
+        Ok(Stamp { path: path.to_owned(), length: found.len(), modified: since_1970(found.modified().ok()) })
+    }
+
     /// A shard as it was listed.
     ///
     /// # Errors
     /// Where the current folder is gone, which its path may start from.
     pub(super) fn of_shard(shard: &Shard) -> Result<Stamp, Error> {
         let path = std::path::absolute(shard.path()).io("find", shard.path())?;
-        let modified = shard.modified().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let modified = modified.unwrap_or_default();
-        Ok(Stamp { path, length: shard.length(), modified: (modified.as_secs(), modified.subsec_nanos()) })
+        Ok(Stamp { path, length: shard.length(), modified: since_1970(shard.modified()) })
     }
+}
+
+fn since_1970(time: Option<SystemTime>) -> (u64, u32) {
+    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+    (since.as_secs(), since.subsec_nanos())
 }
 
 /// Which of what is [`Shared`] a sample has; of its picture the folder or the shard.

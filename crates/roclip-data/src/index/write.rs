@@ -6,7 +6,6 @@ use crate::escape::for_terminal;
 use crate::guard::contained;
 use crate::index::file::{BLOCK_SAMPLES, Entry, FORMAT, Facts, HASHES_AT_ONCE, HEAD_BYTES, MAGIC, Piece, tail};
 use crate::index::record::{self, Places, Shared, Stamp};
-use crate::index::stamp;
 use crate::picture::ImageLimits;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason, SkipReport};
@@ -38,7 +37,7 @@ pub(super) fn write(
     workers: usize,
 ) -> Result<()> {
     // Before the list: what changes while it is read is another file than was listed.
-    let files = described.files.iter().map(|file| stamp(file)).collect::<Result<Vec<_>>>()?;
+    let files = described.files.iter().map(|file| Stamp::of_file(file)).collect::<Result<Vec<_>>>()?;
     let streamed = attempt(path, described, &files, limits, workers, &mut |take| stream_samples(config, limits, take))?;
     if streamed {
         return Ok(());

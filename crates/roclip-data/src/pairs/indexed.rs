@@ -2,7 +2,7 @@
 //! added.
 
 use crate::index::Index;
-use crate::pairs::{CaptionMode, Pair};
+use crate::pairs::pair::{CaptionMode, Pair, repeats};
 use crate::sample::Sample;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -228,7 +228,7 @@ impl Indexed {
         self.kept = Some(kept);
         for pair in std::mem::take(&mut self.added) {
             let times = times(&pair, self.sample(pair.sample).as_deref());
-            self.added.extend(super::repeats(&pair, times));
+            self.added.extend(repeats(&pair, times));
             if times > 0 {
                 self.added.push(pair);
             }

@@ -167,8 +167,7 @@ fn backgrounds(source: &Source) -> Result<Backgrounds> {
             "give evaluation data with captions, or use captions = \"word\"",
         ));
     }
-    let captions = source.pairs.pairs.iter().flat_map(|pair| pair.captions.iter());
-    Ok(Backgrounds::new(captions.map(String::as_str)))
+    Ok(Backgrounds::new(source.pairs.captions()))
 }
 
 /// Distinct captions of each class, sorted.
