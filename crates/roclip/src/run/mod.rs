@@ -13,6 +13,8 @@ mod device;
 mod folder;
 mod forecast;
 mod inputs;
+mod instruct;
+mod instruct_backdoor;
 mod journal;
 mod lines;
 mod log;
@@ -41,6 +43,11 @@ pub use details::read_details;
 pub use device::device;
 pub use forecast::{Forecast, check};
 pub use inputs::{SuspectInputs, suspect_inputs};
+pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
+pub use instruct_backdoor::{
+    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, ShiftSize, auroc,
+    kolmogorov_smirnov,
+};
 pub use lines::{EpochLine, read_epochs};
 pub use patch::{Surrogate, search_patch};
 pub use pictures::{Figure, Gallery, kept_pictures, picture_url};

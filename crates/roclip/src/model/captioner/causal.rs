@@ -95,7 +95,11 @@ impl CausalDecoder {
 
     /// Features behind each of `tokens` `[batch, length, width]`, and the last block's attention `[batch, length, places]`.
     fn features(&self, seen: &Tensor, tokens: &Tensor) -> (Tensor, Option<Tensor>) {
-        let words = Tensor::embedding(&self.token_embedding, tokens, -1, false, false);
+        self.features_embedded(seen, Tensor::embedding(&self.token_embedding, tokens, -1, false, false))
+    }
+
+    /// [`CausalDecoder::features`] of words that are embedded already `[batch, length, width]`.
+    fn features_embedded(&self, seen: &Tensor, words: Tensor) -> (Tensor, Option<Tensor>) {
         let width = extent(&words, 2);
         let (x, before) = match &self.link {
             Link::Prefix { inner, outer, tokens } => {
@@ -134,9 +138,22 @@ impl Decode for CausalDecoder {
         TeacherForced { logits: self.logits(&features), attention }
     }
 
+    fn token_embedding(&self) -> Option<&Tensor> {
+        Some(&self.token_embedding)
+    }
+
+    fn teacher_forced_embedded(&self, seen: &Tensor, words: &Tensor) -> Option<TeacherForced> {
+        let (features, attention) = self.features_embedded(seen, words.shallow_clone());
+        Some(TeacherForced { logits: self.logits(&features), attention })
+    }
+
     fn begin(&self, seen: &Tensor) -> Vec<Tensor> {
         let none = Tensor::zeros([extent(seen, 0), 0], (Kind::Int64, seen.device()));
         vec![seen.shallow_clone(), none]
+    }
+
+    fn begin_after(&self, seen: &Tensor, prompt: &Tensor) -> Vec<Tensor> {
+        vec![seen.shallow_clone(), prompt.shallow_clone()]
     }
 
     fn step(&self, state: &[Tensor], tokens: &Tensor) -> Step {
