@@ -329,7 +329,7 @@ mod tests {
             let forced = model.forced(&seen, &[&short, &long]);
             let counted: Vec<f64> =
                 Vec::try_from(forced.within.sum_dim_intlist([1i64].as_slice(), false, Kind::Double)).unwrap();
-            assert_eq!(counted, [4.0, 14.0], "words, commas and the end");
+            assert_eq!(counted, [4.0, 12.0], "words, commas and the end");
             let entropy = model.attention_entropy(&seen, &[&short, &long]).unwrap();
             match bridge {
                 Bridge::Prefix => assert!(entropy.is_none()),

@@ -148,22 +148,16 @@ mod tests {
         for at in 0..4 {
             let _ = regions.get(at).narrow(1, 16 * (at / 2), 16).narrow(2, 16 * (at % 2), 16).fill_(1.0);
         }
-        let mut function = SetFunction {
-            tower: &tower,
-            image: &image,
-            regions: &regions,
-            texts: &Tensor::zeros([1], (Kind::Float, Device::Cpu)),
-            weights: SetWeights { confidence: 0.0, effectiveness: 0.0, consistency: 1.0, collaboration: 0.0 },
-        };
-        let own = function.features(&regions).unwrap();
-        for at in 0..4i64 {
-            // The text in question has this region's own features, the others those of the other regions.
-            let order: Vec<i64> = [vec![at], (0..4).filter(|other| *other != at).collect()].concat();
-            let texts = own.index_select(0, &Tensor::from_slice(&order));
-            function.texts = &texts;
-            assert_eq!(function.greedy(1, 0.01).unwrap(), [at as usize]);
+        let none = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+        let consistency = SetWeights { confidence: 0.0, effectiveness: 0.0, consistency: 1.0, collaboration: 0.0 };
+        let function = |texts, weights| SetFunction { tower: &tower, image: &image, regions: &regions, texts, weights };
+        let own = function(&none, consistency).features(&regions).unwrap();
+        // The text in question has one region's own features, the others those of the other regions.
+        let order = |at: i64| -> Vec<i64> { [vec![at], (0..4).filter(|other| *other != at).collect()].concat() };
+        let texts = [0i64, 1, 2, 3].map(|at| own.index_select(0, &Tensor::from_slice(&order(at))));
+        for (at, texts) in texts.iter().enumerate() {
+            assert_eq!(function(texts, consistency).greedy(1, 0.01).unwrap(), [at]);
+            assert_eq!(function(texts, SetWeights::SCRIPT).greedy(3, -1e9).unwrap().len(), 3);
         }
-        let both = SetFunction { weights: SetWeights::SCRIPT, ..function };
-        assert!(both.greedy(3, -1e9).unwrap().len() == 3);
     }
 }
