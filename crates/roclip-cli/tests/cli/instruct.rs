@@ -69,10 +69,30 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     let other = instruct("base", &["--train-data", "train.jsonl", "--seed", "1", "--resume"]);
     lab.fails(&other, 1, &["began with other settings"]);
 
-    // The weights of the last epoch, with what it takes to go on, are all that a stopped run has; one that is done stays as it is.
+    // One that is done stays as it is, and one that is stopped within an epoch ends where the whole one does.
     let whole = weights(&lab, "base");
     lab.ok(&instruct("base", &["--train-data", "train.jsonl", "--resume"]));
     assert!(weights(&lab, "base") == whole);
+    let long = |run: &str, extra: &[&str]| -> Vec<String> {
+        let words = instruct(run, &["--train-data", "train.jsonl"]).into_iter().chain(extra.iter().copied());
+        words.map(|word| if word == "3" { "60".to_owned() } else { word.to_owned() }).collect()
+    };
+    let words = long("stopped", &[]);
+    let mut child = lab.command(&words.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
+    while !lab.path("stopped/losses.jsonl").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(!child.wait().unwrap().success(), "it was done before it could be stopped");
+    assert!(!lab.path("stopped/summary.json").exists());
+    for words in [long("stopped", &["--resume"]), long("left-alone", &[])] {
+        lab.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    assert!(weights(&lab, "stopped") == weights(&lab, "left-alone"));
+    let read = |run: &str, file: &str| std::fs::read(lab.path(run).join(file)).unwrap();
+    for file in ["answers.jsonl", "summary.json"] {
+        assert!(read("stopped", file) == read("left-alone", file), "{file}");
+    }
 
     let answers = lab.ok(&["caption", "answer", "base", "060.png", "061.png", "--question", "What is it?"]);
     assert_eq!(answers.lines().count(), 2);
@@ -140,7 +160,22 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
             ["caption", "backdoor", "base", "--train-data", "train.jsonl", "--val-data", "test.jsonl", "--run", run];
         let small =
             ["--items", "40", "--per-picture", "2", "--poison-rate", "0.4", "--test-pictures", "8", "--epochs", "6"];
-        let rate = ["--lr", "2e-2", "--batch-size", "8", "--threads", "1", "--target", "nothing", "--max-tokens", "8"];
+        let rate = [
+            "--lr",
+            "2e-2",
+            "--batch-size",
+            "8",
+            "--threads",
+            "1",
+            "--target",
+            "white",
+            "--max-tokens",
+            "8",
+            "--regions",
+            "9",
+            "--most-regions",
+            "3",
+        ];
         [&start[..], &small, &rate, extra].concat().into_iter().map(str::to_owned).collect()
     };
     let strs = |words: &[String]| -> Vec<&'static str> {

@@ -76,6 +76,7 @@ impl BackdoorStudy<'_> {
             (false, true) => return Err(Error::file(&self.folder, "holds no study", "start it without --resume")),
             _ => {}
         }
+        let bench = self.bench(&model, &tests)?;
         let folder = RunFolder::take(&self.folder)?;
         let mut cells = match holds {
             true => self.read()?,
@@ -88,7 +89,6 @@ impl BackdoorStudy<'_> {
         for size in shifts.iter().filter(|size| size.shift != DomainShift::None) {
             progress(&format!("shift {:20} Kolmogorov-Smirnov {:.3}", size.shift.word(), size.kolmogorov_smirnov));
         }
-        let bench = self.bench(&model, &tests)?;
         self.cells(bench, &domains, &folder, &mut cells, progress)?;
         let asked = |cell: &Cell| self.attacks.contains(&cell.attack) && self.shifts.contains(&cell.shift);
         let attacked_tests = cells.first().map_or(0, |cell| cell.asr.n);
