@@ -40,7 +40,9 @@ impl LowFrequency {
         let value = |(x, y): (u32, u32)| {
             // The constant wave would only change the brightness.
             let waves = (0..).zip(&weights).skip(1);
-            waves.map(|(at, weight)| weight * wave(at % self.frequencies, x) * wave(at / self.frequencies, y)).sum::<f32>()
+            waves
+                .map(|(at, weight)| weight * wave(at % self.frequencies, x) * wave(at / self.frequencies, y))
+                .sum::<f32>()
         };
         let values: Vec<f32> = (0..side * side).map(|at| value((at % side, at / side))).collect();
         let largest = values.iter().fold(f32::EPSILON, |most, value| most.max(value.abs()));

@@ -346,7 +346,7 @@ mod tests {
         let search = SearchConfig { beam: 1, min_tokens: 1, max_tokens: 6 };
         let together = model.answers(&seen, &questions, search).unwrap();
         for (at, question) in questions.iter().enumerate() {
-            let alone = model.answers(&seen.narrow(0, at as i64, 1), &[question.clone()], search).unwrap();
+            let alone = model.answers(&seen.narrow(0, at as i64, 1), std::slice::from_ref(question), search).unwrap();
             assert_eq!(alone[0], together[at]);
         }
         assert!(model.knows("a red banana") && !model.knows("zebra crossing"));

@@ -33,7 +33,7 @@ const LOSSES: &str = "losses.jsonl";
 #[serde(rename_all = "kebab-case")]
 pub enum InstructData {
     /// Captions, worded by templates.
-    Captions { source: SourceConfig, per_picture: usize, wordings: Wordings },
+    Captions { source: Box<SourceConfig>, per_picture: usize, wordings: Wordings },
     /// A file in LLaVA's layout.
     File { path: PathBuf, image_root: Option<PathBuf> },
 }

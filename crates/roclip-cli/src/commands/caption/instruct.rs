@@ -165,7 +165,7 @@ impl Arguments {
             (None, path) => {
                 let path = path.as_deref().unwrap_or("emoji");
                 InstructData::Captions {
-                    source: source(path, (path == "emoji").then_some("train")),
+                    source: Box::new(source(path, (path == "emoji").then_some("train"))),
                     per_picture: self.per_picture,
                     wordings: Wordings { question: self.question, answer: self.answer },
                 }

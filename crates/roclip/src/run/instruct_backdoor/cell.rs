@@ -120,9 +120,9 @@ impl Bench<'_> {
             shift,
             items: poisoned.items.len(),
             poisoned: poisoned.rows.len(),
-            text_trigger: prepared.text().and_then(|text| match text {
-                TextTrigger::Insert { text, .. } => Some(text.clone()),
-                TextTrigger::SymbolBeforeWords { symbol, .. } => Some(format!("{symbol} before key words")),
+            text_trigger: prepared.text().map(|text| match text {
+                TextTrigger::Insert { text, .. } => text.clone(),
+                TextTrigger::SymbolBeforeWords { symbol, .. } => format!("{symbol} before key words"),
             }),
             clean: self.tests.scores(&answers),
             asr: rate(&triggered.seen, &triggered.questions)?,
