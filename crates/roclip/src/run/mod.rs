@@ -20,6 +20,7 @@ mod lines;
 mod log;
 mod memory;
 mod pace;
+mod pair_features;
 mod patch;
 mod pictures;
 mod prepare;
@@ -49,6 +50,7 @@ pub use instruct_backdoor::{
     kolmogorov_smirnov,
 };
 pub use lines::{EpochLine, read_epochs};
+pub use pair_features::PairFeatures;
 pub use patch::{Surrogate, search_patch};
 pub use pictures::{Figure, Gallery, kept_pictures, picture_url};
 pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
@@ -57,6 +59,6 @@ pub use resume::Start;
 pub use session::train;
 pub use stop::{Asked, Saved, Stop};
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
-pub use suspects::{COMBINED, Drop, Judged, MethodScores, Suspects, encode_pairs, suspects};
+pub use suspects::{COMBINED, Drop, Judged, MethodScores, Suspects, suspects};
 pub use torch_bridge::{leave_at_once, torch_version};
 pub use warnings::warnings;
