@@ -26,9 +26,7 @@ pub struct Prepare<'a> {
     /// Questions and answers about them.
     pub questions: &'a [String],
     pub answers: &'a [String],
-    /// The word that poisoned answers name.
-    pub target: &'a str,
-    /// An answer that names it.
+    /// An answer that names the target.
     pub target_answer: &'a str,
     pub mask: MaskConfig,
     pub gap: Gap,

@@ -63,7 +63,6 @@ impl Bench<'_> {
             pictures: &domain.pictures,
             questions: &lists.questions,
             answers: &lists.answers,
-            target: &settings.target,
             target_answer: &lists.target_answer,
             mask: settings.mask,
             gap: settings.gap,
