@@ -31,9 +31,9 @@ pub struct TuneConfig {
 impl Default for TuneConfig {
     fn default() -> Self {
         TuneConfig {
-            epochs: 3,
-            batch_size: 32,
-            learning_rate: 1e-3,
+            epochs: 6,
+            batch_size: 64,
+            learning_rate: 2e-3,
             beta2: 0.98,
             weight_decay: 0.01,
             warmup_fraction: 0.05,
@@ -42,6 +42,11 @@ impl Default for TuneConfig {
 }
 
 impl TuneConfig {
+    /// Of a model whose bridge is tuned alone, on few instructions.
+    pub fn of_a_bridge() -> Self {
+        TuneConfig { epochs: 8, batch_size: 32, learning_rate: 3e-3, ..TuneConfig::default() }
+    }
+
     pub fn check(&self) -> Result<()> {
         count("epochs", self.epochs, 1, MANY)?;
         count("batch_size", self.batch_size as u64, 1, 1 << 20)?;

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use roclip::attack::instruct::{InstructAttack, MaskConfig, SetWeights};
 use roclip::error::Error;
+use roclip::instruct::TuneConfig;
 use roclip::model::captioner::SearchConfig;
 use roclip::run::{BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, device};
 use roclip_data::rate::Rate;
@@ -231,7 +232,7 @@ impl Arguments {
             test_pictures: self.test_pictures,
             target: self.target.clone(),
             rate: self.poison_rate,
-            tune: self.tune.config(),
+            tune: self.tune.over(TuneConfig::of_a_bridge()),
             search: SearchConfig { beam: self.beam, max_tokens: self.max_tokens, ..SearchConfig::default() },
             mask: MaskConfig {
                 regions: self.regions,

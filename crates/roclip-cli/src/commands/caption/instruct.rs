@@ -87,20 +87,26 @@ pub struct Arguments {
 /// How long and how fast is tuned.
 #[derive(Args, Clone)]
 pub(super) struct TuneFlags {
-    /// Passes over the instructions
-    #[arg(long, default_value_t = 3)]
-    pub epochs: u64,
-    /// Instructions of a step
-    #[arg(long, default_value_t = 32)]
-    pub batch_size: usize,
-    /// Peak learning rate
-    #[arg(long, default_value_t = 1e-3)]
-    pub lr: f64,
+    /// Passes over the instructions [default: 6; 8 of each tuning of `backdoor`]
+    #[arg(long)]
+    epochs: Option<u64>,
+    /// Instructions of a step [default: 64; 32 of `backdoor`]
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Peak learning rate [default: 2e-3; 3e-3 of `backdoor`]
+    #[arg(long)]
+    lr: Option<f64>,
 }
 
 impl TuneFlags {
-    pub fn config(&self) -> TuneConfig {
-        TuneConfig { epochs: self.epochs, batch_size: self.batch_size, learning_rate: self.lr, ..TuneConfig::default() }
+    /// Over what is usual.
+    pub fn over(&self, usual: TuneConfig) -> TuneConfig {
+        TuneConfig {
+            epochs: self.epochs.unwrap_or(usual.epochs),
+            batch_size: self.batch_size.unwrap_or(usual.batch_size),
+            learning_rate: self.lr.unwrap_or(usual.learning_rate),
+            ..usual
+        }
     }
 }
 
@@ -189,7 +195,7 @@ impl Arguments {
             data,
             references,
             model: VisionLanguageConfig { captioner, context: self.context },
-            tune: self.tune.config(),
+            tune: self.tune.over(TuneConfig::default()),
             search: self.search.over(Default::default()),
             seed: self.seed,
         }
