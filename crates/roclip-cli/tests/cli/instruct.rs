@@ -211,6 +211,12 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
     lab.ok(&strs(&study("study", &more)));
     let after = std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap();
     assert!(after.starts_with(&before) && after.lines().count() == 8);
+    let results: Value = serde_json::from_slice(&std::fs::read(lab.path("study/results.json")).unwrap()).unwrap();
+    assert_eq!(
+        results["cells"].as_array().map(Vec::len),
+        Some(8),
+        "cells of shifts that were not asked for again stay in"
+    );
     let star: Value = serde_json::from_str(after.lines().find(|line| line.contains("maba-star")).unwrap()).unwrap();
     assert!(star["picture_only"]["n"].as_u64() > Some(0) && star["text_only"]["n"].as_u64() > Some(0));
     lab.fails(
