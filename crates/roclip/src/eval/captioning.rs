@@ -111,7 +111,13 @@ impl CaptionEvaluator {
     /// # Errors
     /// Pictures that cannot be used, and those without any caption.
     pub fn new(source: &SourceConfig, reading: Reading) -> Result<CaptionEvaluator> {
-        let (mut samples, skips) = reading.samples(source, "caption.references")?;
+        let (mut samples, skips) = reading.samples(source, "caption.references").map_err(|error| {
+            let split = source.split.as_ref().map(|split| format!(" in the split `{split}`")).unwrap_or_default();
+            Error::setting(
+                format!("reference captions are read from `{}`{split}: {error}", source.path),
+                "name pictures with captions that are not trained on by --val-data (caption.references)",
+            )
+        })?;
         samples.retain(|sample| sample.captions.iter().any(|caption| !words(caption).is_empty()));
         if samples.len() < 2 {
             return Err(Error::setting(
