@@ -69,3 +69,4 @@ pub mod results;
 pub mod run;
 mod settings;
 pub mod train;
+pub mod world;
