@@ -50,7 +50,9 @@ impl Group {
     /// A port that cannot be listened on or reached, and processes that do not come within the timeout.
     pub fn gloo(at: &Rendezvous) -> Result<Group> {
         let Rendezvous { host, port, rank, size, serve, prefix, timeout } = *at;
-        ffi::bridge::connect_gloo(host, port, rank, size, serve, prefix, milliseconds(timeout)).map(Group).map_err(failed)
+        ffi::bridge::connect_gloo(host, port, rank, size, serve, prefix, milliseconds(timeout))
+            .map(Group)
+            .map_err(failed)
     }
 
     pub fn rank(&self) -> usize {
@@ -93,7 +95,8 @@ impl Group {
     /// does not count (`counts`) are normalised, and have no part in the statistics or any gradient.
     pub fn batch_norm(&self, input: &Tensor, norm: &BatchNorm, counts: bool) -> Result<Tensor> {
         let BatchNorm { weight, bias, running_mean, running_var, momentum, epsilon } = norm;
-        let [weight, bias, running_mean, running_var] = [weight, bias, running_mean, running_var].map(|one| address(one));
+        let [weight, bias, running_mean, running_var] =
+            [weight, bias, running_mean, running_var].map(|one| address(one));
         unsafe {
             let group = &self.0;
             group
@@ -124,8 +127,7 @@ mod tests {
         unsafe { std::env::set_var("GLOO_SOCKET_IFNAME", "lo") };
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let join = |rank| {
-            let at =
-                Rendezvous { host: "127.0.0.1", port, rank, size, serve: rank == 0, prefix: "test", timeout };
+            let at = Rendezvous { host: "127.0.0.1", port, rank, size, serve: rank == 0, prefix: "test", timeout };
             work(Group::gloo(&at).unwrap())
         };
         std::thread::scope(|scope| {
@@ -192,7 +194,8 @@ mod tests {
         let whole = numbers(5.0, &[6, 3, 4, 4]) * 3.0 + 1.0;
         let wanted = numbers(6.0, &[6, 3, 4, 4]);
         let leaf = |tensor: Tensor| tensor.detach().copy().set_requires_grad(true);
-        let running = || (Tensor::zeros([3], (Kind::Float, Device::Cpu)), Tensor::ones([3], (Kind::Float, Device::Cpu)));
+        let running =
+            || (Tensor::zeros([3], (Kind::Float, Device::Cpu)), Tensor::ones([3], (Kind::Float, Device::Cpu)));
         let affine = || (leaf(numbers(7.0, &[3]) + 0.5), leaf(numbers(8.0, &[3])));
         let (x, (w, b), (mean, var)) = (leaf(whole.shallow_clone()), affine(), running());
         let y = x.batch_norm(Some(&w), Some(&b), Some(&mean), Some(&var), true, 0.1, 1e-5, false);

@@ -24,6 +24,6 @@ pub use head::{HEAD_BIAS, HEAD_WEIGHT, Head, copy_saved};
 pub(crate) use parameters::extent;
 pub use parameters::{Parameter, Parameters, Part, Scope};
 pub use preprocess::Preprocess;
-pub use statistics::Statistics;
 pub(crate) use preprocess::STANDARDISE;
+pub use statistics::Statistics;
 pub use weights::{read_safetensors, read_safetensors_metadata, write_safetensors};

@@ -64,12 +64,14 @@ pub(super) fn agree_on_run(world: &World, recipe: &Recipe, commit: &str) -> Resu
 /// Names the process whose data differ.
 pub(super) fn agree_on_data(world: &World, fingerprint: &str) -> Result<()> {
     // One may read longer than others.
-    world.wait_for_first()?;
+    world.wait_for_all()?;
     let all = world.gather_texts(fingerprint)?;
     match all.iter().position(|other| Some(other) != all.first()) {
         None => Ok(()),
         Some(rank) => Err(Error::setting(
-            format!("the training data differ between the processes: process {rank} has read other pairs than process 0"),
+            format!(
+                "the training data differ between the processes: process {rank} has read other pairs than process 0"
+            ),
             "give all machines the same files, and look at what each left out (skips.jsonl)",
         )),
     }
@@ -91,7 +93,8 @@ pub fn can_share(recipe: &Recipe, processes: usize) -> Result<()> {
             "train in one process on the GPU, or in several with --device cpu; several GPUs need NCCL, which this program does not bring",
         ));
     }
-    let alone = [("clean", recipe.clean.is_some()), ("caption", recipe.caption.is_some()), ("prompt", recipe.prompt.is_some())];
+    let alone =
+        [("clean", recipe.clean.is_some()), ("caption", recipe.caption.is_some()), ("prompt", recipe.prompt.is_some())];
     match alone.into_iter().find(|(_, given)| *given) {
         Some((section, _)) => Err(Error::setting(
             format!("{processes} processes and a recipe with [{section}], which one process works on"),

@@ -77,7 +77,10 @@ impl Launch {
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
     value.trim().parse().map_err(|_| {
-        Error::setting(format!("the environment's {name} is `{value}`"), "a launcher sets it to a number: correct or unset it")
+        Error::setting(
+            format!("the environment's {name} is `{value}`"),
+            "a launcher sets it to a number: correct or unset it",
+        )
     })
 }
 

@@ -27,12 +27,14 @@ const LONGEST_WORK: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone)]
 pub struct World {
     collectives: Rc<dyn Collectives>,
+    /// Of an exchange.
+    timeout: Duration,
 }
 
 impl World {
     /// Of one process.
     pub fn alone() -> World {
-        World { collectives: Rc::new(Alone) }
+        World { collectives: Rc::new(Alone), timeout: Duration::ZERO }
     }
 
     /// Joins the processes that `launch` names, over Gloo. `timeout` is that of joining and of each exchange afterwards.
@@ -53,7 +55,7 @@ impl World {
                 ),
             )
         })?;
-        Ok(World { collectives: Rc::new(group) })
+        Ok(World { collectives: Rc::new(group), timeout })
     }
 
     /// From 0. The first process writes the run's folder.
@@ -78,8 +80,13 @@ impl World {
         self.collectives.as_ref()
     }
 
-    /// Waits for the first process, which is at something that it does alone.
+    /// Waits for the first process, which does something alone and comes here afterwards. The others should be here by then.
     pub fn wait_for_first(&self) -> Result<()> {
+        self.collectives.barrier(if self.is_first() { self.timeout } else { LONGEST_WORK })
+    }
+
+    /// Waits for all, each of which may be at something that takes long.
+    pub fn wait_for_all(&self) -> Result<()> {
         self.collectives.barrier(LONGEST_WORK)
     }
 
@@ -193,7 +200,7 @@ mod tests {
             let serve = rank == 0;
             let timeout = Duration::from_secs(20);
             let at = torch_bridge::Rendezvous { host: "127.0.0.1", port, rank, size, serve, prefix: "test", timeout };
-            work(World { collectives: Rc::new(Group::gloo(&at).unwrap()) })
+            work(World { collectives: Rc::new(Group::gloo(&at).unwrap()), timeout })
         };
         let join = &join;
         std::thread::scope(|scope| {
@@ -271,7 +278,10 @@ mod tests {
             assert!((loss - single.0).abs() < 1e-6 && (of_scale - single.3).abs() < 1e-6, "{loss} {of_scale}");
             let within = (first * dim) as usize..((first + count) * dim) as usize;
             if count > 0 {
-                assert!(close(&of_a, &single.1[within.clone()]) && close(&of_b, &single.2[within]), "of rank at {first}");
+                assert!(
+                    close(&of_a, &single.1[within.clone()]) && close(&of_b, &single.2[within]),
+                    "of rank at {first}"
+                );
             } else {
                 assert!(of_a.iter().chain(&of_b).all(|gradient| *gradient == 0.0));
             }

@@ -5,5 +5,9 @@
 pub enum OwnRows {
     All,
     /// `count` rows from `first` on; `processes` share the batch, and the mean of their losses is that of all rows.
-    Part { first: i64, count: i64, processes: i64 },
+    Part {
+        first: i64,
+        count: i64,
+        processes: i64,
+    },
 }
