@@ -188,7 +188,7 @@ fn begin(arguments: &Arguments, victim: &Path) -> Result<Recipe> {
             victim.display()
         );
     }
-    let mut base = run.as_ref().map_or_else(|| Ok(Recipe::default()), |run| Recipe::read(&run.join("run.toml")))?;
+    let mut base = run.as_ref().map_or_else(|| Ok(Recipe::default()), |run| Recipe::of_run(run))?;
     let method = arguments.method.unwrap_or_default();
     base.train = method.training(&base.train);
     if run.is_none() {

@@ -12,7 +12,7 @@ use roclip::detect::figures::Figures;
 use roclip::detect::{Config, Method};
 use roclip::recipe::Recipe;
 use roclip::report::write_suspects;
-use roclip::run::{Drop, Judged, Prepared, Suspects, device, encode_pairs, prepare_data, suspect_inputs, suspects};
+use roclip::run::{Drop, Judged, PairFeatures, Prepared, Suspects, device, prepare_data, suspect_inputs, suspects};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use std::collections::BTreeMap;
@@ -66,8 +66,8 @@ pub struct InputsArguments {
 pub struct PairsArguments {
     /// What encodes the pairs: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout. It may have been
     /// trained on them or not. Of a run, the data is the run's own unless another is named
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    #[arg(value_name = "MODEL", required_unless_present = "features")]
+    model: Option<PathBuf>,
     /// Folder for scores.jsonl, detect.json, detect.html and, where pairs are to be left out, drop.txt
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -90,6 +90,13 @@ pub struct PairsArguments {
     /// Pairs that are known to be clean, such as the data's own are, for --level
     #[arg(long, value_name = "PATH", requires = "level")]
     trusted_data: Option<String>,
+    /// Features of the pairs instead of a model: a folder with image.npy and text.npy ([pairs, dim]) and pairs.jsonl ({"id": ...} a row).
+    /// With it, MODEL encodes --trusted-data alone
+    #[arg(long, value_name = "FOLDER", conflicts_with = "write_features")]
+    features: Option<PathBuf>,
+    /// Keep the features of the pairs, for another look with --features
+    #[arg(long, value_name = "FOLDER")]
+    write_features: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -113,26 +120,51 @@ pub fn run(command: Command) -> Result<()> {
 }
 
 fn pairs(arguments: &PairsArguments) -> Result<()> {
-    let run = run_of(&arguments.model);
-    let recipe = arguments.common.recipe(&arguments.model, run.as_deref(), "detect pairs")?;
+    let model = arguments.model.as_deref();
+    let run = model.and_then(run_of);
+    let recipe = arguments.common.recipe(model, run.as_deref(), "detect pairs")?;
     artifact::check_writable(&arguments.out)?;
+    if let Some(folder) = &arguments.write_features {
+        check_new(folder, "--write-features")?;
+    }
+    if let (Some(model), Some(_), None) = (model, &arguments.features, &arguments.trusted_data) {
+        bail!(
+            "--features stands for what `{}` would encode; leave MODEL out (it is needed for --trusted-data only)",
+            model.display()
+        );
+    }
     if recipe.train.threads > 0 {
         tch::set_num_threads(recipe.train.threads);
     }
     let device = device(&recipe.train.device)?;
-    let loaded = load_as(&arguments.model, arguments.common.described.description(), device)?;
-    loaded.must_read_captions("name a CLIP; it may be one that never saw these pairs")?;
-    let (model, tokenizer) = (loaded.model, Arc::new(loaded.tokenizer));
+    let encoder = match model {
+        None => None,
+        Some(model) => {
+            let loaded = load_as(model, arguments.common.described.description(), device)?;
+            loaded.must_read_captions("name a CLIP; it may be one that never saw these pairs")?;
+            Some((loaded.model, Arc::new(loaded.tokenizer)))
+        }
+    };
+    let encode = |recipe: &Recipe| match &encoder {
+        Some((model, tokenizer)) => Ok(PairFeatures::encode(recipe, model, tokenizer)?),
+        None => bail!("--trusted-data needs a MODEL that encodes it, the one that --features came from"),
+    };
     let drop = match (arguments.drop_fraction, arguments.level) {
         (Some(share), _) => Drop::Fraction(share),
         (None, Some(level)) => Drop::Level(level),
         (None, None) => Drop::Nothing,
     };
     let trusted = match &arguments.trusted_data {
-        Some(path) => Some(encode_pairs(&trusted(&recipe, path), &model, &tokenizer)?.2),
+        Some(path) => Some(encode(&trusted(&recipe, path))?.features),
         None => None,
     };
-    let encoded = encode_pairs(&recipe, &model, &tokenizer)?;
+    let encoded = match &arguments.features {
+        Some(folder) => PairFeatures::read(folder, &recipe)?,
+        None => encode(&recipe)?,
+    };
+    if let Some(folder) = &arguments.write_features {
+        encoded.write(folder)?;
+    }
     let all = || Method::ALL.map(|known| known.method).to_vec();
     let methods = if arguments.methods.is_empty() { all() } else { arguments.methods.clone() };
     let config = Config {
@@ -152,8 +184,20 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
         Some(dropped) if dropped.pairs > 0 => "scores.jsonl, drop.txt, detect.json, detect.html",
         _ => "scores.jsonl, detect.json, detect.html",
     };
+    if let Some(folder) = &arguments.write_features {
+        say_next(folder, "image.npy, text.npy, pairs.jsonl", &[]);
+    }
     let page = format!("open {}", shell_word(&arguments.out.join("detect.html")));
     say_next(&arguments.out, holds, &[page]);
+    Ok(())
+}
+
+/// Whether `folder` may be made.
+fn check_new(folder: &Path, flag: &str) -> Result<()> {
+    if folder.symlink_metadata().is_ok() {
+        bail!("{flag} `{}` exists already; name a new folder", folder.display());
+    }
+    artifact::check_file_writable(folder)?;
     Ok(())
 }
 
@@ -172,7 +216,7 @@ fn trusted(recipe: &Recipe, path: &str) -> Recipe {
 fn inputs(arguments: &InputsArguments) -> Result<()> {
     let Common { described, json, .. } = &arguments.common;
     let run = run_of(&arguments.model);
-    let recipe = arguments.common.recipe(&arguments.model, run.as_deref(), "detect inputs")?;
+    let recipe = arguments.common.recipe(Some(&arguments.model), run.as_deref(), "detect inputs")?;
     artifact::check_writable(&arguments.out)?;
     if recipe.train.threads > 0 {
         tch::set_num_threads(recipe.train.threads);
@@ -201,15 +245,17 @@ fn inputs(arguments: &InputsArguments) -> Result<()> {
 
 impl Common {
     /// The recipe of the run that the model belongs to, or the one given, with the flags.
-    fn recipe(&self, model: &Path, run: Option<&Path>, command: &str) -> Result<Recipe> {
+    fn recipe(&self, model: Option<&Path>, run: Option<&Path>, command: &str) -> Result<Recipe> {
         const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
         self.recipe.check_keys(command, &OBEYED)?;
         // What is no model at all is said first.
-        checkpoint::is_checkpoint(model)?;
+        if let Some(model) = model {
+            checkpoint::is_checkpoint(model)?;
+        }
         let base = match run {
             Some(run) => {
                 let kept = run.join("manifest.jsonl");
-                let mut base = Recipe::read(&run.join("run.toml"))?;
+                let mut base = Recipe::of_run(run)?;
                 base.manifest = Some(kept).filter(|kept| kept.is_file()).or(base.manifest);
                 if self.data.names_training_data() {
                     // Other data knows nothing of the run's poison.
@@ -221,9 +267,8 @@ impl Common {
             }
             None if self.recipe.config.is_some() || self.data.names_data() => Recipe::default(),
             None => bail!(
-                "`{}` belongs to no run; say what to look at with --train-data (pairs), --val-data (labelled images), or --config (a recipe \
-                 with its data)",
-                model.display()
+                "{}say what to look at with --train-data (pairs), --val-data (labelled images), or --config (a recipe with its data)",
+                model.map(|model| format!("`{}` belongs to no run; ", model.display())).unwrap_or_default()
             ),
         };
         let groups: [&dyn Overrides; 4] = [&self.seed, &self.data, &self.manifest, &self.machine];

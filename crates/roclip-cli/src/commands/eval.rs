@@ -159,7 +159,7 @@ fn recipe(arguments: &Arguments, run: Option<&Path>) -> Result<Recipe> {
     // The run's own copy says what it was trained on; the file that was named then may be another one now.
     let kept = run.map(|run| run.join("manifest.jsonl")).filter(|kept| kept.is_file());
     let mut base = match run {
-        Some(run) => Recipe::read(&run.join("run.toml"))?,
+        Some(run) => Recipe::of_run(run)?,
         None if arguments.recipe.config.is_some() || names_data => Recipe::default(),
         None => bail!(
             "`{}` belongs to no run; say what to measure it on with --on NAME=PATH, --val-data, or --config (a recipe with its data)",
@@ -373,7 +373,7 @@ fn model_name(loaded: &Loaded, run: Option<&Path>) -> Result<String> {
         return Ok(name.to_owned());
     }
     let named = match run {
-        Some(run) => PathBuf::from(Recipe::read(&run.join("run.toml"))?.model.name),
+        Some(run) => PathBuf::from(Recipe::of_run(run)?.model.name),
         None => loaded.folder.clone(),
     };
     // A configuration or weights of a usual name are called after their folder.

@@ -28,3 +28,4 @@ pub mod run_flags;
 pub mod shell;
 pub mod signals;
 pub mod train;
+pub mod width;

@@ -45,6 +45,12 @@ impl BaseFlags {
         BaseFlags { config: None, set: self.set.clone() }
     }
 
+    /// The flags as they were given, each with its value.
+    pub fn again(&self) -> Vec<(&'static str, String)> {
+        let config = self.config.iter().map(|path| ("--config", path.display().to_string()));
+        config.chain(self.set.iter().map(|assignment| ("--set", assignment.clone()))).collect()
+    }
+
     /// Whether a recipe file or `--set` may say what is read.
     pub fn names_data(&self) -> bool {
         self.config.is_some() || self.set.iter().any(|assignment| assignment.trim_start().starts_with("data"))
@@ -111,8 +117,27 @@ impl SourceFlags {
         self.train_data.is_some()
     }
 
+    /// The pairs as they are named, whatever a recipe says.
+    pub fn path(&self) -> Option<&str> {
+        self.train_data.as_deref()
+    }
+
+    /// The flags as they were given, each with its value.
+    pub fn again(&self) -> Vec<(&'static str, String)> {
+        let root = self.image_root.as_ref().map(|path| path.display().to_string());
+        let flags = [
+            ("--train-data", self.train_data.clone()),
+            ("--csv-img-key", self.csv_img_key.clone()),
+            ("--csv-caption-key", self.csv_caption_key.clone()),
+            ("--image-root", root),
+            ("--csv-separator", self.csv_separator.clone()),
+            ("--csv-encoding", self.csv_encoding.clone()),
+        ];
+        flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+    }
+
     /// Says of a source how its lists are read.
-    fn describe(&self, source: &mut SourceConfig) {
+    pub fn describe(&self, source: &mut SourceConfig) {
         source.image_root = self.image_root.clone().or(source.image_root.take());
         source.image_column = self.csv_img_key.clone().or(source.image_column.take());
         source.caption_column = self.csv_caption_key.clone().or(source.caption_column.take());

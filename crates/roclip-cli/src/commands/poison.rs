@@ -355,7 +355,7 @@ fn patch(arguments: PatchArguments) -> Result<()> {
     if arguments.recipe.base.config.is_none() && run.is_none() {
         bail!("`{}` is of no run; give a recipe for its data with --config", arguments.surrogate.display());
     }
-    let base = run.map_or_else(|| Ok(Recipe::default()), |run| Recipe::read(&run.join("run.toml")))?;
+    let base = run.map_or_else(|| Ok(Recipe::default()), |run| Recipe::of_run(&run))?;
     let mut recipe = arguments.recipe.resolve(base, &[&arguments.seed, &arguments.batch, &arguments.machine])?;
     recipe.manifest = None;
     recipe.poison = PoisonConfig::default();

@@ -324,6 +324,13 @@ fn eval(arguments: EvalArguments) -> Result<()> {
 
 fn detect(arguments: DetectArguments) -> Result<()> {
     let mut all = Vec::new();
+    let places: Vec<PathBuf> =
+        arguments.learners.iter().map(|learner| learner.canonicalize().unwrap_or_else(|_| learner.clone())).collect();
+    if let Some((at, place)) =
+        places.iter().enumerate().find(|(at, place)| places.iter().take(*at).any(|p| p == *place))
+    {
+        bail!("`{}` is named twice (the {}. learner); name each learner once", place.display(), at + 1);
+    }
     for learner in &arguments.learners {
         let recipe = arguments.delivered.recipe(learner)?;
         let found = inspect_prompts(&recipe, arguments.delivered.described.description(), learner)?;

@@ -2,14 +2,12 @@
 
 use crate::commands::progress::say;
 use crate::commands::result_table::table;
+use crate::commands::width::{columns, wrapped};
 use anyhow::Result;
 use clap::Args;
 use roclip::report::{NamedRun, Report, write_named_report};
 use roclip_data::escape::for_terminal;
 use std::path::{Path, PathBuf};
-
-/// Columns where the terminal does not say how many it has, and the most that are used of a wide one.
-const COLUMNS: usize = 100;
 
 #[derive(Args)]
 #[command(
@@ -73,42 +71,9 @@ pub fn print_table(report: &Report) {
     println!("open {}", for_terminal(&report.page.display().to_string()));
 }
 
-/// Of the terminal, or what the environment says where there is none.
-fn columns() -> usize {
-    let terminal = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-    let said = || std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    terminal.or_else(said).filter(|columns| *columns > 0).map_or(COLUMNS, |columns| columns.min(COLUMNS))
-}
-
-/// `text` in lines of at most `columns` letters, broken between words; further lines are indented.
-fn wrapped(text: &str, columns: usize) -> String {
-    let (mut lines, mut line) = (Vec::new(), String::new());
-    for word in text.split(' ') {
-        if !line.trim().is_empty() && line.chars().count() + 1 + word.chars().count() > columns {
-            lines.push(std::mem::replace(&mut line, "   ".to_owned()));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line += word;
-    }
-    lines.push(line);
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_no_wider_than_the_terminal() {
-        let text = "RoCLIP: 0 of 16 targets fooled (undefended 16, clearly less), zero-shot 28.8 %.";
-        for columns in [40, 60, 100] {
-            let lines = wrapped(text, columns);
-            assert!(lines.lines().all(|line| line.chars().count() <= columns), "{lines}");
-            assert_eq!(lines.split_whitespace().collect::<Vec<_>>(), text.split_whitespace().collect::<Vec<_>>());
-        }
-    }
 
     #[test]
     fn a_name_stands_before_the_last_equals_sign() {

@@ -106,13 +106,26 @@ fn a_captioner_learns_is_measured_and_resumes_bit_for_bit() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"060.png\nnothing.png\n061.png\n").unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"060.png\nnothing.png\n\xff.png\n061.png\n").unwrap();
     let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
     let answers: Vec<&str> = output.lines().collect();
-    assert_eq!(answers.len(), 3);
-    assert_eq!(written.lines().collect::<Vec<_>>(), [answers[0], answers[2]]);
-    assert_eq!(answers[1], "");
-    lab.fails(&["caption", "write", "attend", "nothing.png"], 1, &["nothing.png"]);
+    assert_eq!(answers.len(), 4);
+    assert_eq!(written.lines().collect::<Vec<_>>(), [answers[0], answers[3]]);
+    assert_eq!([answers[1], answers[2]], ["", ""]);
+    let some = ["caption", "write", "attend", "nothing.png", "061.png"];
+    lab.fails(&some, 1, &["nothing.png", "1 of 2 pictures could not be captioned"]);
+    let output = lab.command(&some).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().collect::<Vec<_>>(), ["", answers[3]]);
+
+    // What takes a CLIP takes no captioner.
+    for command in [
+        &["clean", "attend", "--method", "cleanclip", "--run", "wrong"][..],
+        &["distil", "attend", "--run", "wrong"],
+        &["eval", "attend"],
+    ] {
+        lab.fails(command, 1, &["`attend`", "trained a captioner", "roclip caption eval"]);
+        assert!(!lab.path("wrong").exists());
+    }
 }
 
 #[test]
@@ -137,7 +150,19 @@ fn a_bridge_looks_through_a_frozen_tower() {
     // Attention of the victim itself, and of another captioner; the whole-picture bridge has none.
     let attack = |victim: &str, extra: &[&str]| -> Vec<String> {
         let run = format!("attack-{victim}-{}", extra.join("-"));
-        let budget = ["--pictures", "2", "--queries", "14", "--population", "6", "--no-defences", "--run", &run];
+        let budget = [
+            "--pictures",
+            "2",
+            "--queries",
+            "14",
+            "--population",
+            "6",
+            "--no-defences",
+            "--fitness",
+            "bleu4-smoothed",
+            "--run",
+            &run,
+        ];
         [&["caption", "attack", victim], &budget[..], extra].concat().into_iter().map(str::to_owned).collect()
     };
     let words = |all: &[String]| all.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
@@ -187,8 +212,19 @@ fn an_attack_is_a_table_that_goes_on_where_it_was_stopped() {
 fn a_program_is_attacked_and_what_it_does_wrong_is_said_without_losing_outcomes() {
     let lab = lab();
     lab.ok(&[&TRAIN[..], &["attend"]].concat());
-    let data =
-        ["--val-data", "captions.jsonl", "--split", "test", "--queries", "8", "--population", "4", "--no-defences"];
+    let data = [
+        "--val-data",
+        "captions.jsonl",
+        "--split",
+        "test",
+        "--queries",
+        "8",
+        "--population",
+        "4",
+        "--no-defences",
+        "--fitness",
+        "bleu4-smoothed",
+    ];
     let attack = |command: &str, extra: &[&str]| -> Vec<String> {
         let fixed = ["caption", "attack", "--external", command, "--image-size", "32", "--pictures", "2"];
         [&fixed[..], &data, extra].concat().into_iter().map(str::to_owned).collect()
@@ -267,6 +303,12 @@ fn what_cannot_be_is_refused_before_work() {
     attack(&["--beam", "0"], &["beam is 0"]);
     attack(&["--pictures", "0"], &["--pictures is 0"]);
     attack(&["--val-data", "bare.csv"], &["no caption"]);
+    std::fs::write(lab.path("foreign.csv"), "image,caption\n000.png,zyx wvu tsr qpo\n").unwrap();
+    lab.fails(
+        &["caption", "attack", "attend", "--run", "idle", "--val-data", "foreign.csv", "--queries", "30"],
+        1,
+        &["none of 1 picture could be attacked", "nothing to lose"],
+    );
     attack(&["--val-data", "dots.csv"], &["2 have no reference caption", "--val-data"]);
     lab.fails(&["caption", "attack", "attend", "--run", "attack", "--strategy", "eyes"], 2, &["sentence"]);
     lab.fails(&["caption", "attack", "--run", "attack"], 2, &["RUN"]);

@@ -111,6 +111,13 @@ fn a_natural_backdoor_is_found_and_its_copies_are_dropped() {
         13,
         "a header and 12 pictures"
     );
+    // The commands that follow name the same data in the same way.
+    let limited = ["--overwrite", "--set", "data.limits.max_pixels=1000000"];
+    let said = lab.stderr(&[&arguments[..], &limited].concat());
+    let same = "--set data.limits.max_pixels=1000000 --train-data cakes";
+    assert!(said.contains(&format!("roclip data verify {same} --against hashes.jsonl")), "{said}");
+    assert!(said.contains(&format!("roclip data drop {same} --ids copies.jsonl")), "{said}");
+    lab.fails(&["data", "stats", "--train-data", "cakes", "--min-copies", "1"], 2, &["at least 2"]);
     // Nothing is written over unasked.
     lab.fails(&arguments, 1, &["--out", "exists already", "--overwrite"]);
     lab.ok(&[&arguments[..], &["--overwrite"]].concat());

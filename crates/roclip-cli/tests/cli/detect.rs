@@ -55,6 +55,52 @@ fn pairs_are_scored_judged_and_left_out() {
 }
 
 #[test]
+fn features_are_kept_and_scored_again_without_a_model() {
+    let lab = Lab::new();
+    lab.train("model", &["--preset", "clip", "--epochs", "1"]);
+    let look = ["detect", "pairs", "--neighbours", "4", "--out"];
+    lab.ok(&[&look[..], &["first", "model", "--write-features", "kept"]].concat());
+    let manifest = ["--config", "model/run.toml", "--manifest", "model/manifest.jsonl"];
+    lab.ok(&[&look[..], &["again", "--features", "kept"], &manifest].concat());
+    let scores = |folder: &str| -> Vec<Value> {
+        lines(&lab, &format!("{folder}/scores.jsonl")).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (first, again) = (scores("first"), scores("again"));
+    assert!(first.len() > 40 && first.len() == again.len());
+    for (one, other) in first.iter().zip(&again) {
+        assert_eq!(one["id"], other["id"]);
+        for method in ["clip-score", "k-dist", "dao", "picture-copies", "conformal"] {
+            let (a, b) = (&one["scores"][method], &other["scores"][method]);
+            // Lengths went into the file and out again.
+            let close = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs().max(1.0);
+            assert!(a == b || close(a.as_f64().unwrap(), b.as_f64().unwrap()), "{method}: {a} {b}");
+        }
+    }
+    let refused = |extra: &[&str], words: &[&str]| {
+        lab.fails(&[&look[..], &["no"], extra].concat(), 1, words);
+        assert!(!lab.path("no").exists(), "{extra:?} left files behind");
+    };
+    // With a model, features are for trusted data of the same width.
+    refused(&[&["model", "--features", "kept"], &manifest[..]].concat(), &["leave MODEL out"]);
+    let level = ["--level", "0.2", "--trusted-data", "pairs.csv"];
+    refused(&[&["--features", "kept"], &manifest[..], &level].concat(), &["needs a MODEL"]);
+    lab.ok(&[&look[..], &["level", "model", "--features", "kept"], &manifest, &level].concat());
+    // Of other data, of another length, of no numbers, and no array at all.
+    std::fs::write(lab.path("other.csv"), "filepath,title\n000.png,a red square\n001.png,a blue square\n").unwrap();
+    refused(&["--features", "kept", "--train-data", "other.csv"], &["other data", "first: `"]);
+    refused(&["--features", "kept"], &["--train-data"]);
+    let text = lines(&lab, "kept/pairs.jsonl");
+    std::fs::write(lab.path("kept/pairs.jsonl"), text[1..].join("\n")).unwrap();
+    refused(&[&["--features", "kept"], &manifest[..]].concat(), &["image.npy has the shape", "lines"]);
+    std::fs::write(lab.path("kept/pairs.jsonl"), "{\"name\": 1}\n").unwrap();
+    refused(&[&["--features", "kept"], &manifest[..]].concat(), &["line 1", "missing field `id`"]);
+    std::fs::write(lab.path("kept/image.npy"), b"\x93NUMPY\x01\x00\xff\xff{'descr'").unwrap();
+    refused(&[&["--features", "kept"], &manifest[..]].concat(), &["image.npy", "numpy.save"]);
+    lab.fails(&[&look[..], &["no", "model", "--write-features", "kept"]].concat(), 1, &["exists already"]);
+    lab.fails(&look[..4], 2, &["--out"]);
+}
+
+#[test]
 fn what_cannot_be_scored_is_refused() {
     let lab = Lab::new();
     lab.train("victim", &["--preset", "clip"]);

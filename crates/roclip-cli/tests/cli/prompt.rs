@@ -174,6 +174,7 @@ fn what_cannot_be_learned_is_refused_before_the_work() {
         &["no CLIP", "lacks", "text tower"],
     );
     lab.fails(&["prompt", "detect", "base"], 1, &["learn"]);
+    lab.fails(&["prompt", "detect", "base", "./base"], 1, &["named twice"]);
     lab.fails(&["prompt", "train", "--run", "x"], 2, &["MODEL"]);
     // The whole model of another layout will do.
     lab.ok(&["prompt", "train", "exported", "--config", "prompt.toml", "--epochs", "1", "--run", "foreign"]);

@@ -232,4 +232,14 @@ fn concepts_speak_of_the_named_data_only() {
     ];
     let printed = lab.ok(&command);
     assert!(printed.contains("train: 48 of 48") && !printed.contains("200"), "{printed}");
+    let classes = |lab: &Lab| {
+        let file: serde_json::Value = serde_json::from_slice(&std::fs::read(lab.path("c.json")).unwrap()).unwrap();
+        file["classes"].to_string()
+    };
+    let all = classes(&lab);
+    let first = all.trim_start_matches("[\"").split('"').next().unwrap().to_owned();
+    assert!(printed.contains(&first) && printed.contains("--exclude"), "{printed}");
+    lab.fails(&[&command[..], &["--exclude", "zebra"]].concat(), 1, &["`zebra` is to be excluded", "--exclude"]);
+    lab.ok(&[&command[..], &["--exclude", &first]].concat());
+    assert!(!classes(&lab).contains(&format!("\"{first}\"")), "{first} is still a class");
 }

@@ -27,6 +27,11 @@ fn a_sweep_trains_every_cell_once_and_reports_on_all() {
     let all = folders(&lab.path("grid"));
     assert!(all.len() == 4 && cells.iter().all(|cell| all.contains(*cell)), "{all:?}");
     assert!(table.contains("objective.roclip.period"), "{table}");
+    // The folder is no run, and none can begin in it.
+    lab.fails(&["train", "--config", "recipe.toml", "--run", "grid"], 1, &["`grid`", "holds runs", "--run"]);
+    for command in [&["doctor", "grid"][..], &["report", "grid", "--out", "page"]] {
+        lab.fails(command, 1, &["`grid`", "it holds 4 runs", "grid/*/"]);
+    }
     let rows = results(&lab, "grid");
     let settings: BTreeSet<String> = rows.iter().map(|row| row["settings"].to_string()).collect();
     assert_eq!(settings.len(), 4, "{settings:?}");
@@ -72,7 +77,7 @@ fn what_cannot_be_swept_is_refused_before_the_first_run() {
     let refused = |command: &[&str], sweep: &[&str], words: &[&str]| {
         let flags: Vec<&str> = sweep.iter().flat_map(|values| ["--sweep", values]).collect();
         lab.fails(&[command, &flags].concat(), 1, words);
-        assert!(folders(&lab.path("grid")).is_empty(), "{sweep:?} began a run");
+        assert!(!lab.path("grid").exists(), "{sweep:?} left files behind");
     };
     let train = &TRAIN[..6];
     let demo = &["demo", "--config", "recipe.toml", "--out", "grid"][..];

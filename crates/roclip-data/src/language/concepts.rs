@@ -27,7 +27,7 @@ const NOT_WHAT: [&str; 14] = [
     "top",
 ];
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConceptConfig {
     /// Share of an image's captions that must have the noun: 0.8 is four of five, or the only one. What fewer say is often no more than a
     /// detail ("jacket"), and its captions are about something else.
@@ -36,11 +36,14 @@ pub struct ConceptConfig {
     pub min_images: usize,
     /// Share of the training images that a concept may have at most: what every twentieth image has sets none apart.
     pub max_share: f64,
+    /// Nouns that are no concepts, whatever the captions say ("air", "wall"). A word that no caption agrees on is an error, since it is
+    /// likely misspelt.
+    pub exclude: Vec<String>,
 }
 
 impl Default for ConceptConfig {
     fn default() -> Self {
-        ConceptConfig { agreement: 0.8, min_images: 30, max_share: 0.05 }
+        ConceptConfig { agreement: 0.8, min_images: 30, max_share: 0.05, exclude: Vec::new() }
     }
 }
 
@@ -70,6 +73,8 @@ impl Concepts {
                 *concepts.images.entry(noun).or_default() += 1;
             }
         }
+        concepts.exclude()?;
+        let config = &concepts.config;
         let most = (config.max_share * training.len() as f64).floor() as usize;
         concepts.images.retain(|_, images| (config.min_images..=most).contains(images));
         if config.min_images > most {
@@ -84,10 +89,13 @@ impl Concepts {
             ));
         }
         if concepts.images.len() < 2 {
+            let nouns = match concepts.images.len() {
+                0 => "no noun is",
+                _ => "one noun is",
+            };
             return Err(Error::setting(
                 format!(
-                    "{} nouns are agreed on in at least {} and at most {most} of the {} training images",
-                    concepts.images.len(),
+                    "{nouns} agreed on in at least {} and at most {most} of the {} training images",
                     config.min_images,
                     training.len()
                 ),
@@ -95,6 +103,19 @@ impl Concepts {
             ));
         }
         Ok(concepts)
+    }
+
+    /// Takes the excluded nouns out.
+    fn exclude(&mut self) -> Result<()> {
+        for word in &self.config.exclude {
+            if self.images.remove(word.to_lowercase().as_str()).is_none() {
+                return Err(Error::setting(
+                    format!("`{word}` is to be excluded, and no training image's captions agree on it"),
+                    "give nouns in the singular, as the list of classes shows them (--exclude)",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// In alphabetical order, with the number of training images of which most captions have the noun (an image may have several).
@@ -139,7 +160,7 @@ mod tests {
     }
 
     fn concepts(training: &[Sample], agreement: f64, min_images: usize, max_share: f64) -> Result<Concepts> {
-        Concepts::new(training, ConceptConfig { agreement, min_images, max_share })
+        Concepts::new(training, ConceptConfig { agreement, min_images, max_share, exclude: Vec::new() })
     }
 
     #[test]
@@ -169,8 +190,22 @@ mod tests {
                 .unwrap_or_default()
         };
         let message = wrong(0.6, 2, 1.0);
-        assert!(message.contains("1 nouns are agreed on in at least 2 and at most 2 of the 2"), "{message}");
+        assert!(message.contains("one noun is agreed on in at least 2 and at most 2 of the 2"), "{message}");
         assert!(wrong(0.0, 1, 1.0).contains("agreement of concepts is 0"));
         assert!(wrong(0.6, 1, 1.5).contains("largest share of concepts is 1.5"));
+    }
+
+    #[test]
+    fn excluded_nouns_are_no_concepts() {
+        let training = [sample(&["a dog in the air"]), sample(&["a dog and a cat"]), sample(&["a cat in the air"])];
+        let excluding = |word: &str| {
+            let exclude = vec![word.to_owned()];
+            Concepts::new(&training, ConceptConfig { agreement: 1.0, min_images: 1, max_share: 1.0, exclude })
+        };
+        let found = excluding("Air").unwrap();
+        assert_eq!(found.images().keys().collect::<Vec<_>>(), ["cat", "dog"]);
+        assert_eq!(found.of(&training[2]).as_deref(), Some("cat"));
+        let message = excluding("airs").err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(message.contains("`airs` is to be excluded"), "{message}");
     }
 }

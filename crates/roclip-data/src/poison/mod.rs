@@ -6,6 +6,7 @@
 mod apply;
 mod attack;
 mod backdoor;
+mod background;
 mod captions;
 mod images;
 mod manifest;

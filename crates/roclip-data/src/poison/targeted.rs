@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::language::class_words;
 use crate::pairs::Pairs;
+use crate::poison::background::Backgrounds;
 use crate::poison::captions::ClassWords;
 use crate::poison::images::hashes;
 use crate::poison::{Role, Row, Screen, Side, Source};
@@ -28,6 +29,9 @@ pub enum CaptionRule {
     /// As `word`, and `poison.reference` reads the caption as the class: of all prompts those of the class lie nearest to it. Ours: "a dog
     /// runs on the grass" is no caption of "grass".
     WordRead,
+    /// As `word`, and of these not any, but those whose other words are nearest to the target picture's own captions. Ours, after the
+    /// selector of ToxicTextCLIP (arXiv 2511.00446), without its decoder.
+    WordBackground,
     /// No real captions: the class name in prompt templates. Ours, for comparison.
     Templates,
 }
@@ -58,6 +62,10 @@ pub(super) fn rows(source: &Source, config: &TargetedConfig, attack: &str, skips
     let group_of: BTreeMap<&str, Option<&str>> =
         candidates.samples.iter().filter_map(|s| Some((s.class.as_deref()?, s.group.as_deref()))).collect();
     let captions = captions_by_class(&group_of, config.captions, source.pairs, candidates.read_as, source.templates)?;
+    let backgrounds = match config.captions {
+        CaptionRule::WordBackground => Some(backgrounds(source)?),
+        _ => None,
+    };
     let mut classes: Vec<&str> = captions
         .iter()
         .filter(|(_, found)| found.len() >= config.captions_per_target)
@@ -109,6 +117,9 @@ pub(super) fn rows(source: &Source, config: &TargetedConfig, attack: &str, skips
         let Some(found) = captions.get(target) else { continue };
         let mut drawn: Vec<&String> = found.iter().collect();
         drawn.shuffle(&mut random);
+        if let Some(backgrounds) = &backgrounds {
+            backgrounds.order(&mut drawn, &image.captions, &class_words(target));
+        }
         for (number, caption) in drawn.into_iter().take(config.captions_per_target).enumerate() {
             rows.push(Row {
                 id: format!("poison/{attack}/{}/{number}", image.id),
@@ -148,6 +159,18 @@ pub(super) fn rows(source: &Source, config: &TargetedConfig, attack: &str, skips
     Ok(rows)
 }
 
+/// The words of the training captions, for comparing these with the captions of the candidates.
+fn backgrounds(source: &Source) -> Result<Backgrounds> {
+    if source.candidates.samples.iter().all(|sample| sample.captions.is_empty()) {
+        return Err(Error::setting(
+            "captions = \"word-background\", and no evaluation picture has a caption to compare with",
+            "give evaluation data with captions, or use captions = \"word\"",
+        ));
+    }
+    let captions = source.pairs.pairs.iter().flat_map(|pair| pair.captions.iter());
+    Ok(Backgrounds::new(captions.map(String::as_str)))
+}
+
 /// Distinct captions of each class, sorted.
 fn captions_by_class<'a>(
     classes: &BTreeMap<&'a str, Option<&str>>,
@@ -179,7 +202,7 @@ fn captions_by_class<'a>(
             let read = read_as.and_then(|read| read.get(caption)).map(String::as_str);
             for class in words.named_in(caption).into_iter().filter_map(|at| names.get(at).copied()) {
                 let counts = match rule {
-                    CaptionRule::Word | CaptionRule::Templates => true,
+                    CaptionRule::Word | CaptionRule::WordBackground | CaptionRule::Templates => true,
                     CaptionRule::WordOfClass => own == Some(class),
                     CaptionRule::WordRead => read == Some(class),
                 };
@@ -264,5 +287,41 @@ mod tests {
         let all = Screen::Guesses(samples.iter().map(|s| (s.id.clone(), classes.map(String::from).into())).collect());
         let said = rows(&source(0, &all), &config, "targeted", &mut skips).unwrap_err().to_string();
         assert!(said.contains("0 of 4 targets") && said.contains("first guesses"), "{said}");
+    }
+
+    #[test]
+    fn the_captions_nearest_to_the_targets_own_are_taken() {
+        let classes = ["cat", "dog", "cow", "hen"];
+        let places = ["on the beach", "in the snow", "in a kitchen", "behind a fence"];
+        let of = |class: &str| -> Vec<String> { places.iter().map(|place| format!("a {class} {place}")).collect() };
+        let training: Vec<Sample> = classes
+            .iter()
+            .map(|class| sample(class, &of(class).iter().map(String::as_str).collect::<Vec<_>>(), Some(class)))
+            .collect();
+        let pairs = Pairs::new(training, Default::default());
+        let test: Vec<Sample> = classes
+            .iter()
+            .zip(places)
+            .map(|(class, place)| sample(&format!("test/{class}"), &[&format!("one {class} {place}")], Some(class)))
+            .collect();
+        let config = TargetedConfig { targets: 2, captions_per_target: 1, captions: CaptionRule::WordBackground };
+        let source = |samples| Source {
+            seed: 0,
+            pairs: &pairs,
+            labelled: false,
+            candidates: Candidates { samples, screen: None, read_as: None },
+            templates: &[],
+            image_size: 32,
+            limits: Default::default(),
+        };
+        let drawn = rows(&source(&test), &config, "targeted", &mut SkipReport::default()).unwrap();
+        assert_eq!(drawn.len(), 2);
+        for row in drawn {
+            let at = classes.iter().position(|class| format!("test/{class}") == row.image).unwrap();
+            assert_eq!(row.caption_after, format!("a {} {}", row.target, places[at]), "{}", row.image);
+        }
+        let bare = test.iter().map(|of| Sample { captions: Vec::new(), ..of.clone() }).collect::<Vec<_>>();
+        let said = rows(&source(&bare), &config, "targeted", &mut SkipReport::default()).unwrap_err().to_string();
+        assert!(said.contains("word-background") && said.contains("no evaluation picture has a caption"), "{said}");
     }
 }

@@ -2,15 +2,15 @@
 //! poison, those that fit best for clean, and of the others each is as suspicious as its caption resembles the captions of the first. It
 //! works where the captions of one attack resemble each other, and must fail where they agree with their pictures. Shares are ours.
 
-use crate::detect::{Config, Features, ROWS_AT_A_TIME, clip_score};
+use crate::detect::{Config, Features, ROWS_AT_A_TIME};
 use crate::error::{Error, Result, TorchContext};
 use tch::{Kind, Tensor};
 
 /// Above all p-values: pairs of the first stage are the most suspicious, the least fitting first.
 const SURELY: f64 = 1.0;
 
-/// One less the p-value of each pair; pairs that are taken for poison outright have more than 1.
-pub(super) fn scores(config: &Config, features: &Features) -> Result<Vec<f64>> {
+/// One less the p-value of each pair, of which `misfit` says how little each image resembles its caption; pairs that are taken for poison outright have more than 1.
+pub(super) fn scores(config: &Config, features: &Features, misfit: &[f64]) -> Result<Vec<f64>> {
     for (name, share) in [("surely poisoned", config.surely_poisoned), ("surely clean", config.surely_clean)] {
         if !(0.0..1.0).contains(&share) || share == 0.0 {
             return Err(Error::setting(
@@ -19,7 +19,6 @@ pub(super) fn scores(config: &Config, features: &Features) -> Result<Vec<f64>> {
             ));
         }
     }
-    let misfit = clip_score::scores(features)?;
     let mut order: Vec<usize> = (0..misfit.len()).collect();
     let of = |at: usize| misfit.get(at).copied().unwrap_or(f64::NAN);
     order.sort_by(|a, b| of(*b).total_cmp(&of(*a)).then(a.cmp(b)));
@@ -87,7 +86,8 @@ mod tests {
             pictures: (0..10).collect(),
         };
         let config = Config { surely_poisoned: 0.1, surely_clean: 0.5, neighbours: 3, ..Config::default() };
-        let found = scores(&config, &features).unwrap();
+        let misfit = crate::detect::clip_score::scores(&features).unwrap();
+        let found = scores(&config, &features, &misfit).unwrap();
         assert!(found[0] > 1.0 && found[1] > 0.8, "{found:?}");
         assert!(found[2..].iter().all(|score| *score < 0.5), "{found:?}");
     }

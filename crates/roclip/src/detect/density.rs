@@ -6,12 +6,12 @@ use crate::detect::{Config, Features, ROWS_AT_A_TIME};
 use crate::error::{Result, TorchContext};
 use tch::{Kind, Tensor};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Score {
-    KDistance,
-    Slof,
-    Lid,
-    Dao,
+/// The scores of each row.
+pub(super) struct Densities {
+    pub k_distance: Vec<f64>,
+    pub slof: Vec<f64>,
+    pub lid: Vec<f64>,
+    pub dao: Vec<f64>,
 }
 
 /// Added within the logarithm of LID, as released.
@@ -25,12 +25,11 @@ struct Nearest {
     places: Tensor,
 }
 
-pub(super) fn scores(config: &Config, features: &Features, score: Score) -> Result<Vec<f64>> {
+/// All scores, from one search for neighbours.
+pub(super) fn scores(config: &Config, features: &Features) -> Result<Densities> {
     let references = features.references(config);
-    let k = match score {
-        Score::Lid => config.dimension_neighbours.min(references.len().saturating_sub(1)),
-        _ => config.neighbours,
-    } as i64;
+    let most = references.len().saturating_sub(1);
+    let (k, wide) = (config.neighbours.min(most) as i64, config.dimension_neighbours.min(most) as i64);
     let device = features.image.device();
     let raw = |rows: &Tensor, norms: &Tensor| rows * norms.unsqueeze(1);
     let there = Tensor::from_slice(&references).to_device(device);
@@ -38,24 +37,27 @@ pub(super) fn scores(config: &Config, features: &Features, score: Score) -> Resu
     // What is known of each reference among the others.
     let around = nearest(&reference_rows, &there, &reference_rows, &there, k);
     let (reach, dimension) = (last(&around.distances), dimensionality(&around.distances));
-    let mut found = Vec::new();
+    let (mut k_distance, mut slof, mut lid, mut dao) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for from in (0..features.len() as i64).step_by(ROWS_AT_A_TIME as usize) {
         let count = ROWS_AT_A_TIME.min(features.len() as i64 - from);
         let rows = raw(&features.image.narrow(0, from, count), &features.image_norms.narrow(0, from, count));
         let own = Tensor::arange_start(from, from + count, (Kind::Int64, device));
-        let Nearest { distances, places } = nearest(&rows, &own, &reference_rows, &there, k);
-        let own_reach = last(&distances);
+        let Nearest { distances, places } = nearest(&rows, &own, &reference_rows, &there, k.max(wide));
+        let (near, places) = (distances.narrow(1, 0, k), places.narrow(1, 0, k));
+        let own_reach = last(&near);
         let gathered = |of: &Tensor| of.unsqueeze(0).expand([count, -1], false).gather(1, &places, false);
-        let ratio = || own_reach.unsqueeze(1) / gathered(&reach);
-        let mean = |each: Tensor| each.mean_dim([1i64].as_slice(), false, Kind::Double);
-        found.push(match score {
-            Score::KDistance => own_reach,
-            Score::Slof => mean(ratio()),
-            Score::Lid => dimensionality(&distances),
-            Score::Dao => mean(gathered(&dimension) * ratio().log()),
-        });
+        let ratio = own_reach.unsqueeze(1) / gathered(&reach);
+        let mean = |each: &Tensor| each.mean_dim([1i64].as_slice(), false, Kind::Double);
+        slof.push(mean(&ratio));
+        dao.push(mean(&(gathered(&dimension) * ratio.log())));
+        lid.push(dimensionality(&distances.narrow(1, 0, wide)));
+        k_distance.push(own_reach);
     }
-    let all: Vec<f64> = Vec::try_from(Tensor::cat(&found, 0)).torch("reading densities")?;
+    Ok(Densities { k_distance: numbers(&k_distance)?, slof: numbers(&slof)?, lid: numbers(&lid)?, dao: numbers(&dao)? })
+}
+
+fn numbers(chunks: &[Tensor]) -> Result<Vec<f64>> {
+    let all: Vec<f64> = Vec::try_from(Tensor::cat(chunks, 0)).torch("reading densities")?;
     Ok(all.into_iter().map(|score| if score.is_finite() { score } else { NO_NUMBER }).collect())
 }
 
@@ -104,6 +106,25 @@ mod tests {
         }
     }
 
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Score {
+        KDistance,
+        Slof,
+        Lid,
+        Dao,
+    }
+
+    impl Score {
+        fn of(self, found: &Densities) -> &[f64] {
+            match self {
+                Score::KDistance => &found.k_distance,
+                Score::Slof => &found.slof,
+                Score::Lid => &found.lid,
+                Score::Dao => &found.dao,
+            }
+        }
+    }
+
     fn distance(a: &[f64], b: &[f64]) -> f64 {
         a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt()
     }
@@ -143,10 +164,10 @@ mod tests {
         for references in [60, 25] {
             let config = Config { neighbours: 6, dimension_neighbours: 9, references, ..Config::default() };
             let among: Vec<usize> = features.references(&config).iter().map(|row| *row as usize).collect();
+            let all = scores(&config, &features).unwrap();
             for score in [Score::KDistance, Score::Slof, Score::Lid, Score::Dao] {
                 let k = if score == Score::Lid { 9 } else { 6 };
-                let found = scores(&config, &features, score).unwrap();
-                for (found, expected) in found.iter().zip(oracle(&points, &among, k, score)) {
+                for (found, expected) in score.of(&all).iter().zip(oracle(&points, &among, k, score)) {
                     assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{score:?}: {found} {expected}");
                 }
             }
@@ -159,11 +180,12 @@ mod tests {
         points[17] = vec![40.0; 5];
         let config = Config { neighbours: 6, references: 60, ..Config::default() };
         let most = |found: &[f64]| found.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
+        let all = scores(&config, &features(&points)).unwrap();
         for score in [Score::KDistance, Score::Slof, Score::Dao] {
-            assert_eq!(most(&scores(&config, &features(&points), score).unwrap()), 17, "{score:?}");
+            assert_eq!(most(score.of(&all)), 17, "{score:?}");
         }
         let same = vec![vec![1.0, 2.0, 3.0]; 40];
-        let found = scores(&config, &features(&same), Score::Slof).unwrap();
-        assert!(found.iter().all(|score| *score == NO_NUMBER), "zero by zero");
+        let found = scores(&config, &features(&same)).unwrap();
+        assert!(found.slof.iter().all(|score| *score == NO_NUMBER), "zero by zero");
     }
 }

@@ -19,9 +19,11 @@ pub use inputs::{InputFeatures, InputMethod, input_scores};
 pub use ranks::combined;
 
 use crate::error::{Error, Result};
+use density::Densities;
 use plausibility::plausibility;
 use rand::seq::SliceRandom;
 use roclip_data::random;
+use std::cell::OnceCell;
 use tch::Tensor;
 
 /// Rows compared at a time: bounds the memory of matrices of distances.
@@ -48,7 +50,7 @@ pub struct Known {
     pub name: &'static str,
     /// For help.
     pub about: &'static str,
-    scores: fn(&Config, &Features) -> Result<Vec<f64>>,
+    scores: fn(&Look) -> Result<Vec<f64>>,
 }
 
 impl Method {
@@ -57,55 +59,55 @@ impl Method {
             method: Method::ClipScore,
             name: "clip-score",
             about: "how little an image resembles its caption",
-            scores: |_, features| clip_score::scores(features),
+            scores: |look| Ok(look.misfit()?.to_vec()),
         },
         Known {
             method: Method::KDistance,
             name: "k-dist",
             about: "distance to the k-th nearest image (arXiv 2502.01385); low density is suspicious",
-            scores: |config, features| density::scores(config, features, density::Score::KDistance),
+            scores: |look| Ok(look.densities()?.k_distance.clone()),
         },
         Known {
             method: Method::Slof,
             name: "slof",
             about: "simplified local outlier factor of the image (arXiv 2502.01385)",
-            scores: |config, features| density::scores(config, features, density::Score::Slof),
+            scores: |look| Ok(look.densities()?.slof.clone()),
         },
         Known {
             method: Method::Lid,
             name: "lid",
             about: "local intrinsic dimensionality around the image (arXiv 2502.01385)",
-            scores: |config, features| density::scores(config, features, density::Score::Lid),
+            scores: |look| Ok(look.densities()?.lid.clone()),
         },
         Known {
             method: Method::Dao,
             name: "dao",
             about: "dimensionality-aware outlier score of the image (arXiv 2502.01385)",
-            scores: |config, features| density::scores(config, features, density::Score::Dao),
+            scores: |look| Ok(look.densities()?.dao.clone()),
         },
         Known {
             method: Method::IsolationForest,
             name: "isolation-forest",
             about: "how few random cuts set the image apart from the others",
-            scores: isolation_forest::scores,
+            scores: |look| isolation_forest::scores(look.config, look.features),
         },
         Known {
             method: Method::Plausibility,
             name: "plausibility",
             about: "how little the neighbours of image and caption vouch for the pair (ours)",
-            scores: implausibility,
+            scores: |look| implausibility(look.config, look.features),
         },
         Known {
             method: Method::PictureCopies,
             name: "picture-copies",
             about: "how much the captions of copies of one picture disagree (ours)",
-            scores: |_, features| picture_copies::scores(features),
+            scores: |look| picture_copies::scores(look.features),
         },
         Known {
             method: Method::Conformal,
             name: "conformal",
             about: "CASCADE's two stages (arXiv 2608.04052, after its abstract): like the captions of the pairs that fit least",
-            scores: conformal::scores,
+            scores: |look| conformal::scores(look.config, look.features, look.misfit()?),
         },
     ];
 
@@ -217,14 +219,44 @@ impl Features {
     }
 }
 
-/// The score of each row of `features` by `method`, more where it is more suspicious; not finite where the method has nothing to say.
+/// What several methods ask of the same features, found once.
+struct Look<'a> {
+    config: &'a Config,
+    features: &'a Features,
+    misfit: OnceCell<Vec<f64>>,
+    densities: OnceCell<Densities>,
+}
+
+impl Look<'_> {
+    /// Of each image with its caption.
+    fn misfit(&self) -> Result<&[f64]> {
+        found_once(&self.misfit, || clip_score::scores(self.features)).map(Vec::as_slice)
+    }
+
+    fn densities(&self) -> Result<&Densities> {
+        found_once(&self.densities, || density::scores(self.config, self.features))
+    }
+}
+
+fn found_once<T>(cell: &OnceCell<T>, find: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(found) => Ok(found),
+        None => find().map(|found| cell.get_or_init(|| found)),
+    }
+}
+
+/// The score of each row of `features` by each of `methods`, more where it is more suspicious; not finite where a method has nothing to say.
 ///
 /// # Errors
 /// What [`Features::check`] refuses.
-pub fn scores(method: Method, config: &Config, features: &Features) -> Result<Vec<f64>> {
+pub fn scores(methods: &[Method], config: &Config, features: &Features) -> Result<Vec<Vec<f64>>> {
     features.check(config)?;
-    let known = method.known().ok_or_else(|| Error::internal("this method is not registered"))?;
-    (known.scores)(config, features)
+    let look = Look { config, features, misfit: OnceCell::new(), densities: OnceCell::new() };
+    let by = |method: &Method| {
+        let known = method.known().ok_or_else(|| Error::internal("this method is not registered"))?;
+        (known.scores)(&look)
+    };
+    methods.iter().map(by).collect()
 }
 
 fn implausibility(config: &Config, features: &Features) -> Result<Vec<f64>> {
@@ -257,8 +289,9 @@ mod tests {
             text: Tensor::ones([40, 4], (tch::Kind::Float, tch::Device::Cpu)),
             pictures: (0..40).collect(),
         };
-        let refused =
-            |config: Config, value: f64| scores(Method::KDistance, &config, &features(value)).unwrap_err().to_string();
+        let refused = |config: Config, value: f64| {
+            scores(&[Method::KDistance], &config, &features(value)).unwrap_err().to_string()
+        };
         assert!(refused(Config::default(), f64::NAN).contains("no numbers"));
         assert!(refused(Config { neighbours: 50, ..Config::default() }, 1.0).contains("40 pairs"));
         assert!(refused(Config { neighbours: 0, ..Config::default() }, 1.0).contains("--neighbours"));

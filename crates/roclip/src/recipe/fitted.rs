@@ -205,6 +205,7 @@ fn attack_examples(
         CaptionRule::Word => "word",
         CaptionRule::WordOfClass => "word-of-class",
         CaptionRule::WordRead => "word-read",
+        CaptionRule::WordBackground => "word-background",
         CaptionRule::Templates => "templates",
     };
     set("targeted.captions", word(attack.rule).into());

@@ -182,6 +182,22 @@ impl Recipe {
         })
     }
 
+    /// The recipe of a run whose model is used as a CLIP or as a classifier.
+    ///
+    /// # Errors
+    /// Also where the run trained a captioner.
+    pub fn of_run(run: &Path) -> Result<Recipe> {
+        let recipe = Recipe::read(&run.join("run.toml"))?;
+        match recipe.caption {
+            None => Ok(recipe),
+            Some(_) => Err(Error::file(
+                run,
+                "trained a captioner, which is no CLIP",
+                "use it with `roclip caption eval`, `write` or `attack`, or name the CLIP that it looks through",
+            )),
+        }
+    }
+
     /// Whether it trains a classifier: its pairs are labelled pictures, and their captions the labels.
     pub fn is_labelled(&self) -> bool {
         self.clean.is_none() && self.caption.is_none() && self.prompt.is_none() && self.objective.name.labelled()

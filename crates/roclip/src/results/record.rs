@@ -8,6 +8,7 @@ use crate::results::experiment::{Experiment, Label, labels};
 use crate::run::{EpochLine, Summary, read_details, read_epochs};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
+use roclip_data::plural;
 use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -206,6 +207,29 @@ fn scores(epoch: u64, evaluation: &Evaluation) -> Scores {
     }
 }
 
+/// What `folder` is, where it is no finished run.
+fn unfinished(folder: &Path) -> Error {
+    let within = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let runs = within.filter(|entry| entry.path().join("run.toml").is_file()).count();
+    match folder.join("run.toml").is_file() {
+        true => Error::file(
+            folder,
+            "is a run that is not finished (no summary.json)",
+            "go on with it: the command that began it, with --resume and --run",
+        ),
+        false if runs > 0 => Error::file(
+            folder,
+            format!("is no run; it holds {}", plural::count(runs, "run")),
+            format!("name them: {}/*/", folder.display()),
+        ),
+        false => Error::file(
+            folder,
+            "is no run: it holds neither run.toml nor summary.json",
+            "name the folder of a finished run",
+        ),
+    }
+}
+
 /// Reads the finished run in `folder`.
 pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let path = folder.join("summary.json");
@@ -217,11 +241,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
                 "name the run: its results are those of its last epoch (`roclip eval` measures a checkpoint)",
             ),
             None if !folder.exists() => Error::file(folder, "is not there", "name the folder of a finished run"),
-            None => Error::file(
-                folder,
-                "is not a finished run (no summary.json)",
-                "finish it with `roclip train --resume` or `roclip clean --resume`",
-            ),
+            None => unfinished(folder),
         });
     }
     let summary: Summary = artifact::read_json(&path)?;

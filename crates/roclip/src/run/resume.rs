@@ -39,6 +39,19 @@ const FREE: [&str; 14] = [
     "caption.references",
 ];
 
+/// A folder of runs, as a demo or a sweep leaves it, is none itself: one that began in it would be lost among them.
+fn check_no_runs_within(run: &Path) -> Result<()> {
+    let mut within = std::fs::read_dir(run).into_iter().flatten().flatten();
+    match within.find(|entry| entry.path().join("run.toml").is_file()) {
+        None => Ok(()),
+        Some(entry) => Err(Error::file(
+            run,
+            format!("holds runs, as `{}`", entry.file_name().display()),
+            "name a new folder for this run with --run, in it or elsewhere",
+        )),
+    }
+}
+
 /// The checkpoint that a run in `run` goes on from; none where it begins.
 ///
 /// # Errors
@@ -51,7 +64,7 @@ pub(super) fn checkpoint_to_take(recipe: &Recipe, run: &Path, start: Start) -> R
                 true => {
                     Err(Error::file(run, "holds part of a run without its run.toml", "name another folder with --run"))
                 }
-                false => Ok(None),
+                false => check_no_runs_within(run).map(|()| None),
             }
         }
         Start::New => match checkpoint::newest_step(run)? {

@@ -3,15 +3,10 @@
 
 use crate::detect::figures::{Figures, curve, figures};
 use crate::detect::{Config, Features, Method, combined, p_values, scores};
-use crate::embed::{AT_A_TIME, AllEmbedded, Embedder};
 use crate::error::{Error, IoContext, Result};
-use crate::model::Clip;
-use crate::recipe::Recipe;
-use crate::run::prepare::prepare_training;
+use crate::run::pair_features::PairFeatures;
 use roclip_data::artifact;
-use roclip_data::batch::{Loader, Transform};
 use roclip_data::pairs::Pairs;
-use roclip_data::tokenizer::Tokenizer;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -89,41 +84,7 @@ pub struct Suspects {
     pub data: Arc<Pairs>,
 }
 
-/// Encodes the pairs of `recipe`, with the poison that it knows of laid over them.
-///
-/// # Errors
-/// Those that a run of the recipe would begin with, and no picture that can be read.
-pub fn encode_pairs(
-    recipe: &Recipe,
-    model: &Clip,
-    tokenizer: &Arc<Tokenizer>,
-) -> Result<(Arc<Pairs>, Vec<usize>, Features)> {
-    let mut recipe = recipe.clone();
-    if recipe.manifest.is_none() && recipe.poison.attacks.is_empty() {
-        // Labelled images are for attacks alone here.
-        recipe.eval.source.path = "none".to_owned();
-        recipe.eval.probe = None;
-    }
-    let pairs = Arc::new(prepare_training(&recipe)?.pairs);
-    let transform = Transform {
-        seed: recipe.seed,
-        image_size: model.config().image_size(),
-        resizing: model.preprocess().resizing,
-        limits: recipe.data.limits,
-        views: Default::default(),
-        sub_captions: None,
-        tokenizer: Arc::clone(tokenizer),
-        cache_bytes: 0,
-    };
-    let loader = Loader::new(Arc::clone(&pairs), transform, AT_A_TIME.min(pairs.len()), recipe.data.workers)?;
-    let AllEmbedded { pairs: rows, pictures, image, image_norms, text } =
-        Embedder { model, loader: &loader, device: model.scale().device() }.all(pairs.len())?;
-    // A picture without a clear edge is nobody's copy.
-    let apart = pictures.iter().zip(1..).map(|(hash, number)| if *hash == 0 { -number } else { *hash }).collect();
-    Ok((pairs, rows, Features { image, image_norms, text, pictures: apart }))
-}
-
-/// Scores `features`, which are those of `rows` of `data`, and says what to leave out. `trusted` are features of pairs that are known to be
+/// Scores pairs, and says what to leave out. `trusted` are features of pairs that are known to be
 /// clean, for a level.
 ///
 /// # Errors
@@ -132,7 +93,7 @@ pub fn suspects(
     config: &Config,
     methods: &[Method],
     drop: (&Drop, Option<&Features>),
-    (data, rows, features): (Arc<Pairs>, Vec<usize>, Features),
+    PairFeatures { data, rows, features }: PairFeatures,
 ) -> Result<Suspects> {
     let (drop, trusted) = drop;
     let count = features.len();
@@ -140,7 +101,7 @@ pub fn suspects(
         Some(trusted) => joined(&features, trusted)?,
         None => features,
     };
-    let all_scores = methods.iter().map(|method| scores(*method, config, &all)).collect::<Result<Vec<_>>>()?;
+    let all_scores = scores(methods, config, &all)?;
     let together = combined(&all_scores);
     let pair = |row: &usize| data.pairs.get(*row);
     let attacks: Vec<Option<String>> =

@@ -13,6 +13,7 @@ use roclip::error::Error;
 use roclip::report::write_attack_page;
 use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe, device};
 use roclip_data::caption_metrics::words;
+use roclip_data::plural::count;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Duration;
@@ -158,6 +159,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         other => other?,
     };
+    if results.rows.iter().all(|row| row.attacked == 0) {
+        bail!(
+            "none of {} could be attacked: {} cannot be used, and the captions of the others have nothing in common with a reference \
+             that --fitness measures, so that there is nothing to lose; attack with --fitness bleu4-smoothed, or train the captioner longer",
+            count(results.pictures, "picture"),
+            results.skipped
+        );
+    }
     let page = write_attack_page(&results, &arguments.folder)?;
     match arguments.json {
         true => println!("{}", serde_json::to_string_pretty(&results)?),

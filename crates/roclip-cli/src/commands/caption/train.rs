@@ -3,7 +3,7 @@
 use crate::commands::caption::{SearchFlags, print_scores};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{
-    BaseFlags, MachineFlags, ManifestFlag, ModelFlags, Overrides, SeedFlag, TrainingFlags,
+    BaseFlags, MachineFlags, ManifestFlag, ModelFlags, Overrides, SeedFlag, SourceFlags, TrainingFlags,
 };
 use crate::commands::progress::say;
 use crate::commands::run_flags::{RunFlags, train};
@@ -58,30 +58,24 @@ pub struct Arguments {
 /// What is read.
 #[derive(Args, Clone, Default)]
 struct CaptionDataFlags {
-    #[arg(help = flag_help("data.source.path"))]
-    #[arg(long, value_name = "PATH")]
-    train_data: Option<String>,
+    #[command(flatten)]
+    pairs: SourceFlags,
     /// Pictures with reference captions that captions are measured by [recipe key: caption.references, default: the test split of the training
     /// data]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
-    #[arg(help = flag_help("data.source.image_column"))]
-    #[arg(long, value_name = "COLUMN")]
-    csv_img_key: Option<String>,
-    #[arg(help = flag_help("data.source.caption_column"))]
-    #[arg(long, value_name = "COLUMN")]
-    csv_caption_key: Option<String>,
-    #[arg(help = flag_help("data.source.image_root"))]
-    #[arg(long, value_name = "FOLDER")]
-    image_root: Option<PathBuf>,
+    #[arg(help = flag_help("data.drop"))]
+    #[arg(long, value_name = "FILE")]
+    drop: Option<PathBuf>,
 }
 
 impl Overrides for CaptionDataFlags {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        self.pairs.apply(recipe)?;
+        recipe.data.drop = self.drop.clone().or(recipe.data.drop.take());
         let references = &mut recipe.caption.get_or_insert_default().references;
-        if let Some(path) = &self.train_data {
-            recipe.data.source = SourceConfig { path: path.clone(), ..SourceConfig::default() };
-            *references = SourceConfig { path: path.clone(), split: Some("test".into()), ..SourceConfig::default() };
+        if let Some(path) = self.pairs.path() {
+            *references = SourceConfig { path: path.to_owned(), split: Some("test".into()), ..SourceConfig::default() };
             if path == "emoji" {
                 recipe.data.source.split = Some("train".into());
             }
@@ -89,11 +83,7 @@ impl Overrides for CaptionDataFlags {
         if let Some(path) = &self.val_data {
             *references = SourceConfig { path: path.clone(), ..SourceConfig::default() };
         }
-        for source in [&mut recipe.data.source, references] {
-            source.image_root = self.image_root.clone().or(source.image_root.take());
-            source.image_column = self.csv_img_key.clone().or(source.image_column.take());
-            source.caption_column = self.csv_caption_key.clone().or(source.caption_column.take());
-        }
+        self.pairs.describe(references);
         Ok(())
     }
 }
@@ -155,7 +145,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             }
             arguments.base.resolve(saved, &[&arguments.seed, &arguments.training, &arguments.machine])?
         }
-        false if !arguments.base.names_data() && arguments.data.train_data.is_none() => bail!(
+        false if !arguments.base.names_data() && arguments.data.pairs.path().is_none() => bail!(
             "nothing says what to train on; name your pairs with --train-data or a recipe with --config, or give --train-data emoji for the \
              built-in set"
         ),

@@ -8,7 +8,10 @@ use roclip::captions::{Captions, ModelCaptions};
 use roclip::run::{captioner_recipe, device};
 use roclip_data::escape::for_terminal;
 use roclip_data::picture::{ImageLimits, decode};
+use roclip_data::plural::count;
+use std::ffi::OsStr;
 use std::io::{BufRead, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -29,24 +32,32 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption.search).unwrap_or_default();
     let search = arguments.search.over(own);
     let mut captions = ModelCaptions::load(&arguments.captioner, search, device(&arguments.device)?)?;
-    if !arguments.pictures.is_empty() {
-        for path in &arguments.pictures {
-            println!("{}", caption(&mut captions, path)?);
+    if arguments.pictures.is_empty() {
+        for line in std::io::stdin().lock().split(b'\n') {
+            answer(&mut captions, Path::new(OsStr::from_bytes(line?.trim_ascii())))?;
         }
         return Ok(());
     }
-    for line in std::io::stdin().lock().lines() {
-        // A line without an answer would leave whoever asks waiting.
-        match caption(&mut captions, Path::new(line?.trim())) {
-            Ok(caption) => println!("{caption}"),
-            Err(error) => {
-                say(&format!("warning: {error:#}; the answer is an empty line"));
-                println!();
-            }
-        }
-        std::io::stdout().flush()?;
+    let mut unanswered = 0;
+    for path in &arguments.pictures {
+        unanswered += usize::from(!answer(&mut captions, path)?);
+    }
+    if unanswered > 0 {
+        bail!("{unanswered} of {} could not be captioned", count(arguments.pictures.len(), "picture"));
     }
     Ok(())
+}
+
+/// Prints one line, whatever comes: a picture without one would leave whoever asks waiting, and shift the others' lines. False where the
+/// line is empty for want of a picture.
+fn answer(captions: &mut dyn Captions, path: &Path) -> Result<bool> {
+    let caption = caption(captions, path);
+    if let Err(error) = &caption {
+        say(&format!("warning: {}; the answer is an empty line", for_terminal(&format!("{error:#}"))));
+    }
+    println!("{}", caption.as_deref().unwrap_or_default());
+    std::io::stdout().flush()?;
+    Ok(caption.is_ok())
 }
 
 fn caption(captions: &mut dyn Captions, path: &Path) -> Result<String> {

@@ -1,11 +1,13 @@
 //! `roclip data concepts`
 
 use crate::commands::overrides::{BaseFlags, DataFlags};
+use crate::commands::width::{columns, wrapped};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::eval::{NO_IMAGES, foreign_evaluation};
 use roclip::recipe::Recipe;
 use roclip_data::artifact;
+use roclip_data::escape::for_terminal;
 use roclip_data::language::{ConceptConfig, Concepts};
 use roclip_data::plural;
 use roclip_data::sample::Sample;
@@ -31,6 +33,9 @@ pub struct Arguments {
     /// Share of the training images that a class may have at most
     #[arg(long, default_value_t = ConceptConfig::default().max_share)]
     max_share: f64,
+    /// Nouns that are no classes, as in air,wall,side: captions name many things that a picture is not of
+    #[arg(long, value_name = "NOUN,NOUN", value_delimiter = ',')]
+    exclude: Vec<String>,
     /// Print JSON on stdout
     #[arg(long)]
     json: bool,
@@ -47,8 +52,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Ok(list_samples(&SourceConfig { labels: None, ..source.clone() }, recipe.data.limits)?.samples)
     };
     let training = read(&recipe.data.source)?;
-    let Arguments { agreement, min_images, max_share, .. } = arguments;
-    let concepts = Concepts::new(&training, ConceptConfig { agreement, min_images, max_share })?;
+    let Arguments { agreement, min_images, max_share, exclude, .. } = arguments;
+    let concepts = Concepts::new(&training, ConceptConfig { agreement, min_images, max_share, exclude })?;
     let mut samples = training;
     // The built-in pictures that a recipe has by default are not the user's.
     let own =
@@ -78,6 +83,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         println!("{}", serde_json::json!({"out": arguments.out, "classes": file.classes, "splits": splits}));
     } else {
         println!("{}: {}", arguments.out.display(), plural::count(file.classes.len(), "class"));
+        let counted = concepts.images().iter().map(|(noun, images)| format!("{noun} {images}"));
+        let line = format!("  images that agree on each: {}", counted.collect::<Vec<_>>().join(", "));
+        println!("{}", wrapped(&for_terminal(&line), columns()));
+        println!("  --exclude NOUN,NOUN leaves out what is no thing of its own");
         for ((split, labels), images) in file.images.iter().zip(counts) {
             println!("  {split}: {} of {} have a class", labels.len(), plural::count(images, "image"));
         }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
 use roclip_data::artifact;
+use roclip_data::escape::for_shell;
 use roclip_data::pairs::{DropList, LeftOutByList};
 use roclip_data::source::{Listing, SourceConfig, list_samples};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,12 @@ impl NamedData {
         let recipe = self.base.resolve(Recipe::default(), &[&self.source as &dyn Overrides])?;
         recipe.check()?;
         Ok(recipe)
+    }
+
+    /// The flags that name the same data in another command, as a shell reads them.
+    pub fn again(&self) -> String {
+        let flags = self.base.again().into_iter().chain(self.source.again());
+        flags.map(|(flag, value)| format!("{flag} {}", for_shell(&value))).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(long, value_name = "BITS", default_value_t = StatisticsConfig::default().near_bits, value_parser = clap::value_parser!(u32).range(0..=16))]
     near: u32,
     /// Near-copies that a group needs to be looked at as a natural backdoor
-    #[arg(long, value_name = "PICTURES", default_value_t = StatisticsConfig::default().min_copies)]
+    #[arg(long, value_name = "PICTURES", default_value_t = StatisticsConfig::default().min_copies, value_parser = at_least_two)]
     min_copies: usize,
     /// Groups and captions that are listed
     #[arg(long, value_name = "COUNT", default_value_t = StatisticsConfig::default().listed)]
@@ -96,19 +96,26 @@ pub fn run(arguments: Arguments) -> Result<()> {
             }
         }
     }
-    let data = roclip_data::escape::for_shell(&recipe.data.source.path);
+    let data = arguments.data.again();
     if let Some(file) = &arguments.out {
         say_next(file, "the page, with pictures", &[]);
     }
     if let Some(file) = &arguments.hashes {
-        let command = format!("roclip data verify --train-data {data} --against {}", shell_word(file));
+        let command = format!("roclip data verify {data} --against {}", shell_word(file));
         say_next(file, "the hashes of all pictures that can be used", &[command]);
     }
     if let Some(file) = arguments.copies.as_ref().filter(|file| file.exists()) {
-        let command = format!("roclip data drop --train-data {data} --ids {} --out OUT", shell_word(file));
+        let command = format!("roclip data drop {data} --ids {} --out OUT", shell_word(file));
         say_next(file, "the ids of near-copies but the first of each group", &[command]);
     }
     Ok(())
+}
+
+fn at_least_two(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(pictures) if pictures >= 2 => Ok(pictures),
+        _ => Err("give a whole number of at least 2: one picture is no copy".to_owned()),
+    }
 }
 
 /// As JSON lines: an id may hold any character.

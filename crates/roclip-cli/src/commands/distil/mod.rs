@@ -130,7 +130,7 @@ fn begin(arguments: &Arguments, teacher: &Path) -> Result<Recipe> {
     }
     let base = match (&arguments.recipe.base.config, run) {
         (Some(config), _) => Recipe::read(config)?,
-        (None, Some(run)) => Recipe::read(&run.join("run.toml"))?,
+        (None, Some(run)) => Recipe::of_run(&run)?,
         (None, None) => Recipe::default(),
     };
     // Flags go before the student and the trusted pictures that a recipe names, so the recipe is read first.

@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 /// Runs that nobody starts by mistake.
 const MOST_RUNS: usize = 500;
 
+/// The file whose lock says that a demo or a sweep is at work in a folder.
+const LOCK: &str = "demo.lock";
+
 /// A run that is wanted.
 pub struct Planned {
     /// As lines call it.
@@ -100,7 +103,10 @@ impl Grid<'_> {
         let (wanted, resumes): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
         if self.check && !wanted.is_empty() {
             say(&format!("looking at the recipes and data of {} runs before the first begins", wanted.len()));
-            check(&wanted)?;
+            if let Err(refused) = check(&wanted) {
+                self.leave_nothing();
+                return Err(refused);
+            }
         }
         let mut waiting = Vec::new();
         for (Planned { name, folder, recipe }, resume) in wanted.into_iter().zip(resumes) {
@@ -116,11 +122,21 @@ impl Grid<'_> {
         }
         run_all(waiting, self.jobs)
     }
+
+    /// Takes away the folder that was made for runs of which none began.
+    fn leave_nothing(&self) {
+        let others = std::fs::read_dir(self.out).into_iter().flatten().flatten();
+        if others.filter(|entry| entry.file_name() != LOCK).count() == 0 {
+            // A folder that stays does no harm.
+            let _ = std::fs::remove_file(self.out.join(LOCK));
+            let _ = std::fs::remove_dir(self.out);
+        }
+    }
 }
 
 /// Keeps a second command of this kind out of the folder for as long as it is held.
 fn lock(out: &Path) -> Result<File> {
-    let path = out.join("demo.lock");
+    let path = out.join(LOCK);
     std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder `{}`", out.display()))?;
     let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let lock = open.with_context(|| format!("cannot write `{}`", path.display()))?;

@@ -1,0 +1,171 @@
+//! Features of a recipe's pairs: by a model, or out of a folder that this program or another one wrote.
+//!
+//! The folder holds `image.npy` and `text.npy` (`[pairs, dim]`, 16-, 32- or 64-bit floats, not made unit ones) and `pairs.jsonl`, a line a
+//! row: its `id`, and under `picture` a number that copies of one picture share, where that is known.
+
+use crate::detect::Features;
+use crate::embed::{AT_A_TIME, AllEmbedded, Embedder};
+use crate::error::{Error, IoContext, Result};
+use crate::eval::{NO_IMAGES, write_npy};
+use crate::model::{Clip, unit};
+use crate::recipe::Recipe;
+use crate::run::prepare::prepare_training;
+use roclip_data::batch::{Loader, Transform};
+use roclip_data::pairs::Pairs;
+use roclip_data::tokenizer::Tokenizer;
+use roclip_data::{artifact, bounded};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+use tch::{Kind, Tensor};
+
+const IMAGE: &str = "image.npy";
+const TEXT: &str = "text.npy";
+const PAIRS: &str = "pairs.jsonl";
+/// Bytes of a line of `pairs.jsonl`.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// Pairs that can be read, with their features.
+pub struct PairFeatures {
+    pub data: Arc<Pairs>,
+    /// Index of each row of the features into `data`.
+    pub rows: Vec<usize>,
+    pub features: Features,
+}
+
+/// A line of `pairs.jsonl`. Others may say more of a pair.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    picture: Option<i64>,
+}
+
+impl PairFeatures {
+    /// Encodes the pairs of `recipe`, with the poison that it knows of laid over them.
+    ///
+    /// # Errors
+    /// Those that a run of the recipe would begin with, and no picture that can be read.
+    pub fn encode(recipe: &Recipe, model: &Clip, tokenizer: &Arc<Tokenizer>) -> Result<Self> {
+        let data = pairs(recipe)?;
+        let transform = Transform {
+            seed: recipe.seed,
+            image_size: model.config().image_size(),
+            resizing: model.preprocess().resizing,
+            limits: recipe.data.limits,
+            views: Default::default(),
+            sub_captions: None,
+            tokenizer: Arc::clone(tokenizer),
+            cache_bytes: 0,
+        };
+        let loader = Loader::new(Arc::clone(&data), transform, AT_A_TIME.min(data.len()), recipe.data.workers)?;
+        let AllEmbedded { pairs: rows, pictures, image, image_norms, text } =
+            Embedder { model, loader: &loader, device: model.scale().device() }.all(data.len())?;
+        // A picture without a clear edge is nobody's copy.
+        let apart = pictures.iter().zip(1..).map(|(hash, number)| if *hash == 0 { -number } else { *hash }).collect();
+        Ok(PairFeatures { data, rows, features: Features { image, image_norms, text, pictures: apart } })
+    }
+
+    /// Reads the features of the pairs of `recipe` from `folder`. Pairs that it has none of count as those that cannot be read.
+    ///
+    /// # Errors
+    /// A file that is missing or no array of two dimensions, rows that do not fit each other, and ids that the data does not have.
+    pub fn read(folder: &Path, recipe: &Recipe) -> Result<Self> {
+        let (image, text) = (array(&folder.join(IMAGE))?, array(&folder.join(TEXT))?);
+        let lines = lines(&folder.join(PAIRS))?;
+        let (shape, other) = (image.size(), text.size());
+        if shape != other || shape.first() != Some(&(lines.len() as i64)) {
+            return Err(Error::file(
+                folder,
+                format!("{IMAGE} has the shape {shape:?}, {TEXT} {other:?}, and {PAIRS} {} lines", lines.len()),
+                "give one row of each and one line for each pair, of one width",
+            ));
+        }
+        let data = pairs(recipe)?;
+        let there: HashMap<&str, usize> =
+            data.pairs.iter().enumerate().map(|(row, pair)| (pair.id.as_str(), row)).collect();
+        let rows: Vec<usize> = lines.iter().filter_map(|line| there.get(line.id.as_str()).copied()).collect();
+        if rows.len() < lines.len() {
+            let stranger = lines.iter().find(|line| !there.contains_key(line.id.as_str()));
+            return Err(Error::file(
+                &folder.join(PAIRS),
+                format!(
+                    "{} of {} ids are not among the {} pairs (first: `{}`): these are features of other data",
+                    lines.len() - rows.len(),
+                    lines.len(),
+                    data.len(),
+                    stranger.map_or("", |line| line.id.as_str())
+                ),
+                "name the data that was encoded, or encode this data (`roclip detect pairs MODEL --write-features FOLDER`)",
+            ));
+        }
+        let image_norms = image.norm_scalaropt_dim(2, [1i64], false);
+        let pictures = lines.iter().zip(1..).map(|(line, number)| line.picture.unwrap_or(-number)).collect();
+        let features = Features { image: unit(&image), image_norms, text: unit(&text), pictures };
+        Ok(PairFeatures { data, rows, features })
+    }
+
+    /// Writes a folder that [`PairFeatures::read`] reads, whole or not at all.
+    ///
+    /// # Errors
+    /// A folder that is there already, and what the disk says.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let Features { image, image_norms, text, pictures } = &self.features;
+        artifact::write_folder(folder, |folder| {
+            write_npy(&folder.join(IMAGE), &(image * image_norms.unsqueeze(1)))?;
+            write_npy(&folder.join(TEXT), text)?;
+            artifact::write_with(&folder.join(PAIRS), |out| {
+                for (row, picture) in self.rows.iter().zip(pictures) {
+                    let id = self.data.pairs.get(*row).map(|pair| pair.id.clone()).unwrap_or_default();
+                    let line = Line { id, picture: Some(*picture).filter(|picture| *picture > 0) };
+                    let line = serde_json::to_string(&line).map_err(|cause| Error::internal(cause.to_string()))?;
+                    writeln!(out, "{line}").io("write", &folder.join(PAIRS))?;
+                }
+                Ok::<(), Error>(())
+            })
+        })
+    }
+}
+
+/// The pairs of `recipe`, with the poison that it knows of.
+fn pairs(recipe: &Recipe) -> Result<Arc<Pairs>> {
+    let mut recipe = recipe.clone();
+    if recipe.manifest.is_none() && recipe.poison.attacks.is_empty() {
+        // Labelled images are for attacks alone here.
+        recipe.eval.source.path = NO_IMAGES.to_owned();
+        recipe.eval.probe = None;
+    }
+    Ok(Arc::new(prepare_training(&recipe)?.pairs))
+}
+
+/// An array of two dimensions, as 32-bit floats.
+fn array(path: &Path) -> Result<Tensor> {
+    bounded::open(path).io("read", path)?;
+    let refuse = |what: String| Error::file(path, what, "write it with numpy.save: [pairs, dim], floats, in C order");
+    let read = Tensor::read_npy(path).map_err(|cause| refuse(format!("cannot be read as an array: {cause}")))?;
+    match read.size().as_slice() {
+        [rows, dim] if *rows > 0 && *dim > 0 && read.is_floating_point() => Ok(read.to_kind(Kind::Float)),
+        shape => Err(refuse(format!("holds {:?} of the shape {shape:?}", read.kind()))),
+    }
+}
+
+fn lines(path: &Path) -> Result<Vec<Line>> {
+    let (file, _) = bounded::open(path).io("read", path)?;
+    let (mut reader, mut found, mut line) = (BufReader::new(file), Vec::new(), Vec::new());
+    loop {
+        line.clear();
+        let mut bounded = std::io::Read::take(&mut reader, LONGEST_LINE as u64);
+        if bounded.read_until(b'\n', &mut line).io("read", path)? == 0 {
+            return Ok(found);
+        }
+        found.push(serde_json::from_slice(&line).map_err(|cause| {
+            Error::file(
+                path,
+                format!("line {}: {cause}", found.len() + 1),
+                "give a line {\"id\": \"...\"} for each row",
+            )
+        })?);
+    }
+}
