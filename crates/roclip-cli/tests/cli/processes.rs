@@ -250,7 +250,16 @@ fn a_process_that_dies_ends_the_others_and_the_run_goes_on_from_its_checkpoint()
         );
         let step = |run: &Path| steps(run).pop().unwrap()["step"].as_u64().unwrap();
         let before = step(&run);
-        let processes = start(&lab, &vec![vec!["train", "--run", "run", "--resume"]; 2]);
+        let processes = match victim {
+            0 => start(&lab, &vec![vec!["train", "--run", "run", "--resume"]; 2]),
+            // As torchrun starts them again: the command is the same.
+            _ => {
+                let port = free_port();
+                let again =
+                    |rank| process(&lab, &arguments[0], rank, 2, port).env("TORCHELASTIC_RESTART_COUNT", "1").spawn();
+                (0..2).map(|rank| again(rank).unwrap()).collect()
+            }
+        };
         wait_for(&run, before + 6);
         processes.iter().for_each(|process| signal(process, "-TERM"));
         assert!(self::ended(processes).iter().all(|(code, _)| *code == Some(143)));

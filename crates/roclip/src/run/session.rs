@@ -394,6 +394,8 @@ impl Host for Session<'_> {
 
     /// Writes `splits/epoch_N.jsonl`: every pair with its score and side.
     fn epoch_begun(&mut self, trainer: &Trainer) -> Result<()> {
+        // Several processes end together, at a step: none leaves at once, though nothing be lost by it.
+        self.stop.set_unsaved(!trainer.world.is_alone());
         let Some((scores, split)) = trainer.objective.split() else { return Ok(()) };
         let path = self.folder.file(&format!("splits/epoch_{}.jsonl", trainer.position.epoch));
         Ok(artifact::write(&path, split_lines(&trainer.pairs, scores, split).as_bytes())?)
@@ -419,6 +421,7 @@ impl Host for Session<'_> {
         if saves_after(config, position, done.steps) {
             self.save(trainer)?;
             trainer.world.wait_for_first()?;
+            self.stop.set_unsaved(!trainer.world.is_alone());
         }
         Ok(())
     }

@@ -4,12 +4,10 @@ use crate::error::{Error, Result};
 use std::time::Duration;
 use torch_bridge::Rendezvous;
 
-/// One of several processes, as its environment says: `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`.
+/// One of several processes, as its environment says: `RANK`, `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
     pub rank: usize,
-    /// Among the processes of this machine.
-    pub local_rank: usize,
     pub size: usize,
     pub host: String,
     pub port: u16,
@@ -55,11 +53,10 @@ impl Launch {
                 "number the processes from 0 to WORLD_SIZE - 1",
             ));
         }
-        let optional = |name: &str, otherwise: u64| variable(name).map_or(Ok(otherwise), |value| number(name, &value));
-        let restarts = optional("TORCHELASTIC_RESTART_COUNT", 0)?;
+        let restarts = "TORCHELASTIC_RESTART_COUNT";
+        let restarts: u64 = variable(restarts).map_or(Ok(0), |value| number(restarts, &value))?;
         Ok(Some(Launch {
             rank,
-            local_rank: optional("LOCAL_RANK", 0)? as usize,
             size,
             host: needed("MASTER_ADDR")?,
             port: number("MASTER_PORT", &needed("MASTER_PORT")?)?,
@@ -118,7 +115,6 @@ mod tests {
         let variables = [
             ("WORLD_SIZE", "2"),
             ("RANK", "0"),
-            ("LOCAL_RANK", "0"),
             ("MASTER_ADDR", "127.0.0.1"),
             ("MASTER_PORT", "1"),
             ("TORCHELASTIC_USE_AGENT_STORE", "True"),
