@@ -6,7 +6,7 @@ model=${1:-ViT-tiny-32} batch=${2:-64} times=${3:-5}
 roclip=$(cd "$(dirname "$0")/.." && pwd)/target/release/roclip
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-words=(train --quiet --train-data emoji --model "$model" --batch-size "$batch" --epochs 1 --set data.source.emoji.concepts=150
+words=(train --quiet --train-data emoji --model "$model" --batch-size "$batch" --epochs 1 --set data.source.emoji.concepts=40
     --set train.log_every_steps=1 --set data.workers=1)
 
 # Pairs a second between the fifth step and the last.

@@ -202,7 +202,7 @@ mod tests {
         ((&y - &wanted).square().sum(Kind::Float) / 6.0).backward();
         let single = [&y, &mean, &var, &x.grad(), &w.grad(), &b.grad()].map(values);
         let rows = [(0, 4), (4, 2), (0, 0)];
-        let parts = [&whole, &wanted].map(|tensor| values(tensor));
+        let parts = [&whole, &wanted].map(values);
         let found = together(3, |group| {
             let (from, count) = rows[group.rank()];
             let of = |values: &[f32]| Tensor::from_slice(values).view([6, 3, 4, 4]).narrow(0, from, count.max(1));
