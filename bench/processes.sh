@@ -27,7 +27,7 @@ for time in $(seq "$times"); do
     wait
     unset WORLD_SIZE
     echo "$(pace "$folder/one$time") $(pace "$folder/two$time")"
-done | python3 -c '
+done | tee /dev/stderr | python3 -c '
 import statistics, sys
 pairs = [tuple(map(float, line.split())) for line in sys.stdin]
 ratios = [two / one for one, two in pairs]
