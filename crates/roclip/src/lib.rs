@@ -60,6 +60,7 @@ pub mod doctor;
 pub mod embed;
 pub mod error;
 pub mod eval;
+pub mod instruct;
 pub mod model;
 pub mod objective;
 pub mod prompt;

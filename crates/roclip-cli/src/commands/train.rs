@@ -96,36 +96,13 @@ impl Arguments {
         };
         let runs = sweep.cells().iter().map(planned).collect::<Result<Vec<_>>>()?;
         if self.dry_run {
-            return self.foresee_all(&runs, jobs);
+            return grid::foresee(&runs, jobs, self.run.json);
         }
         Grid { out, jobs, overwrite: self.overwrite, check: true }.train(runs)?;
         let results = write_report(&finished(out), out)?;
         match self.run.json {
             true => println!("{}", serde_json::to_string_pretty(&results.rows)?),
             false => print_table(&results),
-        }
-        Ok(())
-    }
-
-    /// Looks at all runs of a sweep, and measures the first.
-    fn foresee_all(&self, runs: &[Planned], jobs: usize) -> Result<()> {
-        grid::check(runs)?;
-        let Some(first) = runs.first() else { return Ok(()) };
-        let forecast = roclip::run::check(&first.recipe, &first.folder, self.run.start(), &mut say)?;
-        if self.run.json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(
-                    &serde_json::json!({"runs": runs.len(), "jobs": jobs, "first": forecast})
-                )?
-            );
-            return Ok(());
-        }
-        println!("{} runs, {jobs} at a time; the first, {}:", runs.len(), first.name);
-        print(&forecast);
-        if let Some(seconds) = forecast.seconds() {
-            let rounds = runs.len().div_ceil(jobs) as f64;
-            println!("all     about {}, where each takes as long as the first", duration(rounds * seconds));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod data_stats;
 mod detect;
 mod distil;
 mod evaluation;
+mod instruct;
 mod kills;
 mod models;
 mod objectives;

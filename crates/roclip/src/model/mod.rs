@@ -5,6 +5,7 @@ pub mod captioner;
 mod clip;
 mod config;
 mod description;
+mod footprint;
 mod head;
 pub mod layout;
 mod parameters;

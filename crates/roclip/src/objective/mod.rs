@@ -35,6 +35,7 @@ pub use safeclip::SafeClip;
 pub use safeclip_config::SafeClipConfig;
 pub use safeclip_schedule::SafeClipSchedule;
 pub use schedule::Schedule;
+pub(crate) use schedule::warmup_cosine;
 pub use split::{Split, SplitConfig, Unseparated, split};
 pub use supervision::{Supervision, Teacher, TeacherClassifier};
 pub use towers::{BatchView, Inputs, SubCaptionFeatures, Towers};

@@ -15,6 +15,8 @@ mod folder;
 mod follow;
 mod forecast;
 mod inputs;
+mod instruct;
+mod instruct_backdoor;
 mod journal;
 mod lines;
 mod log;
@@ -46,6 +48,11 @@ pub use device::device;
 pub use follow::follow;
 pub use forecast::{Forecast, check};
 pub use inputs::{SuspectInputs, suspect_inputs};
+pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
+pub use instruct_backdoor::{
+    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, ShiftSize, auroc,
+    kolmogorov_smirnov,
+};
 pub use lines::{EpochLine, read_epochs};
 pub use pair_features::PairFeatures;
 pub use patch::{Surrogate, search_patch};

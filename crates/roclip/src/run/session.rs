@@ -14,6 +14,7 @@ use crate::run::device::device;
 use crate::run::folder::RunFolder;
 use crate::run::journal::Journal;
 use crate::run::lines::{EpochMetrics, read_epochs};
+use crate::run::memory::check_batch;
 use crate::run::pace::Left;
 use crate::run::pictures::keep_pictures;
 use crate::run::prepare::{Prepared, prepare_training};
@@ -113,6 +114,7 @@ pub(super) fn machine(recipe: &Recipe) -> Result<Device> {
 }
 
 pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
+    check_batch(recipe)?;
     let prepared = prepare_training(recipe)?;
     if prepared.skips.total() > 0 {
         progress(&format!("left out before training: {} (skips.jsonl)", prepared.skips.summary()));
