@@ -42,6 +42,7 @@ const ORDER: [(&str, &[&str]); 3] = [
         &[
             "error",
             "settings",
+            "world",
             "model",
             "checkpoint",
             "embed",

@@ -70,3 +70,4 @@ pub mod results;
 pub mod run;
 mod settings;
 pub mod train;
+pub mod world;

@@ -16,6 +16,7 @@ use roclip::eval::NO_IMAGES;
 use roclip::prompt::{MethodName, PromptConfig, RepairConfig, read_learner};
 use roclip::recipe::{Recipe, flag_help};
 use roclip::run::{Caller, Start, Summary, inspect_prompts, measure_prompts, train_prompts};
+use roclip::world::World;
 use roclip_data::artifact;
 use roclip_data::augment::ImageAugmentConfig;
 use roclip_data::source::SourceConfig;
@@ -277,7 +278,7 @@ fn shots_beside(data: &DataFlags, recipe: &mut Recipe) {
 
 fn run_prompts(recipe: &Recipe, description: Description, flags: &RunFlags) -> Result<Summary> {
     let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let caller = Caller { stop: signals::stop(), commit: COMMIT, command };
+    let caller = Caller { stop: signals::stop(), world: &World::alone(), commit: COMMIT, command };
     match train_prompts(recipe, description, &flags.folder, flags.start(), &caller, &mut say) {
         Err(stopped @ Error::Stopped { .. }) => {
             say(&stopped.to_string());

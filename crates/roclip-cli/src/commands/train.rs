@@ -5,7 +5,7 @@ use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::RecipeFlags;
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
-use crate::commands::run_flags::{HOLDS, RunFlags, train};
+use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, Sweep};
@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         return Ok(());
     }
-    let summary = train(&recipe, folder, arguments.run.start())?;
+    let summary = train_together(&recipe, folder, arguments.run.start())?;
     if arguments.run.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }
@@ -76,6 +76,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 impl Arguments {
+    /// Whether several processes share this work.
+    pub fn is_shared(&self) -> bool {
+        self.sweep.is_empty() && !self.dry_run
+    }
+
     /// Trains a run a cell of the sweep around `base`.
     fn train_all(&self, mut base: Recipe) -> Result<()> {
         let sweep = Sweep::parse(&self.sweep)?;

@@ -17,6 +17,7 @@ mod pages;
 mod pictures;
 mod poison;
 mod poisoning;
+mod processes;
 mod prompt;
 mod recipes;
 mod reports;

@@ -26,7 +26,7 @@ pub use caption::{CaptionConfig, CaptionObjective, ImageTower};
 pub use classifier::ClassifierObjective;
 pub use clip::ClipObjective;
 pub use distil::{DistilConfig, DistilLoss, DistilObjective};
-pub use loss::{cross_entropy_rows, info_nce};
+pub use loss::{cross_entropy_of, cross_entropy_rows, info_nce, info_nce_of};
 pub use mixture::{Component, Mixture, PosteriorGuard};
 pub use pool::{Pool, RingWrite};
 pub use registry::{ObjectiveConfig, ObjectiveName, Registered};

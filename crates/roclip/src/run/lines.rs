@@ -141,7 +141,7 @@ pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
 
 /// open_clip's line of a step, with the time to go.
 pub(super) fn step_line(trainer: &Trainer, done: &StepDone, seconds_left: f64) -> String {
-    let StepDone { metrics, steps, waited, seconds } = done;
+    let StepDone { metrics, steps, waited, seconds, .. } = done;
     let (config, position) = (&trainer.config, trainer.position);
     let (in_pass, mean_loss) = (position.step_in_pass, trainer.tally.mean_loss());
     format!(

@@ -1,5 +1,6 @@
 //! Runs: a recipe becomes data, a trainer and a run folder, and what the trainer learns is measured and written down there.
 
+mod agreement;
 mod begins;
 mod build;
 mod caller;
@@ -11,6 +12,7 @@ mod context;
 mod details;
 mod device;
 mod folder;
+mod follow;
 mod forecast;
 mod inputs;
 mod instruct;
@@ -36,12 +38,14 @@ mod suspects;
 mod tensorboard;
 mod warnings;
 
+pub use agreement::can_share;
 pub use begins::Seen;
 pub use caller::Caller;
 pub use caption_attack::{AttackResults, AttackSettings, CaptionAttack, attacked_pictures};
 pub use caption_eval::{CaptionEval, captioner_recipe, evaluate_captions};
 pub use details::read_details;
 pub use device::device;
+pub use follow::follow;
 pub use forecast::{Forecast, check};
 pub use inputs::{SuspectInputs, suspect_inputs};
 pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
