@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::objective::ImageTower;
 use crate::recipe::Recipe;
+use crate::world::Launch;
 
 /// Of a weight in training: itself, its gradient and two moments, 4 bytes each.
 const BYTES_A_WEIGHT: f64 = 16.0;
@@ -38,7 +39,11 @@ pub(super) fn check_batch(recipe: &Recipe) -> Result<()> {
     }
     let model = ModelConfig::named(&recipe.model.name)?;
     match available_bytes() {
-        Some(available) => batch_fits(&model, &recipe.model.name, recipe.train.batch_size, available),
+        Some(available) => {
+            // Each of several processes holds its own rows, perhaps on a machine of its own.
+            let processes = Launch::from_environment()?.map_or(1, |launch| launch.size);
+            batch_fits(&model, &recipe.model.name, recipe.train.batch_size.div_ceil(processes), available)
+        }
         None => Ok(()),
     }
 }
