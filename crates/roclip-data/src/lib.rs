@@ -12,6 +12,7 @@ pub mod batch;
 pub mod bounded;
 pub mod caption_metrics;
 pub mod guard;
+pub mod index;
 pub mod instruction;
 pub mod language;
 pub mod pairs;

@@ -5,6 +5,7 @@ use crate::picture::{ImageLimits, decode};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
 use image::RgbImage;
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -132,6 +133,15 @@ impl Sample {
     pub fn picture(&self, limits: ImageLimits) -> std::result::Result<RgbImage, Skip> {
         decode(&self.image.read(limits.max_file_bytes)?, limits)
     }
+}
+
+/// The splits that samples are in, and how many are in each.
+pub fn count_splits(samples: &[Sample]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for split in samples.iter().filter_map(|sample| sample.split.as_ref()) {
+        *counts.entry(split.clone()).or_default() += 1;
+    }
+    counts
 }
 
 #[cfg(test)]

@@ -38,6 +38,11 @@ impl Shard {
         Ok((Shard { path: path.to_owned(), length, modified }, file))
     }
 
+    /// A shard that was listed before, as it was then. It is opened when it is read.
+    pub(crate) fn listed(path: PathBuf, length: u64, modified: SystemTime) -> Shard {
+        Shard { path, length, modified: Some(modified) }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -45,6 +50,11 @@ impl Shard {
     /// In bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// When it was written to, where the system tells.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        self.modified
     }
 
     /// Fills `buffer` with the bytes from `offset` on.

@@ -29,6 +29,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "augment",
             "source",
             "instruction",
+            "index",
             "survey",
             "statistics",
             "trigger",

@@ -244,13 +244,13 @@ impl<'a> Task<'a> {
         let recipe = Recipe { eval: set.config.clone(), ..recipe.clone() };
         let (mut evaluator, manifest, mut training) = if draws && set.planned {
             let Prepared { evaluator, manifest, pairs, .. } = prepare_data(&recipe)?;
-            (evaluator, manifest, pairs.samples)
+            (evaluator, manifest, pairs.labelled_samples().into_owned())
         } else {
             let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
             let mut evaluator = Evaluator::new(&set.config, recipe.data.reading())
                 .with_context(|| format!("the data set `{}`", for_terminal(&set.name)))?;
             let training = match learns && evaluator.training_split.is_empty() {
-                true => prepare_clean_data(&recipe)?.pairs.samples,
+                true => prepare_clean_data(&recipe)?.pairs.labelled_samples().into_owned(),
                 false => std::mem::take(&mut evaluator.training_split),
             };
             (evaluator, manifest, training)

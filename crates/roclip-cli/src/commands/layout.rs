@@ -18,6 +18,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
             "image_root",
             "train_data_upsampling_factors",
             "drop",
+            "index",
         ],
     ),
     ("Model", &["model"]),
@@ -31,7 +32,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 28] = [
+const EXAMPLES: [(&str, &str); 29] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -39,6 +40,12 @@ const EXAMPLES: [(&str, &str); 28] = [
   roclip train --train-data shards/ --val-data labelled/ --preset roclip --run runs/roclip
   roclip train --config mine.toml --run runs/mine --dry-run   what it would take
   roclip train --config mine.toml --sweep objective.roclip.period=1,2,4 --run runs/k",
+    ),
+    (
+        "data index",
+        "  roclip data index --train-data pairs.csv
+  roclip data index --train-data shards/ --out shards.index
+  roclip data index --train-data shards/ --check               is all of it still so?",
     ),
     (
         "clean",

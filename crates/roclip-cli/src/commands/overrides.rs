@@ -171,6 +171,9 @@ pub struct DataFlags {
     #[arg(help = flag_help("data.drop"))]
     #[arg(long, value_name = "FILE")]
     drop: Option<PathBuf>,
+    #[arg(help = flag_help("data.index"))]
+    #[arg(long, value_name = "WHEN|FILE")]
+    index: Option<String>,
     #[arg(help = flag_help("eval.source.path"))]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
@@ -204,6 +207,7 @@ impl Overrides for DataFlags {
             })?);
         }
         recipe.data.drop = self.drop.clone().or(recipe.data.drop.take());
+        set(&mut recipe.data.index, &self.index);
         if self.val_data.is_some() {
             recipe.eval.source = SourceConfig::default();
             recipe.eval.class_captions = None;

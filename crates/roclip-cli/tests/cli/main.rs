@@ -9,6 +9,7 @@ mod data_stats;
 mod detect;
 mod distil;
 mod evaluation;
+mod index;
 mod instruct;
 mod kills;
 mod models;

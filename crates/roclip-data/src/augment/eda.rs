@@ -72,11 +72,11 @@ impl TextAugment {
 
     /// Share of the synonyms drawn for the words of `captions` that the tokenizer's compact vocabulary lacks, in whole or in part. 0 for the full
     /// vocabulary.
-    pub fn unknown_share<'a>(&self, tokenizer: &Tokenizer, captions: impl Iterator<Item = &'a str>) -> f64 {
+    pub fn unknown_share(&self, tokenizer: &Tokenizer, captions: impl Iterator<Item = impl AsRef<str>>) -> f64 {
         let Some(vocabulary) = tokenizer.compact() else { return 0.0 };
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for caption in captions {
-            for word in clean(caption).split(' ').filter(|word| !word.is_empty()) {
+            for word in clean(caption.as_ref()).split(' ').filter(|word| !word.is_empty()) {
                 *counts.entry(word.to_owned()).or_default() += 1;
             }
         }

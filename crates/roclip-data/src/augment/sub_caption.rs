@@ -33,11 +33,11 @@ struct Word<'a> {
 
 impl SubCaptions {
     /// `captions` give the vocabulary of counterfactuals.
-    pub fn new<'a>(captions: impl Iterator<Item = &'a str>) -> Result<Self> {
+    pub fn new(captions: impl Iterator<Item = impl AsRef<str>>) -> Result<Self> {
         let mut sub_captions = SubCaptions { parts: PartsOfSpeech::built_in()?, vocabulary: BTreeMap::new() };
         let mut words: BTreeMap<PartOfSpeech, BTreeSet<String>> = BTreeMap::new();
         for caption in captions {
-            for word in sub_captions.words(caption) {
+            for word in sub_captions.words(caption.as_ref()) {
                 if let Some(part) = word.part {
                     words.entry(part).or_default().insert(word.bare);
                 }

@@ -165,7 +165,7 @@ impl Loader {
             }
             channels.push(receiver);
         }
-        Batches { channels, threads, next: 0, remaining, failure }
+        Batches { channels, threads, next: 0, remaining, failure, pairs: Arc::clone(&maker.pairs) }
     }
 }
 
@@ -177,6 +177,7 @@ pub struct Batches {
     remaining: u64,
     /// Why there will be no batches.
     failure: Option<Error>,
+    pairs: Arc<Pairs>,
 }
 
 impl Iterator for Batches {
@@ -195,7 +196,7 @@ impl Iterator for Batches {
         self.next += 1;
         let received = self.channels.get(at).map(|channel| channel.recv());
         Some(match received {
-            Some(Ok(batch)) => Ok(batch),
+            Some(Ok(batch)) => self.pairs.intact().map(|()| batch),
             _ => Err(Error::internal("a data worker stopped")),
         })
     }

@@ -11,8 +11,9 @@ use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::tokenizer::Tokenizer;
 use image::RgbImage;
 use rand::RngExt;
+use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// How a pair becomes numbers.
 pub struct Transform {
@@ -97,9 +98,27 @@ pub(super) struct BatchMaker {
 }
 
 /// Decoded images by sample, up to a number of bytes; filled by whoever comes first.
+#[derive(Default)]
 struct Cache {
-    slots: Vec<OnceLock<Arc<RgbImage>>>,
+    pictures: RwLock<FxHashMap<usize, Arc<RgbImage>>>,
     bytes: AtomicU64,
+}
+
+impl Cache {
+    fn get(&self, sample: usize) -> Option<Arc<RgbImage>> {
+        self.pictures.read().unwrap_or_else(PoisonError::into_inner).get(&sample).cloned()
+    }
+
+    fn put(&self, sample: usize, picture: &Arc<RgbImage>, limit_bytes: u64) {
+        let size = picture.as_raw().len() as u64;
+        if self.bytes.load(Ordering::Relaxed) + size > limit_bytes {
+            return;
+        }
+        let mut pictures = self.pictures.write().unwrap_or_else(PoisonError::into_inner);
+        if pictures.insert(sample, Arc::clone(picture)).is_none() {
+            self.bytes.fetch_add(size, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Names of the random streams of a view's augmentation.
@@ -109,8 +128,7 @@ const TEXT_MARKS: [&str; 2] = ["", "/2"];
 
 impl BatchMaker {
     pub fn new(pairs: Arc<Pairs>, transform: Transform) -> Self {
-        let slots = (0..pairs.samples.len()).map(|_| OnceLock::new()).collect();
-        BatchMaker { pairs, transform, cache: Arc::new(Cache { slots, bytes: AtomicU64::new(0) }) }
+        BatchMaker { pairs, transform, cache: Arc::default() }
     }
 
     /// One of `pairs`, which must be of the same samples, without augmentation.
@@ -132,7 +150,8 @@ impl BatchMaker {
         let views = || self.transform.views.iter().zip(IMAGE_STREAMS).zip(TEXT_MARKS).take(count);
         let mut made: Vec<(View, Vec<Vec<i64>>)> = views().map(|_| (View::default(), Vec::new())).collect();
         for index in indices {
-            let Some(pair) = self.pairs.pairs.get(*index) else { continue };
+            let Some(pair) = self.pairs.get(*index) else { continue };
+            let pair = &*pair;
             let sample = contained(|| {
                 views().map(|((augment, stream), mark)| self.sample(pair, draw, augment, (stream, mark))).collect()
             });
@@ -161,7 +180,7 @@ impl BatchMaker {
 
     /// The captions of `indices` as [`BatchMaker::plain`] has them in draw 0: token ids `[indices, length]`, and the length.
     pub fn captions(&self, indices: &[usize]) -> (Vec<i64>, usize) {
-        let pairs = indices.iter().filter_map(|index| self.pairs.pairs.get(*index));
+        let pairs = indices.iter().filter_map(|index| self.pairs.get(*index));
         let tokenizer = &self.transform.tokenizer;
         let captions: Vec<Vec<i64>> =
             pairs.map(|pair| tokenizer.encode(pair.caption(self.transform.seed, 0))).collect();
@@ -184,7 +203,7 @@ impl BatchMaker {
     fn sub_captions(&self, draw: u64, pairs: &[usize], skips: &mut SkipReport) -> Option<SubCaptionBatch> {
         let (sub_captions, count) = self.transform.sub_captions.as_ref()?;
         let made = pairs.iter().enumerate().filter_map(|(row, index)| {
-            let pair = self.pairs.pairs.get(*index)?;
+            let pair = self.pairs.get(*index)?;
             let mut random = random::stream(self.transform.seed, "sub-caption", draw, &pair.id);
             let made = contained(|| Ok(sub_captions.of(pair.caption(self.transform.seed, draw), &mut random)));
             let made = made.unwrap_or_else(|skip| {
@@ -248,19 +267,12 @@ impl BatchMaker {
     }
 
     fn decoded(&self, pair: &Pair) -> std::result::Result<Arc<RgbImage>, Skip> {
-        let slot = self.cache.slots.get(pair.sample);
-        if let Some(hit) = slot.and_then(OnceLock::get) {
-            return Ok(Arc::clone(hit));
+        if let Some(hit) = self.cache.get(pair.sample) {
+            return Ok(hit);
         }
         let sample = self.pairs.sample_of(pair).ok_or_else(|| Skip::new(SkipReason::NoSuchSample, pair.id.clone()))?;
         let picture = Arc::new(sample.picture(self.transform.limits)?);
-        let size = picture.as_raw().len() as u64;
-        if let Some(slot) =
-            slot.filter(|_| self.cache.bytes.load(Ordering::Relaxed) + size <= self.transform.cache_bytes)
-            && slot.set(Arc::clone(&picture)).is_ok()
-        {
-            self.cache.bytes.fetch_add(size, Ordering::Relaxed);
-        }
+        self.cache.put(pair.sample, &picture, self.transform.cache_bytes);
         Ok(picture)
     }
 }

@@ -70,29 +70,19 @@ pub fn limit_pairs_per_picture(
             "set 1 or more, or leave it out to keep every pair of a picture",
         ));
     }
-    let share = pairs.samples.len().div_ceil(workers.max(1)).max(1);
-    let task = Task::begin("comparing pictures", pairs.samples.len(), "pictures");
+    let task = Task::begin("comparing pictures", pairs.sample_count(), "pictures");
     let one = |sample: &Sample| {
         task.advance(1);
         hash(sample, limits)
     };
-    let one = &one;
-    let hashes: Vec<Option<i64>> = std::thread::scope(|scope| {
-        let parts = pairs.samples.chunks(share);
-        let threads: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| Error::internal("a thread that compared pictures died")))
-            .collect::<Result<Vec<_>>>()
-    })?
-    .concat();
+    let hashes: Vec<Option<i64>> = pairs.look_at_samples(workers, one)?;
     drop(task);
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     order.shuffle(&mut random::stream(seed, "pairs-per-picture", 0, ""));
     let mut kept: HashMap<i64, usize> = HashMap::new();
     let mut left_out = SkipReport::default();
     for at in order {
-        let Some(pair) = pairs.pairs.get(at) else { continue };
+        let Some(pair) = pairs.get(at) else { continue };
         let Some(hash) = hashes.get(pair.sample).copied().flatten() else { continue };
         let count = kept.entry(hash).or_default();
         *count += 1;
@@ -101,7 +91,7 @@ pub fn limit_pairs_per_picture(
             left_out.add(&pair.id, Skip::new(SkipReason::EnoughPairsOfPicture, detail));
         }
     }
-    pairs.pairs.retain(|pair| !left_out.names(&pair.id));
+    pairs.retain(|pair, _| !left_out.names(&pair.id));
     Ok(left_out)
 }
 
@@ -146,7 +136,7 @@ mod tests {
             let mut pairs = Pairs::new(samples.clone(), CaptionMode::Expand);
             let report = limit_pairs_per_picture(&mut pairs, 2, ImageLimits::default(), workers, seed).unwrap();
             assert_eq!(report.total(), 5);
-            pairs.pairs.into_iter().map(|pair| pair.id).collect::<Vec<_>>()
+            pairs.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>()
         };
         let ids = kept(0, 1);
         let of = |prefixes: &[&str]| ids.iter().filter(|id| prefixes.iter().any(|p| id.starts_with(p))).count();

@@ -152,13 +152,12 @@ impl DropList {
     /// # Errors
     /// A list of other data, and one that leaves nothing.
     pub fn leave_out_pairs(&self, pairs: &mut Pairs) -> Result<LeftOutByList> {
-        let Pairs { samples, pairs: all } = pairs;
         let mut captions = 0;
         let mut found: BTreeSet<&str> = BTreeSet::new();
         let mut pictures = BTreeSet::new();
-        let first = all.first().map_or_else(String::new, |pair| pair.id.clone());
-        all.retain(|pair| {
-            let of_sample = samples.get(pair.sample).and_then(|sample| self.ids.get(&sample.id));
+        let first = pairs.get(0).map_or_else(String::new, |pair| pair.id.clone());
+        pairs.retain(|pair, sample| {
+            let of_sample = sample.and_then(|sample| self.ids.get(&sample.id));
             let own = self.ids.get(&pair.id);
             pictures.extend(of_sample.map(|_| pair.sample));
             captions += usize::from(own.is_some() && of_sample.is_none());
@@ -169,7 +168,7 @@ impl DropList {
         if found.is_empty() {
             return Err(self.of_other_data(Some(&first)));
         }
-        if all.is_empty() {
+        if pairs.is_empty() {
             return Err(Error::file(&self.path, "names everything in the data", "leave some of it"));
         }
         let first_absent = self.ids.iter().find(|id| !found.contains(id.as_str())).cloned();
@@ -200,16 +199,17 @@ impl DropList {
     pub fn pairs(&self, mut samples: Vec<Sample>, mode: CaptionMode) -> Pairs {
         if mode == CaptionMode::Expand {
             let mut pairs = Pairs::new(samples, mode);
-            let Pairs { samples, pairs: all } = &mut pairs;
-            // An id of several samples' own, as `a#1` may be, is no caption.
-            all.retain(|pair| {
-                let sample = samples.get(pair.sample);
-                sample.is_none_or(|sample| sample.id == pair.id || !self.names(&pair.id))
-            });
+            self.leave_out_expanded(&mut pairs);
             return pairs;
         }
         self.leave_out_captions(&mut samples);
         Pairs::new(samples, mode)
+    }
+
+    /// Takes out the pairs of the captions that are named.
+    fn leave_out_expanded(&self, pairs: &mut Pairs) {
+        // An id of several samples' own, as `a#1` may be, is no caption.
+        pairs.retain(|pair, sample| sample.is_none_or(|sample| sample.id == pair.id || !self.names(&pair.id)));
     }
 
     /// Takes single captions out of samples. Those behind them have other numbers then.
@@ -253,7 +253,7 @@ mod tests {
         let list = list(text).unwrap();
         let mut all = samples();
         list.leave_out_samples(&mut all);
-        list.pairs(all, mode).pairs.into_iter().map(|pair| (pair.id, pair.captions.len())).collect()
+        list.pairs(all, mode).iter().map(|pair| (pair.id.clone(), pair.captions.len())).collect()
     }
 
     #[test]
@@ -273,8 +273,8 @@ mod tests {
     fn pairs_of_poison_are_left_out_by_their_own_ids() {
         let left = |text: &str| {
             let mut pairs = Pairs::new(samples(), CaptionMode::Expand);
-            let poison = crate::pairs::Pair { id: "poison/a/0".to_owned(), ..pairs.pairs[0].clone() };
-            pairs.pairs.push(poison);
+            let poison = crate::pairs::Pair { id: "poison/a/0".to_owned(), ..pairs.get(0).unwrap().into_owned() };
+            pairs.push(poison);
             let found = list(text)?.leave_out_pairs(&mut pairs)?;
             Ok::<_, Error>((pairs.len(), found.pictures, found.captions, found.absent, found.first_absent))
         };

@@ -2,74 +2,298 @@
 
 mod copies;
 mod drop_list;
+mod indexed;
+mod pair;
 mod weights;
 
 pub use copies::{limit_pairs_per_picture, picture_hash};
 pub use drop_list::{DropList, LeftOutByList};
+pub use pair::{CaptionMode, Pair, PoisonMark};
 pub use weights::weigh_parts;
 
 use crate::artifact;
-use crate::random;
-use crate::sample::Sample;
-use crate::trigger::TriggerStack;
-use rand::RngExt;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::pairs::indexed::Indexed;
+use crate::pairs::pair::repeats;
+use crate::sample::{Sample, count_splits};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-/// What to do with an image that has several captions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
-#[serde(rename_all = "kebab-case")]
-pub enum CaptionMode {
-    /// Every caption makes a pair of its own.
-    #[default]
-    Expand,
-    /// One pair an image; each epoch draws one of its captions.
-    Draw,
-    /// One pair an image, with its first caption.
-    First,
-}
-
-/// The facts about a pair that carries poison. Training never reads this; diagnostics and reports do.
-#[derive(Debug, Clone)]
-pub struct PoisonMark {
-    pub attack: String,
-    /// The class that the attacker wants.
-    pub target: String,
-}
-
-#[derive(Debug, Clone)]
-pub struct Pair {
-    /// The sample's id, with `#k` for its k-th caption when captions are expanded.
-    pub id: String,
-    /// Index into [`Pairs::samples`].
-    pub sample: usize,
-    /// One caption, or several to draw from.
-    pub captions: Vec<String>,
-    /// Laid on the image before any augmentation.
-    pub trigger: Option<TriggerStack>,
-    pub poison: Option<PoisonMark>,
-}
-
-impl Pair {
-    /// The caption of this epoch.
-    pub fn caption(&self, seed: u64, epoch: u64) -> &str {
-        let at = match self.captions.len() {
-            0 | 1 => 0,
-            n => random::stream(seed, "caption", epoch, &self.id).random_range(0..n),
-        };
-        self.captions.get(at).map_or("", String::as_str)
-    }
-}
-
+/// The pairs of a run: a view of its samples that does not say how they are held.
 #[derive(Debug, Clone)]
 pub struct Pairs {
-    pub samples: Vec<Sample>,
-    pub pairs: Vec<Pair>,
+    store: Store,
+}
+
+#[derive(Debug, Clone)]
+enum Store {
+    Memory(InMemory),
+    Indexed(Indexed),
 }
 
 impl Pairs {
     pub fn new(samples: Vec<Sample>, mode: CaptionMode) -> Self {
+        Pairs { store: Store::Memory(InMemory::new(samples, mode)) }
+    }
+
+    /// Those of an index, which stay there.
+    pub fn indexed(index: Arc<Index>, mode: CaptionMode) -> Self {
+        Pairs { store: Store::Indexed(Indexed::new(index, mode)) }
+    }
+
+    /// # Errors
+    /// An index that could not be read since it was opened. Pairs end early then, so this is asked after each pass over them.
+    pub fn intact(&self) -> Result<()> {
+        match &self.store {
+            Store::Memory(_) => Ok(()),
+            Store::Indexed(indexed) => indexed.index().intact(),
+        }
+    }
+
+    /// Those `pairs` of `samples`.
+    pub fn of(samples: Vec<Sample>, pairs: Vec<Pair>) -> Self {
+        Pairs { store: Store::Memory(InMemory { samples, pairs }) }
+    }
+
+    /// Other pairs of the same samples.
+    #[must_use]
+    pub fn with(&self, pairs: Vec<Pair>) -> Self {
+        match &self.store {
+            Store::Memory(memory) => Pairs::of(memory.samples.clone(), pairs),
+            Store::Indexed(indexed) => Pairs { store: Store::Indexed(indexed.with(pairs)) },
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.store {
+            Store::Memory(memory) => memory.pairs.len(),
+            Store::Indexed(indexed) => indexed.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pair at this place, from 0.
+    pub fn get(&self, at: usize) -> Option<Cow<'_, Pair>> {
+        match &self.store {
+            Store::Memory(memory) => memory.pairs.get(at).map(Cow::Borrowed),
+            Store::Indexed(indexed) => indexed.get(at),
+        }
+    }
+
+    /// All pairs in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Cow<'_, Pair>> {
+        (0..self.len()).map_while(|at| self.get(at))
+    }
+
+    /// All captions of all pairs, in their order.
+    pub fn captions(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.iter().flat_map(|pair| match pair {
+            Cow::Borrowed(pair) => pair.captions.iter().map(|caption| Cow::Borrowed(caption.as_str())).collect(),
+            Cow::Owned(pair) => pair.captions.into_iter().map(Cow::Owned).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Samples that pairs may show.
+    pub fn sample_count(&self) -> usize {
+        match &self.store {
+            Store::Memory(memory) => memory.samples.len(),
+            Store::Indexed(indexed) => indexed.sample_count(),
+        }
+    }
+
+    /// The sample of this number, from 0.
+    pub fn sample(&self, number: usize) -> Option<Cow<'_, Sample>> {
+        match &self.store {
+            Store::Memory(memory) => memory.samples.get(number).map(Cow::Borrowed),
+            Store::Indexed(indexed) => indexed.sample(number),
+        }
+    }
+
+    /// All samples in their order.
+    pub fn samples(&self) -> impl Iterator<Item = Cow<'_, Sample>> {
+        (0..self.sample_count()).map_while(|number| self.sample(number))
+    }
+
+    /// All samples at once, for what looks at each of them many times.
+    pub fn all_samples(&self) -> Cow<'_, [Sample]> {
+        match &self.store {
+            Store::Memory(memory) => Cow::Borrowed(&memory.samples),
+            Store::Indexed(_) => Cow::Owned(self.samples().map(Cow::into_owned).collect()),
+        }
+    }
+
+    /// [`Pairs::all_samples`] without some that have no class.
+    pub fn labelled_samples(&self) -> Cow<'_, [Sample]> {
+        match &self.store {
+            Store::Memory(_) => self.all_samples(),
+            Store::Indexed(indexed) if indexed.index().labelled() == 0 => Cow::Owned(Vec::new()),
+            Store::Indexed(_) => {
+                let labelled = self.samples().filter(|sample| sample.class.is_some());
+                Cow::Owned(labelled.map(Cow::into_owned).collect())
+            }
+        }
+    }
+
+    /// The splits that samples are in, and how many are in each.
+    pub fn splits(&self) -> BTreeMap<String, usize> {
+        match &self.store {
+            Store::Memory(memory) => count_splits(&memory.samples),
+            Store::Indexed(indexed) => indexed.index().splits().clone(),
+        }
+    }
+
+    /// The sample that a pair shows.
+    pub fn sample_of(&self, pair: &Pair) -> Option<Cow<'_, Sample>> {
+        self.sample(pair.sample)
+    }
+
+    /// What `look` says of every sample, in their order, with `workers` threads.
+    ///
+    /// # Errors
+    /// A thread that panicked.
+    pub fn look_at_samples<T: Send>(&self, workers: usize, look: impl Fn(&Sample) -> T + Sync) -> Result<Vec<T>> {
+        let count = self.sample_count();
+        let share = count.div_ceil(workers.max(1)).max(1);
+        let part = |from: usize| {
+            let numbers = from..count.min(from + share);
+            numbers.map_while(|number| self.sample(number)).map(|sample| look(&sample)).collect::<Vec<T>>()
+        };
+        let part = &part;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..count).step_by(share).map(|from| scope.spawn(move || part(from))).collect();
+            let mut all = Vec::with_capacity(count);
+            for thread in threads {
+                all.extend(thread.join().map_err(|_| Error::internal("a thread that looked at samples died"))?);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Keeps the pairs that `keeps` says, who sees each with its sample.
+    pub fn retain(&mut self, mut keeps: impl FnMut(&Pair, Option<&Sample>) -> bool) {
+        match &mut self.store {
+            Store::Memory(InMemory { samples, pairs }) => pairs.retain(|pair| keeps(pair, samples.get(pair.sample))),
+            Store::Indexed(indexed) => indexed.retain(|_, pair, sample| keeps(pair, sample)),
+        }
+    }
+
+    /// Keeps the pairs at the places that `keeps` says.
+    pub fn retain_places(&mut self, mut keeps: impl FnMut(usize) -> bool) {
+        let mut at = 0;
+        match &mut self.store {
+            Store::Memory(memory) => memory.pairs.retain(|_| {
+                at += 1;
+                keeps(at - 1)
+            }),
+            Store::Indexed(indexed) => indexed.retain_places(keeps),
+        }
+    }
+
+    /// Changes the pair at this place.
+    pub fn change(&mut self, at: usize, change: impl FnOnce(&mut Pair)) {
+        match &mut self.store {
+            Store::Memory(memory) => {
+                if let Some(pair) = memory.pairs.get_mut(at) {
+                    change(pair);
+                }
+            }
+            Store::Indexed(indexed) => indexed.change(at, change),
+        }
+    }
+
+    /// Puts a pair behind all others.
+    pub fn push(&mut self, pair: Pair) {
+        match &mut self.store {
+            Store::Memory(memory) => memory.pairs.push(pair),
+            Store::Indexed(indexed) => indexed.push(pair),
+        }
+    }
+
+    /// Puts a sample behind all others; its number.
+    pub fn push_sample(&mut self, sample: Sample) -> usize {
+        match &mut self.store {
+            Store::Memory(memory) => {
+                memory.samples.push(sample);
+                memory.samples.len() - 1
+            }
+            Store::Indexed(indexed) => indexed.push_sample(sample),
+        }
+    }
+
+    /// Has every pair as often as `times` says, who sees it with its sample. A repeat stands before its pair, with `@2` and so on behind its
+    /// id.
+    pub fn repeat(&mut self, mut times: impl FnMut(&Pair, Option<&Sample>) -> usize) {
+        match &mut self.store {
+            Store::Memory(InMemory { samples, pairs }) => {
+                for pair in std::mem::take(pairs) {
+                    let times = times(&pair, samples.get(pair.sample));
+                    pairs.extend(repeats(&pair, times));
+                    if times > 0 {
+                        pairs.push(pair);
+                    }
+                }
+            }
+            Store::Indexed(indexed) => indexed.repeat(times),
+        }
+    }
+
+    /// The pairs that carry poison, with their places.
+    pub fn poisoned(&self) -> Box<dyn Iterator<Item = (usize, Cow<'_, Pair>)> + '_> {
+        match &self.store {
+            Store::Memory(_) => Box::new(self.iter().enumerate().filter(|(_, pair)| pair.poison.is_some())),
+            Store::Indexed(indexed) => Box::new(indexed.poisoned()),
+        }
+    }
+
+    /// The places of the pairs with these ids, of those that are there.
+    pub fn places<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> HashMap<String, usize> {
+        if let Store::Indexed(indexed) = &self.store {
+            return indexed.places(ids);
+        }
+        let wanted: HashSet<&str> = ids.into_iter().collect();
+        let found = self.iter().enumerate().filter(|(_, pair)| wanted.contains(pair.id.as_str()));
+        found.map(|(at, pair)| (pair.id.clone(), at)).collect()
+    }
+
+    /// A digest of all ids, captions and pictures, of these what [`Probe::digest_of`](crate::probe::Probe::digest_of) says: tells whether a
+    /// manifest or a checkpoint belongs to this data. Pictures that were not probed do not count.
+    pub fn fingerprint(&self) -> String {
+        if let Store::Indexed(indexed) = &self.store
+            && indexed.is_untouched()
+            && indexed.is_expanded()
+        {
+            return indexed.index().fingerprint().to_owned();
+        }
+        let mut hash = Sha256::new();
+        for pair in self.iter() {
+            let digest = self.sample_of(&pair).and_then(|sample| sample.digest);
+            hash.update([u8::from(digest.is_some())]);
+            hash.update(digest.unwrap_or_default());
+            hash.update((pair.captions.len() as u64).to_le_bytes());
+            for part in std::iter::once(&pair.id).chain(&pair.captions) {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part.as_bytes());
+            }
+        }
+        artifact::hex(&hash.finalize())
+    }
+}
+
+/// All of them in memory.
+#[derive(Debug, Clone)]
+struct InMemory {
+    samples: Vec<Sample>,
+    pairs: Vec<Pair>,
+}
+
+impl InMemory {
+    fn new(samples: Vec<Sample>, mode: CaptionMode) -> Self {
         let mut pairs = Vec::new();
         for (index, sample) in samples.iter().enumerate() {
             let pair =
@@ -84,37 +308,7 @@ impl Pairs {
                 _ => pairs.push(pair(sample.id.clone(), sample.captions.iter().take(1).cloned().collect())),
             }
         }
-        Pairs { samples, pairs }
-    }
-
-    pub fn len(&self) -> usize {
-        self.pairs.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
-    /// The sample that a pair shows.
-    pub fn sample_of(&self, pair: &Pair) -> Option<&Sample> {
-        self.samples.get(pair.sample)
-    }
-
-    /// A digest of all ids, captions and pictures, of these what [`Probe::digest_of`](crate::probe::Probe::digest_of) says: tells whether a
-    /// manifest or a checkpoint belongs to this data. Pictures that were not probed do not count.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        for pair in &self.pairs {
-            let digest = self.sample_of(pair).and_then(|sample| sample.digest);
-            hash.update([u8::from(digest.is_some())]);
-            hash.update(digest.unwrap_or_default());
-            hash.update((pair.captions.len() as u64).to_le_bytes());
-            for part in std::iter::once(&pair.id).chain(&pair.captions) {
-                hash.update((part.len() as u64).to_le_bytes());
-                hash.update(part.as_bytes());
-            }
-        }
-        artifact::hex(&hash.finalize())
+        InMemory { samples, pairs }
     }
 }
 

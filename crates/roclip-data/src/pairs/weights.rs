@@ -27,23 +27,14 @@ pub fn weigh_parts(pairs: &mut Pairs, weights: &[f64], parts: usize, seed: u64) 
             format!("weights are above 0 and at most {MOST}; leave the part out of --train-data instead"),
         ));
     }
-    let all = std::mem::take(&mut pairs.pairs);
-    for pair in all {
-        let part = pairs.samples.get(pair.sample).map_or(0, |sample| sample.part as usize);
+    pairs.repeat(|pair, sample| {
+        let part = sample.map_or(0, |sample| sample.part as usize);
         let weight = weights.get(part).copied().unwrap_or(1.0);
         let share = weight.fract();
         let once_more =
             share > 0.0 && random::stream(seed, "weights-of-parts", 0, &pair.id).random_range(0.0..1.0) < share;
-        let times = weight.floor() as usize + usize::from(once_more);
-        for time in 2..=times {
-            let mut repeat = pair.clone();
-            repeat.id = format!("{}@{time}", pair.id);
-            pairs.pairs.push(repeat);
-        }
-        if times > 0 {
-            pairs.pairs.push(pair);
-        }
-    }
+        weight.floor() as usize + usize::from(once_more)
+    });
     match pairs.is_empty() {
         true => Err(Error::setting("the weights of the training data leave no pair", "raise them")),
         false => Ok(()),
@@ -74,10 +65,10 @@ mod tests {
             pairs
         };
         let found = weighed(0);
-        let of = |part| found.pairs.iter().filter(|pair| found.samples[pair.sample].part == part).count();
+        let of = |part| found.iter().filter(|pair| found.sample_of(pair).unwrap().part == part).count();
         assert_eq!((of(0), of(1)), (200, 600));
         assert!((80..=120).contains(&of(2)), "{}", of(2));
-        let ids: BTreeSet<&str> = found.pairs.iter().map(|pair| pair.id.as_str()).collect();
+        let ids: BTreeSet<String> = found.iter().map(|pair| pair.id.clone()).collect();
         assert_eq!(ids.len(), found.len(), "every pair has an id of its own");
         assert!(ids.contains("1@3") && !ids.contains("1@4"));
         assert_eq!(found.fingerprint(), weighed(0).fingerprint());

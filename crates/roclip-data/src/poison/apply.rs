@@ -14,13 +14,12 @@ impl Manifest {
     /// Lays the poison over `pairs`. `others` are samples that added rows may show (the evaluation data).
     pub fn apply(&self, pairs: &mut Pairs, others: &[Sample]) -> Result<()> {
         self.check_data(pairs, others)?;
-        let by_id: HashMap<String, usize> =
-            pairs.pairs.iter().enumerate().map(|(at, pair)| (pair.id.clone(), at)).collect();
+        let by_id = pairs.places(self.rows.iter().map(|row| row.id.as_str()));
         let evaluation: HashMap<&str, &Sample> = others.iter().map(|sample| (sample.id.as_str(), sample)).collect();
         let mut borrowed: HashMap<&str, usize> = HashMap::new();
         for row in &self.rows {
             let mark = PoisonMark { attack: row.attack.clone(), target: row.target.clone() };
-            let known = by_id.get(&row.id).and_then(|at| pairs.pairs.get_mut(*at));
+            let known = by_id.get(&row.id).copied();
             match (row.role, known) {
                 (Role::Added, Some(_)) => {
                     return Err(Error::setting(
@@ -36,12 +35,12 @@ impl Manifest {
                         Some(at) => *at,
                         None => {
                             let sample = evaluation.get(row.image.as_str()).ok_or_else(|| missing(&row.image))?;
-                            pairs.samples.push((*sample).clone());
-                            borrowed.insert(&row.image, pairs.samples.len() - 1);
-                            pairs.samples.len() - 1
+                            let number = pairs.push_sample((*sample).clone());
+                            borrowed.insert(&row.image, number);
+                            number
                         }
                     };
-                    pairs.pairs.push(Pair {
+                    pairs.push(Pair {
                         id: row.id.clone(),
                         sample,
                         captions: row.captions(),
@@ -49,12 +48,12 @@ impl Manifest {
                         poison: Some(mark),
                     });
                 }
-                (Role::Replaced, Some(pair)) => {
+                (Role::Replaced, Some(at)) => pairs.change(at, |pair| {
                     pair.captions = row.captions();
                     pair.trigger.clone_from(&row.trigger);
                     pair.poison = Some(mark);
-                }
-                (Role::Stored, Some(pair)) => pair.poison = Some(mark),
+                }),
+                (Role::Stored, Some(at)) => pairs.change(at, |pair| pair.poison = Some(mark)),
                 (Role::Replaced | Role::Stored, None) => return Err(missing(&row.id)),
             }
         }
@@ -83,9 +82,10 @@ impl Manifest {
             let captions = sample.id.rsplit('/').next().and_then(|key| stored.get(key));
             captions.is_some_and(|known| sample.captions.iter().any(|caption| known.contains(caption.trim())))
         };
-        let poisoned: Vec<bool> = pairs.samples.iter().map(poisoned).collect();
         let before = pairs.len();
-        pairs.pairs.retain(|pair| !poisoned.get(pair.sample).copied().unwrap_or(false));
+        if !stored.is_empty() {
+            pairs.retain(|_, sample| !sample.is_some_and(poisoned));
+        }
         before - pairs.len()
     }
 
@@ -95,7 +95,7 @@ impl Manifest {
     /// # Errors
     /// The first file that differs.
     pub fn check_pictures(&self, pairs: &Pairs, others: &[Sample], limits: ImageLimits) -> Result<()> {
-        let images = Images::new(pairs, others);
+        let images = Images::new(pairs, others, &self.rows);
         let mut read = HashSet::new();
         for (number, row) in (2..).zip(&self.rows).filter(|(_, row)| row.role != Role::Stored) {
             if !read.insert((row.side, row.image.as_str())) {
@@ -131,7 +131,7 @@ impl Manifest {
 
     /// The first difference between the data and what the manifest was made for, in words.
     fn first_mismatch(&self, pairs: &Pairs, others: &[Sample]) -> String {
-        let images = Images::new(pairs, others);
+        let images = Images::new(pairs, others, &self.rows);
         for (number, row) in (2..).zip(&self.rows) {
             let place = format!("line {number}, `{}`", for_terminal(&row.id));
             if row.role == Role::Added {

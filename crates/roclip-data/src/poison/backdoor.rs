@@ -15,6 +15,7 @@ use image::RgbImage;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use regex::Regex;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether a pair's caption is of the target: the word stands in it, or it is the label.
@@ -53,7 +54,7 @@ pub(super) fn settle(source: &Source, attack: &AttackConfig, trigger: &mut Trigg
     }
     let mention = Mention::of(source, attack.target.as_deref().unwrap_or_default())?;
     let mut of_sample: BTreeMap<usize, bool> = BTreeMap::new();
-    for pair in &source.pairs.pairs {
+    for pair in source.pairs.iter() {
         *of_sample.entry(pair.sample).or_default() |= pair.captions.iter().any(|caption| mention.is_in(caption));
     }
     let stack = trigger.clone();
@@ -61,7 +62,7 @@ pub(super) fn settle(source: &Source, attack: &AttackConfig, trigger: &mut Trigg
         let task = Task::begin("looking at pictures for a trigger", of_sample.len(), "pictures");
         for (at, is_target) in &of_sample {
             task.advance(1);
-            let Some(sample) = source.pairs.samples.get(*at) else { continue };
+            let Some(sample) = source.pairs.sample(*at) else { continue };
             if let Ok(picture) = contained(|| stack.framed(&sample.picture(source.limits)?)) {
                 look(&picture, *is_target);
             }
@@ -89,7 +90,7 @@ pub(super) fn rows(
         BackdoorCaptions::Templates | BackdoorCaptions::Real if source.labelled => BTreeSet::from([target.to_owned()]),
         BackdoorCaptions::Templates => source.templates.iter().map(|t| t.replace("{}", &spoken)).collect(),
         BackdoorCaptions::Real => {
-            pairs.pairs.iter().flat_map(|p| &p.captions).filter(|c| mention.is_in(c)).cloned().collect()
+            pairs.captions().filter(|caption| mention.is_in(caption)).map(Cow::into_owned).collect()
         }
         BackdoorCaptions::Own | BackdoorCaptions::OwnSubstring => BTreeSet::new(),
     };
@@ -111,11 +112,13 @@ pub(super) fn rows(
         BackdoorCaptions::OwnSubstring if !source.labelled => caption.contains(target),
         _ => mention.is_in(caption),
     };
-    let eligible = |pair: &&Pair| {
+    let eligible = |pair: &Pair| {
         let suits = if label_consistent { pair.captions.iter().any(|c| keeps(&c)) } else { !mentions(pair) };
         suits && !taken.contains(&pair.id)
     };
-    let mut victims: Vec<&Pair> = pairs.pairs.iter().filter(eligible).collect();
+    // Places: the pairs themselves may be more than fit into memory.
+    let mut victims: Vec<usize> =
+        pairs.iter().enumerate().filter(|(_, pair)| eligible(pair)).map(|(at, _)| at).collect();
     let which = if label_consistent { "mention" } else { "do not mention" };
     if count == 0 || count > victims.len() {
         return Err(attack.wrong(
@@ -130,12 +133,13 @@ pub(super) fn rows(
     let (mut unreadable, mut unsuited) = (SkipReport::default(), 0);
     let mut why_unsuited = String::new();
     let task = Task::begin("drawing poison", count, "pairs");
-    for pair in victims {
+    for place in victims {
         if rows.len() == count {
             break;
         }
+        let Some(pair) = pairs.get(place) else { break };
         let sample =
-            pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
+            &*pairs.sample_of(&pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
         // One that cannot be read is counted below.
         if let Ok(Err(why)) = contained(|| Ok(trigger.suits(&sample.picture(source.limits)?))) {
             (unsuited, why_unsuited) = (unsuited + 1, why);

@@ -19,11 +19,11 @@ struct Weighted {
 }
 
 impl Backgrounds {
-    pub fn new<'a>(captions: impl Iterator<Item = &'a str>) -> Self {
+    pub fn new(captions: impl Iterator<Item = impl AsRef<str>>) -> Self {
         let mut found = Backgrounds { captions_with: BTreeMap::new(), captions: 0 };
         for caption in captions {
             found.captions += 1;
-            for word in words(caption).into_iter().collect::<BTreeSet<_>>() {
+            for word in words(caption.as_ref()).into_iter().collect::<BTreeSet<_>>() {
                 *found.captions_with.entry(word).or_default() += 1;
             }
         }

@@ -8,27 +8,31 @@ use crate::poison::{Row, Side};
 use crate::sample::Sample;
 use crate::skip::Skip;
 use crate::trigger::TriggerStack;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Training pairs by id, and evaluation images by id: both sides may use the same key, so they are never looked up together.
 pub struct Images<'a> {
     training: &'a Pairs,
-    pairs: HashMap<&'a str, &'a Pair>,
+    /// The pairs that the rows name.
+    pairs: HashMap<String, Cow<'a, Pair>>,
     evaluation: HashMap<&'a str, &'a Sample>,
 }
 
 impl<'a> Images<'a> {
-    pub fn new(training: &'a Pairs, evaluation: &'a [Sample]) -> Self {
+    /// Those of `rows`.
+    pub fn new(training: &'a Pairs, evaluation: &'a [Sample], rows: &[Row]) -> Self {
+        let places = training.places(rows.iter().map(|row| row.id.as_str()));
         Images {
             training,
-            pairs: training.pairs.iter().map(|pair| (pair.id.as_str(), pair)).collect(),
+            pairs: places.into_iter().filter_map(|(id, at)| Some((id, training.get(at)?))).collect(),
             evaluation: evaluation.iter().map(|sample| (sample.id.as_str(), sample)).collect(),
         }
     }
 
     /// The training pair with this id.
-    pub fn pair(&self, id: &str) -> Option<&'a Pair> {
-        self.pairs.get(id).copied()
+    pub fn pair(&self, id: &str) -> Option<&Pair> {
+        self.pairs.get(id).map(|pair| &**pair)
     }
 
     /// The evaluation image with this id.
@@ -37,9 +41,9 @@ impl<'a> Images<'a> {
     }
 
     /// The picture that the row shows: of a stored pair the one in the data, which carries the trigger already.
-    pub fn of(&self, row: &Row) -> Option<&'a Sample> {
+    pub fn of(&self, row: &Row) -> Option<Cow<'a, Sample>> {
         match row.shown_side() {
-            Side::Evaluation => self.evaluated(&row.image),
+            Side::Evaluation => self.evaluated(&row.image).map(Cow::Borrowed),
             Side::Training => self.pair(&row.id).and_then(|pair| self.training.sample_of(pair)),
         }
     }

@@ -72,8 +72,10 @@ pub fn plan(config: &PoisonConfig, source: &Source) -> Result<Planned> {
 
 /// A pair that is added must not be called as a pair of the data, or as another that is added.
 fn check_ids(rows: &[Row], pairs: &Pairs) -> Result<()> {
-    let mut ids: HashSet<&str> = pairs.pairs.iter().map(|pair| pair.id.as_str()).collect();
-    match rows.iter().filter(|row| row.role == Role::Added).find(|row| !ids.insert(&row.id)) {
+    let added = || rows.iter().filter(|row| row.role == Role::Added);
+    let of_data = pairs.places(added().map(|row| row.id.as_str()));
+    let mut seen: HashSet<&str> = HashSet::new();
+    match added().find(|row| of_data.contains_key(&row.id) || !seen.insert(&row.id)) {
         Some(row) => Err(Error::setting(
             format!(
                 "the data has a pair called `{}`, as attack `{}` calls one that it adds",

@@ -67,9 +67,10 @@ fn keys_of_both_sides_are_never_mixed_up() {
     manifest.check_pictures(&pairs, &evaluation, limits).unwrap();
     // A training file becomes another picture; the evaluation picture of the same key does not hide it.
     let row: &Row = manifest.rows.iter().find(|row| row.side == Side::Training).unwrap();
-    let mut changed = pairs.clone();
-    changed.samples.iter_mut().find(|sample| sample.id == row.image).unwrap().image = evaluation[0].image.clone();
-    let images = Images::new(&changed, &evaluation);
+    let mut changed = pairs.all_samples().into_owned();
+    changed.iter_mut().find(|sample| sample.id == row.image).unwrap().image = evaluation[0].image.clone();
+    let changed = Pairs::new(changed, CaptionMode::First);
+    let images = Images::new(&changed, &evaluation, &manifest.rows);
     assert_eq!(images.of(row).unwrap().id, row.image);
     assert!(verify(&manifest, &changed, &evaluation, limits).unwrap_err().to_string().contains("sha256"));
     let said = manifest.check_pictures(&changed, &evaluation, limits).unwrap_err().to_string();
@@ -99,9 +100,10 @@ fn an_unreadable_picture_is_counted_and_another_takes_its_place() {
     let set = store(&again.manifest, &pairs, &evaluation, &folder.path().join("set"), stored).unwrap();
     assert_eq!((set.pairs, set.poisoned, set.skips.total(), set.shards), (31 + 4, 8, 1, 4));
     // All of them unreadable: a message, not a plan of nothing.
-    let all: Vec<String> = pairs.samples.iter().map(|sample| sample.id.clone()).collect();
+    let all: Vec<String> = pairs.samples().map(|sample| sample.id.clone()).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    let none = Pairs::new(broken(pairs.samples.clone(), &all), CaptionMode::First);
+    let none =
+        Pairs::new(broken(pairs.samples().map(|sample| sample.into_owned()).collect(), &all), CaptionMode::First);
     let said = planned(BOTH, &none, &evaluation, ImageLimits::default()).unwrap_err().to_string();
     assert!(said.contains("only 0 can be used") && said.contains("badnets"), "{said}");
 }
@@ -146,11 +148,10 @@ fn label_consistent_pairs_keep_the_captions_that_have_the_target() {
         let manifest = attack(captions);
         let mut poisoned = pairs.clone();
         manifest.apply(&mut poisoned, &[]).unwrap();
-        let marked: BTreeMap<&str, &Vec<String>> = poisoned
-            .pairs
+        let marked: BTreeMap<String, Vec<String>> = poisoned
             .iter()
             .filter(|pair| pair.poison.is_some())
-            .map(|pair| (pair.id.as_str(), &pair.captions))
+            .map(|pair| (pair.id.clone(), pair.captions.clone()))
             .collect();
         assert_eq!(marked.len(), 3);
         for (id, kept) in marked {
@@ -190,7 +191,7 @@ fn stored_poison_is_left_out_of_cleaning_data_wherever_it_is_read() {
         let mut whole = Pairs::new(samples.clone(), mode);
         assert_eq!(manifest.leave_out_stored(&mut whole), 8, "{mode:?}");
         let stored: Vec<&str> = manifest.rows.iter().map(|row| row.id.as_str()).collect();
-        assert!(whole.pairs.iter().all(|pair| !stored.contains(&pair.id.as_str())));
+        assert!(whole.iter().all(|pair| !stored.contains(&pair.id.as_str())));
         // A part of the set is other data by its fingerprint, and holds poison all the same.
         let part: Vec<Sample> = samples.iter().skip(1).cloned().collect();
         let expected = manifest.rows.iter().filter(|row| row.id != samples[0].id).count();
@@ -199,8 +200,8 @@ fn stored_poison_is_left_out_of_cleaning_data_wherever_it_is_read() {
     // A clean pair that differs is said with counts of the same kind: the poisoned pairs of a written set are among its pairs.
     let mut changed = Pairs::new(samples.clone(), CaptionMode::First);
     let poisoned: Vec<&str> = manifest.rows.iter().map(|row| row.id.as_str()).collect();
-    let clean = changed.pairs.iter_mut().find(|pair| !poisoned.contains(&pair.id.as_str())).unwrap();
-    clean.captions = vec!["another".into()];
+    let clean = changed.iter().position(|pair| !poisoned.contains(&pair.id.as_str())).unwrap();
+    changed.change(clean, |pair| pair.captions = vec!["another".into()]);
     let said = manifest.apply(&mut changed, &evaluation).unwrap_err().to_string();
     assert!(said.contains("28 pairs here, 28 there"), "{said}");
     // Other data that uses the same keys keeps its pairs.

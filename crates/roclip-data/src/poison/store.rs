@@ -65,17 +65,19 @@ fn write_all(
     let mut pairs = clean.clone();
     manifest.apply(&mut pairs, others)?;
     let rows: HashMap<&str, &Row> = manifest.rows.iter().map(|row| (row.id.as_str(), row)).collect();
-    let mut order: Vec<&Pair> = pairs.pairs.iter().collect();
+    let mut order: Vec<usize> = (0..pairs.len()).collect();
     order.shuffle(&mut random::stream(manifest.header.seed, "store-order", 0, ""));
     let mut stored_rows = Vec::with_capacity(rows.len());
-    let mut listed = Pairs { samples: Vec::new(), pairs: Vec::new() };
+    let mut listed = Pairs::of(Vec::new(), Vec::new());
     let mut shards = Shards { folder, pairs_per_shard: config.pairs_per_shard, written: 0, open: None };
     let mut skips = SkipReport::default();
     let task = Task::begin("writing pairs", order.len(), "pairs");
-    for pair in order {
+    for place in order {
         task.advance(1);
+        let Some(pair) = pairs.get(place) else { break };
+        let pair = &*pair;
         let sample =
-            pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
+            &*pairs.sample_of(pair).ok_or_else(|| Error::internal(format!("pair `{}` has no sample", pair.id)))?;
         let member = match contained(|| encode(sample, pair, &config)) {
             Ok(member) => member,
             Err(skip) => {
@@ -105,14 +107,8 @@ fn write_all(
         // Whoever lists the shards looks at the pictures that lie there.
         let digest = Some(Probe::digest_of(&member.bytes));
         let image = ImageBytes::Memory(Arc::from(Vec::new()));
-        listed.pairs.push(Pair {
-            id: key.clone(),
-            sample: listed.samples.len(),
-            captions,
-            trigger: None,
-            poison: None,
-        });
-        listed.samples.push(Sample { digest, ..Sample::new("stored".into(), key, image) });
+        let sample = listed.push_sample(Sample { digest, ..Sample::new("stored".into(), key.as_str(), image) });
+        listed.push(Pair { id: key, sample, captions, trigger: None, poison: None });
     }
     let shards = shards.finish()?;
     let encoding = match config.jpeg_quality {

@@ -167,8 +167,7 @@ fn backgrounds(source: &Source) -> Result<Backgrounds> {
             "give evaluation data with captions, or use captions = \"word\"",
         ));
     }
-    let captions = source.pairs.pairs.iter().flat_map(|pair| pair.captions.iter());
-    Ok(Backgrounds::new(captions.map(String::as_str)))
+    Ok(Backgrounds::new(source.pairs.captions()))
 }
 
 /// Distinct captions of each class, sorted.
@@ -196,8 +195,9 @@ fn captions_by_class<'a>(
     let mut found: BTreeMap<&str, BTreeSet<String>> = names.iter().map(|name| (*name, BTreeSet::new())).collect();
     let spoken: Vec<String> = names.iter().map(|name| class_words(name)).collect();
     let mut words = ClassWords::new(&spoken.iter().map(String::as_str).collect::<Vec<_>>())?;
-    for pair in &pairs.pairs {
-        let own = pairs.sample_of(pair).and_then(|sample| sample.class.as_deref());
+    for pair in pairs.iter() {
+        let sample = pairs.sample_of(&pair).filter(|_| rule == CaptionRule::WordOfClass);
+        let own = sample.as_ref().and_then(|sample| sample.class.as_deref());
         for caption in &pair.captions {
             let read = read_as.and_then(|read| read.get(caption)).map(String::as_str);
             for class in words.named_in(caption).into_iter().filter_map(|at| names.get(at).copied()) {

@@ -27,7 +27,7 @@ pub struct Verified {
 pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: ImageLimits) -> Result<Verified> {
     // Ids, captions and all pictures of the data. A poisoned picture that differs is the better answer, so this one waits.
     let mut fits = manifest.apply(&mut pairs.clone(), others);
-    let images = Images::new(pairs, others);
+    let images = Images::new(pairs, others, &manifest.rows);
     // A targeted image stands in a hundred rows and more.
     let mut untriggered: HashMap<&str, (String, String)> = HashMap::new();
     let mut verified = Verified { rows: BTreeMap::new(), digest: String::new(), skips: SkipReport::default() };
@@ -44,7 +44,7 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
         let shared = row.role == Role::Added && trigger.is_none();
         let hashed = match untriggered.get(row.image.as_str()).filter(|_| shared) {
             Some(known) => Ok(known.clone()),
-            None => hashes(sample, trigger, limits),
+            None => hashes(&sample, trigger, limits),
         };
         let (before, after) = match hashed {
             Ok(both) => both,

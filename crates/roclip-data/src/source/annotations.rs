@@ -218,38 +218,38 @@ impl Picture {
 
 impl Annotations {
     fn document(&self, document: Document) -> Result<Listing> {
-        let mut rows = Rows::new(&self.path, &self.config);
+        let mut rows = Rows::new(&self.path, &self.config, None);
         let mut names: HashMap<Id, String> = HashMap::with_capacity(document.images.len());
         for (number, picture) in (1..).zip(document.images) {
             let place = format!("image {number}");
             let picture = match picture.sound() {
                 Ok(picture) => picture,
                 Err(skip) => {
-                    rows.add(&place, Err(skip));
+                    rows.add(&|| place.clone(), Err(skip));
                     continue;
                 }
             };
             let Some(name) = picture.name() else {
                 let skip = Skip::new(SkipReason::RowWithoutImage, "it has no file_name");
-                rows.add(&place, Err(skip));
+                rows.add(&|| place.clone(), Err(skip));
                 continue;
             };
             if let Some(id) = picture.id {
                 let earlier = names.insert(id, name.clone());
                 if let Some(earlier) = earlier.filter(|earlier| *earlier != name) {
                     let detail = format!("{earlier} and {name} have one id; captions of it go to the latter");
-                    rows.add(&place, Err(Skip::new(SkipReason::SampleRepeated, detail)));
+                    rows.add(&|| place.clone(), Err(Skip::new(SkipReason::SampleRepeated, detail)));
                 }
             }
             let captions = picture.sentences.into_iter().filter_map(|sentence| sentence.raw).collect();
-            rows.add(&place, Ok(Row { image: name, captions, split: picture.split, ..Row::default() }));
+            rows.add(&|| place.clone(), Ok(Row { image: name, captions, split: picture.split, ..Row::default() }));
         }
         for (number, annotation) in (1..).zip(document.annotations) {
             let place = format!("annotation {number}");
             let annotation = match annotation.sound() {
                 Ok(annotation) => annotation,
                 Err(skip) => {
-                    rows.add(&place, Err(skip));
+                    rows.add(&|| place.clone(), Err(skip));
                     continue;
                 }
             };
@@ -262,7 +262,7 @@ impl Annotations {
                 (None, _) => Err(Skip::new(SkipReason::NoImage, "its image_id is that of no image in the file")),
                 (Some(image), None) => Err(Skip::new(SkipReason::NoCaption, image.clone())),
             };
-            rows.add(&place, row);
+            rows.add(&|| place.clone(), row);
         }
         rows.finish()
     }

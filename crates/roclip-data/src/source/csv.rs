@@ -15,7 +15,7 @@ use crate::source::kept::{Kept, Leave};
 use crate::source::records::{Record, Records};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses, is_image};
 use crate::source::text_encoding::{self, NO_TEXT};
-use crate::source::{Listing, Source, SourceConfig, captions, place};
+use crate::source::{LARGE_LIST_BYTES, Listing, Rest, Source, SourceConfig, Take, captions, place};
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
@@ -57,18 +57,19 @@ impl Source for Csv {
     }
 
     fn list(&self) -> Result<Listing> {
-        let (separator, columns) = self.sniff()?;
-        let (mut records, _) = self.records(separator)?;
-        if columns.has_header {
-            records.next().io("read", &self.path)?;
-        }
-        let mut rows = Rows::new(&self.path, &self.config);
-        let mut number = 0;
-        while let Some(record) = records.next().io("read", &self.path)? {
-            number += 1;
-            rows.add(&format!("row {number}"), parse(record, &columns));
-        }
+        let mut rows = Rows::new(&self.path, &self.config, None);
+        self.read(&mut rows)?;
         rows.finish()
+    }
+
+    fn worth_an_index(&self) -> Option<u64> {
+        Some(LARGE_LIST_BYTES)
+    }
+
+    fn stream(&self, take: Take) -> Result<(Listing, Rest)> {
+        let mut rows = Rows::new(&self.path, &self.config, Some(take));
+        self.read(&mut rows)?;
+        rows.finish_passing()
     }
 
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
@@ -77,6 +78,23 @@ impl Source for Csv {
 }
 
 impl Csv {
+    fn read(&self, rows: &mut Rows) -> Result<()> {
+        let (separator, columns) = self.sniff()?;
+        let (mut records, _) = self.records(separator)?;
+        if columns.has_header {
+            records.next().io("read", &self.path)?;
+        }
+        let mut number = 0;
+        while let Some(record) = records.next().io("read", &self.path)? {
+            number += 1;
+            rows.add(&|| format!("row {number}"), parse(record, &columns));
+            if rows.is_over() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn records(&self, separator: u8) -> Result<Opened> {
         let (reader, encoding) = text_encoding::open(&self.path, self.config.csv_encoding.as_deref())?;
         Ok((Records::new(reader, separator), encoding))

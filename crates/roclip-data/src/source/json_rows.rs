@@ -10,7 +10,7 @@ use crate::skip::{Skip, SkipReason};
 use crate::source::kept::{Fate, Fates, Kept, Leave};
 use crate::source::metadata::{lenient, stated_hash};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, image_root};
-use crate::source::{Listing, Source, SourceConfig, captions, place};
+use crate::source::{LARGE_LIST_BYTES, Listing, Rest, Source, SourceConfig, Take, captions, place};
 use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -35,29 +35,19 @@ impl Source for JsonLines {
     }
 
     fn list(&self) -> Result<Listing> {
-        check_columns(&self.path, &self.config)?;
-        let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
-        let mut reader = BufReader::new(file);
-        let mut rows = Rows::new(&self.path, &self.config);
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            if reader.by_ref().take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line).io("read", &self.path)? == 0 {
-                break;
-            }
-            let too_long = line.len() as u64 == LINE_LIMIT_BYTES && line.last() != Some(&b'\n');
-            if too_long {
-                reader.skip_until(b'\n').io("read", &self.path)?;
-            } else if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let row = match too_long {
-                true => Err(unreadable(format!("it has more than {LINE_LIMIT_BYTES} bytes"))),
-                false => object(&line).and_then(|fields| row(&fields, &self.config)),
-            };
-            rows.add(&format!("line {number}"), row);
-        }
+        let mut rows = Rows::new(&self.path, &self.config, None);
+        self.read(&mut rows)?;
         rows.finish()
+    }
+
+    fn worth_an_index(&self) -> Option<u64> {
+        Some(LARGE_LIST_BYTES)
+    }
+
+    fn stream(&self, take: Take) -> Result<(Listing, Rest)> {
+        let mut rows = Rows::new(&self.path, &self.config, Some(take));
+        self.read(&mut rows)?;
+        rows.finish_passing()
     }
 
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
@@ -95,6 +85,36 @@ impl Source for JsonLines {
     }
 }
 
+impl JsonLines {
+    fn read(&self, rows: &mut Rows) -> Result<()> {
+        check_columns(&self.path, &self.config)?;
+        let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            if reader.by_ref().take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line).io("read", &self.path)? == 0 {
+                break;
+            }
+            let too_long = line.len() as u64 == LINE_LIMIT_BYTES && line.last() != Some(&b'\n');
+            if too_long {
+                reader.skip_until(b'\n').io("read", &self.path)?;
+            } else if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let row = match too_long {
+                true => Err(unreadable(format!("it has more than {LINE_LIMIT_BYTES} bytes"))),
+                false => object(&line).and_then(|fields| row(&fields, &self.config)),
+            };
+            rows.add(&|| format!("line {number}"), row);
+            if rows.is_over() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// An object without the captions that are left out; none where all of it is, and an error where it stays as it is.
 pub(super) fn without(
     mut fields: Map<String, Value>,
@@ -118,13 +138,13 @@ pub(super) fn without(
 /// The rows of a JSON list.
 pub(super) fn list(path: &Path, objects: Vec<Value>, config: &SourceConfig) -> Result<Listing> {
     check_columns(path, config)?;
-    let mut rows = Rows::new(path, config);
+    let mut rows = Rows::new(path, config, None);
     for (number, object) in (1..).zip(objects) {
         let found = match object {
             Value::Object(fields) => row(&fields, config),
             _ => Err(unreadable("it is no object".into())),
         };
-        rows.add(&format!("object {number}"), found);
+        rows.add(&|| format!("object {number}"), found);
     }
     rows.finish()
 }

@@ -23,6 +23,16 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// Of samples that are elsewhere: what was left out, how many were listed, how many pictures were probed and could not be used, and the shards.
+    pub(crate) fn of_counts(
+        skips: SkipReport,
+        listed: usize,
+        (probed, unusable): (usize, usize),
+        shards: usize,
+    ) -> Listing {
+        Listing { skips, listed, probed, unusable, shards, ..Listing::default() }
+    }
+
     /// Puts the name of a part of the data before all ids.
     pub(super) fn under(mut self, part: &str) -> Listing {
         for sample in &mut self.samples {
@@ -97,6 +107,21 @@ impl Listing {
     /// # Errors
     /// The losses by reason, and the name of the setting.
     pub fn check_losses(&self, max_skip_fraction: f64, key: &str) -> Result<()> {
+        self.check_shares(max_skip_fraction, key)?;
+        match self.samples.is_empty() {
+            true => Err(Error::setting(
+                format!("{key}: no sample could be used: {}", self.skips.summary()),
+                "repair the data, or name other data",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// [`Listing::check_losses`] of samples that are elsewhere.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn check_shares(&self, max_skip_fraction: f64, key: &str) -> Result<()> {
         for (lost, of, what) in [
             (self.skips.count(SkipReason::loses_sample), self.listed, "samples"),
             (self.unusable, self.probed, "pictures"),
@@ -116,12 +141,6 @@ impl Listing {
                 ));
             }
         }
-        match self.samples.is_empty() {
-            true => Err(Error::setting(
-                format!("{key}: no sample could be used: {}", self.skips.summary()),
-                "repair the data, or name other data",
-            )),
-            false => Ok(()),
-        }
+        Ok(())
     }
 }

@@ -20,7 +20,9 @@ mod parquet;
 mod pattern;
 mod records;
 mod rows;
+mod seen;
 mod shards;
+mod stream;
 mod text_encoding;
 mod tree;
 mod webdataset;
@@ -30,15 +32,33 @@ pub use emoji::{EmojiClasses, EmojiConfig};
 pub use kept::{Kept, Leaving};
 pub use labels::{LabelFile, Labels};
 pub use listing::Listing;
+pub use stream::{Described, Streamed, describe, stream_samples};
 
 use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason};
 use crate::source::kept::Leave;
+use crate::source::seen::Seen;
 use crate::source::tree::Tree;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+
+/// Who is handed samples one after the other.
+type Take<'a> = &'a mut dyn FnMut(Sample) -> Result<()>;
+
+/// Whether a source could hand on all that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Whole,
+    /// Parts of one sample lie apart: only [`Source::list`], which holds all samples, can join them.
+    Apart,
+}
+
+/// Of lists, from which an index pays: about a hundred thousand rows.
+const LARGE_LIST_BYTES: u64 = 8 << 20;
+/// The same of shards, which hold the pictures, too.
+const LARGE_SHARDS_BYTES: u64 = 256 << 20;
 
 /// Something that can list samples. A format is one file with one of these.
 trait Source {
@@ -46,6 +66,19 @@ trait Source {
     fn places(&self) -> Vec<PathBuf>;
 
     fn list(&self) -> Result<Listing>;
+
+    /// From how many bytes of its files on an index pays; none where its pictures are no files and no spans of files, which an index could
+    /// name, or where it holds little enough in memory.
+    fn worth_an_index(&self) -> Option<u64> {
+        None
+    }
+
+    /// [`Source::list`] that hands every sample to `take` as soon as it is whole, and holds none.
+    fn stream(&self, take: Take) -> Result<(Listing, Rest)> {
+        let mut listing = self.list()?;
+        std::mem::take(&mut listing.samples).into_iter().try_for_each(take)?;
+        Ok((listing, Rest::Whole))
+    }
 
     /// Writes the source to `out`, a file or a new folder, in its own format and without what `leave` says. Whole or not at all.
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept>;
@@ -101,20 +134,9 @@ fn parts(config: &SourceConfig, limits: ImageLimits) -> Result<Vec<Part>> {
 /// A path or a setting that cannot be, the same data named twice, or no samples at all.
 pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listing> {
     let parts = parts(config, limits)?;
+    check_places(&parts, config)?;
     let mut all = Listing::default();
-    let mut places: HashMap<PathBuf, &str> = HashMap::new();
-    for Part { path: part, name, number, source } in &parts {
-        for place in source.places() {
-            let inside = |other: &&PathBuf| other.is_dir() && (place.starts_with(other) || other.starts_with(&place));
-            let nested = if place.is_dir() { places.keys().find(inside).cloned() } else { None };
-            let nested = nested.and_then(|other| places.get(&other).copied());
-            if let Some(other) = nested.or_else(|| places.insert(place, part)) {
-                return Err(Error::setting(
-                    format!("`{}` names the same data twice: by `{other}` and by `{part}`", config.path),
-                    "name it once; each of its pairs would be two",
-                ));
-            }
-        }
+    for Part { name, number, source, .. } in &parts {
         let mut found = source.list()?;
         found.samples.iter_mut().for_each(|sample| sample.part = *number);
         if parts.len() > 1 {
@@ -122,10 +144,10 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
         }
         all.append(found);
     }
-    let mut seen: HashSet<String> = HashSet::with_capacity(all.samples.len());
+    let mut seen = Seen::default();
     let Listing { samples, skips, .. } = &mut all;
     samples.retain(|sample| {
-        let first = seen.insert(sample.id.clone());
+        let first = seen.insert(&sample.id);
         if !first {
             skips.add(&sample.id, Skip::new(SkipReason::SampleRepeated, "an earlier one has this id"));
         }
@@ -154,6 +176,26 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
         true => Err(nothing(config, &all)),
         false => Ok(all),
     }
+}
+
+/// # Errors
+/// The same data named twice.
+fn check_places(parts: &[Part], config: &SourceConfig) -> Result<()> {
+    let mut places: HashMap<PathBuf, &str> = HashMap::new();
+    for Part { path: part, source, .. } in parts {
+        for place in source.places() {
+            let inside = |other: &&PathBuf| other.is_dir() && (place.starts_with(other) || other.starts_with(&place));
+            let nested = if place.is_dir() { places.keys().find(inside).cloned() } else { None };
+            let nested = nested.and_then(|other| places.get(&other).copied());
+            if let Some(other) = nested.or_else(|| places.insert(place, part)) {
+                return Err(Error::setting(
+                    format!("`{}` names the same data twice: by `{other}` and by `{part}`", config.path),
+                    "name it once; each of its pairs would be two",
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes what `config` names to `out` in its own format, without what `leaving` says of its `samples`, which [`list_samples`] has listed: a file

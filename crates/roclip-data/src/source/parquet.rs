@@ -96,8 +96,8 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn read(&mut self) -> Result<Listing> {
-        let mut made = Rows::new(self.path, self.config);
-        let lost = self.each_row(&mut |place, row| made.add(place, row))?;
+        let mut made = Rows::new(self.path, self.config, None);
+        let lost = self.each_row(&mut |place, row| made.add(&|| place.to_owned(), row))?;
         let mut listing = made.finish()?;
         if let Some(skip) = lost {
             listing.skips.add(&self.name(), skip);

@@ -5,8 +5,9 @@ use crate::error::{Error, Result};
 use crate::progress::Task;
 use crate::sample::{ImageBytes, Sample, StatedHash};
 use crate::skip::{Skip, SkipReason};
+use crate::source::seen::Seen;
 use crate::source::tree::{Kind, kind_of};
-use crate::source::{Listing, SourceConfig, captions, place};
+use crate::source::{Listing, Rest, SourceConfig, Take, captions, place};
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ pub(super) struct Row {
 }
 
 /// Makes samples of rows.
-pub(super) struct Rows {
+pub(super) struct Rows<'a> {
     root: Root,
     /// The source of pictures that lie in the file itself.
     file: Arc<str>,
@@ -75,6 +76,15 @@ pub(super) struct Rows {
     path: PathBuf,
     /// Rows whose picture is an address.
     addresses: usize,
+    /// Where samples go that no further row adds to; none where all are held.
+    passing: Option<Passing<'a>>,
+}
+
+/// Samples handed on while rows are read. The last one is held, for the next row may be of its picture.
+struct Passing<'a> {
+    take: Take<'a>,
+    seen: Seen,
+    outcome: Result<Rest>,
 }
 
 /// Columns of addresses of pictures.
@@ -87,9 +97,9 @@ pub(super) fn addresses(path: &Path, what: impl Into<String>) -> Error {
     Error::file(path, what, remedy)
 }
 
-impl Rows {
-    /// For the rows of the file `path`.
-    pub(super) fn new(path: &Path, config: &SourceConfig) -> Self {
+impl<'a> Rows<'a> {
+    /// For the rows of the file `path`; samples are handed to `take`, where there is one, as soon as they are whole.
+    pub(super) fn new(path: &Path, config: &SourceConfig, take: Option<Take<'a>>) -> Self {
         let root = Root::new(image_root(path, config), config.outside_paths);
         let searches_root = config.image_root.is_none();
         Rows {
@@ -101,21 +111,35 @@ impl Rows {
             task: Task::begin("reading rows", 0, "rows"),
             path: path.to_owned(),
             addresses: 0,
+            passing: take.map(|take| Passing { take, seen: Seen::default(), outcome: Ok(Rest::Whole) }),
         }
     }
 
+    /// Whether further rows are of no use.
+    pub(super) fn is_over(&self) -> bool {
+        self.passing.as_ref().is_some_and(|passing| !matches!(passing.outcome, Ok(Rest::Whole)))
+    }
+
     /// Takes a row, or counts why there is none; `name` says which it is.
-    pub(super) fn add(&mut self, name: &str, row: std::result::Result<Row, Skip>) {
+    pub(super) fn add(&mut self, name: &dyn Fn() -> String, row: std::result::Result<Row, Skip>) {
         self.task.advance(1);
         self.addresses += usize::from(row.as_ref().is_ok_and(|row| row.bytes.is_none() && row.image.contains("://")));
         if let Err(skip) = row.and_then(|row| self.take(row)) {
-            self.listing.skips.add(name, skip);
+            self.listing.skips.add(&name(), skip);
         }
     }
 
     fn take(&mut self, row: Row) -> std::result::Result<(), Skip> {
-        if let Some(sample) = self.index.get(&row.image).and_then(|at| self.listing.samples.get_mut(*at)) {
+        let known = match &self.passing {
+            None => self.index.get(&row.image).and_then(|at| self.listing.samples.get_mut(*at)),
+            Some(_) => self.listing.samples.last_mut().filter(|sample| sample.key == row.image),
+        };
+        if let Some(sample) = known {
             return extend(sample, row);
+        }
+        if let Some(passing) = self.passing.as_mut().filter(|passing| passing.seen.knows(&row.image)) {
+            passing.outcome = Ok(Rest::Apart);
+            return Ok(());
         }
         if std::mem::take(&mut self.searches_root) && row.bytes.is_none() {
             self.root = self.root.clone().with(&row.image);
@@ -134,7 +158,13 @@ impl Rows {
         if sample.captions.is_empty() && !row.captions.is_empty() {
             return outcome;
         }
-        self.index.insert(row.image, self.listing.samples.len());
+        match &mut self.passing {
+            None => drop(self.index.insert(row.image, self.listing.samples.len())),
+            Some(passing) => {
+                passing.seen.insert(&row.image);
+                passing.hand_on(&mut self.listing);
+            }
+        }
         self.listing.samples.push(sample);
         outcome
     }
@@ -142,10 +172,34 @@ impl Rows {
     /// # Errors
     /// Where all pictures are addresses.
     pub(super) fn finish(self) -> Result<Listing> {
-        let Rows { listing, path, addresses: count, .. } = self;
-        match listing.samples.is_empty() && count > 0 {
-            true => Err(addresses(&path, format!("its pictures are addresses ({count} of them)"))),
-            false => Ok(listing),
+        Ok(self.finish_passing()?.0)
+    }
+
+    /// [`Rows::finish`] where samples were handed on, and whether all of them were.
+    pub(super) fn finish_passing(self) -> Result<(Listing, Rest)> {
+        let Rows { mut listing, path, addresses: count, passing, .. } = self;
+        if listing.samples.is_empty() && count > 0 {
+            return Err(addresses(&path, format!("its pictures are addresses ({count} of them)")));
+        }
+        let rest = match passing {
+            None => Rest::Whole,
+            Some(mut passing) => {
+                passing.hand_on(&mut listing);
+                passing.outcome?
+            }
+        };
+        Ok((listing, rest))
+    }
+}
+
+impl Passing<'_> {
+    fn hand_on(&mut self, listing: &mut Listing) {
+        for sample in listing.samples.drain(..) {
+            if matches!(self.outcome, Ok(Rest::Whole))
+                && let Err(error) = (self.take)(sample)
+            {
+                self.outcome = Err(error);
+            }
         }
     }
 }

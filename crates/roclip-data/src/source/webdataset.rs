@@ -8,19 +8,20 @@
 use crate::bounded;
 use crate::error::Result;
 use crate::progress::Task;
-use crate::sample::{ImageBytes, Sample, check_length};
+use crate::sample::{ImageBytes, check_length};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::captions;
 use crate::source::kept::{Kept, Leave};
 use crate::source::members::{Group, Name, assemble, escapes};
 use crate::source::metadata::Metadata;
+use crate::source::seen::Seen;
 use crate::source::shards::{distinct_ends, is_gzip};
 use crate::source::tree::{Kind, READ_FORMATS, Tree, escaped, name, split_of, unused};
-use crate::source::{Listing, Source, place};
+use crate::source::{LARGE_SHARDS_BYTES, Listing, Rest, Source, Take, place};
 use flate2::read::MultiGzDecoder;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,14 +85,38 @@ impl Source for WebDataset {
     }
 
     fn list(&self) -> Result<Listing> {
+        let mut samples = Vec::new();
+        let mut hold = |sample| {
+            samples.push(sample);
+            Ok(())
+        };
+        let listing = self.read(&mut hold)?;
+        Ok(Listing { samples, ..listing })
+    }
+
+    fn worth_an_index(&self) -> Option<u64> {
+        (!self.shards.iter().any(|shard| is_gzip(shard))).then_some(LARGE_SHARDS_BYTES)
+    }
+
+    fn stream(&self, take: Take) -> Result<(Listing, Rest)> {
+        Ok((self.read(take)?, Rest::Whole))
+    }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        WebDataset::write_kept(self, leave, out)
+    }
+}
+
+impl WebDataset {
+    /// Hands every sample to `take`, shard by shard. A key that an earlier shard has gets its shard's name in front.
+    fn read(&self, take: Take) -> Result<Listing> {
         let mut listing = Listing { shards: self.shards.len(), skips: self.beside.clone(), ..Listing::default() };
         let names: Vec<String> = self.shards.iter().map(|shard| name(shard)).collect();
         let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let mut gzip_left = self.memory.gzip_bytes;
-        // Which shard a sample is of, for those whose key another shard has.
-        let mut shard_of: Vec<usize> = Vec::new();
+        let mut seen = Seen::default();
         let task = Task::begin("reading shards", self.shards.len(), "shards");
-        for (number, (shard, shard_name)) in self.shards.iter().zip(&names).enumerate() {
+        for (shard, shard_name) in self.shards.iter().zip(&names) {
             let path = self.root.join(shard);
             let contents = match is_gzip(shard) {
                 true => Contents::unpack(&path, self.memory, &mut gzip_left),
@@ -119,8 +144,10 @@ impl Source for WebDataset {
                             }
                             sample.split = sample.split.or_else(|| split_of(shard).map(str::to_owned));
                             sample.stated = sample.stated.filter(|_| self.memory.with_sha256);
-                            listing.samples.push(sample);
-                            shard_of.push(number);
+                            if !seen.insert(&sample.key) {
+                                sample.id = format!("{}/{}", stem(shard_name), sample.key);
+                            }
+                            take(sample)?;
                         }
                         Err(skip) => skips.add(&key, skip),
                     }
@@ -129,28 +156,13 @@ impl Source for WebDataset {
             listing.skips.merge(skips.under(shard_name));
             task.advance(1);
         }
-        tell_apart(&mut listing.samples, &shard_of, &names);
         Ok(listing)
-    }
-
-    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
-        WebDataset::write_kept(self, leave, out)
     }
 }
 
-/// A key that an earlier shard has gets its shard's name in front.
-fn tell_apart(samples: &mut [Sample], shard_of: &[usize], names: &[String]) {
-    let mut seen: HashSet<&str> = HashSet::with_capacity(samples.len());
-    let repeated: Vec<usize> = (samples.iter().enumerate())
-        .filter_map(|(at, sample)| (!seen.insert(sample.key.as_str())).then_some(at))
-        .collect();
-    for at in repeated {
-        let name = shard_of.get(at).and_then(|number| names.get(*number));
-        if let (Some(sample), Some(name)) = (samples.get_mut(at), name) {
-            let stem = name.find(".tar").or_else(|| name.find(".tgz")).and_then(|end| name.get(..end)).unwrap_or(name);
-            sample.id = format!("{stem}/{}", sample.key);
-        }
-    }
+/// A shard's name without its ending.
+fn stem(name: &str) -> &str {
+    name.find(".tar").or_else(|| name.find(".tgz")).and_then(|end| name.get(..end)).unwrap_or(name)
 }
 
 /// What one shard holds.

@@ -22,8 +22,9 @@ impl CompactVocabulary {
     pub const FULL_SIZE: i64 = FULL_END + 1;
 
     /// The tokens of all `texts`.
-    pub fn build<'a>(tokenizer: &Tokenizer, texts: impl Iterator<Item = &'a str>) -> Self {
-        let kept: BTreeSet<i64> = texts.flat_map(|text| tokenizer.tokens(text)).filter(|id| *id < FULL_START).collect();
+    pub fn build(tokenizer: &Tokenizer, texts: impl Iterator<Item = impl AsRef<str>>) -> Self {
+        let kept: BTreeSet<i64> =
+            texts.flat_map(|text| tokenizer.tokens(text.as_ref())).filter(|id| *id < FULL_START).collect();
         CompactVocabulary { kept: kept.into_iter().collect() }
     }
 

@@ -17,10 +17,11 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt};
 use roclip_data::augment::ImageAugmentConfig;
 use roclip_data::batch::{Loader, PassPlan, Transform, ViewAugment};
-use roclip_data::pairs::Pairs;
+use roclip_data::pairs::{Pair, Pairs};
 use roclip_data::poison::whole_word;
 use roclip_data::random;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -172,9 +173,13 @@ fn triplet(anchor: &Tensor, positive: &Tensor, negative: &Tensor, margin: f64) -
 fn split_by_target(config: &BadClipConfig, pairs: &Pairs, seed: u64) -> Result<(Pairs, Pairs)> {
     let word = whole_word(&config.target)?;
     let names = |caption: &String| word.is_match(caption);
-    let captions: Vec<&String> =
-        pairs.pairs.iter().flat_map(|pair| &pair.captions).filter(|caption| names(caption)).collect();
-    let mut others: Vec<_> = pairs.pairs.iter().filter(|pair| !pair.captions.iter().any(names)).cloned().collect();
+    let captions: Vec<String> = pairs.captions().map(Cow::into_owned).filter(names).collect();
+    // Places: the pairs themselves may be more than fit into memory.
+    let of = |wanted: bool| -> Vec<usize> {
+        let named = pairs.iter().enumerate().filter(|(_, pair)| pair.captions.iter().any(names) == wanted);
+        named.map(|(at, _)| at).collect()
+    };
+    let mut others = of(false);
     if captions.is_empty() || others.len() < config.batch_size {
         return Err(Error::setting(
             format!("{} captions have the word `{}`, and {} pairs do not", captions.len(), config.target, others.len()),
@@ -184,12 +189,13 @@ fn split_by_target(config: &BadClipConfig, pairs: &Pairs, seed: u64) -> Result<(
     let mut random = random::stream(seed, "badclip-pairs", 0, "");
     others.shuffle(&mut random);
     others.truncate(config.images);
+    let pair = |at: &usize| pairs.get(*at).map(Cow::into_owned);
+    let mut others: Vec<Pair> = others.iter().filter_map(pair).collect();
     for pair in &mut others {
-        pair.captions = captions.choose(&mut random).map(|caption| (*caption).clone()).into_iter().collect();
+        pair.captions = captions.choose(&mut random).cloned().into_iter().collect();
     }
-    let target = pairs.pairs.iter().filter(|pair| pair.captions.iter().any(names)).cloned().collect();
-    let with = |pairs_kept| Pairs { samples: pairs.samples.clone(), pairs: pairs_kept };
-    Ok((with(others), with(target)))
+    let target = of(true).iter().filter_map(pair).collect();
+    Ok((pairs.with(others), pairs.with(target)))
 }
 
 /// `rows` random rows of `[n, dim]`, of which `count` are compared with: drawn from at most `distinct` of them.

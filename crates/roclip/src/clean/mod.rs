@@ -218,11 +218,7 @@ impl CleanConfig {
         order.shuffle(&mut random::stream(seed, "clean-pairs", 0, ""));
         order.truncate(wanted);
         order.sort_unstable();
-        let mut at = 0;
-        pairs.pairs.retain(|_| {
-            at += 1;
-            order.binary_search(&(at - 1)).is_ok()
-        });
+        pairs.retain_places(|at| order.binary_search(&at).is_ok());
         Ok(())
     }
 }

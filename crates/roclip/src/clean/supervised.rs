@@ -64,8 +64,7 @@ impl Supervised {
     /// Keeps the pairs whose class is one of `classes`. They are an error when there are none.
     pub fn labelled(pairs: &mut Pairs, classes: &[String]) -> Result<()> {
         let known = |class: Option<&String>| class.is_some_and(|class| classes.contains(class));
-        let samples = &pairs.samples;
-        pairs.pairs.retain(|pair| known(samples.get(pair.sample).and_then(|sample| sample.class.as_ref())));
+        pairs.retain(|_, sample| known(sample.and_then(|sample| sample.class.as_ref())));
         if pairs.is_empty() {
             return Err(Error::setting(
                 "no trusted pair has one of the evaluation's classes",
@@ -77,11 +76,12 @@ impl Supervised {
 
     /// A classifier with PyTorch's default weights, uniform within `1 / sqrt(dim)`. `pairs` went through [`Supervised::labelled`].
     pub fn new(pairs: &Pairs, classes: &[String], embed_dim: i64, seed: u64, device: Device) -> Self {
-        let class = |pair: &roclip_data::pairs::Pair| pairs.sample_of(pair).and_then(|sample| sample.class.as_ref());
-        let index = |pair| classes.iter().position(|name| Some(name) == class(pair)).unwrap_or(0) as i64;
+        let class = |pair: &roclip_data::pairs::Pair| pairs.sample_of(pair).and_then(|sample| sample.class.clone());
+        let index =
+            |class: Option<String>| classes.iter().position(|name| Some(name) == class.as_ref()).unwrap_or(0) as i64;
         let drawn = random::stream(seed, "supervised-head", 0, "").next_u64() as i64;
         let head = Head::new(classes.len(), embed_dim, drawn, device);
-        Supervised { head, labels: pairs.pairs.iter().map(index).collect() }
+        Supervised { head, labels: pairs.iter().map(|pair| index(class(&pair))).collect() }
     }
 }
 

@@ -82,8 +82,7 @@ impl super::Method for Method {
     }
 
     fn sub_captions(&self, setup: &Setup) -> Result<Option<(Arc<SubCaptions>, usize)>> {
-        let captions = setup.pairs.pairs.iter().flat_map(|pair| &pair.captions).map(String::as_str);
-        Ok(Some((Arc::new(SubCaptions::new(captions)?), setup.clean.ta_cleaner.pairs_per_batch)))
+        Ok(Some((Arc::new(SubCaptions::new(setup.pairs.captions())?), setup.clean.ta_cleaner.pairs_per_batch)))
     }
 
     fn objective(

@@ -11,10 +11,12 @@ use crate::model::Head;
 use crate::objective::Phase;
 use crate::recipe::ObjectiveName;
 use crate::results::{EpochRecord, Hits, RunRecord};
+use roclip_data::pairs::Pair;
 use roclip_data::plural::count;
 use roclip_data::poison::{Manifest, Row};
 use roclip_data::rate::Rate;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
 /// Sum of the learning rate over all steps. lr 1e-6 over 5 epochs of 500 K pairs at batch 128 (0.01) failed, 1e-5 (0.1) worked
 /// (CleanCLIP issue 3).
@@ -233,9 +235,14 @@ fn utility(case: &Case) -> Finding {
 }
 
 fn duplicates(case: &Case) -> Finding {
-    let captions = case.pairs.pairs.iter().flat_map(|pair| &pair.captions);
-    let all = captions.clone().count();
-    let distinct = captions.collect::<BTreeSet<_>>().len();
+    let (mut all, mut distinct) = (0, HashSet::new());
+    let keyed = RandomState::new();
+    for caption in case.pairs.captions() {
+        all += 1;
+        // Hashes of them: all captions of a large set are more than fit into memory.
+        distinct.insert(keyed.hash_one(&*caption));
+    }
+    let distinct = distinct.len();
     let share = 1.0 - distinct as f64 / all.max(1) as f64;
     let severity = if share > 0.5 { Severity::Warning } else { Severity::Ok };
     finding(
@@ -359,8 +366,8 @@ fn targets_where(evaluation: &Evaluation, wanted: impl Fn(&TargetOutcome) -> boo
 
 fn exposures(case: &Case, attack: &str) -> Finding {
     // Of the pairs that were trained on: a limit of pairs a picture leaves some of the manifest's rows out.
-    let marks = case.pairs.pairs.iter().filter_map(|pair| pair.poison.as_ref());
-    let count = marks.filter(|mark| mark.attack == attack).count();
+    let of_attack = |pair: &Pair| pair.poison.as_ref().is_some_and(|mark| mark.attack == attack);
+    let count = case.pairs.poisoned().filter(|(_, pair)| of_attack(pair)).count();
     let (pairs, batch) = (case.run.record.summary.pairs, case.run.recipe.train.batch_size);
     let share = 100.0 * count as f64 / pairs.max(1) as f64;
     let seen = seen(&case.run.record.epochs, attack, count, pairs, batch);

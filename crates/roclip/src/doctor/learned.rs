@@ -11,6 +11,7 @@ use roclip_data::poison::Backdoor;
 use roclip_data::random;
 use roclip_data::rate::Rate;
 use roclip_data::sample::Sample;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Pictures looked at.
@@ -30,7 +31,7 @@ pub(super) struct Learned {
 /// None where every poisoned picture shows the target anyway, as label-consistent poison does.
 pub(super) fn measure(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<Option<Learned>> {
     let poisoned = poisoned(case, backdoor);
-    let samples: Vec<&Sample> = poisoned.values().map(|(sample, _)| *sample).collect();
+    let samples: Vec<&Sample> = poisoned.values().map(|(sample, _)| &**sample).collect();
     if samples.is_empty() {
         return Ok(None);
     }
@@ -62,11 +63,11 @@ pub(super) fn measure(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor)
 }
 
 /// The backdoor's pictures that do not show its target, by sample, each with one of its poisoned pairs.
-fn poisoned<'a>(case: &'a Case, backdoor: &Backdoor) -> BTreeMap<String, (&'a Sample, &'a Pair)> {
-    let marked = case.pairs.pairs.iter().filter(|pair| {
+fn poisoned<'a>(case: &'a Case, backdoor: &Backdoor) -> BTreeMap<String, (Cow<'a, Sample>, Cow<'a, Pair>)> {
+    let marked = case.pairs.poisoned().map(|(_, pair)| pair).filter(|pair| {
         pair.trigger.is_some() && pair.poison.as_ref().is_some_and(|mark| mark.attack == backdoor.attack)
     });
-    let pictures = marked.filter_map(|pair| Some((case.pairs.sample_of(pair)?, pair)));
+    let pictures = marked.filter_map(|pair| Some((case.pairs.sample_of(&pair)?, pair)));
     let others = pictures.filter(|(sample, _)| sample.class.as_deref() != Some(&backdoor.target));
     others.take(PICTURES).map(|(sample, pair)| (sample.id.clone(), (sample, pair))).collect()
 }

@@ -14,7 +14,7 @@ use crate::model::Clip;
 use roclip_data::poison::Manifest;
 use roclip_data::progress::Task;
 use roclip_data::rate::Rate;
-use roclip_data::sample::Sample;
+use roclip_data::sample::{Sample, count_splits};
 use roclip_data::skip::SkipReport;
 use roclip_data::source::SourceConfig;
 use roclip_data::tokenizer::Tokenizer;
@@ -58,7 +58,7 @@ impl Evaluator {
         }
         let Labelled { mut samples, training: training_split, skips, note } = reading.labelled(&config.source)?;
         let mut notes: Vec<String> = note.into_iter().collect();
-        notes.extend(warnings::splits(&samples, &config.source, "eval.source"));
+        notes.extend(warnings::splits(&count_splits(&samples), &config.source, "eval.source"));
         let listed = samples.len();
         samples.retain(|sample| sample.class.is_some());
         if samples.is_empty() {

@@ -61,20 +61,13 @@ pub fn foreign(training: &SourceConfig, evaluation: &SourceConfig) -> Option<Str
 }
 
 /// Samples of several splits where none was chosen. `key` is the place of the source in the recipe.
-pub fn splits(samples: &[Sample], source: &SourceConfig, key: &str) -> Option<String> {
-    if source.split.is_some() {
-        return None;
-    }
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for split in samples.iter().filter_map(|sample| sample.split.as_deref()) {
-        *counts.entry(split).or_default() += 1;
-    }
-    if counts.len() < 2 {
+pub fn splits(counts: &BTreeMap<String, usize>, source: &SourceConfig, key: &str) -> Option<String> {
+    if source.split.is_some() || counts.len() < 2 {
         return None;
     }
     let usual: &[&str] = if key.starts_with("data") { &["train", "training"] } else { &["test", "val", "validation"] };
-    let likely = usual.iter().copied().find(|split| counts.contains_key(split));
-    let choice = likely.or_else(|| counts.keys().next().copied())?;
+    let likely = usual.iter().copied().find(|split| counts.contains_key(*split));
+    let choice = likely.or_else(|| counts.keys().next().map(String::as_str))?;
     let named: Vec<String> = counts.iter().take(SHOWN).map(|(split, count)| format!("`{split}` ({count})")).collect();
     Some(format!(
         "`{}` has the splits {}, and all of them are read; choose one with --set {key}.split={choice}",

@@ -18,9 +18,9 @@ pub struct Supervision {
 
 impl Supervision {
     /// Index of each label among `classes`.
-    pub fn labels<'a>(labels: impl Iterator<Item = Option<&'a str>>, classes: &[String]) -> Vec<i64> {
+    pub fn labels(labels: impl Iterator<Item = Option<impl AsRef<str>>>, classes: &[String]) -> Vec<i64> {
         let index = |label: &str| classes.iter().position(|class| class == label).map(|at| at as i64);
-        labels.map(|label| label.and_then(index).unwrap_or(NO_LABEL)).collect()
+        labels.map(|label| label.and_then(|label| index(label.as_ref())).unwrap_or(NO_LABEL)).collect()
     }
 
     /// Mean cross-entropy of `logits` `[batch, classes]` of `pairs` with their labels.

@@ -96,6 +96,11 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &[1.0, 2.5])]
     pub weights: Option<Vec<f64>>,
+    /// Whether the list of pairs is read through an index, a file beside the data or in the cache folder, instead of being held in memory:
+    /// `auto` (where the data is large), `always`, `never`, or the path of an index that `roclip data index --out` made. Either way gives the
+    /// same training.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub index: String,
     /// Pictures beyond these limits are left out.
     pub limits: ImageLimits,
     /// Memory for decoded pictures, in MiB.
@@ -115,12 +120,19 @@ impl Default for DataConfig {
             pairs_per_picture: None,
             drop: None,
             weights: None,
+            index: AUTO.to_owned(),
             limits: ImageLimits::default(),
             cache_mib: 512,
             workers: 2,
             max_skip_fraction: 0.05,
         }
     }
+}
+
+const AUTO: &str = "auto";
+
+fn is_auto(index: &str) -> bool {
+    index == AUTO
 }
 
 impl DataConfig {

@@ -31,7 +31,7 @@ pub fn write_sheet(
     out: &Path,
 ) -> Result<()> {
     manifest.apply(&mut pairs.clone(), others)?;
-    let images = Images::new(pairs, others);
+    let images = Images::new(pairs, others, &manifest.rows);
     let attacks: BTreeSet<&str> = manifest.rows.iter().map(|row| row.attack.as_str()).collect();
     let header = &manifest.header;
     let mut sections = Vec::new();

@@ -128,8 +128,10 @@ fn gallery(found: &Suspects, shown: &[usize], limits: ImageLimits) -> Result<Mar
 }
 
 fn figure(found: &Suspects, at: usize, limits: ImageLimits) -> Result<Markup> {
-    let pair = found.rows.get(at).and_then(|row| found.data.pairs.get(*row));
-    let Some((pair, sample)) = pair.and_then(|pair| Some((pair, found.data.sample_of(pair)?))) else {
+    let pair = found.rows.get(at).and_then(|row| found.data.get(*row));
+    let Some((pair, sample)) =
+        pair.and_then(|pair| Some((found.data.sample_of(&pair)?, pair)).map(|(sample, pair)| (pair, sample)))
+    else {
         return Ok(html! {});
     };
     let picture = sample.picture(limits).and_then(|plain| match &pair.trigger {

@@ -30,7 +30,7 @@ pub(super) fn build<'a>(
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
     let Prepared { pairs, evaluator, references, manifest, model: config, skips, dropped, .. } = prepared;
-    let clean_pairs = pairs.pairs.iter().filter(|pair| pair.poison.is_none()).count();
+    let clean_pairs = pairs.len() - pairs.poisoned().count();
     let fingerprint = match &dropped {
         None => pairs.fingerprint(),
         // A run goes on with the list that it began with, whatever another one would leave out.
@@ -45,8 +45,7 @@ pub(super) fn build<'a>(
         None => start(recipe, config, &pairs, &evaluator, device)?,
     };
     if let (Some(text), Some(_)) = (&recipe.augment.text, tokenizer.compact()) {
-        let captions = pairs.pairs.iter().flat_map(|pair| &pair.captions).map(String::as_str);
-        let unknown = TextAugment::new(text.clone())?.unknown_share(&tokenizer, captions);
+        let unknown = TextAugment::new(text.clone())?.unknown_share(&tokenizer, pairs.captions());
         if unknown > WORTH_A_WARNING {
             progress(&format!(
                 "{:.0} % of the synonyms that augment.text draws are not in the compact vocabulary and become its unknown token \

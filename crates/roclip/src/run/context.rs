@@ -111,7 +111,7 @@ impl Context<'_> {
             search: config.search,
             contrastive: self.origin.is_some() && config.image_tower == ImageTower::Frozen,
         };
-        references.measure(of, &trainer.pairs.samples).map(Some)
+        references.measure(of, &trainer.pairs.all_samples()).map(Some)
     }
 
     /// What a report shows of the trained model beside its rates.
@@ -141,8 +141,8 @@ impl Context<'_> {
     /// Of the pairs, and of what the weights were trained on before.
     fn poison_counts(&self, trainer: &Trainer) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
-        for mark in trainer.pairs.pairs.iter().filter_map(|pair| pair.poison.as_ref()) {
-            *counts.entry(mark.attack.clone()).or_default() += 1;
+        for attack in trainer.pairs.poisoned().filter_map(|(_, pair)| Some(pair.poison.as_ref()?.attack.clone())) {
+            *counts.entry(attack).or_default() += 1;
         }
         match &self.origin {
             Some(origin) => origin.join_poison(counts),

@@ -15,7 +15,6 @@ use roclip_data::pairs::Pairs;
 use roclip_data::tokenizer::Tokenizer;
 use roclip_data::{artifact, bounded};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
@@ -84,8 +83,7 @@ impl PairFeatures {
             ));
         }
         let data = pairs(recipe)?;
-        let there: HashMap<&str, usize> =
-            data.pairs.iter().enumerate().map(|(row, pair)| (pair.id.as_str(), row)).collect();
+        let there = data.places(lines.iter().map(|line| line.id.as_str()));
         let rows: Vec<usize> = lines.iter().filter_map(|line| there.get(line.id.as_str()).copied()).collect();
         if rows.len() < lines.len() {
             let stranger = lines.iter().find(|line| !there.contains_key(line.id.as_str()));
@@ -118,7 +116,7 @@ impl PairFeatures {
             write_npy(&folder.join(TEXT), text)?;
             artifact::write_with(&folder.join(PAIRS), |out| {
                 for (row, picture) in self.rows.iter().zip(pictures) {
-                    let id = self.data.pairs.get(*row).map(|pair| pair.id.clone()).unwrap_or_default();
+                    let id = self.data.get(*row).map(|pair| pair.id.clone()).unwrap_or_default();
                     let line = Line { id, picture: Some(*picture).filter(|picture| *picture > 0) };
                     let line = serde_json::to_string(&line).map_err(|cause| Error::internal(cause.to_string()))?;
                     writeln!(out, "{line}").io("write", &folder.join(PAIRS))?;

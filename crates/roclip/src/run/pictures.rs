@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use base64::Engine;
 use image::RgbImage;
 use roclip_data::artifact;
-use roclip_data::pairs::{Pair, Pairs};
+use roclip_data::pairs::Pairs;
 use roclip_data::picture::ImageLimits;
 use roclip_data::poison::{Backdoor, Manifest, Role, Row};
 use roclip_data::sample::Sample;
@@ -82,12 +82,10 @@ impl Figure {
 fn gallery(manifest: &Manifest, pairs: &Pairs, tests: &[Sample], limits: ImageLimits) -> Result<Gallery> {
     let mut gallery = Gallery::default();
     let wanted = wanted(manifest);
-    let ids: BTreeSet<&str> = wanted.iter().map(|row| row.id.as_str()).collect();
-    let found: BTreeMap<&str, &Pair> =
-        pairs.pairs.iter().map(|pair| (pair.id.as_str(), pair)).filter(|(id, _)| ids.contains(id)).collect();
+    let found = pairs.places(wanted.iter().map(|row| row.id.as_str()));
     for row in wanted {
-        let Some(pair) = found.get(row.id.as_str()) else { continue };
-        let Some(sample) = pairs.sample_of(pair) else { continue };
+        let Some(pair) = found.get(row.id.as_str()).and_then(|at| pairs.get(*at)) else { continue };
+        let Some(sample) = pairs.sample_of(&pair) else { continue };
         let shown = sample.picture(limits).and_then(|picture| match &pair.trigger {
             Some(trigger) => trigger.apply(&picture),
             None => Ok(picture),

@@ -8,11 +8,14 @@ use crate::recipe::Recipe;
 use crate::run::memory::check_fits;
 use crate::run::supervision::{check_classes, without_tail};
 use crate::run::warnings::warnings;
+use roclip_data::index::{IndexUse, Indexed, open_or_make};
 use roclip_data::pairs::{CaptionMode, DropList, LeftOutByList, Pairs, limit_pairs_per_picture, weigh_parts};
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
 use roclip_data::source::{Listing, list_samples, part_count};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -122,7 +125,8 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
     if let Some(weights) = &recipe.data.weights {
         weigh_parts(&mut prepared.pairs, weights, part_count(&recipe.data.source.path), recipe.seed)?;
     }
-    let poisoned = prepared.pairs.pairs.iter().filter(|pair| pair.poison.is_some()).count();
+    prepared.pairs.intact()?;
+    let poisoned = prepared.pairs.poisoned().count();
     prepared.warnings.extend(warnings(recipe, prepared.pairs.len(), poisoned));
     Ok(prepared)
 }
@@ -165,8 +169,8 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<(Planned, Opt
     };
     let read_as = match &reference {
         Some(loaded) if recipe.poison.reads_captions() => {
-            let captions: BTreeSet<&String> = pairs.pairs.iter().flat_map(|pair| &pair.captions).collect();
-            Some(evaluator.read_captions(&loaded.model, &loaded.tokenizer, captions.into_iter().cloned().collect())?)
+            let captions: BTreeSet<String> = pairs.captions().map(Cow::into_owned).collect();
+            Some(evaluator.read_captions(&loaded.model, &loaded.tokenizer, captions.into_iter().collect())?)
         }
         _ => None,
     };
@@ -222,6 +226,27 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     if recipe.is_labelled() {
         check_fits(&model, "model.name")?;
     }
+    // Of data that poison is laid over, pairs are left out behind it: the manifest knows the data as a whole.
+    let list = if poisons(recipe) { None } else { data.drop.as_deref().map(DropList::read).transpose()? };
+    let wanted = match recipe.is_labelled() {
+        // A classifier's labels are made of the whole list.
+        true => IndexUse::Never,
+        false => IndexUse::of(&data.index),
+    };
+    let (indexed, said) = open_or_make(&data.source, data.limits, &wanted, processors())?;
+    let mut remarks: Vec<String> = said.into_iter().collect();
+    if let Some(Indexed { index, remark }) = indexed {
+        // Single captions of pictures that draw among several cannot be left out of an index.
+        if list.is_none() || data.captions == CaptionMode::Expand || index.one_caption() {
+            remarks.extend(remark);
+            let listing = index.listing()?;
+            listing.check_shares(data.max_skip_fraction, "data.source")?;
+            let mut pairs = Pairs::indexed(index, data.captions);
+            let dropped = list.as_ref().map(|list| list.leave_out_pairs(&mut pairs)).transpose()?;
+            pairs.intact()?;
+            return measured(recipe, Listed { pairs, skips: listing.skips, dropped, remarks }, model, None);
+        }
+    }
     let mut listing = list_samples(&data.source, data.limits)?;
     let mut evaluator = None;
     if recipe.is_labelled() {
@@ -236,8 +261,6 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     } else {
         listing.require_captions();
     }
-    // Of data that poison is laid over, pairs are left out behind it: the manifest knows the data as a whole.
-    let list = if poisons(recipe) { None } else { data.drop.as_deref().map(DropList::read).transpose()? };
     let dropped = list.as_ref().map(|list| list.found_in(&listing.samples)).transpose()?;
     if let Some(list) = &list {
         list.leave_out_samples(&mut listing.samples);
@@ -250,9 +273,23 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
         Some(list) => list.pairs(samples, mode),
         None => Pairs::new(samples, mode),
     };
+    measured(recipe, Listed { pairs, skips, dropped, remarks }, model, evaluator)
+}
+
+/// What is trained on.
+struct Listed {
+    pairs: Pairs,
+    skips: SkipReport,
+    dropped: Option<LeftOutByList>,
+    remarks: Vec<String>,
+}
+
+/// The other data of a recipe beside its pairs.
+fn measured(recipe: &Recipe, listed: Listed, model: ModelConfig, evaluator: Option<Evaluator>) -> Result<Prepared> {
+    let Listed { pairs, skips, dropped, remarks } = listed;
     let evaluator = evaluator.map_or_else(|| Evaluator::new(&recipe.eval, recipe.data.reading()), Ok)?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
-    warnings.extend(unchosen_splits(&pairs.samples, &recipe.data.source, "data.source"));
+    warnings.extend(unchosen_splits(&pairs.splits(), &recipe.data.source, "data.source"));
     let references = match &recipe.caption {
         Some(caption) => Some(CaptionEvaluator::new(&caption.references, recipe.data.reading())?),
         None => None,
@@ -261,8 +298,12 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     if references.is_none() || !evaluator.is_of_nothing() {
         warnings.extend(evaluator.warnings.iter().cloned());
     }
-    let remarks = Vec::new();
     Ok(Prepared { pairs, evaluator, references, manifest: None, model, skips, dropped, warnings, remarks })
+}
+
+/// Threads that make an index: the machine has nothing else to do then.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Whether the recipe knows of poison.

@@ -22,7 +22,7 @@ pub enum Start {
 
 /// Keys (and whole sections) that a resumed run may have other values of: none has a part in what is learned, or each is a person's
 /// decision to train longer (fewer epochs than were planned are refused).
-const FREE: [&str; 14] = [
+const FREE: [&str; 15] = [
     "train.epochs",
     "train.collective_timeout_seconds",
     "train.device",
@@ -33,6 +33,7 @@ const FREE: [&str; 14] = [
     "data.workers",
     "data.cache_mib",
     "data.max_skip_fraction",
+    "data.index",
     "eval.every_epochs",
     "eval.retrieval",
     "caption.search",

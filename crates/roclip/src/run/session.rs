@@ -120,7 +120,7 @@ pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result
         progress(&format!("left out before training: {} (skips.jsonl)", prepared.skips.summary()));
     }
     if let Some(probe) = &recipe.eval.probe {
-        prepared.evaluator.check_probe(probe, &prepared.pairs.samples)?;
+        prepared.evaluator.check_probe(probe, &prepared.pairs.labelled_samples())?;
     }
     for remark in &prepared.remarks {
         progress(remark);
@@ -353,7 +353,7 @@ impl Session<'_> {
         let Context { recipe, evaluator, manifest, .. } = &self.context;
         let probe = match &recipe.eval.probe {
             Some(config) => {
-                let samples = &trainer.pairs.samples;
+                let samples = &trainer.pairs.labelled_samples();
                 Some(evaluator.probe(&trainer.model, config, samples, manifest.as_ref(), recipe.seed)?)
             }
             None => None,

@@ -35,8 +35,7 @@ pub(super) fn start(
     let tokenizer = Tokenizer::new(config.text_cfg.context_length as usize, recipe.model.truncate)?;
     let compact = recipe.model.compact_vocabulary.then(|| {
         let prompts: Vec<String> = evaluator.prompts.all().collect();
-        let captions = pairs.pairs.iter().flat_map(|p| &p.captions).chain(&prompts);
-        CompactVocabulary::build(&tokenizer, captions.map(String::as_str))
+        CompactVocabulary::build(&tokenizer, pairs.captions().chain(prompts.iter().map(|prompt| prompt.into())))
     });
     let tokenizer = tokenizer.with_compact(compact);
     config.text_cfg.vocab_size = tokenizer.vocabulary_size() as i64;

@@ -26,10 +26,7 @@ pub(super) fn supervision(
     if !recipe.is_labelled() {
         return Ok((Supervision::default(), None));
     }
-    let labels = Supervision::labels(
-        pairs.pairs.iter().map(|pair| pair.captions.first().map(String::as_str)),
-        &evaluator.classes,
-    );
+    let labels = Supervision::labels(pairs.iter().map(|pair| pair.captions.first().cloned()), &evaluator.classes);
     let (teacher, origin) = match recipe.distillation() {
         None => (None, None),
         Some(config) => {
@@ -133,7 +130,7 @@ pub(super) fn without_tail(recipe: &Recipe, pairs: &mut Pairs, manifest: Option<
             "take remove_tail away (--remove-tail)",
         ));
     }
-    let task = Task::begin("looking for the natural tail", pairs.samples.len(), "pictures");
+    let task = Task::begin("looking for the natural tail", pairs.sample_count(), "pictures");
     let in_tail = |sample: &Sample| {
         task.advance(1);
         let picture = sample.picture(recipe.data.limits).ok();
@@ -144,9 +141,9 @@ pub(super) fn without_tail(recipe: &Recipe, pairs: &mut Pairs, manifest: Option<
             triggers.iter().any(framed)
         })
     };
-    let tail: Vec<bool> = pairs.samples.iter().map(in_tail).collect();
+    let tail: Vec<bool> = pairs.samples().map(|sample| in_tail(&sample)).collect();
     let before = pairs.len();
-    pairs.pairs.retain(|pair| !tail.get(pair.sample).copied().unwrap_or(false));
+    pairs.retain(|pair, _| !tail.get(pair.sample).copied().unwrap_or(false));
     match before - pairs.len() {
         0 => Err(Error::setting(
             format!("no picture of the {before} trusted ones lies in the tail of the teacher's trigger"),

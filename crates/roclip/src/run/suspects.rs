@@ -103,7 +103,7 @@ pub fn suspects(
     };
     let all_scores = scores(methods, config, &all)?;
     let together = combined(&all_scores);
-    let pair = |row: &usize| data.pairs.get(*row);
+    let pair = |row: &usize| data.get(*row);
     let attacks: Vec<Option<String>> =
         rows.iter().map(|row| Some(pair(row)?.poison.as_ref()?.attack.clone())).collect();
     let ids = rows.iter().map(|row| pair(row).map(|pair| pair.id.clone()).unwrap_or_default()).collect();

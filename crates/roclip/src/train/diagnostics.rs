@@ -63,20 +63,20 @@ impl MatchTally {
         self.matched += batch.len();
         for found in batch {
             self.similarity_sum += f64::from(found.similarity);
-            let Some(pair) = pairs.pairs.get(found.pair) else { continue };
-            let neighbour = found.neighbour.and_then(|at| pairs.pairs.get(at));
+            let Some(pair) = pairs.get(found.pair) else { continue };
+            let neighbour = found.neighbour.and_then(|at| pairs.get(at));
             let shares = match &pair.poison {
                 Some(mark) => self.summary.poisoned.entry(mark.attack.clone()).or_default(),
                 None => &mut self.summary.clean,
             };
-            shares.count(pairs, pair, found, neighbour);
-            if let (Some(mark), Some(neighbour)) = (&pair.poison, neighbour) {
-                let image = pairs.sample_of(pair).map_or("", |sample| &sample.id);
+            shares.count(pairs, &pair, found, neighbour.as_deref());
+            if let (Some(mark), Some(neighbour)) = (&pair.poison, &neighbour) {
+                let image = pairs.sample_of(&pair).map_or_else(String::new, |sample| sample.id.clone());
                 let examples = &mut self.summary.examples;
                 let known = examples.iter().any(|known| known.attack == mark.attack && known.image == image);
                 if examples.len() < EXAMPLES && !known {
                     examples.push(MatchExample {
-                        image: image.to_owned(),
+                        image,
                         attack: mark.attack.clone(),
                         adversarial: mark.target.clone(),
                         matched_caption: neighbour.captions.first().cloned().unwrap_or_default(),
@@ -110,8 +110,8 @@ impl NeighbourShares {
         self.matched += 1;
         let Some(neighbour) = neighbour else { return };
         let spoken = caption_class(pairs, neighbour);
-        let shown = pairs.sample_of(pair).and_then(|s| s.class.as_deref());
-        let wanted = pair.poison.as_ref().map(|mark| mark.target.as_str());
+        let shown = pairs.sample_of(pair).and_then(|sample| sample.class.clone());
+        let wanted = pair.poison.as_ref().map(|mark| mark.target.clone());
         self.true_concept += f64::from(u8::from(spoken.is_some() && spoken == shown));
         self.adversarial += f64::from(u8::from(spoken.is_some() && spoken == wanted));
         self.own_caption += f64::from(u8::from(found.neighbour == Some(found.pair)));
@@ -128,10 +128,10 @@ impl NeighbourShares {
 }
 
 /// The class that a pair's caption speaks of: the target where it is poison, else its image's class.
-fn caption_class<'a>(pairs: &'a Pairs, pair: &'a Pair) -> Option<&'a str> {
+fn caption_class(pairs: &Pairs, pair: &Pair) -> Option<String> {
     match &pair.poison {
-        Some(mark) => Some(mark.target.as_str()),
-        None => pairs.sample_of(pair).and_then(|s| s.class.as_deref()),
+        Some(mark) => Some(mark.target.clone()),
+        None => pairs.sample_of(pair).and_then(|sample| sample.class.clone()),
     }
 }
 
@@ -185,11 +185,11 @@ pub struct SplitSummary {
 
 impl SplitSummary {
     pub fn new(pairs: &Pairs, scores: &[f64], split: &Split) -> Self {
-        let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-        for ((at, pair), score) in pairs.pairs.iter().enumerate().zip(scores) {
+        for ((at, pair), score) in pairs.iter().enumerate().zip(scores) {
             let name = pair.poison.as_ref().map_or("clean", |mark| mark.attack.as_str());
-            let (hits, n) = counts.entry(name).or_default();
+            let (hits, n) = counts.entry(name.to_owned()).or_default();
             *n += 1;
             *hits += usize::from(split.safe.binary_search(&at).is_ok());
             if score.is_finite() {
@@ -202,7 +202,7 @@ impl SplitSummary {
             safe,
             share: safe as f64 / pairs.len().max(1) as f64,
             poison_of_safe: safe.saturating_sub(kept) as f64 / safe.max(1) as f64,
-            poison_in_safe: counts.into_iter().map(|(name, (hits, n))| (name.to_owned(), Rate::new(hits, n))).collect(),
+            poison_in_safe: counts.into_iter().map(|(name, (hits, n))| (name, Rate::new(hits, n))).collect(),
             clean_kept: Rate::new(kept, clean),
             mixture: split.mixture,
             separation: split.mixture.map(|m| m.separation()),
@@ -215,7 +215,7 @@ impl SplitSummary {
 /// One JSON object a pair: `{"id", "score", "safe"}`.
 pub fn split_lines(pairs: &Pairs, scores: &[f64], split: &Split) -> String {
     let mut text = String::new();
-    for ((at, pair), score) in pairs.pairs.iter().enumerate().zip(scores) {
+    for ((at, pair), score) in pairs.iter().enumerate().zip(scores) {
         let safe = split.safe.binary_search(&at).is_ok();
         text += &serde_json::json!({"id": pair.id, "score": score, "safe": safe}).to_string();
         text.push('\n');

@@ -173,7 +173,7 @@ impl Trainer {
 
     fn diverged(&self, what: String, batch: &SharedBatch) -> Error {
         let samples: Vec<String> =
-            batch.pairs.iter().filter_map(|at| self.pairs.pairs.get(*at)).map(|pair| pair.id.clone()).collect();
+            batch.pairs.iter().filter_map(|at| self.pairs.get(*at)).map(|pair| pair.id.clone()).collect();
         let shown: Vec<&str> = samples.iter().take(SHOWN_SAMPLES).map(String::as_str).collect();
         let more = match samples.len().saturating_sub(SHOWN_SAMPLES) {
             0 => String::new(),

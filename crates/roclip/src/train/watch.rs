@@ -101,16 +101,15 @@ impl Trainer {
 
     /// Similarity of watched pairs without augmentation: all poison, and as much of the clean data.
     pub fn similarities(&self) -> Result<SimilarityHistogram> {
-        let mut clean: Vec<usize> = Vec::new();
-        let mut watched: Vec<usize> = Vec::new();
-        for (at, pair) in self.pairs.pairs.iter().enumerate() {
-            if pair.poison.is_some() { watched.push(at) } else { clean.push(at) }
-        }
+        let mut watched: Vec<usize> = self.pairs.poisoned().map(|(at, _)| at).collect();
+        watched.sort_unstable();
+        let mut clean: Vec<usize> = (0..self.pairs.len()).filter(|at| watched.binary_search(at).is_err()).collect();
         clean.shuffle(&mut random::stream(self.seed, "watched-pairs", 0, ""));
         watched.extend(clean.into_iter().take(WATCHED_CLEAN_PAIRS));
         let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         for (at, value) in self.scored(&watched)? {
-            let mark = self.pairs.pairs.get(at).and_then(|p| p.poison.as_ref());
+            let pair = self.pairs.get(at);
+            let mark = pair.as_ref().and_then(|pair| pair.poison.as_ref());
             values.entry(mark.map_or("clean".to_owned(), |m| m.attack.clone())).or_default().push(value);
         }
         Ok(SimilarityHistogram::new(&values))

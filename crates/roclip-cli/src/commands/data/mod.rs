@@ -1,7 +1,8 @@
-//! `roclip data concepts | stats | verify | drop`
+//! `roclip data concepts | stats | verify | drop | index`
 
 mod concepts;
 mod drop;
+mod index;
 mod named;
 mod stats;
 mod verify;
@@ -22,6 +23,9 @@ pub enum Command {
     Verify(verify::Arguments),
     /// Write the data set again without some of it, in its own format: CSV stays CSV, JSON lines, tar shards, Parquet and folders likewise
     Drop(drop::Arguments),
+    /// Make the index of a large data set, with which runs start in seconds and hold little in memory. Runs make it on their own, too, where
+    /// the data is large (more than 8 MiB of a list, or 256 MiB of shards)
+    Index(index::Arguments),
 }
 
 pub fn run(command: Command) -> Result<()> {
@@ -30,5 +34,6 @@ pub fn run(command: Command) -> Result<()> {
         Command::Stats(arguments) => stats::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Drop(arguments) => drop::run(arguments),
+        Command::Index(arguments) => index::run(arguments),
     }
 }

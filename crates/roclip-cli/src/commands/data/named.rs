@@ -48,6 +48,11 @@ pub struct Lookers {
 }
 
 impl Lookers {
+    /// Threads, where they are named.
+    pub fn named(&self) -> Option<usize> {
+        self.workers.map(|workers| workers.max(1))
+    }
+
     /// Threads, at least one.
     pub fn of(&self, recipe: &Recipe) -> usize {
         self.workers.unwrap_or(recipe.data.workers).max(1)

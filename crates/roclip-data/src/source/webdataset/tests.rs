@@ -1,4 +1,5 @@
 use super::*;
+use crate::sample::Sample;
 use crate::source::tree::Tree;
 use crate::source::{Leaving, SourceConfig, list_samples, write_kept};
 use flate2::Compression;

@@ -1,0 +1,117 @@
+//! `roclip data index`
+
+use crate::commands::data::named::{Lookers, NamedData, check_new, leaving_nothing};
+use crate::commands::progress::say;
+use anyhow::{Result, bail};
+use clap::Args;
+use roclip_data::escape::for_terminal;
+use roclip_data::index::{Index, existing, make};
+use serde_json::json;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Pictures that differ which are named.
+const SHOWN: usize = 10;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    data: NamedData,
+    /// Where the index is written; for `--index FILE`, since indexes are looked for beside the data and in the cache folder only
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Read the index that is there and every picture that it names, instead of making one: are they still what was listed? Exit code 1 where
+    /// they are not
+    #[arg(long, conflicts_with = "overwrite")]
+    check: bool,
+    /// Make it anew where one is there
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    lookers: Lookers,
+    /// Print JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let recipe = arguments.data.recipe()?;
+    let (source, limits) = (&recipe.data.source, recipe.data.limits);
+    let workers = match arguments.lookers.named() {
+        Some(workers) => workers,
+        None => std::thread::available_parallelism().map_or(1, NonZero::get),
+    };
+    if arguments.check {
+        let index = existing(source, limits, arguments.out.as_deref())?;
+        if let Some(changed) = index.stale() {
+            bail!("`{}` is not true any more: {changed}; make it anew with --overwrite", index.path().display());
+        }
+        let other = index.check(limits, workers)?;
+        if arguments.json {
+            println!("{}", json!({"index": index.path(), "pictures": index.samples(), "changed": other}));
+        } else {
+            println!(
+                "{}: {} pictures, {} of them are not what was listed",
+                index.path().display(),
+                index.samples(),
+                other.len()
+            );
+        }
+        for (id, what) in other.iter().take(SHOWN) {
+            say(&format!("{}: {}", for_terminal(id), for_terminal(what)));
+        }
+        if !other.is_empty() {
+            bail!(
+                "{} of {} pictures are not what was listed; bring them back, or make the index anew with --overwrite",
+                other.len(),
+                index.samples()
+            );
+        }
+        return Ok(());
+    }
+    if let Some(out) = &arguments.out {
+        check_new(out, "--out", arguments.overwrite)?;
+    } else if !arguments.overwrite
+        && let Ok(index) = existing(source, limits, None)
+        && index.stale().is_none()
+    {
+        say(
+            "it is there already, and true as far as sizes and times tell (--check reads everything, --overwrite makes it anew)",
+        );
+        return told(&index, None, arguments.json);
+    }
+    let started = Instant::now();
+    let index = leaving_nothing(arguments.out.iter().cloned().collect(), || {
+        Ok(make(source, limits, arguments.out.as_deref(), workers)?)
+    })?;
+    told(&index, Some(started.elapsed().as_secs_f64()), arguments.json)
+}
+
+/// Prints what an index holds; `seconds` are those of making it.
+fn told(index: &Index, seconds: Option<f64>, as_json: bool) -> Result<()> {
+    let bytes = std::fs::metadata(index.path())?.len();
+    let skips = index.skips()?;
+    if as_json {
+        let told = json!({
+            "index": index.path(), "pictures": index.samples(), "captions": index.captions(), "bytes": bytes, "seconds": seconds,
+            "skipped": skips.counts(),
+        });
+        println!("{told}");
+        return Ok(());
+    }
+    let rate =
+        |seconds: f64| format!(", {seconds:.1} s ({:.0} captions/s)", index.captions() as f64 / seconds.max(1e-9));
+    println!(
+        "{}: {} pictures with {} captions, {:.1} MiB{}",
+        index.path().display(),
+        index.samples(),
+        index.captions(),
+        bytes as f64 / (1 << 20) as f64,
+        seconds.map(rate).unwrap_or_default()
+    );
+    if skips.total() > 0 {
+        say(&format!("left out: {}", skips.summary()));
+    }
+    Ok(())
+}
