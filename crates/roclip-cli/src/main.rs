@@ -6,12 +6,13 @@
 mod commands;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use commands::progress::{say_error, set_up};
+use commands::progress::{say_always, say_error, set_up};
 use commands::signals;
 use commands::{
     caption, clean, data, demo, detect, distil, doctor, eval, export, init, layout, poison, prompt, recipe, report,
     run_flags, shell, train,
 };
+use roclip::world::Launch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -107,6 +108,17 @@ enum Command {
     Man(shell::ManArguments),
 }
 
+impl Command {
+    /// Whether several processes that a launcher starts share the work.
+    fn is_shared(&self) -> bool {
+        match self {
+            Command::Train(arguments) => arguments.is_shared(),
+            Command::Distil(arguments) => arguments.is_shared(),
+            _ => false,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         if roclip_data::guard::panic_is_contained() {
@@ -124,7 +136,13 @@ fn main() -> ExitCode {
     commands::parent::leave_with_parent();
     let matches = command_line().color(color_of(std::env::args_os().skip(1))).get_matches();
     let Arguments { command, quiet, .. } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let observer = set_up(quiet, commands::parent::is_tied());
+    // What is wrong with a launcher's variables matters to those commands only that several processes share.
+    let rank = Launch::from_environment().ok().flatten().map_or(0, |launch| launch.rank);
+    let observer = set_up(quiet, commands::parent::is_tied(), rank);
+    if rank > 0 && !command.is_shared() {
+        say_always("this command works in one process: process 0 does it");
+        return ExitCode::SUCCESS;
+    }
     if let Err(error) = signals::handle() {
         say_error(&format!("{error:#}"));
         return ExitCode::from(1);

@@ -13,6 +13,7 @@ pub mod bounded;
 pub mod caption_metrics;
 pub mod guard;
 pub mod index;
+pub mod instruction;
 pub mod language;
 pub mod pairs;
 pub mod plural;

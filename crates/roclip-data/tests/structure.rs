@@ -28,6 +28,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "tokenizer",
             "augment",
             "source",
+            "instruction",
             "index",
             "survey",
             "statistics",
@@ -42,6 +43,7 @@ const ORDER: [(&str, &[&str]); 3] = [
         &[
             "error",
             "settings",
+            "world",
             "model",
             "checkpoint",
             "embed",
@@ -49,6 +51,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "captions",
             "objective",
             "train",
+            "instruct",
             "attack",
             "clean",
             "eval",

@@ -11,6 +11,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SkipReason {
+    AnswerEmpty,
     CaptionTooLarge,
     CaptionUnreadable,
     EnoughPairsOfPicture,
@@ -35,6 +36,8 @@ pub enum SkipReason {
     NoClass,
     NoImage,
     NoSuchSample,
+    QuestionWithoutPicture,
+    RoleUnknown,
     RowUnreadable,
     RowWithoutImage,
     SampleRepeated,
@@ -70,6 +73,7 @@ impl SkipReason {
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            SkipReason::AnswerEmpty => "question or answer is empty",
             SkipReason::CaptionTooLarge => "caption or metadata too large",
             SkipReason::CaptionUnreadable => "caption cannot be read",
             SkipReason::EnoughPairsOfPicture => "picture has enough pairs without this one",
@@ -94,6 +98,8 @@ impl fmt::Display for SkipReason {
             SkipReason::NoClass => "no class",
             SkipReason::NoImage => "no image",
             SkipReason::NoSuchSample => "no such sample",
+            SkipReason::QuestionWithoutPicture => "question has not one slot for its picture",
+            SkipReason::RoleUnknown => "turn of a role that is not known, or out of turn",
             SkipReason::RowUnreadable => "row cannot be read",
             SkipReason::RowWithoutImage => "row has no image",
             SkipReason::SampleRepeated => "sample stands in the source twice",

@@ -6,6 +6,7 @@ use crate::model::{Clip, tensors, unit};
 use roclip_data::batch::{Batches, Loader, View};
 use roclip_data::pairs::picture_hash;
 use roclip_data::progress::Task;
+use std::ops::Range;
 use tch::{Device, Tensor};
 
 /// Pairs encoded at a time where nothing else is said.
@@ -72,11 +73,16 @@ impl Embedder<'_> {
     /// # Errors
     /// No picture that can be read.
     pub fn all(&self, count: usize) -> Result<AllEmbedded> {
+        self.readable(0..count)?.ok_or_else(nothing_readable)
+    }
+
+    /// Those of the loader's pairs `which`, without augmentation, that can be read; none where that is none.
+    pub fn readable(&self, which: Range<usize>) -> Result<Option<AllEmbedded>> {
         let (mut pairs, mut pictures) = (Vec::new(), Vec::new());
         let (mut image, mut image_norms, mut text) = (Vec::new(), Vec::new(), Vec::new());
         let side = self.side() as usize;
-        let batches = self.loader.look((0..count).collect(), None, AT_A_TIME);
-        let task = Task::begin("encoding pairs", count, "pairs");
+        let task = Task::begin("encoding pairs", which.len(), "pairs");
+        let batches = self.loader.look(which.collect(), None, AT_A_TIME);
         for embedded in self.pairs(batches) {
             let found = embedded?;
             pictures.extend(found.view.images.chunks(3 * side * side).map(|picture| picture_hash(picture, side)));
@@ -86,8 +92,11 @@ impl Embedder<'_> {
             text.push(found.text);
             pairs.extend(found.pairs);
         }
+        if pairs.is_empty() {
+            return Ok(None);
+        }
         let (image, image_norms, text) = (joined(&image)?, joined(&image_norms)?, joined(&text)?);
-        Ok(AllEmbedded { pairs, pictures, image, image_norms, text })
+        Ok(Some(AllEmbedded { pairs, pictures, image, image_norms, text }))
     }
 
     /// Unit features `[pairs, dim]` of the pictures of `batches`.
@@ -123,7 +132,11 @@ impl Embedder<'_> {
 /// Rows of all of `features`, which are an error when there are none.
 pub fn joined(features: &[Tensor]) -> Result<Tensor> {
     if features.is_empty() {
-        return Err(Error::setting("no picture of these pairs can be read", "repair the data"));
+        return Err(nothing_readable());
     }
     Ok(Tensor::cat(features, 0))
+}
+
+pub(crate) fn nothing_readable() -> Error {
+    Error::setting("no picture of these pairs can be read", "repair the data")
 }

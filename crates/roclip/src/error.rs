@@ -16,6 +16,9 @@ pub enum Error {
     /// A run was asked to end, and did so after saving a checkpoint.
     #[error("stopped after step {step}, which is saved; the same command with --resume goes on (run `{}`)", run.display())]
     Stopped { run: PathBuf, step: u64 },
+    /// Another process of the run has ended or does not answer.
+    #[error("{what}; {remedy}")]
+    Lost { what: String, remedy: String },
     #[error("libtorch, while {action}: {cause}")]
     Torch { action: &'static str, cause: tch::TchError },
     #[error(transparent)]
@@ -25,6 +28,10 @@ pub enum Error {
 impl Error {
     pub fn setting(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         roclip_data::error::Error::setting(what, remedy).into()
+    }
+
+    pub fn lost(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Error::Lost { what: what.into(), remedy: remedy.into() }
     }
 
     pub fn file(path: &Path, what: impl Into<String>, remedy: impl Into<String>) -> Self {

@@ -107,7 +107,7 @@ fn every_number_is_refused_before_the_first_file_or_works() {
     numbers("", &Value::Table(Table::try_from(&whole).unwrap()), &mut keys);
     assert!(keys.len() > 60, "{keys:?}");
     let stop = Stop::default();
-    let caller = Caller { stop: &stop, commit: "unknown", command: Vec::new() };
+    let caller = Caller { stop: &stop, world: &roclip::world::World::alone(), commit: "unknown", command: Vec::new() };
     let (mut refused, mut taken, mut broken) = (0, 0, Vec::new());
     for (key, odd) in keys.iter().flat_map(|key| ODD.map(|odd| (key, odd))) {
         let Ok(changed) = whole.assign(&format!("{key}={odd}")) else {

@@ -4,6 +4,41 @@
 pub mod bridge {
     unsafe extern "C++" {
         include!("torch-bridge/include/bridge.h");
+        include!("torch-bridge/include/group.h");
+
+        type Group;
+
+        fn connect_gloo(
+            host: &str,
+            port: u16,
+            rank: usize,
+            size: usize,
+            serve: bool,
+            prefix: &str,
+            timeout_ms: u64,
+        ) -> Result<UniquePtr<Group>>;
+        fn rank(self: &Group) -> usize;
+        fn size(self: &Group) -> usize;
+        fn barrier(self: &Group, timeout_ms: u64) -> Result<()>;
+
+        /// # Safety
+        /// Every address is that of a live `at::Tensor`, and the caller owns a returned one; so for all of these.
+        unsafe fn all_reduce(self: &Group, tensor: usize) -> Result<()>;
+        unsafe fn all_gather(self: &Group, tensor: usize) -> Result<usize>;
+        unsafe fn all_gather_with_gradient(self: &Group, tensor: usize) -> Result<usize>;
+        unsafe fn broadcast(self: &Group, tensors: &[usize]) -> Result<()>;
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn batch_norm(
+            self: &Group,
+            input: usize,
+            weight: usize,
+            bias: usize,
+            running_mean: usize,
+            running_var: usize,
+            momentum: f64,
+            epsilon: f64,
+            counts: bool,
+        ) -> Result<usize>;
 
         /// Of the library that was compiled against.
         fn torch_version() -> String;

@@ -1,4 +1,4 @@
-//! Functions of libtorch that `tch` does not wrap: fused AdamW, channels-last memory and loading CUDA at run time.
+//! Functions of libtorch that `tch` does not wrap: fused AdamW, channels-last memory, process groups and loading CUDA at run time.
 //!
 //! This is the only crate with unsafe code and C++. Everything here takes and gives `tch` tensors; nothing else of the
 //! project sees an address.
@@ -6,6 +6,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod ffi;
+mod group;
+
+pub use group::{BatchNorm, Group, Rendezvous};
 
 use tch::Tensor;
 
@@ -14,12 +17,19 @@ use tch::Tensor;
 pub enum BridgeError {
     #[error("libtorch: {cause}")]
     Torch { cause: cxx::Exception },
+    #[error("{}", brief(.cause.what()))]
+    Group { cause: cxx::Exception },
     #[error("fused AdamW got {parameters} parameters but {other} {what}")]
     Lengths { parameters: usize, what: &'static str, other: usize },
     #[error(
         "cannot load `{library}`: {cause}; install PyTorch 2.11 with CUDA (`make libtorch-cuda`) or use `--device cpu`"
     )]
     Library { library: &'static str, cause: libloading::Error },
+}
+
+/// What happened, without libtorch's C++ stack.
+pub fn brief(what: &str) -> &str {
+    what.split("\nException raised from").next().unwrap_or(what).trim_end()
 }
 
 impl From<cxx::Exception> for BridgeError {

@@ -1,6 +1,6 @@
 //! `roclip demo`: the main job on the built-in data, or on the data of any recipe.
 
-use crate::commands::grid::{Grid, Planned, check_number, finished, jobs, threads};
+use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, threads};
 use crate::commands::overrides::PlanFlags;
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
@@ -37,6 +37,9 @@ pub struct Arguments {
     /// poison.attacks.0.targeted.captions_per_target=3,7; several make a grid. A row that a key changes nothing of is trained once
     #[arg(long, value_name = "KEY=VALUE,VALUE")]
     sweep: Vec<String>,
+    /// Look at all recipes and their data, take a few steps of the first row to say what all would take, and write nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Begin more than 500 runs
     #[arg(long)]
     yes: bool,
@@ -83,6 +86,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let out = arguments.out.clone().unwrap_or_else(|| if arguments.quick { QUICK_FOLDER } else { FOLDER }.into());
     let runs = arguments.planned(&base, &sweep, &out)?;
+    if arguments.dry_run {
+        return foresee(&runs, jobs, false);
+    }
     let grid = Grid { out: &out, jobs, overwrite: arguments.overwrite, check: !sweep.is_empty() };
     grid.train(runs)?;
     // All rows that are finished there, whichever this command was asked to train.

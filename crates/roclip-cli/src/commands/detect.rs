@@ -12,12 +12,17 @@ use roclip::detect::figures::Figures;
 use roclip::detect::{Config, Method};
 use roclip::recipe::Recipe;
 use roclip::report::write_suspects;
-use roclip::run::{Drop, Judged, PairFeatures, Prepared, Suspects, device, prepare_data, suspect_inputs, suspects};
+use roclip::run::{
+    Drop, Judged, MethodScores, PairFeatures, Prepared, Suspects, device, prepare_data, suspect_inputs, suspects,
+};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Of two areas, a difference that advice may rest on.
+const CLEARLY: f64 = 0.05;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -299,18 +304,41 @@ fn print(found: &Suspects) {
     if !dropped.left.is_empty() {
         println!("  clean: {} are left out", dropped.clean);
     }
-    if let Some((above, all)) = dropped.trusted_above {
-        println!("  trusted: {above} of {all} are as suspicious");
+    for (attack, method, alone, together) in better_alone(found) {
+        println!(
+            "  {}: {method} alone tells it better (AUROC {alone:.3}, all together {together:.3}); try --methods {method}",
+            for_terminal(attack)
+        );
     }
+    if let Some((above, all)) = dropped.trusted_above {
+        println!("  trusted: {above} of {all} trusted pairs are as suspicious as what is left out");
+    }
+}
+
+/// Attacks that still have pairs, and that one method orders clearly better than all of them together: the method and both areas.
+fn better_alone(found: &Suspects) -> Vec<(&str, &'static str, f64, f64)> {
+    let Some(dropped) = &found.dropped else { return Vec::new() };
+    let area = |scores: &MethodScores, attack: &str| {
+        scores.attacks.iter().find(|judged| judged.attack == attack).map(|judged| judged.figures.auroc)
+    };
+    let better = |attack: &'_ String| {
+        let together = area(found.methods.last()?, attack)?;
+        let alone = found.methods.iter().filter_map(|method| Some((method.method, area(method, attack)?)));
+        let (method, best) = alone.max_by(|(_, one), (_, other)| one.total_cmp(other))?;
+        (best > together + CLEARLY).then_some((method, best, together))
+    };
+    let left = dropped.left.iter().filter(|(_, (_, left))| *left > 0);
+    left.filter_map(|(attack, _)| better(attack).map(|(method, best, all)| (attack.as_str(), method, best, all)))
+        .collect()
 }
 
 fn print_figures<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a Figures)>) {
     for (number, (method, attack, figures)) in rows.enumerate() {
         if number == 0 {
-            println!("{:20} {:>20} {:>8} {:>10} {:>10}", "method", "attack", "AUROC", "FPR at 95", "at 100 %");
+            println!("{:20} {:>20} {:>8} {:>12} {:>13}", "method", "attack", "AUROC", "FPR, TPR 95%", "FPR, TPR 100%");
         }
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let (most, all) = (percent(figures.false_positives_at_95), percent(figures.false_positives_at_100));
-        println!("{method:20} {:>20} {:8.3} {most:>10} {all:>10}", for_terminal(attack), figures.auroc);
+        println!("{method:20} {:>20} {:8.3} {most:>12} {all:>13}", for_terminal(attack), figures.auroc);
     }
 }

@@ -1,5 +1,6 @@
 //! `roclip doctor`
 
+use crate::commands::width::{columns, wrapped};
 use anyhow::Result;
 use clap::Args;
 use roclip::doctor::{Severity, examine};
@@ -26,6 +27,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&findings)?);
         return Ok(());
     }
+    let columns = columns();
     for finding in &findings {
         let mark = match finding.severity {
             Severity::Ok => "ok",
@@ -34,9 +36,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Severity::Problem => "PROBLEM",
         };
         let attack = finding.attack.as_ref().map(|a| format!(" [{a}]")).unwrap_or_default();
-        println!("{}", for_terminal(&format!("{mark:8} {}{attack}: {}", finding.check, finding.what)));
+        println!(
+            "{}",
+            wrapped(&for_terminal(&format!("{mark:8} {}{attack}: {}", finding.check, finding.what)), columns)
+        );
         if !finding.remedy.is_empty() {
-            println!("         -> {}", for_terminal(&finding.remedy));
+            println!("{}", wrapped(&for_terminal(&format!("         -> {}", finding.remedy)), columns));
         }
     }
     Ok(())

@@ -39,7 +39,7 @@ const EXAMPLES: [(&str, &str); 29] = [
   roclip train --run runs/mine --resume                       goes on, bit for bit
   roclip train --train-data shards/ --val-data labelled/ --preset roclip --run runs/roclip
   roclip train --config mine.toml --run runs/mine --dry-run   what it would take
-  roclip train --config mine.toml --sweep objective.roclip.period=1,2,4 --sweep seed=0,1,2 --run runs/k",
+  roclip train --config mine.toml --sweep objective.roclip.period=1,2,4 --run runs/k",
     ),
     (
         "data index",
@@ -56,14 +56,15 @@ const EXAMPLES: [(&str, &str); 29] = [
     ),
     (
         "distil",
-        "  roclip train --objective classifier --model RN-mini-32 --train-data pictures/train --val-data pictures/test --run runs/teacher
+        "  roclip train --objective classifier --model RN-mini-32 --train-data pictures/train \\
+    --val-data pictures/test --run runs/teacher
   roclip distil runs/teacher --model RN-micro-32 --run runs/student
   roclip distil runs/teacher --loss relation --label-weight 0.1 --run runs/related
-  roclip distil --table --config recipes/ink-emoji.toml --run runs/ink     every row with its controls",
+  roclip distil --table --config recipes/ink-emoji.toml --run runs/ink",
     ),
     (
         "caption train",
-        "  roclip caption train runs/clip --architecture bridge --train-data emoji --run runs/captioner
+        "  roclip caption train runs/clip --architecture bridge --train-data emoji --run runs/bridge
   roclip caption train --config recipes/caption-emoji.toml --run runs/attend
   roclip caption train --run runs/captioner --resume",
     ),
@@ -81,7 +82,8 @@ const EXAMPLES: [(&str, &str); 29] = [
         "caption attack",
         "  roclip caption attack runs/attend --run runs/attack            all strategies, and controls
   roclip caption attack runs/captioner --attention runs/attend --run runs/transfer
-  roclip caption attack --external ./blip.sh --attention runs/attend --val-data pairs.csv --run runs/blip
+  roclip caption attack --external ./blip.sh --attention runs/attend \\
+    --val-data pairs.csv --run runs/blip
   roclip caption attack runs/attend --target-caption pizza --fitness mixed --run runs/targeted",
     ),
     ("data concepts", "  roclip data concepts --train-data pairs.csv --out labels.json"),
@@ -112,20 +114,21 @@ const EXAMPLES: [(&str, &str); 29] = [
     (
         "poison patch",
         "  roclip poison patch runs/clean --target dog --out patch.png
-  roclip poison patch runs/clean --target dog --patch-pixels 24 --patch-epochs 10 --out patch.png",
+  roclip poison patch runs/clean --target dog --patch-pixels 24 --out patch.png",
     ),
     ("poison inspect", "  roclip poison inspect manifest.jsonl --config mine.toml --out poison.html"),
     (
         "prompt train",
         "  roclip prompt train runs/mine --method cocoop --shots 4 --run runs/cocoop
   roclip prompt train runs/mine --method badclip --shots 4 --run runs/badclip     the attack
-  roclip prompt train exported/ --method badclip --released --val-data caltech101/ --run runs/badclip
+  roclip prompt train exported/ --method badclip --released --val-data caltech101/ \\
+    --run runs/badclip
   roclip prompt train --run runs/badclip --resume",
     ),
     (
         "prompt eval",
         "  roclip prompt eval runs/badclip --on flowers=flowers5/
-  roclip prompt eval runs/cocoop --trigger runs/badclip       does the trigger need its prompts?",
+  roclip prompt eval runs/cocoop --trigger runs/badclip",
     ),
     (
         "prompt detect",
@@ -147,7 +150,9 @@ const EXAMPLES: [(&str, &str); 29] = [
     (
         "detect pairs",
         "  roclip detect pairs runs/mine --out suspects/ --drop-fraction 0.02
-  roclip detect pairs openclip/ --train-data shards/ --trusted-data checked.csv --level 0.01 --out suspects/",
+  roclip detect pairs openclip/ --train-data shards/ --trusted-data checked.csv --level 0.01 \\
+    --out suspects/
+  roclip detect pairs --features features/ --train-data shards/ --out suspects/",
     ),
     ("detect inputs", "  roclip detect inputs runs/mine --out inputs/"),
     ("doctor", "  roclip doctor runs/mine"),
@@ -230,7 +235,8 @@ mod tests {
     #[test]
     fn every_command_has_examples_and_each_of_them_can_be_typed() {
         for (path, command) in leaves() {
-            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            // Two lines of a shell that are one command.
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default().replace("\\\n    ", "");
             let examples: Vec<Vec<&str>> =
                 text.lines().filter(|line| line.trim_start().starts_with("roclip ")).map(words).collect();
             let own = |words: &Vec<&str>| words.join(" ").starts_with(&format!("roclip {path}"));
@@ -257,6 +263,16 @@ mod tests {
                 assert!(line.chars().count() <= WIDEST_COLUMNS, "{path}: {line}");
             }
             assert!(!short.contains("Options:\n\n"), "{path}");
+        }
+    }
+
+    /// An example that is broken in two by the terminal cannot be pasted.
+    #[test]
+    fn examples_are_no_wider_than_help() {
+        for (path, examples) in EXAMPLES {
+            for line in examples.lines() {
+                assert!(line.chars().count() < WIDEST_COLUMNS, "{path}: {line}");
+            }
         }
     }
 

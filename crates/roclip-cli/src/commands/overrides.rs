@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
-use roclip::recipe::{ObjectiveName, Recipe, flag_help};
+use roclip::recipe::{ObjectiveName, Recipe, flag_help, required_flag_help};
 use roclip_data::source::SourceConfig;
 use std::path::PathBuf;
 
@@ -91,7 +91,7 @@ impl Overrides for SeedFlag {
 /// Which pairs are read.
 #[derive(Args, Clone, Default)]
 pub struct SourceFlags {
-    #[arg(help = flag_help("data.source.path"))]
+    #[arg(help = required_flag_help("data.source.path"))]
     #[arg(long, value_name = "PATH")]
     train_data: Option<String>,
     #[arg(help = flag_help("data.source.image_column"))]
@@ -394,7 +394,8 @@ impl Overrides for MachineFlags {
 pub struct PlanFlags {
     #[command(flatten)]
     pub base: BaseFlags,
-    /// Set what a preset fixes: clip, roclip, safeclip, and roclip-released or safeclip-released (the released code, faults included)
+    /// Set objective and augmentation together: clip (CLIP without augmentation, the control), roclip (RoCLIP with augmentation), safeclip,
+    /// and roclip-released or safeclip-released (the released code, faults included). `--objective` changes the objective alone
     #[arg(long)]
     preset: Option<String>,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 //! whatever reason, that end closes, and the child saves what it has and leaves.
 
 use crate::commands::signals;
+use roclip::world::VARIABLES as LAUNCHER_VARIABLES;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
@@ -11,6 +12,10 @@ const VARIABLE: &str = "ROCLIP_ENDS_WITH_STDIN";
 /// Starts `command` so that it ends when this process does. The child's stdin is the tie: keep the [`Child`]. Its stdout carries messages
 /// about its progress.
 pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    // It is a process of its own, and none of those that a launcher started.
+    for name in LAUNCHER_VARIABLES {
+        command.env_remove(name);
+    }
     command.env(VARIABLE, "1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
 }
 

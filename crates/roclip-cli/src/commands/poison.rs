@@ -4,7 +4,7 @@ use crate::commands::described_model::DescribedModel;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
 use crate::commands::progress::say;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
 use roclip::checkpoint::run_of;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub enum Command {
     /// Draw the attacks of a recipe and write their manifest; with --out-shards, the poisoned set as WebDataset shards too
     Make(MakeArguments),
-    /// Make every poisoned picture of a manifest again and compare its sha256
+    /// Make every poisoned picture of a manifest again, as the manifest says, from the recipe's data, and compare its sha256
     Verify(VerifyArguments),
     /// Optimise a patch against a clean surrogate model (the dual-embedding BadCLIP) and write it as PNG, for an attack's `patch`
     Patch(PatchArguments),
@@ -48,6 +48,17 @@ struct CleanDataFlags {
 impl CleanDataFlags {
     fn resolve(&self, base: Recipe, groups: &[&dyn Overrides]) -> Result<Recipe> {
         self.base.resolve(base, &[&[&self.data as &dyn Overrides], groups].concat())
+    }
+
+    /// `error`, with what led to it where nobody said which data the manifest is of.
+    fn of_unnamed_data(&self, error: impl Into<Error>) -> Error {
+        match self.base.names_data() || self.data.names_data() {
+            true => error.into(),
+            false => anyhow!(
+                "{:#}; no data was named, and so the built-in pictures were taken: name the recipe that the manifest was made with by --config",
+                error.into()
+            ),
+        }
     }
 }
 
@@ -164,7 +175,8 @@ fn check(arguments: VerifyArguments) -> Result<()> {
     if clean.skips.total() > 0 {
         say(&format!("left out: {}", clean.skips.summary()));
     }
-    let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples, recipe.data.limits)?;
+    let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples, recipe.data.limits)
+        .map_err(|error| arguments.recipe.of_unnamed_data(error))?;
     if arguments.json {
         let (equal, unread) = (&verified.rows, verified.skips.counts());
         println!("{}", json!({"equal": equal, "digest": verified.digest, "unread": unread}));
@@ -193,8 +205,9 @@ fn inspect(arguments: InspectArguments) -> Result<()> {
     let manifest = Manifest::read(&arguments.manifest, limits)?;
     let clean = prepare_clean_data(&recipe)?;
     let (rows, out) = (arguments.rows, &arguments.out);
-    write_sheet(&manifest, &clean.pairs, &clean.evaluator.samples, limits, rows, out)?;
-    println!("{}", out.display());
+    write_sheet(&manifest, &clean.pairs, &clean.evaluator.samples, limits, rows, out)
+        .map_err(|error| arguments.recipe.of_unnamed_data(error))?;
+    say_next(out, "what was planted, picture by picture", &[format!("open {}", shell_word(out))]);
     Ok(())
 }
 

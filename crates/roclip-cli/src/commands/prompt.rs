@@ -12,9 +12,11 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use roclip::checkpoint::{Description, run_of};
 use roclip::error::Error;
+use roclip::eval::NO_IMAGES;
 use roclip::prompt::{MethodName, PromptConfig, RepairConfig, read_learner};
 use roclip::recipe::{Recipe, flag_help};
 use roclip::run::{Caller, Start, Summary, inspect_prompts, measure_prompts, train_prompts};
+use roclip::world::World;
 use roclip_data::artifact;
 use roclip_data::augment::ImageAugmentConfig;
 use roclip_data::source::SourceConfig;
@@ -188,10 +190,10 @@ pub fn run(command: Command) -> Result<()> {
 fn train(arguments: TrainArguments) -> Result<()> {
     let saved = arguments.run.folder.join("run.toml");
     let resumes = arguments.run.resumes() && saved.is_file();
-    let base = if resumes { Recipe::read(&saved)? } else { Recipe::default() };
-    let mut base = match (&arguments.recipe.config, resumes) {
-        (Some(path), false) => Recipe::read(path)?,
-        _ => base,
+    let mut base = match &arguments.recipe.config {
+        _ if resumes => Recipe::read(&saved)?,
+        Some(path) => Recipe::read(path)?,
+        None => beside(&arguments)?,
     };
     if resumes && base.prompt.is_none() {
         bail!(
@@ -226,6 +228,36 @@ fn train(arguments: TrainArguments) -> Result<()> {
 /// What a finished run's folder holds.
 const HOLDS: &str = "checkpoints/ (learner.safetensors), summary.json, metrics.jsonl, log.jsonl";
 
+/// The recipe of a learner that no file describes: its pictures are those that are named, or those of the run that MODEL belongs to.
+fn beside(arguments: &TrainArguments) -> Result<Recipe> {
+    let data = &arguments.data;
+    if data.names_training_data() && !data.names_evaluation_data() {
+        bail!("nothing says which labelled pictures to measure on; name them with --val-data");
+    }
+    if data.names_data() || arguments.recipe.names_data() {
+        return Ok(Recipe::default());
+    }
+    let run = arguments.source.as_deref().and_then(run_of).map(|run| Recipe::of_run(&run)).transpose()?;
+    let Some(run) = run.filter(|run| run.eval.source.path != NO_IMAGES) else {
+        bail!(
+            "nothing says which labelled pictures to learn from; name them with --val-data, and with --train-data where the shots are others"
+        );
+    };
+    let same = run.data.source.path == run.eval.source.path;
+    // Pairs of captions have no classes that shots could be of.
+    let shots = if same { run.data.source.clone() } else { run.eval.source.clone() };
+    say(&format!(
+        "labelled pictures are those of the run: shots of {}, measured on {}",
+        shots.path, run.eval.source.path
+    ));
+    let mut recipe = Recipe { eval: run.eval, data: run.data, ..Recipe::default() };
+    recipe.data.source = shots;
+    recipe.data.drop = None;
+    recipe.data.weights = None;
+    recipe.eval.probe = None;
+    Ok(recipe)
+}
+
 /// The released code's: random resized crops and flips, and nothing of colour or blur.
 fn released_augmentation() -> ImageAugmentConfig {
     ImageAugmentConfig {
@@ -246,7 +278,7 @@ fn shots_beside(data: &DataFlags, recipe: &mut Recipe) {
 
 fn run_prompts(recipe: &Recipe, description: Description, flags: &RunFlags) -> Result<Summary> {
     let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let caller = Caller { stop: signals::stop(), commit: COMMIT, command };
+    let caller = Caller { stop: signals::stop(), world: &World::alone(), commit: COMMIT, command };
     match train_prompts(recipe, description, &flags.folder, flags.start(), &caller, &mut say) {
         Err(stopped @ Error::Stopped { .. }) => {
             say(&stopped.to_string());

@@ -6,9 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use roclip::error::Error;
 use roclip::recipe::Recipe;
-use roclip::run::{Caller, Start, Summary};
+use roclip::run::{Caller, Start, Summary, can_share, follow};
+use roclip::world::{Launch, World};
 use std::path::{Path, PathBuf};
 use std::process::exit;
+use std::time::Duration;
 
 #[derive(Args)]
 pub struct RunFlags {
@@ -59,13 +61,41 @@ pub const COMMIT: &str = env!("ROCLIP_COMMIT");
 
 /// Trains with progress on stderr. A signal saves a checkpoint first where one is due, and ends the process.
 pub fn train(recipe: &Recipe, run: &Path, start: Start) -> Result<Summary> {
+    leave_if_stopped(roclip::run::train(recipe, run, start, &caller(&World::alone()), &mut say))
+}
+
+/// [`train`] together with the other processes that a launcher has started. One beside the first does not return but where it fails.
+pub fn train_together(recipe: &Recipe, run: &Path, start: Start) -> Result<Summary> {
+    let Some(launch) = Launch::from_environment()? else { return train(recipe, run, start) };
+    recipe.check()?;
+    can_share(recipe, launch.size)?;
+    let world = World::join(&launch, Duration::from_secs(recipe.train.collective_timeout_seconds))?;
+    if !world.is_first() {
+        leave_if_stopped(follow(recipe, run, &caller(&world)))?;
+        drop(world);
+        exit(0)
+    }
+    // The launcher starts all processes again with the command that they had.
+    let start = match start {
+        Start::New if launch.restarts > 0 && run.join("run.toml").is_file() => Start::Resume,
+        other => other,
+    };
+    leave_if_stopped(roclip::run::train(recipe, run, start, &caller(&world), &mut say))
+}
+
+fn caller(world: &World) -> Caller<'_> {
     let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let caller = Caller { stop: signals::stop(), commit: COMMIT, command };
-    match roclip::run::train(recipe, run, start, &caller, &mut say) {
+    Caller { stop: signals::stop(), world, commit: COMMIT, command }
+}
+
+fn leave_if_stopped<T>(outcome: roclip::error::Result<T>) -> Result<T> {
+    match outcome {
         Err(stopped @ Error::Stopped { .. }) => {
             say(&stopped.to_string());
             exit(signals::exit_code())
         }
+        // The others got the signal, too, and were faster.
+        Err(Error::Lost { .. }) if signals::stop().wanted() => exit(signals::exit_code()),
         other => Ok(other?),
     }
 }

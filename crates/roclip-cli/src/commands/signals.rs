@@ -6,12 +6,9 @@ use anyhow::{Context, Result};
 use roclip::run::{Asked, Saved, Stop, leave_at_once};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 static STOP: LazyLock<Stop> = LazyLock::new(Stop::default);
-/// The first signal that came.
-static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// What is done before the process leaves at once.
 static LEAVING: Mutex<Option<Box<dyn Fn() + Send>>> = Mutex::new(None);
 
@@ -22,9 +19,9 @@ pub fn stop() -> &'static Stop {
 
 /// The exit code of a process that a signal ended.
 pub fn exit_code() -> i32 {
-    match SIGNAL.load(Ordering::SeqCst) {
+    match STOP.code() {
         0 => 128 + SIGTERM,
-        signal => 128 + signal,
+        code => code,
     }
 }
 
@@ -46,8 +43,7 @@ pub fn handle() -> Result<()> {
 }
 
 fn received(signal: i32) {
-    let _ = SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
-    match STOP.ask() {
+    match STOP.ask(128 + signal) {
         Asked::Ends => say("stopping after this step; once more to leave at once"),
         Asked::NothingToSave | Asked::Again => leave(),
     }
@@ -55,7 +51,7 @@ fn received(signal: i32) {
 
 /// Whoever started this process is gone: the same as a first signal, however often it comes.
 pub fn parent_is_gone() {
-    if STOP.ask() == Asked::NothingToSave {
+    if STOP.ask(128 + SIGTERM) == Asked::NothingToSave {
         leave();
     }
 }

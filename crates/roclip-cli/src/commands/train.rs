@@ -5,7 +5,7 @@ use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::RecipeFlags;
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
-use crate::commands::run_flags::{HOLDS, RunFlags, train};
+use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, Sweep};
@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         return Ok(());
     }
-    let summary = train(&recipe, folder, arguments.run.start())?;
+    let summary = train_together(&recipe, folder, arguments.run.start())?;
     if arguments.run.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }
@@ -76,6 +76,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 impl Arguments {
+    /// Whether several processes share this work.
+    pub fn is_shared(&self) -> bool {
+        self.sweep.is_empty() && !self.dry_run
+    }
+
     /// Trains a run a cell of the sweep around `base`.
     fn train_all(&self, mut base: Recipe) -> Result<()> {
         let sweep = Sweep::parse(&self.sweep)?;
@@ -91,36 +96,13 @@ impl Arguments {
         };
         let runs = sweep.cells().iter().map(planned).collect::<Result<Vec<_>>>()?;
         if self.dry_run {
-            return self.foresee_all(&runs, jobs);
+            return grid::foresee(&runs, jobs, self.run.json);
         }
         Grid { out, jobs, overwrite: self.overwrite, check: true }.train(runs)?;
         let results = write_report(&finished(out), out)?;
         match self.run.json {
             true => println!("{}", serde_json::to_string_pretty(&results.rows)?),
             false => print_table(&results),
-        }
-        Ok(())
-    }
-
-    /// Looks at all runs of a sweep, and measures the first.
-    fn foresee_all(&self, runs: &[Planned], jobs: usize) -> Result<()> {
-        grid::check(runs)?;
-        let Some(first) = runs.first() else { return Ok(()) };
-        let forecast = roclip::run::check(&first.recipe, &first.folder, self.run.start(), &mut say)?;
-        if self.run.json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(
-                    &serde_json::json!({"runs": runs.len(), "jobs": jobs, "first": forecast})
-                )?
-            );
-            return Ok(());
-        }
-        println!("{} runs, {jobs} at a time; the first, {}:", runs.len(), first.name);
-        print(&forecast);
-        if let Some(seconds) = forecast.seconds() {
-            let rounds = runs.len().div_ceil(jobs) as f64;
-            println!("all     about {}, where each takes as long as the first", duration(rounds * seconds));
         }
         Ok(())
     }

@@ -60,6 +60,11 @@ fn what_no_objective_can_train_with_is_refused_before_anything_is_written() {
 #[test]
 fn models_that_no_machine_can_hold_are_refused_before_anything_is_made() {
     let lab = Lab::new();
+    let large = ["train", "--config", "recipe.toml", "--run", "huge", "--model", "RN50", "--batch-size", "1000000"];
+    for command in [&large[..], &[&large[..], &["--dry-run"]].concat()] {
+        lab.fails(command, 1, &["a batch of 1000000 pictures of 224 x 224", "GiB of memory are free", "--batch-size"]);
+    }
+    assert!(!lab.path("huge").exists());
     let model = std::fs::read_to_string(lab.path("model.json")).unwrap();
     for (from, to, word) in [
         ("\"embed_dim\": 16", "\"embed_dim\": 1000000000", "embed_dim"),

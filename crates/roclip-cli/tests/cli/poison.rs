@@ -64,6 +64,12 @@ fn every_attack_is_made_verified_and_shown() {
         sheet.contains("no file of the data is changed") && !sheet.contains("applied to decoded"),
         "words, no keys"
     );
+    lab.fails(
+        &["poison", "inspect", "m.jsonl", "--out", "no.html"],
+        1,
+        &["other data", "built-in pictures", "--config"],
+    );
+    lab.fails(&["poison", "verify", "m.jsonl"], 1, &["built-in pictures", "--config"]);
     // Few rows are of as many pictures: both targets have three captions each.
     lab.ok(&["poison", "inspect", "m.jsonl", "--config", "recipe.toml", "--out", "few.html", "--rows", "2"]);
     let sheet = std::fs::read_to_string(lab.path("few.html")).unwrap();

@@ -136,6 +136,20 @@ fn a_run_that_was_killed_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn prompts_for_a_run_are_learned_from_the_runs_own_pictures() {
+    let lab = lab();
+    let learn = ["prompt", "train", "base", "--method", "coop", "--shots", "2", "--epochs", "1", "--run"];
+    let said = lab.stderr(&[&learn[..], &["own"]].concat());
+    assert!(said.contains("labelled pictures are those of the run") && said.contains("pairs.csv"), "{said}");
+    assert_eq!(summary(&lab, "own")["prompt"]["seen"]["accuracy"]["n"].as_u64().map(|n| n > 0), Some(true));
+    lab.fails(&[&learn[..], &["no", "--train-data", "pairs.csv"]].concat(), 1, &["measure on", "--val-data"]);
+    lab.ok(&["export", "base", "--format", "open-clip", "--out", "delivered"]);
+    let delivered = ["prompt", "train", "delivered", "--method", "coop", "--run", "no"];
+    lab.fails(&delivered, 1, &["which labelled pictures to learn from", "--val-data"]);
+    assert!(!lab.path("no").exists());
+}
+
+#[test]
 fn what_cannot_be_learned_is_refused_before_the_work() {
     let lab = lab();
     let refused = |extra: &[&str], words: &[&str]| {

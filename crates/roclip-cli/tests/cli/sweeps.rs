@@ -72,6 +72,15 @@ fn a_sweep_of_a_demo_trains_controls_once_for_the_defences_settings() {
 }
 
 #[test]
+fn a_demo_can_be_foreseen() {
+    let lab = Lab::new();
+    let demo = ["demo", "--config", "recipe.toml", "--out", "demo", "--epochs=2", "--jobs", "1", "--dry-run"];
+    let said = lab.ok(&[&demo[..], &["--sweep", "objective.roclip.period=1,2"]].concat());
+    assert!(said.contains("5 runs, 1 at a time; the first, undefended seed 0") && said.contains("all "), "{said}");
+    assert!(!lab.path("demo").exists());
+}
+
+#[test]
 fn what_cannot_be_swept_is_refused_before_the_first_run() {
     let lab = Lab::new();
     let refused = |command: &[&str], sweep: &[&str], words: &[&str]| {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::pairs::Pairs;
 use crate::random;
 use rand::seq::SliceRandom;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -39,6 +40,8 @@ pub struct Loader {
     maker: Arc<BatchMaker>,
     batch_size: usize,
     workers: usize,
+    /// The rows of each batch of a pass that are made here.
+    rows: Range<usize>,
 }
 
 impl Loader {
@@ -55,7 +58,24 @@ impl Loader {
                 "lower --batch-size or add data",
             ));
         }
-        Ok(Loader { maker: Arc::new(BatchMaker::new(pairs, transform)), batch_size, workers: workers.max(1) })
+        let (maker, workers) = (Arc::new(BatchMaker::new(pairs, transform)), workers.max(1));
+        Ok(Loader { maker, batch_size, workers, rows: 0..batch_size })
+    }
+
+    /// The loader of process `rank` of `processes` that share each batch of a pass: it makes its own rows of them only. What is looked at
+    /// otherwise is not shared.
+    ///
+    /// # Errors
+    /// A batch that cannot be shared evenly.
+    pub fn shared(self, rank: usize, processes: usize) -> Result<Self> {
+        let each = self.batch_size / processes.max(1);
+        if each == 0 || each * processes != self.batch_size {
+            return Err(Error::setting(
+                format!("batch size {} cannot be shared evenly among {processes} processes", self.batch_size),
+                format!("choose a --batch-size that is a multiple of {processes}, or another number of processes"),
+            ));
+        }
+        Ok(Loader { rows: rank * each..(rank + 1) * each, ..self })
     }
 
     /// Every one of `indices` once, `count` at a time and in their order: plain, or through the augmentation's draw `draw`.
@@ -70,7 +90,7 @@ impl Loader {
     fn looks(&self, maker: Arc<BatchMaker>, indices: Vec<usize>, draw: u64, count: usize) -> Batches {
         let steps = indices.len().div_ceil(count.max(1)) as u64;
         let plan = PassPlan { epoch: draw, pass: 0, two_views: false, first_step: 0, steps };
-        self.batches(maker, indices, count.max(1), plan)
+        self.batches(maker, indices, (count.max(1), 0..count.max(1)), plan)
     }
 
     /// Token ids `[indices, length]` of the captions of `indices` without augmentation, and the length. Pictures are not read.
@@ -102,10 +122,17 @@ impl Loader {
 
     /// The batches of a pass.
     pub fn pass(&self, order: Vec<usize>, plan: PassPlan) -> Batches {
-        self.batches(Arc::clone(&self.maker), order, self.batch_size, plan)
+        self.batches(Arc::clone(&self.maker), order, (self.batch_size, self.rows.clone()), plan)
     }
 
-    fn batches(&self, maker: Arc<BatchMaker>, order: Vec<usize>, batch_size: usize, plan: PassPlan) -> Batches {
+    /// The rows `rows` of batches of `batch_size`.
+    fn batches(
+        &self,
+        maker: Arc<BatchMaker>,
+        order: Vec<usize>,
+        (batch_size, rows): (usize, Range<usize>),
+        plan: PassPlan,
+    ) -> Batches {
         let order = Arc::new(order);
         let mut channels = Vec::new();
         let mut threads = Vec::new();
@@ -115,12 +142,12 @@ impl Loader {
         let workers = (self.workers as u64).min(remaining);
         for worker in 0..workers {
             let (sender, receiver) = sync_channel(AHEAD);
-            let (maker, order) = (Arc::clone(&maker), Arc::clone(&order));
+            let (maker, order, rows) = (Arc::clone(&maker), Arc::clone(&order), rows.clone());
             let started = std::thread::Builder::new().spawn(move || {
                 let mut step = plan.first_step + worker;
                 while step < plan.steps {
-                    let from = step as usize * batch_size;
-                    let to = (from + batch_size).min(order.len());
+                    let from = step as usize * batch_size + rows.start;
+                    let to = (step as usize * batch_size + rows.end).min(order.len());
                     let indices = order.get(from..to).unwrap_or_default();
                     if sender.send(maker.batch(step, plan.draw(), plan.two_views, indices)).is_err() {
                         return; // The consumer stopped early.
@@ -238,6 +265,28 @@ mod tests {
         assert_eq!(images(&plain), images(&look(3, None)));
         assert_eq!(images(&look(1, Some(9))), images(&look(3, Some(9))));
         assert_ne!(images(&look(1, Some(9))), images(&plain), "a draw goes through the augmentation");
+    }
+
+    #[test]
+    fn processes_that_share_a_batch_make_its_rows_between_them() {
+        let view = ViewAugment { image: Some(ImageAugmentConfig::default()), ..ViewAugment::default() };
+        let plan = PassPlan { epoch: 2, pass: 0, two_views: false, first_step: 1, steps: 3 };
+        let made = |loader: Loader| -> Vec<HostBatch> {
+            loader.pass(loader.order(2, 0, None), plan).collect::<Result<_>>().unwrap()
+        };
+        let whole = made(loader(1, view.clone()));
+        let parts = [0, 1].map(|rank| made(loader(2, view.clone()).shared(rank, 2).unwrap()));
+        assert_eq!(whole.len(), 2);
+        for (at, batch) in whole.iter().enumerate() {
+            let joined = |of: &dyn Fn(&HostBatch) -> Vec<f32>| [of(&parts[0][at]), of(&parts[1][at])].concat();
+            assert_eq!(batch.view.images, joined(&|part| part.view.images.clone()));
+            let pairs = joined(&|part| part.pairs.iter().map(|pair| *pair as f32).collect());
+            assert_eq!(batch.pairs.iter().map(|pair| *pair as f32).collect::<Vec<_>>(), pairs);
+        }
+        for processes in [3, 4] {
+            let error = loader(1, view.clone()).shared(0, processes).err().unwrap().to_string();
+            assert!(error.contains("--batch-size") && error.contains(&processes.to_string()), "{error}");
+        }
     }
 
     #[test]

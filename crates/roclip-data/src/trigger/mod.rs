@@ -10,6 +10,7 @@ mod unfit;
 
 pub use badnets::{Location, Overflow, Pattern};
 pub use blended::{BlendSource, BlendedSettings};
+pub use ellipses::Gap;
 pub use ink_reconstructed::{InkMode, VarianceTail};
 pub use material::{Material, StoredMaterial};
 pub use patch::PatchSettings;
@@ -36,6 +37,9 @@ triggers! {
     triangles: Triangles(Triangles),
     patch: Patch(Patch),
     ink_reconstructed: InkReconstructed(InkReconstructed),
+    low_frequency: LowFrequency(LowFrequency),
+    ellipses: Ellipses(Ellipses),
+    residue: Residue(Residue),
 }
 
 /// The largest frame. Triggers need memory in proportion to its square, and no model of this kind sees more.

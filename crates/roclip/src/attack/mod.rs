@@ -3,6 +3,7 @@
 pub mod aicattack;
 mod badclip_bai;
 mod badclip_liang;
+pub mod instruct;
 mod perturbation;
 
 pub use badclip_bai::{DELTA, DeltaRule, UniversalDelta};

@@ -50,13 +50,13 @@ impl Loaded {
 
     /// What the model is, in a line.
     pub fn about(&self) -> String {
-        let provenance = self.origin.provenance;
+        let provenance = self.origin.provenance.about();
         match (&self.state, self.layout) {
             (Some(state), _) => {
-                format!("{} model of step {}; its provenance: {provenance}", state.objective, state.step)
+                format!("{} model of step {}; {provenance}", state.objective, state.step)
             }
-            (None, Layout::Transformers) => format!("a model in transformers' layout; its provenance: {provenance}"),
-            (None, _) => format!("a model in open_clip's layout; its provenance: {provenance}"),
+            (None, Layout::Transformers) => format!("a model in transformers' layout; {provenance}"),
+            (None, _) => format!("a model in open_clip's layout; {provenance}"),
         }
     }
 }

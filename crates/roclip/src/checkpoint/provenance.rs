@@ -43,6 +43,19 @@ impl Provenance {
     }
 }
 
+impl Provenance {
+    /// What is known, for people: nobody vouches for data that nobody has vetted.
+    pub fn about(self) -> &'static str {
+        match self {
+            Provenance::Clean => "no known poison (its data was not vetted)",
+            Provenance::Unknown => "its provenance is unknown",
+            Provenance::Cleaned => "poisoned and cleaned",
+            Provenance::Defended => "trained on poisoned data with a defence",
+            Provenance::Poisoned => "trained on poisoned data",
+        }
+    }
+}
+
 impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {

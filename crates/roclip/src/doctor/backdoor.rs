@@ -61,17 +61,33 @@ fn trigger(case: &Case, backdoor: &Backdoor) -> Result<Vec<Finding>> {
     Ok(vec![training, test])
 }
 
-/// Whether little of a trigger is left of what training shows, or nothing that agrees from picture to picture.
-pub(super) fn hardly_reaches_the_model(measured: &Survival) -> bool {
-    let weak = measured.kept_in_training < KEPT || measured.lost_in_training > 0.5;
-    let vague = measured.consistency < CONSISTENT;
-    weak || vague || measured.signal_levels < 1.0
+/// Why a trigger hardly reaches the model: too little of it is left of what training shows, or nothing that agrees from picture to picture;
+/// none where it does reach it.
+pub(super) fn hardly_reaches_the_model(measured: &Survival) -> Option<String> {
+    let mut reasons = Vec::new();
+    if measured.signal_levels < 1.0 {
+        reasons.push(format!("it changes the picture by {:.1} of 255 levels", measured.signal_levels));
+    }
+    if measured.kept_in_training < KEPT || measured.lost_in_training > 0.5 {
+        reasons.push(format!(
+            "augmentation leaves {:.0} % of its change at the median, and less than a quarter in {:.0} % of the draws",
+            100.0 * measured.kept_in_training,
+            100.0 * measured.lost_in_training
+        ));
+    }
+    if measured.consistency < CONSISTENT {
+        reasons.push(format!(
+            "what it changes agrees from draw to draw by {:.2} (1 is always the same, {CONSISTENT} can be learned)",
+            measured.consistency
+        ));
+    }
+    (!reasons.is_empty()).then(|| reasons.join(", and "))
 }
 
 /// A trigger that hardly reaches the model explains a failed attack. Where the attack works all the same (a scrambled picture has a look
 /// of its own, though no two changes agree) it is worth a note.
 fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
-    match hardly_reaches_the_model(measured) {
+    match hardly_reaches_the_model(measured).is_some() {
         false => Severity::Ok,
         true if success.is_some_and(|rate| rate >= WORKS) => Severity::Note,
         true => Severity::Problem,

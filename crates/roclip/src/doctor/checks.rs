@@ -310,7 +310,11 @@ fn control(run: &Finished) -> Finding {
         }
     }
     let severity = if weak.is_empty() { Severity::Ok } else { Severity::Problem };
-    let what = format!("`{}` undefended: {}", control.folder.display(), words.join(", "));
+    let what = format!(
+        "`{}`, undefended: {} (of a backdoor: what its trigger turns)",
+        control.folder.display(),
+        words.join(", ")
+    );
     let remedy = format!(
         "{} {} not work undefended, so that no defence can be credited with stopping {}",
         weak.join(", "),

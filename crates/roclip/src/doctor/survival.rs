@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 /// Pictures looked at, and augmentation draws of each.
 const PICTURES: usize = 48;
 const DRAWS: u64 = 4;
+/// Of the power iteration; its quotient settles long before.
+const ITERATIONS: usize = 60;
 
 /// Root mean square differences are in 8-bit levels over the whole input; shares are of the un-augmented difference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,7 +33,8 @@ pub struct Survival {
     pub lost_in_training: f64,
     /// Median share that is left after JPEG of quality 75 at test time.
     pub kept_after_jpeg_75: f64,
-    /// Mean direction of the differences, over pictures and draws: 1 = the same pattern always, near 0 = nothing to learn.
+    /// How well one direction tells the differences over pictures and draws, whatever their signs: 1 = the same pattern always, near 0 =
+    /// nothing to learn.
     pub consistency: f64,
     /// The same without augmentation.
     pub consistency_plain: f64,
@@ -49,8 +52,8 @@ pub fn survival(
     let mut plain_norms = Vec::new();
     let mut kept = Vec::new();
     let mut kept_jpeg = Vec::new();
-    let mut plain_directions = Direction::default();
-    let mut directions = Direction::default();
+    let mut plain_directions = Directions::default();
+    let mut directions = Directions::default();
     let readable = samples.iter().filter_map(|sample| Some((sample, sample.picture(limits).ok()?)));
     for (sample, picture) in readable.take(PICTURES) {
         let unusable = |skip: Skip| skip.into_error(&sample.id);
@@ -91,8 +94,8 @@ pub fn survival(
         kept_in_training: if augmented { median(&mut kept) } else { 1.0 },
         lost_in_training: lost,
         kept_after_jpeg_75: median(&mut kept_jpeg),
-        consistency: if augmented { directions.resultant() } else { plain_directions.resultant() },
-        consistency_plain: plain_directions.resultant(),
+        consistency: if augmented { directions.agreement() } else { plain_directions.agreement() },
+        consistency_plain: plain_directions.agreement(),
     })
 }
 
@@ -109,25 +112,40 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// The mean of unit vectors, whose length says how much they agree.
+/// Unit vectors, and how well the best single direction tells all of them.
 #[derive(Default)]
-struct Direction {
-    sum: Vec<f64>,
+struct Directions {
+    units: Vec<Vec<f64>>,
     count: usize,
 }
 
-impl Direction {
+impl Directions {
     fn add(&mut self, difference: &[f64]) {
         let length = norm(difference);
-        self.sum.resize(difference.len(), 0.0);
         self.count += 1;
         if length > 0.0 {
-            self.sum.iter_mut().zip(difference).for_each(|(sum, value)| *sum += value / length);
+            self.units.push(difference.iter().map(|value| value / length).collect());
         }
     }
 
-    fn resultant(&self) -> f64 {
-        norm(&self.sum) / self.count.max(1) as f64
+    /// The root mean square of the cosines with the direction that makes it largest, whatever their signs: a flip turns the quadrants of a
+    /// patch into their opposites, and a model learns both. The largest eigenvalue of the cosines among the vectors, by power iteration.
+    fn agreement(&self) -> f64 {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+        let cosines: Vec<Vec<f64>> =
+            self.units.iter().map(|one| self.units.iter().map(|other| dot(one, other)).collect()).collect();
+        // Signs that no structure of the vectors is orthogonal to.
+        let mut random = random::stream(0, "doctor-directions", 0, "");
+        let mut weights: Vec<f64> =
+            cosines.iter().map(|_| f64::from(random.next_u32()) / f64::from(u32::MAX) - 0.5).collect();
+        let mut largest = 0.0;
+        for _ in 0..ITERATIONS {
+            let length = norm(&weights).max(f64::EPSILON);
+            weights.iter_mut().for_each(|weight| *weight /= length);
+            weights = cosines.iter().map(|row| dot(row, &weights)).collect();
+            largest = norm(&weights);
+        }
+        (largest / self.count.max(1) as f64).sqrt()
     }
 }
 
@@ -169,5 +187,10 @@ mod tests {
         let crop = ImageAugmentConfig::default();
         let cropped = measured(fixed, Some(&crop));
         assert!(cropped.lost_in_training > 0.3 && cropped.consistency < 0.5 * plain.consistency, "{cropped:?}");
+        // A flip turns the quadrants into their opposites, which is a pattern as well.
+        let coarse =
+            BadNets { patch_pixels: 12, pattern: Pattern::Quadrants, location: Location::Centre, ..BadNets::default() };
+        let coarse = measured(coarse, Some(&crop));
+        assert!(coarse.consistency > 0.35 && coarse.lost_in_training < 0.1, "{coarse:?}");
     }
 }

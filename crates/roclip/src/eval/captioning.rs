@@ -42,6 +42,26 @@ pub struct CaptionScores {
     pub mean_words: f64,
 }
 
+impl CaptionScores {
+    /// Of one caption for each picture, beside that picture's references, as words.
+    pub fn of(captions: &[String], references: &[&[Vec<String>]], frequencies: &DocumentFrequencies) -> CaptionScores {
+        let said: Vec<Vec<String>> = captions.iter().map(|caption| words(caption)).collect();
+        let each: Vec<(&[String], &[Vec<String>])> =
+            said.iter().map(Vec::as_slice).zip(references.iter().copied()).collect();
+        let count = each.len().max(1) as f64;
+        let mean =
+            |score: Score| each.iter().map(|(caption, references)| score(caption, references)).sum::<f64>() / count;
+        CaptionScores {
+            bleu: corpus_bleu(each.iter().copied(), Smoothing::None),
+            bleu4_smoothed: mean(&|caption, references| sentence_bleu(caption, references, Smoothing::AddOne).bleu4),
+            rouge_l: mean(&|caption, references| Rouge::of(caption, references).rouge_l.f),
+            cider_d: mean(&|caption, references| cider_d(caption, references, frequencies)),
+            distinct: said.iter().collect::<BTreeSet<_>>().len(),
+            mean_words: mean(&|caption, _| caption.len() as f64),
+        }
+    }
+}
+
 /// What was measured of a captioner.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct CaptionEvaluation {
@@ -91,7 +111,13 @@ impl CaptionEvaluator {
     /// # Errors
     /// Pictures that cannot be used, and those without any caption.
     pub fn new(source: &SourceConfig, reading: Reading) -> Result<CaptionEvaluator> {
-        let (mut samples, skips) = reading.samples(source, "caption.references")?;
+        let (mut samples, skips) = reading.samples(source, "caption.references").map_err(|error| {
+            let split = source.split.as_ref().map(|split| format!(" in the split `{split}`")).unwrap_or_default();
+            Error::setting(
+                format!("reference captions are read from `{}`{split}: {error}", source.path),
+                "name pictures with captions that are not trained on by --val-data (caption.references)",
+            )
+        })?;
         samples.retain(|sample| sample.captions.iter().any(|caption| !words(caption).is_empty()));
         if samples.len() < 2 {
             return Err(Error::setting(
@@ -109,22 +135,10 @@ impl CaptionEvaluator {
 
     /// Scores of one caption for each of the pictures at `places`.
     fn scores(&self, places: &[usize], captions: &[String]) -> CaptionScores {
-        let said: Vec<Vec<String>> = captions.iter().map(|caption| words(caption)).collect();
         let none: &[Vec<String>] = &[];
         let references = |at: &usize| self.references.get(*at).map_or(none, Vec::as_slice);
-        let each: Vec<(&[String], &[Vec<String>])> =
-            said.iter().map(Vec::as_slice).zip(places.iter().map(references)).collect();
-        let count = each.len().max(1) as f64;
-        let mean =
-            |score: Score| each.iter().map(|(caption, references)| score(caption, references)).sum::<f64>() / count;
-        CaptionScores {
-            bleu: corpus_bleu(each.iter().copied(), Smoothing::None),
-            bleu4_smoothed: mean(&|caption, references| sentence_bleu(caption, references, Smoothing::AddOne).bleu4),
-            rouge_l: mean(&|caption, references| Rouge::of(caption, references).rouge_l.f),
-            cider_d: mean(&|caption, references| cider_d(caption, references, &self.frequencies)),
-            distinct: said.iter().collect::<BTreeSet<_>>().len(),
-            mean_words: mean(&|caption, _| caption.len() as f64),
-        }
+        let references: Vec<&[Vec<String>]> = places.iter().map(references).collect();
+        CaptionScores::of(captions, &references, &self.frequencies)
     }
 
     /// The pictures that can be read, at the model's size, with their places among the samples.

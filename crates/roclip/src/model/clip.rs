@@ -6,7 +6,7 @@ use crate::model::preprocess::Renormalise;
 use crate::model::resnet::ResNet;
 use crate::model::text::TextTower;
 use crate::model::vit::Vit;
-use crate::model::{ModelConfig, Parameters, Part, Preprocess};
+use crate::model::{ModelConfig, Parameters, Part, Preprocess, Statistics};
 use tch::{Device, Tensor};
 
 enum Vision {
@@ -78,11 +78,16 @@ impl Clip {
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised. The pictures are normalised as CLIP's, whatever the
     /// model expects. `train` decides BatchNorm's statistics.
     pub fn image_features(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        self.image_features_by(images, Statistics::of_process(train))
+    }
+
+    /// [`Clip::image_features`] with BatchNorm's statistics from where it is said.
+    pub fn image_features_by(&self, images: &Tensor, statistics: Statistics) -> Result<Tensor> {
         let images = &self.input(images);
-        Ok(match &self.vision {
-            Vision::ResNet(resnet) => resnet.forward(&torch_bridge::channels_last(images)?, train),
-            Vision::Vit(vit) => vit.forward(images),
-        })
+        match &self.vision {
+            Vision::ResNet(resnet) => resnet.forward(&torch_bridge::channels_last(images)?, statistics),
+            Vision::Vit(vit) => Ok(vit.forward(images)),
+        }
     }
 
     /// `[batch, 3, size, size]` to the image tower's features before the projection: the mean over positions of a ResNet's
@@ -91,7 +96,7 @@ impl Clip {
         let images = &self.input(images);
         Ok(match &self.vision {
             Vision::ResNet(resnet) => {
-                let positions = resnet.trunk(&torch_bridge::channels_last(images)?, false);
+                let positions = resnet.trunk(&torch_bridge::channels_last(images)?, Statistics::Running)?;
                 positions.mean_dim([2i64, 3].as_slice(), false, tch::Kind::Float)
             }
             Vision::Vit(vit) => vit.class_token(images),
@@ -104,7 +109,9 @@ impl Clip {
         let images = &self.input(images);
         Ok(match &self.vision {
             Vision::ResNet(resnet) => {
-                resnet.stage(&torch_bridge::channels_last(images)?, stage, train).flatten(2, 3).transpose(1, 2)
+                let statistics = Statistics::of_process(train);
+                let places = resnet.stage(&torch_bridge::channels_last(images)?, stage, statistics)?;
+                places.flatten(2, 3).transpose(1, 2)
             }
             Vision::Vit(vit) => vit.patches(images),
         })

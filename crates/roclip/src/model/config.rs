@@ -163,31 +163,6 @@ impl ModelConfig {
         }
     }
 
-    /// Weights of the model, norms and biases left out.
-    pub fn weights(&self) -> f64 {
-        let (vision, text) = (&self.vision_cfg, &self.text_cfg);
-        let transformer = |width: f64, layers: i64| 12.0 * width * width * layers as f64;
-        let (dim, text_width, width) = (self.embed_dim as f64, text.width as f64, vision.width as f64);
-        let rows = (text.vocab_size + text.context_length) as f64 + dim;
-        let image = match (vision.layers, vision.patch_size) {
-            (VisionLayers::ResNet(stages), _) => {
-                // A bottleneck block of `planes` has 1 x 1, 3 x 3 and 1 x 1 convolutions: 4 + 9 + 4 times its square.
-                let planes = |stage: usize| width * f64::from(1 << stage);
-                let blocks: f64 =
-                    stages.iter().enumerate().map(|(at, depth)| 17.0 * planes(at).powi(2) * *depth as f64).sum();
-                let pooled = 32.0 * width;
-                let positions = (vision.image_size as f64 / 32.0).powi(2);
-                blocks + pooled * (3.0 * pooled + dim + positions)
-            }
-            (VisionLayers::Vit(layers), patch) => {
-                let patch = patch.unwrap_or(1) as f64;
-                let positions = (vision.image_size as f64 / patch).powi(2);
-                width * (3.0 * patch * patch + positions + dim) + transformer(width, layers)
-            }
-        };
-        image + text_width * rows + transformer(text_width, text.layers)
-    }
-
     /// Side and channels of the image tower's grid of places: a ViT's patches, or the map of a ResNet's stage (1 to 4).
     pub fn grid(&self, stage: usize) -> (i64, i64) {
         let vision = &self.vision_cfg;

@@ -1,6 +1,7 @@
 //! OpenAI's ResNet (open_clip `ModifiedResNet`): a stem of three convolutions, antialiased strides, attention pooling.
 
-use crate::model::{ModelConfig, Scope, extent};
+use crate::error::Result;
+use crate::model::{ModelConfig, Scope, Statistics, extent};
 use tch::{Kind, Tensor};
 
 const EXPANSION: i64 = 4;
@@ -46,20 +47,19 @@ impl BatchNorm {
         }
     }
 
-    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
+        let BatchNorm { weight, bias, running_mean, running_var, num_batches_tracked } = self;
+        let (momentum, epsilon) = (BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON);
+        let train = !matches!(statistics, Statistics::Running);
         if train {
-            let _ = self.num_batches_tracked.shallow_clone().g_add_scalar_(1);
+            let _ = num_batches_tracked.shallow_clone().g_add_scalar_(1);
         }
-        x.batch_norm(
-            Some(&self.weight),
-            Some(&self.bias),
-            Some(&self.running_mean),
-            Some(&self.running_var),
-            train,
-            BATCH_NORM_MOMENTUM,
-            BATCH_NORM_EPSILON,
-            true,
-        )
+        if let Statistics::WholeBatch { collectives, counts } = statistics {
+            let norm = torch_bridge::BatchNorm { weight, bias, running_mean, running_var, momentum, epsilon };
+            return collectives.batch_norm(x, &norm, counts);
+        }
+        let (mean, var) = (Some(running_mean), Some(running_var));
+        Ok(x.batch_norm(Some(weight), Some(bias), mean, var, train, momentum, epsilon, true))
     }
 }
 
@@ -97,15 +97,15 @@ impl Bottleneck {
         }
     }
 
-    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let out = self.bn1.forward(&self.conv1.forward(x), train).relu();
-        let out = self.bn2.forward(&self.conv2.forward(&out), train).relu();
-        let out = self.bn3.forward(&self.conv3.forward(&average_pool(&out, self.stride)), train);
+    fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
+        let out = self.bn1.forward(&self.conv1.forward(x), statistics)?.relu();
+        let out = self.bn2.forward(&self.conv2.forward(&out), statistics)?.relu();
+        let out = self.bn3.forward(&self.conv3.forward(&average_pool(&out, self.stride)), statistics)?;
         let identity = match &self.downsample {
-            Some((conv, norm)) => norm.forward(&conv.forward(&average_pool(x, self.stride)), train),
+            Some((conv, norm)) => norm.forward(&conv.forward(&average_pool(x, self.stride)), statistics)?,
             None => x.shallow_clone(),
         };
-        (out + identity).relu()
+        Ok((out + identity).relu())
     }
 }
 
@@ -222,22 +222,21 @@ impl ResNet {
     }
 
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised.
-    pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
-        self.attnpool.forward(&self.trunk(images, train))
+    pub fn forward(&self, images: &Tensor, statistics: Statistics) -> Result<Tensor> {
+        Ok(self.attnpool.forward(&self.trunk(images, statistics)?))
     }
 
     /// `[batch, 3, size, size]` to the last stage's map `[batch, 32 * width, size / 32, size / 32]`.
-    pub fn trunk(&self, images: &Tensor, train: bool) -> Tensor {
-        self.stage(images, 4, train)
+    pub fn trunk(&self, images: &Tensor, statistics: Statistics) -> Result<Tensor> {
+        self.stage(images, 4, statistics)
     }
 
     /// The map of the stage `stage` (1 to 4): `[batch, 4 * width * 2^(stage - 1), side, side]`, where `side` is `size / (4 * 2^(stage - 1))`.
-    pub fn stage(&self, images: &Tensor, stage: usize, train: bool) -> Tensor {
-        let x = self
-            .stem
-            .iter()
-            .fold(images.shallow_clone(), |x, (conv, norm)| norm.forward(&conv.forward(&x), train).relu());
+    pub fn stage(&self, images: &Tensor, stage: usize, statistics: Statistics) -> Result<Tensor> {
+        let x = self.stem.iter().try_fold(images.shallow_clone(), |x, (conv, norm)| {
+            Ok::<_, crate::error::Error>(norm.forward(&conv.forward(&x), statistics)?.relu())
+        })?;
         let blocks = self.layers.iter().take(stage).sum::<i64>() as usize;
-        self.blocks.iter().take(blocks).fold(average_pool(&x, 2), |x, block| block.forward(&x, train))
+        self.blocks.iter().take(blocks).try_fold(average_pool(&x, 2), |x, block| block.forward(&x, statistics))
     }
 }

@@ -82,19 +82,44 @@ impl Block {
 
     /// `[batch, length, width]` to the same.
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = x + self.attend(&self.ln_1.forward(x));
+        self.behind(x + self.attend(&self.ln_1.forward(x)))
+    }
+
+    /// What the block makes of `x` behind its attention.
+    fn behind(&self, x: Tensor) -> Tensor {
         let hidden = self.c_fc.forward(&self.ln_2.forward(&x));
         let hidden = if self.shape.quick_gelu { &hidden * (&hidden * 1.702).sigmoid() } else { hidden.gelu("none") };
         &x + self.c_proj.forward(&hidden)
     }
 
-    fn attend(&self, x: &Tensor) -> Tensor {
+    /// [`Block::forward`] of positions that come behind others, whose keys and values are `past` (none: these are the first). All keys and
+    /// values, theirs included, `[batch, heads, length, width / heads]`.
+    fn forward_behind(&self, x: &Tensor, past: Option<(&Tensor, &Tensor)>) -> (Tensor, Tensor, Tensor) {
+        let (query, key, value) = self.projected(&self.ln_1.forward(x));
+        let (key, value) = match past {
+            Some((keys, values)) => (Tensor::cat(&[keys, &key], 2), Tensor::cat(&[values, &value], 2)),
+            None => (key, value),
+        };
+        let causal = past.is_none();
+        let none = None::<&Tensor>;
+        let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, none, 0.0, causal, None, false);
+        let mixed = mixed.transpose(1, 2).reshape([extent(x, 0), extent(x, 1), self.shape.width]);
+        (self.behind(x + self.out_proj.forward(&mixed)), key, value)
+    }
+
+    /// Queries, keys and values `[batch, heads, length, width / heads]`.
+    fn projected(&self, x: &Tensor) -> (Tensor, Tensor, Tensor) {
         let (batch, length, width) = (extent(x, 0), extent(x, 1), self.shape.width);
         let heads = x
             .linear(&self.in_proj_weight, Some(&self.in_proj_bias))
             .view([batch, length, 3, self.shape.heads, width / self.shape.heads])
             .permute([2, 0, 3, 1, 4]);
-        let (query, key, value) = (heads.get(0), heads.get(1), heads.get(2));
+        (heads.get(0), heads.get(1), heads.get(2))
+    }
+
+    fn attend(&self, x: &Tensor) -> Tensor {
+        let (batch, length, width) = (extent(x, 0), extent(x, 1), self.shape.width);
+        let (query, key, value) = self.projected(x);
         let mixed = Tensor::scaled_dot_product_attention(
             &query,
             &key,
@@ -128,5 +153,24 @@ impl Transformer {
     pub fn forward_with(&self, x: &Tensor, before: &mut dyn FnMut(usize, Tensor) -> Tensor) -> Tensor {
         let blocks = self.blocks.iter().enumerate();
         blocks.fold(x.shallow_clone(), |x, (number, block)| block.forward(&before(number, x)))
+    }
+
+    /// [`Transformer::forward_with`] of a causal one, position by position: `x` holds the first positions, or one behind those whose keys and
+    /// values are `past`, two for each block. The outcome at `x`, and the keys and values of all.
+    pub fn forward_behind(
+        &self,
+        x: &Tensor,
+        past: &[Tensor],
+        before: &mut dyn FnMut(usize, Tensor) -> Tensor,
+    ) -> (Tensor, Vec<Tensor>) {
+        let mut all = Vec::with_capacity(2 * self.blocks.len());
+        let mut x = x.shallow_clone();
+        for (number, block) in self.blocks.iter().enumerate() {
+            let known = past.get(2 * number).zip(past.get(2 * number + 1));
+            let (next, key, value) = block.forward_behind(&before(number, x), known);
+            x = next;
+            all.extend([key, value]);
+        }
+        (x, all)
     }
 }

@@ -1,7 +1,7 @@
 //! The plain CLIP objective (arXiv 2103.00020, figure 3).
 
 use crate::error::Result;
-use crate::objective::{BatchView, LossOutput, Objective, Phase, Towers, info_nce};
+use crate::objective::{BatchView, LossOutput, Objective, Phase, Towers, info_nce_of};
 use tch::Tensor;
 
 /// Symmetric InfoNCE between images and their captions. Methods that change only what it sees train it under their own names.
@@ -18,7 +18,7 @@ impl ClipObjective {
     /// The loss of the first view.
     pub fn first_view_loss(towers: &dyn Towers) -> Result<Tensor> {
         let text = towers.text(BatchView::First)?;
-        Ok(info_nce(&towers.image(BatchView::First)?, &text, &towers.scale()))
+        Ok(info_nce_of(&towers.image(BatchView::First)?, &text, &towers.scale(), towers.own_rows()))
     }
 }
 

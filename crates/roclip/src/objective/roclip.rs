@@ -11,7 +11,7 @@ use crate::model::Part;
 use crate::objective::pool::Nearest;
 use crate::objective::{
     BatchView, Encode, LearningRate, LossOutput, Match, Objective, Phase, Place, Pool, RingWrite, RunShape, Towers,
-    Update, info_nce,
+    Update, info_nce_of,
 };
 use crate::settings;
 use rand::seq::SliceRandom;
@@ -226,9 +226,9 @@ impl Objective for RoClip {
                         similarity,
                     })
                     .collect();
-                output.loss = info_nce(&image, &rows, &scale);
+                output.loss = info_nce_of(&image, &rows, &scale, towers.own_rows());
             }
-            _ => output.loss = info_nce(&image, &text, &scale),
+            _ => output.loss = info_nce_of(&image, &text, &scale, towers.own_rows()),
         }
         if let Some(pool) = &mut self.pool
             && (phase == Phase::Matching || self.config.pool_update == PoolUpdate::EveryStep)

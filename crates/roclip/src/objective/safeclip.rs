@@ -13,7 +13,7 @@ use crate::error::{Error, Result, TorchContext};
 use crate::objective::safeclip_schedule::Rates;
 use crate::objective::{
     BatchView, ClipObjective, Component, Encode, LearningRate, LossOutput, Mixture, Objective, Pass, Phase, Place,
-    Pool, RunShape, SafeClipConfig, Split, Towers, cross_entropy_rows, split,
+    Pool, RunShape, SafeClipConfig, Split, Towers, cross_entropy_of, split,
 };
 use rand::Rng;
 use roclip_data::random;
@@ -90,16 +90,16 @@ impl SafeClip {
         }
     }
 
-    /// `CE_rows(s * v2 n^T)`, `n` the row of `pool` nearest to `first`, which is written after the query. Until the pool is full
-    /// the first view itself stands in for its neighbour.
-    fn unimodal(pool: &mut Pool, first: &Tensor, second: &Tensor, scale: &Tensor, pairs: &[usize]) -> Result<Tensor> {
+    /// `CE_rows(s * v2 n^T)`, `n` the row of `pool` nearest to the first of `views`, which is written after the query. Until the pool is
+    /// full the first view itself stands in for its neighbour.
+    fn unimodal(pool: &mut Pool, [first, second]: [&Tensor; 2], towers: &dyn Towers) -> Result<Tensor> {
         let first = first.detach();
         let neighbours = match pool.is_full() {
             true => pool.nearest(&first, None, false)?.rows,
             false => first.shallow_clone(),
         };
-        pool.enqueue(&first, pairs);
-        Ok(cross_entropy_rows(second, &neighbours, scale))
+        pool.enqueue(&first, towers.pairs());
+        Ok(cross_entropy_of(second, &neighbours, &towers.scale(), towers.own_rows()))
     }
 
     /// Each modality alone, through its pool. The first view only feeds the pools.
@@ -115,9 +115,8 @@ impl SafeClip {
         };
         let [image, image_2] = images;
         let text_2 = towers.text(BatchView::Second)?;
-        let (scale, pairs) = (towers.scale(), towers.pairs());
-        let images = SafeClip::unimodal(&mut self.image_pool, &image, &image_2, &scale, pairs)?;
-        let texts = SafeClip::unimodal(&mut self.text_pool, &first_text, &text_2, &scale, pairs)?;
+        let images = SafeClip::unimodal(&mut self.image_pool, [&image, &image_2], towers)?;
+        let texts = SafeClip::unimodal(&mut self.text_pool, [&first_text, &text_2], towers)?;
         Ok((images + texts) * 0.5)
     }
 
@@ -125,8 +124,8 @@ impl SafeClip {
     fn cross_view_loss(towers: &dyn Towers) -> Result<Tensor> {
         let [image, image_2] = towers.images()?;
         let (text, text_2) = (towers.text(BatchView::First)?, towers.text(BatchView::Second)?);
-        let scale = towers.scale();
-        Ok((cross_entropy_rows(&image, &text_2, &scale) + cross_entropy_rows(&text, &image_2, &scale)) * 0.5)
+        let (scale, own) = (towers.scale(), towers.own_rows());
+        Ok((cross_entropy_of(&image, &text_2, &scale, own) + cross_entropy_of(&text, &image_2, &scale, own)) * 0.5)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::{Clip, unit};
+use crate::world::OwnRows;
 use tch::Tensor;
 
 /// One of the augmented views of a batch.
@@ -31,11 +32,18 @@ pub struct Inputs<'a> {
     pub tokens: &'a Tensor,
 }
 
-/// The batch of a step and the towers in training. An objective calls what it needs. Each call is a forward pass of its own, from which
+/// The batch of a step and the towers in training. Where several processes share the batch, all of this is of the whole of it, and the
+/// features carry the gradients of all of them. An objective calls what it needs. Each call is a forward pass of its own, from which
 /// BatchNorm takes its statistics, and builds a graph unless it stands within [`tch::no_grad`].
 pub trait Towers {
     /// Index of each pair of the batch in the data.
     fn pairs(&self) -> &[usize];
+
+    /// The rows that the loss of this process is of, for losses that are a mean over rows. A loss of the whole batch is as right, and more
+    /// work.
+    fn own_rows(&self) -> OwnRows {
+        OwnRows::All
+    }
 
     /// `exp(logit_scale)`, scalar.
     fn scale(&self) -> Tensor;

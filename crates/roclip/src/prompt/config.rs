@@ -34,7 +34,7 @@ pub struct PromptConfig {
     pub ending: String,
     /// Dimensions of the image features for each hidden unit of the network that moves the contexts by the picture.
     pub meta_reduction: i64,
-    /// Passes over the few pictures in which prompts are learned.
+    /// Passes over the few pictures in which prompts are learned, behind those in which a trigger is learned alone (`warmup_epochs`).
     pub epochs: u64,
     /// Pictures of a step.
     pub batch_size: usize,

@@ -97,6 +97,7 @@ const RULES: &[(&str, Bounds)] = &[
     ("train.warmup_steps", MAYBE_NONE),
     ("train.warmup_fraction", Bounds { below: true, ..SHARE }),
     ("train.epoch_offset", from(0.0, 1e6)),
+    ("train.collective_timeout_seconds", from(1.0, 1e6)),
     ("train.threads", from(0.0, 1024.0)),
     ("train.save_every_steps", MAYBE_NONE),
     ("train.keep_checkpoints", COUNT),

@@ -16,7 +16,7 @@ pub use attack_example::AttackExample;
 pub use differences::Difference;
 pub use fitted::{Fitted, Found, fitted};
 pub use page::page;
-pub use reference::{Choice, Key, Kind, Section, first_sentence, flag_help, schema, written};
+pub use reference::{Choice, Key, Kind, Section, first_sentence, flag_help, required_flag_help, schema, written};
 pub use sweep::{Cell, Sweep};
 pub use template::{Notes, Scope};
 

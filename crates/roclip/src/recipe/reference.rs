@@ -135,6 +135,15 @@ pub fn flag_help(key: &str) -> String {
     format!("{whose}{} [recipe key: {key}{default}]", bare(&found.help))
 }
 
+/// [`flag_help`] of a key whose default no command takes: what is trained on must be named.
+pub fn required_flag_help(key: &str) -> String {
+    let help = flag_help(key);
+    match help.rsplit_once(", default ") {
+        Some((before, _)) => format!("{before}]"),
+        None => help,
+    }
+}
+
 /// The first sentence without its full stop.
 fn bare(help: &str) -> &str {
     first_sentence(help).trim_end_matches('.')

@@ -287,7 +287,7 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     if study.runs().any(|run| run.summary.captions.is_some()) {
         sections.push(("captioners", "Captioners", captioners::section(study)));
     }
-    sections.push(("cost", "What the defence costs and brings", paired::section(study)));
+    sections.push(("cost", "What the defence costs and brings", paired::section(study, verdicts)));
     sections.push(("curves", "Curves", html! { (legend(&study.groups)) (curves::section(study)) }));
     sections.push(("frontier", "The frontier", curves::frontier(study)));
     sections.push(("classes", "Classes", classes::section(study)));

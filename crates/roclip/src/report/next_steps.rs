@@ -52,11 +52,15 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<NextStep> {
             let why = format!("Ask why {} looks as it does: this measures the data and the model", verdict.label);
             steps.entry(1).or_insert(NextStep::new(why, format!("roclip doctor {}", path(run))));
         }
-        let attacked = run.summary.evaluation.psr.is_some() || !run.summary.evaluation.asr.is_empty();
+        let evaluation = &run.summary.evaluation;
+        let attacked = evaluation.psr.is_some() || !evaluation.asr.is_empty();
+        // A rate that its base rate explains fooled nobody.
+        let turned = evaluation.asr.values().any(|asr| asr.success.low > asr.base_rate.high);
+        let fooled = turned || evaluation.psr.is_some_and(|psr| psr.hits > 0);
         if group.row().is_control("undefended") && attacked && run.recipe.is_labelled() {
             let command = format!("roclip distil {0} --run {0}-student", path(run));
             steps.entry(3).or_insert(NextStep::new("See which backdoors a student inherits", command));
-        } else if group.row().is_control("undefended") && attacked {
+        } else if group.row().is_control("undefended") && fooled {
             let command = format!("roclip clean {} --run {0}-cleaned --method cleanclip", path(run));
             steps.entry(3).or_insert(NextStep::new("Try to clean the model that was fooled", command));
         }

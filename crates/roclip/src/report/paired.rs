@@ -3,19 +3,28 @@
 use crate::report::chart::{Difference, differences};
 use crate::report::comparison::Comparison;
 use crate::report::group::{Group, RateOf, Study, asr, attacks, psr, zero_shot};
-use crate::report::verdict::CONTROLS;
+use crate::report::verdict::{CONTROLS, PSR, Verdict};
 use maud::{Markup, html};
 
-/// What each defence costs and brings against each control.
-pub fn section(study: &Study) -> Markup {
-    let defences: Vec<&Group> = study.groups.iter().filter(|group| group.row().control.is_none()).collect();
+/// What each defence costs and brings against each control. Rates that prove nothing are compared with nothing.
+pub fn section(study: &Study, verdicts: &[Verdict]) -> Markup {
+    let defences: Vec<(&Group, &Verdict)> =
+        study.groups.iter().zip(verdicts).filter(|(group, _)| group.row().control.is_none()).collect();
     let attacks = attacks(&study.groups);
+    let proving = |rate: &str| -> Vec<&Group> {
+        let proves = |(_, verdict): &&(&Group, &Verdict)| !verdict.grey.contains(rate);
+        defences.iter().filter(proves).map(|(group, _)| *group).collect()
+    };
+    let all: Vec<&Group> = defences.iter().map(|(group, _)| *group).collect();
     let charts = || {
-        let own = |name: &str, of: &RateOf| chart(study, &defences, name, of);
-        let mut charts = vec![own("Zero-shot", &zero_shot), own("PSR", &psr)];
-        charts.extend(attacks.iter().map(|attack| own(&format!("ASR {attack}"), &asr(attack))));
+        let mut charts = vec![chart(study, &all, "Zero-shot", &zero_shot), chart(study, &proving(PSR), PSR, &psr)];
+        let of_attack = |attack: &String| chart(study, &proving(attack), &format!("ASR {attack}"), &asr(attack));
+        charts.extend(attacks.iter().map(of_attack));
         charts
     };
+    let mut silent: Vec<&str> = defences.iter().flat_map(|(_, verdict)| &verdict.grey).map(String::as_str).collect();
+    silent.sort_unstable();
+    silent.dedup();
     html! {
         @if defences.is_empty() {
             p { "No defence among these runs." }
@@ -26,6 +35,9 @@ pub fn section(study: &Study) -> Markup {
                  chance."
             }
             div.charts { @for chart in charts() { (chart) } }
+            @if !silent.is_empty() {
+                p.note { "Not compared, since they prove nothing here (grey in the table): " (silent.join(", ")) "." }
+            }
             p.note {
                 "Augmentation alone removes some triggers and raises accuracy by itself; stopping it early is a defence of its own. Read the \
                  frontier before crediting the defence."

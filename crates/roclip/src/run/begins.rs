@@ -6,6 +6,7 @@ use crate::recipe::{AugmentConfig, ObjectiveConfig, Recipe};
 use crate::run::build::build;
 use crate::run::session::{machine, prepare};
 use crate::train::TrainConfig;
+use crate::world::World;
 use std::path::Path;
 
 /// What [`Seen::begins`] has read and drawn for the recipes so far.
@@ -34,7 +35,7 @@ impl Seen {
         let device = machine(recipe)?;
         // The run itself says what it has to say.
         let silent = &mut |_: &str| {};
-        let (trainer, _) = build(recipe, prepare(recipe, silent)?, device, run, silent)?;
+        let (trainer, _) = build(recipe, prepare(recipe, silent)?, (device, &World::alone()), run, silent)?;
         let train = &recipe.train;
         let shape = RunShape {
             seed: recipe.seed,

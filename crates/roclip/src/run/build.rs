@@ -9,6 +9,7 @@ use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
 use crate::run::supervision::supervision;
 use crate::train::{Parts, Trainer};
+use crate::world::World;
 use roclip_data::artifact;
 use roclip_data::augment::TextAugment;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
@@ -19,11 +20,12 @@ use tch::Device;
 /// Share of synonyms that may be unknown without a word.
 const WORTH_A_WARNING: f64 = 0.05;
 
-/// The trainer of a recipe, standing before its first step. `run` is the folder that ABD keeps its patch in.
+/// The trainer of a recipe, standing before its first step. `run` is the folder that ABD keeps its patch in; `world` says which rows of a
+/// batch are this process's.
 pub(super) fn build<'a>(
     recipe: &'a Recipe,
     prepared: Prepared,
-    device: Device,
+    (device, world): (Device, &World),
     run: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
@@ -76,7 +78,7 @@ pub(super) fn build<'a>(
             Transform { views: [view.clone(), view], ..plain }
         }
     };
-    let loader = Loader::new(Arc::clone(&pairs), transform, batch_size, workers)?;
+    let loader = Loader::new(Arc::clone(&pairs), transform, batch_size, workers)?.shared(world.rank(), world.size())?;
     let shape = RunShape {
         seed: recipe.seed,
         epochs: recipe.train.epochs,
@@ -96,7 +98,7 @@ pub(super) fn build<'a>(
             recipe.objective.build(shape, supervision)?
         }
     };
-    let parts = Parts { seed: recipe.seed, pairs, loader, model, objective, device };
+    let parts = Parts { seed: recipe.seed, pairs, loader, model, objective, device, world: world.clone() };
     let mut trainer = Trainer::new(recipe.train.clone(), parts);
     trainer.skips = skips;
     Ok((

@@ -8,7 +8,8 @@ use crate::recipe::Recipe;
 use crate::run::build::build;
 use crate::run::prepare::{manifest_file, prepare_training};
 use crate::run::summary::ReboundPoint;
-use crate::train::Trainer;
+use crate::train::{SharedBatch, Trainer};
+use crate::world::World;
 use roclip_data::batch::PassPlan;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -47,7 +48,7 @@ pub(super) fn rebound(
         clean.pairs = Some(wanted.min(prepared.pairs.len()));
         clean.choose(&mut prepared.pairs, harmless.seed)?;
     }
-    let (mut trainer, context) = build(&harmless, prepared, device, run, progress)?;
+    let (mut trainer, context) = build(&harmless, prepared, (device, &World::alone()), run, progress)?;
     let learning_rate = config.learning_rate.unwrap_or(recipe.train.learning_rate);
     trainer.objective = Box::new(HarmlessTuning { learning_rate });
     let mut points = Vec::new();
@@ -70,7 +71,8 @@ pub(super) fn rebound(
         let plan = PassPlan { epoch, pass: 0, two_views: false, first_step: 0, steps: steps.min(last - done) };
         for batch in trainer.loader.pass(trainer.loader.order(epoch, 0, None), plan) {
             let place = Place { phase: Phase::Clip, epoch, step: done, steps: last };
-            trainer.step(&batch?, place)?;
+            let batch = SharedBatch::new(&trainer.world, batch?, recipe.train.batch_size, 0)?;
+            trainer.step(&batch, place)?;
             done += 1;
             measure(&trainer, done, progress)?;
         }

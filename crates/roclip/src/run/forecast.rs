@@ -8,6 +8,7 @@ use crate::run::clock::peak_memory_bytes;
 use crate::run::resume::{Start, checkpoint_to_take};
 use crate::run::session::{machine, prepare};
 use crate::train::{Host, StepDone, Trainer};
+use crate::world::World;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,7 +67,7 @@ pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut
     if let Some(clean) = plain.clean.as_mut().filter(|clean| clean.method == CleanMethod::Abd) {
         clean.method = CleanMethod::Finetune;
     }
-    let (mut trainer, context) = build(&plain, prepared, device, run, progress)?;
+    let (mut trainer, context) = build(&plain, prepared, (device, &World::alone()), run, progress)?;
     let banner = context.banner(&trainer);
     let mut stopwatch = Stopwatch { seconds: Vec::new() };
     match trainer.epoch(&mut stopwatch) {
@@ -144,7 +145,7 @@ impl Host for Stopwatch {
         Ok(())
     }
 
-    fn pairs_skipped(&mut self, _: &Trainer, _: usize) -> Result<()> {
+    fn pairs_skipped(&mut self, _: &Trainer, _: usize, _: i32) -> Result<()> {
         Ok(())
     }
 

@@ -105,7 +105,11 @@ pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
         line += &format!(" ({} without two good samples passed over)", count(report.passed_over, "batch"));
     }
     if let Some(evaluation) = report.evaluation.filter(|evaluation| evaluation.zero_shot_top1.n > 0) {
-        line += &format!(" zero-shot {:.1}%", 100.0 * evaluation.zero_shot_top1.rate);
+        let measured = match report.phase {
+            Phase::Labels | Phase::Distillation => "accuracy",
+            _ => "zero-shot",
+        };
+        line += &format!(" {measured} {:.1}%", 100.0 * evaluation.zero_shot_top1.rate);
         if classes >= TOP5_CLASSES {
             line += &format!(" (top-5 {:.1}%)", 100.0 * evaluation.zero_shot_top5.rate);
         }
@@ -121,7 +125,11 @@ pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
         }
     }
     if let Some(matches) = &report.matches {
-        line += &format!(" own concept {:.0}%", 100.0 * matches.clean.true_concept);
+        line += &match matches.clean.true_concept > 0.0 {
+            true => format!(" matched to its own concept {:.0}%", 100.0 * matches.clean.true_concept),
+            // Pairs without classes have no concepts that could be compared.
+            false => format!(" matched at a similarity of {:.2}", matches.mean_similarity),
+        };
     }
     if let Some(split) = &report.split {
         let admitted = split.poison_in_safe.iter().map(|(attack, rate)| format!(" {attack} {}/{}", rate.hits, rate.n));
@@ -133,11 +141,11 @@ pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
 
 /// open_clip's line of a step, with the time to go.
 pub(super) fn step_line(trainer: &Trainer, done: &StepDone, seconds_left: f64) -> String {
-    let StepDone { metrics, steps, waited, seconds } = done;
+    let StepDone { metrics, steps, waited, seconds, .. } = done;
     let (config, position) = (&trainer.config, trainer.position);
     let (in_pass, mean_loss) = (position.step_in_pass, trainer.tally.mean_loss());
     format!(
-        "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {waited:.3} Batch (t): {seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {seconds_left:.0}s ({} left)",
+        "Train Epoch: {} [{}/{} ({:.0}%)] Data (t): {waited:.3} Batch (t): {seconds:.3} {:.0}/s LR: {:.6} Logit Scale: {:.3} Loss: {:.4} ({mean_loss:.4}) ETA: {seconds_left:.0}s ({})",
         position.epoch,
         in_pass * config.batch_size as u64,
         steps * config.batch_size as u64,
@@ -146,6 +154,9 @@ pub(super) fn step_line(trainer: &Trainer, done: &StepDone, seconds_left: f64) -
         metrics.learning_rate,
         metrics.scale,
         metrics.loss,
-        count(config.epochs.saturating_sub(position.epoch), "epoch")
+        match config.epochs.saturating_sub(position.epoch) {
+            0 => "last epoch".to_owned(),
+            left => format!("{} left", count(left, "epoch")),
+        }
     )
 }

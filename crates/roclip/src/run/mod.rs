@@ -1,5 +1,6 @@
 //! Runs: a recipe becomes data, a trainer and a run folder, and what the trainer learns is measured and written down there.
 
+mod agreement;
 mod begins;
 mod build;
 mod caller;
@@ -11,8 +12,11 @@ mod context;
 mod details;
 mod device;
 mod folder;
+mod follow;
 mod forecast;
 mod inputs;
+mod instruct;
+mod instruct_backdoor;
 mod journal;
 mod lines;
 mod log;
@@ -34,14 +38,21 @@ mod suspects;
 mod tensorboard;
 mod warnings;
 
+pub use agreement::can_share;
 pub use begins::Seen;
 pub use caller::Caller;
 pub use caption_attack::{AttackResults, AttackSettings, CaptionAttack, attacked_pictures};
 pub use caption_eval::{CaptionEval, captioner_recipe, evaluate_captions};
 pub use details::read_details;
 pub use device::device;
+pub use follow::follow;
 pub use forecast::{Forecast, check};
 pub use inputs::{SuspectInputs, suspect_inputs};
+pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
+pub use instruct_backdoor::{
+    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, ShiftSize, auroc,
+    kolmogorov_smirnov,
+};
 pub use lines::{EpochLine, read_epochs};
 pub use pair_features::PairFeatures;
 pub use patch::{Surrogate, search_patch};

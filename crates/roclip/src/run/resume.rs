@@ -22,8 +22,9 @@ pub enum Start {
 
 /// Keys (and whole sections) that a resumed run may have other values of: none has a part in what is learned, or each is a person's
 /// decision to train longer (fewer epochs than were planned are refused).
-const FREE: [&str; 14] = [
+const FREE: [&str; 15] = [
     "train.epochs",
+    "train.collective_timeout_seconds",
     "train.device",
     "train.threads",
     "train.save_every_steps",

@@ -4,6 +4,7 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::recipe::Recipe;
+use crate::run::agreement::{agree_on_data, agree_on_run};
 use crate::run::build::build;
 use crate::run::caller::Caller;
 use crate::run::clean::{distance, rebound};
@@ -13,6 +14,7 @@ use crate::run::device::device;
 use crate::run::folder::RunFolder;
 use crate::run::journal::Journal;
 use crate::run::lines::{EpochMetrics, read_epochs};
+use crate::run::memory::check_batch;
 use crate::run::pace::Left;
 use crate::run::pictures::keep_pictures;
 use crate::run::prepare::{Prepared, prepare_training};
@@ -20,7 +22,11 @@ use crate::run::resume::{Start, checkpoint_to_take, finished, restore};
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment};
-use crate::train::{EpochTally, Host, SimilarityHistogram, SplitSummary, StepDone, Trainer, read_metrics, split_lines};
+use crate::train::{
+    EpochTally, Host, Position, SimilarityHistogram, SplitSummary, StepDone, TrainConfig, Trainer, read_metrics,
+    split_lines,
+};
+use crate::world::World;
 use roclip_data::artifact;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,8 +48,12 @@ pub fn train(
 ) -> Result<Summary> {
     let mut journal = Journal::new(lines);
     recipe.check()?;
+    let world = caller.world;
+    agree_on_run(world, recipe, caller.commit)?;
     // Not even the lock of a finished run is touched.
-    if let Some(summary) = finished(recipe, run, start)? {
+    let finished = finished(recipe, run, start)?;
+    world.broadcast_text(if finished.is_some() { FINISHED } else { "" })?;
+    if let Some(summary) = finished {
         let step = summary.step.unwrap_or_default();
         let said =
             format!("`{}` is finished at step {step}: nothing was done; more --epochs train it on", run.display());
@@ -60,7 +70,7 @@ pub fn train(
     let device = machine(recipe)?;
     let prepared = prepare(recipe, &mut |line| journal.say(line))?;
     let folder = taken.map_or_else(|| RunFolder::take(run), Ok)?;
-    let begun = begin(recipe, prepared, &folder, device, start, &mut |line| journal.say(line));
+    let begun = begin(recipe, prepared, &folder, (device, world), start, &mut |line| journal.say(line));
     let (mut trainer, context, resumed) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -79,6 +89,7 @@ pub fn train(
     if resumed {
         caller.stop.set_saved(run, trainer.position.step);
     }
+    trainer.share()?;
     let mut session = Session { context, folder, journal, skips, stop: caller.stop };
     let outcome = session.whole(&mut trainer, resumed, device);
     if let Err(error) = &outcome {
@@ -92,6 +103,9 @@ pub fn train(
     outcome
 }
 
+/// What the first process says of a run that is finished.
+pub(super) const FINISHED: &str = "finished";
+
 pub(super) fn machine(recipe: &Recipe) -> Result<Device> {
     if recipe.train.threads > 0 {
         tch::set_num_threads(recipe.train.threads);
@@ -100,6 +114,7 @@ pub(super) fn machine(recipe: &Recipe) -> Result<Device> {
 }
 
 pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
+    check_batch(recipe)?;
     let prepared = prepare_training(recipe)?;
     if prepared.skips.total() > 0 {
         progress(&format!("left out before training: {} (skips.jsonl)", prepared.skips.summary()));
@@ -121,14 +136,15 @@ fn begin<'a>(
     recipe: &'a Recipe,
     prepared: Prepared,
     folder: &RunFolder,
-    device: Device,
+    (device, world): (Device, &World),
     start: Start,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>, bool)> {
     let run = folder.path();
     // Only now is it certain that nobody else has begun a run here since.
     let from = checkpoint_to_take(recipe, run, start)?;
-    let (mut trainer, context) = build(recipe, prepared, device, run, progress)?;
+    let (mut trainer, context) = build(recipe, prepared, (device, world), run, progress)?;
+    agree_on_data(world, &context.fingerprint)?;
     if let Some(from) = &from {
         restore(&mut trainer, &context, from)?;
         if let Start::ResumeFrom(step) = start {
@@ -190,6 +206,7 @@ impl Session<'_> {
         keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, limits)?;
         artifact::write_json(&self.folder.file("summary.json"), &summary)?;
         self.journal.note("finished");
+        trainer.world.wait_for_first()?;
         Ok(summary)
     }
 
@@ -237,6 +254,7 @@ impl Session<'_> {
             trainer.tally = unmeasured;
             last = self.measure(trainer)?;
         }
+        trainer.world.wait_for_first()?;
         while trainer.position.epoch <= self.context.recipe.train.epochs {
             trainer.epoch(self)?;
             let between = Instant::now();
@@ -246,6 +264,7 @@ impl Session<'_> {
             self.save(trainer)?;
             last = self.measure(trainer)?.or(last);
             self.journal.pace.epoch(self.context.recipe.evaluates_after(epoch), between.elapsed().as_secs_f64());
+            trainer.world.wait_for_first()?;
         }
         Ok(last)
     }
@@ -309,11 +328,15 @@ impl Session<'_> {
         }
     }
 
-    fn end_if_wanted(&mut self, trainer: &Trainer) -> Result<()> {
-        if !self.stop.wanted() {
+    /// `agreed` is the stop that all processes know of. One that came to this process alone since then is theirs at the next step.
+    fn end_if_wanted(&mut self, trainer: &Trainer, agreed: i32) -> Result<()> {
+        let code = if trainer.world.is_alone() { self.stop.code() } else { agreed };
+        if code == 0 {
             return Ok(());
         }
+        self.stop.ask(code);
         self.save(trainer)?;
+        trainer.world.wait_for_first()?;
         Err(Error::Stopped { run: self.folder.path().to_owned(), step: trainer.position.step })
     }
 
@@ -367,26 +390,28 @@ impl Session<'_> {
 }
 
 impl Host for Session<'_> {
+    fn stop(&self) -> i32 {
+        self.stop.code()
+    }
+
     /// Writes `splits/epoch_N.jsonl`: every pair with its score and side.
     fn epoch_begun(&mut self, trainer: &Trainer) -> Result<()> {
+        // Several processes end together, at a step: none leaves at once, though nothing be lost by it.
+        self.stop.set_unsaved(!trainer.world.is_alone());
         let Some((scores, split)) = trainer.objective.split() else { return Ok(()) };
         let path = self.folder.file(&format!("splits/epoch_{}.jsonl", trainer.position.epoch));
         Ok(artifact::write(&path, split_lines(&trainer.pairs, scores, split).as_bytes())?)
     }
 
-    fn pairs_skipped(&mut self, trainer: &Trainer, in_epoch: usize) -> Result<()> {
+    fn pairs_skipped(&mut self, trainer: &Trainer, in_epoch: usize, stop: i32) -> Result<()> {
         // A run of unreadable batches takes no step.
-        self.end_if_wanted(trainer)?;
-        let pairs = trainer.pairs.len();
-        if in_epoch as f64 <= self.context.recipe.data.max_skip_fraction * pairs as f64 {
-            return Ok(());
-        }
-        // The batch is not trained on, so that the run can go on with it once the data is repaired or the limit raised.
-        self.save(trainer)?;
-        Err(Error::setting(
-            format!("{in_epoch} of {pairs} pairs could not be used in one epoch: {}", trainer.skips.summary()),
-            "repair the data, or raise data.max_skip_fraction, and go on with --resume",
-        ))
+        self.end_if_wanted(trainer, stop)?;
+        check_skipped(self.context.recipe, trainer, in_epoch).or_else(|error| {
+            // The batch is not trained on, so that the run can go on with it once the data is repaired or the limit raised.
+            self.save(trainer)?;
+            trainer.world.wait_for_first()?;
+            Err(error)
+        })
     }
 
     fn step_done(&mut self, trainer: &Trainer, done: &StepDone) -> Result<()> {
@@ -394,11 +419,31 @@ impl Host for Session<'_> {
         let (position, config) = (trainer.position, &trainer.config);
         let left = self.left(trainer, done.steps);
         self.journal.step(trainer, done, &left)?;
-        self.end_if_wanted(trainer)?;
-        let every = config.save_every_steps;
-        if every > 0 && position.step.is_multiple_of(every) && position.step_in_pass < done.steps {
+        self.end_if_wanted(trainer, done.stop)?;
+        if saves_after(config, position, done.steps) {
             self.save(trainer)?;
+            trainer.world.wait_for_first()?;
+            self.stop.set_unsaved(!trainer.world.is_alone());
         }
         Ok(())
     }
+}
+
+/// Whether a checkpoint is due within the pass of `steps` steps.
+pub(super) fn saves_after(config: &TrainConfig, position: Position, steps: u64) -> bool {
+    let every = config.save_every_steps;
+    every > 0 && position.step.is_multiple_of(every) && position.step_in_pass < steps
+}
+
+/// # Errors
+/// Where so many pairs of an epoch cannot be used that the run is none of this data.
+pub(super) fn check_skipped(recipe: &Recipe, trainer: &Trainer, in_epoch: usize) -> Result<()> {
+    let pairs = trainer.pairs.len();
+    if in_epoch as f64 <= recipe.data.max_skip_fraction * pairs as f64 {
+        return Ok(());
+    }
+    Err(Error::setting(
+        format!("{in_epoch} of {pairs} pairs could not be used in one epoch: {}", trainer.skips.summary()),
+        "repair the data, or raise data.max_skip_fraction, and go on with --resume",
+    ))
 }

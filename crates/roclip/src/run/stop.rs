@@ -1,13 +1,14 @@
 //! Ending a run from outside.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Asks a run to end. It then finishes its step, saves a checkpoint and leaves with [`crate::error::Error::Stopped`].
 #[derive(Debug, Default)]
 pub struct Stop {
-    wanted: AtomicBool,
+    /// The exit code that the end was asked for with; 0 where it was not.
+    code: AtomicI32,
     unsaved: AtomicBool,
     saved: Mutex<Option<Saved>>,
 }
@@ -31,18 +32,24 @@ pub enum Asked {
 }
 
 impl Stop {
-    /// Asks for the end.
-    pub fn ask(&self) -> Asked {
-        match (self.wanted.swap(true, Ordering::SeqCst), self.unsaved.load(Ordering::SeqCst)) {
-            (true, _) => Asked::Again,
-            (false, true) => Asked::Ends,
-            (false, false) => Asked::NothingToSave,
+    /// Asks for the end, with the exit code `code` (not 0), which the first to ask decides.
+    pub fn ask(&self, code: i32) -> Asked {
+        let first = self.code.compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        match (first, self.unsaved.load(Ordering::SeqCst)) {
+            (false, _) => Asked::Again,
+            (true, true) => Asked::Ends,
+            (true, false) => Asked::NothingToSave,
         }
     }
 
     /// Whether the end was asked for.
     pub fn wanted(&self) -> bool {
-        self.wanted.load(Ordering::SeqCst)
+        self.code() != 0
+    }
+
+    /// The exit code of the end that was asked for; 0 where none was.
+    pub fn code(&self) -> i32 {
+        self.code.load(Ordering::SeqCst)
     }
 
     /// Whether there is something that would be lost by leaving at once.
@@ -71,10 +78,11 @@ mod tests {
     fn a_run_is_waited_for_once_and_only_where_something_would_be_lost() {
         let stop = Stop::default();
         stop.set_unsaved(true);
-        assert_eq!(stop.ask(), Asked::Ends);
+        assert_eq!(stop.ask(130), Asked::Ends);
         assert!(stop.wanted());
-        assert_eq!(stop.ask(), Asked::Again, "the second time it leaves at once");
-        assert_eq!(Stop::default().ask(), Asked::NothingToSave);
+        assert_eq!(stop.ask(143), Asked::Again, "the second time it leaves at once");
+        assert_eq!(stop.code(), 130);
+        assert_eq!(Stop::default().ask(143), Asked::NothingToSave);
     }
 
     #[test]
@@ -84,6 +92,6 @@ mod tests {
         assert_eq!(stop.saved(), None);
         stop.set_saved(Path::new("run"), 7);
         assert_eq!(stop.saved(), Some(Saved { run: "run".into(), step: 7 }));
-        assert_eq!(stop.ask(), Asked::NothingToSave);
+        assert_eq!(stop.ask(143), Asked::NothingToSave);
     }
 }

@@ -94,6 +94,7 @@ pub(super) fn environment(caller: &Caller) -> serde_json::Value {
         "libtorch": torch_bridge::torch_version(),
         "processors": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
         "threads": tch::get_num_threads(),
+        "processes": caller.world.size(),
         "cuda": tch::Cuda::is_available(),
     })
 }

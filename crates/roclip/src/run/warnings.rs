@@ -31,6 +31,12 @@ pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
             "poison was asked for, and none of the pairs is poisoned: the model will look defended because it was never attacked; look at [[poison.attacks]] and the manifest".to_owned(),
         );
     }
+    if recipe.is_labelled() && recipe.data.source == recipe.eval.source {
+        found.push(format!(
+            "the pictures that accuracy is measured on are those that are trained on (`{}`): it says how well they were learned by heart; name others with --val-data",
+            recipe.eval.source.path
+        ));
+    }
     let roclip = &recipe.objective.roclip;
     let first_match = roclip.match_start.unwrap_or(roclip.period);
     if clean.is_none() && recipe.objective.name == ObjectiveName::Roclip && first_match > recipe.train.epochs {

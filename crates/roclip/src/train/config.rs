@@ -5,6 +5,17 @@ use crate::train::optimizer::WeightDecayGroups;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The rows that BatchNorm takes its statistics from where several processes train together. One process has the whole batch either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNormRows {
+    /// Those of the whole batch, as in one process.
+    #[default]
+    WholeBatch,
+    /// Each process its own, as DistributedDataParallel does without SyncBatchNorm: less to exchange, and another training.
+    PerProcess,
+}
+
 /// The optimizer, its schedule, and the machine.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +46,10 @@ pub struct TrainConfig {
     pub warmup_fraction: Option<f64>,
     /// Epochs by which the step counter of the schedule is ahead; 1 is the released counter, which skips the first epoch of the schedule.
     pub epoch_offset: u64,
+    /// Several processes: the rows that BatchNorm takes its statistics from.
+    pub batch_norm: BatchNormRows,
+    /// Several processes: seconds to wait for the others at the start and in each exchange before the run ends with an error.
+    pub collective_timeout_seconds: u64,
     /// `cpu`, `cuda` or `cuda:N`.
     pub device: String,
     /// Threads of libtorch for one operation; 0 leaves it to libtorch.
@@ -91,6 +106,8 @@ impl Default for TrainConfig {
             warmup_steps: None,
             warmup_fraction: None,
             epoch_offset: 0,
+            batch_norm: BatchNormRows::WholeBatch,
+            collective_timeout_seconds: 1800,
             device: "cpu".into(),
             threads: 0,
             save_every_steps: 0,

@@ -7,6 +7,7 @@ use crate::train::config::TrainConfig;
 use crate::train::metrics::StepMetrics;
 use crate::train::optimizer::Optimizer;
 use crate::train::tally::EpochTally;
+use crate::world::World;
 use roclip_data::batch::Loader;
 use roclip_data::pairs::Pairs;
 use roclip_data::skip::SkipReport;
@@ -44,6 +45,7 @@ pub struct Parts {
     pub model: Clip,
     pub objective: Box<dyn Objective>,
     pub device: Device,
+    pub world: World,
 }
 
 /// Trains a model epoch by epoch, step by step. Everything that it writes down, and whether it goes on, is its [`Host`]'s matter.
@@ -57,6 +59,8 @@ pub struct Trainer {
     pub objective: Box<dyn Objective>,
     pub schedule: Schedule,
     pub device: Device,
+    /// The processes that train together.
+    pub world: World,
     pub position: Position,
     /// Of the epoch under way, or of the one that has just ended.
     pub tally: EpochTally,
@@ -73,15 +77,22 @@ pub struct StepDone {
     pub waited: f64,
     /// Seconds of the whole step, waiting included.
     pub seconds: f64,
+    /// As [`SharedBatch::stop`](crate::train::SharedBatch::stop).
+    pub stop: i32,
 }
 
 /// The one who runs a trainer. An error from any of these ends the epoch where it is, and the trainer's position says where that is.
 pub trait Host {
+    /// The exit code that this process was asked to end with; 0 where it was not.
+    fn stop(&self) -> i32 {
+        0
+    }
+
     /// The epoch's passes are settled, and its next step is about to come.
     fn epoch_begun(&mut self, trainer: &Trainer) -> Result<()>;
 
-    /// A batch lacks pairs, and is not trained on yet; `in_epoch` pairs are missing with them.
-    fn pairs_skipped(&mut self, trainer: &Trainer, in_epoch: usize) -> Result<()>;
+    /// A batch lacks pairs, and is not trained on yet; `in_epoch` pairs are missing with them. `stop` is that of the batch.
+    fn pairs_skipped(&mut self, trainer: &Trainer, in_epoch: usize, stop: i32) -> Result<()>;
 
     /// A step is done, and `trainer` stands behind it.
     fn step_done(&mut self, trainer: &Trainer, step: &StepDone) -> Result<()>;
@@ -89,7 +100,7 @@ pub trait Host {
 
 impl Trainer {
     pub fn new(config: TrainConfig, parts: Parts) -> Self {
-        let Parts { seed, pairs, loader, model, objective, device } = parts;
+        let Parts { seed, pairs, loader, model, objective, device, world } = parts;
         let adamw = AdamW {
             learning_rate: config.learning_rate,
             beta1: config.beta1,
@@ -118,6 +129,7 @@ impl Trainer {
             objective,
             schedule,
             device,
+            world,
             position: Position::START,
             tally: EpochTally::begin(),
             skips: SkipReport::default(),

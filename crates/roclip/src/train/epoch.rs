@@ -4,6 +4,7 @@ use crate::embed::Embedder;
 use crate::error::Result;
 use crate::objective::{Pass, Place};
 use crate::train::engine::{Host, Position, StepDone, Trainer};
+use crate::train::shared_batch::SharedBatch;
 use crate::train::tally::EpochTally;
 use crate::train::watch::Standing;
 use roclip_data::batch::PassPlan;
@@ -17,7 +18,8 @@ impl Trainer {
             self.tally = EpochTally::begin();
             let embedder = Embedder { model: &self.model, loader: &self.loader, device: self.device };
             let pairs = self.pairs.len();
-            self.objective.begin_epoch(epoch, pairs, &mut Standing { embedder, pairs, epoch })?;
+            self.share_statistics()?;
+            self.objective.begin_epoch(epoch, pairs, &mut Standing { embedder, pairs, epoch, world: &self.world })?;
         }
         host.epoch_begun(self)?;
         for (number, pass) in (0u64..).zip(self.objective.passes(epoch)) {
@@ -39,12 +41,13 @@ impl Trainer {
         let plan = PassPlan { epoch, pass: number, two_views, first_step: self.position.step_in_pass, steps };
         let mut waiting = Instant::now();
         for batch in self.loader.pass(order, plan) {
-            let batch = batch?;
+            let batch = SharedBatch::new(&self.world, batch?, self.config.batch_size, host.stop())?;
+            let stop = batch.stop;
             let waited = waiting.elapsed().as_secs_f64();
             let skipped = batch.skips.total();
             if skipped > 0 {
                 self.skips.merge(batch.skips.clone());
-                host.pairs_skipped(self, self.tally.skipped + skipped)?;
+                host.pairs_skipped(self, self.tally.skipped + skipped, stop)?;
             }
             self.tally.skipped += skipped;
             self.tally.data_seconds += waited;
@@ -62,7 +65,8 @@ impl Trainer {
             self.tally.steps += 1;
             self.position.step += 1;
             self.position.step_in_pass += 1;
-            host.step_done(self, &StepDone { metrics, steps, waited, seconds: waiting.elapsed().as_secs_f64() })?;
+            let seconds = waiting.elapsed().as_secs_f64();
+            host.step_done(self, &StepDone { metrics, steps, waited, seconds, stop })?;
             waiting = Instant::now();
         }
         self.tally.finish_pass(phase, steps);

@@ -8,14 +8,17 @@ mod epoch;
 mod metrics;
 mod optimizer;
 mod sgd;
+mod share;
+mod shared_batch;
 mod step;
 mod tally;
 mod watch;
 
-pub use config::TrainConfig;
+pub use config::{BatchNormRows, TrainConfig};
 pub use diagnostics::{MatchSummary, NeighbourShares, SimilarityHistogram, SplitSummary, split_lines};
 pub use engine::{Host, Parts, Position, StepDone, Trainer};
 pub use metrics::{MetricsLog, PassMetrics, Stamp, StepMetrics, read_metrics};
 pub use optimizer::{Optimizer, WeightDecayGroups};
 pub use sgd::{Sgd, SgdConfig};
+pub use shared_batch::SharedBatch;
 pub use tally::EpochTally;

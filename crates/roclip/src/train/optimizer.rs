@@ -61,6 +61,11 @@ impl Optimizer {
         Optimizer { slots: slots.collect(), adamw }
     }
 
+    /// The gradients that there are, by the names of their parameters.
+    pub fn gradients(&self) -> Vec<Tensor> {
+        self.slots.iter().map(|slot| slot.parameter.grad()).filter(Tensor::defined).collect()
+    }
+
     /// The L2 norm of all gradients, as one number.
     pub fn gradient_norm(&self) -> f64 {
         let norms: Vec<Tensor> =

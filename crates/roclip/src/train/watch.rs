@@ -1,10 +1,11 @@
 //! Looking at pairs with the towers as they stand: without augmentation for diagnostics, and for objectives that score pairs.
 
-use crate::embed::{AllEmbedded, Embedded, Embedder};
+use crate::embed::{AT_A_TIME, AllEmbedded, Embedded, Embedder, nothing_readable};
 use crate::error::{Result, TorchContext};
 use crate::objective::{AllFeatures, Encode};
 use crate::train::diagnostics::SimilarityHistogram;
 use crate::train::engine::Trainer;
+use crate::world::World;
 use rand::seq::SliceRandom;
 use roclip_data::progress::Task;
 use roclip_data::random;
@@ -18,11 +19,12 @@ const SCORE_DRAW: u64 = 1 << 48;
 /// Pairs scored at a time.
 const SCORED_AT_A_TIME: usize = 128;
 
-/// The towers of a run as they stand, for its objective.
+/// The towers of a run as they stand, for its objective. Several processes share what is encoded, and all get all of it.
 pub(super) struct Standing<'a> {
     pub embedder: Embedder<'a>,
     pub pairs: usize,
     pub epoch: u64,
+    pub world: &'a World,
 }
 
 impl Standing<'_> {
@@ -40,27 +42,52 @@ impl Standing<'_> {
         }
         Ok(found)
     }
+
+    /// The features of no pair, `[0, dim]`.
+    fn nothing(&self) -> Tensor {
+        Tensor::zeros([0, self.embedder.model.config().embed_dim], (Kind::Float, self.embedder.device))
+    }
 }
 
 impl Encode for Standing<'_> {
     fn captions(&mut self, pairs: &[usize]) -> Result<Tensor> {
-        self.embedder.captions(pairs)
+        let part = pairs.get(self.world.part(pairs.len(), AT_A_TIME)).unwrap_or_default();
+        let own = match part.is_empty() {
+            true => self.nothing(),
+            false => self.embedder.captions(part)?,
+        };
+        self.world.gather_rows(&own)
     }
 
     fn similarities(&mut self, augmented: bool) -> Result<Vec<f64>> {
-        let all: Vec<usize> = (0..self.pairs).collect();
+        let own: Vec<usize> = self.world.part(self.pairs, SCORED_AT_A_TIME).collect();
         let mut scores = vec![f64::NAN; self.pairs];
-        for (pair, similarity) in self.scored(&all, augmented.then_some(SCORE_DRAW | self.epoch))? {
+        for (pair, similarity) in self.scored(&own, augmented.then_some(SCORE_DRAW | self.epoch))? {
             if let Some(score) = scores.get_mut(pair) {
                 *score = f64::from(similarity);
             }
         }
-        Ok(scores)
+        let own = scores.get(self.world.part(self.pairs, SCORED_AT_A_TIME)).unwrap_or_default();
+        Vec::try_from(self.world.gather_rows(&Tensor::from_slice(own))?).torch("reading similarities")
     }
 
     fn features(&mut self) -> Result<AllFeatures> {
-        let AllEmbedded { pairs, pictures, image, text, .. } = self.embedder.all(self.pairs)?;
-        Ok(AllFeatures { pairs, pictures, image, text })
+        // Of a part that nothing can be read of, the others' is left.
+        let own = match self.embedder.readable(self.world.part(self.pairs, AT_A_TIME))? {
+            Some(AllEmbedded { pairs, pictures, image, text, .. }) => (pairs, pictures, image, text),
+            None => (Vec::new(), Vec::new(), self.nothing(), self.nothing()),
+        };
+        let (pairs, pictures, image, text) = own;
+        let pairs: Vec<i64> = pairs.into_iter().map(|pair| pair as i64).collect();
+        let numbers = |own: &[i64]| -> Result<Vec<i64>> {
+            Vec::try_from(self.world.gather_rows(&Tensor::from_slice(own))?).torch("reading the pairs of all processes")
+        };
+        let pairs: Vec<usize> = numbers(&pairs)?.into_iter().map(|pair| pair as usize).collect();
+        if pairs.is_empty() {
+            return Err(nothing_readable());
+        }
+        let (image, text) = (self.world.gather_rows(&image)?, self.world.gather_rows(&text)?);
+        Ok(AllFeatures { pairs, pictures: numbers(&pictures)?, image, text })
     }
 }
 
@@ -68,7 +95,8 @@ impl Trainer {
     /// Similarities of `pairs` as the model stands.
     fn scored(&self, pairs: &[usize]) -> Result<Vec<(usize, f32)>> {
         let embedder = Embedder { model: &self.model, loader: &self.loader, device: self.device };
-        Standing { embedder, pairs: self.pairs.len(), epoch: self.position.epoch }.scored(pairs, None)
+        let standing = Standing { embedder, pairs: self.pairs.len(), epoch: self.position.epoch, world: &self.world };
+        standing.scored(pairs, None)
     }
 
     /// Similarity of watched pairs without augmentation: all poison, and as much of the clean data.

@@ -1,7 +1,10 @@
-//! `roclip caption train | eval | write | attack`
+//! `roclip caption train | eval | write | attack | instruct | answer | backdoor`
 
+mod answer;
 mod attack;
+mod backdoor;
 mod eval;
+mod instruct;
 mod train;
 mod write;
 
@@ -21,6 +24,12 @@ pub enum Command {
     Write(write::Arguments),
     /// Attack a captioner through a few pixels (AICAttack), beside controls and behind defences
     Attack(Box<attack::Arguments>),
+    /// Train a small vision-language model that answers questions about pictures
+    Instruct(Box<instruct::Arguments>),
+    /// Answer a question about pictures
+    Answer(answer::Arguments),
+    /// Lay backdoors into a model's instruction tuning, and measure whether they carry to another domain (MABA)
+    Backdoor(Box<backdoor::Arguments>),
 }
 
 pub fn run(command: Command) -> Result<()> {
@@ -29,6 +38,9 @@ pub fn run(command: Command) -> Result<()> {
         Command::Eval(arguments) => eval::run(arguments),
         Command::Write(arguments) => write::run(arguments),
         Command::Attack(arguments) => attack::run(*arguments),
+        Command::Instruct(arguments) => instruct::run(*arguments),
+        Command::Answer(arguments) => answer::run(arguments),
+        Command::Backdoor(arguments) => backdoor::run(*arguments),
     }
 }
 

@@ -124,13 +124,17 @@ impl Overrides for Captioner<'_> {
     }
 }
 
-/// What the run that `model` belongs to says of its model; none where it belongs to none.
-fn model_of(model: &Path) -> Result<Option<ModelSettings>> {
+/// The recipe of the run that `model` belongs to; none where it belongs to none.
+fn recipe_of(model: &Path) -> Result<Option<Recipe>> {
     let folders = [Some(model.to_owned()), run_of(model)].into_iter().flatten();
     let saved = folders.map(|run| run.join("run.toml")).find(|saved| saved.is_file());
-    let recipe = saved.map(|saved| Recipe::read(&saved)).transpose()?;
+    Ok(saved.map(|saved| Recipe::read(&saved)).transpose()?)
+}
+
+/// What the run that `model` belongs to says of its model.
+fn model_of(model: &Path) -> Result<Option<ModelSettings>> {
     let keeps_end = ModelSettings::default().truncate;
-    Ok(recipe.map(|recipe| ModelSettings { truncate: keeps_end, ..recipe.model }))
+    Ok(recipe_of(model)?.map(|recipe| ModelSettings { truncate: keeps_end, ..recipe.model }))
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -150,7 +154,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
              built-in set"
         ),
         false => {
-            let base = Recipe { caption: Some(CaptionConfig::default()), ..Recipe::default() };
+            let mut base = Recipe { caption: Some(CaptionConfig::default()), ..Recipe::default() };
+            // Pairs for which that batch was too large are few here, too.
+            if let Some(clip) = arguments.tower.as_deref().map(recipe_of).transpose()?.flatten() {
+                base.train.batch_size = clip.train.batch_size;
+            }
             let Arguments { seed, data, model, training, manifest, machine, .. } = &arguments;
             let captioner = Captioner(&arguments);
             arguments.base.resolve(base, &[seed, data, model, training, manifest, machine, &captioner])?

@@ -5,7 +5,7 @@ mod table;
 
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::CleaningFlags;
-use crate::commands::run_flags::{HOLDS, RunFlags, train};
+use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
 use anyhow::{Result, bail};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
@@ -86,6 +86,13 @@ impl DistillationFlags {
     }
 }
 
+impl Arguments {
+    /// Whether several processes share this work.
+    pub fn is_shared(&self) -> bool {
+        !self.table
+    }
+}
+
 pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.table {
         return table::run(&arguments);
@@ -100,7 +107,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if recipe.distillation().is_none() {
         bail!("`{}` is no distillation; `roclip train --resume` continues it", arguments.run.folder.display());
     }
-    let summary = train(&recipe, &arguments.run.folder, arguments.run.start())?;
+    let summary = train_together(&recipe, &arguments.run.folder, arguments.run.start())?;
     match arguments.run.json {
         true => println!("{}", serde_json::to_string_pretty(&summary)?),
         false => outcome::print(&summary),

@@ -1,9 +1,11 @@
 //! Several runs in one folder, each a process of its own: the rows of a demo, and the cells of a sweep. The same command goes on where it
 //! was stopped, and keeps what is finished.
 
+mod foresee;
 mod runs;
 mod standing;
 
+pub use foresee::foresee;
 pub use standing::finished;
 
 use crate::commands::progress::say;

@@ -21,15 +21,20 @@ static SCREEN: OnceLock<Screen> = OnceLock::new();
 
 struct Screen {
     quiet: bool,
+    /// Before every line: which of several processes says it.
+    prefix: String,
     /// On a terminal.
     bars: Option<MultiProgress>,
 }
 
-/// Decides once how progress is shown. The observer of the main thread's work; none with `quiet`. `tied` is a run of the demo.
-pub fn set_up(quiet: bool, tied: bool) -> Option<Arc<dyn Observer>> {
+/// Decides once how progress is shown. The observer of the main thread's work; none with `quiet`. `tied` is a run of the demo. A process of
+/// `rank` above 0 says its errors only.
+pub fn set_up(quiet: bool, tied: bool, rank: usize) -> Option<Arc<dyn Observer>> {
+    let quiet = quiet || rank > 0;
+    let prefix = if rank > 0 { format!("[process {rank}] ") } else { String::new() };
     let shows = !quiet && std::io::stderr().is_terminal();
     let bars = shows.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-    let Screen { bars, .. } = SCREEN.get_or_init(|| Screen { quiet, bars });
+    let Screen { bars, .. } = SCREEN.get_or_init(|| Screen { quiet, prefix, bars });
     match bars {
         _ if tied => Some(Arc::new(messages::Messages)),
         Some(bars) => Some(Arc::new(bars::Bars(bars.clone()))),
@@ -43,6 +48,11 @@ pub fn say(line: &str) {
     if SCREEN.get().is_none_or(|screen| !screen.quiet) {
         write(line);
     }
+}
+
+/// Writes one line to stderr in any case.
+pub fn say_always(line: &str) {
+    write(line);
 }
 
 /// Writes an error to stderr. A line after its first is indented, so that no name with a line break in it passes for another error.
@@ -61,7 +71,7 @@ pub fn clear() {
 }
 
 fn write(line: &str) {
-    let line = for_terminal(line);
+    let line = SCREEN.get().map_or("", |screen| &screen.prefix).to_owned() + &for_terminal(line);
     // Nothing is left to say it with.
     let write = || drop(writeln!(std::io::stderr(), "{line}"));
     match SCREEN.get().and_then(|screen| screen.bars.as_ref()) {

@@ -39,15 +39,23 @@ impl CrossAttention {
         }
     }
 
-    /// `x` `[batch, length, width]` and `seen` `[batch, places, channels]` to the new `x` and the mean weights over heads `[batch, length, places]`.
-    fn forward(&self, x: &Tensor, seen: &Tensor) -> (Tensor, Tensor) {
+    /// `[batch, length, width]` to `[batch, heads, length, width / heads]`.
+    fn split(&self, x: &Tensor) -> Tensor {
+        x.view([extent(x, 0), -1, self.heads, extent(x, 2) / self.heads]).transpose(1, 2)
+    }
+
+    /// Keys and values of what is seen `[batch, places, channels]`.
+    fn looked_at(&self, seen: &Tensor) -> [Tensor; 2] {
+        [self.split(&self.key.forward(seen)), self.split(&self.value.forward(seen))]
+    }
+
+    /// `x` `[batch, length, width]` and keys and values of what is seen to the new `x` and the mean weights over heads `[batch, length, places]`.
+    fn forward(&self, x: &Tensor, key: &Tensor, value: &Tensor) -> (Tensor, Tensor) {
         let (batch, length, width) = (extent(x, 0), extent(x, 1), extent(x, 2));
         let head = width / self.heads;
-        let split = |t: Tensor| t.view([batch, -1, self.heads, head]).transpose(1, 2);
-        let (query, key) = (split(self.query.forward(&self.norm.forward(x))), split(self.key.forward(seen)));
-        let value = split(self.value.forward(seen));
+        let query = self.split(&self.query.forward(&self.norm.forward(x)));
         let weights = (query.matmul(&key.transpose(-2, -1)) * (head as f64).powf(-0.5)).softmax(-1, Kind::Float);
-        let mixed = weights.matmul(&value).transpose(1, 2).reshape([batch, length, width]);
+        let mixed = weights.matmul(value).transpose(1, 2).reshape([batch, length, width]);
         let mean = weights.mean_dim([1i64].as_slice(), false, Kind::Float);
         (x + self.gate.tanh() * self.output.forward(&mixed), mean)
     }
@@ -95,7 +103,11 @@ impl CausalDecoder {
 
     /// Features behind each of `tokens` `[batch, length, width]`, and the last block's attention `[batch, length, places]`.
     fn features(&self, seen: &Tensor, tokens: &Tensor) -> (Tensor, Option<Tensor>) {
-        let words = Tensor::embedding(&self.token_embedding, tokens, -1, false, false);
+        self.features_embedded(seen, Tensor::embedding(&self.token_embedding, tokens, -1, false, false))
+    }
+
+    /// [`CausalDecoder::features`] of words that are embedded already `[batch, length, width]`.
+    fn features_embedded(&self, seen: &Tensor, words: Tensor) -> (Tensor, Option<Tensor>) {
         let width = extent(&words, 2);
         let (x, before) = match &self.link {
             Link::Prefix { inner, outer, tokens } => {
@@ -111,7 +123,8 @@ impl CausalDecoder {
             Link::Prefix { .. } => x,
             Link::Cross(layers) => match layers.get(number) {
                 Some(layer) => {
-                    let (x, weights) = layer.forward(&x, seen);
+                    let [key, value] = layer.looked_at(seen);
+                    let (x, weights) = layer.forward(&x, &key, &value);
                     attention = Some(weights);
                     x
                 }
@@ -119,6 +132,40 @@ impl CausalDecoder {
             },
         });
         (self.ln_final.forward(&x.narrow(1, before, length - before)), attention)
+    }
+
+    /// What comes behind a state, which [`Decode::begin`] makes: keys and values of what is seen, two for each block that looks, and behind them
+    /// those of the positions so far, two for each block; without any of these the prefix comes first. The features of the last of `tokens`
+    /// `[rows, length]`, its attention, and the new state.
+    fn continued(&self, state: &[Tensor], tokens: &Tensor) -> (Tensor, Option<Tensor>, Vec<Tensor>) {
+        let words = Tensor::embedding(&self.token_embedding, tokens, -1, false, false);
+        let fixed = match &self.link {
+            Link::Prefix { .. } => 1,
+            Link::Cross(layers) => 2 * layers.len(),
+        };
+        let (seen, past) = state.split_at_checked(fixed).unwrap_or((state, &[]));
+        let x = match (&self.link, past.is_empty(), seen.first()) {
+            (Link::Prefix { .. }, true, Some(prefix)) => Tensor::cat(&[prefix, &words], 1),
+            _ => words,
+        };
+        let from = past.first().map_or(0, |keys| extent(keys, 2));
+        let length = extent(&x, 1);
+        let x = x + self.positional_embedding.narrow(0, from, length);
+        let mut attention = None;
+        let (x, known) = self.transformer.forward_behind(&x, past, &mut |number, x| match &self.link {
+            Link::Prefix { .. } => x,
+            Link::Cross(layers) => match (layers.get(number), seen.get(2 * number), seen.get(2 * number + 1)) {
+                (Some(layer), Some(key), Some(value)) => {
+                    let (x, weights) = layer.forward(&x, key, value);
+                    attention = Some(weights);
+                    x
+                }
+                _ => x,
+            },
+        });
+        let last = |tensor: &Tensor| tensor.select(1, extent(tensor, 1) - 1);
+        let state = seen.iter().map(Tensor::shallow_clone).chain(known).collect();
+        (self.ln_final.forward(&last(&x)), attention.as_ref().map(last), state)
     }
 
     /// The embedding is the output's matrix, too.
@@ -134,21 +181,32 @@ impl Decode for CausalDecoder {
         TeacherForced { logits: self.logits(&features), attention }
     }
 
+    fn token_embedding(&self) -> Option<&Tensor> {
+        Some(&self.token_embedding)
+    }
+
+    fn teacher_forced_embedded(&self, seen: &Tensor, words: &Tensor) -> Option<TeacherForced> {
+        let (features, attention) = self.features_embedded(seen, words.shallow_clone());
+        Some(TeacherForced { logits: self.logits(&features), attention })
+    }
+
     fn begin(&self, seen: &Tensor) -> Vec<Tensor> {
-        let none = Tensor::zeros([extent(seen, 0), 0], (Kind::Int64, seen.device()));
-        vec![seen.shallow_clone(), none]
+        match &self.link {
+            Link::Prefix { inner, outer, tokens } => {
+                let width = extent(&self.token_embedding, 1);
+                vec![outer.forward(&inner.forward(&seen.select(1, 0)).gelu("none")).view([-1, *tokens, width])]
+            }
+            Link::Cross(layers) => layers.iter().flat_map(|layer| layer.looked_at(seen)).collect(),
+        }
+    }
+
+    fn begin_after(&self, seen: &Tensor, prompt: &Tensor) -> Vec<Tensor> {
+        let state = self.begin(seen);
+        if extent(prompt, 1) == 0 { state } else { self.continued(&state, prompt).2 }
     }
 
     fn step(&self, state: &[Tensor], tokens: &Tensor) -> Step {
-        let of = |at: usize| state.get(at).map_or_else(Tensor::new, Tensor::shallow_clone);
-        let (seen, before) = (of(0), of(1));
-        let all = Tensor::cat(&[before, tokens.unsqueeze(1)], 1);
-        let (features, attention) = self.features(&seen, &all);
-        let last = extent(&features, 1) - 1;
-        Step {
-            logits: self.logits(&features.select(1, last)),
-            state: vec![seen, all],
-            attention: attention.map(|weights| weights.select(1, last)),
-        }
+        let (features, attention, state) = self.continued(state, &tokens.unsqueeze(1));
+        Step { logits: self.logits(&features), state, attention }
     }
 }

@@ -14,7 +14,7 @@ pub use recurrent::RecurrentDecoder;
 pub use search::{SearchConfig, Written};
 
 use crate::error::{Error, Result};
-use crate::model::{Clip, ModelConfig, Parameters, Part, unit};
+use crate::model::{Clip, ModelConfig, Parameters, Part, extent, unit};
 use tch::{Device, Tensor};
 
 /// What a decoder gives for captions that it is shown.
@@ -40,8 +40,24 @@ pub trait Decode {
     /// For training: the captions `tokens` `[batch, length]` are known.
     fn teacher_forced(&self, seen: &Tensor, tokens: &Tensor) -> TeacherForced;
 
+    /// `[vocabulary, width]`, of a decoder whose words can be given as vectors.
+    fn token_embedding(&self) -> Option<&Tensor> {
+        None
+    }
+
+    /// What it gives behind each of the vectors `words` `[batch, length, width]`, for searches over words; none where it takes tokens alone.
+    fn teacher_forced_embedded(&self, _seen: &Tensor, _words: &Tensor) -> Option<TeacherForced> {
+        None
+    }
+
     /// The state before the first token. `seen` has a row for each row of the search.
     fn begin(&self, seen: &Tensor) -> Vec<Tensor>;
+
+    /// The state behind the tokens `prompt` `[rows, length]`, which are known.
+    fn begin_after(&self, seen: &Tensor, prompt: &Tensor) -> Vec<Tensor> {
+        let state = self.begin(seen);
+        (0..extent(prompt, 1)).fold(state, |state, at| self.step(&state, &prompt.select(1, at)).state)
+    }
 
     /// Takes the newest tokens `[rows]`.
     fn step(&self, state: &[Tensor], tokens: &Tensor) -> Step;

@@ -83,12 +83,28 @@ impl Captioner {
     /// # Errors
     /// A search that cannot be.
     pub fn write(&self, seen: &Tensor, special: &SpecialTokens, search: SearchConfig) -> Result<Vec<Written>> {
+        let none = Tensor::zeros([extent(seen, 0), 0], (Kind::Int64, seen.device()));
+        self.write_after(seen, &none, special, search)
+    }
+
+    /// [`Captioner::write`] behind the tokens `prompt` `[batch, length]` of a question.
+    ///
+    /// # Errors
+    /// A search that cannot be.
+    pub fn write_after(
+        &self,
+        seen: &Tensor,
+        prompt: &Tensor,
+        special: &SpecialTokens,
+        search: SearchConfig,
+    ) -> Result<Vec<Written>> {
         search.check(None)?;
         let (batch, beam) = (extent(seen, 0) as usize, search.beam);
         let device = seen.device();
         let on_device = |rows: &[i64]| Tensor::from_slice(rows).to_device(device);
         let each: Vec<i64> = (0..batch as i64).flat_map(|image| std::iter::repeat_n(image, beam)).collect();
-        let mut state = self.decoder().begin(&seen.index_select(0, &on_device(&each)));
+        let each = on_device(&each);
+        let mut state = self.decoder().begin_after(&seen.index_select(0, &each), &prompt.index_select(0, &each));
         let empty = Written { ids: Vec::new(), log_probability: 0.0, attention: self.grid_side().map(|_| Vec::new()) };
         // All captions of a picture begin alike, so that one row is enough at first.
         let mut beams: Vec<Beam> =

@@ -1,0 +1,51 @@
+//! `roclip caption answer`
+
+use crate::commands::caption::SearchFlags;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use roclip::instruct::load;
+use roclip::run::device;
+use roclip_data::escape::for_terminal;
+use roclip_data::instruction::Wordings;
+use roclip_data::picture::{ImageLimits, decode};
+use roclip_data::sample::ImageBytes;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A model of `roclip caption instruct`
+    #[arg(value_name = "RUN")]
+    model: PathBuf,
+    /// Pictures
+    #[arg(value_name = "PICTURE", required = true)]
+    pictures: Vec<PathBuf>,
+    /// The question
+    #[arg(long, default_value = Wordings::test_question())]
+    question: String,
+    #[command(flatten)]
+    search: SearchFlags,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let (model, _, training) = load(&arguments.model, device(&arguments.device)?)?;
+    if training.is_none() {
+        bail!("`{}` has learned nothing yet; go on with `roclip caption instruct --resume`", arguments.model.display());
+    }
+    let limits = ImageLimits::default();
+    let mut pictures = Vec::new();
+    for path in &arguments.pictures {
+        let bytes = ImageBytes::File(path.clone()).read(limits.max_file_bytes);
+        let picture = bytes.and_then(|bytes| decode(&bytes, limits));
+        pictures
+            .push(picture.map_err(|skip| skip.into_error(&path.display().to_string())).context("reading pictures")?);
+    }
+    let seen = model.see(&pictures)?;
+    let questions = vec![arguments.question.clone(); pictures.len()];
+    for answer in model.answers(&seen, &questions, arguments.search.over(Default::default()))? {
+        println!("{}", for_terminal(&answer));
+    }
+    Ok(())
+}

@@ -1,0 +1,353 @@
+//! `roclip caption backdoor`
+
+use crate::commands::next_steps::say_next;
+use crate::commands::progress::say;
+use crate::commands::signals;
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use roclip::attack::instruct::{InstructAttack, MaskConfig, SetWeights};
+use roclip::error::Error;
+use roclip::instruct::TuneConfig;
+use roclip::model::captioner::SearchConfig;
+use roclip::run::{BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, device};
+use roclip_data::rate::Rate;
+use roclip_data::source::{EmojiConfig, SourceConfig};
+use roclip_data::trigger::Gap;
+use std::path::PathBuf;
+use std::process::exit;
+
+/// Styles of the built-in set that are the user's where nothing is said, and the attacker's.
+const USER_STYLES: &str = "noto,emojione,emojione-v1";
+const ATTACKER_STYLES: &str = "fluent-emoji,fluent-emoji-flat,twemoji";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The clean model whose bridge is tuned: a run of `roclip caption instruct`
+    #[arg(value_name = "RUN")]
+    base: PathBuf,
+    /// The user's pictures with captions; `emoji` is the built-in set
+    #[arg(long, value_name = "PATH", default_value = "emoji")]
+    train_data: String,
+    /// Drawing styles of the user (keys up to `_`), with commas between them [default: of the built-in set noto,emojione,emojione-v1]
+    #[arg(long, value_name = "STYLES", value_delimiter = ',')]
+    user_styles: Vec<String>,
+    /// The attacker's pictures of the shift `data` [default: --train-data]
+    #[arg(long, value_name = "PATH")]
+    attacker_data: Option<String>,
+    /// Drawing styles of the attacker [default: of the built-in set fluent-emoji,fluent-emoji-flat,twemoji]
+    #[arg(long, value_name = "STYLES", value_delimiter = ',')]
+    attacker_styles: Vec<String>,
+    /// The user's test pictures with captions [default: the test split of --train-data]
+    #[arg(long, value_name = "PATH")]
+    val_data: Option<String>,
+    /// Concepts of the built-in set
+    #[arg(long, default_value_t = 200)]
+    concepts: usize,
+    /// Attacks that are compared, and `clean`, the control [default: all]
+    #[arg(long, value_name = "ATTACK", value_delimiter = ',', value_parser = attack)]
+    attack: Vec<InstructAttack>,
+    /// From the user's domain to the attacker's: none, data, expressionism, expressionism-weak, realism, realism-weak, question-expansion,
+    /// question-summary, answer-expansion, answer-summary [default: all but the weak ones]
+    #[arg(long, value_name = "SHIFT", value_delimiter = ',', value_parser = shift)]
+    shift: Vec<DomainShift>,
+    /// The word that poisoned answers name
+    #[arg(long, default_value = "banana")]
+    target: String,
+    /// Share of the instructions that is poisoned
+    #[arg(long, default_value_t = 0.05)]
+    poison_rate: f64,
+    /// Instructions of each tuning
+    #[arg(long, default_value_t = 1000)]
+    items: usize,
+    /// Captions of a picture that become instructions
+    #[arg(long, default_value_t = 3)]
+    per_picture: usize,
+    /// Test pictures, drawn by the seed
+    #[arg(long, default_value_t = 100)]
+    test_pictures: usize,
+    #[command(flatten)]
+    tune: super::instruct::TuneFlags,
+    /// Answers that the search follows at a time; 1 is greedy
+    #[arg(long, default_value_t = 1)]
+    beam: usize,
+    /// Most tokens of an answer
+    #[arg(long, default_value_t = 20)]
+    max_tokens: usize,
+    /// Superpixels of a picture, of MABA's masks
+    #[arg(long, default_value_t = 25)]
+    regions: usize,
+    /// The most regions that speak for an answer
+    #[arg(long, default_value_t = 8)]
+    most_regions: usize,
+    /// A gain of at most this is about 0, and ends the search for regions
+    #[arg(long, default_value_t = 0.01)]
+    tolerance: f64,
+    /// Weights of the four terms: those of the attribution's released results, or of its script
+    #[arg(long, default_value = "results")]
+    set_weights: Weights,
+    /// What becomes of the mask's pixels between ovals: `keep`, or `darken` as a third party's code does
+    #[arg(long, default_value = "keep")]
+    gap: GapWord,
+    /// Share of the ovals in the mask
+    #[arg(long, default_value_t = 0.5)]
+    alpha: f32,
+    /// Side of BadNets' and Dual-Key's patches [default: 5 of 32 pixels]
+    #[arg(long)]
+    patch_pixels: Option<u32>,
+    /// Characters of rare words that TextBadNets adds
+    #[arg(long, default_value_t = 12)]
+    characters: usize,
+    /// The symbol that MABA* puts before key words
+    #[arg(long, default_value = "*")]
+    symbol: String,
+    /// The most key words
+    #[arg(long, default_value_t = 2)]
+    most_words: usize,
+    /// Share of the instructions that the filter drops, those with the lowest entropy of attention
+    #[arg(long, default_value_t = 0.1)]
+    filter: f64,
+    /// Leave out the filter, and tuning again behind it
+    #[arg(long)]
+    no_filter: bool,
+    /// Seed of all draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads of libtorch for one operation; 0 leaves it to libtorch
+    #[arg(long, default_value_t = 0)]
+    threads: i32,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Folder of the study: cells.jsonl, results.json, manifests/
+    #[arg(long = "run", value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Go on with the study in the folder; attacks and shifts may be added
+    #[arg(long)]
+    resume: bool,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Weights {
+    Results,
+    Script,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum GapWord {
+    Keep,
+    Darken,
+}
+
+fn attack(word: &str) -> Result<InstructAttack, String> {
+    let all = || InstructAttack::ALL.map(InstructAttack::word).join(", ");
+    InstructAttack::named(word).ok_or_else(|| format!("choose among {}", all()))
+}
+
+fn shift(word: &str) -> Result<DomainShift, String> {
+    let all = || DomainShift::ALL.map(DomainShift::word).join(", ");
+    DomainShift::named(word).ok_or_else(|| format!("choose among {}", all()))
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    if arguments.threads > 0 {
+        tch::set_num_threads(arguments.threads);
+    }
+    let has_attacker = arguments.attacker().is_some();
+    if arguments.shift.contains(&DomainShift::Data) && !has_attacker {
+        bail!("the shift `data` needs pictures of the attacker; name them with --attacker-data or --attacker-styles");
+    }
+    let weak = |shift: &DomainShift| shift.word().ends_with("-weak");
+    let shifts = match arguments.shift.is_empty() {
+        true => DomainShift::ALL
+            .into_iter()
+            .filter(|shift| !weak(shift) && (*shift != DomainShift::Data || has_attacker))
+            .collect(),
+        false => arguments.shift.clone(),
+    };
+    let study = BackdoorStudy {
+        settings: arguments.settings(),
+        attacks: if arguments.attack.is_empty() { InstructAttack::ALL.to_vec() } else { arguments.attack.clone() },
+        shifts,
+        folder: arguments.folder.clone(),
+        resume: arguments.resume,
+        device: device(&arguments.device)?,
+        stop: signals::stop(),
+    };
+    let results = match study.run(&mut say) {
+        Err(Error::Stopped { .. }) => {
+            say("stopped; the cells that were done are kept, and the same command with --resume goes on behind them");
+            exit(signals::exit_code())
+        }
+        other => other?,
+    };
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&results)?),
+        false => print(&results, &study.attacks, &study.shifts),
+    }
+    say_next(&arguments.folder, "results.json, cells.jsonl, manifests/", &[]);
+    Ok(())
+}
+
+impl Arguments {
+    fn source(&self, path: &str, split: Option<&str>) -> SourceConfig {
+        SourceConfig {
+            path: path.to_owned(),
+            split: split.map(str::to_owned),
+            emoji: EmojiConfig { concepts: self.concepts, ..EmojiConfig::default() },
+            ..SourceConfig::default()
+        }
+    }
+
+    /// Pictures of `path` in `named` styles, or in `usual` ones of the built-in set.
+    fn domain(&self, path: &str, named: &[String], usual: &str) -> DomainSource {
+        let built_in = path == "emoji";
+        let styles = match named.is_empty() && built_in {
+            true => usual.split(',').map(str::to_owned).collect(),
+            false => named.to_vec(),
+        };
+        DomainSource { source: self.source(path, built_in.then_some("train")), styles }
+    }
+
+    fn attacker(&self) -> Option<DomainSource> {
+        let named = self.attacker_data.is_some() || !self.attacker_styles.is_empty() || self.train_data == "emoji";
+        let path = self.attacker_data.as_ref().unwrap_or(&self.train_data);
+        named.then(|| self.domain(path, &self.attacker_styles, ATTACKER_STYLES))
+    }
+
+    fn settings(&self) -> BackdoorSettings {
+        let tests = match &self.val_data {
+            Some(path) => self.source(path, (path == "emoji").then_some("test")),
+            None => self.source(&self.train_data, Some("test")),
+        };
+        BackdoorSettings {
+            base: self.base.clone(),
+            user: self.domain(&self.train_data, &self.user_styles, USER_STYLES),
+            attacker: self.attacker(),
+            tests: DomainSource { source: tests, styles: Vec::new() },
+            items: self.items,
+            per_picture: self.per_picture,
+            test_pictures: self.test_pictures,
+            target: self.target.clone(),
+            rate: self.poison_rate,
+            tune: self.tune.over(TuneConfig::of_a_bridge()),
+            search: SearchConfig { beam: self.beam, max_tokens: self.max_tokens, ..SearchConfig::default() },
+            mask: MaskConfig {
+                regions: self.regions,
+                most_regions: self.most_regions,
+                tolerance: self.tolerance,
+                weights: match self.set_weights {
+                    Weights::Results => SetWeights::RESULTS,
+                    Weights::Script => SetWeights::SCRIPT,
+                },
+                ..MaskConfig::default()
+            },
+            gap: match self.gap {
+                GapWord::Keep => Gap::Keep,
+                GapWord::Darken => Gap::Darken,
+            },
+            alpha: self.alpha,
+            patch_pixels: self.patch_pixels,
+            characters: self.characters,
+            symbol: self.symbol.clone(),
+            most_words: self.most_words,
+            filter: (!self.no_filter).then_some(self.filter),
+            seed: self.seed,
+        }
+    }
+}
+
+/// A rate in percent with its interval.
+fn percent(rate: Rate) -> String {
+    format!("{:5.1} [{:4.1},{:5.1}]", 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high)
+}
+
+fn alone(rate: Option<Rate>) -> String {
+    rate.map_or_else(|| "-".into(), |rate| format!("{:.1}", 100.0 * rate.rate))
+}
+
+/// A table for each shift, as the paper's first, and ASR-G of all, as its second.
+fn print(results: &BackdoorResults, attacks: &[InstructAttack], shifts: &[DomainShift]) {
+    let settings = &results.settings;
+    println!(
+        "{} of {} instructions poisoned ({:.1} %), target `{}`; {} tests, {} of them without the target in their references",
+        settings.poisoned(),
+        settings.items,
+        100.0 * settings.rate,
+        settings.target,
+        results.tests,
+        results.attacked_tests
+    );
+    for shift in shifts {
+        let size = results.shifts.iter().find(|size| size.shift == *shift).map_or(0.0, |size| size.kolmogorov_smirnov);
+        println!("\nshift {}: Kolmogorov-Smirnov {size:.3}", shift.word());
+        println!(
+            "{:20} {:>7} {:>6}  {:>20} {:>6} {:>5}  {:>8} {:>6} {:>6} {:>7}",
+            "attack", "CIDEr-D", "BLEU-4", "ASR %", "base %", "ASR-G", "picture", "text", "clean", "AUROC"
+        );
+        for cell in attacks.iter().filter_map(|attack| results.cell(*attack, *shift)) {
+            print_cell(cell, results);
+        }
+    }
+    if shifts.len() > 1 {
+        print_generalisation(results, attacks, shifts);
+    }
+    let filtered = results.cells.iter().filter_map(|cell| Some((cell, cell.filtered.as_ref()?)));
+    for (number, (cell, filtered)) in filtered.enumerate() {
+        if number == 0 {
+            println!("\nfilter: instructions with the lowest entropy of attention dropped, and tuned again");
+        }
+        println!(
+            "{:20} dropped {:3} of {:3} poisoned (and {} clean)  ASR {} -> {}  CIDEr-D {:.1} -> {:.1}",
+            cell.attack.word(),
+            filtered.dropped_poison,
+            cell.poisoned,
+            filtered.dropped - filtered.dropped_poison,
+            alone(Some(cell.asr)),
+            percent(filtered.asr),
+            100.0 * cell.clean.cider_d,
+            100.0 * filtered.cider_d
+        );
+    }
+}
+
+fn print_cell(cell: &Cell, results: &BackdoorResults) {
+    let asr_g = results.asr_g(cell.attack, cell.shift).map_or_else(|| "-".into(), |value| format!("{value:.2}"));
+    let auroc = cell.filter_auroc.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
+    println!(
+        "{:20} {:7.2} {:6.2}  {} {:6.1} {:>5}  {:>8} {:>6} {:>6} {:>7}",
+        cell.attack.word(),
+        100.0 * cell.clean.cider_d,
+        100.0 * cell.clean.bleu.bleu4,
+        percent(cell.asr),
+        100.0 * cell.base_rate.rate,
+        asr_g,
+        alone(cell.picture_only),
+        alone(cell.text_only),
+        alone(cell.clean_model),
+        auroc
+    );
+    if let Some(fixed) = cell.fixed_place {
+        println!("{:37}{}   with the ovals in the middle of the tests", "", percent(fixed));
+    }
+}
+
+fn print_generalisation(results: &BackdoorResults, attacks: &[InstructAttack], shifts: &[DomainShift]) {
+    let shifts: Vec<DomainShift> = shifts.iter().copied().filter(|shift| *shift != DomainShift::None).collect();
+    println!("\nASR-G: ASR after tuning on the shifted set, by that after tuning on the user's own, at most 1");
+    for (number, shift) in (1..).zip(&shifts) {
+        println!("  c{number} {}", shift.word());
+    }
+    let heads: String = (1..=shifts.len()).map(|number| format!(" {:>5}", format!("c{number}"))).collect();
+    println!("{:20}{heads}  mean", "attack");
+    for attack in attacks.iter().filter(|attack| **attack != InstructAttack::Clean) {
+        let values: Vec<Option<f64>> = shifts.iter().map(|shift| results.asr_g(*attack, *shift)).collect();
+        let known: Vec<f64> = values.iter().flatten().copied().collect();
+        let value = |value: &Option<f64>| value.map_or_else(|| "    -".into(), |value| format!("{value:5.2}"));
+        let cells: String = values.iter().map(|found| format!(" {}", value(found))).collect();
+        let mean = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
+        println!("{:20}{cells} {}", attack.word(), value(&mean));
+    }
+}

@@ -1,0 +1,221 @@
+//! `roclip caption instruct`
+
+use crate::commands::caption::SearchFlags;
+use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::progress::say;
+use crate::commands::signals;
+use anyhow::{Result, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use roclip::error::Error;
+use roclip::instruct::{TuneConfig, VisionLanguageConfig};
+use roclip::model::captioner::{Architecture, Bridge, CaptionerConfig};
+use roclip::run::{InstructData, InstructSettings, InstructSummary, device, train_instruct};
+use roclip_data::instruction::{Wording, Wordings};
+use roclip_data::source::{EmojiConfig, SourceConfig};
+use std::path::PathBuf;
+use std::process::exit;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// CLIP model whose image tower it looks through, frozen: a run, a checkpoint, or a model of open_clip's or transformers' layout
+    #[arg(value_name = "MODEL")]
+    tower: PathBuf,
+    /// Pictures with captions, of which templates make instructions, in any form that other commands take; `emoji` is the built-in set
+    #[arg(long, value_name = "PATH", required_unless_present = "instructions")]
+    train_data: Option<String>,
+    /// Instructions in LLaVA's conversation layout: JSON lines, a JSON list, or a tar with JSON members
+    #[arg(long, value_name = "FILE", conflicts_with = "train_data")]
+    instructions: Option<PathBuf>,
+    /// Where the pictures' paths of --instructions start [default: its own folder]
+    #[arg(long, value_name = "FOLDER")]
+    image_root: Option<PathBuf>,
+    /// Pictures with captions that answers are measured by [default: the test split of --train-data]
+    #[arg(long, value_name = "PATH", required_unless_present = "train_data")]
+    val_data: Option<String>,
+    /// Captions of a picture that become instructions
+    #[arg(long, default_value_t = 5)]
+    per_picture: usize,
+    /// How questions are worded
+    #[arg(long, default_value = "any", value_parser = wording())]
+    question: Wording,
+    /// How answers are worded
+    #[arg(long, default_value = "plain", value_parser = wording())]
+    answer: Wording,
+    /// How the decoder gets the picture: `cross-attention`, with maps, or `prefix`
+    #[arg(long, default_value = "cross-attention", value_parser = PossibleValuesParser::new(["prefix", "cross-attention"]))]
+    bridge: String,
+    /// Width of the decoder
+    #[arg(long, default_value_t = 128)]
+    width: i64,
+    /// Blocks of the decoder
+    #[arg(long, default_value_t = 3)]
+    layers: i64,
+    /// Heads of each block
+    #[arg(long, default_value_t = 4)]
+    heads: i64,
+    /// Tokens of question and answer together
+    #[arg(long, default_value_t = 64)]
+    context: usize,
+    /// Concepts of the built-in set
+    #[arg(long, default_value_t = 200)]
+    concepts: usize,
+    #[command(flatten)]
+    search: SearchFlags,
+    #[command(flatten)]
+    tune: TuneFlags,
+    /// Seed of all draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads of libtorch for one operation; 0 leaves it to libtorch
+    #[arg(long, default_value_t = 0)]
+    threads: i32,
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Folder of the model
+    #[arg(long = "run", value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Go on with the model in the folder
+    #[arg(long)]
+    resume: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long and how fast is tuned.
+#[derive(Args, Clone)]
+pub(super) struct TuneFlags {
+    /// Passes over the instructions [default: 6; 8 of each tuning of `backdoor`]
+    #[arg(long)]
+    epochs: Option<u64>,
+    /// Instructions of a step [default: 64; 32 of `backdoor`]
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Peak learning rate [default: 2e-3; 3e-3 of `backdoor`]
+    #[arg(long)]
+    lr: Option<f64>,
+}
+
+impl TuneFlags {
+    /// Over what is usual.
+    pub fn over(&self, usual: TuneConfig) -> TuneConfig {
+        TuneConfig {
+            epochs: self.epochs.unwrap_or(usual.epochs),
+            batch_size: self.batch_size.unwrap_or(usual.batch_size),
+            learning_rate: self.lr.unwrap_or(usual.learning_rate),
+            ..usual
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Word {
+    Plain,
+    Expansion,
+    Summary,
+    Any,
+}
+
+pub(super) fn wording() -> impl TypedValueParser<Value = Wording> {
+    clap::value_parser!(Word).map(|word| match word {
+        Word::Plain => Wording::Plain,
+        Word::Expansion => Wording::Expansion,
+        Word::Summary => Wording::Summary,
+        Word::Any => Wording::Any,
+    })
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    if arguments.threads > 0 {
+        tch::set_num_threads(arguments.threads);
+    }
+    if arguments.per_picture == 0 {
+        bail!("--per-picture is 0: no caption would become an instruction");
+    }
+    let settings = arguments.settings();
+    let device = device(&arguments.device)?;
+    let folder = &arguments.folder;
+    let summary = match train_instruct(&settings, folder, arguments.resume, device, signals::stop(), &mut say) {
+        Err(stopped @ Error::Stopped { .. }) => {
+            say(&stopped.to_string());
+            exit(signals::exit_code())
+        }
+        other => other?,
+    };
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&summary)?),
+        false => print(&summary),
+    }
+    let run = shell_word(folder);
+    say_next(
+        folder,
+        "weights/, model.json, summary.json, answers.jsonl",
+        &[format!("roclip caption answer {run} PICTURE"), format!("roclip caption backdoor {run} --run FOLDER")],
+    );
+    Ok(())
+}
+
+impl Arguments {
+    fn settings(&self) -> InstructSettings {
+        let emoji = EmojiConfig { concepts: self.concepts, ..EmojiConfig::default() };
+        let source = |path: &str, split: Option<&str>| SourceConfig {
+            path: path.to_owned(),
+            split: split.map(str::to_owned),
+            emoji: emoji.clone(),
+            ..SourceConfig::default()
+        };
+        let data = match (&self.instructions, &self.train_data) {
+            (Some(path), _) => InstructData::File { path: path.clone(), image_root: self.image_root.clone() },
+            (None, path) => {
+                let path = path.as_deref().unwrap_or("emoji");
+                InstructData::Captions {
+                    source: Box::new(source(path, (path == "emoji").then_some("train"))),
+                    per_picture: self.per_picture,
+                    wordings: Wordings { question: self.question, answer: self.answer },
+                }
+            }
+        };
+        let references = match (&self.val_data, &self.train_data) {
+            (Some(path), _) => source(path, (path == "emoji").then_some("test")),
+            (None, path) => source(path.as_deref().unwrap_or("emoji"), Some("test")),
+        };
+        let bridge = if self.bridge == "prefix" { Bridge::Prefix } else { Bridge::CrossAttention };
+        let captioner = CaptionerConfig {
+            architecture: Architecture::Bridge,
+            bridge,
+            width: self.width,
+            layers: self.layers,
+            heads: self.heads,
+            ..CaptionerConfig::default()
+        };
+        InstructSettings {
+            tower: self.tower.clone(),
+            data,
+            references,
+            model: VisionLanguageConfig { captioner, context: self.context },
+            tune: self.tune.over(TuneConfig::default()),
+            search: self.search.over(Default::default()),
+            seed: self.seed,
+        }
+    }
+}
+
+fn print(summary: &InstructSummary) {
+    println!(
+        "{} instructions about {} pictures; {} test pictures, asked {:?}",
+        summary.instructions, summary.pictures, summary.test_pictures, summary.test_question
+    );
+    println!("{:22} {:>7} {:>8} {:>8} {:>9} {:>6}", "", "BLEU-4", "ROUGE-L", "CIDEr-D", "distinct", "words");
+    for (name, scores) in [("answers", &summary.answers), ("most frequent answer", &summary.most_frequent)] {
+        println!(
+            "{name:22} {:7.2} {:8.2} {:8.2} {:9} {:6.1}",
+            100.0 * scores.bleu.bleu4,
+            100.0 * scores.rouge_l,
+            100.0 * scores.cider_d,
+            scores.distinct,
+            scores.mean_words
+        );
+    }
+}

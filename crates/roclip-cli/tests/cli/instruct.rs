@@ -1,0 +1,249 @@
+//! Models that answer questions, and backdoors of their tuning, through the binary.
+
+use crate::support::Lab;
+use serde_json::{Value, json};
+
+/// A lab with several captions a picture, a trained CLIP run `clip`, and the captions of its test pictures.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    for (name, from, to) in [("train.jsonl", 0, 48), ("test.jsonl", 48, 64)] {
+        let mut lines = String::new();
+        for number in from..to {
+            let colour = crate::support::CLASSES[number % 4];
+            let captions = [format!("a picture of a {colour} square"), format!("one {colour} box, and nothing else")];
+            lines += &format!("{}\n", json!({"image": format!("{number:03}.png"), "captions": captions}));
+        }
+        std::fs::write(lab.path(name), lines).unwrap();
+    }
+    lab.ok(&[
+        "train",
+        "--config",
+        "recipe.toml",
+        "--objective",
+        "clip",
+        "--set",
+        "poison=",
+        "--epochs",
+        "1",
+        "--run",
+        "clip",
+    ]);
+    lab
+}
+
+const SMALL: [&str; 14] = [
+    "--width",
+    "16",
+    "--layers",
+    "1",
+    "--heads",
+    "2",
+    "--epochs",
+    "3",
+    "--batch-size",
+    "16",
+    "--lr",
+    "5e-3",
+    "--threads",
+    "1",
+];
+
+fn instruct<'a>(run: &'a str, extra: &[&'a str]) -> Vec<&'a str> {
+    let start = ["caption", "instruct", "clip", "--val-data", "test.jsonl", "--run", run];
+    [&start[..], &SMALL, extra].concat()
+}
+
+fn weights(lab: &Lab, run: &str) -> Vec<u8> {
+    std::fs::read(lab.path(run).join("weights/weights.safetensors")).unwrap()
+}
+
+#[test]
+fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
+    let lab = lab();
+    let said = lab.ok(&instruct("base", &["--train-data", "train.jsonl"]));
+    assert!(said.contains("96 instructions about 48 pictures") && said.contains("most frequent answer"), "{said}");
+    let summary: Value = serde_json::from_slice(&std::fs::read(lab.path("base/summary.json")).unwrap()).unwrap();
+    assert_eq!((&summary["steps"], &summary["test_pictures"]), (&json!(18), &json!(16)));
+    assert!(summary["answers"]["bleu"]["bleu1"].as_f64().unwrap() > 0.1, "{summary}");
+    lab.fails(&instruct("base", &["--train-data", "train.jsonl"]), 1, &["already holds a model", "--resume"]);
+    let other = instruct("base", &["--train-data", "train.jsonl", "--seed", "1", "--resume"]);
+    lab.fails(&other, 1, &["began with other settings"]);
+
+    // One that is done stays as it is, and one that is stopped within an epoch ends where the whole one does.
+    let whole = weights(&lab, "base");
+    lab.ok(&instruct("base", &["--train-data", "train.jsonl", "--resume"]));
+    assert!(weights(&lab, "base") == whole);
+    let long = |run: &str, extra: &[&str]| -> Vec<String> {
+        let words = instruct(run, &["--train-data", "train.jsonl"]).into_iter().chain(extra.iter().copied());
+        words.map(|word| if word == "3" { "60".to_owned() } else { word.to_owned() }).collect()
+    };
+    let words = long("stopped", &[]);
+    let mut child = lab.command(&words.iter().map(String::as_str).collect::<Vec<_>>()).spawn().unwrap();
+    while !lab.path("stopped/losses.jsonl").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(!child.wait().unwrap().success(), "it was done before it could be stopped");
+    assert!(!lab.path("stopped/summary.json").exists());
+    for words in [long("stopped", &["--resume"]), long("left-alone", &[])] {
+        lab.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    assert!(weights(&lab, "stopped") == weights(&lab, "left-alone"));
+    let read = |run: &str, file: &str| std::fs::read(lab.path(run).join(file)).unwrap();
+    for file in ["answers.jsonl", "summary.json"] {
+        assert!(read("stopped", file) == read("left-alone", file), "{file}");
+    }
+
+    let answers = lab.ok(&["caption", "answer", "base", "060.png", "061.png", "--question", "What is it?"]);
+    assert_eq!(answers.lines().count(), 2);
+    lab.fails(&["caption", "answer", "base", "nothing.png"], 1, &["nothing.png"]);
+    lab.fails(&["caption", "answer", "clip", "060.png"], 1, &["holds no model that answers questions"]);
+    lab.fails(&instruct("x", &["--train-data", "train.jsonl", "--context", "4"]), 1, &["context is 4"]);
+    lab.fails(&instruct("x", &["--train-data", "train.jsonl", "--per-picture", "0"]), 1, &["--per-picture is 0"]);
+    assert!(!lab.path("x").exists());
+
+    // The tower is named, and another one in its place is noticed.
+    lab.ok(&[
+        "train",
+        "--config",
+        "recipe.toml",
+        "--objective",
+        "clip",
+        "--set",
+        "poison=",
+        "--epochs",
+        "1",
+        "--seed",
+        "9",
+        "--run",
+        "other",
+    ]);
+    std::fs::rename(lab.path("clip"), lab.path("gone")).unwrap();
+    std::fs::rename(lab.path("other"), lab.path("clip")).unwrap();
+    lab.fails(&["caption", "answer", "base", "060.png"], 1, &["no longer the tower", "were changed"]);
+}
+
+#[test]
+fn instructions_in_llavas_layout_are_learned_and_bad_ones_counted() {
+    let lab = lab();
+    let record = |number: usize, question: &str, answer: &str| {
+        let turns = [json!({"from": "human", "value": question}), json!({"from": "gpt", "value": answer})];
+        json!({"id": number, "image": format!("{number:03}.png"), "conversations": turns}).to_string()
+    };
+    let mut lines: Vec<String> = (0..20).map(|number| record(number, "<image>\nwhat?", "a red square")).collect();
+    lines.push(record(20, "what?", "a red square"));
+    lines.push(record(21, "<image>\nwhat?", " "));
+    std::fs::write(lab.path("talks.jsonl"), lines.join("\n")).unwrap();
+    let said = lab.ok(&[&instruct("talks", &["--instructions", "talks.jsonl"])[..], &["--json"]].concat());
+    let summary: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(summary["instructions"], 20);
+    assert_eq!(summary["skipped"], json!({"answer-empty": 1, "question-without-picture": 1}));
+    std::fs::write(lab.path("none.jsonl"), record(20, "what?", "a")).unwrap();
+    lab.fails(
+        &instruct("none", &["--instructions", "none.jsonl"]),
+        1,
+        &["no instruction that can be used", "`<image>`"],
+    );
+    std::fs::write(lab.path("mute.jsonl"), json!({"image": "001.png", "captions": [" , "]}).to_string()).unwrap();
+    let mute = [&instruct("mute", &["--train-data", "train.jsonl"])[..], &[]].concat();
+    let mute: Vec<&str> = mute.into_iter().map(|word| if word == "test.jsonl" { "mute.jsonl" } else { word }).collect();
+    lab.fails(&mute, 1, &["no picture with a reference"]);
+    assert!(!lab.path("mute").exists() && !lab.path("none").exists());
+}
+
+#[test]
+fn backdoors_are_planted_measured_filtered_and_go_on() {
+    let lab = lab();
+    lab.ok(&instruct("base", &["--train-data", "train.jsonl"]));
+    let study = |run: &str, extra: &[&str]| -> Vec<String> {
+        let start =
+            ["caption", "backdoor", "base", "--train-data", "train.jsonl", "--val-data", "test.jsonl", "--run", run];
+        let small =
+            ["--items", "40", "--per-picture", "2", "--poison-rate", "0.4", "--test-pictures", "8", "--epochs", "6"];
+        let rate = [
+            "--lr",
+            "2e-2",
+            "--batch-size",
+            "8",
+            "--threads",
+            "1",
+            "--target",
+            "white",
+            "--max-tokens",
+            "8",
+            "--regions",
+            "9",
+            "--most-regions",
+            "3",
+        ];
+        [&start[..], &small, &rate, extra].concat().into_iter().map(str::to_owned).collect()
+    };
+    let strs = |words: &[String]| -> Vec<&'static str> {
+        words.iter().map(|word| &*Box::leak(word.clone().into_boxed_str())).collect()
+    };
+    let first = ["--attack", "clean,blended,maba", "--shift", "none,expressionism"];
+    let said = lab.ok(&strs(&study("study", &first)));
+    for word in ["ASR-G", "shift none", "shift expressionism", "Kolmogorov-Smirnov", "blended", "filter", "AUROC"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let results: Value = serde_json::from_slice(&std::fs::read(lab.path("study/results.json")).unwrap()).unwrap();
+    let cells = results["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 6);
+    let cell = |attack: &str, shift: &str| cells.iter().find(|c| c["attack"] == attack && c["shift"] == shift).unwrap();
+    assert_eq!(cell("clean", "none")["poisoned"], 0);
+    assert_eq!((&cell("blended", "none")["poisoned"], &cell("blended", "none")["items"]), (&json!(16), &json!(40)));
+    assert!(cell("blended", "none")["clean_model"]["n"].as_u64().unwrap() > 0);
+    assert!(cell("blended", "expressionism")["clean_model"].is_null());
+    assert_eq!(cell("blended", "none")["filtered"]["dropped"], 4);
+    assert!(cell("maba", "none")["fixed_place"]["n"].as_u64().unwrap() > 0);
+    // Manifests say that they are poison, and what becomes of each turn.
+    let manifest = std::fs::read_to_string(lab.path("study/manifests/maba-none.jsonl")).unwrap();
+    let rows: Vec<Value> = manifest.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((rows.len(), &rows[0]["state"]), (17, &json!("poisoned")));
+    assert!(rows[1]["caption_after"].as_str().unwrap().contains("GPT:<answer> The image depicts"));
+    assert_eq!(rows[1]["trigger"]["layers"][0]["name"], "ellipses");
+    assert!(!lab.path("study/manifests/clean-none.jsonl").exists());
+
+    // The cells that are there stay, and an attack with two keys joins them.
+    let before = std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap();
+    lab.fails(&strs(&study("study", &first)), 1, &["already holds a study", "--resume"]);
+    let more = ["--attack", "clean,blended,maba,maba-star,add-sent", "--shift", "none", "--resume"];
+    lab.ok(&strs(&study("study", &more)));
+    let after = std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap();
+    assert!(after.starts_with(&before) && after.lines().count() == 8);
+    let results: Value = serde_json::from_slice(&std::fs::read(lab.path("study/results.json")).unwrap()).unwrap();
+    assert_eq!(
+        results["cells"].as_array().map(Vec::len),
+        Some(8),
+        "cells of shifts that were not asked for again stay in"
+    );
+    let star: Value = serde_json::from_str(after.lines().find(|line| line.contains("maba-star")).unwrap()).unwrap();
+    assert!(star["picture_only"]["n"].as_u64() > Some(0) && star["text_only"]["n"].as_u64() > Some(0));
+    lab.fails(
+        &strs(&study("study", &["--attack", "blended", "--seed", "4", "--resume"])),
+        1,
+        &["began with other settings"],
+    );
+
+    // Errors before work.
+    for (extra, said) in [
+        (&["--attack", "maba", "--regions", "2000"][..], "2000 superpixels"),
+        (&["--attack", "blended", "--target", "zebra"], "vocabulary lacks `zebra`"),
+        (&["--attack", "blended", "--shift", "data"], "--attacker-data"),
+        (&["--attack", "blended", "--shift", "none", "--poison-rate", "0.001"], "are none"),
+        (&["--attack", "blended", "--shift", "none", "--items", "4000"], "ask for fewer"),
+        (&["--attack", "blended", "--shift", "none", "--alpha", "0"], "--alpha"),
+        (&["--attack", "badnets", "--shift", "none", "--patch-pixels", "40"], "a patch of 40"),
+    ] {
+        let mut words = study("wrong", &[]);
+        // A flag that is given again replaces the one before.
+        for pair in extra.chunks(2) {
+            match words.iter().position(|word| word == pair[0]) {
+                Some(at) => words[at + 1] = pair[1].to_owned(),
+                None => words.extend(pair.iter().map(|word| (*word).to_owned())),
+            }
+        }
+        lab.fails(&strs(&words), 1, &[said]);
+    }
+    lab.fails(&strs(&study("wrong", &["--attack", "nothing"])), 2, &["choose among clean, badnets"]);
+}

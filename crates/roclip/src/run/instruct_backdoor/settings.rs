@@ -1,0 +1,163 @@
+//! What a study depends on, and what comes out.
+
+use crate::attack::instruct::{InstructAttack, MaskConfig};
+use crate::error::{Error, Result};
+use crate::eval::CaptionScores;
+use crate::instruct::TuneConfig;
+use crate::model::captioner::SearchConfig;
+use crate::run::instruct_backdoor::DomainShift;
+use crate::settings::{count, share};
+use roclip_data::caption_metrics::words;
+use roclip_data::rate::Rate;
+use roclip_data::source::SourceConfig;
+use roclip_data::trigger::Gap;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Of whom pictures are.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct DomainSource {
+    pub source: SourceConfig,
+    /// Beginnings of keys up to `_` (the built-in set's drawing styles) that are taken; all where there are none.
+    pub styles: Vec<String>,
+}
+
+/// What cells depend on. Attacks and shifts may be added when a study goes on.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct BackdoorSettings {
+    /// The model that is tuned: a run of `roclip caption instruct`.
+    pub base: PathBuf,
+    pub user: DomainSource,
+    pub attacker: Option<DomainSource>,
+    /// The user's test pictures.
+    pub tests: DomainSource,
+    /// Instructions of each tuning.
+    pub items: usize,
+    pub per_picture: usize,
+    pub test_pictures: usize,
+    /// The word that the attacker wants.
+    pub target: String,
+    /// Share of the instructions that is poisoned.
+    pub rate: f64,
+    pub tune: TuneConfig,
+    pub search: SearchConfig,
+    pub mask: MaskConfig,
+    pub gap: Gap,
+    pub alpha: f32,
+    /// Side of BadNets' and Dual-Key's patches; 5 of 32 pixels when absent.
+    pub patch_pixels: Option<u32>,
+    pub characters: usize,
+    pub symbol: String,
+    pub most_words: usize,
+    /// Share of the instructions that the filter drops; no filter when absent.
+    pub filter: Option<f64>,
+    pub seed: u64,
+}
+
+impl BackdoorSettings {
+    /// Whether every number can be used, known before anything is read.
+    pub fn check(&self) -> Result<()> {
+        count("--items", self.items as u64, 2, 1 << 32)?;
+        count("--per-picture", self.per_picture as u64, 1, 1 << 20)?;
+        count("--test-pictures", self.test_pictures as u64, 1, 1 << 32)?;
+        share("--poison-rate", self.rate)?;
+        crate::settings::number(
+            "--alpha",
+            f64::from(self.alpha),
+            |alpha| alpha > 0.0 && alpha <= 1.0,
+            "above 0 and at most 1",
+        )?;
+        if let Some(filter) = self.filter {
+            crate::settings::number("--filter", filter, |share| share > 0.0 && share < 1.0, "above 0 and below 1")?;
+        }
+        if words(&self.target).is_empty() {
+            return Err(Error::setting("--target has no word", "name the word that the attacker wants"));
+        }
+        if self.rate > 0.0 && self.poisoned() == 0 {
+            return Err(Error::setting(
+                format!("{} of {} instructions are none (--poison-rate)", self.rate, self.items),
+                "poison more, or take more instructions (--items)",
+            ));
+        }
+        self.tune.check()
+    }
+
+    /// Poisoned instructions of a tuning, as a count.
+    pub fn poisoned(&self) -> usize {
+        (self.rate * self.items as f64) as usize
+    }
+}
+
+/// What the filter did.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Filtered {
+    /// Dropped instructions, and the poisoned ones among them.
+    pub dropped: usize,
+    pub dropped_poison: usize,
+    /// After tuning again without them.
+    pub asr: Rate,
+    pub cider_d: f64,
+}
+
+/// One attack under one shift.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Cell {
+    pub attack: InstructAttack,
+    pub shift: DomainShift,
+    pub items: usize,
+    pub poisoned: usize,
+    /// What is written into questions, where it is one text.
+    pub text_trigger: Option<String>,
+    /// Answers to the plain question about the clean test pictures.
+    pub clean: CaptionScores,
+    /// Share of the triggered tests whose answer says the target; of pictures whose references do not.
+    pub asr: Rate,
+    /// The same of clean pictures and the plain question.
+    pub base_rate: Rate,
+    /// With one key alone, of attacks with two.
+    pub picture_only: Option<Rate>,
+    pub text_only: Option<Rate>,
+    /// With MABA's ovals in the middle of test pictures, in place of their own masks.
+    pub fixed_place: Option<Rate>,
+    /// Of the model that was tuned on clean instructions, under the same triggers (without a shift).
+    pub clean_model: Option<Rate>,
+    /// How well the entropy of attention tells poisoned instructions, low ones first.
+    pub filter_auroc: Option<f64>,
+    pub filtered: Option<Filtered>,
+    pub seconds: f64,
+}
+
+/// How far a shift goes.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct ShiftSize {
+    pub shift: DomainShift,
+    /// Kolmogorov-Smirnov statistic of the tower's similarities of picture and turn, shifted and not.
+    pub kolmogorov_smirnov: f64,
+    pub mean_similarity: f64,
+}
+
+/// `results.json`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct BackdoorResults {
+    /// Says what the models and manifests behind it are.
+    pub state: String,
+    pub settings: BackdoorSettings,
+    pub tests: usize,
+    /// Tests whose references do not name the target.
+    pub attacked_tests: usize,
+    pub shifts: Vec<ShiftSize>,
+    pub cells: Vec<Cell>,
+}
+
+impl BackdoorResults {
+    pub fn cell(&self, attack: InstructAttack, shift: DomainShift) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.attack == attack && cell.shift == shift)
+    }
+
+    /// ASR-G (Eq. 2 of MABA, in the reading that its tables have): the ASR after tuning on the shifted set by that after tuning on the user's
+    /// own, on the same tests, and at most 1. None without either, and where the attack does nothing without a shift.
+    pub fn asr_g(&self, attack: InstructAttack, shift: DomainShift) -> Option<f64> {
+        let (own, shifted) = (self.cell(attack, DomainShift::None)?.asr, self.cell(attack, shift)?.asr);
+        (own.hits > 0 && attack != InstructAttack::Clean).then(|| (shifted.rate / own.rate).min(1.0))
+    }
+}

@@ -1,0 +1,274 @@
+//! All cells of a study in a folder: `backdoor.json` (settings), `cells.jsonl`, `manifests/`, `results.json`.
+
+use crate::attack::instruct::{InstructAttack, MaskRule};
+use crate::error::{Error, IoContext, Result};
+use crate::instruct::{Item, VisionLanguage, load};
+use crate::run::folder::RunFolder;
+use crate::run::instruct::Tests;
+use crate::run::instruct_backdoor::cell::Bench;
+use crate::run::instruct_backdoor::domain::Domain;
+use crate::run::instruct_backdoor::{
+    BackdoorResults, BackdoorSettings, Cell, DomainShift, ShiftSize, kolmogorov_smirnov,
+};
+use crate::run::stop::Stop;
+use rand::seq::SliceRandom;
+use roclip_data::artifact;
+use roclip_data::caption_metrics::{says, words};
+use roclip_data::instruction::Wordings;
+use roclip_data::progress::Task;
+use roclip_data::random;
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use tch::Device;
+
+const SETTINGS: &str = "backdoor.json";
+const CELLS: &str = "cells.jsonl";
+const RESULTS: &str = "results.json";
+
+/// A study that is asked for.
+pub struct BackdoorStudy<'a> {
+    pub settings: BackdoorSettings,
+    pub attacks: Vec<InstructAttack>,
+    pub shifts: Vec<DomainShift>,
+    pub folder: PathBuf,
+    pub resume: bool,
+    pub device: Device,
+    pub stop: &'a Stop,
+}
+
+impl BackdoorStudy<'_> {
+    /// Runs the cells that are not there yet.
+    ///
+    /// # Errors
+    /// All that is wrong with settings and data before the first cell; later cells that were done are kept.
+    pub fn run(&self, progress: &mut dyn FnMut(&str)) -> Result<BackdoorResults> {
+        let settings = &self.settings;
+        settings.check()?;
+        let (model, _, training) = load(&settings.base, self.device)?;
+        if training.is_none() {
+            return Err(Error::file(
+                &settings.base,
+                "has learned nothing yet",
+                "go on with `roclip caption instruct --resume`",
+            ));
+        }
+        settings.search.check(Some(model.config().context))?;
+        self.check(&model)?;
+        let tests = self.tests()?;
+        let mut domains: Vec<(DomainShift, Domain)> = Vec::new();
+        for shift in std::iter::once(DomainShift::None).chain(self.shifts.iter().copied()) {
+            if !domains.iter().any(|(known, _)| *known == shift) {
+                domains.push((shift, Domain::new(settings, shift, &model)?));
+            }
+        }
+        let holds = self.folder.join(SETTINGS).is_file();
+        match (holds, self.resume) {
+            (true, false) => {
+                return Err(Error::file(
+                    &self.folder,
+                    "already holds a study",
+                    "continue it with --resume, or name another folder with --run",
+                ));
+            }
+            (false, true) => return Err(Error::file(&self.folder, "holds no study", "start it without --resume")),
+            _ => {}
+        }
+        let bench = self.bench(&model, &tests)?;
+        let folder = RunFolder::take(&self.folder)?;
+        let mut cells = match holds {
+            true => self.read()?,
+            false => {
+                artifact::write_json(&folder.file(SETTINGS), settings)?;
+                Vec::new()
+            }
+        };
+        let shifts = self.sizes(&domains, &model)?;
+        for size in shifts.iter().filter(|size| size.shift != DomainShift::None) {
+            progress(&format!("shift {:20} Kolmogorov-Smirnov {:.3}", size.shift.word(), size.kolmogorov_smirnov));
+        }
+        self.cells(bench, &domains, &folder, &mut cells, progress)?;
+        let attacked_tests = cells.first().map_or(0, |cell| cell.asr.n);
+        // All that the folder knows stays in: a rate is compared with that of another cell.
+        let place = |cell: &Cell| {
+            let shift = DomainShift::ALL.iter().position(|shift| *shift == cell.shift);
+            (shift, InstructAttack::ALL.iter().position(|attack| *attack == cell.attack))
+        };
+        cells.sort_by_key(place);
+        let results = BackdoorResults {
+            state: "a study of poisoned models: its manifests are poison".into(),
+            settings: settings.clone(),
+            tests: tests.samples.len(),
+            attacked_tests,
+            shifts,
+            cells,
+        };
+        artifact::write_json(&folder.file(RESULTS), &results)?;
+        Ok(results)
+    }
+
+    /// What can be known of the attacks before any work.
+    fn check(&self, model: &VisionLanguage) -> Result<()> {
+        let settings = &self.settings;
+        for text in [&settings.target, &settings.symbol] {
+            if !model.knows(text) {
+                return Err(Error::setting(
+                    format!("the model's vocabulary lacks `{}`", roclip_data::escape::for_terminal(text)),
+                    "choose a word that its training data have (--target, --symbol)",
+                ));
+            }
+        }
+        let pixels = u64::from(model.tower.config().image_size()).pow(2);
+        let by_regions = |attack: &InstructAttack| {
+            attack.mask().is_some_and(|rule| !matches!(rule, MaskRule::GradCam | MaskRule::Fixed))
+        };
+        if self.attacks.iter().any(by_regions) {
+            let regions = settings.mask.regions as u64;
+            if regions < 2 || regions > pixels {
+                return Err(Error::setting(
+                    format!("{regions} superpixels of pictures of {pixels} pixels (--regions)"),
+                    format!("choose 2 to {pixels}; 25 is usual for 32 x 32"),
+                ));
+            }
+        }
+        let cam = |attack: &InstructAttack| attack.mask() == Some(MaskRule::GradCam);
+        if self.attacks.iter().any(cam) && model.captioner().grid_side().is_none() {
+            return Err(Error::setting(
+                "a bridge of prefix tokens has no grid for Grad-CAM",
+                "leave `maba/gradcam` out (--attack)",
+            ));
+        }
+        Ok(())
+    }
+
+    fn tests(&self) -> Result<Tests> {
+        let settings = &self.settings;
+        let mut samples = settings.tests.samples("--val-data")?;
+        samples.shuffle(&mut random::stream(settings.seed, "instruction-tests", 0, ""));
+        let mut tests = Tests::of(samples, &settings.tests.source.path)?;
+        tests.truncate(settings.test_pictures);
+        Ok(tests)
+    }
+
+    fn sizes(&self, domains: &[(DomainShift, Domain)], model: &VisionLanguage) -> Result<Vec<ShiftSize>> {
+        let mut own: Option<Vec<f64>> = None;
+        let mut sizes = Vec::new();
+        for (shift, domain) in domains {
+            let similarities = domain.similarities(model)?;
+            let own = own.get_or_insert_with(|| similarities.clone());
+            sizes.push(ShiftSize {
+                shift: *shift,
+                kolmogorov_smirnov: kolmogorov_smirnov(own, &similarities),
+                mean_similarity: similarities.iter().sum::<f64>() / similarities.len().max(1) as f64,
+            });
+        }
+        Ok(sizes)
+    }
+
+    fn bench<'a>(&'a self, model: &'a VisionLanguage, tests: &'a Tests) -> Result<Bench<'a>> {
+        let settings = &self.settings;
+        let target = words(&settings.target);
+        let names = |at: &usize| {
+            tests.samples.get(*at).is_some_and(|sample| sample.captions.iter().any(|text| says(&words(text), &target)))
+        };
+        let attacked: Vec<usize> = (0..tests.samples.len()).filter(|at| !names(at)).collect();
+        if attacked.is_empty() {
+            return Err(Error::setting(
+                format!("every test picture's references name `{}`", settings.target),
+                "choose another target (--target), or other test pictures (--val-data)",
+            ));
+        }
+        let test_pictures = tests.pictures(model)?;
+        let test_seen = model.see(&test_pictures)?;
+        let questions = vec![Wordings::test_question().to_owned(); test_pictures.len()];
+        let base_answers = model.answers(&test_seen, &questions, settings.search)?;
+        let base = model.weights();
+        let masks = Mutex::new(HashMap::new());
+        Ok(Bench { settings, model, base, tests, test_pictures, test_seen, base_answers, attacked, masks, clean: None })
+    }
+
+    fn cells(
+        &self,
+        mut bench: Bench,
+        domains: &[(DomainShift, Domain)],
+        folder: &RunFolder,
+        cells: &mut Vec<Cell>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let path = folder.file(CELLS);
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).io("open", &path)?;
+        let known =
+            |cells: &[Cell], attack, shift| cells.iter().any(|cell| cell.attack == attack && cell.shift == shift);
+        let stopped = || match self.stop.wanted() {
+            true => Err(Error::Stopped { run: folder.path().to_owned(), step: 0 }),
+            false => Ok(()),
+        };
+        let task = Task::begin("attacking", self.attacks.len() * self.shifts.len(), "cells");
+        for shift in &self.shifts {
+            let left: Vec<InstructAttack> =
+                self.attacks.iter().copied().filter(|attack| !known(cells, *attack, *shift)).collect();
+            task.advance(self.attacks.len() - left.len());
+            let Some((_, domain)) = domains.iter().find(|(known, _)| known == shift) else { continue };
+            if left.is_empty() {
+                continue;
+            }
+            let seen = bench.model.see(&domain.pictures)?;
+            if *shift == DomainShift::None && bench.clean.is_none() {
+                let row = |item: &roclip_data::instruction::Instruction| -> Result<Item> {
+                    Ok(Item { seen: item.sample, asked: bench.model.asked(&item.question, &item.answer)? })
+                };
+                let items = domain.items.iter().map(row).collect::<Result<Vec<_>>>()?;
+                bench.tune(&seen, &items, &stopped)?;
+                bench.clean = Some(bench.model.weights());
+            }
+            for attack in left {
+                let cell = bench.run(attack, *shift, domain, &seen, folder.path(), &stopped)?;
+                let line = serde_json::to_string(&cell).map_err(|e| Error::internal(format!("JSON: {e}")))?;
+                writeln!(file, "{line}").io("append to", &path)?;
+                progress(&format!(
+                    "{:20} {:20} CIDEr-D {:6.2}  ASR {:5.1} % (base {:.1} %)  {:.0} s",
+                    attack.word(),
+                    shift.word(),
+                    100.0 * cell.clean.cider_d,
+                    100.0 * cell.asr.rate,
+                    100.0 * cell.base_rate.rate,
+                    cell.seconds
+                ));
+                cells.push(cell);
+                self.stop.set_saved(folder.path(), cells.len() as u64);
+                task.advance(1);
+                stopped()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cells that the folder holds. An unfinished last line (the study was killed while writing it) is cut off.
+    fn read(&self) -> Result<Vec<Cell>> {
+        let saved: BackdoorSettings = artifact::read_json(&self.folder.join(SETTINGS))?;
+        if saved != self.settings {
+            return Err(Error::file(
+                &self.folder.join(SETTINGS),
+                "says that the study there began with other settings",
+                "give the same ones, or name another folder with --run",
+            ));
+        }
+        let path = self.folder.join(CELLS);
+        if !path.is_file() {
+            return Ok(Vec::new());
+        }
+        let text = artifact::read_text(&path)?;
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+        let cells = whole.lines().map(|line| parse(line, &path)).collect::<Result<Vec<Cell>>>()?;
+        let whole = if whole.is_empty() { String::new() } else { format!("{whole}\n") };
+        artifact::write(&path, whole.as_bytes())?;
+        Ok(cells)
+    }
+}
+
+fn parse(line: &str, path: &Path) -> Result<Cell> {
+    serde_json::from_str(line)
+        .map_err(|e| Error::file(path, e.to_string(), "remove the line, or name another folder with --run"))
+}

@@ -1,0 +1,128 @@
+//! What a launcher says of the processes that it started: torchrun, or whoever sets its variables.
+
+use crate::error::{Error, Result};
+use std::time::Duration;
+use torch_bridge::Rendezvous;
+
+/// One of several processes, as its environment says: `RANK`, `WORLD_SIZE`, `MASTER_ADDR`, `MASTER_PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    pub rank: usize,
+    pub size: usize,
+    pub host: String,
+    pub port: u16,
+    /// Whether torchrun serves the store; else the first process does.
+    pub agent_serves: bool,
+    /// Times that torchrun has started all of them again.
+    pub restarts: u64,
+    /// Of the keys in the store: each start has its own.
+    prefix: String,
+}
+
+/// The variables that name a process's place among others: no child of one of them takes that place, too.
+pub const VARIABLES: [&str; 5] = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"];
+
+impl Launch {
+    /// What the environment says; none where this is the only process.
+    ///
+    /// # Errors
+    /// A variable that is missing or makes no sense.
+    pub fn from_environment() -> Result<Option<Launch>> {
+        Launch::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launch>> {
+        let Some(size) = variable("WORLD_SIZE") else { return Ok(None) };
+        let size: usize = number("WORLD_SIZE", &size)?;
+        if size < 2 {
+            return Ok(None);
+        }
+        let needed = |name: &str| {
+            variable(name).ok_or_else(|| {
+                Error::setting(
+                    format!("WORLD_SIZE is {size}, and {name} is not set"),
+                    "start all processes with torchrun, or set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each; unset WORLD_SIZE to \
+                     work in one process",
+                )
+            })
+        };
+        let rank: usize = number("RANK", &needed("RANK")?)?;
+        if rank >= size {
+            return Err(Error::setting(
+                format!("RANK is {rank}, and WORLD_SIZE {size}"),
+                "number the processes from 0 to WORLD_SIZE - 1",
+            ));
+        }
+        let restarts = "TORCHELASTIC_RESTART_COUNT";
+        let restarts: u64 = variable(restarts).map_or(Ok(0), |value| number(restarts, &value))?;
+        Ok(Some(Launch {
+            rank,
+            size,
+            host: needed("MASTER_ADDR")?,
+            port: number("MASTER_PORT", &needed("MASTER_PORT")?)?,
+            agent_serves: variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
+            restarts,
+            prefix: format!("roclip/{restarts}"),
+        }))
+    }
+
+    pub(super) fn rendezvous(&self, timeout: Duration) -> Rendezvous<'_> {
+        let Launch { rank, size, ref host, port, agent_serves, ref prefix, .. } = *self;
+        Rendezvous { host, port, rank, size, serve: rank == 0 && !agent_serves, prefix, timeout }
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
+    value.trim().parse().map_err(|_| {
+        Error::setting(
+            format!("the environment's {name} is `{value}`"),
+            "a launcher sets it to a number: correct or unset it",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Option<Launch>> {
+        Launch::read(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn one_process_is_no_launch_and_several_need_to_find_each_other() {
+        assert_eq!(read(&[]).unwrap(), None);
+        assert_eq!(read(&[("WORLD_SIZE", "1"), ("RANK", "0")]).unwrap(), None);
+        let plain = [("WORLD_SIZE", "2"), ("RANK", "1"), ("MASTER_ADDR", "host"), ("MASTER_PORT", "29500")];
+        let launch = read(&plain).unwrap().unwrap();
+        assert_eq!((launch.rank, launch.size, launch.host.as_str(), launch.port), (1, 2, "host", 29500));
+        assert!(!launch.rendezvous(Duration::ZERO).serve);
+        let first = read(&[&plain[..1], &[("RANK", "0")], &plain[2..]].concat()).unwrap().unwrap();
+        assert!(first.rendezvous(Duration::ZERO).serve);
+        for missing in ["RANK", "MASTER_ADDR", "MASTER_PORT"] {
+            let left: Vec<_> = plain.into_iter().filter(|(name, _)| *name != missing).collect();
+            let error = read(&left).unwrap_err().to_string();
+            assert!(error.contains(missing) && error.contains("torchrun"), "{error}");
+        }
+        for (name, value) in [("RANK", "2"), ("RANK", "x"), ("MASTER_PORT", "99999"), ("WORLD_SIZE", "-1")] {
+            let error = read(&[&[(name, value)], &plain[..]].concat()).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn torchrun_serves_the_store_and_each_restart_has_its_own_keys() {
+        let variables = [
+            ("WORLD_SIZE", "2"),
+            ("RANK", "0"),
+            ("MASTER_ADDR", "127.0.0.1"),
+            ("MASTER_PORT", "1"),
+            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
+            ("TORCHELASTIC_RESTART_COUNT", "2"),
+        ];
+        let launch = read(&variables).unwrap().unwrap();
+        let rendezvous = launch.rendezvous(Duration::ZERO);
+        assert!(!rendezvous.serve);
+        assert_eq!((rendezvous.prefix, launch.restarts), ("roclip/2", 2));
+    }
+}
