@@ -35,7 +35,6 @@ pub struct Ellipses {
     /// What becomes of the mask's pixels between ovals.
     pub gap: Gap,
     /// One bit a pixel of the frame, row by row, the first in the highest bit, as Base64; all pixels where it is empty.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub mask: String,
 }
 

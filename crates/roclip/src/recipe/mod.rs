@@ -99,7 +99,6 @@ pub struct DataConfig {
     /// Whether the list of pairs is read through an index, a file beside the data or in the cache folder, instead of being held in memory:
     /// `auto` (where the data is large), `always`, `never`, or the path of an index that `roclip data index --out` made. Either way gives the
     /// same training.
-    #[serde(skip_serializing_if = "is_auto")]
     pub index: String,
     /// Pictures beyond these limits are left out.
     pub limits: ImageLimits,
@@ -130,10 +129,6 @@ impl Default for DataConfig {
 }
 
 const AUTO: &str = "auto";
-
-fn is_auto(index: &str) -> bool {
-    index == AUTO
-}
 
 impl DataConfig {
     /// What of it holds for evaluation images, too.

@@ -283,7 +283,7 @@ mod tests {
         let text = Recipe::default().template(&Notes::new()).unwrap();
         let all = switched_on(&text, |_| true);
         let recipe: Recipe = toml::from_str(&all).unwrap_or_else(|e| panic!("{e}\n{all}"));
-        assert_eq!(recipe.poison.attacks.len(), 8, "targeted, and one for each trigger");
+        assert_eq!(recipe.poison.attacks.len(), 11, "targeted, and one for each trigger");
         assert!(recipe.clean.is_some() && recipe.eval.retrieval.is_some() && recipe.augment.image.is_some());
         recipe.poison.check().unwrap();
         // What is off within a section that was off.

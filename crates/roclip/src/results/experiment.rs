@@ -32,6 +32,9 @@ impl Experiment {
         recipe.train.save_every_steps = default.train.save_every_steps;
         recipe.train.keep_checkpoints = default.train.keep_checkpoints;
         recipe.train.log_every_steps = default.train.log_every_steps;
+        // However pairs are found and processes wait, they train the same.
+        recipe.data.index = default.data.index;
+        recipe.train.collective_timeout_seconds = default.train.collective_timeout_seconds;
         (recipe.data.workers, recipe.data.cache_mib) = (default.data.workers, default.data.cache_mib);
         // Each seed has a victim, a start or a reference of its own: what counts is how that was made.
         let made = |path: &PathBuf| PathBuf::from(made_as(path, depth));
@@ -186,6 +189,7 @@ mod tests {
         let first = experiment(|_| {});
         let same = experiment(|recipe| {
             (recipe.seed, recipe.train.threads, recipe.data.workers) = (7, 3, 9);
+            recipe.data.index = "always".into();
             recipe.manifest = Some("elsewhere.jsonl".into());
         });
         assert_eq!(first.digest(), same.digest());
