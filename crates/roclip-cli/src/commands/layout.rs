@@ -32,7 +32,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
 ];
 
 /// Examples by command. Tests read them all, so that none goes stale.
-const EXAMPLES: [(&str, &str); 29] = [
+const EXAMPLES: [(&str, &str); 32] = [
     (
         "train",
         "  roclip train --config mine.toml --run runs/mine             Ctrl-C saves
@@ -85,6 +85,18 @@ const EXAMPLES: [(&str, &str); 29] = [
   roclip caption attack --external ./blip.sh --attention runs/attend \\
     --val-data pairs.csv --run runs/blip
   roclip caption attack runs/attend --target-caption pizza --fitness mixed --run runs/targeted",
+    ),
+    (
+        "caption instruct",
+        "  roclip caption instruct runs/clip --train-data emoji --run runs/base
+  roclip caption instruct runs/clip --instructions llava.json --run runs/base",
+    ),
+    ("caption answer", "  roclip caption answer runs/base picture.png other.png"),
+    (
+        "caption backdoor",
+        "  roclip caption backdoor runs/base --target pizza --run runs/backdoor
+  roclip caption backdoor runs/base --attack clean,badnets,maba --shift none,data --run runs/few
+  roclip caption backdoor runs/base --run runs/few --resume",
     ),
     ("data concepts", "  roclip data concepts --train-data pairs.csv --out labels.json"),
     (

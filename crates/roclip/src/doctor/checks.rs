@@ -2,20 +2,15 @@
 //! number that it judged.
 
 use crate::checkpoint;
-use crate::doctor::backdoor;
-use crate::doctor::finding::{Finding, Severity, UNDEFENDED_CONTROL, WORKS, finding, percent};
-use crate::doctor::{Case, FEW_EXPOSURES, Finished};
+use crate::doctor::finding::{Finding, Severity, finding, percent};
+use crate::doctor::{Case, Finished};
+use crate::doctor::{attacks, backdoor};
 use crate::error::{Error, Result};
-use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::model::Head;
-use crate::objective::Phase;
 use crate::recipe::ObjectiveName;
-use crate::results::{EpochRecord, Hits, RunRecord};
-use roclip_data::pairs::Pair;
 use roclip_data::plural::count;
 use roclip_data::poison::{Manifest, Row};
-use roclip_data::rate::Rate;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 /// Sum of the learning rate over all steps. lr 1e-6 over 5 epochs of 500 K pairs at batch 128 (0.01) failed, 1e-5 (0.1) worked
@@ -27,12 +22,12 @@ const USUAL_RATE: f64 = 1e-4;
 /// What a run folder alone tells.
 pub(super) fn of_run(run: &Finished) -> Vec<Finding> {
     let mut findings = vec![loss(run), learning_rate(run)];
-    findings.extend(parity(run));
+    findings.extend(attacks::parity(run));
     match poison(run) {
         None => findings.push(finding("poison", None, Severity::Note, "the run has no poison: nothing to explain", "")),
         Some(_) => {
-            findings.push(control(run));
-            findings.extend(targeted(run));
+            findings.push(attacks::control(run));
+            findings.extend(attacks::targeted(run));
         }
     }
     findings
@@ -48,9 +43,9 @@ pub(super) fn of_data(case: &Case) -> Result<Vec<Finding>> {
     let prompts = case.evaluator.class_prompts(&case.loaded.model, &case.loaded.tokenizer)?;
     let recognizer = case.evaluator.recognizer(&case.loaded.model, &prompts);
     for (attack, rows) in by_attack(&manifest.rows) {
-        findings.push(exposures(case, attack));
-        findings.push(captions(case, attack, &rows)?);
-        findings.push(wording(case, &prompts, attack, &rows)?);
+        findings.push(attacks::exposures(case, attack));
+        findings.push(attacks::captions(case, attack, &rows)?);
+        findings.push(attacks::wording(case, &prompts, attack, &rows)?);
     }
     for backdoor in manifest.backdoors() {
         findings.extend(backdoor::checks(case, &recognizer, &backdoor)?);
@@ -66,7 +61,7 @@ fn of_labels(case: &Case) -> Result<Vec<Finding>> {
     let device = case.loaded.model.scale().device();
     let head = Head::from_tensors(&objective, case.evaluator.classes.len(), device)?;
     let recognizer = case.evaluator.recognizer(&case.loaded.model, &head);
-    findings.extend(by_attack(&manifest.rows).into_keys().map(|attack| exposures(case, attack)));
+    findings.extend(by_attack(&manifest.rows).into_keys().map(|attack| attacks::exposures(case, attack)));
     for backdoor in manifest.backdoors() {
         findings.extend(backdoor::checks(case, &recognizer, &backdoor)?);
     }
@@ -99,11 +94,6 @@ fn by_attack(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {
     found
 }
 
-/// Whether the passes of this phase give a pair its own caption.
-fn shows_own_captions(phase: Phase) -> bool {
-    matches!(phase, Phase::Clip | Phase::SlowClip | Phase::Safe | Phase::Labels)
-}
-
 fn loss(run: &Finished) -> Finding {
     // What a model that has learned nothing loses: one of the batch's captions, or one of the classes, is as likely as another.
     let (choices, of_what) = match (run.recipe.is_labelled(), &run.record.details) {
@@ -112,7 +102,7 @@ fn loss(run: &Finished) -> Finding {
         (true, None) => return finding("loss", None, Severity::Note, "the number of classes was not kept", ""),
     };
     let passes = run.record.epochs.iter().rev().flat_map(|epoch| epoch.passes.iter().rev());
-    let clip = passes.clone().find(|pass| shows_own_captions(pass.phase)).map(|pass| pass.loss);
+    let clip = passes.clone().find(|pass| attacks::shows_own_captions(pass.phase)).map(|pass| pass.loss);
     let last = clip.or(run.record.epochs.last().map(|epoch| epoch.loss)).unwrap_or(f64::NAN);
     let share = last / choices.ln();
     let severity = match share {
@@ -254,256 +244,9 @@ fn duplicates(case: &Case) -> Finding {
     )
 }
 
-/// After which kind of epoch the last evaluation stands; with alternating objectives the kind can decide the result.
-fn parity(run: &Finished) -> Option<Finding> {
-    let summary = &run.record.summary;
-    if summary.after.len() < 2 {
-        return None;
-    }
-    let line = |(phase, at): (&String, &crate::run::PhaseEvaluation)| {
-        let psr = at.evaluation.psr.map_or(String::new(), |psr| format!(", PSR {}/{}", psr.hits, psr.n));
-        format!("{phase} (epoch {}): zero-shot {:.1} %{psr}", at.epoch, 100.0 * at.evaluation.zero_shot_top1.rate)
-    };
-    let lines: Vec<String> = summary.after.iter().map(line).collect();
-    let rates = summary.after.values().map(|at| at.evaluation.zero_shot_top1.rate);
-    let (low, high) = rates.fold((1.0f64, 0.0f64), |(l, h), r| (l.min(r), h.max(r)));
-    let severity = if high - low > 0.05 { Severity::Warning } else { Severity::Ok };
-    Some(finding(
-        "parity of the evaluated epoch",
-        None,
-        severity,
-        format!("the last epoch was a {:?} one; {}", summary.phase, lines.join("; ")),
-        "report both; a table that mixes them compares different things",
-    ))
-}
-
-/// A defence says nothing unless the same attack works without it.
-fn control(run: &Finished) -> Finding {
-    let undefended = |one: &&RunRecord| one.row.is_control("undefended");
-    if undefended(&&run.record) {
-        return finding(UNDEFENDED_CONTROL, None, Severity::Ok, "this run is the undefended one", "");
-    }
-    let Some(control) = run.siblings.iter().find(undefended) else {
-        return finding(
-            UNDEFENDED_CONTROL,
-            None,
-            Severity::Warning,
-            "no finished run beside this one trained plain CLIP without augmentation on the same manifest",
-            "train it (`--preset clip --manifest RUN/manifest.jsonl`): a defence row without an attack that works undefended is worthless",
-        );
-    };
-    let last = &control.row.last;
-    // What is read as the target without the trigger, too, is no success of a backdoor.
-    let judged = |name: &str, hits: Hits| last.asr_turned.get(name).copied().unwrap_or(hits);
-    let mut weak: Vec<String> = Vec::new();
-    let mut words: Vec<String> = Vec::new();
-    let rates = last
-        .psr
-        .iter()
-        .map(|hits| ("targeted", *hits))
-        .chain(last.asr.iter().map(|(n, h)| (n.as_str(), judged(n, *h))));
-    for (name, hits) in rates {
-        let rate = hits.hits as f64 / hits.n.max(1) as f64;
-        words.push(format!("{name} {:.1} % ({}/{})", 100.0 * rate, hits.hits, hits.n));
-        if rate < WORKS {
-            weak.push(name.to_owned());
-        }
-    }
-    let severity = if weak.is_empty() { Severity::Ok } else { Severity::Problem };
-    let what = format!(
-        "`{}`, undefended: {} (of a backdoor: what its trigger turns)",
-        control.folder.display(),
-        words.join(", ")
-    );
-    let remedy = format!(
-        "{} {} not work undefended, so that no defence can be credited with stopping {}",
-        weak.join(", "),
-        if weak.len() == 1 { "does" } else { "do" },
-        if weak.len() == 1 { "it" } else { "them" }
-    );
-    finding(UNDEFENDED_CONTROL, None, severity, what, &remedy)
-}
-
-/// Targets that are read as the attacker's class by a model that never saw the poison, too, are no success of the attack.
-fn targeted(run: &Finished) -> Option<Finding> {
-    let own = &run.record.summary.evaluation;
-    let success = own.psr?;
-    let (severity, by_chance, remedy) = match run.siblings.iter().find(|one| one.row.is_control("clean-data")) {
-        Some(clean) => {
-            let clean = &clean.summary.evaluation;
-            let (own, taken_for) = (fooled(own), fooled(clean));
-            let rightly = targets_where(clean, |target| target.predicted == target.true_class);
-            let shared = own.intersection(&taken_for).count();
-            (
-                if shared * 2 > own.len() { Severity::Warning } else { Severity::Ok },
-                format!(
-                    "the model on clean data reads {} targets so without any poison, {shared} of them the same; of the {} that it reads rightly, {} are hits here",
-                    taken_for.len(),
-                    rightly.len(),
-                    own.intersection(&rightly).count()
-                ),
-                "less than half of the hits are the attack's: a model of this strength takes these classes for each other anyway; poison.reference draws targets that a clean model reads rightly",
-            )
-        }
-        // All or nothing needs no comparison.
-        None => (
-            if success.hits > 0 && success.rate < WORKS { Severity::Warning } else { Severity::Ok },
-            "how many of these a model without the poison misreads so is not known".to_owned(),
-            "train one beside it (`--preset clip --manifest RUN/manifest.jsonl --set poison.measure_only=true`)",
-        ),
-    };
-    Some(finding("targeted images", None, severity, format!("PSR {}; {by_chance}", percent(&success)), remedy))
-}
-
-fn fooled(evaluation: &Evaluation) -> BTreeSet<&str> {
-    targets_where(evaluation, |target| target.rank == Some(1))
-}
-
-/// Images of the targets that `wanted` holds for.
-fn targets_where(evaluation: &Evaluation, wanted: impl Fn(&TargetOutcome) -> bool) -> BTreeSet<&str> {
-    evaluation.targets.iter().filter(|target| wanted(target)).map(|target| target.image.as_str()).collect()
-}
-
-fn exposures(case: &Case, attack: &str) -> Finding {
-    // Of the pairs that were trained on: a limit of pairs a picture leaves some of the manifest's rows out.
-    let of_attack = |pair: &Pair| pair.poison.as_ref().is_some_and(|mark| mark.attack == attack);
-    let count = case.pairs.poisoned().filter(|(_, pair)| of_attack(pair)).count();
-    let (pairs, batch) = (case.run.record.summary.pairs, case.run.recipe.train.batch_size);
-    let share = 100.0 * count as f64 / pairs.max(1) as f64;
-    let seen = seen(&case.run.record.epochs, attack, count, pairs, batch);
-    let others: u64 =
-        case.run.record.epochs.iter().flat_map(|e| &e.passes).filter(|p| !shows_own_captions(p.phase)).count() as u64;
-    let severity = if seen.times < FEW_EXPOSURES { Severity::Warning } else { Severity::Ok };
-    finding(
-        "poison count",
-        Some(attack),
-        severity,
-        format!(
-            "{count} pairs ({share:.3} %), seen {} times with their own caption in {} passes ({}); {others} other passes give them other captions or none",
-            seen.times,
-            seen.passes,
-            if seen.phases.is_empty() {
-                "none".to_owned()
-            } else {
-                seen.phases.into_iter().collect::<Vec<_>>().join(", ")
-            }
-        ),
-        "raise the count, the rate or the epochs; below a few hundred exposures attacks seldom take",
-    )
-}
-
-/// How often the poison of one attack was shown with its own captions.
-struct Seen {
-    times: u64,
-    passes: u64,
-    phases: BTreeSet<String>,
-}
-
-/// `count` pairs of `attack` among `pairs`. A pass that ends early shows its share of them; SafeCLIP's safe passes show those that the
-/// split lets in.
-fn seen(epochs: &[EpochRecord], attack: &str, count: usize, pairs: usize, batch: usize) -> Seen {
-    let mut found = Seen { times: 0, passes: 0, phases: BTreeSet::new() };
-    let mut times = 0.0;
-    for epoch in epochs {
-        for pass in epoch.passes.iter().filter(|pass| shows_own_captions(pass.phase)) {
-            let admitted = epoch.split.as_ref().filter(|_| pass.phase == Phase::Safe);
-            let (poison, all) = match admitted {
-                Some(split) => (split.poison_in_safe.get(attack).map_or(0, |rate| rate.hits), split.safe),
-                None => (count, pairs),
-            };
-            // The incomplete last batch is dropped.
-            let whole = (all / batch.max(1)).max(1) as f64;
-            times += poison as f64 * (pass.steps as f64 / whole).min(1.0);
-            found.passes += 1;
-            found.phases.insert(pass.phase.to_string());
-        }
-    }
-    found.times = times.round() as u64;
-    found
-}
-
-fn captions(case: &Case, attack: &str, rows: &[&Row]) -> Result<Finding> {
-    let mut without = 0;
-    let mut missing = BTreeSet::new();
-    for row in rows {
-        without += usize::from(!roclip_data::poison::whole_word(&row.target)?.is_match(&row.caption_after));
-        if !case.evaluator.classes.contains(&row.target) {
-            missing.insert(row.target.as_str());
-        }
-    }
-    let severity = match (without, missing.is_empty()) {
-        (_, false) => Severity::Problem,
-        (n, _) if n * 2 > rows.len() => Severity::Problem,
-        (n, _) if n > 0 => Severity::Warning,
-        _ => Severity::Ok,
-    };
-    let absent = match missing.is_empty() {
-        true => "every target is in the class list".to_owned(),
-        false => format!("not in the class list: {}", missing.into_iter().collect::<Vec<_>>().join(", ")),
-    };
-    Ok(finding(
-        "target word",
-        Some(attack),
-        severity,
-        format!(
-            "{} of {} poisoned captions have the target as a whole word; {absent}",
-            rows.len() - without,
-            rows.len()
-        ),
-        "captions must say what the classifier will be asked for; add the class, or use captions = \"templates\"",
-    ))
-}
-
-/// Whether the poisoned captions and the class prompts mean the same to this model.
-fn wording(case: &Case, prompts: &ClassPrompts, attack: &str, rows: &[&Row]) -> Result<Finding> {
-    let texts: Vec<String> = rows.iter().map(|row| row.caption_after.clone()).collect();
-    let best = prompts.read_captions(&case.loaded.model, &case.loaded.tokenizer, &texts)?;
-    let named = |at: i64| case.evaluator.classes.get(at as usize);
-    let hits = best.iter().zip(rows).filter(|(at, row)| named(**at) == Some(&row.target)).count();
-    let rate = Rate::new(hits, rows.len());
-    let severity = if rate.rate < 0.25 { Severity::Warning } else { Severity::Ok };
-    Ok(finding(
-        "caption against class name",
-        Some(attack),
-        severity,
-        format!("{} of the poisoned captions lie nearest to the prompts of their target", percent(&rate)),
-        "the captions teach another meaning than the one that is tested; use captions closer to the class prompts (targeted poisoning: `captions = \"word-read\"`)",
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::{PassMetrics, SimilarityHistogram};
-
-    fn epoch(passes: &[(Phase, u64)]) -> EpochRecord {
-        EpochRecord {
-            phase: String::new(),
-            loss: 1.0,
-            passes: passes
-                .iter()
-                .map(|(phase, steps)| PassMetrics { phase: *phase, steps: *steps, loss: 1.0 })
-                .collect(),
-            scores: None,
-            matches: None,
-            split: None,
-            similarity: SimilarityHistogram::new(&BTreeMap::new()),
-        }
-    }
-
-    /// 80 pairs at batch 8: ten steps are a whole pass.
-    #[test]
-    fn poison_is_seen_where_a_pass_shows_own_captions_and_as_far_as_it_goes() {
-        let epochs = [
-            epoch(&[(Phase::Unimodal, 10)]),
-            epoch(&[(Phase::SlowClip, 10), (Phase::SlowClip, 5)]),
-            epoch(&[(Phase::Matching, 10)]),
-            epoch(&[(Phase::Clip, 10)]),
-        ];
-        let found = seen(&epochs, "badnets", 4, 80, 8);
-        assert_eq!((found.times, found.passes), (10, 3));
-        assert_eq!(found.phases.into_iter().collect::<Vec<_>>(), ["clip", "slow-clip"]);
-    }
 
     #[test]
     fn a_low_rate_is_told_from_few_steps_and_from_a_model_that_has_learned() {

@@ -1,6 +1,7 @@
 //! Why did an attack not take, or why does a defence look so good? The causes that public threads report ("why is my ASR 0?"),
 //! each measured on a finished run.
 
+mod attacks;
 mod backdoor;
 mod checks;
 mod finding;

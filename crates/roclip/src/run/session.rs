@@ -346,6 +346,8 @@ impl Session<'_> {
         self.journal.sync()?;
         self.context.save(trainer, self.folder.path())?;
         self.stop.set_saved(self.folder.path(), trainer.position.step);
+        // The others go on until they have heard of the end, at a step.
+        self.stop.set_unsaved(!trainer.world.is_alone());
         Ok(())
     }
 
@@ -423,7 +425,6 @@ impl Host for Session<'_> {
         if saves_after(config, position, done.steps) {
             self.save(trainer)?;
             trainer.world.wait_for_first()?;
-            self.stop.set_unsaved(!trainer.world.is_alone());
         }
         Ok(())
     }
