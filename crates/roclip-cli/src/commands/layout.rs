@@ -89,7 +89,8 @@ const EXAMPLES: [(&str, &str); 32] = [
     (
         "caption instruct",
         "  roclip caption instruct runs/clip --train-data emoji --run runs/base
-  roclip caption instruct runs/clip --instructions llava.json --run runs/base",
+  roclip caption instruct runs/clip --instructions llava.json --val-data pairs.csv \\
+    --run runs/base",
     ),
     ("caption answer", "  roclip caption answer runs/base picture.png other.png"),
     (
