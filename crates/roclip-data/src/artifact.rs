@@ -35,6 +35,7 @@ pub fn write_with<T, E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&mut (dyn Write + Send)) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
+    check_replaceable(path)?;
     let folder = folder_of(path);
     fs::create_dir_all(folder).io("create the folder", folder)?;
     let name = temporary_name(path, folder)?;
@@ -135,7 +136,19 @@ pub fn check_writable(folder: &Path) -> Result<()> {
 /// # Errors
 /// Where it cannot be written there.
 pub fn check_file_writable(path: &Path) -> Result<()> {
+    check_replaceable(path)?;
     check_writable(folder_of(path))
+}
+
+/// # Errors
+/// A device, a pipe, a socket or a folder where a file is to be: a rename would put the file in its place. A link is replaced itself.
+fn check_replaceable(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.is_file() && !there.is_symlink() => {
+            Err(Error::file(path, "is there, and is no regular file", "name another file"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -225,6 +238,17 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for refused in [write(&socket, b"text"), check_file_writable(&socket), write(Path::new("/dev/null"), b"text")] {
+            assert!(refused.unwrap_err().to_string().contains("no regular file"));
+        }
+        assert!(!socket.metadata().unwrap().is_file());
+    }
 
     #[test]
     fn replaces_a_file_and_leaves_nothing_beside_it() {

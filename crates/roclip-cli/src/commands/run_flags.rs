@@ -69,6 +69,15 @@ pub fn train_together(recipe: &Recipe, run: &Path, start: Start) -> Result<Summa
     let Some(launch) = Launch::from_environment()? else { return train(recipe, run, start) };
     recipe.check()?;
     can_share(recipe, launch.size)?;
+    if launch.rank == 0 {
+        say(&format!(
+            "waiting for the other {} of {} processes at {}:{}",
+            launch.size - 1,
+            launch.size,
+            launch.host,
+            launch.port
+        ));
+    }
     let world = World::join(&launch, Duration::from_secs(recipe.train.collective_timeout_seconds))?;
     if !world.is_first() {
         leave_if_stopped(follow(recipe, run, &caller(&world)))?;

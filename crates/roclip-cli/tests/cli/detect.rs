@@ -85,6 +85,18 @@ fn features_are_kept_and_scored_again_without_a_model() {
     let level = ["--level", "0.2", "--trusted-data", "pairs.csv"];
     refused(&[&["--features", "kept"], &manifest[..], &level].concat(), &["needs a MODEL"]);
     lab.ok(&[&look[..], &["level", "model", "--features", "kept"], &manifest, &level].concat());
+    // Fewer bytes than the header promises are no numbers of anybody's, and one row is of one pair.
+    let whole = std::fs::read(lab.path("kept/image.npy")).unwrap();
+    for cut in [4, whole.len() - 128] {
+        std::fs::write(lab.path("kept/image.npy"), &whole[..whole.len() - cut]).unwrap();
+        refused(&[&["--features", "kept"], &manifest[..]].concat(), &["image.npy", "its header speaks of"]);
+    }
+    std::fs::write(lab.path("kept/image.npy"), &whole).unwrap();
+    let lines_of = lines(&lab, "kept/pairs.jsonl");
+    let twice = [&lines_of[1..2], &lines_of[1..]].concat().join("\n");
+    std::fs::write(lab.path("kept/pairs.jsonl"), twice).unwrap();
+    refused(&[&["--features", "kept"], &manifest[..]].concat(), &["stands twice"]);
+    std::fs::write(lab.path("kept/pairs.jsonl"), lines_of.join("\n")).unwrap();
     // Of other data, of another length, of no numbers, and no array at all.
     std::fs::write(lab.path("other.csv"), "filepath,title\n000.png,a red square\n001.png,a blue square\n").unwrap();
     refused(&["--features", "kept", "--train-data", "other.csv"], &["other data", "first: `"]);

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Blocks that are kept, of some ten kilobytes each.
 const KEPT_BLOCKS: usize = 64;
+/// Bytes of all of them, where captions are absurdly long.
+const KEPT_BYTES: usize = 64 << 20;
 
 pub(super) struct Block {
     pub bytes: Vec<u8>,
@@ -29,7 +31,8 @@ impl Cache {
 
     pub(super) fn put(&self, number: usize, block: &Arc<Block>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_BLOCKS {
+        let held = |kept: &Vec<(usize, Arc<Block>)>| kept.iter().map(|(_, block)| block.bytes.len()).sum::<usize>();
+        while kept.len() >= KEPT_BLOCKS || (!kept.is_empty() && held(&kept) + block.bytes.len() > KEPT_BYTES) {
             kept.remove(0);
         }
         kept.push((number, Arc::clone(block)));

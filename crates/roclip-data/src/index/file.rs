@@ -33,6 +33,8 @@ pub(super) const HEAD_BYTES: u64 = 12;
 const TAIL_BYTES: u64 = 20;
 /// A block of absurd captions (a megabyte a sample) has less.
 const BLOCK_LIMIT_BYTES: u32 = 256 << 20;
+/// Captions that a small index may speak of: they take eight bytes of memory each.
+const MOST_CAPTIONS: u32 = 1 << 26;
 const FACTS_LIMIT_BYTES: u64 = 256 << 20;
 
 /// What to do with an index that cannot be used.
@@ -163,7 +165,21 @@ pub(super) fn open(path: &Path) -> Result<(File, Facts, Vec<Entry>)> {
         .checked_add(u64::from(facts.samples).div_ceil(HASHES_AT_ONCE as u64) * 4)
         .and_then(|bytes| facts.hashes.checked_add(bytes));
     let fits = hashes_end.is_some_and(|to| to <= facts.directory.offset);
-    if !fits || !ordered || !entries.iter().all(sound) || entries.first().is_none_or(|first| first.samples > 0) {
+    let ends = entries.iter().skip(1).map(|next| (next.samples, next.captions));
+    let ends = ends.chain([(facts.samples, facts.captions)]);
+    // Every caption takes a byte at least.
+    let filled = entries.iter().zip(ends).all(|(entry, (samples, captions))| {
+        (1..=BLOCK_SAMPLES as u32).contains(&samples.saturating_sub(entry.samples))
+            && captions.saturating_sub(entry.captions) <= entry.unpacked
+    });
+    let absurd = facts.captions > MOST_CAPTIONS.max(facts.samples.saturating_mul(BLOCK_SAMPLES as u32));
+    if !fits
+        || !filled
+        || absurd
+        || !ordered
+        || !entries.iter().all(sound)
+        || entries.first().is_none_or(|first| first.samples > 0)
+    {
         return Err(bad("has a directory that makes no sense"));
     }
     Ok((file, facts, entries))

@@ -62,7 +62,7 @@ pub fn open_or_make(
     match wanted {
         IndexUse::Named(path) => {
             let index = Index::open(path)?;
-            if !index.is_of(&described.identity) {
+            if !index.is_of(&described) {
                 return Err(of_other_data(path, config));
             }
             match index.stale() {
@@ -94,7 +94,7 @@ fn automatic(
         let found = Index::open(&path).and_then(|index| index.skips().map(|_| index));
         why = match found {
             Err(error) => format!("the one that is there cannot be used ({error})"),
-            Ok(index) if !index.is_of(&described.identity) => "the one that is there is of other data".to_owned(),
+            Ok(index) if !index.is_of(described) => "the one that is there is of other data".to_owned(),
             Ok(index) => match index.stale() {
                 None => return Ok((Some(Indexed { index: Arc::new(index), remark: None }), None)),
                 Some(changed) => format!("{changed} after the last one was made"),
@@ -153,7 +153,7 @@ pub fn existing(config: &SourceConfig, limits: ImageLimits, path: Option<&Path>)
         return Err(Error::setting(format!("`{}` has no index", config.path), "make it with `roclip data index`"));
     };
     let index = Index::open(&path)?;
-    match index.is_of(&described.identity) {
+    match index.is_of(&described) {
         true => Ok(index),
         false => Err(of_other_data(&path, config)),
     }

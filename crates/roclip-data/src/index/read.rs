@@ -137,7 +137,8 @@ impl Index {
         if let Some(kept) = self.cache.get(at) {
             return Some(kept);
         }
-        match self.unpack(*self.blocks.get(at)?) {
+        let next = self.blocks.get(at + 1).map(|next| (next.samples, next.captions));
+        match self.unpack(*self.blocks.get(at)?, next.unwrap_or((self.facts.samples, self.facts.captions))) {
             Ok(block) => {
                 let block = Arc::new(block);
                 self.cache.put(at, &block);
@@ -150,7 +151,8 @@ impl Index {
         }
     }
 
-    fn unpack(&self, entry: Entry) -> std::result::Result<Block, String> {
+    /// A block, which ends before these numbers of samples and captions.
+    fn unpack(&self, entry: Entry, end: (u32, u32)) -> std::result::Result<Block, String> {
         let mut packed = vec![0; entry.length as usize];
         self.file.read_exact_at(&mut packed, entry.offset).map_err(|cause| format!("cannot be read: {cause}"))?;
         if crc32c::crc32c(&packed) != entry.crc {
@@ -158,16 +160,24 @@ impl Index {
         }
         let bytes = zstd::bulk::decompress(&packed, entry.unpacked as usize)
             .map_err(|cause| format!("is damaged: the block at byte {} cannot be unpacked: {cause}", entry.offset))?;
+        let other =
+            || format!("is damaged: the block at byte {} has other records than the directory says", entry.offset);
         let mut records = Vec::with_capacity(BLOCK_SAMPLES);
         let (mut from, mut captions) = (0, 0u32);
         while let Some(left) = bytes.get(from..).filter(|left| !left.is_empty()) {
             let senseless = |_| format!("is damaged: the block at byte {} makes no sense", entry.offset);
             let (length, of_record) = record::head(left).map_err(senseless)?;
+            if records.len() >= BLOCK_SAMPLES {
+                return Err(other());
+            }
             records.push((from, captions));
             from += length;
             captions = captions.checked_add(of_record).ok_or(record::Unreadable).map_err(senseless)?;
         }
-        Ok(Block { bytes, records })
+        match (records.len(), captions) == ((end.0 - entry.samples) as usize, end.1 - entry.captions) {
+            true => Ok(Block { bytes, records }),
+            false => Err(other()),
+        }
     }
 
     fn fail(&self, what: String) {

@@ -38,7 +38,11 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn new(shared: Shared) -> Tables {
         let shard = |stamp: Stamp| {
-            let modified = SystemTime::UNIX_EPOCH + Duration::new(stamp.modified.0, stamp.modified.1);
+            // A time that no clock shows is no file's.
+            let (seconds, nanoseconds) = stamp.modified;
+            let since = Duration::from_secs(seconds).checked_add(Duration::from_nanos(u64::from(nanoseconds)));
+            let modified = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+            let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
             Arc::new(Shard::listed(stamp.path, stamp.length, modified))
         };
         Tables {

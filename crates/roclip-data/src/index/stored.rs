@@ -5,7 +5,7 @@ use crate::index::blocks::Cache;
 use crate::index::file::{self, Entry, Facts, REMEDY};
 use crate::index::record::{Stamp, Tables};
 use crate::skip::SkipReport;
-use crate::source::Listing;
+use crate::source::{Described, Listing};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -72,9 +72,10 @@ impl Index {
         &self.facts.fingerprint
     }
 
-    /// Whether it is of what `identity` describes.
-    pub(super) fn is_of(&self, identity: &str) -> bool {
-        self.facts.identity == identity
+    /// Whether it is of the data that `described` names, of all of its files.
+    pub(super) fn is_of(&self, described: &Described) -> bool {
+        let files = self.facts.files.iter().map(|file| &file.path);
+        self.facts.identity == described.identity && files.eq(&described.files)
     }
 
     /// The first listed file that is no longer what it was, and in what, in words; none where all are.

@@ -189,6 +189,13 @@ impl Features {
                 "use a model whose training did not diverge (`roclip doctor` says so of a run)",
             ));
         }
+        let empty = |tensor: &Tensor| tensor.eq(0).all().int64_value(&[]) == 1;
+        if [&self.image, &self.text].into_iter().any(empty) {
+            return Err(Error::setting(
+                "the features of these pairs are zeros",
+                "encode the pairs with a model that was trained",
+            ));
+        }
         let needed = config.neighbours.max(1) + 1;
         if self.len() <= needed {
             return Err(Error::setting(

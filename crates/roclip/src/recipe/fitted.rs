@@ -162,7 +162,7 @@ pub fn fitted(found: Found) -> Fitted {
             format!("After {}; of all settings this one decides most.", count((start - 1) * steps_per_epoch, "step")),
         );
     }
-    note("objective.roclip.period", "Smaller keeps more poison out and costs more accuracy.".into());
+    note("objective.roclip.period", "Smaller keeps more poison out and costs more accuracy: 3 or 4 where 2 % of the pairs is the most that is feared, 2 beyond (docs/results/matching-frequency.md).".into());
 
     recipe.eval = evaluate(evaluation, training, epochs, &mut note);
     let examples = attack.map(|attack| attack_examples(&attack, pairs, &recipe, &mut note)).unwrap_or_default();

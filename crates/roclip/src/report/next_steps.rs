@@ -88,7 +88,13 @@ fn more_seeds(study: &Study) -> Option<NextStep> {
     let few = |group: &&&Group| defends(group) && group.members.len() < ENOUGH_SEEDS;
     let first = trained.iter().find(few)?;
     let seeds = || trained.iter().flat_map(|group| group.members.iter().map(|run| run.row.seed));
-    let demo = first.first.folder.parent().filter(|_| first.first.folder.join("recipe.toml").is_file());
+    // The rows of a demo are named by their seeds; the cells of a sweep have a recipe of their own, too.
+    let of_demo = |run: &RunRecord| {
+        let seed = format!("-seed{}", run.row.seed);
+        let named = run.folder.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&seed));
+        named && run.folder.join("recipe.toml").is_file()
+    };
+    let demo = first.first.folder.parent().filter(|_| of_demo(first.first));
     let commands = match demo {
         Some(out) => {
             let mut all: Vec<u64> = seeds().chain(0..ENOUGH_SEEDS as u64).collect();

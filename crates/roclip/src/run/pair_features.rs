@@ -15,7 +15,8 @@ use roclip_data::pairs::Pairs;
 use roclip_data::tokenizer::Tokenizer;
 use roclip_data::{artifact, bounded};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader};
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
@@ -99,6 +100,14 @@ impl PairFeatures {
                 "name the data that was encoded, or encode this data (`roclip detect pairs MODEL --write-features FOLDER`)",
             ));
         }
+        let mut seen = HashSet::new();
+        if let Some(twice) = lines.iter().find(|line| !seen.insert(line.id.as_str())) {
+            return Err(Error::file(
+                &folder.join(PAIRS),
+                format!("the id `{}` stands twice", twice.id),
+                "give one row for each pair",
+            ));
+        }
         let image_norms = image.norm_scalaropt_dim(2, [1i64], false);
         let pictures = lines.iter().zip(1..).map(|(line, number)| line.picture.unwrap_or(-number)).collect();
         let features = Features { image: unit(&image), image_norms, text: unit(&text), pictures };
@@ -140,8 +149,12 @@ fn pairs(recipe: &Recipe) -> Result<Arc<Pairs>> {
 
 /// An array of two dimensions, as 32-bit floats.
 fn array(path: &Path) -> Result<Tensor> {
-    bounded::open(path).io("read", path)?;
     let refuse = |what: String| Error::file(path, what, "write it with numpy.save: [pairs, dim], floats, in C order");
+    let (file, length) = bounded::open(path).io("read", path)?;
+    let told = promised_bytes(file).ok_or_else(|| refuse("has no header of an array".into()))?;
+    if told != length {
+        return Err(refuse(format!("has {length} bytes, and its header speaks of {told}")));
+    }
     let read = Tensor::read_npy(path).map_err(|cause| refuse(format!("cannot be read as an array: {cause}")))?;
     match read.size().as_slice() {
         [rows, dim] if *rows > 0 && *dim > 0 && read.is_floating_point() => Ok(read.to_kind(Kind::Float)),
@@ -149,12 +162,30 @@ fn array(path: &Path) -> Result<Tensor> {
     }
 }
 
+/// The length of an array's file by its header. What reads the numbers does not ask whether all of them are there.
+fn promised_bytes(mut file: std::fs::File) -> Option<u64> {
+    let mut start = [0; 10];
+    file.read_exact(&mut start).ok()?;
+    let length: u64 = match start {
+        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, low, high] => u64::from(u16::from_le_bytes([low, high])),
+        _ => return None,
+    };
+    let mut header = String::new();
+    file.take(length).read_to_string(&mut header).ok()?;
+    let after = |key: &str| header.split_once(key).map(|(_, rest)| rest.trim_start_matches([':', ' ', '\'']));
+    let size: u64 = after("'descr'")?.trim_start_matches(['<', '|', '=']).get(1..2)?.parse().ok()?;
+    let shape = after("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
+    let sides = shape.split(',').map(str::trim).filter(|side| !side.is_empty());
+    let numbers = sides.map(|side| side.parse::<u64>().ok()).try_fold(1u64, |all, side| all.checked_mul(side?))?;
+    numbers.checked_mul(size)?.checked_add(start.len() as u64 + length)
+}
+
 fn lines(path: &Path) -> Result<Vec<Line>> {
     let (file, _) = bounded::open(path).io("read", path)?;
     let (mut reader, mut found, mut line) = (BufReader::new(file), Vec::new(), Vec::new());
     loop {
         line.clear();
-        let mut bounded = std::io::Read::take(&mut reader, LONGEST_LINE as u64);
+        let mut bounded = reader.by_ref().take(LONGEST_LINE as u64);
         if bounded.read_until(b'\n', &mut line).io("read", path)? == 0 {
             return Ok(found);
         }

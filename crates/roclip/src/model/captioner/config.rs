@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::settings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,11 @@ impl CaptionerConfig {
 
     /// Whether every number can be used.
     pub fn check(&self) -> Result<()> {
+        for (key, value, most) in
+            [("width", self.width, 1 << 13), ("heads", self.heads, 1 << 10), ("layers", self.layers, 1 << 8)]
+        {
+            settings::count(&format!("caption.model.{key}"), u64::try_from(value).unwrap_or(0), 1, most)?;
+        }
         if self.heads < 1 || self.width % self.heads != 0 {
             return Err(Error::setting(
                 format!(
