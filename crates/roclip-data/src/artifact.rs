@@ -141,10 +141,11 @@ pub fn check_file_writable(path: &Path) -> Result<()> {
 }
 
 /// # Errors
-/// A device, a pipe, a socket or a folder where a file is to be: a rename would put the file in its place. A link is replaced itself.
+/// A device, a pipe or a socket where a file is to be: a rename would put the file in its place. A link is replaced itself, and no rename
+/// replaces a folder.
 fn check_replaceable(path: &Path) -> Result<()> {
     match fs::symlink_metadata(path) {
-        Ok(there) if !there.is_file() && !there.is_symlink() => {
+        Ok(there) if !there.is_file() && !there.is_symlink() && !there.is_dir() => {
             Err(Error::file(path, "is there, and is no regular file", "name another file"))
         }
         _ => Ok(()),
