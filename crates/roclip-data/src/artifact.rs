@@ -113,6 +113,15 @@ pub fn replace_folder<T, E: From<Error>>(
     Ok(value)
 }
 
+/// Removes `folder` where it holds nothing but the file `lock`: nothing was written in it. One that stays does no harm.
+pub fn remove_unused(folder: &Path, lock: &str) {
+    let others = fs::read_dir(folder).into_iter().flatten().flatten();
+    if others.filter(|entry| entry.file_name() != lock).count() == 0 {
+        let _ = fs::remove_file(folder.join(lock));
+        let _ = fs::remove_dir(folder);
+    }
+}
+
 /// Whether files can be written in `folder`, or in the folders that are made on the way to it. Known before the work whose results go there.
 ///
 /// # Errors

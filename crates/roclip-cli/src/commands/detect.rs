@@ -13,7 +13,7 @@ use roclip::detect::{Config, Method};
 use roclip::recipe::Recipe;
 use roclip::report::write_suspects;
 use roclip::run::{
-    Drop, Judged, MethodScores, PairFeatures, Prepared, Suspects, device, prepare_data, suspect_inputs, suspects,
+    Drop, Judged, MethodScores, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs, suspects,
 };
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
@@ -138,10 +138,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
             model.display()
         );
     }
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
-    let device = device(&recipe.train.device)?;
+    let device = machine(&recipe)?;
     let encoder = match model {
         None => None,
         Some(model) => {
@@ -223,12 +220,9 @@ fn inputs(arguments: &InputsArguments) -> Result<()> {
     let run = run_of(&arguments.model);
     let recipe = arguments.common.recipe(Some(&arguments.model), run.as_deref(), "detect inputs")?;
     artifact::check_writable(&arguments.out)?;
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
     let descriptions: Option<BTreeMap<String, Vec<String>>> =
         arguments.descriptions.as_deref().map(artifact::read_json).transpose()?;
-    let loaded = load_as(&arguments.model, described.description(), device(&recipe.train.device)?)?;
+    let loaded = load_as(&arguments.model, described.description(), machine(&recipe)?)?;
     let Prepared { evaluator, manifest, .. } = prepare_data(&recipe)?;
     let backdoors = manifest.map(|manifest| manifest.backdoors()).unwrap_or_default();
     let (model, tokenizer) = (&loaded.model, &loaded.tokenizer);

@@ -13,7 +13,7 @@ use roclip::eval::{
 };
 use roclip::model::Head;
 use roclip::recipe::Recipe;
-use roclip::run::{Prepared, device, prepare_clean_data, prepare_data};
+use roclip::run::{Prepared, machine, prepare_clean_data, prepare_data};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::poison::{Manifest, PoisonConfig};
@@ -107,16 +107,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if recipe.train.threads > MOST_THREADS {
         bail!("--threads {}; give at most {MOST_THREADS}", recipe.train.threads);
     }
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
     if arguments.neighbours == Some(0) {
         bail!("--neighbours 0; give at least 1, or leave it out");
     }
     if let Some(folder) = &arguments.output {
         artifact::check_writable(folder)?;
     }
-    let device = device(&recipe.train.device)?;
+    let device = machine(&recipe)?;
     let loaded = load_as(&arguments.source, arguments.described.description(), device)?;
     // Everything that can be wrong is found before the first picture is encoded.
     let sets = sets(&recipe, &arguments)?;

@@ -18,7 +18,7 @@ pub use export::{ExportFormat, export};
 pub use foreign::Description;
 pub use load::{is_checkpoint, load, load_as, load_captioner, load_training};
 pub use loaded::{Layout, Loaded};
-pub use owner::run_of;
+pub use owner::{run_of, runs_within};
 pub use provenance::Provenance;
 pub use source::taken_of_several;
 pub use state::{Origin, State};

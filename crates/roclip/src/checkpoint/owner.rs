@@ -1,5 +1,6 @@
 //! The run that a checkpoint belongs to.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The run folder (it has a `run.toml`) that `path` is, or that holds `path` as one of its `checkpoints/`.
@@ -10,6 +11,12 @@ pub fn run_of(path: &Path) -> Option<PathBuf> {
     let path = path.canonicalize().ok()?;
     let checkpoints = path.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "checkpoints"))?;
     checkpoints.parent().filter(|run| run.join("run.toml").is_file()).map(Path::to_owned)
+}
+
+/// The names of the runs that lie in `folder`, as a demo or a sweep leaves them.
+pub fn runs_within(folder: &Path) -> impl Iterator<Item = OsString> {
+    let within = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    within.filter(|entry| entry.path().join("run.toml").is_file()).map(|entry| entry.file_name())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub use reference::{Choice, Key, Kind, Section, first_sentence, flag_help, requi
 pub use sweep::{Cell, Sweep};
 pub use template::{Notes, Scope};
 
+use crate::checkpoint::run_of;
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
 use crate::eval::{EvalConfig, Reading};
@@ -187,6 +188,11 @@ impl Recipe {
             let said = unknown_key::explained(e.to_string().trim());
             Error::file(path, said.replace('\n', "\n  "), "see `roclip recipe` for all keys")
         })
+    }
+
+    /// The recipe of the run that `path` is, or is a checkpoint of; none where it is of no run.
+    pub fn of_path(path: &Path) -> Result<Option<Recipe>> {
+        run_of(path).map(|run| Recipe::read(&run.join("run.toml"))).transpose()
     }
 
     /// The recipe of a run whose model is used as a CLIP or as a classifier.

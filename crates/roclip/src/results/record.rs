@@ -1,6 +1,6 @@
 //! A finished run as `results.json` and the report see it.
 
-use crate::checkpoint::run_of;
+use crate::checkpoint::{run_of, runs_within};
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation};
 use crate::recipe::{ObjectiveName, Recipe};
@@ -209,8 +209,7 @@ fn scores(epoch: u64, evaluation: &Evaluation) -> Scores {
 
 /// What `folder` is, where it is no finished run.
 fn unfinished(folder: &Path) -> Error {
-    let within = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let runs = within.filter(|entry| entry.path().join("run.toml").is_file()).count();
+    let runs = runs_within(folder).count();
     match folder.join("run.toml").is_file() {
         true => Error::file(
             folder,

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::objective::{CaptionObjective, Objective, RunShape};
 use crate::recipe::Recipe;
 use crate::run::context::Context;
+use crate::run::plain::plain_transform;
 use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
 use crate::run::supervision::supervision;
@@ -56,16 +57,7 @@ pub(super) fn build<'a>(
     }
     let tokenizer = Arc::new(tokenizer);
     let pairs = Arc::new(pairs);
-    let plain = Transform {
-        seed: recipe.seed,
-        image_size: model.config().image_size(),
-        resizing: model.preprocess().resizing,
-        limits: recipe.data.limits,
-        views: Default::default(),
-        sub_captions: None,
-        tokenizer: Arc::clone(&tokenizer),
-        cache_bytes: recipe.data.cache_mib << 20,
-    };
+    let plain = plain_transform(recipe, &model, Arc::clone(&tokenizer));
     let (batch_size, workers) = (recipe.train.batch_size, recipe.data.workers);
     let transform = match &recipe.clean {
         Some(clean) => {

@@ -1,6 +1,6 @@
 //! Measuring a captioner that was trained before.
 
-use crate::checkpoint::{load_captioner, run_of};
+use crate::checkpoint::load_captioner;
 use crate::error::{Error, Result};
 use crate::eval::{CaptionEvaluation, CaptionEvaluator, CaptionLine, Captioning, Reading};
 use crate::model::captioner::SearchConfig;
@@ -12,9 +12,7 @@ use tch::Device;
 
 /// The recipe of the run that the captioner at `path` comes from, with its caption section; none where it is a checkpoint outside of its run.
 pub fn captioner_recipe(path: &Path) -> Result<Option<(Recipe, CaptionConfig)>> {
-    let saved = [Some(path.to_owned()), run_of(path)].into_iter().flatten().map(|run| run.join("run.toml"));
-    let Some(saved) = saved.into_iter().find(|saved| saved.is_file()) else { return Ok(None) };
-    let recipe = Recipe::read(&saved)?;
+    let Some(recipe) = Recipe::of_path(path)? else { return Ok(None) };
     let caption = recipe.caption.clone();
     Ok(caption.map(|caption| (recipe, caption)))
 }

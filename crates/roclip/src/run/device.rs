@@ -1,7 +1,27 @@
 //! The device that a recipe names.
 
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use tch::Device;
+
+/// The device that `recipe` names, with the threads that it names for one operation; 0 leaves them to libtorch.
+///
+/// # Errors
+/// Those of [`device`].
+pub fn machine(recipe: &Recipe) -> Result<Device> {
+    machine_of(recipe.train.threads, &recipe.train.device)
+}
+
+/// [`machine`] where no recipe names it.
+///
+/// # Errors
+/// Those of [`device`].
+pub fn machine_of(threads: i32, name: &str) -> Result<Device> {
+    if threads > 0 {
+        tch::set_num_threads(threads);
+    }
+    device(name)
+}
 
 /// `cpu`, `cuda` or `cuda:N`; CUDA's libraries are loaded only when asked for.
 pub fn device(name: &str) -> Result<Device> {

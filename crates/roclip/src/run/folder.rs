@@ -1,6 +1,7 @@
 //! The folder of a run, and the lock that keeps a second writer out of it.
 
 use crate::error::{Error, IoContext, Result};
+use roclip_data::artifact;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -57,12 +58,7 @@ impl RunFolder {
 
     /// Gives back a folder in which nothing was written: it is removed where it holds the lock only.
     pub fn give_back(self) {
-        let others = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
-        if others.filter(|entry| entry.file_name() != "lock").count() == 0 {
-            // A folder that stays does no harm.
-            let _ = std::fs::remove_file(self.file("lock"));
-            let _ = std::fs::remove_dir(&self.path);
-        }
+        artifact::remove_unused(&self.path, "lock");
     }
 
     pub fn path(&self) -> &Path {

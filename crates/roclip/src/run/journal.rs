@@ -59,6 +59,14 @@ impl<'a> Journal<'a> {
         self.warn(kept);
     }
 
+    /// Says what ended the run to the log alone; being stopped is no error.
+    pub fn note_end(&mut self, error: &Error) {
+        self.note(&match error {
+            Error::Stopped { .. } => error.to_string(),
+            _ => format!("error: {error}"),
+        });
+    }
+
     /// What the metrics hold, too, is worth a warning and not a run.
     fn warn<T>(&mut self, outcome: Result<T>) -> Option<T> {
         outcome.map_err(|error| (self.lines)(&format!("warning: {error}; the run goes on without that file"))).ok()

@@ -9,6 +9,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::eval::{NO_IMAGES, write_npy};
 use crate::model::{Clip, unit};
 use crate::recipe::Recipe;
+use crate::run::plain::plain_transform;
 use crate::run::prepare::prepare_training;
 use roclip_data::batch::{Loader, Transform};
 use roclip_data::pairs::Pairs;
@@ -50,16 +51,8 @@ impl PairFeatures {
     /// Those that a run of the recipe would begin with, and no picture that can be read.
     pub fn encode(recipe: &Recipe, model: &Clip, tokenizer: &Arc<Tokenizer>) -> Result<Self> {
         let data = pairs(recipe)?;
-        let transform = Transform {
-            seed: recipe.seed,
-            image_size: model.config().image_size(),
-            resizing: model.preprocess().resizing,
-            limits: recipe.data.limits,
-            views: Default::default(),
-            sub_captions: None,
-            tokenizer: Arc::clone(tokenizer),
-            cache_bytes: 0,
-        };
+        // Each picture is looked at once.
+        let transform = Transform { cache_bytes: 0, ..plain_transform(recipe, model, Arc::clone(tokenizer)) };
         let loader = Loader::new(Arc::clone(&data), transform, AT_A_TIME.min(data.len()), recipe.data.workers)?;
         let AllEmbedded { pairs: rows, pictures, image, image_norms, text } =
             Embedder { model, loader: &loader, device: model.scale().device() }.all(data.len())?;

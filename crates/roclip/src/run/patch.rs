@@ -5,10 +5,10 @@ use crate::checkpoint::{self, Description};
 use crate::error::{Error, Result};
 use crate::eval::BackdoorOutcome;
 use crate::recipe::Recipe;
-use crate::run::device::device;
+use crate::run::device::machine;
+use crate::run::plain::plain_transform;
 use crate::run::prepare::{Prepared, prepare_clean_data, unattacked_model};
 use roclip_data::artifact;
-use roclip_data::batch::Transform;
 use roclip_data::poison::{AttackConfig, Candidates, PoisonConfig, Source, plan};
 use roclip_data::trigger::{AttackTriggers, Material, PatchSettings, TriggerSettings};
 use std::path::Path;
@@ -39,10 +39,7 @@ pub fn search_patch(
     out: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<BackdoorOutcome> {
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
-    let device = device(&recipe.train.device)?;
+    let device = machine(recipe)?;
     let Prepared { pairs, evaluator, .. } = prepare_clean_data(recipe)?;
     evaluator.check_target(&config.target)?;
     let loaded = match surrogate.may_be_poisoned {
@@ -51,16 +48,7 @@ pub fn search_patch(
     };
     let tokenizer = Arc::new(loaded.tokenizer);
     let image_size = loaded.model.config().image_size();
-    let transform = Transform {
-        seed: recipe.seed,
-        image_size,
-        resizing: loaded.model.preprocess().resizing,
-        limits: recipe.data.limits,
-        views: Default::default(),
-        sub_captions: None,
-        tokenizer: Arc::clone(&tokenizer),
-        cache_bytes: recipe.data.cache_mib << 20,
-    };
+    let transform = plain_transform(recipe, &loaded.model, Arc::clone(&tokenizer));
     let patch = optimise_patch(config, &loaded.model, &pairs, transform, device, progress)?;
     artifact::write(out, Material::of_picture(&patch)?.bytes())?;
 

@@ -42,12 +42,11 @@ const FREE: [&str; 15] = [
 
 /// A folder of runs, as a demo or a sweep leaves it, is none itself: one that began in it would be lost among them.
 fn check_no_runs_within(run: &Path) -> Result<()> {
-    let mut within = std::fs::read_dir(run).into_iter().flatten().flatten();
-    match within.find(|entry| entry.path().join("run.toml").is_file()) {
+    match checkpoint::runs_within(run).next() {
         None => Ok(()),
-        Some(entry) => Err(Error::file(
+        Some(name) => Err(Error::file(
             run,
-            format!("holds runs, as `{}`", entry.file_name().display()),
+            format!("holds runs, as `{}`", name.display()),
             "name a new folder for this run with --run, in it or elsewhere",
         )),
     }

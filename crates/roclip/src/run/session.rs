@@ -10,7 +10,7 @@ use crate::run::caller::Caller;
 use crate::run::clean::{distance, rebound};
 use crate::run::context::Context;
 use crate::run::details::keep_details;
-use crate::run::device::device;
+use crate::run::device::machine;
 use crate::run::folder::RunFolder;
 use crate::run::journal::Journal;
 use crate::run::lines::{EpochMetrics, read_epochs};
@@ -95,23 +95,13 @@ pub fn train(
     if let Err(error) = &outcome {
         // Whatever failed, a folder that is gone is the reason.
         session.folder.check_there()?;
-        match error {
-            Error::Stopped { .. } => session.journal.note(&error.to_string()),
-            _ => session.journal.note(&format!("error: {error}")),
-        }
+        session.journal.note_end(error);
     }
     outcome
 }
 
 /// What the first process says of a run that is finished.
 pub(super) const FINISHED: &str = "finished";
-
-pub(super) fn machine(recipe: &Recipe) -> Result<Device> {
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
-    device(&recipe.train.device)
-}
 
 pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
     check_batch(recipe)?;

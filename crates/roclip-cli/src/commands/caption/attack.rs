@@ -11,7 +11,7 @@ use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, Places, Row, Sea
 use roclip::captions::{Captions, ExternalCaptions, ModelCaptions};
 use roclip::error::Error;
 use roclip::report::write_attack_page;
-use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe, device};
+use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe, machine_of};
 use roclip_data::caption_metrics::words;
 use roclip_data::plural::count;
 use std::path::{Path, PathBuf};
@@ -116,9 +116,6 @@ fn fitness() -> impl TypedValueParser<Value = Fitness> {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    if arguments.threads > 0 {
-        tch::set_num_threads(arguments.threads);
-    }
     if arguments.pictures == 0 {
         bail!("--pictures is 0: nothing would be attacked");
     }
@@ -128,7 +125,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.target_caption.as_ref().is_some_and(|caption| words(caption).is_empty()) {
         bail!("--target-caption has no word");
     }
-    let device = device(&arguments.device)?;
+    let device = machine_of(arguments.threads, &arguments.device)?;
     let recipes = [&arguments.victim, &arguments.attention].into_iter().flatten();
     let mut own = None;
     for recipe in recipes.map(|path| captioner_recipe(path)) {

@@ -9,7 +9,7 @@ use roclip::attack::instruct::{InstructAttack, MaskConfig, SetWeights};
 use roclip::error::Error;
 use roclip::instruct::TuneConfig;
 use roclip::model::captioner::SearchConfig;
-use roclip::run::{BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, device};
+use roclip::run::{BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, machine_of};
 use roclip_data::rate::Rate;
 use roclip_data::source::{EmojiConfig, SourceConfig};
 use roclip_data::trigger::Gap;
@@ -152,9 +152,6 @@ fn shift(word: &str) -> Result<DomainShift, String> {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    if arguments.threads > 0 {
-        tch::set_num_threads(arguments.threads);
-    }
     let has_attacker = arguments.attacker().is_some();
     if arguments.shift.contains(&DomainShift::Data) && !has_attacker {
         bail!("the shift `data` needs pictures of the attacker; name them with --attacker-data or --attacker-styles");
@@ -173,7 +170,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         shifts,
         folder: arguments.folder.clone(),
         resume: arguments.resume,
-        device: device(&arguments.device)?,
+        device: machine_of(arguments.threads, &arguments.device)?,
         stop: signals::stop(),
     };
     let results = match study.run(&mut say) {

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use roclip::error::Error;
 use roclip::instruct::{TuneConfig, VisionLanguageConfig};
 use roclip::model::captioner::{Architecture, Bridge, CaptionerConfig};
-use roclip::run::{InstructData, InstructSettings, InstructSummary, device, train_instruct};
+use roclip::run::{InstructData, InstructSettings, InstructSummary, machine_of, train_instruct};
 use roclip_data::instruction::{Wording, Wordings};
 use roclip_data::source::{EmojiConfig, SourceConfig};
 use std::path::PathBuf;
@@ -128,14 +128,11 @@ pub(super) fn wording() -> impl TypedValueParser<Value = Wording> {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    if arguments.threads > 0 {
-        tch::set_num_threads(arguments.threads);
-    }
     if arguments.per_picture == 0 {
         bail!("--per-picture is 0: no caption would become an instruction");
     }
     let settings = arguments.settings();
-    let device = device(&arguments.device)?;
+    let device = machine_of(arguments.threads, &arguments.device)?;
     let folder = &arguments.folder;
     let summary = match train_instruct(&settings, folder, arguments.resume, device, signals::stop(), &mut say) {
         Err(stopped @ Error::Stopped { .. }) => {

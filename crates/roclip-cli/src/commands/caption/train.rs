@@ -10,7 +10,6 @@ use crate::commands::run_flags::{RunFlags, train};
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use roclip::checkpoint::run_of;
 use roclip::eval::NO_IMAGES;
 use roclip::model::captioner::{Architecture, Bridge};
 use roclip::objective::{CaptionConfig, ImageTower};
@@ -124,17 +123,10 @@ impl Overrides for Captioner<'_> {
     }
 }
 
-/// The recipe of the run that `model` belongs to; none where it belongs to none.
-fn recipe_of(model: &Path) -> Result<Option<Recipe>> {
-    let folders = [Some(model.to_owned()), run_of(model)].into_iter().flatten();
-    let saved = folders.map(|run| run.join("run.toml")).find(|saved| saved.is_file());
-    Ok(saved.map(|saved| Recipe::read(&saved)).transpose()?)
-}
-
 /// What the run that `model` belongs to says of its model.
 fn model_of(model: &Path) -> Result<Option<ModelSettings>> {
     let keeps_end = ModelSettings::default().truncate;
-    Ok(recipe_of(model)?.map(|recipe| ModelSettings { truncate: keeps_end, ..recipe.model }))
+    Ok(Recipe::of_path(model)?.map(|recipe| ModelSettings { truncate: keeps_end, ..recipe.model }))
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -156,7 +148,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         false => {
             let mut base = Recipe { caption: Some(CaptionConfig::default()), ..Recipe::default() };
             // Pairs for which that batch was too large are few here, too.
-            if let Some(clip) = arguments.tower.as_deref().map(recipe_of).transpose()?.flatten() {
+            if let Some(clip) = arguments.tower.as_deref().map(Recipe::of_path).transpose()?.flatten() {
                 base.train.batch_size = clip.train.batch_size;
             }
             let Arguments { seed, data, model, training, manifest, machine, .. } = &arguments;

@@ -106,7 +106,7 @@ impl Grid<'_> {
         if self.check && !wanted.is_empty() {
             say(&format!("looking at the recipes and data of {} runs before the first begins", wanted.len()));
             if let Err(refused) = check(&wanted) {
-                self.leave_nothing();
+                artifact::remove_unused(self.out, LOCK);
                 return Err(refused);
             }
         }
@@ -123,16 +123,6 @@ impl Grid<'_> {
             say(&format!("{runs}, {jobs} at a time; logs in {}/*/train.log", self.out.display()));
         }
         run_all(waiting, self.jobs)
-    }
-
-    /// Takes away the folder that was made for runs of which none began.
-    fn leave_nothing(&self) {
-        let others = std::fs::read_dir(self.out).into_iter().flatten().flatten();
-        if others.filter(|entry| entry.file_name() != LOCK).count() == 0 {
-            // A folder that stays does no harm.
-            let _ = std::fs::remove_file(self.out.join(LOCK));
-            let _ = std::fs::remove_dir(self.out);
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::prompt::{
     harmonic_mean, read_learner, with_target,
 };
 use crate::recipe::Recipe;
-use crate::run::device::device;
+use crate::run::device::machine;
 use crate::run::prompt::prepare::{PromptData, delivered_trigger, prepare, same_model, section};
 use roclip_data::sample::Sample;
 use std::collections::BTreeMap;
@@ -47,10 +47,7 @@ pub fn measure_prompts(
     let config = section(recipe)?;
     let stored = read_learner(learner)?;
     let other = trigger.map(read_learner).transpose()?;
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
-    let data = prepare(recipe, description, device(&recipe.train.device)?)?;
+    let data = prepare(recipe, description, machine(recipe)?)?;
     same_model(&stored, &data.loaded, &config.model)?;
     let evaluators: Result<BTreeMap<String, Evaluator>> = others
         .iter()

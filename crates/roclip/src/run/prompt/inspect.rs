@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::ImageEncoder;
 use crate::prompt::{ClassTokens, Detection, LearnerAbout, PromptLearner, StoredLearner, invert, read_learner};
 use crate::recipe::Recipe;
-use crate::run::device::device;
+use crate::run::device::machine;
 use crate::run::prompt::prepare::{encoder, frozen_model, same_model, section, unlabelled};
 use roclip_data::sample::Sample;
 use roclip_data::source::list_samples;
@@ -42,10 +42,7 @@ pub fn inspect_prompts(recipe: &Recipe, description: Description, learner: &Path
     recipe.check()?;
     let config = section(recipe)?;
     let StoredLearner { about, tensors, path } = read_learner(learner)?;
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
-    let loaded = frozen_model(&config.model, description, device(&recipe.train.device)?)?;
+    let loaded = frozen_model(&config.model, description, machine(recipe)?)?;
     let stored = StoredLearner { about, tensors, path };
     same_model(&stored, &loaded, &config.model)?;
     let learned = PromptLearner::from_tensors(&loaded.model, &stored.tensors)?;

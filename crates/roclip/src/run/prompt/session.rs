@@ -10,9 +10,10 @@ use crate::prompt::{
 };
 use crate::recipe::Recipe;
 use crate::run::caller::Caller;
-use crate::run::device::device;
+use crate::run::device::machine;
 use crate::run::folder::RunFolder;
 use crate::run::journal::Journal;
+use crate::run::plain::plain_transform;
 use crate::run::prompt::eval::{Learned, measure};
 use crate::run::prompt::prepare::{PromptData, delivered_trigger, prepare, section, seed_torch, unlabelled};
 use crate::run::resume::{Start, checkpoint_to_take};
@@ -59,10 +60,7 @@ pub fn train_prompts(
     let taken = RunFolder::take_existing(run)?;
     checkpoint_to_take(recipe, run, start)?;
     artifact::check_writable(run)?;
-    if recipe.train.threads > 0 {
-        tch::set_num_threads(recipe.train.threads);
-    }
-    let device = device(&recipe.train.device)?;
+    let device = machine(recipe)?;
     let data = prepare(recipe, description, device)?;
     for warning in &data.warnings {
         journal.say(&format!("warning: {warning}"));
@@ -99,10 +97,7 @@ pub fn train_prompts(
     let outcome = session.whole(&mut trainer, resumed);
     if let Err(error) = &outcome {
         session.folder.check_there()?;
-        session.journal.note(&match error {
-            Error::Stopped { .. } => error.to_string(),
-            _ => format!("error: {error}"),
-        });
+        session.journal.note_end(error);
     }
     outcome
 }
@@ -251,14 +246,8 @@ fn loader(recipe: &Recipe, data: &PromptData) -> Result<Loader> {
     // Captions are made of the same vocabulary; nothing of the loss reads them.
     let tokenizer = Tokenizer::new(context, Truncate::default())?.with_compact(loaded.tokenizer.compact().cloned());
     let transform = Transform {
-        seed: recipe.seed,
-        image_size: loaded.model.config().image_size(),
-        resizing: loaded.model.preprocess().resizing,
-        limits: recipe.data.limits,
         views: [view, ViewAugment::default()],
-        sub_captions: None,
-        tokenizer: Arc::new(tokenizer),
-        cache_bytes: recipe.data.cache_mib << 20,
+        ..plain_transform(recipe, &loaded.model, Arc::new(tokenizer))
     };
     // The loop asks for batches of its own size.
     Ok(Loader::new(Arc::new(data.pairs.clone()), transform, 2, recipe.data.workers)?)
