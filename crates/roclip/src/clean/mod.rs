@@ -13,7 +13,6 @@ pub use abd::{AbdConfig, PatchPlace};
 pub use cleanclip::{CleanClip, CleanClipConfig, SelfLoss};
 pub use par::{Par, ParConfig};
 pub use rebound::{HarmlessTuning, ReboundConfig};
-pub use supervised::Supervised;
 pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 
 use crate::checkpoint::{self, Description, Loaded};

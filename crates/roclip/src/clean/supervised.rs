@@ -4,14 +4,12 @@
 
 use crate::clean::{CleanConfig, cleanclip};
 use crate::error::{Error, Result};
-use crate::model::{Head, Part, copy_saved};
-use crate::objective::{BatchView, LossOutput, Objective, Phase, RunShape, Towers, Update};
+use crate::model::Head;
+use crate::objective::{ClassifierObjective, Objective, Phase, RunShape, Supervision};
 use crate::train::TrainConfig;
 use rand::Rng;
 use roclip_data::pairs::Pairs;
 use roclip_data::random;
-use std::collections::BTreeMap;
-use tch::{Device, Tensor};
 
 pub(super) struct Method;
 
@@ -40,7 +38,7 @@ impl super::Method for Method {
     }
 
     fn keep_usable(&self, pairs: &mut Pairs, classes: &[String]) -> Result<()> {
-        Supervised::labelled(pairs, classes)
+        keep_labelled(pairs, classes)
     }
 
     fn objective(
@@ -50,70 +48,25 @@ impl super::Method for Method {
         pairs: &Pairs,
         classes: &[String],
     ) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(Supervised::new(pairs, classes, shape.embed_dim, shape.seed, shape.device)))
+        let of_pairs = pairs.iter().map(|pair| pairs.sample_of(&pair).and_then(|sample| sample.class.clone()));
+        let labels = Supervision::labels(of_pairs, classes);
+        // PyTorch's default weights, uniform within `1 / sqrt(dim)`.
+        let drawn = random::stream(shape.seed, "supervised-head", 0, "").next_u64() as i64;
+        let head = Head::new(classes.len(), shape.embed_dim, drawn, shape.device);
+        let supervision = Supervision { labels, classes: classes.len(), teacher: None };
+        Ok(Box::new(ClassifierObjective::of_method("supervised", Phase::Clip, head, supervision)))
     }
 }
 
-pub struct Supervised {
-    head: Head,
-    /// Index of the class of each pair.
-    labels: Vec<i64>,
-}
-
-impl Supervised {
-    /// Keeps the pairs whose class is one of `classes`. They are an error when there are none.
-    pub fn labelled(pairs: &mut Pairs, classes: &[String]) -> Result<()> {
-        let known = |class: Option<&String>| class.is_some_and(|class| classes.contains(class));
-        pairs.retain(|_, sample| known(sample.and_then(|sample| sample.class.as_ref())));
-        if pairs.is_empty() {
-            return Err(Error::setting(
-                "no trusted pair has one of the evaluation's classes",
-                "supervised cleaning needs labelled images: set data.source.labels or class_column",
-            ));
-        }
-        Ok(())
+/// Keeps the pairs whose class is one of `classes`. They are an error when there are none.
+fn keep_labelled(pairs: &mut Pairs, classes: &[String]) -> Result<()> {
+    let known = |class: Option<&String>| class.is_some_and(|class| classes.contains(class));
+    pairs.retain(|_, sample| known(sample.and_then(|sample| sample.class.as_ref())));
+    if pairs.is_empty() {
+        return Err(Error::setting(
+            "no trusted pair has one of the evaluation's classes",
+            "supervised cleaning needs labelled images: set data.source.labels or class_column",
+        ));
     }
-
-    /// A classifier with PyTorch's default weights, uniform within `1 / sqrt(dim)`. `pairs` went through [`Supervised::labelled`].
-    pub fn new(pairs: &Pairs, classes: &[String], embed_dim: i64, seed: u64, device: Device) -> Self {
-        let class = |pair: &roclip_data::pairs::Pair| pairs.sample_of(pair).and_then(|sample| sample.class.clone());
-        let index =
-            |class: Option<String>| classes.iter().position(|name| Some(name) == class.as_ref()).unwrap_or(0) as i64;
-        let drawn = random::stream(seed, "supervised-head", 0, "").next_u64() as i64;
-        let head = Head::new(classes.len(), embed_dim, drawn, device);
-        Supervised { head, labels: pairs.iter().map(|pair| index(class(&pair))).collect() }
-    }
-}
-
-impl Objective for Supervised {
-    fn name(&self) -> &'static str {
-        "supervised"
-    }
-
-    fn update(&self, _phase: Phase, part: Part) -> Update {
-        if part == Part::Text { Update::Rest } else { Update::ByGradient }
-    }
-
-    fn parameters(&self) -> BTreeMap<String, Tensor> {
-        self.head.tensors()
-    }
-
-    fn head(&self) -> Option<&Head> {
-        Some(&self.head)
-    }
-
-    fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
-        let image = towers.raw_image(BatchView::First)?;
-        let labels: Vec<i64> = towers.pairs().iter().filter_map(|pair| self.labels.get(*pair).copied()).collect();
-        let labels = Tensor::from_slice(&labels).to_device(image.device());
-        Ok(LossOutput { loss: self.head.logits(&image).cross_entropy_for_logits(&labels), matches: Vec::new() })
-    }
-
-    fn state(&self) -> BTreeMap<String, Tensor> {
-        self.parameters()
-    }
-
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        copy_saved(&self.parameters(), state)
-    }
+    Ok(())
 }

@@ -10,6 +10,8 @@ use tch::Tensor;
 
 /// The image tower and a head on its un-normalised features, by cross-entropy with the labels.
 pub struct ClassifierObjective {
+    name: &'static str,
+    phase: Phase,
     head: Head,
     supervision: Supervision,
 }
@@ -18,7 +20,12 @@ impl ClassifierObjective {
     /// A head with random weights, drawn by the seed of the run.
     pub fn new(supervision: Supervision, shape: RunShape) -> Self {
         let head = new_head(&supervision, shape);
-        ClassifierObjective { head, supervision }
+        ClassifierObjective { name: "classifier", phase: Phase::Labels, head, supervision }
+    }
+
+    /// The same loss where another method trains by it, with the head that the method draws. Its epochs are called `phase`.
+    pub fn of_method(name: &'static str, phase: Phase, head: Head, supervision: Supervision) -> Self {
+        ClassifierObjective { name, phase, head, supervision }
     }
 }
 
@@ -30,11 +37,11 @@ pub(super) fn new_head(supervision: &Supervision, shape: RunShape) -> Head {
 
 impl Objective for ClassifierObjective {
     fn name(&self) -> &'static str {
-        "classifier"
+        self.name
     }
 
     fn phase(&self, _epoch: u64) -> Phase {
-        Phase::Labels
+        self.phase
     }
 
     fn update(&self, _phase: Phase, part: Part) -> Update {
