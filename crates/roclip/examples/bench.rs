@@ -2,10 +2,10 @@
 //!
 //!     bench step MODEL BATCH TEXT_LENGTH THREADS    seconds of a training step (both towers, loss, AdamW), median
 //!     bench augment FOLDER SIZE                     images a second on one core: decode, the released augmentation, normalise
-//!     bench pool ROWS DIM BATCH THREADS             seconds of a pool lookup, median
+//!     bench pool ROWS DIM BATCH THREADS [dedup]     seconds of a pool lookup, median; with dedup, no row for two images
 
 use roclip::model::{Clip, ModelConfig, unit};
-use roclip::objective::info_nce;
+use roclip::objective::{Pool, RingWrite, info_nce};
 use roclip_data::augment::{ImageAugment, ImageAugmentConfig};
 use roclip_data::picture::preprocess;
 use roclip_data::picture::{ImageLimits, decode};
@@ -22,10 +22,13 @@ fn main() -> Outcome<()> {
     let number = match arguments.as_slice() {
         ["step", model, batch, length, threads] => step(model, batch.parse()?, length.parse()?, threads.parse()?)?,
         ["augment", folder, size] => augment(folder, size.parse()?)?,
-        ["pool", rows, dim, batch, threads] => pool(rows.parse()?, dim.parse()?, batch.parse()?, threads.parse()?),
+        ["pool", rows, dim, batch, threads, dedup @ ..] if matches!(dedup, [] | ["dedup"]) => {
+            pool([rows.parse()?, dim.parse()?, batch.parse()?], threads.parse()?, !dedup.is_empty())?
+        }
         _ => {
             return Err(
-                "usage: step MODEL BATCH LENGTH THREADS | augment FOLDER SIZE | pool ROWS DIM BATCH THREADS".into()
+                "usage: step MODEL BATCH LENGTH THREADS | augment FOLDER SIZE | pool ROWS DIM BATCH THREADS [dedup]"
+                    .into(),
             );
         }
     };
@@ -97,15 +100,12 @@ fn augment(folder: &str, size: u32) -> Outcome<f64> {
     Ok(samples.len() as f64 / started.elapsed().as_secs_f64())
 }
 
-fn pool(rows: i64, dim: i64, batch: i64, threads: i32) -> f64 {
+fn pool([rows, dim, batch]: [i64; 3], threads: i32, dedup: bool) -> Outcome<f64> {
     tch::set_num_threads(threads);
     let options = (Kind::Float, Device::Cpu);
-    let pool = unit(&Tensor::randn([rows, dim], options));
-    let images = unit(&Tensor::randn([batch, dim], options));
-    let lookup = || {
-        let nearest = images.matmul(&pool.transpose(0, 1)).argmax(1, false);
-        let _ = pool.index_select(0, &nearest);
-        Ok(())
-    };
-    median_seconds(lookup).unwrap_or(f64::NAN)
+    // Images look alike before a model has learned much: all of them like the same rows.
+    let alike = Tensor::randn([1, dim], options);
+    let pool = Pool::new(unit(&Tensor::randn([rows, dim], options)), true, RingWrite::Wrap);
+    let images = unit(&(Tensor::randn([batch, dim], options) + alike * 2.0));
+    median_seconds(|| Ok(drop(pool.nearest(&images, None, dedup)?)))
 }

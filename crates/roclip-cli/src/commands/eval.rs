@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::checkpoint::{self, Loaded, load_as, run_of};
 use roclip::eval::{
-    Classifier, Depth, EvalConfig, Evaluator, Measured, NO_IMAGES, Pictures, data_set_name, file_word, write_lines,
-    write_npy, write_predictions,
+    ClassPrompts, Classifier, Depth, EvalConfig, Evaluator, Measured, NO_IMAGES, Pictures, Prompts, data_set_name,
+    file_word, write_lines, write_npy, write_predictions,
 };
 use roclip::model::Head;
 use roclip::recipe::Recipe;
@@ -123,8 +123,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut all = Vec::new();
     let mut failures = Vec::new();
     let mut pictures = Vec::new();
+    let mut encoded = Vec::new();
     for task in &prepared {
-        let outcome = task.measure(&loaded, &model_name, &recipe, &arguments, device)?;
+        let outcome = task.measure(&loaded, &model_name, &recipe, &arguments, device, &mut encoded)?;
         // What was measured is printed, whether it can be kept or not.
         if let Err(error) = write(&outcome.measured, task.set, run.as_deref(), &loaded, &arguments) {
             failures.push(format!("{error:#}"));
@@ -225,6 +226,9 @@ struct Task<'a> {
     captioned: Option<Vec<Sample>>,
 }
 
+/// Prompts of data sets that the model has encoded: others with the same classes and templates need not encode them again.
+type EncodedPrompts<'t> = Vec<(&'t Prompts, ClassPrompts)>;
+
 /// What was measured of a data set, and what of it failed.
 struct Outcome {
     measured: Measured,
@@ -273,17 +277,18 @@ impl<'a> Task<'a> {
         Ok(Task { set, evaluator, manifest, training, captioned })
     }
 
-    fn measure(
-        &self,
+    fn measure<'t>(
+        &'t self,
         loaded: &Loaded,
         model_name: &str,
         recipe: &Recipe,
         arguments: &Arguments,
         device: Device,
+        encoded: &mut EncodedPrompts<'t>,
     ) -> Result<Outcome> {
         let Task { set, evaluator, training, .. } = self;
         let (manifest, model) = (self.manifest.as_ref(), &loaded.model);
-        let (classifier, classified_by) = classifier(loaded, evaluator, device)?;
+        let (classifier, classified_by) = classifier(loaded, evaluator, device, encoded)?;
         say(&format!("evaluation: {}, {classified_by}", evaluator.description));
         // Those of the training data are no concern of a measurement that does not read it.
         for warning in &evaluator.warnings {
@@ -336,7 +341,12 @@ impl<'a> Task<'a> {
 }
 
 /// What names the images, and its name: the classifier that a supervised cleaning trained, or the class prompts.
-fn classifier(loaded: &Loaded, evaluator: &Evaluator, device: Device) -> Result<(Box<dyn Classifier>, &'static str)> {
+fn classifier<'t>(
+    loaded: &Loaded,
+    evaluator: &'t Evaluator,
+    device: Device,
+    encoded: &mut EncodedPrompts<'t>,
+) -> Result<(Box<dyn Classifier>, &'static str)> {
     if let Some(state) = loaded.state.as_ref().filter(|state| !state.classes.is_empty()) {
         if state.classes != evaluator.classes {
             bail!(
@@ -355,7 +365,15 @@ fn classifier(loaded: &Loaded, evaluator: &Evaluator, device: Device) -> Result<
         ));
     }
     if loaded.state.as_ref().is_none_or(|state| state.objective != SUPERVISED) {
-        let prompts = evaluator.class_prompts(&loaded.model, &loaded.tokenizer)?;
+        let known = encoded.iter().find(|(prompts, _)| *prompts == &evaluator.prompts);
+        let prompts = match known {
+            Some((_, classes)) => classes.shallow_clone(),
+            None => {
+                let classes = evaluator.class_prompts(&loaded.model, &loaded.tokenizer)?;
+                encoded.push((&evaluator.prompts, classes.shallow_clone()));
+                classes
+            }
+        };
         return Ok((Box::new(prompts), "by class prompts"));
     }
     let (_, objective) = checkpoint::load_training(&loaded.folder)?;

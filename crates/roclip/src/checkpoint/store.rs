@@ -30,7 +30,11 @@ pub struct Contents<'a> {
     pub state: State,
 }
 
-/// Writes `RUN/checkpoints/step_N`, verified by reading it back, and then removes older ones but the last `keep`.
+/// Writes `RUN/checkpoints/step_N`, and then removes older ones but the last `keep`. Checksums are taken of what is written, on its way to the
+/// disk; whoever reads the checkpoint compares.
+///
+/// # Errors
+/// Where a file cannot be written, as on a full disk; then nothing is there, and older checkpoints stay.
 pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
     let folder = run.join("checkpoints");
     let target = folder.join(format!("step_{}", contents.state.step));
@@ -64,7 +68,6 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
         artifact::write(&beside.join(SUMS), sums(beside)?.as_bytes())?;
         Ok(())
     })?;
-    verify(&target)?;
     // Older ones are removed only once the disk holds the new one's name, too.
     File::open(&folder).and_then(|file| file.sync_all()).io("sync the folder", &folder)?;
     prune(&folder, keep)?;

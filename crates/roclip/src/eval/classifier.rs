@@ -58,6 +58,11 @@ impl ClassPrompts {
         Ok(ClassPrompts { classes: unit(&Tensor::stack(&averaged, 0)), scale })
     }
 
+    /// The same, in the same memory.
+    pub fn shallow_clone(&self) -> ClassPrompts {
+        ClassPrompts { classes: self.classes.shallow_clone(), scale: self.scale }
+    }
+
     /// What a student learns from.
     pub fn into_teacher(self) -> TeacherClassifier {
         TeacherClassifier::Prompts { classes: self.classes, scale: self.scale }

@@ -5,7 +5,7 @@ use crate::model::Clip;
 use image::RgbImage;
 use roclip_data::guard::contained;
 use roclip_data::picture::ImageLimits;
-use roclip_data::picture::preprocess;
+use roclip_data::picture::preprocess::{self, Resizing};
 use roclip_data::progress::Task;
 use roclip_data::sample::Sample;
 use roclip_data::skip::{Skip, SkipReport};
@@ -95,33 +95,55 @@ impl ImageEncoder<'_> {
         let mut skips = SkipReport::default();
         let mut begin = 0;
         let task = Task::part("encoding images", samples.len(), "images");
-        for chunk in samples.chunks(self.batch_size.max(1)) {
-            let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
-            let mut places = Vec::with_capacity(chunk.len());
-            for ((at, sample), picture) in (begin..).zip(chunk).zip(self.pictures(chunk, alter, size)) {
-                match picture {
-                    Ok(picture) => {
-                        preprocess::normalise_into(&picture, &mut values);
-                        places.push(at);
+        let (decoder, mut chunks) = (self.decoder(size), samples.chunks(self.batch_size.max(1)));
+        std::thread::scope(|scope| {
+            // While the model looks at some pictures, the next ones are decoded.
+            let mut decode = || chunks.next().map(|chunk| (chunk, scope.spawn(|| decoder.pictures(chunk, alter))));
+            let mut next = decode();
+            while let Some((chunk, pictures)) = next.take() {
+                let pictures = pictures.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                next = decode();
+                let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
+                let mut places = Vec::with_capacity(chunk.len());
+                for ((at, sample), picture) in (begin..).zip(chunk).zip(pictures) {
+                    match picture {
+                        Ok(picture) => {
+                            preprocess::normalise_into(&picture, &mut values);
+                            places.push(at);
+                        }
+                        Err(skip) => skips.add(&sample.id, skip),
                     }
-                    Err(skip) => skips.add(&sample.id, skip),
                 }
+                begin += chunk.len();
+                task.advance(chunk.len());
+                if places.is_empty() {
+                    continue;
+                }
+                let side = i64::from(size);
+                let images = Tensor::from_slice(&values).view([places.len() as i64, 3, side, side]).to_device(device);
+                each(&images, &places)?;
             }
-            begin += chunk.len();
-            task.advance(chunk.len());
-            if places.is_empty() {
-                continue;
-            }
-            let side = i64::from(size);
-            let images = Tensor::from_slice(&values).view([places.len() as i64, 3, side, side]).to_device(device);
-            each(&images, &places)?;
-        }
-        Ok(skips)
+            Ok(skips)
+        })
     }
 
-    /// The pictures of `samples` in their order, decoded by several threads, altered, and resized to `size`.
-    fn pictures(&self, samples: &[&Sample], alter: &Alter, size: u32) -> Vec<std::result::Result<RgbImage, Skip>> {
-        let (limits, resizing) = (self.limits, self.model.preprocess().resizing);
+    fn decoder(&self, size: u32) -> Decoder {
+        Decoder { limits: self.limits, resizing: self.model.preprocess().resizing, size, workers: self.workers }
+    }
+}
+
+/// What becomes of a picture on its way to a model.
+struct Decoder {
+    limits: ImageLimits,
+    resizing: Resizing,
+    size: u32,
+    workers: usize,
+}
+
+impl Decoder {
+    /// The pictures of `samples` in their order, decoded by several threads, altered, and resized.
+    fn pictures(&self, samples: &[&Sample], alter: &Alter) -> Vec<std::result::Result<RgbImage, Skip>> {
+        let Decoder { limits, resizing, size, .. } = *self;
         let one = |sample: &&Sample| {
             contained(|| {
                 let picture = alter(sample, sample.picture(limits)?)?;

@@ -7,6 +7,7 @@ use crate::eval::Templates;
 const MOST: usize = 2_000_000;
 
 /// The prompts of each class, in the order of the class list.
+#[derive(PartialEq, Eq)]
 pub enum Prompts {
     /// Every template with every name; made when asked for, since a long list would fill the memory.
     Filled { templates: Templates, names: Vec<String> },

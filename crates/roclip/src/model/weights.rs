@@ -21,8 +21,11 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::internal(format!("safetensors header: {e}")))
 }
 
-/// Writes named tensors and string metadata as the safetensors file `path`, one tensor in memory at a time. The sha256 of what was
-/// written. Equal tensors and metadata are equal bytes: both are sorted.
+/// Bytes of a tensor that are copied, hashed and written at a time: they stay in the processor's cache between the three.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Writes named tensors and string metadata as the safetensors file `path`, piece by piece from the tensors' own memory. The sha256 of
+/// what was written, taken on the way. Equal tensors and metadata are equal bytes: both are sorted.
 ///
 /// # Errors
 /// Where a tensor is of a kind that no model here has, or the file cannot be written.
@@ -65,11 +68,19 @@ pub fn write_safetensors(
     };
     write(&(header.len() as u64).to_le_bytes())?;
     write(header.as_bytes())?;
+    let mut piece = vec![0u8; PIECE_BYTES];
     for (_, _, tensor) in &entries {
-        let host = tensor.detach().to_device(tch::Device::Cpu).contiguous();
-        let mut bytes = vec![0u8; host.numel() * host.kind().elt_size_in_bytes()];
-        host.f_copy_data_u8(&mut bytes, host.numel()).torch("copying a tensor")?;
-        write(&bytes)?;
+        let width = tensor.kind().elt_size_in_bytes();
+        // A copy only where the tensor is on another device or its memory has another order, and of this tensor alone.
+        let host = tensor.detach().to_device(tch::Device::Cpu).contiguous().view([-1]);
+        let (count, mut from) = (host.numel(), 0);
+        while from < count {
+            let length = (count - from).min(PIECE_BYTES / width);
+            let bytes = piece.get_mut(..length * width).unwrap_or_default();
+            host.narrow(0, from as i64, length as i64).f_copy_data_u8(bytes, length).torch("copying a tensor")?;
+            write(bytes)?;
+            from += length;
+        }
     }
     file.sync_all().io("sync", path)?;
     Ok(artifact::hex(&hash.finalize()))
@@ -182,7 +193,60 @@ fn first_few(names: &[&String]) -> String {
 mod tests {
     use super::*;
     use crate::model::ModelConfig;
+    use safetensors::tensor::TensorView;
     use tch::Device;
+
+    #[test]
+    fn what_is_written_in_pieces_is_what_the_format_s_own_library_writes_at_once() {
+        let float = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let longer_than_a_piece = PIECE_BYTES as i64 / 4 + 3;
+        let tensors = BTreeMap::from([
+            ("b.matrix".to_owned(), float(&[longer_than_a_piece])),
+            ("a.turned".to_owned(), float(&[7, 600, 3]).transpose(0, 2)),
+            ("number".to_owned(), Tensor::from(2.5f32)),
+            ("nothing".to_owned(), float(&[0, 4])),
+            ("part".to_owned(), float(&[9, 4]).narrow(0, 3, 5).set_requires_grad(true)),
+            ("place".to_owned(), Tensor::from_slice(&[3i64, 5])),
+            ("wide".to_owned(), float(&[longer_than_a_piece]).to_kind(Kind::Double)),
+        ]);
+        let dtype = |kind: Kind| match kind {
+            Kind::Float => Dtype::F32,
+            Kind::Double => Dtype::F64,
+            _ => Dtype::I64,
+        };
+        let bytes: Vec<Vec<u8>> = tensors
+            .values()
+            .map(|tensor| {
+                let tensor = tensor.detach().contiguous();
+                let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+                tensor.copy_data_u8(&mut bytes, tensor.numel());
+                bytes
+            })
+            .collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, tensor), bytes)| {
+            let shape = tensor.size().into_iter().map(|n| n as usize).collect();
+            (name, TensorView::new(dtype(tensor.kind()), shape, bytes).unwrap())
+        });
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        let whole = safetensors::serialize(views, Some(metadata.clone().into_iter().collect())).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tensors.safetensors");
+        let sha256 = write_safetensors(&path, &tensors, &metadata).unwrap();
+        let written = std::fs::read(&path).unwrap();
+        assert!(written == whole, "{} bytes where {} are expected", written.len(), whole.len());
+        assert_eq!(sha256, artifact::sha256_hex(&written));
+        for (name, tensor) in read_safetensors(&path).unwrap() {
+            assert!(tensor.equal(&tensors[&name]), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_said() {
+        let path = Path::new("/dev/full");
+        let tensors = BTreeMap::from([("a".to_owned(), Tensor::from_slice(&[1f32]))]);
+        let said = write_safetensors(path, &tensors, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(said.contains("/dev/full") && said.contains("No space left"), "{said}");
+    }
 
     #[test]
     fn weights_that_do_not_fit_or_are_not_finite_are_refused_by_name() {

@@ -1,6 +1,7 @@
 //! Training objectives. Each paper is one file; adding one touches that file, and the list of `registry.rs`.
 
 mod agreement;
+mod best_rows;
 mod caption;
 mod classifier;
 mod clip;

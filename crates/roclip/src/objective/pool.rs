@@ -1,12 +1,15 @@
 //! A ring of recent caption features (RoCLIP repository, `src/memory_bank.py`; lightly 1.2.39, `loss/memory_bank.py`).
 
 use crate::error::{Error, Result, TorchContext};
+use crate::objective::best_rows::BestRows;
 use crate::settings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
+
+/// Similarities that are held at a time: 64 MiB, which a batch of 512 and 32,768 rows make.
+const SIMILARITIES_AT_A_TIME: i64 = 1 << 24;
 
 /// What happens to a batch that does not fit before the end of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
@@ -82,26 +85,45 @@ impl Pool {
         self.filled >= self.size()
     }
 
-    /// Cosine similarity `[queries, size]` of unit `queries` `[queries, dim]` with the rows.
-    fn similarities(&self, queries: &Tensor) -> Tensor {
-        queries.matmul(&crate::model::unit(&self.rows).transpose(0, 1))
-    }
-
     /// The most similar row of each query. Rows more similar than `max_similarity`, near-duplicates, are passed over, unless all of them
     /// are. (lightly's `threshold` counts them as similarity 0 instead, so that they win where all others are negative.) With `distinct`,
     /// no row is given to two queries: the most similar pairs choose first.
+    ///
+    /// # Errors
+    /// With `distinct`, more queries than rows.
     pub fn nearest(&self, queries: &Tensor, max_similarity: Option<f64>, distinct: bool) -> Result<Nearest> {
-        let similarities = self.similarities(queries);
-        let ranks = match max_similarity {
-            Some(limit) => &similarities - similarities.gt(limit).to_kind(Kind::Float) * BELOW_ANY_COSINE,
-            None => similarities.shallow_clone(),
-        };
-        let index = if distinct { distinct_rows(&ranks)? } else { ranks.argmax(1, false) };
-        let best = similarities.gather(1, &index.unsqueeze(1), false).squeeze_dim(1);
+        self.nearest_of(queries, max_similarity, distinct, SIMILARITIES_AT_A_TIME)
+    }
+
+    /// [`Pool::nearest`], with at most so many `similarities` in memory at a time.
+    fn nearest_of(
+        &self,
+        queries: &Tensor,
+        max_similarity: Option<f64>,
+        distinct: bool,
+        similarities: i64,
+    ) -> Result<Nearest> {
+        let (queries, count) = (queries.detach(), queries.size().first().copied().unwrap_or(0));
+        if distinct && count > self.size() {
+            return Err(Error::setting(
+                format!("dedup_matches with a pool of {} rows for batches of {count}", self.size()),
+                "make the pool larger than the batch",
+            ));
+        }
+        // The others can take all rows that a query likes better but the one of this place.
+        let wanted = if distinct { count } else { 1 };
+        let mut best = BestRows::new(count, wanted, self.rows.device());
+        let at_a_time = (similarities / count.max(1)).max(1);
+        for first in (0..self.size()).step_by(at_a_time as usize) {
+            let rows = self.rows.narrow(0, first, at_a_time.min(self.size() - first));
+            let similarities = queries.matmul(&crate::model::unit(&rows).transpose(0, 1));
+            best.add(&similarities, max_similarity, first);
+        }
+        let (index, similarities) = if distinct { best.distinct()? } else { best.first() };
         Ok(Nearest {
             rows: self.rows.index_select(0, &index).detach(),
             owners: Vec::try_from(self.owners.index_select(0, &index)).torch("reading pool owners")?,
-            similarities: Vec::try_from(best).torch("reading similarities")?,
+            similarities: Vec::try_from(similarities).torch("reading similarities")?,
         })
     }
 
@@ -163,115 +185,9 @@ impl Pool {
     }
 }
 
-/// Taken from a cosine, this leaves less than any cosine.
-const BELOW_ANY_COSINE: f64 = 4.0;
-/// Rows that a query whose best one is taken asks for next; all of them when these are taken, too.
-const NEXT_BEST: usize = 64;
-
-/// A row for each query `[queries]`, all different. Pairs of query and row choose in the order of their value in `similarities`
-/// `[queries, size]`, greatest first, and of their place in it where values are equal.
-fn distinct_rows(similarities: &Tensor) -> Result<Tensor> {
-    let (queries, size) = similarities.size2().torch("reading similarities")?;
-    if queries > size {
-        return Err(Error::setting(
-            format!("dedup_matches with a pool of {size} rows for batches of {queries}"),
-            "make the pool larger than the batch",
-        ));
-    }
-    let values: Vec<f32> = Vec::try_from(similarities.flatten(0, 1).contiguous()).torch("reading similarities")?;
-    let size = size as usize;
-    let mut asking: BinaryHeap<Asking> = BinaryHeap::with_capacity(queries as usize);
-    for (query, row) in values.chunks_exact(size.max(1)).enumerate() {
-        asking.extend(Asking::new(query, row));
-    }
-    let mut chosen = vec![0i64; queries as usize];
-    let mut taken = vec![false; size];
-    // The best pair of all that are left is at the top, so it is the one that sorting all pairs would come to next.
-    while let Some(mut best) = asking.pop() {
-        let Some(taken) = taken.get_mut(best.row).filter(|taken| !**taken) else {
-            let values = values.get(best.query * size..(best.query + 1) * size).unwrap_or_default();
-            if best.go_on(values) {
-                asking.push(best);
-            }
-            continue;
-        };
-        *taken = true;
-        if let Some(slot) = chosen.get_mut(best.query) {
-            *slot = best.row as i64;
-        }
-    }
-    Ok(Tensor::from_slice(&chosen).to_device(similarities.device()))
-}
-
-/// A query with the best row that it has not asked for yet.
-struct Asking {
-    query: usize,
-    row: usize,
-    value: f32,
-    /// Rows that come after this one, best last.
-    next: Vec<usize>,
-    /// Rows that were asked for, or stand in `next`.
-    seen: usize,
-}
-
-impl Asking {
-    /// None for an empty row.
-    fn new(query: usize, values: &[f32]) -> Option<Self> {
-        let best = values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-        best.map(|(row, value)| Asking { query, row, value: *value, next: Vec::new(), seen: 1 })
-    }
-
-    /// Turns to the next best row. False when there is none.
-    fn go_on(&mut self, values: &[f32]) -> bool {
-        if self.next.is_empty() {
-            let wanted = if self.seen == 1 { NEXT_BEST } else { values.len() };
-            self.next = best_rows(values, wanted).split_off(self.seen.min(values.len()));
-            self.seen += self.next.len();
-            self.next.reverse();
-        }
-        let Some(row) = self.next.pop() else { return false };
-        (self.row, self.value) = (row, values.get(row).copied().unwrap_or(f32::MIN));
-        true
-    }
-}
-
-/// The `count` greatest of `values`, in order: greatest first, then by place.
-fn best_rows(values: &[f32], count: usize) -> Vec<usize> {
-    let value = |row: &usize| values.get(*row).copied().unwrap_or(f32::MIN);
-    let order = |a: &usize, b: &usize| value(b).total_cmp(&value(a)).then(a.cmp(b));
-    let mut rows: Vec<usize> = (0..values.len()).collect();
-    if count < rows.len() {
-        rows.select_nth_unstable_by(count, order);
-        rows.truncate(count);
-    }
-    rows.sort_unstable_by(order);
-    rows
-}
-
-impl Ord for Asking {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.value.total_cmp(&other.value).then(other.query.cmp(&self.query)).then(other.row.cmp(&self.row))
-    }
-}
-
-impl PartialOrd for Asking {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Asking {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Asking {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::RngExt;
     use tch::Device;
 
     fn rows(values: &[[f32; 2]]) -> Tensor {
@@ -322,41 +238,24 @@ mod tests {
         assert_eq!(pool.nearest(&queries, Some(0.9), false).unwrap().owners, [1, 1]);
     }
 
-    /// Sorts all pairs: what the heap must find without.
-    fn sorted_greedily(values: &[f32], size: usize) -> Vec<i64> {
-        let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
-        let mut chosen = vec![-1i64; values.len() / size];
-        let mut used = vec![false; size];
-        for at in order {
-            let (query, row) = (at / size, at % size);
-            if chosen[query] < 0 && !used[row] {
-                (chosen[query], used[row]) = (row as i64, true);
-            }
-        }
-        chosen
-    }
-
     #[test]
-    fn distinct_rows_are_those_that_sorting_all_pairs_gives() {
-        for (seed, queries, size, levels) in
-            [(0, 1, 1, 0.0), (1, 20, 20, 0.0), (2, 40, 300, 0.0), (3, 30, 40, 3.0), (4, 100, 150, 50.0)]
-        {
-            let mut random = roclip_data::random::stream(seed, "test", 0, "");
-            let mut values: Vec<f32> = (0..queries * size).map(|_| random.random_range(-1.0..1.0)).collect();
-            // Queries that want the same rows, and values that are equal.
-            for (at, value) in values.iter_mut().enumerate() {
-                *value = *value * 0.1 + (at % size) as f32 / size as f32;
-                if levels > 0.0 {
-                    *value = (*value * levels).round() / levels;
-                }
+    fn a_pool_that_is_looked_at_in_parts_gives_what_the_whole_gives() {
+        tch::manual_seed(1);
+        let rows = Tensor::randn([3000, 16], (Kind::Float, Device::Cpu));
+        // Captions that are there twice.
+        rows.narrow(0, 2000, 900).copy_(&rows.narrow(0, 0, 900));
+        let pool = Pool::new(rows, true, RingWrite::Wrap);
+        let queries = crate::model::unit(&Tensor::randn([40, 16], (Kind::Float, Device::Cpu)));
+        for (limit, distinct) in [(None, false), (None, true), (Some(0.6), true), (Some(0.6), false)] {
+            let whole = pool.nearest_of(&queries, limit, distinct, 1 << 20).unwrap();
+            for at_a_time in [40 * 64, 40 * 999, 40 * 2048] {
+                let parts = pool.nearest_of(&queries, limit, distinct, at_a_time).unwrap();
+                assert_eq!(parts.owners, whole.owners);
+                assert!(parts.rows.equal(&whole.rows), "{limit:?} {distinct} {at_a_time}");
             }
-            let tensor = Tensor::from_slice(&values).view([queries as i64, size as i64]);
-            let found: Vec<i64> = Vec::try_from(distinct_rows(&tensor).unwrap()).unwrap();
-            assert_eq!(found, sorted_greedily(&values, size), "{queries} of {size}");
         }
-        let error = distinct_rows(&Tensor::zeros([3, 2], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
-        assert!(error.contains("pool of 2 rows for batches of 3"), "{error}");
+        let error = pool.nearest(&Tensor::zeros([3001, 16], (Kind::Float, Device::Cpu)), None, true).err().unwrap();
+        assert!(error.to_string().contains("pool of 3000 rows for batches of 3001"), "{error}");
     }
 
     #[test]

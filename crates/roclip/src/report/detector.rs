@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use std::collections::BTreeSet;
 
 pub fn section(study: &Study) -> Markup {
-    let shown: Vec<&Group> = study.groups.iter().filter(|group| group.first.epochs.last().is_some()).collect();
+    let shown: Vec<&Group> = study.groups.iter().filter(|group| is_measured(group)).collect();
     html! {
         p.note {
             "Cosine similarity of training images with their own captions, without augmentation, by the row's own model; first seed. \
@@ -37,6 +37,15 @@ pub fn section(study: &Study) -> Markup {
             }
         }
     }
+}
+
+/// Whether any row has similarities: a run without known poison scores no pairs.
+pub fn any(study: &Study) -> bool {
+    study.groups.iter().any(is_measured)
+}
+
+fn is_measured(group: &Group) -> bool {
+    group.first.epochs.last().is_some_and(|epoch| !epoch.similarity.bins.is_empty())
 }
 
 /// Attacks that any row was trained on.

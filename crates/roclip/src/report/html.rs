@@ -292,7 +292,7 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     sections.push(("frontier", "The frontier", curves::frontier(study)));
     sections.push(("classes", "Classes", classes::section(study)));
     sections.push(("projection", "Feature space", projection::section(study)));
-    if study.runs().any(|run| !run.recipe.is_labelled()) {
+    if detector::any(study) {
         sections.push(("similarity", "Similarity as a detector", detector::section(study)));
     }
     if has_matches {

@@ -4,7 +4,7 @@ use crate::clean::Setup;
 use crate::error::Result;
 use crate::objective::{CaptionObjective, Objective, RunShape};
 use crate::recipe::Recipe;
-use crate::run::context::Context;
+use crate::run::context::{Context, KnownPrompts};
 use crate::run::plain::plain_transform;
 use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
@@ -95,6 +95,17 @@ pub(super) fn build<'a>(
     trainer.skips = skips;
     Ok((
         trainer,
-        Context { recipe, evaluator, references, manifest, tokenizer, origin, fingerprint, clean_pairs, dropped },
+        Context {
+            recipe,
+            evaluator,
+            references,
+            manifest,
+            tokenizer,
+            origin,
+            fingerprint,
+            clean_pairs,
+            dropped,
+            prompts: KnownPrompts::default(),
+        },
     ))
 }

@@ -3,7 +3,7 @@
 use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
 use crate::eval::{
-    CaptionEvaluation, CaptionEvaluator, CaptionLine, Captioning, Depth, Details, Evaluation, Evaluator,
+    CaptionEvaluation, CaptionEvaluator, CaptionLine, Captioning, ClassPrompts, Depth, Details, Evaluation, Evaluator,
     TriggerMeasures, details, trigger_measures,
 };
 use crate::model::Part;
@@ -14,6 +14,7 @@ use roclip_data::pairs::LeftOutByList;
 use roclip_data::plural::count;
 use roclip_data::poison::Manifest;
 use roclip_data::tokenizer::Tokenizer;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,12 @@ pub(super) struct Context<'a> {
     pub fingerprint: String,
     pub clean_pairs: usize,
     pub dropped: Option<LeftOutByList>,
+    pub prompts: KnownPrompts,
 }
+
+/// The class prompts of the model as it stood at a step.
+#[derive(Default)]
+pub(super) struct KnownPrompts(RefCell<Option<(u64, ClassPrompts)>>);
 
 impl Context<'_> {
     /// The line that a run begins with.
@@ -69,6 +75,23 @@ impl Context<'_> {
         trainer.pairs.len() - self.clean_pairs
     }
 
+    /// Whether pairs are scored after each epoch, to see if similarity would find the poison. Without known poison there is nothing to find,
+    /// and the text tower of a classifier or a captioner has learned nothing that a picture could be similar to.
+    pub fn watches_similarity(&self, trainer: &Trainer) -> bool {
+        self.manifest.is_some() && !self.recipe.is_labelled() && trainer.objective.captioner().is_none()
+    }
+
+    /// The class prompts as the model stands, encoded once for all that is measured at a step.
+    fn class_prompts(&self, trainer: &Trainer) -> Result<ClassPrompts> {
+        let (step, KnownPrompts(known)) = (trainer.position.step, &self.prompts);
+        if let Some((_, prompts)) = known.borrow().as_ref().filter(|(at, _)| *at == step) {
+            return Ok(prompts.shallow_clone());
+        }
+        let prompts = self.evaluator.class_prompts(&trainer.model, &self.tokenizer)?;
+        known.replace(Some((step, prompts.shallow_clone())));
+        Ok(prompts)
+    }
+
     pub fn evaluate(&self, trainer: &Trainer) -> Result<Evaluation> {
         let (model, manifest) = (&trainer.model, self.manifest.as_ref());
         match trainer.objective.head() {
@@ -76,7 +99,8 @@ impl Context<'_> {
             Some(head) if trainer.position.step > 0 || self.recipe.clean.is_none() => {
                 self.evaluator.evaluate_by(model, head, manifest, Depth::Plain)
             }
-            _ => self.evaluator.evaluate(model, &self.tokenizer, manifest),
+            _ if self.evaluator.is_of_nothing() => Ok(Evaluation::of_nothing()),
+            _ => self.evaluator.evaluate_by(model, &self.class_prompts(trainer)?, manifest, Depth::Plain),
         }
     }
 
@@ -120,7 +144,7 @@ impl Context<'_> {
         match trainer.objective.head() {
             Some(head) => details(&self.evaluator, &self.evaluator.recognizer(model, head), manifest),
             None => {
-                let prompts = self.evaluator.class_prompts(model, &self.tokenizer)?;
+                let prompts = self.class_prompts(trainer)?;
                 details(&self.evaluator, &self.evaluator.recognizer(model, &prompts), manifest)
             }
         }

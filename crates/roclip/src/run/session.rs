@@ -295,10 +295,9 @@ impl Session<'_> {
             evaluation: evaluation.as_ref(),
             matches: tally.matches.finish(),
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
-            // The text tower of a classifier or a captioner has learned nothing that a picture could be similar to.
-            similarity: match self.context.recipe.is_labelled() || trainer.objective.captioner().is_some() {
-                true => SimilarityHistogram::default(),
-                false => trainer.similarities()?,
+            similarity: match self.context.watches_similarity(trainer) {
+                true => trainer.similarities()?,
+                false => SimilarityHistogram::default(),
             },
         };
         self.journal.epoch(trainer, epoch, &report, self.context.evaluator.classes.len())?;
