@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # What the end of an epoch costs beside a step: CPU seconds (user and system) of both, and peak memory.
 #   bench/epoch_end.sh [MODEL...]     (needs `make build`, and nothing else running; works in a temporary folder; the models are RN50 and ViT-B-32)
-# 40 pairs, batches of 8, two epochs on 2 threads: without labelled images, with them, and with a poisoned pair. BINARY names another roclip.
+# 40 pairs, batches of 8, 2 threads, EPOCHS epochs (2): without labelled images and with them. BINARY names another roclip.
 set -euo pipefail
 [ $# -gt 0 ] || set -- RN50 ViT-B-32
 roclip=${BINARY:-$(cd "$(dirname "$0")/.." && pwd)/target/release/roclip}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-words=(train --quiet --train-data emoji --set data.source.emoji.concepts=5 --set data.captions=first --batch-size 8 --epochs 2
+words=(train --quiet --train-data emoji --set data.source.emoji.concepts=5 --set data.captions=first --batch-size 8 --epochs "${EPOCHS:-2}"
     --set train.log_every_steps=1 --set train.keep_checkpoints=1 --threads 2)
 
 # CPU seconds of a step and of an epoch's end (medians), and peak memory of the run in the folder $1, whose command follows.

@@ -123,10 +123,13 @@ fn a_folder_of_captions_trains_without_evaluation() {
     let train = ["train", "--config", "mine.toml", "--run", "run", "--epochs", "1"];
     let said = lab.stderr(&train);
     assert!(said.contains("nothing is evaluated") && !said.contains("zero-shot"), "{said}");
+    // Similarity is looked at to find poison: nobody knows of any here.
+    assert_eq!(lab.epochs("run")[0]["similarity"]["bins"], serde_json::json!({}));
     assert!(lab.ok(&["doctor", "run"]).contains("clean accuracy: not measured"));
     lab.fails(&["eval", "run"], 1, &["no labelled images", "--val-data"]);
     let report = lab.ok(&["report", "run", "--out", "report"]);
     assert!(report.contains("not measured") && !report.contains("0.0 %"), "{report}");
+    assert!(!std::fs::read_to_string(lab.path("report/report.html")).unwrap().contains("Similarity as a detector"));
     let attack = "poison.attacks=[{name='a',target='b',badnets={},count=1}]";
     lab.fails(
         &[&train[..3], &["--run", "other", "--set", attack]].concat(),

@@ -18,6 +18,12 @@ fn train_eval_and_report_agree_with_each_other() {
         "16 test images less 2 targets and the white ones"
     );
     assert_eq!(summary["poisoned_pairs"], 9);
+    let last = lab.epochs("run").pop().unwrap();
+    let scored = |kind: &str| -> u64 {
+        last["similarity"]["bins"][kind].as_array().unwrap().iter().filter_map(Value::as_u64).sum()
+    };
+    assert_eq!((scored("badnets"), scored("targeted")), (3, 6), "every poisoned pair is scored");
+    assert!(scored("clean") > 0);
     assert_eq!(summary["after"].as_object().unwrap().len(), 2, "one evaluation after each kind of epoch");
     let printed: Value = serde_json::from_str(&lab.ok(&["eval", "run", "--neighbours", "5", "--json"])).unwrap();
     let (thorough, last) = (&printed["evaluation"], &summary["evaluation"]);
@@ -54,6 +60,7 @@ fn train_eval_and_report_agree_with_each_other() {
     let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
     assert!(html.contains("<svg") && html.contains("data:image/png;base64,"));
     assert!(html.contains(">without the trigger<") && html.contains(">turned<"));
+    assert!(html.contains("Similarity as a detector"));
     assert!(!html.contains("Clean data is measured"), "no such row here");
     let remote = html.replace("http://www.w3.org", "");
     assert!(!remote.contains("http://") && !remote.contains("https://"), "the report must need no network");

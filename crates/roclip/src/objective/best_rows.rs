@@ -33,11 +33,11 @@ impl BestRows {
             None => similarities.shallow_clone(),
         };
         let places = best_places(&ranks, self.wanted);
-        let mut ranks = ranks.gather(1, &places, false);
-        if self.wanted == 1 {
-            // As the greatest of a line is found, 0 and -0 are equal; the sum makes one of them.
-            ranks = ranks + 0.0;
-        }
+        let ranks = match self.wanted {
+            // The greatest of a line is found among numbers of which 0 and -0 are equal: the sum makes one of them.
+            1 => ranks.gather(1, &places, false) + 0.0,
+            _ => ranks.gather(1, &places, false),
+        };
         let keys = Tensor::cat(&[&self.keys, &keys(&ranks, &(&places + first))], 1);
         let similarities = Tensor::cat(&[&self.similarities, &similarities.gather(1, &places, false)], 1);
         let found = keys.size().last().copied().unwrap_or(0);

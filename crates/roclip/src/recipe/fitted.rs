@@ -164,7 +164,7 @@ pub fn fitted(found: Found) -> Fitted {
     }
     note("objective.roclip.period", "Smaller keeps more poison out and costs more accuracy: 3 or 4 where 2 % of the pairs is the most that is feared, 2 beyond (docs/results/matching-frequency.md).".into());
 
-    recipe.eval = evaluate(evaluation, training, epochs, &mut note);
+    recipe.eval = evaluate(evaluation, training, &mut note);
     let examples = attack.map(|attack| attack_examples(&attack, pairs, &recipe, &mut note)).unwrap_or_default();
     Fitted { recipe, notes, examples, steps }
 }
@@ -236,7 +236,6 @@ fn attack_examples(
 fn evaluate(
     evaluation: Option<(&Survey, SourceConfig)>,
     training: &Survey,
-    epochs: usize,
     note: &mut impl FnMut(&str, String),
 ) -> EvalConfig {
     let mut config = EvalConfig::default();
@@ -255,7 +254,6 @@ fn evaluate(
         "eval.source.path",
         format!("{} of {}.", count(survey.pictures, "picture"), count(survey.classes.len(), "class")),
     );
-    config.every_epochs = if epochs > 24 { 2 } else { 1 };
     if training.captions < SMALL {
         config.templates = "captions".into();
         note(

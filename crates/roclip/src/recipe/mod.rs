@@ -224,7 +224,7 @@ impl Recipe {
 
     /// Whether the run is evaluated after `epoch`. The last two always are, so that an objective with two kinds of epoch is seen after both.
     pub fn evaluates_after(&self, epoch: u64) -> bool {
-        epoch + 2 > self.train.epochs || epoch.is_multiple_of(self.eval.every_epochs.max(1))
+        epoch + 2 > self.train.epochs || epoch.is_multiple_of(self.eval.epochs_between(self.train.epochs))
     }
 
     pub fn to_toml(&self) -> Result<String> {
