@@ -13,11 +13,12 @@ words=(train --quiet --train-data emoji --set data.source.emoji.concepts=5 --set
 # CPU seconds of a step and of an epoch's end (medians), and peak memory of the run in the folder $1, whose command follows.
 measure() {
     python3 - "$@" <<'PYTHON'
-import json, os, re, statistics, subprocess, sys, time
+import atexit, json, os, re, statistics, subprocess, sys, time
 
 run, command = sys.argv[1], sys.argv[2:]
 tick = os.sysconf("SC_CLK_TCK")
 process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+atexit.register(process.kill)
 
 
 def cpu_seconds():
@@ -26,12 +27,13 @@ def cpu_seconds():
 
 
 # Every row of the metrics with the CPU seconds that the process had taken when it appeared.
-rows, log = [], None
+rows, log, text = [], None, ""
 while process.poll() is None:
     try:
         log = log or open(f"{run}/metrics.jsonl")
         now = cpu_seconds()
-        rows += [(json.loads(line)["event"], now) for line in log]
+        *lines, text = (text + log.read()).split("\n")
+        rows += [(json.loads(line)["event"], now) for line in lines]
         peak = int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{process.pid}/status").read())[1])
     except (FileNotFoundError, ProcessLookupError, TypeError, IndexError):
         pass  # It has not begun, or has just ended.
@@ -51,7 +53,9 @@ echo "|---|---|---|---|---|"
 for model in "$@"; do
     row() {
         local name=$1; shift
-        echo "| $model | $name | $(measure "$folder/run" "$roclip" "${words[@]}" --model "$model" --run "$folder/run" "$@") |"
+        local measured
+        measured=$(measure "$folder/run" "$roclip" "${words[@]}" --model "$model" --run "$folder/run" "$@")
+        echo "| $model | $name | $measured |"
         rm -rf "$folder/run"
     }
     row "checkpoint" --val-data none
