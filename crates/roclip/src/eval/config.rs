@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_runs_are_measured_about_twenty_times_and_short_ones_after_each_epoch() {
+    fn long_runs_are_measured_at_most_about_twenty_times_and_short_ones_after_each_epoch() {
         let between =
             |every_epochs, epochs| EvalConfig { every_epochs, ..EvalConfig::default() }.epochs_between(epochs);
         assert_eq!([0, 1, 20, 21, 40, 41, 100, 1000].map(|epochs| between(None, epochs)), [1, 1, 1, 2, 2, 3, 5, 50]);
