@@ -26,7 +26,7 @@ const LENIENT: [&str; 2] = ["--set", "data.max_skip_fraction=1"];
 fn another_pair_takes_the_place_of_one_that_cannot_be_read_whatever_the_workers() {
     let lab = lab(|number| number % 9 == 3);
     let said = lab.stderr(&[&["train", "--config", "recipe.toml", "--run", "whole"][..], &LENIENT].concat());
-    assert!(said.contains("(5 unreadable pairs skipped and replaced)"), "{said}");
+    assert!(said.contains("(5 unusable pairs skipped and replaced)"), "{said}");
     for line in lab.epochs("whole") {
         assert_eq!((&line["skipped"], &line["left_out"]), (&Value::from(5), &Value::Null), "{line}");
     }
@@ -53,7 +53,7 @@ fn data_of_two_good_pictures_is_refused_and_ends_where_that_is_allowed() {
     let run = ["train", "--config", "recipe.toml", "--run", "run"];
     lab.fails(&run, 1, &["of 48 pairs could not be used in one epoch", "data.max_skip_fraction", "--resume"]);
     let said = lab.stderr(&[&["train", "--config", "recipe.toml", "--run", "all"][..], &LENIENT].concat());
-    assert!(said.contains("46 unreadable pairs skipped and replaced, but for"), "{said}");
+    assert!(said.contains("46 unusable pairs skipped;"), "{said}");
     for line in lab.epochs("all") {
         // Each picture stands in its row of all six batches, unless both share one.
         let left_out = line["left_out"].as_u64().unwrap();

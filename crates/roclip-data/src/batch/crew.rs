@@ -40,7 +40,7 @@ enum Open {
     Making(usize, Vec<MadeRow>),
     /// All rows are there, and one worker makes them a batch.
     Joining,
-    Ready(HostBatch),
+    Ready(Box<HostBatch>),
 }
 
 struct State {
@@ -148,7 +148,7 @@ impl Work {
         let mut state = self.lock();
         let at = step.saturating_sub(state.taken) as usize;
         if let Some(open) = state.open.get_mut(at) {
-            *open = Open::Ready(batch);
+            *open = Open::Ready(Box::new(batch));
         }
         self.changed.notify_all();
     }
@@ -166,7 +166,7 @@ impl Work {
                 let Some(Open::Ready(batch)) = state.open.pop_front() else { return None };
                 state.taken += 1;
                 self.changed.notify_all();
-                return Some(batch);
+                return Some(*batch);
             }
             if state.closed {
                 return None;
@@ -202,8 +202,7 @@ impl Crew {
         let ahead = AHEAD.max(ROWS_AHEAD.max(workers * part * 2).div_ceil(rows)) as u64;
         let batches = plan.steps.saturating_sub(plan.first_step);
         let parts = batches.saturating_mul(rows.div_ceil(part) as u64);
-        let state =
-            State { next: (plan.first_step, 0), taken: plan.first_step, open: VecDeque::new(), closed: false };
+        let state = State { next: (plan.first_step, 0), taken: plan.first_step, open: VecDeque::new(), closed: false };
         let (state, changed) = (Mutex::new(state), Condvar::new());
         let mut crew =
             Crew { work: Arc::new(Work { maker, places, plan, part, ahead, state, changed }), threads: Vec::new() };

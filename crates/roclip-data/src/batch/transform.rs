@@ -298,7 +298,8 @@ impl BatchMaker {
             return Err(skip);
         }
         let sample = self.pairs.sample_of(pair).ok_or_else(|| Skip::new(SkipReason::NoSuchSample, pair.id.clone()))?;
-        let picture = sample.picture(self.transform.limits).inspect_err(|skip| self.cache.put_skip(pair.sample, skip))?;
+        let picture =
+            sample.picture(self.transform.limits).inspect_err(|skip| self.cache.put_skip(pair.sample, skip))?;
         let picture = Arc::new(picture);
         self.cache.put(pair.sample, &picture, self.transform.cache_bytes);
         Ok(picture)

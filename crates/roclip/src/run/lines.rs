@@ -108,10 +108,10 @@ const TOP5_CLASSES: usize = 6;
 pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
     let mut line = format!("Epoch {epoch} ({:?}) loss {:.4} {:.1}s", report.phase, report.loss, report.seconds);
     if report.skipped > 0 {
-        line += &format!(" ({} skipped and replaced", count(report.skipped, "unreadable pair"));
+        line += &format!(" ({} skipped", count(report.skipped, "unusable pair"));
         line += &match report.left_out {
-            0 => ")".to_owned(),
-            rows => format!(", but for {} without a pair)", count(rows, "row")),
+            0 => " and replaced)".to_owned(),
+            rows => format!("; {} of batches without a pair in their place)", count(rows, "row")),
         };
     }
     if report.passed_over > 0 {
