@@ -41,5 +41,6 @@ for workers in 1 8 16; do
   echo "$said" | "$python" -c '
 import re, sys
 said = sys.stdin.read()
-print(f"| {sys.argv[1]} | {float(said.split()[-1]):.0f} | {re.search(r"after ([0-9.]+) s", said)[1]} s |")' $workers
+seconds = re.search("after ([0-9.]+) s", said)[1]
+print(f"| {sys.argv[1]} | {float(said.split()[-1]):.0f} | {seconds} s |")' $workers
 done
