@@ -12,6 +12,7 @@ mod evaluation;
 mod index;
 mod instruct;
 mod kills;
+mod loading;
 mod models;
 mod objectives;
 mod pages;
