@@ -25,6 +25,7 @@ mod reports;
 mod runs;
 mod safeclip;
 mod sources;
+mod steps;
 mod support;
 mod sweeps;
 mod terminal;
