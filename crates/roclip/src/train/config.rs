@@ -6,7 +6,8 @@ use crate::train::precision::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The rows that BatchNorm takes its statistics from where several processes train together. One process has the whole batch either way.
+/// The rows that BatchNorm takes its statistics from where several processes train together. One process has the whole batch either way. With
+/// `encode_batch_size` they are those that are encoded at once, which several processes have to ask for by `per-process`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum BatchNormRows {
