@@ -1,6 +1,6 @@
 # make demo    set up, build, and show who got fooled (about 12 minutes after the build on 2 cores)
 # make test    set up, build and run every test
-.PHONY: demo test build lint fuzz interop libtorch libtorch-cuda emoji emoji-verify
+.PHONY: demo test build lint fuzz wheel interop libtorch libtorch-cuda emoji emoji-verify
 
 demo: build
 	target/release/roclip demo
@@ -20,6 +20,10 @@ lint: libtorch
 FUZZ_SECONDS ?= 6
 fuzz: libtorch
 	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+# The Python package, in target/wheel/, and a trial of it
+wheel: libtorch
+	scripts/wheel.sh --check
 
 # Exports loaded by the real open_clip and transformers; installs both (about 5 GB) into .interop/
 interop: libtorch

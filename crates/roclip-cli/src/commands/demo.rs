@@ -1,6 +1,7 @@
 //! `roclip demo`: the main job on the built-in data, or on the data of any recipe.
 
 use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, threads};
+use crate::commands::invocation;
 use crate::commands::overrides::PlanFlags;
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
@@ -94,7 +95,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     // All rows that are finished there, whichever this command was asked to train.
     let mut results = write_report(&finished(&out, &ROWS), &out)?;
     for step in results.next_steps.iter_mut().filter(|step| step.more_seeds) {
-        step.commands = vec![with_seeds(std::env::args().skip(1), MORE_SEEDS)];
+        step.commands = vec![with_seeds(&invocation::typed(), MORE_SEEDS)];
     }
     print_table(&results);
     if sweep.is_empty() {
@@ -150,15 +151,15 @@ impl Arguments {
 }
 
 /// This command again with `seeds`: what is finished is kept, and the others are trained.
-fn with_seeds(typed: impl Iterator<Item = String>, seeds: &str) -> String {
-    let mut words = vec!["roclip".to_owned()];
+fn with_seeds(typed: &[String], seeds: &str) -> String {
+    let mut words = Vec::new();
     let mut values_to_skip = false;
     for word in typed {
         let value_of_seeds = std::mem::replace(&mut values_to_skip, word == "--seeds");
         let left_out =
             value_of_seeds || word.starts_with("--seeds") || ["--overwrite", "--fresh"].contains(&word.as_str());
         if !left_out {
-            words.push(for_shell(&word));
+            words.push(for_shell(word));
         }
     }
     format!("{} --seeds {seeds}", words.join(" "))
@@ -185,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_same_demo_with_more_seeds_is_typed_as_this_one_was() {
-        let again = |typed: &str| with_seeds(typed.split_whitespace().map(str::to_owned), "0,1,2");
+        let words = |typed: &str| format!("roclip {typed}").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let again = |typed: &str| with_seeds(&words(typed), "0,1,2");
         assert_eq!(again("demo"), "roclip demo --seeds 0,1,2");
         assert_eq!(again("demo --seeds 3 --quick"), "roclip demo --quick --seeds 0,1,2");
         assert_eq!(

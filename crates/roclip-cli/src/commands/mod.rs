@@ -13,6 +13,7 @@ pub mod eval_lines;
 pub mod export;
 pub mod grid;
 pub mod init;
+pub mod invocation;
 pub mod layout;
 pub mod next_steps;
 pub mod overrides;

@@ -1,6 +1,7 @@
 //! `roclip prompt`: learned prompts for a frozen model, cleanly or as an attacker does it, and what looks for the attack.
 
 use crate::commands::described_model::DescribedModel;
+use crate::commands::invocation;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, SeedFlag};
 use crate::commands::progress::say;
@@ -277,8 +278,7 @@ fn shots_beside(data: &DataFlags, recipe: &mut Recipe) {
 }
 
 fn run_prompts(recipe: &Recipe, description: Description, flags: &RunFlags) -> Result<Summary> {
-    let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let caller = Caller { stop: signals::stop(), world: &World::alone(), commit: COMMIT, command };
+    let caller = Caller { stop: signals::stop(), world: &World::alone(), commit: COMMIT, command: invocation::typed() };
     match train_prompts(recipe, description, &flags.folder, flags.start(), &caller, &mut say) {
         Err(stopped @ Error::Stopped { .. }) => {
             say(&stopped.to_string());

@@ -1,5 +1,6 @@
 //! The flags of every command that trains in a run folder.
 
+use crate::commands::invocation;
 use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::Result;
@@ -93,8 +94,7 @@ pub fn train_together(recipe: &Recipe, run: &Path, start: Start) -> Result<Summa
 }
 
 fn caller(world: &World) -> Caller<'_> {
-    let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    Caller { stop: signals::stop(), world, commit: COMMIT, command }
+    Caller { stop: signals::stop(), world, commit: COMMIT, command: invocation::typed() }
 }
 
 fn leave_if_stopped<T>(outcome: roclip::error::Result<T>) -> Result<T> {

@@ -200,6 +200,11 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     lab.ok(&[&drop("pairs.csv", "kept.csv")[..], &["--overwrite"]].concat());
     lab.fails(&drop("pairs.csv", "kept.tsv"), 1, &["ending"]);
     lab.fails(&[&drop("pairs.csv", "pairs.csv")[..], &["--overwrite"]].concat(), 1, &["lies in the data"]);
+    lab.fails(&[&drop("pairs.csv", "ids.txt")[..], &["--overwrite"]].concat(), 1, &["--out `ids.txt` is what is read"]);
+    for command in [&["data", "stats", "--copies"], &["data", "index", "--out"]] {
+        let arguments = [&command[..], &["pairs.csv", "--train-data", "./pairs.csv", "--overwrite"]].concat();
+        lab.fails(&arguments, 1, &["`pairs.csv` is what is read"]);
+    }
     assert_eq!(std::fs::read_to_string(lab.path("pairs.csv")).unwrap(), before);
     // Elsewhere, its paths still start from where they did.
     let said = lab.stderr(&drop("pairs.csv", "new/kept.csv"));

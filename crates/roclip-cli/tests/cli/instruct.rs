@@ -151,6 +151,26 @@ fn instructions_in_llavas_layout_are_learned_and_bad_ones_counted() {
     assert!(!lab.path("mute").exists() && !lab.path("none").exists());
 }
 
+/// Numbers and words that no study can be made of are refused before anything is read.
+#[test]
+fn senseless_settings_of_a_backdoor_are_named() {
+    let lab = lab();
+    for (flag, value) in [
+        ("--most-regions", "0"),
+        ("--most-regions", "26"),
+        ("--tolerance", "nan"),
+        ("--symbol", ""),
+        ("--symbol", "a b"),
+        ("--patch-pixels", "0"),
+        ("--characters", "0"),
+        ("--most-words", "0"),
+    ] {
+        let study = ["caption", "backdoor", "none", "--train-data", "train.jsonl", "--run", "study", flag, value];
+        lab.fails(&study, 1, &[flag]);
+    }
+    assert!(!lab.path("study").exists());
+}
+
 #[test]
 fn backdoors_are_planted_measured_filtered_and_go_on() {
     let lab = lab();

@@ -52,7 +52,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Ok(list_samples(&SourceConfig { labels: None, ..source.clone() }, recipe.data.limits)?.samples)
     };
     let training = read(&recipe.data.source)?;
-    let Arguments { agreement, min_images, max_share, exclude, .. } = arguments;
+    let Arguments { agreement, min_images, max_share, mut exclude, .. } = arguments;
+    exclude.retain(|noun| !noun.is_empty());
     let concepts = Concepts::new(&training, ConceptConfig { agreement, min_images, max_share, exclude })?;
     let mut samples = training;
     // The built-in pictures that a recipe has by default are not the user's.

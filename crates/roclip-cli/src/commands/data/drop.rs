@@ -1,6 +1,6 @@
 //! `roclip data drop`
 
-use crate::commands::data::named::{NamedData, check_new, leaving_nothing};
+use crate::commands::data::named::{NamedData, check_new, check_no_input, leaving_nothing};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
@@ -36,8 +36,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bail!("--out `{}` is a folder; name a new one (--overwrite replaces files only)", out.display());
     }
     check_new(out, "--out", arguments.overwrite)?;
-    let list = DropList::read(&arguments.ids)?;
     let recipe = arguments.data.recipe()?;
+    check_no_input(out, "--out", &[&arguments.ids])?;
+    let list = DropList::read(&arguments.ids)?;
     // All of the data, whatever a recipe would train on.
     let source = SourceConfig { split: None, labels: None, ..recipe.data.source };
     let limits = recipe.data.limits;

@@ -1,6 +1,6 @@
 //! `roclip data index`
 
-use crate::commands::data::named::{Lookers, NamedData, check_new, leaving_nothing};
+use crate::commands::data::named::{Lookers, NamedData, check_new, check_no_input, leaving_nothing};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -8,7 +8,7 @@ use roclip_data::escape::for_terminal;
 use roclip_data::index::{Index, existing, make};
 use serde_json::json;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Pictures that differ which are named.
@@ -72,6 +72,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     if let Some(out) = &arguments.out {
         check_new(out, "--out", arguments.overwrite)?;
+        check_no_input(out, "--out", &[Path::new(&source.path)])?;
     } else if !arguments.overwrite
         && let Ok(index) = existing(source, limits, None)
         && index.stale().is_none()

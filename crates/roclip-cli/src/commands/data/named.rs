@@ -81,6 +81,15 @@ pub fn check_new(out: &Path, flag: &str, overwrite: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether `out` is none of the files that are read: with --overwrite it would be lost before the data without it are known.
+pub fn check_no_input(out: &Path, flag: &str, inputs: &[&Path]) -> Result<()> {
+    let place = out.canonicalize().ok();
+    if let Some(input) = inputs.iter().find(|input| place.is_some() && place == input.canonicalize().ok()) {
+        bail!("{flag} `{}` is what is read (`{}`); name another place", out.display(), input.display());
+    }
+    Ok(())
+}
+
 /// Does `work`, and takes away what it has written of `places` where a signal ends the process before it is done.
 pub fn leaving_nothing<T>(places: Vec<PathBuf>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     before_leaving(Some(Box::new(move || places.iter().for_each(|place| artifact::abandon(place)))));

@@ -1,6 +1,6 @@
 //! `roclip data stats`
 
-use crate::commands::data::named::{Lookers, NamedData, check_new, leaving_nothing, list};
+use crate::commands::data::named::{Lookers, NamedData, check_new, check_no_input, leaving_nothing, list};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
@@ -56,6 +56,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     let recipe = arguments.data.recipe()?;
+    for (flag, file) in files() {
+        if let Some(file) = file {
+            check_no_input(file, flag, &[Path::new(&recipe.data.source.path)])?;
+        }
+    }
     let listing = list(&recipe, &recipe.data.source)?;
     let config = StatisticsConfig {
         limits: recipe.data.limits,

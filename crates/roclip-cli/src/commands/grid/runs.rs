@@ -2,14 +2,14 @@
 //! signal lets each save what it has.
 
 use crate::commands::progress::{self, Message, Row, duration, say};
-use crate::commands::{parent, signals};
+use crate::commands::{invocation, parent, signals};
 use anyhow::{Context, Result, bail};
 use roclip::report::read_run;
 use roclip_data::escape::for_terminal;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, exit};
+use std::process::{Child, ChildStdout, ExitStatus, exit};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,12 +51,11 @@ fn locked(running: &Shared) -> MutexGuard<'_, Vec<Running>> {
 
 /// Trains all of `waiting`, `jobs` at a time. A signal ends the process, once every run has saved.
 pub fn run_all(waiting: Vec<Job>, jobs: usize) -> Result<()> {
-    let program = std::env::current_exe().context("cannot find this program")?;
     let running = Shared::default();
     let at_once = Arc::clone(&running);
     signals::before_leaving(Some(Box::new(move || locked(&at_once).clear())));
     signals::stop().set_unsaved(true);
-    let outcome = supervise(&program, waiting, jobs, &running);
+    let outcome = supervise(waiting, jobs, &running);
     signals::stop().set_unsaved(false);
     signals::before_leaving(None);
     // Those that are left where one has failed save what they have, too.
@@ -68,7 +67,7 @@ pub fn run_all(waiting: Vec<Job>, jobs: usize) -> Result<()> {
     outcome
 }
 
-fn supervise(program: &Path, waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
+fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
     let started = Instant::now();
     let mut told = started;
     let mut waiting = waiting.into_iter();
@@ -77,7 +76,7 @@ fn supervise(program: &Path, waiting: Vec<Job>, jobs: usize, running: &Shared) -
             let Some(job) = waiting.next() else { break };
             let how = if job.resume { "go on with" } else { "start" };
             say(&format!("[{:4.0}s] {how} {}", started.elapsed().as_secs_f64(), job.name));
-            let one = start(program, job)?;
+            let one = start(job)?;
             locked(running).push(one);
         }
         if locked(running).is_empty() {
@@ -161,16 +160,17 @@ fn last_line(run: &Path) -> Option<String> {
     log.lines().last().map(str::to_owned)
 }
 
-fn start(program: &Path, job: Job) -> Result<Running> {
+fn start(job: Job) -> Result<Running> {
     let log = OpenOptions::new().create(true).append(true).open(job.run.join("train.log"));
     let log = log.with_context(|| format!("cannot write in `{}`", job.run.display()))?;
-    let mut command = Command::new(program);
+    let mut command = invocation::program()?;
     command.arg("train").arg("--run").arg(&job.run).stderr(log);
     match job.resume {
         true => command.arg("--resume"),
         false => command.arg("--config").arg(job.run.join("recipe.toml")),
     };
-    let mut child = parent::spawn(&mut command).with_context(|| format!("cannot start `{}`", program.display()))?;
+    let mut child =
+        parent::spawn(&mut command).with_context(|| format!("cannot start `{}`", command.get_program().display()))?;
     let latest = Arc::default();
     if let Some(messages) = child.stdout.take() {
         let (row, latest) = (progress::row(&job.name), Arc::clone(&latest));

@@ -6,8 +6,9 @@ use crate::eval::CaptionScores;
 use crate::instruct::TuneConfig;
 use crate::model::captioner::SearchConfig;
 use crate::run::instruct_backdoor::DomainShift;
-use crate::settings::{count, share};
+use crate::settings::{count, not_negative, share};
 use roclip_data::caption_metrics::words;
+use roclip_data::escape::for_terminal;
 use roclip_data::rate::Rate;
 use roclip_data::source::SourceConfig;
 use roclip_data::trigger::Gap;
@@ -69,6 +70,19 @@ impl BackdoorSettings {
         )?;
         if let Some(filter) = self.filter {
             crate::settings::number("--filter", filter, |share| share > 0.0 && share < 1.0, "above 0 and below 1")?;
+        }
+        count("--most-regions", self.mask.most_regions as u64, 1, self.mask.regions.max(1) as u64)?;
+        not_negative("--tolerance", self.mask.tolerance)?;
+        if let Some(pixels) = self.patch_pixels {
+            count("--patch-pixels", u64::from(pixels), 1, 1 << 20)?;
+        }
+        count("--characters", self.characters as u64, 1, 1 << 20)?;
+        count("--most-words", self.most_words as u64, 1, 1 << 20)?;
+        if self.symbol.is_empty() || self.symbol.contains(char::is_whitespace) {
+            return Err(Error::setting(
+                format!("--symbol `{}` is not one word", for_terminal(&self.symbol)),
+                "name what stands before key words, as in `*`",
+            ));
         }
         if words(&self.target).is_empty() {
             return Err(Error::setting("--target has no word", "name the word that the attacker wants"));
