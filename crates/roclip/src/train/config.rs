@@ -26,9 +26,8 @@ pub struct TrainConfig {
     pub epochs: u64,
     /// Pairs of an optimizer step; the incomplete last batch of an epoch is dropped.
     pub batch_size: usize,
-    /// Pairs of a batch that are encoded at once, all of them when absent: the loss and its gradient stay those of the whole batch, in the
-    /// memory of so many pairs and for one more forward pass (cached features, GradCache; open_clip's `--accum-freq`). BatchNorm takes
-    /// its statistics from the pairs that are encoded at once.
+    /// Pairs of a batch that are encoded at once, all when absent: the gradient of the whole batch in the memory of so many pairs, for one
+    /// more forward pass (GradCache; open_clip's `--accum-freq`). BatchNorm takes its statistics from these pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 64)]
     pub encode_batch_size: Option<usize>,
@@ -44,8 +43,7 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Which parameters decay.
     pub weight_decay_groups: WeightDecayGroups,
-    /// The largest L2 norm that the gradient of all parameters together may have: a longer one is scaled down to it (PyTorch's
-    /// `clip_grad_norm_`, open_clip's `--grad-clip-norm`). None is when absent. The log has the norm before that.
+    /// L2 norm to which a longer gradient of all parameters is scaled down (open_clip's `--grad-clip-norm`). The log has the norm before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 1.0)]
     pub gradient_clip_norm: Option<f64>,
@@ -65,7 +63,7 @@ pub struct TrainConfig {
     pub collective_timeout_seconds: u64,
     /// `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// What the towers compute in while they train; weights, moments, losses and evaluation stay in 32 bits.
+    /// What the towers compute in while they train; weights, moments and losses stay in 32 bits.
     pub precision: Precision,
     /// Threads of libtorch for one operation; 0 leaves it to libtorch.
     pub threads: i32,

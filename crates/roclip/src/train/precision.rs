@@ -13,9 +13,9 @@ pub enum Precision {
     /// 32-bit floating point.
     #[default]
     Fp32,
-    /// NVIDIA GPUs from Ampere on: 32-bit numbers whose products take 10 bits of their fractions, in evaluation, too. A CPU computes in `fp32`.
+    /// TensorFloat-32 products on NVIDIA GPUs, in evaluation, too; a CPU computes in `fp32`.
     Tf32,
-    /// Products and convolutions of the towers in bfloat16, 8 bits of fraction (PyTorch's autocast, open_clip's `--precision amp_bf16`).
+    /// Products and convolutions in bfloat16 (autocast; open_clip's `--precision amp_bf16`).
     Bf16,
 }
 
