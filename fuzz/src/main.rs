@@ -5,6 +5,7 @@
 //! it again.
 
 mod child;
+mod mend;
 mod mutate;
 mod seeds;
 mod targets;

@@ -4,6 +4,8 @@ use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{ImageFormat, RgbImage};
+use roclip_data::picture::ImageLimits;
+use roclip_data::source::SourceConfig;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
@@ -79,6 +81,32 @@ pub fn shards() -> Files {
         ("001.cls", b"3"),
     ];
     Ok(vec![shard(&members)?, shard(members.get(..2).unwrap_or_default())?])
+}
+
+/// Indices of a shard and of a table.
+pub fn indices() -> Files {
+    let folder = tempfile::tempdir()?;
+    let sound = [("a.tar", shards()?.into_iter().next()), ("a.csv", tables()?.into_iter().next())];
+    let mut files = Vec::new();
+    for (name, bytes) in sound {
+        let (path, out) = (folder.path().join(name), folder.path().join(format!("{name}.index")));
+        std::fs::write(&path, bytes.unwrap_or_default())?;
+        std::fs::write(folder.path().join("a.png"), pictures()?.swap_remove(0))?;
+        let source = SourceConfig { path: path.to_string_lossy().into_owned(), ..SourceConfig::default() };
+        roclip_data::index::make(&source, ImageLimits::default(), Some(&out), 1)?;
+        files.push(std::fs::read(out)?);
+    }
+    Ok(files)
+}
+
+/// Instructions in LLaVA's layout.
+pub fn instructions() -> Files {
+    Ok([
+        r#"[{"id": "7", "image": "a.png", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A dog."}, {"from": "human", "value": "Which colour?"}, {"from": "gpt", "value": "Red."}]}]"#,
+        "{\"image\": \"a.png\", \"conversations\": [{\"from\": \"human\", \"value\": \"Name it. <image>\"}, {\"from\": \"gpt\", \"value\": \"caf\u{e9}\"}]}\n{\"id\": 3, \"conversations\": []}\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec())
 }
 
 pub fn shard(members: &[(&str, &[u8])]) -> Result<Vec<u8>> {

@@ -1,7 +1,10 @@
 //! The fuzz targets. A target panics when a promise is broken, and says whether it took the input.
 
+use crate::mend;
 use crate::seeds;
 use anyhow::{Result, anyhow};
+use roclip_data::index::Index;
+use roclip_data::instruction::read_instructions;
 use roclip_data::picture::{ImageLimits, decode, preprocess};
 use roclip_data::poison::Manifest;
 use roclip_data::source::{Labels, SourceConfig, list_samples};
@@ -17,13 +20,15 @@ pub struct Target {
     pub run: fn(&[u8], &Path) -> bool,
 }
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "picture", seeds: seeds::pictures, run: picture },
     Target { name: "tar", seeds: seeds::shards, run: shard },
     Target { name: "csv", seeds: seeds::tables, run: table },
     Target { name: "json-lines", seeds: seeds::json_lines, run: json_lines },
     Target { name: "annotations", seeds: seeds::annotations, run: annotations },
     Target { name: "parquet", seeds: seeds::parquets, run: parquet },
+    Target { name: "index", seeds: seeds::indices, run: index },
+    Target { name: "instructions", seeds: seeds::instructions, run: instructions },
     Target { name: "json-member", seeds: seeds::metadata, run: metadata },
     Target { name: "labels", seeds: seeds::metadata, run: labels },
     Target { name: "manifest", seeds: seeds::manifests, run: manifest },
@@ -72,14 +77,16 @@ fn shard(bytes: &[u8], place: &Path) -> bool {
     source("a.tar", bytes, place)
 }
 
-fn table(bytes: &[u8], place: &Path) -> bool {
+/// Writes a picture `a.png` into the folder, where it is not there yet.
+fn picture_beside(place: &Path) -> bool {
     static PICTURE: LazyLock<Vec<u8>> =
         LazyLock::new(|| seeds::pictures().ok().and_then(|files| files.into_iter().next()).unwrap_or_default());
     let beside = place.join("a.png");
-    if !beside.exists() && std::fs::write(&beside, &*PICTURE).is_err() {
-        return false;
-    }
-    source("a.csv", bytes, place)
+    beside.exists() || std::fs::write(&beside, &*PICTURE).is_ok()
+}
+
+fn table(bytes: &[u8], place: &Path) -> bool {
+    picture_beside(place) && source("a.csv", bytes, place)
 }
 
 fn json_lines(bytes: &[u8], place: &Path) -> bool {
@@ -92,6 +99,35 @@ fn annotations(bytes: &[u8], place: &Path) -> bool {
 
 fn parquet(bytes: &[u8], place: &Path) -> bool {
     source("a.parquet", bytes, place)
+}
+
+/// The checksums are mended first: what lies behind them is of interest.
+fn index(bytes: &[u8], place: &Path) -> bool {
+    let path = place.join("a.roclip-index");
+    if std::fs::write(&path, mend::index(bytes)).is_err() {
+        return false;
+    }
+    let Ok(index) = Index::open(&path) else { return false };
+    let _ = (index.skips(), index.stale());
+    let ids: Vec<String> = (0..index.samples().min(200)).filter_map(|at| index.sample(at)).map(|one| one.id).collect();
+    for at in 0..index.captions().min(200) {
+        let Some(place) = index.caption_place(at) else { continue };
+        assert!(place.sample < index.samples(), "a caption of a sample that is not there");
+        let before = index.captions_before(place.sample);
+        assert!(before.is_none_or(|before| before + place.caption == at), "a caption has two places");
+    }
+    let found = index.find(ids.iter().map(String::as_str)).is_ok();
+    found && index.intact().is_ok()
+}
+
+fn instructions(bytes: &[u8], place: &Path) -> bool {
+    let path = place.join("a.json");
+    if !picture_beside(place) || std::fs::write(&path, bytes).is_err() {
+        return false;
+    }
+    let Ok(found) = read_instructions(&path, None, LIMITS, 1) else { return false };
+    assert!(!found.items.is_empty(), "nothing, and no error");
+    !found.fingerprint().is_empty()
 }
 
 fn metadata(bytes: &[u8], place: &Path) -> bool {
