@@ -26,6 +26,7 @@ mod reports;
 mod runs;
 mod safeclip;
 mod sources;
+mod steps;
 mod support;
 mod sweeps;
 mod terminal;

@@ -130,6 +130,28 @@ fn two_processes_train_a_resnet_as_one_does() {
     two_are_one("resnet", "safeclip", SAFECLIP);
 }
 
+/// Each process encodes its rows in twos or threes: the run is that of whole batches.
+#[test]
+fn features_encoded_in_chunks_train_as_whole_batches_do_on_one_process_and_on_two() {
+    let roclip = "period = 2, pool_size = 24";
+    for (objective, settings) in [("clip", ""), ("roclip", roclip), ("safeclip", SAFECLIP)] {
+        let lab = lab("vit", objective, settings, 5);
+        lab.train("whole", &[]);
+        lab.train("chunks", &["--set", "train.encode_batch_size=3"]);
+        assert_same_training(&lab, "whole", "chunks", 24, limit("vit"));
+        together(&lab, 2, &[&TRAIN[..], &["two", "--set", "train.encode_batch_size=2"]].concat());
+        assert_same_training(&lab, "whole", "two", 24, limit("vit"));
+    }
+    let lab = lab("resnet", "clip", "", 2);
+    let more = [&TRAIN[..], &["no", "--set", "train.encode_batch_size=9"]].concat();
+    lab.fails(&more, 1, &["train.encode_batch_size is 9", "train.batch_size 8"]);
+    let chunks = [&TRAIN[..], &["two", "--set", "train.encode_batch_size=2"]].concat();
+    for (code, said) in ended(start(&lab, &vec![chunks.clone(); 2])) {
+        assert!(code == Some(1) && said.contains("whole-batch") && said.contains("per-process"), "{said}");
+    }
+    together(&lab, 2, &[&chunks[..], &["--set", "train.batch_norm=per-process"]].concat());
+}
+
 /// Each process fills its own rows from the same order. One that finds no picture for any of its rows takes its part in the step all the
 /// same, and what was skipped is known to all.
 #[test]
