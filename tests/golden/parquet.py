@@ -53,6 +53,12 @@ lists = pa.table(
         "split": ["train", "test"],
     }
 )
+groups = pa.table(
+    {
+        "image": pa.array([{"bytes": picture((6 * n, 250 - 6 * n, n)), "path": None} for n in range(40)], IMAGE),
+        "caption": [f"number {n}" for n in range(40)],
+    }
+)
 paths = pa.table({"filepath": ["a.jpg", "a.jpg", None], "title": ["A dog", "dogs", "x"], "__index_level_0__": [0, 1, 2]})
 img2dataset = pa.table(
     {
@@ -70,6 +76,8 @@ print(
             "hugging_face": file(hugging_face),
             "hugging_face_zstd": file(hugging_face, compression="zstd", row_group_size=2, data_page_version="2.0"),
             "hugging_face_gzip": file(hugging_face, compression="gzip", use_dictionary=False),
+            # Groups of some pages each, of which the first begins with a dictionary that does not take all.
+            "groups": file(groups, row_group_size=13, data_page_size=2000, dictionary_pagesize_limit=1500, write_batch_size=3),
             "lists": file(lists),
             "paths": file(paths, compression="none"),
             "img2dataset": file(img2dataset),

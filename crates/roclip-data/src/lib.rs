@@ -26,6 +26,7 @@ pub mod shard;
 pub mod source;
 pub mod statistics;
 pub mod survey;
+pub mod table;
 pub mod tokenizer;
 pub mod trigger;
 

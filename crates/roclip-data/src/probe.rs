@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Cursor};
 use std::os::unix::fs::FileExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Bytes that are looked at from the start of a picture, from its middle and from its end. A picture that is no longer is hashed whole.
@@ -57,12 +58,18 @@ impl ImageBytes {
     /// # Errors
     /// A skip for a picture that is not there, is too long, has no readable header, or breaks `limits`.
     pub fn probe(&self, limits: ImageLimits) -> Result<Probe, Skip> {
+        let whole;
         let (reader, length) = match self {
             ImageBytes::File(path) => {
                 let (file, length) = bounded::open(path).map_err(|e| unreadable(&e, path))?;
                 (Reader::File(file), length)
             }
             ImageBytes::Span { shard, offset, length } => (Reader::Shard { shard, offset: *offset }, *length),
+            // Its page is unpacked as a whole.
+            ImageBytes::Cell { .. } => {
+                whole = self.read(limits.max_file_bytes)?;
+                (Reader::Memory(&whole), whole.len() as u64)
+            }
             ImageBytes::Memory(bytes) => (Reader::Memory(bytes), bytes.len() as u64),
         };
         check_length(length, limits.max_file_bytes)?;
@@ -70,7 +77,9 @@ impl ImageBytes {
             reader.read(offset, length).map_err(|e| match self {
                 ImageBytes::File(path) => unreadable(&e, path),
                 ImageBytes::Span { shard, .. } => unreadable(&e, shard.path()),
-                ImageBytes::Memory(_) => Skip::new(SkipReason::ImageFileUnreadable, e.to_string()),
+                ImageBytes::Cell { .. } | ImageBytes::Memory(_) => {
+                    Skip::new(SkipReason::ImageFileUnreadable, e.to_string())
+                }
             })
         };
         let head = read(0, length.min(3 * WINDOW_BYTES))?;
@@ -146,7 +155,7 @@ pub fn probe_samples(samples: &[Sample], limits: ImageLimits, workers: usize) ->
 }
 
 fn probe_alone(sample: &Sample, limits: ImageLimits) -> Result<Probe, Skip> {
-    std::panic::catch_unwind(|| sample.image.probe(limits))
+    std::panic::catch_unwind(AssertUnwindSafe(|| sample.image.probe(limits)))
         .unwrap_or_else(|_| Err(Skip::new(SkipReason::WorkerPanicked, "while its header was read")))
 }
 

@@ -4,6 +4,7 @@ use crate::bounded;
 use crate::picture::{ImageLimits, decode};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
+use crate::table::{Cell, Table};
 use image::RgbImage;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -19,6 +20,11 @@ pub enum ImageBytes {
         shard: Arc<Shard>,
         offset: u64,
         length: u64,
+    },
+    /// A picture in a Parquet file, read in place.
+    Cell {
+        table: Arc<Table>,
+        cell: Cell,
     },
     Memory(Arc<[u8]>),
 }
@@ -36,6 +42,10 @@ impl ImageBytes {
                 let mut bytes = vec![0; *length as usize];
                 shard.read_exact_at(&mut bytes, *offset).map_err(|e| unreadable(&e, shard.path()))?;
                 Ok(bytes)
+            }
+            ImageBytes::Cell { table, cell } => {
+                check_length(cell.length, limit_bytes)?;
+                table.read(cell)
             }
             ImageBytes::Memory(bytes) => Ok(bytes.to_vec()),
         }

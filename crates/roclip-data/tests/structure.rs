@@ -21,6 +21,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "rate",
             "guard",
             "shard",
+            "table",
             "sample",
             "probe",
             "language",

@@ -64,6 +64,19 @@ impl SkipReason {
         )
     }
 
+    /// Whether it lies in the bytes of a picture, so that they need not be read again to know it.
+    pub fn is_of_bytes(self) -> bool {
+        matches!(
+            self,
+            SkipReason::ImageEmpty
+                | SkipReason::ImageFormatUnknown
+                | SkipReason::ImageTooManyPixels
+                | SkipReason::ImageTooThin
+                | SkipReason::ImageTruncated
+                | SkipReason::ImageUndecodable
+        )
+    }
+
     /// Whether a shard, or a folder, is lost by it, wholly or from a place on.
     pub fn loses_shard(self) -> bool {
         matches!(self, SkipReason::ShardTooLarge | SkipReason::ShardTruncated | SkipReason::ShardUnreadable)

@@ -1,16 +1,22 @@
-//! One side of `bench/run.sh`: prints one number. The other side is `bench/with_pytorch.py`, with the same subcommands.
+//! One side of `bench/run.sh` and `bench/loader.sh`: prints one number. The other side is `bench/with_pytorch.py`, with the same subcommands.
 //!
 //!     bench step MODEL BATCH TEXT_LENGTH THREADS    seconds of a training step (both towers, loss, AdamW), median
-//!     bench augment FOLDER SIZE                     images a second on one core: decode, the released augmentation, normalise
+//!     bench plain FOLDER SIZE                       images a second on one core: decode, resize, crop, normalise, all by the loader
+//!     bench augment FOLDER SIZE                     the same with the released augmentation
+//!     bench ahead FOLDER SIZE BATCH WORKERS         MiB that the loader takes at its peak, while nobody takes its batches
 //!     bench pool ROWS DIM BATCH THREADS [dedup]     seconds of a pool lookup, median; with dedup, no row for two images
 
 use roclip::model::{Clip, ModelConfig, unit};
 use roclip::objective::{Pool, RingWrite, info_nce};
-use roclip_data::augment::{ImageAugment, ImageAugmentConfig};
-use roclip_data::picture::preprocess;
-use roclip_data::picture::{ImageLimits, decode};
+use roclip_data::augment::ImageAugmentConfig;
+use roclip_data::batch::{Batches, Loader, PassPlan, Transform, ViewAugment};
+use roclip_data::pairs::{CaptionMode, Pairs};
+use roclip_data::picture::ImageLimits;
+use roclip_data::sample::Sample;
 use roclip_data::source::{SourceConfig, list_samples};
-use std::time::Instant;
+use roclip_data::tokenizer::{Tokenizer, Truncate};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 use torch_bridge::{AdamW, AdamWTensors};
 
@@ -21,13 +27,15 @@ fn main() -> Outcome<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = match arguments.as_slice() {
         ["step", model, batch, length, threads] => step(model, batch.parse()?, length.parse()?, threads.parse()?)?,
-        ["augment", folder, size] => augment(folder, size.parse()?)?,
+        ["plain", folder, size] => images_per_second(folder, size.parse()?, None)?,
+        ["augment", folder, size] => images_per_second(folder, size.parse()?, Some(ImageAugmentConfig::default()))?,
+        ["ahead", folder, size, batch, workers] => ahead(folder, size.parse()?, batch.parse()?, workers.parse()?)?,
         ["pool", rows, dim, batch, threads, dedup @ ..] if matches!(dedup, [] | ["dedup"]) => {
             pool([rows.parse()?, dim.parse()?, batch.parse()?], threads.parse()?, !dedup.is_empty())?
         }
         _ => {
             return Err(
-                "usage: step MODEL BATCH LENGTH THREADS | augment FOLDER SIZE | pool ROWS DIM BATCH THREADS [dedup]"
+                "usage: step MODEL BATCH LENGTH THREADS | plain FOLDER SIZE | augment FOLDER SIZE | ahead FOLDER SIZE BATCH WORKERS | pool ROWS DIM BATCH THREADS [dedup]"
                     .into(),
             );
         }
@@ -81,23 +89,77 @@ fn step(model: &str, batch: i64, length: i64, threads: i32) -> Outcome<f64> {
     })
 }
 
-fn augment(folder: &str, size: u32) -> Outcome<f64> {
+/// A pass over at least `count` pairs of the folder's pictures, each again and again where there are fewer.
+fn pass(
+    folder: &str,
+    size: u32,
+    image: Option<ImageAugmentConfig>,
+    (count, batch, workers): (usize, usize, usize),
+) -> Outcome<Batches> {
     let config = SourceConfig { path: folder.into(), ..SourceConfig::default() };
     let samples = list_samples(&config, ImageLimits::default())?.samples;
-    let samples = samples.get(..samples.len().min(200)).unwrap_or_default();
-    let config = ImageAugmentConfig::default();
-    let mut random = roclip_data::random::stream(0, "bench", 0, "");
-    let mut values = Vec::new();
-    let started = Instant::now();
-    for sample in samples {
-        let broken = |skip: roclip_data::skip::Skip| format!("{}: {}", sample.id, skip.reason);
-        let limits = ImageLimits::default();
-        let picture = decode(&sample.image.read(limits.max_file_bytes).map_err(broken)?, limits).map_err(broken)?;
-        let drawn = ImageAugment::draw(&config, picture.dimensions(), &mut random);
-        values.clear();
-        preprocess::normalise_into(&drawn.apply(&picture, size).map_err(broken)?, &mut values);
+    let copy = |(number, sample): (usize, &Sample)| Sample {
+        captions: vec!["a photograph".to_owned()],
+        ..Sample::new(Arc::clone(&sample.source), number.to_string(), sample.image.clone())
+    };
+    let pairs: Vec<Sample> = samples.iter().cycle().take(count).enumerate().map(copy).collect();
+    let view = ViewAugment { image, ..ViewAugment::default() };
+    let transform = Transform {
+        seed: 0,
+        image_size: size,
+        resizing: Default::default(),
+        limits: ImageLimits::default(),
+        views: [view.clone(), view],
+        sub_captions: None,
+        tokenizer: Arc::new(Tokenizer::new(32, Truncate::KeepEot)?),
+        cache_bytes: 0,
+    };
+    let loader = Loader::new(Arc::new(Pairs::new(pairs, CaptionMode::Expand)), transform, batch, workers)?;
+    let plan = PassPlan { epoch: 1, pass: 0, two_views: false, first_step: 0, steps: loader.steps_per_epoch() };
+    Ok(loader.pass(loader.order(1, 0, None), plan))
+}
+
+/// Seconds that the processors have worked for this process, in all of its threads: what others do meanwhile does not count.
+fn processor_seconds() -> Outcome<f64> {
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    Ok(fields.map(str::parse::<f64>).sum::<Result<f64, _>>()? / TICKS)
+}
+
+fn images_per_second(folder: &str, size: u32, image: Option<ImageAugmentConfig>) -> Outcome<f64> {
+    let batches = pass(folder, size, image, (640, 32, 1))?;
+    let (begun, mut images) = (processor_seconds()?, 0);
+    for batch in batches {
+        images += batch?.pairs.len();
     }
-    Ok(samples.len() as f64 / started.elapsed().as_secs_f64())
+    Ok(images as f64 / (processor_seconds()? - begun))
+}
+
+/// The largest memory that this process has had, in MiB.
+fn peak_mib() -> Outcome<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
+    Ok(line.split_whitespace().next().unwrap_or_default().parse::<f64>()? / 1024.0)
+}
+
+fn ahead(folder: &str, size: u32, batch: usize, workers: usize) -> Outcome<f64> {
+    let before = peak_mib()?;
+    let image = Some(ImageAugmentConfig::default());
+    let mut batches = pass(folder, size, image, (batch * 3 * (workers + 1), batch, workers))?;
+    let begun = Instant::now();
+    let first = batches.next().ok_or("no batch")??;
+    eprintln!("first batch of {} after {:.1} s", first.pairs.len(), begun.elapsed().as_secs_f64());
+    // Until the workers are held back: nothing is read for a second.
+    let mut worked = processor_seconds()?;
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = processor_seconds()?;
+        if now - worked < 0.05 {
+            return Ok(peak_mib()? - before);
+        }
+        worked = now;
+    }
 }
 
 fn pool([rows, dim, batch]: [i64; 3], threads: i32, dedup: bool) -> Outcome<f64> {

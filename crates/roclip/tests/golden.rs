@@ -112,8 +112,8 @@ impl Towers for Given<'_> {
         Ok([self.image.shallow_clone(), self.text.shallow_clone()])
     }
 
-    fn sub_captions(&self) -> Option<SubCaptionFeatures> {
-        None
+    fn sub_captions(&self) -> Result<Option<SubCaptionFeatures>> {
+        Ok(None)
     }
 }
 

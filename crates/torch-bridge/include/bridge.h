@@ -7,6 +7,10 @@ namespace torch_bridge {
 
 rust::String torch_version();
 [[noreturn]] void leave_at_once(int32_t code);
+// Whether autocast was on for the device before: what end_autocast is to be given.
+bool begin_autocast_bf16(bool cuda);
+void end_autocast(bool cuda, bool before);
+void allow_tf32(bool allow);
 // Tensors cross the border as addresses of at::Tensor: tch owns them, C++ only borrows.
 size_t channels_last(size_t tensor);
 void fused_adamw(rust::Slice<const size_t> parameters, rust::Slice<const size_t> gradients,

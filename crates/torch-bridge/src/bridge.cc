@@ -1,6 +1,8 @@
 #include "torch-bridge/include/bridge.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
 #include <c10/core/GradMode.h>
 #include <torch/headeronly/version.h>
 
@@ -20,6 +22,27 @@ static std::vector<at::Tensor> borrowed(rust::Slice<const size_t> addresses) {
 }
 
 rust::String torch_version() { return TORCH_VERSION; }
+
+static at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
+
+bool begin_autocast_bf16(bool cuda) {
+  const bool before = at::autocast::is_autocast_enabled(device_type(cuda));
+  at::autocast::set_autocast_dtype(device_type(cuda), at::kBFloat16);
+  at::autocast::set_autocast_enabled(device_type(cuda), true);
+  at::autocast::increment_nesting();
+  return before;
+}
+
+void end_autocast(bool cuda, bool before) {
+  // The cache holds weights as they were cast: they change with the next step.
+  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(device_type(cuda), before);
+}
+
+void allow_tf32(bool allow) {
+  at::globalContext().setAllowTF32CuDNN(allow);
+  at::globalContext().setFloat32MatmulPrecision(allow ? "high" : "highest");
+}
 
 void leave_at_once(int32_t code) { std::_Exit(code); }
 

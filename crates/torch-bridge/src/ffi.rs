@@ -45,6 +45,12 @@ pub mod bridge {
 
         fn leave_at_once(code: i32);
 
+        /// Whether autocast was on for the device before: what `end_autocast` is to be given.
+        fn begin_autocast_bf16(cuda: bool) -> bool;
+        fn end_autocast(cuda: bool, before: bool);
+
+        fn allow_tf32(allow: bool) -> Result<()>;
+
         /// # Safety
         /// `tensor` is the address of a live `at::Tensor`; the caller owns the returned one.
         unsafe fn channels_last(tensor: usize) -> Result<usize>;

@@ -1,4 +1,5 @@
-//! Functions of libtorch that `tch` does not wrap: fused AdamW, channels-last memory, process groups and loading CUDA at run time.
+//! Functions of libtorch that `tch` does not wrap: fused AdamW, channels-last memory, autocast to bfloat16, TensorFloat-32, process groups and
+//! loading CUDA at run time.
 //!
 //! This is the only crate with unsafe code and C++. Everything here takes and gives `tch` tensors; nothing else of the
 //! project sees an address.
@@ -58,6 +59,31 @@ pub fn channels_last(tensor: &Tensor) -> Result<Tensor, BridgeError> {
         let address = ffi::bridge::channels_last(tensor.as_ptr() as usize)?;
         Ok(Tensor::from_ptr(address as *mut _))
     }
+}
+
+/// Autocast of this thread, which ends with the value, also where a panic ends it.
+struct Autocast {
+    cuda: bool,
+    before: bool,
+}
+
+impl Drop for Autocast {
+    fn drop(&mut self) {
+        ffi::bridge::end_autocast(self.cuda, self.before);
+    }
+}
+
+/// Does `work` under PyTorch's autocast to bfloat16, on CUDA devices or on the CPU: products and convolutions cast what they are given, and
+/// what autocast knows to need 32 bits is computed in them. The backward pass belongs behind it, as autocast is of the forward pass.
+pub fn with_autocast_bf16<T>(cuda: bool, work: impl FnOnce() -> T) -> T {
+    let _autocast = Autocast { cuda, before: ffi::bridge::begin_autocast_bf16(cuda) };
+    work()
+}
+
+/// Whether CUDA devices may multiply 32-bit numbers as TensorFloat-32, in matrix products and convolutions. PyTorch allows it in convolutions
+/// unless it is told otherwise.
+pub fn allow_tf32(allow: bool) -> Result<(), BridgeError> {
+    Ok(ffi::bridge::allow_tf32(allow)?)
 }
 
 /// The numbers of one AdamW step; see [`fused_adamw`].

@@ -130,27 +130,55 @@ fn two_processes_train_a_resnet_as_one_does() {
     two_are_one("resnet", "safeclip", SAFECLIP);
 }
 
-/// A process that reads no picture of its rows takes its part in the step all the same, and what was skipped is known to all.
+/// Each process encodes its rows in twos or threes: the run is that of whole batches.
 #[test]
-fn pairs_that_one_process_cannot_read_are_missing_for_all() {
-    for (model, objective, settings) in [("vit", "roclip", "period = 2, pool_size = 24"), ("resnet", "clip", "")] {
+fn features_encoded_in_chunks_train_as_whole_batches_do_on_one_process_and_on_two() {
+    let roclip = "period = 2, pool_size = 24";
+    for (objective, settings) in [("clip", ""), ("roclip", roclip), ("safeclip", SAFECLIP)] {
+        let lab = lab("vit", objective, settings, 5);
+        lab.train("whole", &[]);
+        lab.train("chunks", &["--set", "train.encode_batch_size=3"]);
+        assert_same_training(&lab, "whole", "chunks", 24, limit("vit"));
+        together(&lab, 2, &[&TRAIN[..], &["two", "--set", "train.encode_batch_size=2"]].concat());
+        assert_same_training(&lab, "whole", "two", 24, limit("vit"));
+    }
+    let lab = lab("resnet", "clip", "", 2);
+    let more = [&TRAIN[..], &["no", "--set", "train.encode_batch_size=9"]].concat();
+    lab.fails(&more, 1, &["train.encode_batch_size is 9", "train.batch_size 8"]);
+    let chunks = [&TRAIN[..], &["two", "--set", "train.encode_batch_size=2"]].concat();
+    for (code, said) in ended(start(&lab, &vec![chunks.clone(); 2])) {
+        assert!(code == Some(1) && said.contains("whole-batch") && said.contains("per-process"), "{said}");
+    }
+    together(&lab, 2, &[&chunks[..], &["--set", "train.batch_norm=per-process"]].concat());
+}
+
+/// Each process fills its own rows from the same order. One that finds no picture for any of its rows takes its part in the step all the
+/// same, and what was skipped is known to all.
+#[test]
+fn pairs_that_one_process_cannot_read_are_replaced_or_missing_for_all() {
+    let pool = "period = 2, pool_size = 24";
+    for (model, objective, settings, broken, size) in
+        [("vit", "roclip", pool, 4, 4), ("resnet", "clip", "", 4, 4), ("vit", "clip", "", 1, 2)]
+    {
         let lab = lab(model, objective, settings, 9);
         let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
         let text = text.split("[[poison.attacks]]").next().unwrap();
-        // Two rows for each of four processes, so that some have none to read.
+        // Two rows for each of four processes: where most pictures are broken, some find none for theirs.
         let lenient = text.replace("workers = 1", "workers = 1\nmax_skip_fraction = 0.9");
         std::fs::write(lab.path("recipe.toml"), lenient).unwrap();
-        for number in (0..48).filter(|number| number % 5 < 2) {
+        for number in (0..48).filter(|number| number % 5 < broken) {
             let picture = lab.path(&format!("{number:03}.png"));
             let bytes = std::fs::read(&picture).unwrap();
             std::fs::write(&picture, &bytes[..bytes.len() / 2]).unwrap();
         }
         lab.train("one", &[]);
-        together(&lab, 4, &[&TRAIN[..], &["four"]].concat());
-        assert_same_training(&lab, "one", "four", 50, limit(model));
+        together(&lab, size, &[&TRAIN[..], &["several"]].concat());
+        assert_same_training(&lab, "one", "several", 50, limit(model));
+        let left_out = lab.epochs("one").iter().filter_map(|line| line["left_out"].as_u64()).sum::<u64>();
+        assert!((left_out > 0) == (broken == 4), "{left_out} rows");
         let skips = |run: &str| std::fs::read_to_string(lab.path(run).join("skips.jsonl")).unwrap();
         assert!(skips("one").contains("040.png"));
-        assert_eq!(skips("one"), skips("four"));
+        assert_eq!(skips("one"), skips("several"));
     }
 }
 

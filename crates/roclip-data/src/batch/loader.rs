@@ -1,8 +1,7 @@
-//! Batches in an order that is a pure function of (pairs, seed, epoch), made ahead by workers that share nothing.
-//!
-//! Worker `w` of `n` makes the steps `w, w + n, ...` and hands them over through its own bounded channel, so the consumer
-//! takes them in order and worker count changes speed only.
+//! Batches in an order that is a pure function of (pairs, seed, epoch), made ahead by workers.
 
+use crate::batch::crew::Crew;
+use crate::batch::places::{PassPlan, Places};
 use crate::batch::transform::{BatchMaker, HostBatch, Transform};
 use crate::error::{Error, Result};
 use crate::pairs::Pairs;
@@ -10,30 +9,6 @@ use crate::random;
 use rand::seq::SliceRandom;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::JoinHandle;
-
-/// Batches that a worker may be ahead.
-const AHEAD: usize = 2;
-
-/// What a pass over the data asks for.
-#[derive(Debug, Clone, Copy)]
-pub struct PassPlan {
-    pub epoch: u64,
-    /// Place of the pass in its epoch, from 0.
-    pub pass: u64,
-    pub two_views: bool,
-    /// Steps that are done already.
-    pub first_step: u64,
-    pub steps: u64,
-}
-
-impl PassPlan {
-    /// Number of the augmentation draw: a second pass in an epoch sees other ones.
-    fn draw(&self) -> u64 {
-        self.epoch | (self.pass << 32)
-    }
-}
 
 /// Makes batches of `batch_size` pairs; the incomplete last one is dropped.
 pub struct Loader {
@@ -78,7 +53,7 @@ impl Loader {
         Ok(Loader { rows: rank * each..(rank + 1) * each, ..self })
     }
 
-    /// Every one of `indices` once, `count` at a time and in their order: plain, or through the augmentation's draw `draw`.
+    /// Every one of `indices` once, `count` at a time and in their order, without those that cannot be used: plain, or through the augmentation's draw `draw`.
     pub fn look(&self, indices: Vec<usize>, draw: Option<u64>, count: usize) -> Batches {
         let maker = match draw {
             Some(_) => Arc::clone(&self.maker),
@@ -88,9 +63,10 @@ impl Loader {
     }
 
     fn looks(&self, maker: Arc<BatchMaker>, indices: Vec<usize>, draw: u64, count: usize) -> Batches {
-        let steps = indices.len().div_ceil(count.max(1)) as u64;
+        let count = count.max(1);
+        let steps = indices.len().div_ceil(count) as u64;
         let plan = PassPlan { epoch: draw, pass: 0, two_views: false, first_step: 0, steps };
-        self.batches(maker, indices, (count.max(1), 0..count.max(1)), plan)
+        self.batches(maker, Places { order: indices, batch_size: count, rows: 0..count, full: false }, plan)
     }
 
     /// Token ids `[indices, length]` of the captions of `indices` without augmentation, and the length. Pictures are not read.
@@ -120,63 +96,24 @@ impl Loader {
         order
     }
 
-    /// The batches of a pass.
+    /// The batches of a pass. They are full: another pair of the order takes the place of one that cannot be used.
     pub fn pass(&self, order: Vec<usize>, plan: PassPlan) -> Batches {
-        self.batches(Arc::clone(&self.maker), order, (self.batch_size, self.rows.clone()), plan)
+        let places = Places { order, batch_size: self.batch_size, rows: self.rows.clone(), full: true };
+        self.batches(Arc::clone(&self.maker), places, plan)
     }
 
-    /// The rows `rows` of batches of `batch_size`.
-    fn batches(
-        &self,
-        maker: Arc<BatchMaker>,
-        order: Vec<usize>,
-        (batch_size, rows): (usize, Range<usize>),
-        plan: PassPlan,
-    ) -> Batches {
-        let order = Arc::new(order);
-        let mut channels = Vec::new();
-        let mut threads = Vec::new();
-        let mut failure = None;
-        let remaining = plan.steps.saturating_sub(plan.first_step);
-        // More workers than batches would have nothing to do.
-        let workers = (self.workers as u64).min(remaining);
-        for worker in 0..workers {
-            let (sender, receiver) = sync_channel(AHEAD);
-            let (maker, order, rows) = (Arc::clone(&maker), Arc::clone(&order), rows.clone());
-            let started = std::thread::Builder::new().spawn(move || {
-                let mut step = plan.first_step + worker;
-                while step < plan.steps {
-                    let from = step as usize * batch_size + rows.start;
-                    let to = (step as usize * batch_size + rows.end).min(order.len());
-                    let indices = order.get(from..to).unwrap_or_default();
-                    if sender.send(maker.batch(step, plan.draw(), plan.two_views, indices)).is_err() {
-                        return; // The consumer stopped early.
-                    }
-                    step += workers;
-                }
-            });
-            match started {
-                Ok(thread) => threads.push(thread),
-                Err(cause) => {
-                    let what = format!("cannot start {workers} threads that make batches: {cause}");
-                    failure = Some(Error::setting(what, "lower --workers (data.workers)"));
-                    break;
-                }
-            }
-            channels.push(receiver);
-        }
-        Batches { channels, threads, next: 0, remaining, failure, pairs: Arc::clone(&maker.pairs) }
+    fn batches(&self, maker: Arc<BatchMaker>, places: Places, plan: PassPlan) -> Batches {
+        let pairs = Arc::clone(&maker.pairs);
+        let crew = Crew::begin(maker, places, plan, self.workers).map_err(Some);
+        Batches { crew, remaining: plan.steps.saturating_sub(plan.first_step), pairs }
     }
 }
 
 /// An iterator over a pass's batches.
 pub struct Batches {
-    channels: Vec<Receiver<HostBatch>>,
-    threads: Vec<JoinHandle<()>>,
-    next: usize,
+    /// Or why there will be no batches.
+    crew: std::result::Result<Crew, Option<Error>>,
     remaining: u64,
-    /// Why there will be no batches.
-    failure: Option<Error>,
     pairs: Arc<Pairs>,
 }
 
@@ -184,31 +121,17 @@ impl Iterator for Batches {
     type Item = Result<HostBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(failure) = self.failure.take() {
-            self.remaining = 0;
-            return Some(Err(failure));
-        }
         if self.remaining == 0 {
             return None;
         }
         self.remaining -= 1;
-        let at = self.next % self.channels.len().max(1);
-        self.next += 1;
-        let received = self.channels.get(at).map(|channel| channel.recv());
-        Some(match received {
-            Some(Ok(batch)) => self.pairs.intact().map(|()| batch),
-            _ => Err(Error::internal("a data worker stopped")),
+        Some(match &mut self.crew {
+            Ok(crew) => crew.take().and_then(|batch| self.pairs.intact().map(|()| batch)),
+            Err(failure) => {
+                self.remaining = 0;
+                Err(failure.take()?)
+            }
         })
-    }
-}
-
-impl Drop for Batches {
-    fn drop(&mut self) {
-        self.channels.clear(); // Workers see their channel close and return.
-        for thread in self.threads.drain(..) {
-            // A worker that panicked has already said so; the batch that is missing was an error to the consumer.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -265,6 +188,42 @@ mod tests {
         assert_eq!(images(&plain), images(&look(3, None)));
         assert_eq!(images(&look(1, Some(9))), images(&look(3, Some(9))));
         assert_ne!(images(&look(1, Some(9))), images(&plain), "a draw goes through the augmentation");
+    }
+
+    /// The batches of epoch 2's pass: rows as pairs, and all numbers.
+    fn pass(loader: &Loader) -> Vec<(Vec<usize>, Vec<f32>, Vec<i64>)> {
+        let plan = PassPlan { epoch: 2, pass: 0, two_views: false, first_step: 0, steps: loader.steps_per_epoch() };
+        let batches = loader.pass(loader.order(2, 0, None), plan).map(|batch| batch.unwrap());
+        batches.map(|batch| (batch.pairs, batch.view.images, batch.view.tokens)).collect()
+    }
+
+    #[test]
+    fn another_pair_of_the_order_takes_the_place_of_one_that_cannot_be_read() {
+        let view = ViewAugment { image: Some(ImageAugmentConfig::default()), ..ViewAugment::default() };
+        let one = loader(1, view.clone());
+        let order = one.order(2, 0, None);
+        let at = order.iter().position(|pair| *pair == 2).unwrap();
+        assert!(at < 6, "it would be in no batch: choose another epoch");
+        let made = pass(&one);
+        let expected = |step: usize, row: usize| match 2 * step + row {
+            place if place == at => order[(place + 2) % 6],
+            place => order[place],
+        };
+        for (step, (pairs, images, _)) in made.iter().enumerate() {
+            assert_eq!(pairs, &[expected(step, 0), expected(step, 1)]);
+            assert_eq!(images.len(), 2 * 3 * 16);
+        }
+        for workers in [2, 8] {
+            assert!(pass(&loader(workers, view.clone())) == made, "{workers} workers");
+        }
+        // It is the replacing pair's own draw: equal to where the pair stands itself.
+        let ((first, row), (other, _)) = ((at / 2, at % 2), ((at / 2 + 1) % 3, at % 2));
+        let picture = |step: usize| &made[step].1[row * 48..(row + 1) * 48];
+        assert_eq!(picture(first), picture(other));
+        // A pass that begins later goes on as it would have.
+        let plan = PassPlan { epoch: 2, pass: 0, two_views: false, first_step: 1, steps: 3 };
+        let later: Vec<Vec<usize>> = one.pass(order, plan).map(|batch| batch.unwrap().pairs).collect();
+        assert_eq!(later, made[1..].iter().map(|(pairs, ..)| pairs.clone()).collect::<Vec<_>>());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! its id only.
 
 use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaptions, TextAugment, perturb};
+use crate::batch::places::PassPlan;
 use crate::guard::contained;
 use crate::pairs::{Pair, Pairs};
 use crate::picture::preprocess::Resizing;
@@ -55,12 +56,14 @@ pub enum Overlay {
 #[derive(Debug)]
 pub struct HostBatch {
     pub step: u64,
-    /// Indices into [`Pairs::pairs`]; `batch` of them, less what was skipped.
+    /// Indices into [`Pairs::pairs`], by row. They are fewer than the batch has rows where a pair could not be used and none was found that
+    /// takes its place.
     pub pairs: Vec<usize>,
     pub view: View,
     /// Another draw of both augmentations, where it was asked for.
     pub second: Option<View>,
     pub sub_captions: Option<SubCaptionBatch>,
+    /// The pairs of this batch's places in the order that could not be used, replaced or not.
     pub skips: SkipReport,
 }
 
@@ -90,21 +93,41 @@ pub struct View {
     pub length: usize,
 }
 
-/// Makes batches; what workers share, all of it read-only but the cache.
+/// One pair as numbers, but for the normalisation of its pictures, which makes four times as many bytes of them.
+pub(super) struct Row {
+    /// Index into [`Pairs::pairs`].
+    pair: usize,
+    /// Picture and token ids of each view.
+    views: Vec<(RgbImage, Vec<i64>)>,
+}
+
+/// Makes rows and batches; what workers share, all of it read-only but the cache.
 pub(super) struct BatchMaker {
     pub pairs: Arc<Pairs>,
     pub transform: Transform,
     cache: Arc<Cache>,
 }
 
-/// Decoded images by sample, up to a number of bytes; filled by whoever comes first.
+/// Decoded images by sample, up to a number of bytes, and which cannot be decoded; filled by whoever comes first.
 #[derive(Default)]
 struct Cache {
     pictures: RwLock<FxHashMap<usize, Arc<RgbImage>>>,
     bytes: AtomicU64,
+    broken: RwLock<FxHashMap<usize, Skip>>,
 }
 
 impl Cache {
+    fn skip(&self, sample: usize) -> Option<Skip> {
+        self.broken.read().unwrap_or_else(PoisonError::into_inner).get(&sample).cloned()
+    }
+
+    /// Remembers what lies in the bytes of a picture, and will be there whenever it is read. A disk that fails may not fail again.
+    fn put_skip(&self, sample: usize, skip: &Skip) {
+        if skip.reason.is_of_bytes() {
+            self.broken.write().unwrap_or_else(PoisonError::into_inner).insert(sample, skip.clone());
+        }
+    }
+
     fn get(&self, sample: usize) -> Option<Arc<RgbImage>> {
         self.pictures.read().unwrap_or_else(PoisonError::into_inner).get(&sample).cloned()
     }
@@ -142,28 +165,30 @@ impl BatchMaker {
         BatchMaker { pairs, transform, cache: Arc::clone(&self.cache) }
     }
 
-    /// The pairs `indices` as they are in augmentation draw `draw`; those that cannot be read are counted.
-    pub fn batch(&self, step: u64, draw: u64, two_views: bool, indices: &[usize]) -> HostBatch {
-        let (view, skips) = (View::default(), SkipReport::default());
-        let mut batch = HostBatch { step, pairs: Vec::new(), view, second: None, sub_captions: None, skips };
-        let count = if two_views { 2 } else { 1 };
-        let views = || self.transform.views.iter().zip(IMAGE_STREAMS).zip(TEXT_MARKS).take(count);
-        let mut made: Vec<(View, Vec<Vec<i64>>)> = views().map(|_| (View::default(), Vec::new())).collect();
-        for index in indices {
-            let Some(pair) = self.pairs.get(*index) else { continue };
-            let pair = &*pair;
-            let sample = contained(|| {
-                views().map(|((augment, stream), mark)| self.sample(pair, draw, augment, (stream, mark))).collect()
-            });
-            let sample: Vec<(RgbImage, Vec<i64>)> = match sample {
-                Ok(sample) => sample,
-                Err(skip) => {
-                    batch.skips.add(&pair.id, skip);
-                    continue;
-                }
-            };
-            batch.pairs.push(*index);
-            for ((view, captions), (picture, caption)) in made.iter_mut().zip(sample) {
+    /// The pair `index` in augmentation draw `draw`; none where there is no such pair.
+    pub fn row(&self, draw: u64, two_views: bool, index: usize) -> Option<std::result::Result<Row, (String, Skip)>> {
+        let pair = self.pairs.get(index)?;
+        let pair = &*pair;
+        let views = self.transform.views.iter().zip(IMAGE_STREAMS).zip(TEXT_MARKS).take(if two_views { 2 } else { 1 });
+        let made = contained(|| {
+            views.map(|((augment, stream), mark)| self.sample(pair, draw, augment, (stream, mark))).collect()
+        });
+        Some(made.map(|views| Row { pair: index, views }).map_err(|skip| (pair.id.clone(), skip)))
+    }
+
+    /// The batch of `rows`, in their order, with what is known of the pairs that could not be used.
+    pub fn batch(&self, step: u64, plan: &PassPlan, rows: Vec<Row>, mut skips: SkipReport) -> HostBatch {
+        let pairs: Vec<usize> = rows.iter().map(|row| row.pair).collect();
+        let views = if plan.two_views { 2 } else { 1 };
+        let side = self.transform.image_size as usize;
+        let mut made: Vec<(View, Vec<Vec<i64>>)> = (0..views).map(|_| (View::default(), Vec::new())).collect();
+        for (view, captions) in &mut made {
+            view.images.reserve_exact(rows.len() * 3 * side * side);
+            captions.reserve_exact(rows.len());
+        }
+        // Row by row, so that each picture's bytes are free once its numbers are there.
+        for row in rows {
+            for ((view, captions), (picture, caption)) in made.iter_mut().zip(row.views) {
                 preprocess::normalise_into(&picture, &mut view.images);
                 captions.push(caption);
             }
@@ -172,10 +197,9 @@ impl BatchMaker {
             (view.tokens, view.length) = self.transform.tokenizer.pad(&captions);
             view
         });
-        batch.view = finished.next().unwrap_or_default();
-        batch.second = finished.next();
-        batch.sub_captions = self.sub_captions(draw, &batch.pairs, &mut batch.skips);
-        batch
+        let (view, second) = (finished.next().unwrap_or_default(), finished.next());
+        let sub_captions = self.sub_captions(plan.draw(), &pairs, &mut skips);
+        HostBatch { step, pairs, view, second, sub_captions, skips }
     }
 
     /// The captions of `indices` as [`BatchMaker::plain`] has them in draw 0: token ids `[indices, length]`, and the length.
@@ -270,8 +294,13 @@ impl BatchMaker {
         if let Some(hit) = self.cache.get(pair.sample) {
             return Ok(hit);
         }
+        if let Some(skip) = self.cache.skip(pair.sample) {
+            return Err(skip);
+        }
         let sample = self.pairs.sample_of(pair).ok_or_else(|| Skip::new(SkipReason::NoSuchSample, pair.id.clone()))?;
-        let picture = Arc::new(sample.picture(self.transform.limits)?);
+        let picture =
+            sample.picture(self.transform.limits).inspect_err(|skip| self.cache.put_skip(pair.sample, skip))?;
+        let picture = Arc::new(picture);
         self.cache.put(pair.sample, &picture, self.transform.cache_bytes);
         Ok(picture)
     }

@@ -4,6 +4,7 @@
 use crate::error::{Error, IoContext};
 use crate::sample::{ImageBytes, PictureDigest, Sample};
 use crate::shard::Shard;
+use crate::table::{Cell, Table};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ const DIGEST: u64 = 1 << 3;
 const CLASS: u64 = 1 << 4;
 const GROUP: u64 = 1 << 5;
 const SPLIT: u64 = 1 << 6;
+const CELL: u64 = 1 << 7;
 
 /// What samples share.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub(super) struct Tables {
     sources: Vec<Arc<str>>,
     folders: Vec<String>,
     shards: Vec<Arc<Shard>>,
+    /// The shards as tables.
+    tables: Vec<Arc<Table>>,
 }
 
 impl Tables {
@@ -45,10 +49,12 @@ impl Tables {
             let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
             Arc::new(Shard::listed(stamp.path, stamp.length, modified))
         };
+        let shards: Vec<Arc<Shard>> = shared.shards.into_iter().map(shard).collect();
         Tables {
             sources: shared.sources.into_iter().map(Arc::from).collect(),
             folders: shared.folders,
-            shards: shared.shards.into_iter().map(shard).collect(),
+            tables: shards.iter().map(|shard| Arc::new(Table::new(Arc::clone(shard)))).collect(),
+            shards,
         }
     }
 }
@@ -118,6 +124,7 @@ pub(super) fn write(sample: &Sample, places: Places, to: &mut Vec<u8>) -> Result
     flags |= flag(SPLIT, sample.split.is_some());
     match &sample.image {
         ImageBytes::Span { .. } => flags |= SPAN,
+        ImageBytes::Cell { .. } => flags |= CELL,
         ImageBytes::File(path) => {
             flags |= flag(PATH_ENDS_WITH_KEY, path.to_str().is_some_and(|path| path.ends_with(&sample.key)));
         }
@@ -128,9 +135,15 @@ pub(super) fn write(sample: &Sample, places: Places, to: &mut Vec<u8>) -> Result
     number(places.picture as u64, &mut fields);
     number(u64::from(sample.part), &mut fields);
     text(&sample.key, &mut fields);
-    if let ImageBytes::Span { offset, length, .. } = &sample.image {
-        number(*offset, &mut fields);
-        number(*length, &mut fields);
+    match &sample.image {
+        ImageBytes::Span { offset, length, .. } => {
+            [*offset, *length].iter().for_each(|value| number(*value, &mut fields))
+        }
+        ImageBytes::Cell { cell: Cell { column, group, row, length }, .. } => {
+            [*column, *group, *row].iter().for_each(|value| number(u64::from(*value), &mut fields));
+            number(*length, &mut fields);
+        }
+        ImageBytes::File(_) | ImageBytes::Memory(_) => {}
     }
     if sample.id != sample.key {
         text(&sample.id, &mut fields);
@@ -163,7 +176,14 @@ pub(super) fn read(mut bytes: &[u8], tables: &Tables) -> Result<Sample, Unreadab
     let picture = read_number(left)? as usize;
     let part = u32::try_from(read_number(left)?).map_err(|_| Unreadable)?;
     let key = read_text(left)?;
+    let small = |value: u64| u32::try_from(value).map_err(|_| Unreadable);
     let image = match has(SPAN) {
+        _ if has(CELL) => {
+            let table = Arc::clone(tables.tables.get(picture).ok_or(Unreadable)?);
+            let mut next = || small(read_number(left)?);
+            let (column, group, row) = (next()?, next()?, next()?);
+            ImageBytes::Cell { table, cell: Cell { column, group, row, length: read_number(left)? } }
+        }
         true => {
             let shard = tables.shards.get(picture).ok_or(Unreadable)?;
             ImageBytes::Span { shard: Arc::clone(shard), offset: read_number(left)?, length: read_number(left)? }
@@ -201,6 +221,7 @@ pub(super) fn picture_place<'a>(image: &'a ImageBytes, key: &str) -> Option<&'a 
     match image {
         ImageBytes::File(path) => path.to_str().map(|path| folder(path, key)),
         ImageBytes::Span { shard, .. } => Path::to_str(shard.path()),
+        ImageBytes::Cell { table, .. } => Path::to_str(table.shard().path()),
         ImageBytes::Memory(_) => None,
     }
 }

@@ -142,7 +142,7 @@ struct Named {
 
 impl Named {
     fn places(&mut self, sample: &Sample) -> Result<Places> {
-        let is_shard = matches!(sample.image, ImageBytes::Span { .. });
+        let is_shard = matches!(sample.image, ImageBytes::Span { .. } | ImageBytes::Cell { .. });
         let Some(place) = record::picture_place(&sample.image, &sample.key) else {
             return Err(Error::setting(
                 format!("the picture of `{}` lies in no file whose name is text", for_terminal(&sample.id)),
@@ -180,6 +180,10 @@ impl Named {
             Some(number) => *number,
             None => {
                 let number = match &sample.image {
+                    ImageBytes::Cell { table, .. } => {
+                        self.shared.shards.push(Stamp::of_shard(table.shard())?);
+                        self.shared.shards.len() - 1
+                    }
                     ImageBytes::Span { shard, .. } => {
                         self.shared.shards.push(Stamp::of_shard(shard)?);
                         self.shared.shards.len() - 1

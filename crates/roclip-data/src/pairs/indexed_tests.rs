@@ -50,6 +50,12 @@ fn folder() -> tempfile::TempDir {
     let apart: Vec<&str> = apart.iter().map(|row| row.split_once(' ').unwrap().1).collect();
     fs::write(at("apart.csv"), format!("image,caption\n{}\n", apart.join("\n"))).unwrap();
     fs::write(at("lines.jsonl"), lines).unwrap();
+    let parquet: std::collections::HashMap<String, String> =
+        serde_json::from_str(include_str!("../../../../tests/golden/parquet.json")).unwrap();
+    for kind in ["hugging_face_zstd", "groups"] {
+        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &parquet[kind]).unwrap();
+        fs::write(at(&format!("{kind}.parquet")), bytes).unwrap();
+    }
     for (shard, first) in [("0.tar", 0u32), ("1.tar", 60)] {
         let members = (first..first + 70).flat_map(|number| {
             [
@@ -71,6 +77,9 @@ fn sources(folder: &Path) -> Vec<SourceConfig> {
         all("@/lines.jsonl"),
         all("@/{0,1}.tar"),
         all("@/rows.csv::@/0.tar"),
+        // Pictures that are held in memory, where there is no index, are the same ones.
+        SourceConfig { gzip_memory_mib: 0, ..all("@/groups.parquet") },
+        SourceConfig { gzip_memory_mib: 0, ..all("@/{groups,hugging_face_zstd}.parquet") },
     ]
 }
 
@@ -186,7 +195,7 @@ fn a_damaged_index_is_never_believed() {
         assert!(said.contains("cut off") || said.contains("no index"), "{said}");
     }
     let said = after(folder.path(), |bytes| bytes[8] = 9).unwrap_err().to_string();
-    assert!(said.contains("format 9") && said.contains("reads 1"), "{said}");
+    assert!(said.contains("format 9") && said.contains("reads 2"), "{said}");
 }
 
 /// Of the column of hashes the damage is seen by whoever looks for an id.

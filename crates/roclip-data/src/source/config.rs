@@ -44,7 +44,8 @@ pub struct SourceConfig {
     /// with `image,label`. `roclip data concepts` makes one from captions.
     #[schemars(example = &"classes.json")]
     pub labels: Option<PathBuf>,
-    /// Memory that the pictures of all gzip shards, or in all Parquet files, may take, in MiB. Plain tars are read in place and take none.
+    /// Memory that the pictures of all gzip shards, or in all Parquet files, may take, in MiB; those of Parquet behind it are read in place. Plain
+    /// tars are read in place and take none.
     pub gzip_memory_mib: u64,
     /// Which part of the built-in emoji set is used; other sources ignore it.
     pub emoji: EmojiConfig,

@@ -266,7 +266,7 @@ fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
     let stated = sha256
         .and_then(|hex| artifact::sha256_of_hex(&hex))
         .map(|sha256| StatedHash { sha256, of_download: original_width.is_some() });
-    Ok(Row { image, bytes: None, captions, split: field(columns.split), class: field(columns.class), stated })
+    Ok(Row { image, picture: None, captions, split: field(columns.split), class: field(columns.class), stated })
 }
 
 /// Flickr's token files number the captions of an image: `a.jpg#3`.

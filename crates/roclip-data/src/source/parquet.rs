@@ -1,12 +1,13 @@
 //! Parquet: pictures in the file itself, as `datasets` writes them (`image: {bytes, path}`), or paths of pictures beside it, as in the metadata of
 //! img2dataset (`key`, `status`). Columns have the names that they have elsewhere.
 //!
-//! Pictures in the file are held in memory, up to a limit for all files together: their bytes lie compressed in pages, which are not read in
-//! place.
+//! Pictures in the file are held in memory, up to a limit for all files together. Those behind it, and all of an index, are read in place
+//! ([`table`]), which costs the unpacking of a page each.
 
-use crate::bounded;
 use crate::error::{Error, IoContext, Result};
 use crate::guard::contained;
+use crate::sample::ImageBytes;
+use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
 use crate::source::json_rows::{check_columns, row};
 use crate::source::kept::{Kept, Leave};
@@ -14,9 +15,9 @@ use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES
 use crate::source::shards::distinct_ends;
 use crate::source::tree::{name, split_of};
 use crate::source::webdataset::Memory;
-use crate::source::{Listing, Source, SourceConfig, place};
-use parquet::column::page::Page;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use crate::source::{Listing, Rest, Source, SourceConfig, Take, place};
+use crate::table::{self, Cell, check_dictionary};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::{Type, TypePtr};
@@ -53,10 +54,40 @@ impl Source for Parquet {
     }
 
     fn list(&self) -> Result<Listing> {
+        let mut all = Listing::default();
+        self.each_file(self.memory.gzip_bytes, &mut |found| {
+            all.append(found);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Pictures that are held are had at once; those of an index cost the unpacking of their pages.
+    fn worth_an_index(&self) -> Option<u64> {
+        Some(self.memory.gzip_bytes)
+    }
+
+    /// No picture is held.
+    fn stream(&self, take: Take) -> Result<(Listing, Rest)> {
+        let mut all = Listing::default();
+        self.each_file(0, &mut |mut found| {
+            std::mem::take(&mut found.samples).into_iter().try_for_each(&mut *take)?;
+            all.append(found);
+            Ok(())
+        })?;
+        Ok((all, Rest::Whole))
+    }
+
+    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        Parquet::write_kept(self, leave, out)
+    }
+}
+
+impl Parquet {
+    /// The listing of every file, in their order. At most `left` bytes of pictures are held.
+    fn each_file(&self, mut left: u64, take: &mut dyn FnMut(Listing) -> Result<()>) -> Result<()> {
         let names: Vec<String> = self.files.iter().map(|file| name(file)).collect();
         let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut left = self.memory.gzip_bytes;
-        let mut all = Listing::default();
         for (file, name) in self.files.iter().zip(&names) {
             let path = self.root.join(file);
             check_columns(&path, &self.config)?;
@@ -65,13 +96,9 @@ impl Source for Parquet {
             for sample in &mut found.samples {
                 sample.split = sample.split.take().or_else(|| split(file).map(str::to_owned));
             }
-            all.append(if self.files.len() > 1 { found.under(name) } else { found });
+            take(if self.files.len() > 1 { found.under(name) } else { found })?;
         }
-        Ok(all)
-    }
-
-    fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
-        Parquet::write_kept(self, leave, out)
+        Ok(())
     }
 }
 
@@ -110,7 +137,8 @@ impl Table<'_> {
     /// # Errors
     /// Columns that are not there.
     fn each_row(&mut self, take: &mut dyn FnMut(&str, std::result::Result<Row, Skip>)) -> Result<Option<Skip>> {
-        let (file, _) = bounded::open(self.path).io("open", self.path)?;
+        let (shard, file) = Shard::open(self.path).io("open", self.path)?;
+        let in_place = Arc::new(table::Table::new(Arc::new(shard)));
         // The reader of strangers' bytes may panic on them.
         let opened = contained(|| SerializedFileReader::new(file).map_err(unreadable));
         let reader = match opened {
@@ -125,6 +153,9 @@ impl Table<'_> {
             return Ok(Some(skip));
         }
         let classes = class_names(reader.metadata());
+        let counts: Vec<i64> = reader.metadata().row_groups().iter().map(RowGroupMetaData::num_rows).collect();
+        let mut cells = (0u32..).zip(counts).flat_map(|(group, rows)| (0..rows as u32).map(move |row| (group, row)));
+        let leaves = leaves(reader.metadata());
         let projection = Type::group_type_builder("schema").with_fields(columns).build();
         let rows = projection
             .map_err(unreadable)
@@ -145,7 +176,12 @@ impl Table<'_> {
                     return Ok(Some(Skip::new(SkipReason::ShardTruncated, detail)));
                 }
             };
-            match self.row(fields, &classes, &place, &mut seen) {
+            let (group, row) = cells.next().unwrap_or_default();
+            let at = |column: &str| {
+                let column = *leaves.get(column)?;
+                Some((Arc::clone(&in_place), Cell { column, group, row, length: 0 }))
+            };
+            match self.row(fields, &classes, &place, &mut seen, &at) {
                 Err(skip) if skip.reason == SkipReason::ShardTooLarge => return Ok(Some(skip)),
                 row => take(&place, row),
             }
@@ -209,9 +245,10 @@ impl Table<'_> {
         classes: &HashMap<String, Vec<String>>,
         place: &str,
         seen: &mut HashMap<String, u64>,
+        in_place: &dyn Fn(&str) -> Option<(Arc<table::Table>, Cell)>,
     ) -> std::result::Result<Row, Skip> {
         let mut fields = Map::new();
-        let mut picture: Option<(String, Vec<u8>)> = None;
+        let mut picture: Option<(String, String, Vec<u8>)> = None;
         for (column, field) in columns {
             let (field, bytes) = if self.has_images(&column) { without_picture(field) } else { (field, None) };
             let mut value = value(field);
@@ -223,7 +260,7 @@ impl Table<'_> {
                 let path = value.as_str().or_else(|| value.get("path")?.as_str()).filter(|path| !path.is_empty());
                 let named = path.map_or_else(|| place.replace(' ', "-"), str::to_owned);
                 value = json!(named);
-                picture = Some((named, bytes));
+                picture = Some((named, column.clone(), bytes));
             }
             fields.insert(column, value);
         }
@@ -233,7 +270,7 @@ impl Table<'_> {
             fields.insert("image".into(), json!(self.fetched(key, fields.get(FETCHED[1]).and_then(Value::as_str))?));
         }
         let mut row = row(&fields, self.config)?;
-        if let Some((named, bytes)) = picture {
+        if let Some((named, column, bytes)) = picture {
             let digest = digest(&bytes);
             match seen.get(&named) {
                 // One picture with a further caption.
@@ -241,7 +278,7 @@ impl Table<'_> {
                 Some(_) => row.image = format!("{named}#{}", place.replace(' ', "-")),
                 None => drop(seen.insert(named, digest)),
             }
-            row.bytes = Some(self.hold(bytes)?);
+            row.picture = Some(self.hold(bytes, in_place(&column))?);
         }
         Ok(row)
     }
@@ -253,13 +290,18 @@ impl Table<'_> {
         }
     }
 
-    /// Takes the bytes of a picture from what may be held.
-    fn hold(&mut self, bytes: Vec<u8>) -> std::result::Result<Arc<[u8]>, Skip> {
+    /// Takes the bytes of a picture from what may be held; else they are read `in_place`.
+    fn hold(
+        &mut self,
+        bytes: Vec<u8>,
+        in_place: Option<(Arc<table::Table>, Cell)>,
+    ) -> std::result::Result<ImageBytes, Skip> {
         let length = bytes.len() as u64;
         crate::sample::check_length(length, self.memory.file_bytes)?;
-        match self.left.checked_sub(length) {
-            Some(left) => *self.left = left,
-            None => {
+        match (self.left.checked_sub(length), in_place) {
+            (Some(left), _) => *self.left = left,
+            (None, Some((table, cell))) => return Ok(ImageBytes::Cell { table, cell: Cell { length, ..cell } }),
+            (None, None) => {
                 let detail = format!(
                     "its pictures do not fit into the {} MiB that are held (gzip_memory_mib of the source); store them as *.tar",
                     self.memory.gzip_bytes >> 20
@@ -267,7 +309,7 @@ impl Table<'_> {
                 return Err(Skip::new(SkipReason::ShardTooLarge, detail));
             }
         }
-        Ok(bytes.into())
+        Ok(ImageBytes::Memory(bytes.into()))
     }
 
     /// Where img2dataset puts the picture `key`: `00000/000000012.jpg` beside `00000.parquet`.
@@ -306,32 +348,31 @@ fn is_of(chunk: &ColumnChunkMetaData, columns: &[TypePtr]) -> bool {
     columns.iter().any(|column| path.parts().first().is_some_and(|name| name == column.name()))
 }
 
-/// A dictionary may claim to have more values than it has bytes, and room is made for all that it claims.
-///
 /// # Errors
-/// A skip for a file with such a dictionary.
+/// A skip for a file with a dictionary that claims more than it has.
 fn check_dictionaries(reader: &SerializedFileReader<File>, columns: &[TypePtr]) -> std::result::Result<(), Skip> {
     for number in 0..reader.num_row_groups() {
         let group = reader.get_row_group(number).map_err(unreadable)?;
         let chunks = group.metadata().columns().iter().enumerate();
         for (at, _) in chunks.filter(|(_, chunk)| is_of(chunk, columns)) {
-            let mut pages = group.get_column_page_reader(at).map_err(unreadable)?;
-            while let Some(next) = pages.peek_next_page().map_err(unreadable)? {
-                if !next.is_dict {
-                    pages.skip_next_page().map_err(unreadable)?;
-                    continue;
-                }
-                let page = pages.get_next_page().map_err(unreadable)?;
-                if let Some(Page::DictionaryPage { buf, num_values, .. }) = page
-                    && num_values as usize > buf.len()
-                {
-                    let detail = format!("a dictionary claims {num_values} values in {} bytes", buf.len());
-                    return Err(Skip::new(SkipReason::ShardUnreadable, detail));
-                }
-            }
+            check_dictionary(group.get_column_page_reader(at).map_err(unreadable)?)?;
         }
     }
     Ok(())
+}
+
+/// Number of the column, without fields, that has the pictures of a column; none of pictures in lists.
+fn leaves(metadata: &ParquetMetaData) -> HashMap<String, u32> {
+    let columns = (0u32..).zip(metadata.file_metadata().schema_descr().columns());
+    let pictures =
+        columns.filter(|(_, column)| column.max_rep_level() == 0).filter_map(|(number, column)| {
+            match column.path().parts() {
+                [name] => Some((name.clone(), number)),
+                [name, bytes] if bytes == "bytes" => Some((name.clone(), number)),
+                _ => None,
+            }
+        });
+    pictures.collect()
 }
 
 /// Why a file must not be unpacked.

@@ -54,7 +54,7 @@ pub(super) struct Row {
     /// The path of the picture, or its name where the row has the picture itself.
     pub image: String,
     /// The encoded picture, where the row has it, which is then a picture of its own.
-    pub bytes: Option<Arc<[u8]>>,
+    pub picture: Option<ImageBytes>,
     pub captions: Vec<String>,
     pub split: Option<String>,
     pub class: Option<String>,
@@ -123,7 +123,7 @@ impl<'a> Rows<'a> {
     /// Takes a row, or counts why there is none; `name` says which it is.
     pub(super) fn add(&mut self, name: &dyn Fn() -> String, row: std::result::Result<Row, Skip>) {
         self.task.advance(1);
-        self.addresses += usize::from(row.as_ref().is_ok_and(|row| row.bytes.is_none() && row.image.contains("://")));
+        self.addresses += usize::from(row.as_ref().is_ok_and(|row| row.picture.is_none() && row.image.contains("://")));
         if let Err(skip) = row.and_then(|row| self.take(row)) {
             self.listing.skips.add(&name(), skip);
         }
@@ -141,11 +141,11 @@ impl<'a> Rows<'a> {
             passing.outcome = Ok(Rest::Apart);
             return Ok(());
         }
-        if std::mem::take(&mut self.searches_root) && row.bytes.is_none() {
+        if std::mem::take(&mut self.searches_root) && row.picture.is_none() {
             self.root = self.root.clone().with(&row.image);
         }
-        let (source, image) = match row.bytes {
-            Some(bytes) => (&self.file, ImageBytes::Memory(bytes)),
+        let (source, image) = match row.picture {
+            Some(picture) => (&self.file, picture),
             None => (&self.root.source, ImageBytes::File(self.root.image(&row.image)?)),
         };
         let mut sample = Sample {

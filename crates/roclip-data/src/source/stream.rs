@@ -27,7 +27,7 @@ pub enum Streamed {
     Apart,
 }
 
-/// None for data that an index cannot name: pictures that are held in memory (gzip shards, Parquet, emoji), a labels file, and kinds of sources
+/// None for data that an index cannot name: pictures that are held in memory (gzip shards, emoji), a labels file, and kinds of sources
 /// that are small.
 ///
 /// # Errors

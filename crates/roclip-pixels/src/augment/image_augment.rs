@@ -176,7 +176,7 @@ impl ImageAugment {
         let Crop { left, top, width, height } = self.crop;
         // Flipping after the crop of the mirrored box is the released order (flip, then crop) at the cost of the crop alone.
         let left = if self.flip { picture.width().saturating_sub(left + width) } else { left };
-        let mut cropped = imageops::crop_imm(picture, left, top, width, height).to_image();
+        let mut cropped = preprocess::cut(picture, (left, top), (width, height));
         if self.flip {
             imageops::flip_horizontal_in_place(&mut cropped);
         }

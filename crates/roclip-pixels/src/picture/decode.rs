@@ -2,11 +2,12 @@
 
 use crate::picture::jpeg_whole;
 use crate::skip::{Skip, SkipReason};
-use image::{DynamicImage, ImageFormat, ImageReader, RgbImage};
+use image::codecs::jpeg::JpegDecoder;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Pictures beyond these limits are left out, against decompression bombs; the defaults follow open_clip's `--max-image-pixels`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -54,29 +55,40 @@ static DECODES_LARGE: Mutex<()> = Mutex::new(());
 /// Decodes JPEG, PNG, WebP, GIF, BMP or TIFF (the first frame) to RGB. Transparent pictures are laid on white (ours: the released code drops the alpha
 /// channel, which turns transparent regions into whatever colour lies under them). Truncated files are refused, of every format.
 pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
-    let reader = || {
-        ImageReader::new(Cursor::new(bytes))
-            .with_guessed_format()
-            .map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))
-    };
-    let (width, height) =
-        reader()?.into_dimensions().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
-    limits.check(width, height)?;
-    let large = u64::from(width) * u64::from(height) > LARGE_PIXELS;
-    let _alone = large.then(|| DECODES_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut reader = reader()?;
-    if reader.format() == Some(ImageFormat::Jpeg) {
-        jpeg_whole::check_whole(bytes, (width, height))?;
+    fn undecodable(error: impl std::fmt::Display) -> Skip {
+        Skip::new(SkipReason::ImageUndecodable, error.to_string())
     }
+    let reader = || ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(undecodable);
     let mut guard = image::Limits::default();
     guard.max_alloc = Some(limits.max_pixels.saturating_mul(16));
-    reader.limits(guard);
-    let picture = reader.decode().map_err(|e| Skip::new(SkipReason::ImageUndecodable, e.to_string()))?;
+    let first = reader()?;
+    let picture = if first.format() == Some(ImageFormat::Jpeg) {
+        // A decoder reads the whole file to know the header: one is enough.
+        let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(undecodable)?;
+        let size = decoder.dimensions();
+        let _alone = alone_if_large(size, limits)?;
+        jpeg_whole::check_whole(bytes, size)?;
+        decoder.set_limits(guard).map_err(undecodable)?;
+        DynamicImage::from_decoder(decoder).map_err(undecodable)?
+    } else {
+        let _alone = alone_if_large(first.into_dimensions().map_err(undecodable)?, limits)?;
+        let mut reader = reader()?;
+        reader.limits(guard);
+        reader.decode().map_err(undecodable)?
+    };
     Ok(match picture {
         DynamicImage::ImageRgb8(rgb) => rgb,
         other if other.color().has_alpha() => on_white(&other.to_rgba8()),
         other => other.to_rgb8(),
     })
+}
+
+/// # Errors
+/// A picture beyond the limits.
+fn alone_if_large((width, height): (u32, u32), limits: ImageLimits) -> Result<Option<MutexGuard<'static, ()>>, Skip> {
+    limits.check(width, height)?;
+    let large = u64::from(width) * u64::from(height) > LARGE_PIXELS;
+    Ok(large.then(|| DECODES_LARGE.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn on_white(rgba: &image::RgbaImage) -> RgbImage {

@@ -5,6 +5,9 @@ use crate::picture::jpeg_fault::Fault;
 /// Codes up to this length are looked up at once.
 const LOOKUP_BITS: u32 = 9;
 
+/// So many bits are looked up for all coefficients that lie in them whole.
+const SEVERAL_BITS: u32 = 11;
+
 const NO_CODE: Fault = Fault::Damaged("holds a code that is none");
 
 /// A Huffman table.
@@ -14,13 +17,30 @@ pub(super) struct Codes {
     /// For each length: the first code beyond it, left-aligned in 16 bits, and what to add to a code for its symbol's place.
     longer: [(u32, i32); 17],
     symbols: Vec<u8>,
+    /// By the next [`SEVERAL_BITS`]: what they are as coefficients of a sequential picture. Empty until [`Codes::with_several`].
+    several: Vec<Steps>,
+}
+
+/// Coefficients that are walked over in one step.
+#[derive(Clone, Copy, Default)]
+struct Steps {
+    /// Bits that they take; 0 = not even the first is whole, or its code is a long one.
+    bits: u8,
+    /// Coefficients, zeros included.
+    advance: u8,
+    /// Whether the block ends behind them.
+    ends: bool,
 }
 
 impl Codes {
     /// `counts` of codes by length, from 1. None where they are no prefix code.
     pub fn new(counts: [u8; 16], symbols: &[u8]) -> Option<Self> {
-        let mut codes =
-            Codes { lookup: vec![(0, 0); 1 << LOOKUP_BITS], longer: [(0, 0); 17], symbols: symbols.to_vec() };
+        let mut codes = Codes {
+            lookup: vec![(0, 0); 1 << LOOKUP_BITS],
+            longer: [(0, 0); 17],
+            symbols: symbols.to_vec(),
+            several: Vec::new(),
+        };
         let (mut code, mut place) = (0u32, 0usize);
         for (length, count) in (1u32..).zip(counts) {
             let first = (code, place);
@@ -40,6 +60,34 @@ impl Codes {
             code <<= 1;
         }
         Some(codes)
+    }
+
+    /// The same for the coefficients of sequential pictures, whose lengths are all that is asked for.
+    #[must_use]
+    pub fn with_several(mut self) -> Self {
+        let steps = (0..1u32 << SEVERAL_BITS).map(|next| self.steps(next)).collect();
+        self.several = steps;
+        self
+    }
+
+    fn steps(&self, next: u32) -> Steps {
+        let mut steps = Steps::default();
+        while !steps.ends {
+            let rest = (next << steps.bits) & ((1 << SEVERAL_BITS) - 1);
+            let found = self.lookup.get((rest >> (SEVERAL_BITS - LOOKUP_BITS)) as usize);
+            let Some((length @ 1.., symbol)) = found.copied() else { break };
+            let bits = steps.bits + length + (symbol & 15);
+            let (advance, ends) = match (symbol >> 4, symbol & 15) {
+                (15, 0) => (16, false),
+                (_, 0) => (0, true),
+                (zeros, _) => (zeros + 1, false),
+            };
+            if u32::from(bits) > SEVERAL_BITS || steps.advance + advance >= 64 {
+                break;
+            }
+            steps = Steps { bits, advance: steps.advance + advance, ends };
+        }
+        steps
     }
 }
 
@@ -65,6 +113,9 @@ impl<'a> Bits<'a> {
     /// At least 32 bits, where there are so many before the next marker.
     fn fill(&mut self) {
         while self.count <= 56 {
+            if self.fill_at_once() {
+                return;
+            }
             let Some(byte) = self.bytes.get(self.at) else { return };
             if *byte == 0xff {
                 let rest = self.bytes.get(self.at..).unwrap_or_default();
@@ -78,6 +129,41 @@ impl<'a> Bits<'a> {
             self.buffer |= u64::from(*byte) << (56 - self.count);
             self.count += 8;
         }
+    }
+
+    /// Takes all the bytes that there is room for, where eight are there of which none looks like a marker.
+    #[inline]
+    fn fill_at_once(&mut self) -> bool {
+        let Some(bytes) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) else { return false };
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let next = u64::from_be_bytes(*bytes);
+        // A byte of `next` is 0xff where it is 0 here.
+        let inverse = !next;
+        if inverse.wrapping_sub(ONES) & next & (ONES << 7) != 0 {
+            return false;
+        }
+        let room = (64 - self.count) / 8;
+        let unused = 64 - 8 * room;
+        self.buffer |= ((next >> unused) << unused) >> self.count;
+        self.at += room as usize;
+        self.count += 8 * room;
+        true
+    }
+
+    /// The coefficients that the next bits hold whole, where they are known at once and stay in front of coefficient 64.
+    #[inline]
+    fn several(&mut self, codes: &Codes, at: u32) -> Option<Steps> {
+        if self.count < 32 {
+            self.fill();
+        }
+        let steps = *codes.several.get((self.buffer >> (64 - SEVERAL_BITS)) as usize)?;
+        let bits = u32::from(steps.bits);
+        if bits == 0 || bits > self.count || at + u32::from(steps.advance) >= 64 {
+            return None;
+        }
+        self.buffer <<= bits;
+        self.count -= bits;
+        Some(steps)
     }
 
     #[inline]
@@ -228,6 +314,13 @@ impl<'a> BlockReader<'a> {
     fn coefficients(&mut self, codes: &Codes) -> Result<(), Fault> {
         let mut at = 1;
         while at < 64 {
+            if let Some(steps) = self.bits.several(codes, at) {
+                at += u32::from(steps.advance);
+                if steps.ends {
+                    break;
+                }
+                continue;
+            }
             let symbol = self.bits.symbol(codes)?;
             match (symbol >> 4, symbol & 15) {
                 (15, 0) => at += 16,

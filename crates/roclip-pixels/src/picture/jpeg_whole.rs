@@ -151,7 +151,12 @@ impl<'a> File<'a> {
                 Codes::new(counts, segment.take(total)?)
             };
             let codes = read().ok_or("has a damaged code table")?;
-            let tables = if place >> 4 == 0 { &mut self.tables.dc } else { &mut self.tables.ac };
+            let sequential = self.frame.as_ref().is_none_or(|frame| !frame.progressive);
+            let (tables, codes) = match (place >> 4, sequential) {
+                (0, _) => (&mut self.tables.dc, codes),
+                (_, true) => (&mut self.tables.ac, codes.with_several()),
+                (_, false) => (&mut self.tables.ac, codes),
+            };
             *tables.get_mut(usize::from(place & 15)).ok_or("has a damaged code table")? = Some(codes);
         }
         Ok(())

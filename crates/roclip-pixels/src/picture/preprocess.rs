@@ -92,8 +92,20 @@ impl Resizing {
         let (to_width, to_height) = if width <= height { (size, to_long) } else { (to_long, size) };
         let resized = resize(picture, to_width, to_height, filter)?;
         let (left, top) = if width <= height { (0, offset as u32) } else { (offset as u32, 0) };
-        Ok(imageops::crop_imm(&resized, left, top, size, size).to_image())
+        Ok(cut(&resized, (left, top), (size, size)))
     }
+}
+
+/// A box of the picture, which must lie within it, copied by rows.
+pub(crate) fn cut(picture: &RgbImage, (left, top): (u32, u32), (width, height): (u32, u32)) -> RgbImage {
+    let (from, length) = (left as usize * 3, width as usize * 3);
+    let mut bytes = Vec::with_capacity(length * height as usize);
+    let rows = picture.as_raw().chunks_exact((picture.width() as usize * 3).max(1));
+    for row in rows.skip(top as usize).take(height as usize) {
+        bytes.extend_from_slice(row.get(from..from + length).unwrap_or_default());
+    }
+    RgbImage::from_raw(width, height, bytes)
+        .unwrap_or_else(|| imageops::crop_imm(picture, left, top, width, height).to_image())
 }
 
 /// torchvision's `Resize(size, BICUBIC)` and `CenterCrop(size)` on a PIL image: [`Resizing::default`].

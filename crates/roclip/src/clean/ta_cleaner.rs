@@ -118,7 +118,7 @@ impl Objective for TaCleaner {
 
     fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
         let batch = Encoded::new(towers)?;
-        let sub_captions = towers.sub_captions();
+        let sub_captions = towers.sub_captions()?;
         let loss = self.cleanclip.loss_of(&batch);
         let loss = match sub_captions {
             Some(sub_captions) => self.with_sub_captions(loss, &batch, &sub_captions),

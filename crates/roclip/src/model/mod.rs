@@ -26,5 +26,5 @@ pub(crate) use parameters::extent;
 pub use parameters::{Parameter, Parameters, Part, Scope};
 pub use preprocess::Preprocess;
 pub(crate) use preprocess::STANDARDISE;
-pub use statistics::Statistics;
+pub use statistics::{ChunkShare, Statistics};
 pub use weights::{read_safetensors, read_safetensors_metadata, write_safetensors};

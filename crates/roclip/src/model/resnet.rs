@@ -49,9 +49,18 @@ impl BatchNorm {
 
     fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
         let BatchNorm { weight, bias, running_mean, running_var, num_batches_tracked } = self;
-        let (momentum, epsilon) = (BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON);
+        let epsilon = BATCH_NORM_EPSILON;
         let train = !matches!(statistics, Statistics::Running);
-        if train {
+        let momentum = match statistics {
+            Statistics::Chunk(Some(chunk)) => chunk.momentum(BATCH_NORM_MOMENTUM),
+            Statistics::Chunk(None) => 0.0,
+            _ => BATCH_NORM_MOMENTUM,
+        };
+        let ends_batch = match statistics {
+            Statistics::Chunk(chunk) => chunk.is_some_and(|chunk| chunk.later == 0.0),
+            _ => train,
+        };
+        if ends_batch {
             let _ = num_batches_tracked.shallow_clone().g_add_scalar_(1);
         }
         if let Statistics::WholeBatch { collectives, counts } = statistics {

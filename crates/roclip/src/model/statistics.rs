@@ -11,6 +11,26 @@ pub enum Statistics<'a> {
     Rows,
     /// Those of the rows of all processes. Where this one's only stand in for none, they do not count.
     WholeBatch { collectives: &'a dyn Collectives, counts: bool },
+    /// Those of the rows at hand, which are a part of a batch that is encoded part by part. The parts update the running statistics
+    /// together as one batch does, by their mean; a part that is encoded again leaves them alone, and is none of the batch's.
+    Chunk(Option<ChunkShare>),
+}
+
+/// A part of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkShare {
+    /// Of the batch's rows, above 0.
+    pub share: f64,
+    /// What the parts have that come behind it; 0 for the last.
+    pub later: f64,
+}
+
+impl ChunkShare {
+    /// The momentum of this part's update where the batch's is `momentum`: what is left of it after the later updates is
+    /// `momentum * share`, and all parts together leave `1 - momentum` of what was there before.
+    pub fn momentum(self, momentum: f64) -> f64 {
+        momentum * self.share / (1.0 - momentum * self.later)
+    }
 }
 
 impl Statistics<'_> {

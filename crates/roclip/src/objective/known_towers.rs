@@ -131,8 +131,9 @@ impl Towers for KnownBatch {
         Ok(image.shallow_clone())
     }
 
-    fn sub_captions(&self) -> Option<SubCaptionFeatures> {
-        let [rows, positive, counterfactual] = self.sub_captions.as_ref()?.each_ref().map(Tensor::shallow_clone);
-        Some(SubCaptionFeatures { rows, positive, counterfactual })
+    fn sub_captions(&self) -> Result<Option<SubCaptionFeatures>> {
+        let Some(given) = &self.sub_captions else { return Ok(None) };
+        let [rows, positive, counterfactual] = given.each_ref().map(Tensor::shallow_clone);
+        Ok(Some(SubCaptionFeatures { rows, positive, counterfactual }))
     }
 }

@@ -34,7 +34,8 @@ pub struct Inputs<'a> {
 
 /// The batch of a step and the towers in training. Where several processes share the batch, all of this is of the whole of it, and the
 /// features carry the gradients of all of them. An objective calls what it needs. Each call is a forward pass of its own, from which
-/// BatchNorm takes its statistics, and builds a graph unless it stands within [`tch::no_grad`].
+/// BatchNorm takes its statistics, and builds a graph unless it stands within [`tch::no_grad`]. Where a batch is encoded in chunks, the graph
+/// begins at the features: their gradient is brought through the towers behind the loss's own backward pass.
 pub trait Towers {
     /// Index of each pair of the batch in the data.
     fn pairs(&self) -> &[usize];
@@ -74,5 +75,5 @@ pub trait Towers {
     }
 
     /// Features of some rows' sub-captions. None where the loader makes none, or no caption of the batch has a known word.
-    fn sub_captions(&self) -> Option<SubCaptionFeatures>;
+    fn sub_captions(&self) -> Result<Option<SubCaptionFeatures>>;
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::objective::{CaptionConfig, ImageTower};
 use crate::recipe::Recipe;
+use crate::train::Precision;
 use roclip_data::tokenizer::Truncate;
 use toml::{Table, Value};
 
@@ -89,11 +90,13 @@ const RULES: &[(&str, Bounds)] = &[
     ("plausibility.references", from(1.0, 1e7)),
     ("train.epochs", EPOCHS),
     ("train.batch_size", from(2.0, 1e6)),
+    ("train.encode_batch_size", from(2.0, 1e6)),
     ("train.learning_rate", RATE),
     ("train.beta1", Bounds { below: true, ..SHARE }),
     ("train.beta2", Bounds { below: true, ..SHARE }),
     ("train.epsilon", above(1e-38, 1.0)),
     ("train.weight_decay", from(0.0, 100.0)),
+    ("train.gradient_clip_norm", above(0.0, 1e6)),
     ("train.warmup_steps", MAYBE_NONE),
     ("train.warmup_fraction", Bounds { below: true, ..SHARE }),
     ("train.epoch_offset", from(0.0, 1e6)),
@@ -233,6 +236,18 @@ impl Recipe {
     }
 
     fn check_caption(&self, caption: &CaptionConfig) -> Result<()> {
+        if self.train.precision == Precision::Bf16 {
+            return Err(Error::setting(
+                "train.precision is bf16, in which the towers of features compute, and a captioner learns from the pictures themselves",
+                "set train.precision = \"fp32\"",
+            ));
+        }
+        if self.train.encode_batch_size.is_some() {
+            return Err(Error::setting(
+                "train.encode_batch_size caches the features that a loss compares, and a captioner learns from the pictures themselves",
+                "take train.encode_batch_size out (--set train.encode_batch_size=), and lower --batch-size where memory is short",
+            ));
+        }
         if self.model.truncate == Truncate::DropEot {
             return Err(Error::setting(
                 "model.truncate is drop-eot, and a captioner has to learn where captions end",
@@ -361,6 +376,10 @@ mod tests {
             ("augment.image.blur_sigma_min=3", ["blur_sigma_min", "blur_sigma_max"]),
             ("clean.par.perturb.erase_min_area=0.5", ["erase_min_area", "erase_max_area"]),
             ("train.batch_size=1", ["train.batch_size is 1", "at least 2"]),
+            ("train.encode_batch_size=1", ["train.encode_batch_size is 1", "at least 2"]),
+            ("train.encode_batch_size=513", ["train.encode_batch_size is 513", "train.batch_size 512"]),
+            ("train.gradient_clip_norm=0.0", ["train.gradient_clip_norm is 0", "more than 0"]),
+            ("train.gradient_clip_norm=nan", ["train.gradient_clip_norm is NaN", "more than 0"]),
             ("data.max_skip_fraction=nan", ["data.max_skip_fraction", "at most 1"]),
             ("train.beta2=1.0", ["train.beta2", "less than 1"]),
             ("poison.attacks.0.rate=0", ["poison.attacks.0.rate", "more than 0"]),

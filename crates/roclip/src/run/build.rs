@@ -1,7 +1,8 @@
 //! From a recipe and its data to a trainer.
 
 use crate::clean::Setup;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::{ModelConfig, VisionLayers};
 use crate::objective::{CaptionObjective, Objective, RunShape};
 use crate::recipe::Recipe;
 use crate::run::context::{Context, KnownPrompts};
@@ -9,7 +10,7 @@ use crate::run::plain::plain_transform;
 use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
 use crate::run::supervision::supervision;
-use crate::train::{Parts, Trainer};
+use crate::train::{BatchNormRows, Parts, TrainConfig, Trainer};
 use crate::world::World;
 use roclip_data::artifact;
 use roclip_data::augment::TextAugment;
@@ -20,6 +21,34 @@ use tch::Device;
 
 /// Share of synonyms that may be unknown without a word.
 const WORTH_A_WARNING: f64 = 0.05;
+
+/// What there is to know of BatchNorm where a process encodes its part of a batch in chunks. None where it does not, or the model has none.
+///
+/// # Errors
+/// Statistics of the whole batch of several processes, which cannot be had chunk by chunk.
+fn batch_norm_in_chunks(train: &TrainConfig, model: &ModelConfig, world: &World) -> Result<Option<String>> {
+    let own = train.batch_size.div_ceil(world.size());
+    let Some(at_once) = train.encode_batch_size.filter(|at_once| *at_once < own) else { return Ok(None) };
+    if !matches!(model.vision_cfg.layers, VisionLayers::ResNet(_)) {
+        return Ok(None);
+    }
+    if !world.is_alone() && train.batch_norm == BatchNormRows::WholeBatch {
+        return Err(Error::setting(
+            format!(
+                "train.encode_batch_size is {at_once}, and train.batch_norm is whole-batch: what is encoded {at_once} at a time has no \
+                 statistics of the whole batch"
+            ),
+            format!(
+                "set train.batch_norm = \"per-process\", which takes them from the {at_once} pairs that are encoded at once; or take \
+                 train.encode_batch_size out; or train a model without BatchNorm (--model ViT-B-32)"
+            ),
+        ));
+    }
+    Ok(Some(format!(
+        "BatchNorm takes its statistics from the {at_once} pairs that are encoded at once (train.encode_batch_size), not from all {own}: \
+         this is another training than that of whole batches. A ViT has no BatchNorm and trains the same",
+    )))
+}
 
 /// The trainer of a recipe, standing before its first step. `run` is the folder that ABD keeps its patch in; `world` says which rows of a
 /// batch are this process's.
@@ -54,6 +83,12 @@ pub(super) fn build<'a>(
                 100.0 * unknown
             ));
         }
+    }
+    if let Some(warning) = batch_norm_in_chunks(&recipe.train, model.config(), world)? {
+        progress(&format!("warning: {warning}"));
+    }
+    if let Some(remark) = recipe.train.precision.remark(device) {
+        progress(&format!("warning: {remark}"));
     }
     let tokenizer = Arc::new(tokenizer);
     let pairs = Arc::new(pairs);

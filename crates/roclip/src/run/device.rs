@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::train::Precision;
 use tch::Device;
 
 /// The device that `recipe` names, with the threads that it names for one operation; 0 leaves them to libtorch.
@@ -9,7 +10,11 @@ use tch::Device;
 /// # Errors
 /// Those of [`device`].
 pub fn machine(recipe: &Recipe) -> Result<Device> {
-    machine_of(recipe.train.threads, &recipe.train.device)
+    let device = machine_of(recipe.train.threads, &recipe.train.device)?;
+    if device.is_cuda() {
+        torch_bridge::allow_tf32(recipe.train.precision == Precision::Tf32)?;
+    }
+    Ok(device)
 }
 
 /// [`machine`] where no recipe names it.
@@ -33,6 +38,8 @@ pub fn device(name: &str) -> Result<Device> {
         _ => return Err(unknown()),
     };
     torch_bridge::load_cuda()?;
+    // What no recipe allows more for computes in 32 bits.
+    torch_bridge::allow_tf32(false)?;
     if !tch::Cuda::is_available() {
         return Err(Error::setting("no CUDA device is available", "check the driver, or use --device cpu"));
     }

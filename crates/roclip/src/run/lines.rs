@@ -44,8 +44,14 @@ pub struct EpochMetrics<'a> {
     pub passes: &'a [PassMetrics],
     pub seconds: f64,
     pub data_seconds: f64,
+    /// Pairs that could not be used. Others took their places.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skipped: usize,
+    /// Rows of batches that none was found for, so that a batch was smaller.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: usize,
     /// Batches without two good samples, which no step could be taken on.
-    #[serde(skip_serializing_if = "none_passed_over")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub passed_over: u64,
     pub evaluation: Option<&'a Evaluation>,
     pub matches: Option<MatchSummary>,
@@ -53,8 +59,8 @@ pub struct EpochMetrics<'a> {
     pub similarity: SimilarityHistogram,
 }
 
-fn none_passed_over(count: &u64) -> bool {
-    *count == 0
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 /// A `step` line.
@@ -101,6 +107,13 @@ const TOP5_CLASSES: usize = 6;
 /// The line for people of an epoch that was measured on so many `classes`.
 pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
     let mut line = format!("Epoch {epoch} ({:?}) loss {:.4} {:.1}s", report.phase, report.loss, report.seconds);
+    if report.skipped > 0 {
+        line += &format!(" ({} skipped", count(report.skipped, "unusable pair"));
+        line += &match report.left_out {
+            0 => " and replaced)".to_owned(),
+            rows => format!("; {} of batches without a pair in their place)", count(rows, "row")),
+        };
+    }
     if report.passed_over > 0 {
         line += &format!(" ({} without two good samples passed over)", count(report.passed_over, "batch"));
     }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::objective::ImageTower;
 use crate::recipe::Recipe;
+use crate::train::Precision;
 use crate::world::Launch;
 
 /// Of a weight in training: itself, its gradient and two moments, 4 bytes each.
@@ -42,26 +43,49 @@ pub(super) fn check_batch(recipe: &Recipe) -> Result<()> {
         Some(available) => {
             // Each of several processes holds its own rows, perhaps on a machine of its own.
             let processes = Launch::from_environment()?.map_or(1, |launch| launch.size);
-            batch_fits(&model, &recipe.model.name, recipe.train.batch_size.div_ceil(processes), available)
+            let rows = recipe.train.batch_size.div_ceil(processes);
+            let at_once = recipe.train.encode_batch_size.unwrap_or(rows);
+            let kept = bytes_kept(&model, recipe.train.precision);
+            batch_fits(&model, &recipe.model.name, (rows, at_once), kept, available)
         }
         None => Ok(()),
     }
 }
 
-fn batch_fits(model: &ModelConfig, name: &str, batch: usize, available: f64) -> Result<()> {
-    let (weights, picture) = (model.weights() * BYTES_A_WEIGHT, 4.0 * model.kept_of_a_picture());
-    let needed = weights + picture * batch as f64;
+/// Bytes that the image tower keeps of a picture, at least.
+fn bytes_kept(model: &ModelConfig, precision: Precision) -> f64 {
+    let bytes = if precision == Precision::Bf16 { 2.0 } else { 4.0 };
+    bytes * model.kept_of_a_picture()
+}
+
+/// `batch` pictures are held, and `at_once` of them encoded at once, of each of which `kept` bytes are kept.
+fn batch_fits(
+    model: &ModelConfig,
+    name: &str,
+    (batch, at_once): (usize, usize),
+    kept: f64,
+    available: f64,
+) -> Result<()> {
+    let weights = model.weights() * BYTES_A_WEIGHT;
+    let pixels = 4.0 * 3.0 * f64::from(model.image_size()).powi(2);
+    let at_once = at_once.min(batch);
+    let needed = weights + kept * at_once as f64 + pixels * (batch - at_once) as f64;
     if needed <= available {
         return Ok(());
     }
-    let fit = (available - weights) / (picture * HELD_BESIDE);
+    let fit = ((available - weights) / (kept * HELD_BESIDE)).floor();
     let fitting = match fit >= 2.0 {
-        true => format!("lower --batch-size (about {:.0} fit), or choose a smaller model (--model)", fit.floor()),
+        true if fit < at_once as f64 => format!(
+            "lower --batch-size (about {fit:.0} fit), encode so many of a large batch at once (--set train.encode_batch_size={fit:.0}), or \
+             choose a smaller model (--model)"
+        ),
+        true => "lower --batch-size, whose pictures alone are too many, or choose a smaller model (--model)".to_owned(),
         false => "choose a smaller model (--model)".to_owned(),
     };
+    let of_them = if at_once < batch { format!(", {at_once} of them encoded at once,") } else { String::new() };
     Err(Error::setting(
         format!(
-            "a batch of {batch} pictures of {side} x {side} takes {name} at least {:.1} GiB, and {:.1} GiB of memory are free",
+            "a batch of {batch} pictures of {side} x {side}{of_them} takes {name} at least {:.1} GiB, and {:.1} GiB of memory are free",
             gib(needed),
             gib(available),
             side = model.image_size()
@@ -100,11 +124,24 @@ mod tests {
     #[test]
     fn a_batch_that_no_memory_holds_is_refused_with_one_that_fits() {
         let config = ModelConfig::named("RN50").unwrap();
-        let fits = |batch: usize, gib: f64| batch_fits(&config, "RN50", batch, gib * f64::from(1 << 30));
+        let in_chunks = |batch, at_once, gib: f64| {
+            batch_fits(
+                &config,
+                "RN50",
+                (batch, at_once),
+                bytes_kept(&config, Precision::Fp32),
+                gib * f64::from(1 << 30),
+            )
+        };
+        let fits = |batch: usize, gib: f64| in_chunks(batch, batch, gib);
         assert!(fits(16, 24.0).is_ok());
         let error = fits(512, 24.0).unwrap_err().to_string();
         assert!(error.contains("a batch of 512") && error.contains("24.0 GiB of memory are free"), "{error}");
         assert!(error.contains("--batch-size (about 1") && error.contains("roclip init"), "{error}");
+        assert!(error.contains("train.encode_batch_size=1"), "{error}");
         assert!(!fits(512, 1.0).unwrap_err().to_string().contains("--batch-size"));
+        assert!(in_chunks(4096, 64, 24.0).is_ok());
+        let error = in_chunks(100_000, 64, 24.0).unwrap_err().to_string();
+        assert!(error.contains("64 of them encoded at once") && error.contains("pictures alone"), "{error}");
     }
 }

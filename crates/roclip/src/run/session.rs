@@ -291,6 +291,8 @@ impl Session<'_> {
             passes: &tally.passes,
             seconds: tally.seconds(),
             data_seconds: tally.data_seconds,
+            skipped: tally.skipped,
+            left_out: tally.left_out,
             passed_over: tally.passed_over,
             evaluation: evaluation.as_ref(),
             matches: tally.matches.finish(),

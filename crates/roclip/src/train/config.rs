@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::train::optimizer::WeightDecayGroups;
+use crate::train::precision::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The rows that BatchNorm takes its statistics from where several processes train together. One process has the whole batch either way.
+/// The rows that BatchNorm takes its statistics from where several processes train together. One process has the whole batch either way. With
+/// `encode_batch_size` they are those that are encoded at once, which several processes have to ask for by `per-process`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum BatchNormRows {
@@ -24,6 +26,11 @@ pub struct TrainConfig {
     pub epochs: u64,
     /// Pairs of an optimizer step; the incomplete last batch of an epoch is dropped.
     pub batch_size: usize,
+    /// Pairs of a batch that are encoded at once, all when absent: the gradient of the whole batch in the memory of so many pairs, for one
+    /// more forward pass (GradCache; open_clip's `--accum-freq`). BatchNorm takes its statistics from these pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 64)]
+    pub encode_batch_size: Option<usize>,
     /// Peak learning rate of the schedule: a linear warm-up, then a cosine to 0.
     pub learning_rate: f64,
     /// AdamW's decay of the mean of gradients.
@@ -36,6 +43,10 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Which parameters decay.
     pub weight_decay_groups: WeightDecayGroups,
+    /// L2 norm to which a longer gradient of all parameters is scaled down (open_clip's `--grad-clip-norm`). The log has the norm before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 1.0)]
+    pub gradient_clip_norm: Option<f64>,
     /// Steps over which the learning rate rises to its peak; give this or `warmup_fraction`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 10000)]
@@ -52,6 +63,8 @@ pub struct TrainConfig {
     pub collective_timeout_seconds: u64,
     /// `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// What the towers compute in while they train; weights, moments and losses stay in 32 bits.
+    pub precision: Precision,
     /// Threads of libtorch for one operation; 0 leaves it to libtorch.
     pub threads: i32,
     /// Steps between checkpoints, beside those after each epoch; 0 saves only after epochs.
@@ -77,11 +90,20 @@ impl TrainConfig {
         self.warmup(steps) >= steps
     }
 
-    /// Refuses two warm-ups.
+    /// Refuses settings that contradict each other.
     ///
     /// # Errors
-    /// Where both `warmup_steps` and `warmup_fraction` are given.
+    /// Where both `warmup_steps` and `warmup_fraction` are given, and where more pairs are to be encoded at once than a batch has.
     pub fn check(&self) -> Result<()> {
+        if let Some(at_once) = self.encode_batch_size.filter(|at_once| *at_once > self.batch_size) {
+            return Err(Error::setting(
+                format!(
+                    "train.encode_batch_size is {at_once}, and train.batch_size {}: a batch has no more pairs to encode at once",
+                    self.batch_size
+                ),
+                "lower the first, raise the second, or take the first out (--set train.encode_batch_size=) to encode whole batches",
+            ));
+        }
         match (self.warmup_steps, self.warmup_fraction) {
             (Some(steps), Some(fraction)) => Err(Error::setting(
                 format!("train.warmup_steps is {steps}, and train.warmup_fraction {fraction}: a run has one warm-up"),
@@ -97,18 +119,21 @@ impl Default for TrainConfig {
         TrainConfig {
             epochs: 32,
             batch_size: 512,
+            encode_batch_size: None,
             learning_rate: 5e-4,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.1,
             weight_decay_groups: WeightDecayGroups::ByRank,
+            gradient_clip_norm: None,
             warmup_steps: None,
             warmup_fraction: None,
             epoch_offset: 0,
             batch_norm: BatchNormRows::WholeBatch,
             collective_timeout_seconds: 1800,
             device: "cpu".into(),
+            precision: Precision::Fp32,
             threads: 0,
             save_every_steps: 0,
             keep_checkpoints: 2,

@@ -91,7 +91,8 @@ pub trait Host {
     /// The epoch's passes are settled, and its next step is about to come.
     fn epoch_begun(&mut self, trainer: &Trainer) -> Result<()>;
 
-    /// A batch lacks pairs, and is not trained on yet; `in_epoch` pairs are missing with them. `stop` is that of the batch.
+    /// Pairs of a batch could not be used, and it is not trained on yet; `in_epoch` of the epoch could not be, these included. `stop` is that
+    /// of the batch.
     fn pairs_skipped(&mut self, trainer: &Trainer, in_epoch: usize, stop: i32) -> Result<()>;
 
     /// A step is done, and `trainer` stands behind it.

@@ -50,9 +50,10 @@ impl Trainer {
                 host.pairs_skipped(self, self.tally.skipped + skipped, stop)?;
             }
             self.tally.skipped += skipped;
+            self.tally.left_out += self.config.batch_size.saturating_sub(batch.pairs.len());
             self.tally.data_seconds += waited;
             if !batch.can_train() {
-                // The missing samples are among the skips. The step counts, so that a run and its resumption agree on where they are.
+                // Nothing could take their places. The step counts, so that a run and its resumption agree on where they are.
                 self.tally.passed_over += 1;
                 self.position.step += 1;
                 self.position.step_in_pass += 1;

@@ -1,12 +1,14 @@
 //! The engine: the loop around a model, an objective and an optimizer that it is handed. It knows neither recipes nor run folders, and
 //! what happens between steps is up to the [`Host`] that runs it.
 
+mod batch_towers;
 mod config;
 mod diagnostics;
 mod engine;
 mod epoch;
 mod metrics;
 mod optimizer;
+mod precision;
 mod sgd;
 mod share;
 mod shared_batch;
@@ -19,6 +21,7 @@ pub use diagnostics::{MatchSummary, NeighbourShares, SimilarityHistogram, SplitS
 pub use engine::{Host, Parts, Position, StepDone, Trainer};
 pub use metrics::{MetricsLog, PassMetrics, Stamp, StepMetrics, read_metrics};
 pub use optimizer::{Optimizer, WeightDecayGroups};
+pub use precision::Precision;
 pub use sgd::{Sgd, SgdConfig};
 pub use shared_batch::SharedBatch;
 pub use tally::EpochTally;

@@ -66,11 +66,27 @@ impl Optimizer {
         self.slots.iter().map(|slot| slot.parameter.grad()).filter(Tensor::defined).collect()
     }
 
-    /// The L2 norm of all gradients, as one number.
+    /// The L2 norm of all gradients, as one number. One that is missing counts as one of zeros, to the bit: a run that was just resumed lacks
+    /// those of a tower that rests.
     pub fn gradient_norm(&self) -> f64 {
         let norms: Vec<Tensor> =
             self.slots.iter().map(|s| s.parameter.grad()).filter(Tensor::defined).map(|g| g.norm()).collect();
-        if norms.is_empty() { 0.0 } else { Tensor::stack(&norms, 0).norm().double_value(&[]) }
+        if norms.is_empty() {
+            return 0.0;
+        }
+        let norms = Vec::<f64>::try_from(Tensor::stack(&norms, 0).to_kind(Kind::Double));
+        norms.map_or(f64::NAN, |norms| norms.into_iter().map(|norm| norm * norm).sum::<f64>().sqrt())
+    }
+
+    /// Scales all gradients by one factor where their norm, which is `norm`, is more than `most`: it is `most` then. The factor is that of
+    /// PyTorch's `clip_grad_norm_`.
+    pub fn clip_gradients(&self, norm: f64, most: f64) {
+        let factor = most / (norm + 1e-6);
+        if factor < 1.0 {
+            for mut gradient in self.gradients() {
+                let _ = gradient.g_mul_scalar_(factor);
+            }
+        }
     }
 
     /// The first parameter whose gradient is not finite.
@@ -203,6 +219,28 @@ mod tests {
         assert!(embeddings.iter().all(|given| only_by_name.contains(given)), "{only_by_name:?}");
         assert!(shortcuts > 0 && only_by_name.len() == embeddings.len() + shortcuts, "{only_by_name:?}");
         assert!(rank.iter().all(|given| name.contains(given)));
+    }
+
+    #[test]
+    fn gradients_are_clipped_to_the_norm_and_keep_their_direction() {
+        for (most, expected) in [(f64::INFINITY, [3.0f32, 4.0]), (10.0, [3.0, 4.0]), (2.5, [1.5, 2.0])] {
+            let leaf = |value: f32| Tensor::from(value).set_requires_grad(true);
+            let given = [leaf(1.0), leaf(1.0)];
+            let parameter = |(name, tensor): (&str, &Tensor)| Parameter {
+                name: name.into(),
+                tensor: tensor.shallow_clone(),
+                part: Part::Objective,
+            };
+            let parameters = ["a", "b"].into_iter().zip(&given).map(parameter).collect();
+            let optimizer = Optimizer::new(parameters, WeightDecayGroups::ByRank, ADAMW);
+            (&given[0] * 3.0 + &given[1] * 4.0).backward();
+            let norm = optimizer.gradient_norm();
+            assert_eq!(norm, 5.0);
+            optimizer.clip_gradients(norm, most);
+            for (tensor, expected) in given.iter().zip(expected) {
+                assert!((tensor.grad().double_value(&[]) - f64::from(expected)).abs() < 1e-5, "{most}");
+            }
+        }
     }
 
     #[test]

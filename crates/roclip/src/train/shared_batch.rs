@@ -12,7 +12,7 @@ pub struct SharedBatch {
     pub own: HostBatch,
     /// Index of every pair of the batch in the data, by row.
     pub pairs: Vec<usize>,
-    /// Pairs of the whole batch that could not be used.
+    /// Pairs in the places of the whole batch that could not be used, replaced or not.
     pub skips: SkipReport,
     /// The exit code of the process that was asked to end, where one was; 0 otherwise.
     pub stop: i32,

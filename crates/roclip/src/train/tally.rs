@@ -9,8 +9,11 @@ use std::time::Instant;
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EpochTally {
     pub matches: MatchTally,
-    /// Samples that could not be used.
+    /// Pairs that could not be used, each counted in its own place of a pass.
     pub skipped: usize,
+    /// Rows of batches that had no pair, since none was found that takes the place of one that could not be used.
+    #[serde(default)]
+    pub left_out: usize,
     /// Batches without two good samples, which no step could be taken on.
     #[serde(default)]
     pub passed_over: u64,
@@ -32,6 +35,7 @@ impl EpochTally {
         EpochTally {
             matches: MatchTally::default(),
             skipped: 0,
+            left_out: 0,
             passed_over: 0,
             data_seconds: 0.0,
             passes: Vec::new(),

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::time::Duration;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 use torch_bridge::{BatchNorm, Group, brief};
 
 /// What training needs of the other processes. All of them make the same calls in one order.
@@ -108,7 +108,8 @@ impl Collectives for Group {
     }
 
     fn batch_norm(&self, input: &Tensor, norm: &BatchNorm, counts: bool) -> Result<Tensor> {
-        Group::batch_norm(self, input, norm, counts).map_err(|cause| lost(self, cause))
+        // The statistics that are exchanged are in 32 bits, also where autocast gives fewer.
+        Group::batch_norm(self, &input.to_kind(Kind::Float), norm, counts).map_err(|cause| lost(self, cause))
     }
 
     fn backward(&self, loss: &Tensor) -> Result<()> {

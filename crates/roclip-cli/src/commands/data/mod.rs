@@ -24,7 +24,7 @@ pub enum Command {
     /// Write the data set again without some of it, in its own format: CSV stays CSV, JSON lines, tar shards, Parquet and folders likewise
     Drop(drop::Arguments),
     /// Make the index of a large data set, with which runs start in seconds and hold little in memory. Runs make it on their own, too, where
-    /// the data is large (more than 8 MiB of a list, or 256 MiB of shards)
+    /// the data is large (more than 8 MiB of a list, 256 MiB of shards, or 1,024 MiB of Parquet)
     Index(index::Arguments),
 }
 

@@ -1,10 +1,13 @@
 use crate::picture::ImageLimits;
-use crate::sample::Sample;
+use crate::sample::{ImageBytes, Sample};
+use crate::shard::Shard;
 use crate::skip::SkipReason;
 use crate::source::{Leaving, Listing, SourceConfig, list_samples, write_kept};
+use crate::table::{Cell, Table};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// `tests/golden/parquet.py` wrote the file with pyarrow.
 fn golden(name: &str) -> Vec<u8> {
@@ -102,14 +105,64 @@ fn what_is_no_table_of_pictures_is_refused_or_counted() {
     }
 }
 
+/// Pictures of which a limit of memory holds none are those that it holds; in any order and from several threads.
 #[test]
-fn pictures_that_memory_cannot_hold_are_counted_as_a_lost_file() {
+fn pictures_that_memory_does_not_hold_are_read_in_place() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pairs.parquet");
-    std::fs::write(&path, golden("lists")).unwrap();
-    let config = SourceConfig { path: path.display().to_string(), gzip_memory_mib: 0, ..SourceConfig::default() };
-    let error = list_samples(&config, ImageLimits::default()).unwrap_err().to_string();
-    assert!(error.contains("shard too large") && error.contains("gzip_memory_mib"), "{error}");
+    let listed = |gzip_memory_mib| {
+        let config = SourceConfig { path: path.display().to_string(), gzip_memory_mib, ..SourceConfig::default() };
+        list_samples(&config, ImageLimits::default()).unwrap().samples
+    };
+    for kind in ["hugging_face", "hugging_face_zstd", "hugging_face_gzip", "lists", "groups"] {
+        std::fs::write(&path, golden(kind)).unwrap();
+        let (held, in_place) = (listed(1), listed(0));
+        assert_eq!(held.len(), in_place.len());
+        assert!(kind != "groups" || held.len() == 40, "{}", held.len());
+        let in_file = |sample: &&Sample| !matches!(sample.image, ImageBytes::File(_));
+        assert!(
+            in_place.iter().filter(in_file).all(|sample| matches!(sample.image, ImageBytes::Cell { .. })),
+            "{kind}"
+        );
+        let same = |(a, b): (&Sample, &Sample)| {
+            let bytes = [a, b].map(|sample| sample.image.read(1 << 20).ok());
+            assert!(bytes[0] == bytes[1], "{kind} {}", a.id);
+            assert!(a.is_same(b) && a.image.probe(ImageLimits::default()) == b.image.probe(ImageLimits::default()));
+        };
+        std::thread::scope(|scope| {
+            for step in [1, 7, 39] {
+                let (held, in_place) = (&held, &in_place);
+                let at = move |number: usize| number * step % held.len();
+                scope
+                    .spawn(move || (0..held.len()).for_each(|number| same((&held[at(number)], &in_place[at(number)]))));
+            }
+        });
+        same((&held[0], &in_place[0]));
+    }
+    // Another file in its place is no picture.
+    let before = listed(0);
+    std::fs::write(&path, &golden("groups")[1..]).unwrap();
+    std::thread::spawn(move || before[0].image.read(1 << 20).unwrap_err()).join().unwrap();
+}
+
+/// A place that some other index names is no picture, and never a panic.
+#[test]
+fn cells_that_are_not_there_are_skips() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    std::fs::write(&path, golden("groups")).unwrap();
+    let table = Arc::new(Table::new(Arc::new(Shard::open(&path).unwrap().0)));
+    let sound = Cell { column: 0, group: 1, row: 2, length: 0 };
+    for cell in [
+        sound,
+        Cell { column: 90, ..sound },
+        Cell { column: 2, ..sound },
+        Cell { group: 90, ..sound },
+        Cell { row: 90, ..sound },
+        Cell { row: u32::MAX, length: u64::MAX, ..sound },
+    ] {
+        assert!(table.read(&cell).is_err(), "{cell:?}");
+    }
 }
 
 #[test]

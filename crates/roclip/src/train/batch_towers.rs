@@ -1,0 +1,318 @@
+//! The towers as an objective sees them in a step, on a batch of any size.
+//!
+//! With [`TrainConfig::encode_batch_size`](crate::train::TrainConfig::encode_batch_size) the features are cached (GradCache: Gao et al.,
+//! Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, arXiv 2101.06983; open_clip's `--accum-freq`): they are first
+//! computed a part of the batch at a time and without graph, the objective's loss is taken of all of them, and then each part is encoded
+//! again with graph, and the gradient of its features goes back through it. By the chain rule this is the gradient of the whole batch; the
+//! memory of the activations is that of a part.
+
+use crate::error::{Error, Result, TorchContext};
+use crate::model::{ChunkShare, Clip, Statistics, tensors, unit};
+use crate::objective::{BatchView, Inputs, SubCaptionFeatures, Towers};
+use crate::train::config::{BatchNormRows, TrainConfig};
+use crate::train::precision::Precision;
+use crate::train::shared_batch::SharedBatch;
+use crate::world::OwnRows;
+use roclip_data::batch::View;
+use std::cell::{OnceCell, RefCell};
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// Images `[batch, 3, side, side]` and tokens `[batch, length]` of a view.
+type ViewTensors = (Tensor, Tensor);
+
+/// What a tower encodes.
+#[derive(Debug, Clone, Copy)]
+enum Encoded {
+    Image(BatchView),
+    /// The images of both views in one pass.
+    BothImages,
+    Text(BatchView),
+    PositiveSubCaptions,
+    CounterfactualSubCaptions,
+}
+
+/// Features that a loss was taken of, and whose towers have not been passed with graph yet.
+struct Cached {
+    encoded: Encoded,
+    /// A leaf `[rows, views, dim]`.
+    features: Tensor,
+}
+
+/// A batch and the model in training. A view goes to the device when it is first asked for, or a part of it when it is encoded.
+pub(super) struct BatchTowers<'a> {
+    model: &'a Clip,
+    batch: &'a SharedBatch,
+    device: Device,
+    batch_norm: BatchNormRows,
+    encode_batch_size: Option<usize>,
+    precision: Precision,
+    first: OnceCell<ViewTensors>,
+    second: OnceCell<ViewTensors>,
+    cached: RefCell<Vec<Cached>>,
+}
+
+impl<'a> BatchTowers<'a> {
+    pub fn new(model: &'a Clip, batch: &'a SharedBatch, device: Device, config: &TrainConfig) -> Self {
+        BatchTowers {
+            model,
+            batch,
+            device,
+            batch_norm: config.batch_norm,
+            encode_batch_size: config.encode_batch_size,
+            precision: config.precision,
+            first: OnceCell::new(),
+            second: OnceCell::new(),
+            cached: RefCell::default(),
+        }
+    }
+
+    /// Brings the gradients that have come to cached features through the towers to the parameters. What no gradient has come to is not
+    /// encoded again. To be called once, behind the loss's own backward.
+    pub fn backward(&self) -> Result<()> {
+        for Cached { encoded, features } in self.cached.take() {
+            let gradient = features.grad();
+            if !gradient.defined() {
+                continue;
+            }
+            for rows in self.chunks(self.rows_of(encoded)?) {
+                let (first, count) = (rows.start as i64, rows.len() as i64);
+                let again = self.encode(encoded, rows, Statistics::Chunk(None))?;
+                // Its gradient with respect to the features is the cached one.
+                let surrogate = (again * gradient.narrow(0, first, count)).sum(Kind::Float);
+                surrogate.f_backward().torch("bringing a gradient through a tower")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows that are computed here: one that stands in for them where there are none.
+    fn rows(&self) -> usize {
+        self.batch.own.pairs.len().max(1)
+    }
+
+    fn rows_of(&self, encoded: Encoded) -> Result<usize> {
+        match encoded {
+            Encoded::PositiveSubCaptions | Encoded::CounterfactualSubCaptions => {
+                Ok(self.sub_caption_tokens(encoded)?.0)
+            }
+            _ => Ok(self.rows()),
+        }
+    }
+
+    fn chunks(&self, rows: usize) -> Vec<Range<usize>> {
+        chunks(rows, self.encode_batch_size.unwrap_or(rows))
+    }
+
+    /// What `encode` makes of `rows` rows a chunk at a time, in one tensor.
+    fn in_chunks(&self, rows: usize, encode: impl Fn(Range<usize>) -> Result<Tensor>) -> Result<Tensor> {
+        let mut parts = self.chunks(rows).into_iter().map(encode).collect::<Result<Vec<_>>>()?;
+        match parts.len() {
+            1 => Ok(parts.swap_remove(0)),
+            _ => Ok(Tensor::cat(&parts, 0)),
+        }
+    }
+
+    /// Features `[rows, views, dim]` as the tower gives them, of this process's rows. Those that were computed in parts are a leaf of the
+    /// graph, and their towers' gradient comes with [`BatchTowers::backward`].
+    fn own(&self, encoded: Encoded) -> Result<Tensor> {
+        let rows = self.rows_of(encoded)?;
+        if self.chunks(rows).len() == 1 {
+            return self.encode(encoded, 0..rows, self.statistics());
+        }
+        let share = |count: usize| count as f64 / rows as f64;
+        let features = tch::no_grad(|| {
+            self.in_chunks(rows, |chunk| {
+                let share = ChunkShare { share: share(chunk.len()), later: share(rows - chunk.end) };
+                self.encode(encoded, chunk, Statistics::Chunk(Some(share)))
+            })
+        })?;
+        if !records_graph() {
+            return Ok(features);
+        }
+        let features = features.set_requires_grad(true);
+        self.cached.borrow_mut().push(Cached { encoded, features: features.shallow_clone() });
+        Ok(features)
+    }
+
+    /// One pass of a tower over `rows` of this process's: `[rows, views, dim]`.
+    fn encode(&self, encoded: Encoded, rows: Range<usize>, statistics: Statistics) -> Result<Tensor> {
+        let count = rows.len() as i64;
+        let features = self.precision.features(self.device, || match encoded {
+            Encoded::Image(view) => self.model.image_features_by(&self.images_of(view, rows)?, statistics),
+            Encoded::BothImages => {
+                let first = self.images_of(BatchView::First, rows.clone())?;
+                let both = Tensor::cat(&[first, self.images_of(BatchView::Second, rows)?], 0);
+                self.model.image_features_by(&both, statistics)
+            }
+            Encoded::Text(view) => Ok(self.model.text_features(&self.tokens_of(view, rows)?)),
+            Encoded::PositiveSubCaptions | Encoded::CounterfactualSubCaptions => {
+                let (_, tokens, length) = self.sub_caption_tokens(encoded)?;
+                Ok(self.model.text_features(&self.on_device(tokens, rows, &[*length as i64])?))
+            }
+        })?;
+        let dim = features.size().last().copied().unwrap_or(0);
+        Ok(features.reshape([-1, count, dim]).transpose(0, 1))
+    }
+
+    fn statistics(&self) -> Statistics<'_> {
+        match self.batch_norm {
+            BatchNormRows::PerProcess => Statistics::Rows,
+            BatchNormRows::WholeBatch => {
+                let collectives = self.batch.world().collectives();
+                Statistics::WholeBatch { collectives, counts: self.batch.has_own() }
+            }
+        }
+    }
+
+    /// How many sub-captions there are, and their tokens `[sub-captions, length]` with that length.
+    fn sub_caption_tokens(&self, encoded: Encoded) -> Result<(usize, &[i64], &usize)> {
+        let made =
+            self.batch.own.sub_captions.as_ref().ok_or_else(|| Error::internal("a batch without sub-captions"))?;
+        let (tokens, length) = match encoded {
+            Encoded::CounterfactualSubCaptions => &made.counterfactual,
+            _ => &made.positive,
+        };
+        Ok((made.rows.len(), tokens, length))
+    }
+
+    fn made(&self, view: BatchView) -> Result<&View> {
+        let made = match view {
+            BatchView::First => Some(&self.batch.own.view),
+            BatchView::Second => self.batch.own.second.as_ref(),
+        };
+        made.ok_or_else(|| Error::internal("the objective asks for a view that its pass has not"))
+    }
+
+    fn side(&self) -> i64 {
+        i64::from(self.model.config().image_size())
+    }
+
+    /// A whole view, which stays on the device.
+    fn view(&self, view: BatchView) -> Result<&ViewTensors> {
+        let cell = match view {
+            BatchView::First => &self.first,
+            BatchView::Second => &self.second,
+        };
+        let (made, side) = (self.made(view)?, self.side());
+        Ok(cell.get_or_init(|| match self.batch.has_own() {
+            true => tensors(made, self.rows(), side, self.device),
+            false => (
+                Tensor::zeros([1, 3, side, side], (Kind::Float, self.device)),
+                Tensor::zeros([1, 2], (Kind::Int64, self.device)),
+            ),
+        }))
+    }
+
+    fn images_of(&self, view: BatchView, rows: Range<usize>) -> Result<Tensor> {
+        let side = self.side();
+        match rows.len() == self.rows() {
+            true => Ok(self.view(view)?.0.shallow_clone()),
+            false => self.on_device(&self.made(view)?.images, rows, &[3, side, side]),
+        }
+    }
+
+    fn tokens_of(&self, view: BatchView, rows: Range<usize>) -> Result<Tensor> {
+        match rows.len() == self.rows() {
+            true => Ok(self.view(view)?.1.shallow_clone()),
+            false => {
+                let made = self.made(view)?;
+                self.on_device(&made.tokens, rows, &[made.length as i64])
+            }
+        }
+    }
+
+    /// `rows` of `values`, `[rows, ..]` with `row` for the shape of one.
+    fn on_device<T: tch::kind::Element>(&self, values: &[T], rows: Range<usize>, row: &[i64]) -> Result<Tensor> {
+        let each = row.iter().product::<i64>() as usize;
+        let part = values.get(rows.start * each..rows.end * each);
+        let part = part.ok_or_else(|| Error::internal("a batch with fewer rows than pairs"))?;
+        let shape: Vec<i64> = [rows.len() as i64].into_iter().chain(row.iter().copied()).collect();
+        Ok(Tensor::from_slice(part).view(shape.as_slice()).to_device(self.device))
+    }
+}
+
+/// The rows `0..rows` in parts of `at_once` at most, of nearly equal size. None is of a single row, which has no variance for BatchNorm:
+/// an odd number of rows in twos has a three.
+fn chunks(rows: usize, at_once: usize) -> Vec<Range<usize>> {
+    let parts = rows.div_ceil(at_once.max(1)).min(rows / 2).max(1);
+    (0..parts).map(|part| rows * part / parts..rows * (part + 1) / parts).collect()
+}
+
+/// Whether operations are recorded here: not within [`tch::no_grad`].
+fn records_graph() -> bool {
+    (Tensor::zeros([], (Kind::Float, Device::Cpu)).set_requires_grad(true) * 1.0).requires_grad()
+}
+
+impl Towers for BatchTowers<'_> {
+    fn pairs(&self) -> &[usize] {
+        &self.batch.pairs
+    }
+
+    fn own_rows(&self) -> OwnRows {
+        self.batch.own_rows()
+    }
+
+    fn scale(&self) -> Tensor {
+        self.model.scale()
+    }
+
+    fn raw_image(&self, view: BatchView) -> Result<Tensor> {
+        self.batch.gathered(&self.own(Encoded::Image(view))?.select(1, 0))
+    }
+
+    fn images(&self) -> Result<[Tensor; 2]> {
+        let both = self.own(Encoded::BothImages)?;
+        let of = |view| -> Result<Tensor> { Ok(unit(&self.batch.gathered(&both.select(1, view))?)) };
+        Ok([of(0)?, of(1)?])
+    }
+
+    fn text(&self, view: BatchView) -> Result<Tensor> {
+        Ok(unit(&self.batch.gathered(&self.own(Encoded::Text(view))?.select(1, 0))?))
+    }
+
+    fn through(&self, model: &Clip, view: BatchView) -> Result<[Tensor; 2]> {
+        let image = self.image_through(model, view)?;
+        let text = tch::no_grad(|| {
+            let own = self.in_chunks(self.rows(), |rows| {
+                self.precision.features(self.device, || Ok(model.text_features(&self.tokens_of(view, rows)?)))
+            })?;
+            self.batch.gathered(&own)
+        })?;
+        Ok([unit(&image), unit(&text)])
+    }
+
+    fn image_through(&self, model: &Clip, view: BatchView) -> Result<Tensor> {
+        tch::no_grad(|| {
+            let own = self.in_chunks(self.rows(), |rows| {
+                self.precision.features(self.device, || model.image_features(&self.images_of(view, rows)?, false))
+            })?;
+            self.batch.gathered(&own)
+        })
+    }
+
+    fn inputs(&self, view: BatchView) -> Result<Inputs<'_>> {
+        if self.encode_batch_size.is_some() {
+            return Err(Error::internal(
+                "an objective that takes pictures themselves, of which only features are cached",
+            ));
+        }
+        let (images, tokens) = self.view(view)?;
+        Ok(Inputs { model: self.model, images, tokens })
+    }
+
+    fn sub_captions(&self) -> Result<Option<SubCaptionFeatures>> {
+        let Some(made) = self.batch.own.sub_captions.as_ref().filter(|made| !made.rows.is_empty()) else {
+            return Ok(None);
+        };
+        let rows = Tensor::from_slice(&made.rows).to_device(self.device);
+        let encode = |encoded| -> Result<Tensor> { Ok(unit(&self.own(encoded)?.select(1, 0))) };
+        let (positive, counterfactual) =
+            (encode(Encoded::PositiveSubCaptions)?, encode(Encoded::CounterfactualSubCaptions)?);
+        Ok(Some(SubCaptionFeatures { rows, positive, counterfactual }))
+    }
+}
+
+#[cfg(test)]
+#[path = "batch_towers_tests.rs"]
+mod tests;
