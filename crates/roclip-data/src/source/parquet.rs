@@ -34,6 +34,9 @@ const GROUP_LIMIT_BYTES: i64 = 4 << 30;
 /// img2dataset's, of which the first is a picture's name and the second says whether it was fetched.
 const FETCHED: [&str; 2] = ["key", "status"];
 
+/// Where a picture may be read, of a length that is not known yet.
+type InPlace = (Arc<table::Table>, Cell);
+
 pub(super) struct Parquet {
     root: PathBuf,
     /// Relative to `root`.
@@ -245,7 +248,7 @@ impl Table<'_> {
         classes: &HashMap<String, Vec<String>>,
         place: &str,
         seen: &mut HashMap<String, u64>,
-        in_place: &dyn Fn(&str) -> Option<(Arc<table::Table>, Cell)>,
+        in_place: &dyn Fn(&str) -> Option<InPlace>,
     ) -> std::result::Result<Row, Skip> {
         let mut fields = Map::new();
         let mut picture: Option<(String, String, Vec<u8>)> = None;
@@ -291,11 +294,7 @@ impl Table<'_> {
     }
 
     /// Takes the bytes of a picture from what may be held; else they are read `in_place`.
-    fn hold(
-        &mut self,
-        bytes: Vec<u8>,
-        in_place: Option<(Arc<table::Table>, Cell)>,
-    ) -> std::result::Result<ImageBytes, Skip> {
+    fn hold(&mut self, bytes: Vec<u8>, in_place: Option<InPlace>) -> std::result::Result<ImageBytes, Skip> {
         let length = bytes.len() as u64;
         crate::sample::check_length(length, self.memory.file_bytes)?;
         match (self.left.checked_sub(length), in_place) {

@@ -62,19 +62,20 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     let mut guard = image::Limits::default();
     guard.max_alloc = Some(limits.max_pixels.saturating_mul(16));
     let first = reader()?;
-    let picture = if first.format() == Some(ImageFormat::Jpeg) {
+    // Large pictures are converted alone, too.
+    let (picture, _alone) = if first.format() == Some(ImageFormat::Jpeg) {
         // A decoder reads the whole file to know the header: one is enough.
         let mut decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(undecodable)?;
         let size = decoder.dimensions();
-        let _alone = alone_if_large(size, limits)?;
+        let alone = alone_if_large(size, limits)?;
         jpeg_whole::check_whole(bytes, size)?;
         decoder.set_limits(guard).map_err(undecodable)?;
-        DynamicImage::from_decoder(decoder).map_err(undecodable)?
+        (DynamicImage::from_decoder(decoder).map_err(undecodable)?, alone)
     } else {
-        let _alone = alone_if_large(first.into_dimensions().map_err(undecodable)?, limits)?;
+        let alone = alone_if_large(first.into_dimensions().map_err(undecodable)?, limits)?;
         let mut reader = reader()?;
         reader.limits(guard);
-        reader.decode().map_err(undecodable)?
+        (reader.decode().map_err(undecodable)?, alone)
     };
     Ok(match picture {
         DynamicImage::ImageRgb8(rgb) => rgb,
