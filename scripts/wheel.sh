@@ -11,8 +11,15 @@ work=$root/target/wheel
 tools=$work/tools
 fail() { printf 'wheel: %s\n' "$*" >&2; exit 1; }
 
+case "${1:-}" in
+  "" | --check) ;;
+  *) fail "there is no \`$1\`; the only flag is --check" ;;
+esac
+[ -d .libtorch/torch/lib ] || fail "there is no libtorch here; run \`make wheel\`, or \`make libtorch\` first"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || fail "Python 3.10 or newer is needed, as python3"
-if ! cmp -s crates/roclip-python/tools.txt "$tools/installed"; then
+# What was made in another folder, or by a Python that is gone, does not start.
+if ! cmp -s crates/roclip-python/tools.txt "$tools/installed" || ! "$tools/bin/maturin" --version >/dev/null 2>&1 ||
+  ! "$tools/bin/auditwheel" --version >/dev/null 2>&1; then
   rm -rf "$tools"
   python3 -m venv "$tools" || fail "python3 cannot make an environment (Debian: apt-get install python3-venv)"
   "$tools/bin/pip" install --quiet --disable-pip-version-check --requirement crates/roclip-python/tools.txt ||
@@ -73,6 +80,7 @@ expect 0 "" "${train[@]}" --run one
 port=$("$tools/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export GLOO_SOCKET_IFNAME=lo MASTER_ADDR=127.0.0.1 MASTER_PORT=$port WORLD_SIZE=2
 RANK=1 "${train[@]}" --run two >second.log 2>&1 &
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 RANK=0 expect 0 "" "${train[@]}" --run two
 wait $! || fail "the second process: $(cat second.log)"
 unset WORLD_SIZE MASTER_ADDR MASTER_PORT

@@ -59,6 +59,9 @@ groups = pa.table(
         "caption": [f"number {n}" for n in range(40)],
     }
 )
+some = groups.slice(0, 12)
+fixed = pa.table({"image": pa.array([picture((9 * n, 9, n)).ljust(900, b"\0") for n in range(12)], pa.binary(900)), "caption": ["x"] * 12})
+empty = pa.table({"image": pa.array([{"bytes": red, "path": "a.jpg"}, {"bytes": b"", "path": "b.jpg"}], IMAGE), "caption": ["x", "y"]})
 paths = pa.table({"filepath": ["a.jpg", "a.jpg", None], "title": ["A dog", "dogs", "x"], "__index_level_0__": [0, 1, 2]})
 img2dataset = pa.table(
     {
@@ -78,6 +81,21 @@ print(
             "hugging_face_gzip": file(hugging_face, compression="gzip", use_dictionary=False),
             # Groups of some pages each, of which the first begins with a dictionary that does not take all.
             "groups": file(groups, row_group_size=13, data_page_size=2000, dictionary_pagesize_limit=1500, write_batch_size=3),
+            "delta": file(
+                some,
+                compression="none",
+                use_dictionary=False,
+                column_encoding={"image.bytes": "DELTA_LENGTH_BYTE_ARRAY", "image.path": "PLAIN", "caption": "DELTA_BYTE_ARRAY"},
+            ),
+            "delta_v2": file(
+                some,
+                compression="none",
+                use_dictionary=False,
+                data_page_version="2.0",
+                column_encoding={"image.bytes": "DELTA_BYTE_ARRAY", "image.path": "PLAIN", "caption": "DELTA_LENGTH_BYTE_ARRAY"},
+            ),
+            "fixed": file(fixed),
+            "empty": file(empty),
             "lists": file(lists),
             "paths": file(paths, compression="none"),
             "img2dataset": file(img2dataset),

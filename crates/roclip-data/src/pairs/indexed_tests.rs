@@ -52,7 +52,7 @@ fn folder() -> tempfile::TempDir {
     fs::write(at("lines.jsonl"), lines).unwrap();
     let parquet: std::collections::HashMap<String, String> =
         serde_json::from_str(include_str!("../../../../tests/golden/parquet.json")).unwrap();
-    for kind in ["hugging_face_zstd", "groups"] {
+    for kind in ["hugging_face_zstd", "groups", "empty"] {
         let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &parquet[kind]).unwrap();
         fs::write(at(&format!("{kind}.parquet")), bytes).unwrap();
     }
@@ -79,6 +79,7 @@ fn sources(folder: &Path) -> Vec<SourceConfig> {
         all("@/rows.csv::@/0.tar"),
         // Pictures that are held in memory, where there is no index, are the same ones.
         SourceConfig { gzip_memory_mib: 0, ..all("@/groups.parquet") },
+        SourceConfig { gzip_memory_mib: 0, ..all("@/empty.parquet") },
         SourceConfig { gzip_memory_mib: 0, ..all("@/{groups,hugging_face_zstd}.parquet") },
     ]
 }

@@ -16,15 +16,14 @@ use crate::source::shards::distinct_ends;
 use crate::source::tree::{name, split_of};
 use crate::source::webdataset::Memory;
 use crate::source::{Listing, Rest, Source, SourceConfig, Take, place};
-use crate::table::{self, Cell, check_dictionary};
+use crate::table::{self, Cell, Guarded};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::record::Field;
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,16 +142,13 @@ impl Table<'_> {
         let (shard, file) = Shard::open(self.path).io("open", self.path)?;
         let in_place = Arc::new(table::Table::new(Arc::new(shard)));
         // The reader of strangers' bytes may panic on them.
-        let opened = contained(|| SerializedFileReader::new(file).map_err(unreadable));
+        let opened = contained(|| Guarded::new(file).map_err(unreadable));
         let reader = match opened {
             Ok(reader) => reader,
             Err(skip) => return Ok(Some(skip)),
         };
         let columns = self.columns(reader.metadata())?;
         if let Some(skip) = too_large(reader.metadata(), &columns) {
-            return Ok(Some(skip));
-        }
-        if let Err(skip) = contained(|| check_dictionaries(&reader, &columns)) {
             return Ok(Some(skip));
         }
         let classes = class_names(reader.metadata());
@@ -297,7 +293,8 @@ impl Table<'_> {
     fn hold(&mut self, bytes: Vec<u8>, in_place: Option<InPlace>) -> std::result::Result<ImageBytes, Skip> {
         let length = bytes.len() as u64;
         crate::sample::check_length(length, self.memory.file_bytes)?;
-        match (self.left.checked_sub(length), in_place) {
+        // One without bytes fits always, and an index can name none that is held.
+        match (self.left.checked_sub(length).filter(|_| length > 0), in_place) {
             (Some(left), _) => *self.left = left,
             (None, Some((table, cell))) => return Ok(ImageBytes::Cell { table, cell: Cell { length, ..cell } }),
             (None, None) => {
@@ -345,19 +342,6 @@ fn unreadable(error: parquet::errors::ParquetError) -> Skip {
 fn is_of(chunk: &ColumnChunkMetaData, columns: &[TypePtr]) -> bool {
     let path = chunk.column_path();
     columns.iter().any(|column| path.parts().first().is_some_and(|name| name == column.name()))
-}
-
-/// # Errors
-/// A skip for a file with a dictionary that claims more than it has.
-fn check_dictionaries(reader: &SerializedFileReader<File>, columns: &[TypePtr]) -> std::result::Result<(), Skip> {
-    for number in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(number).map_err(unreadable)?;
-        let chunks = group.metadata().columns().iter().enumerate();
-        for (at, _) in chunks.filter(|(_, chunk)| is_of(chunk, columns)) {
-            check_dictionary(group.get_column_page_reader(at).map_err(unreadable)?)?;
-        }
-    }
-    Ok(())
 }
 
 /// Number of the column, without fields, that has the pictures of a column; none of pictures in lists.

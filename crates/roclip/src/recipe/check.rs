@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::objective::{CaptionConfig, ImageTower};
 use crate::recipe::Recipe;
-use crate::train::Precision;
+use crate::train::{Precision, TrainConfig};
 use roclip_data::tokenizer::Truncate;
 use toml::{Table, Value};
 
@@ -230,8 +230,25 @@ impl Recipe {
         match (&self.clean, &self.caption, &self.prompt) {
             (Some(clean), ..) => clean.check(),
             (_, Some(caption), _) => self.check_caption(caption),
-            (.., Some(prompt)) => prompt.check(),
+            (.., Some(prompt)) => self.check_prompt().and_then(|()| prompt.check()),
             (None, None, None) => self.objective.check(),
+        }
+    }
+
+    /// A prompt's own optimizer (SGD on a frozen model) has none of these.
+    fn check_prompt(&self) -> Result<()> {
+        let TrainConfig { precision, encode_batch_size, gradient_clip_norm, .. } = &self.train;
+        let given = [
+            ("train.precision", *precision != Precision::Fp32),
+            ("train.encode_batch_size", encode_batch_size.is_some()),
+            ("train.gradient_clip_norm", gradient_clip_norm.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((key, _)) => Err(Error::setting(
+                format!("{key} is set, and prompts are learned without it"),
+                format!("take it out (--set {key}=)"),
+            )),
         }
     }
 
@@ -389,5 +406,19 @@ mod tests {
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
         assert!(Recipe { seed: u64::MAX, ..full() }.check().unwrap_err().to_string().contains("seed"));
+    }
+
+    #[test]
+    fn what_prompts_are_learned_without_is_refused() {
+        let set = |assignment: &str| prompts().assign(assignment).and_then(|recipe| recipe.check());
+        assert!(set("train.precision='fp32'").is_ok());
+        for (assignment, key) in [
+            ("train.precision='bf16'", "train.precision"),
+            ("train.encode_batch_size=4", "train.encode_batch_size"),
+            ("train.gradient_clip_norm=1.0", "train.gradient_clip_norm"),
+        ] {
+            let error = set(assignment).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("prompts"), "{error}");
+        }
     }
 }

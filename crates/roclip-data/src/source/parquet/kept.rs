@@ -6,19 +6,19 @@ use crate::error::{Error, IoContext, Result};
 use crate::guard::contained;
 use crate::skip::Skip;
 use crate::source::kept::{Fate, Fates, Kept, Leave};
-use crate::source::parquet::{Parquet, Table, check_dictionaries, too_large, unreadable};
+use crate::source::parquet::{Parquet, Table, too_large, unreadable};
 use crate::source::place;
 use crate::source::rows::image_root;
 use crate::source::shards::distinct_ends;
 use crate::source::tree::name;
+use crate::table::Guarded;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::column::writer::{ColumnWriter, ColumnWriterImpl};
 use parquet::data_type::DataType;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::file::writer::SerializedFileWriter;
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,11 +77,10 @@ impl Parquet {
         let (opened, _) = bounded::open(&path).io("open", &path)?;
         artifact::write_with(out, |to| {
             let copied = contained(|| {
-                let reader = SerializedFileReader::new(opened).map_err(unreadable)?;
+                let reader = Guarded::new(opened).map_err(unreadable)?;
                 // All columns are unpacked now, those too that nobody asked for before.
                 let all = reader.metadata().file_metadata().schema_descr().root_schema().get_fields();
                 too_large(reader.metadata(), all).map_or(Ok(()), Err)?;
-                check_dictionaries(&reader, all)?;
                 copy_rows(&reader, &keeps, to).map_err(unreadable)
             });
             copied.map_err(|Skip { detail, .. }| broken(format!("cannot be copied: {detail}")))
@@ -92,7 +91,7 @@ impl Parquet {
 }
 
 /// Copies the rows of which `keeps` says so.
-fn copy_rows(reader: &SerializedFileReader<File>, keeps: &[bool], to: &mut (dyn Write + Send)) -> ParquetResult<()> {
+fn copy_rows(reader: &dyn FileReader, keeps: &[bool], to: &mut (dyn Write + Send)) -> ParquetResult<()> {
     let metadata = reader.metadata().file_metadata();
     let chunk = reader.metadata().row_groups().first().and_then(|group| group.columns().first());
     let mut properties = WriterProperties::builder().set_key_value_metadata(metadata.key_value_metadata().cloned());

@@ -114,7 +114,9 @@ fn pictures_that_memory_does_not_hold_are_read_in_place() {
         let config = SourceConfig { path: path.display().to_string(), gzip_memory_mib, ..SourceConfig::default() };
         list_samples(&config, ImageLimits::default()).unwrap().samples
     };
-    for kind in ["hugging_face", "hugging_face_zstd", "hugging_face_gzip", "lists", "groups"] {
+    for kind in
+        ["hugging_face", "hugging_face_zstd", "hugging_face_gzip", "lists", "groups", "delta", "delta_v2", "fixed"]
+    {
         std::fs::write(&path, golden(kind)).unwrap();
         let (held, in_place) = (listed(1), listed(0));
         assert_eq!(held.len(), in_place.len());
@@ -143,6 +145,31 @@ fn pictures_that_memory_does_not_hold_are_read_in_place() {
     let before = listed(0);
     std::fs::write(&path, &golden("groups")[1..]).unwrap();
     std::thread::spawn(move || before[0].image.read(1 << 20).unwrap_err()).join().unwrap();
+}
+
+/// Lengths are packed as differences, behind a count of them that made the decoder ask for terabytes, which ends a process.
+#[test]
+fn a_page_that_claims_more_lengths_than_it_has_values_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    let head = [0x80, 0x01, 4, 12];
+    for kind in ["delta", "delta_v2"] {
+        let sound = golden(kind);
+        let places: Vec<usize> = (0..sound.len()).filter(|at| sound[*at..].starts_with(&head)).collect();
+        assert!(places.len() >= 3, "{places:?}");
+        for at in places {
+            for count in [&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01][..], &[0x80, 0x80, 0x80, 0x80, 0x01], &[13]] {
+                let mut bytes = sound.clone();
+                bytes[at + 3..at + 3 + count.len()].copy_from_slice(count);
+                std::fs::write(&path, bytes).unwrap();
+                let said = match list(&path) {
+                    Ok(listing) => listing.skips.to_jsonl(),
+                    Err(error) => error.to_string(),
+                };
+                assert!(said.contains("claims") || said.contains("cut off"), "{kind} {at}: {said}");
+            }
+        }
+    }
 }
 
 /// A place that some other index names is no picture, and never a panic.

@@ -3,21 +3,28 @@
 //! A column is a row of pages, each compressed as a whole, so that a picture costs the unpacking of its page. A thread that asks for the
 //! pictures in their order goes on where it was, and unpacks each page once.
 
+mod guarded;
+
+pub(crate) use guarded::Guarded;
+
 use crate::guard::contained;
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
 use bytes::Bytes;
-use parquet::column::page::{Page, PageReader};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::ByteArrayType;
+use parquet::data_type::{ByteArrayType, DataType, FixedLenByteArrayType};
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::{ChunkReader, FileReader, Length};
 use std::cell::RefCell;
 use std::io::{self, BufReader, Read};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What a group of rows may hold of one column unpacked.
 const GROUP_LIMIT_BYTES: i64 = 4 << 30;
+
+/// Groups that unpack to more than this are read by one thread at a time: a page may be as large as its group, and each thread would hold one.
+const LARGE_GROUP_BYTES: i64 = 64 << 20;
 
 /// Where a picture lies in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +41,7 @@ pub struct Cell {
 /// A Parquet file as it was when it was listed.
 pub struct Table {
     shard: Arc<Shard>,
-    opened: OnceLock<Result<SerializedFileReader<Place>, Skip>>,
+    opened: OnceLock<Result<Guarded<Place>, Skip>>,
 }
 
 impl Table {
@@ -53,22 +60,32 @@ impl Table {
     /// # Errors
     /// A skip for a file that is gone, damaged or another than was listed, and a cell without such a picture.
     pub fn read(self: &Arc<Self>, cell: &Cell) -> Result<Vec<u8>, Skip> {
-        contained(|| {
-            CURSOR.with_borrow_mut(|kept| {
-                let mut cursor = match kept.take() {
-                    Some(cursor) if cursor.is_before(self, cell) => cursor,
-                    _ => Cursor::new(self, cell)?,
-                };
-                let bytes = cursor.read(cell)?;
-                *kept = Some(cursor);
-                Ok(bytes)
-            })
+        contained(|| match self.chunk(cell)?.uncompressed_size() > LARGE_GROUP_BYTES {
+            true => self.read_from(cell, &mut LARGE.lock().unwrap_or_else(PoisonError::into_inner)),
+            false => CURSOR.with_borrow_mut(|kept| self.read_from(cell, kept)),
         })
     }
 
-    fn open(&self) -> Result<&SerializedFileReader<Place>, Skip> {
+    /// From where was read last, if that is on the way.
+    fn read_from(self: &Arc<Self>, cell: &Cell, kept: &mut Option<Cursor>) -> Result<Vec<u8>, Skip> {
+        let mut cursor = match kept.take() {
+            Some(cursor) if cursor.is_before(self, cell) => cursor,
+            _ => Cursor::new(self, cell)?,
+        };
+        let bytes = cursor.read(cell)?;
+        *kept = Some(cursor);
+        Ok(bytes)
+    }
+
+    /// The column of a cell, in its group.
+    fn chunk(&self, cell: &Cell) -> Result<&ColumnChunkMetaData, Skip> {
+        let group = self.open()?.metadata().row_groups().get(cell.group as usize);
+        group.and_then(|group| group.columns().get(cell.column as usize)).ok_or_else(|| not_there(cell))
+    }
+
+    fn open(&self) -> Result<&Guarded<Place>, Skip> {
         let place = Place(Arc::clone(&self.shard));
-        let open = || SerializedFileReader::new(place).map_err(unreadable);
+        let open = || Guarded::new(place).map_err(unreadable);
         let opened = self.opened.get_or_init(|| contained(open));
         opened.as_ref().map_err(Clone::clone)
     }
@@ -89,9 +106,17 @@ fn not_there(cell: &Cell) -> Skip {
     Skip::new(SkipReason::ImageFileUnreadable, detail)
 }
 
+/// Where some thread has read last in a large group.
+static LARGE: Mutex<Option<Cursor>> = Mutex::new(None);
+
 thread_local! {
     /// Where this thread has read last. It holds one unpacked page.
     static CURSOR: RefCell<Option<Cursor>> = const { RefCell::new(None) };
+}
+
+enum Reader {
+    OfAnyLength(ColumnReaderImpl<ByteArrayType>),
+    OfOneLength(ColumnReaderImpl<FixedLenByteArrayType>),
 }
 
 /// A place within a column of a group.
@@ -101,27 +126,22 @@ struct Cursor {
     group: u32,
     /// The next row.
     row: u32,
-    reader: ColumnReaderImpl<ByteArrayType>,
+    reader: Reader,
 }
 
 impl Cursor {
     fn new(table: &Arc<Table>, cell: &Cell) -> Result<Cursor, Skip> {
-        let reader = table.open()?;
-        let at = cell.column as usize;
-        let chunk = reader.metadata().row_groups().get(cell.group as usize).and_then(|group| group.columns().get(at));
-        let chunk = chunk.ok_or_else(|| not_there(cell))?;
-        let flat = chunk.column_descr().max_rep_level() == 0;
-        if !flat || chunk.uncompressed_size() > GROUP_LIMIT_BYTES {
+        let chunk = table.chunk(cell)?;
+        if chunk.column_descr().max_rep_level() > 0 || chunk.uncompressed_size() > GROUP_LIMIT_BYTES {
             return Err(not_there(cell));
         }
-        let group = reader.get_row_group(cell.group as usize).map_err(unreadable)?;
-        check_dictionary(group.get_column_page_reader(at).map_err(unreadable)?)?;
-        match group.get_column_reader(at).map_err(unreadable)? {
-            ColumnReader::ByteArrayColumnReader(reader) => {
-                Ok(Cursor { table: Arc::clone(table), column: cell.column, group: cell.group, row: 0, reader })
-            }
-            _ => Err(not_there(cell)),
-        }
+        let group = table.open()?.get_row_group(cell.group as usize).map_err(unreadable)?;
+        let reader = match group.get_column_reader(cell.column as usize).map_err(unreadable)? {
+            ColumnReader::ByteArrayColumnReader(reader) => Reader::OfAnyLength(reader),
+            ColumnReader::FixedLenByteArrayColumnReader(reader) => Reader::OfOneLength(reader),
+            _ => return Err(not_there(cell)),
+        };
+        Ok(Cursor { table: Arc::clone(table), column: cell.column, group: cell.group, row: 0, reader })
     }
 
     fn is_before(&self, table: &Arc<Table>, cell: &Cell) -> bool {
@@ -132,37 +152,21 @@ impl Cursor {
 
     fn read(&mut self, cell: &Cell) -> Result<Vec<u8>, Skip> {
         let before = (cell.row - self.row) as usize;
-        let skipped = self.reader.skip_records(before).map_err(unreadable)?;
-        let (mut levels, mut found) = (Vec::new(), Vec::new());
-        let (rows, _, _) = self.reader.read_records(1, Some(&mut levels), None, &mut found).map_err(unreadable)?;
+        let found = match &mut self.reader {
+            Reader::OfAnyLength(reader) => behind(reader, before)?.map(|bytes| bytes.data().to_vec()),
+            Reader::OfOneLength(reader) => behind(reader, before)?.map(|bytes| bytes.data().to_vec()),
+        };
         self.row = cell.row.saturating_add(1);
-        match found.pop() {
-            Some(bytes) if (skipped, rows) == (before, 1) && bytes.len() as u64 == cell.length => {
-                Ok(bytes.data().to_vec())
-            }
-            _ => Err(not_there(cell)),
-        }
+        found.filter(|bytes| bytes.len() as u64 == cell.length).ok_or_else(|| not_there(cell))
     }
 }
 
-/// A dictionary may claim to have more values than it has bytes, and room is made for all that it claims.
-///
-/// # Errors
-/// A skip for a column with such a dictionary.
-pub(crate) fn check_dictionary(mut pages: Box<dyn PageReader>) -> Result<(), Skip> {
-    while let Some(next) = pages.peek_next_page().map_err(unreadable)? {
-        if !next.is_dict {
-            pages.skip_next_page().map_err(unreadable)?;
-            continue;
-        }
-        if let Some(Page::DictionaryPage { buf, num_values, .. }) = pages.get_next_page().map_err(unreadable)?
-            && num_values as usize > buf.len()
-        {
-            let detail = format!("a dictionary claims {num_values} values in {} bytes", buf.len());
-            return Err(Skip::new(SkipReason::ShardUnreadable, detail));
-        }
-    }
-    Ok(())
+/// The value behind the next `before` rows; none where there is no such row, or no value in it.
+fn behind<T: DataType>(reader: &mut ColumnReaderImpl<T>, before: usize) -> Result<Option<T::T>, Skip> {
+    let skipped = reader.skip_records(before).map_err(unreadable)?;
+    let (mut levels, mut found) = (Vec::new(), Vec::new());
+    let (rows, _, _) = reader.read_records(1, Some(&mut levels), None, &mut found).map_err(unreadable)?;
+    Ok(found.pop().filter(|_| (skipped, rows) == (before, 1)))
 }
 
 /// A shard as the reader of Parquet wants files. Readers of one file do not move each other.
