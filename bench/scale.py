@@ -111,7 +111,7 @@ def table():
                 exchange = bytes_moved / bandwidth if bandwidth else 0.0
                 rate = batch / (compute + exchange)
                 needed = rate / RELEASED
-                bound = "decoding, unless pictures are small" if needed > 16 * gpus else "the towers"
+                bound = "the exchange" if exchange > compute / 3 else "decoding, where a GPU has fewer cores" if needed > 16 * gpus else "the towers"
                 print(f"| {tower} | {pairs / 1e6:.0f} M | {gpus} | {rate:,.0f} | {EPOCHS * pairs / rate / 3600:,.1f} | {exchange / (compute + exchange):.0%} "
                       f"| {needed:,.0f} | {bound} |")
     print("\n| pairs | index, made once (CPU) | index on disk | order in memory, each process | decoding, core hours an epoch (released augmentation) |")
