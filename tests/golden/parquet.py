@@ -46,6 +46,8 @@ hugging_face = pa.table(
 )
 features = {"label": {"names": ["rose", "leaf"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
 hugging_face = hugging_face.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+unlabelled = pa.table({"image": pa.array([red, green], pa.binary()), "label": pa.array([-1, 1], pa.int64())})
+unlabelled = unlabelled.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 lists = pa.table(
     {
         "img": pa.array([red, green], pa.binary()),
@@ -94,6 +96,7 @@ print(
                 data_page_version="2.0",
                 column_encoding={"image.bytes": "DELTA_BYTE_ARRAY", "image.path": "PLAIN", "caption": "DELTA_LENGTH_BYTE_ARRAY"},
             ),
+            "unlabelled": file(unlabelled),
             "fixed": file(fixed),
             "empty": file(empty),
             "lists": file(lists),

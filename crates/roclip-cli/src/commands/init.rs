@@ -5,7 +5,7 @@ use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
-use roclip::recipe::{AttackExample, Fitted, Found, Recipe, Scope, fitted};
+use roclip::recipe::{AttackExample, DataConfig, Fitted, Found, Recipe, Scope, fitted};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::picture::ImageLimits;
@@ -80,6 +80,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         processors: std::thread::available_parallelism().map(usize::from).unwrap_or(1),
     };
     let Fitted { mut recipe, mut notes, examples, steps } = fitted(found);
+    let DataConfig { index, drop, weights, .. } = named.data;
+    recipe.data = DataConfig { index, drop, weights, ..recipe.data };
     let lost = unusable.max(training.lost()).max(labelled.as_ref().map_or(0.0, Data::lost));
     if lost > USUAL_LOSS {
         recipe.data.max_skip_fraction = ((lost * 150.0).ceil() / 100.0).min(1.0);
@@ -251,7 +253,14 @@ impl Data {
         if let Some(split) = &self.source.split {
             let others: BTreeMap<String, usize> =
                 splits(&self.all).into_iter().filter(|(name, _)| name != split).collect();
-            let others: Vec<String> = others.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            let others: Vec<String> = others
+                .iter()
+                .map(
+                    |(name, count)| {
+                        if name.is_empty() { format!("{count} in none") } else { format!("{name} {count}") }
+                    },
+                )
+                .collect();
             let others = if others.is_empty() { String::new() } else { format!(" (also {})", others.join(", ")) };
             parts.push(format!("split {split}{others}"));
         }

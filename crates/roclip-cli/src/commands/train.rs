@@ -21,7 +21,7 @@ pub struct Arguments {
     #[command(flatten)]
     run: RunFlags,
     /// Check the recipe, the data and the folder as a run would, take a few steps to say what the run would take (time, memory, disk),
-    /// and write nothing
+    /// and write nothing but the index of large data
     #[arg(long)]
     dry_run: bool,
     /// Train once with each value of a recipe's key, as in objective.roclip.period=1,2,4, each in a folder of its own in --run, and report

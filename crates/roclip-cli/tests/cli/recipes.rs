@@ -147,6 +147,22 @@ fn a_folder_of_captions_trains_without_evaluation() {
     assert!(said.contains("2 classes of 1 picture") && said.contains("split test (also train 2)"), "{said}");
 }
 
+/// What a person says of the data stands in the recipe: pairs that are to be left out are left out.
+#[test]
+fn init_keeps_what_was_said_of_the_data() {
+    let lab = Lab::new();
+    std::fs::write(lab.path("ids.txt"), "000.png\n").unwrap();
+    let said = ["--train-data", "pairs.csv", "--drop", "ids.txt", "--index", "never"];
+    let recipe = lab.ok(&[&["init"], &said[..]].concat());
+    for line in ["drop = \"ids.txt\"", "index = \"never\""] {
+        assert!(recipe.lines().any(|one| one == line), "{line}: {recipe}");
+    }
+    let weights = ["init", "--train-data", "pairs.csv::pairs.csv", "--train-data-upsampling-factors", "1::2"];
+    let output = lab.roclip(&weights);
+    let (recipe, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(recipe.lines().any(|one| one == "weights = [1.0, 2.0]") || !output.status.success(), "{recipe}{said}");
+}
+
 #[test]
 fn data_that_cannot_be_trained_on_is_refused_by_init() {
     let lab = Lab::new();

@@ -86,7 +86,8 @@ fn automatic(
     described: &Described,
     workers: usize,
 ) -> Result<(Option<Indexed>, Option<String>)> {
-    let mut why = if described.is_large { "the data is large" } else { "it is always wanted" }.to_owned();
+    let mut why =
+        if described.is_large { "the data is large" } else { "--index always (data.index) asks for one" }.to_owned();
     for path in places(described) {
         if !path.exists() {
             continue;

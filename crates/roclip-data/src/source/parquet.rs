@@ -253,7 +253,12 @@ impl Table<'_> {
             let mut value = value(field);
             if let Some(names) = classes.get(&column) {
                 let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
-                value = number.and_then(|number| names.get(number)).map_or(value, |name| json!(name));
+                value = match number.and_then(|number| names.get(number)) {
+                    Some(name) => json!(name),
+                    // `datasets` writes -1 where there is no label.
+                    None if value.as_i64().is_some_and(|number| number < 0) => Value::Null,
+                    None => value,
+                };
             }
             if let Some(bytes) = bytes.filter(|_| picture.is_none()) {
                 let path = value.as_str().or_else(|| value.get("path")?.as_str()).filter(|path| !path.is_empty());

@@ -33,7 +33,7 @@ pub struct Arguments {
     bridge: Option<String>,
     #[command(flatten)]
     search: SearchFlags,
-    /// Do everything that comes before the first step, take a few steps to say what the run would take, and write nothing
+    /// Do everything that comes before the first step, take a few steps to say what the run would take, and write nothing but the index of large data
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

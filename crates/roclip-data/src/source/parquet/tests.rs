@@ -59,6 +59,15 @@ fn pictures_in_the_file_are_read_and_one_picture_is_one_sample() {
     }
 }
 
+/// `datasets` writes -1 where a picture has no label.
+#[test]
+fn a_label_below_zero_is_none() {
+    let listing = read(&[("pairs.parquet", "unlabelled")], &[], "pairs.parquet").unwrap();
+    let classes: Vec<_> = listing.samples.iter().map(|sample| sample.class.as_deref()).collect();
+    assert_eq!(classes, [Some("leaf")], "with neither caption nor class a row is of no use");
+    assert!(listing.skips.names("row 1"), "{}", listing.skips.to_jsonl());
+}
+
 #[test]
 fn lists_paths_and_what_img2dataset_fetched_are_read() {
     let lists = read(&[("pairs.parquet", "lists")], &[], "pairs.parquet").unwrap();
