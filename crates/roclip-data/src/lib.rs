@@ -29,5 +29,6 @@ pub mod survey;
 pub mod table;
 pub mod tokenizer;
 pub mod trigger;
+mod varint;
 
 pub use roclip_pixels::{error, escape, picture, random, skip};

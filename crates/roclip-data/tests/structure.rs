@@ -16,6 +16,7 @@ const ORDER: [(&str, &[&str]); 3] = [
         &[
             "bounded",
             "plural",
+            "varint",
             "progress",
             "artifact",
             "rate",

@@ -5,6 +5,7 @@ use crate::error::{Error, IoContext};
 use crate::sample::{ImageBytes, PictureDigest, Sample};
 use crate::shard::Shard;
 use crate::table::{Cell, Table};
+use crate::varint::{self, write as number};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -226,30 +227,13 @@ pub(super) fn picture_place<'a>(image: &'a ImageBytes, key: &str) -> Option<&'a 
     }
 }
 
-fn number(mut value: u64, to: &mut Vec<u8>) {
-    while value >= 0x80 {
-        to.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    to.push(value as u8);
-}
-
 fn text(value: &str, to: &mut Vec<u8>) {
     number(value.len() as u64, to);
     to.extend_from_slice(value.as_bytes());
 }
 
 fn read_number(left: &mut &[u8]) -> Result<u64, Unreadable> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = left.split_first().ok_or(Unreadable)?;
-        *left = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(Unreadable)
+    varint::read(left).ok_or(Unreadable)
 }
 
 fn read_text<'a>(left: &mut &'a [u8]) -> Result<&'a str, Unreadable> {

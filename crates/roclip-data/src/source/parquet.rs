@@ -16,7 +16,7 @@ use crate::source::shards::distinct_ends;
 use crate::source::tree::{name, split_of};
 use crate::source::webdataset::Memory;
 use crate::source::{Listing, Rest, Source, SourceConfig, Take, place};
-use crate::table::{self, Cell, Guarded};
+use crate::table::{self, Cell, GROUP_LIMIT_BYTES, Guarded};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::FileReader;
 use parquet::record::Field;
@@ -28,8 +28,6 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the wanted columns of one group of rows may hold unpacked; writers make groups of some hundred MB.
-const GROUP_LIMIT_BYTES: i64 = 4 << 30;
 /// img2dataset's, of which the first is a picture's name and the second says whether it was fetched.
 const FETCHED: [&str; 2] = ["key", "status"];
 

@@ -3,6 +3,7 @@
 //! The decoders make room for as many values as a page says that it has, before they read them: some bytes could ask for terabytes, which
 //! ends the process. Every page is looked at here before a decoder gets it.
 
+use crate::varint;
 use parquet::basic::Encoding;
 use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{Page, PageMetadata, PageReader};
@@ -171,8 +172,8 @@ fn before_values(page: &Page, levels: [i16; 2]) -> Option<usize> {
 /// How many numbers are packed as differences at the beginning of `bytes` (Parquet's DELTA_BINARY_PACKED), and what lies behind them.
 fn delta(mut bytes: &[u8]) -> Option<(u64, &[u8])> {
     let left = &mut bytes;
-    let (block, parts, count) = (number(left)?, number(left)?, number(left)?);
-    number(left)?;
+    let (block, parts, count) = (varint::read(left)?, varint::read(left)?, varint::read(left)?);
+    varint::read(left)?;
     let each = block.checked_div(parts)?;
     // A count that no page has is refused without counting to it.
     if count > FEW_VALUES.max(left.len() as u64) {
@@ -180,7 +181,7 @@ fn delta(mut bytes: &[u8]) -> Option<(u64, &[u8])> {
     }
     let mut missing = count.saturating_sub(1);
     while missing > 0 {
-        number(left)?;
+        varint::read(left)?;
         let (widths, rest) = left.split_at_checked(usize::try_from(parts).ok()?)?;
         *left = rest;
         let needed = missing.div_ceil(each.max(1)) as usize;
@@ -194,20 +195,6 @@ fn delta(mut bytes: &[u8]) -> Option<(u64, &[u8])> {
         }
     }
     Some((count, left))
-}
-
-/// A number with seven bits a byte.
-fn number(left: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = left.split_first()?;
-        *left = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

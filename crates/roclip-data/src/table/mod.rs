@@ -20,8 +20,8 @@ use std::cell::RefCell;
 use std::io::{self, BufReader, Read};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// What a group of rows may hold of one column unpacked.
-const GROUP_LIMIT_BYTES: i64 = 4 << 30;
+/// What the wanted columns of one group of rows may hold unpacked; writers make groups of some hundred MB.
+pub(crate) const GROUP_LIMIT_BYTES: i64 = 4 << 30;
 
 /// Groups that unpack to more than this are read by one thread at a time: a page may be as large as its group, and each thread would hold one.
 const LARGE_GROUP_BYTES: i64 = 64 << 20;
