@@ -36,15 +36,16 @@ impl Trainer {
     }
 
     /// # Errors
-    /// An epoch whose batches were all passed over, whatever share of the data may be lost: its model has learned nothing.
+    /// An epoch of which no row of a batch had a pair, whatever share of the data may be lost: its model has learned nothing.
     fn check_something_was_read(&self) -> Result<()> {
         let planned: u64 = self.tally.passes.iter().map(|pass| pass.steps).sum();
-        if planned == 0 || self.tally.passed_over < planned {
+        let rows = planned.saturating_mul(self.config.batch_size as u64);
+        if planned == 0 || (self.tally.left_out as u64) < rows {
             return Ok(());
         }
         Err(Error::setting(
             format!(
-                "nothing was read: none of the {} of epoch {} has two pairs that can be used: {}",
+                "nothing was read: none of the {} of epoch {} has a pair that can be used: {}",
                 count(planned, "batch"),
                 self.position.epoch,
                 self.skips.summary()
