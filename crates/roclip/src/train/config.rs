@@ -31,6 +31,10 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 64)]
     pub encode_batch_size: Option<usize>,
+    /// Gradient checkpointing: of a tower's activations only what goes into each block is kept, and a block is computed again when the gradient
+    /// comes to it (open_clip's `--grad-checkpointing`). The gradient is the same, for about one more forward pass; the memory is that of the
+    /// blocks' inputs and of one block's activations. Together with `encode_batch_size` it costs yet another forward pass.
+    pub gradient_checkpointing: bool,
     /// Peak learning rate of the schedule: a linear warm-up, then a cosine to 0.
     pub learning_rate: f64,
     /// AdamW's decay of the mean of gradients.
@@ -120,6 +124,7 @@ impl Default for TrainConfig {
             epochs: 32,
             batch_size: 512,
             encode_batch_size: None,
+            gradient_checkpointing: false,
             learning_rate: 5e-4,
             beta1: 0.9,
             beta2: 0.999,
