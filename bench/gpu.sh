@@ -34,7 +34,7 @@ work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 out=${OUT:-target/gpu/out}; mkdir -p "$out"
 [ -e "$packed" ] || { echo "no $packed: run bench/gpu.sh pack where Rust is" >&2; exit 1; }
 tar -C "$work" -xzf "$packed"
-export LD_LIBRARY_PATH
+export LD_LIBRARY_PATH RUST_BACKTRACE=0
 LD_LIBRARY_PATH=$("$python" -c 'import pathlib, torch
 assert torch.__version__.startswith("2.11."), f"PyTorch {torch.__version__}, and roclip needs 2.11"
 print(pathlib.Path(torch.__file__).parent / "lib")'):${LD_LIBRARY_PATH:-}
@@ -46,7 +46,7 @@ attempt() {
   local seconds=$1; shift
   timeout "$seconds" "$@" 2>"$work/said" || { local code=$?; [ "$code" != 124 ] || echo "not done after $seconds s" >>"$work/said"; return 1; }
 }
-reason() { grep -v '^ *frame\|^ *[0-9]*: \|^$' "$work/said" | tail -1 | cut -c1-160 | tr '|' '/'; }
+reason() { grep -v '^note: \|^$' "$work/said" | tail -1 | cut -c1-160 | tr '|' '/'; }
 
 : >"$out/gpu.md"
 say "Machine: $(nproc) CPU cores; $( (nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null || echo 'no GPU') | head -1)"
@@ -116,7 +116,7 @@ step_row() {
       return
     fi
     # Smaller batches help against nothing but want of memory.
-    grep -qi 'out of memory\|alloc' "$work/said" || break
+    grep -qi 'out of memory' "$work/said" || break
   done
   say "| $model | $program | $precision | | $(reason) | | |"
 }

@@ -62,7 +62,7 @@ impl TextTower {
 
     /// What the last block gives, `[batch, length, width]`, to `[batch, embed_dim]`, read at the positions `end` `[batch]`.
     fn pooled(&self, x: &Tensor, end: &Tensor) -> Tensor {
-        let end = end.view([-1, 1, 1]).expand([-1, 1, extent(&x, 2)], false);
+        let end = end.view([-1, 1, 1]).expand([-1, 1, extent(x, 2)], false);
         // The norm works on each position by itself, so pooling first gives the same numbers with less work.
         let pooled = self.ln_final.forward(&x.gather(1, &end, false).squeeze_dim(1));
         pooled.matmul(&self.text_projection)
