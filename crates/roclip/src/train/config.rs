@@ -31,9 +31,8 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 64)]
     pub encode_batch_size: Option<usize>,
-    /// Gradient checkpointing: of a tower's activations only what goes into each block is kept, and a block is computed again when the gradient
-    /// comes to it (open_clip's `--grad-checkpointing`). The gradient is the same, for about one more forward pass; the memory is that of the
-    /// blocks' inputs and of one block's activations. Together with `encode_batch_size` it costs yet another forward pass.
+    /// Gradient checkpointing (open_clip's `--grad-checkpointing`): the same gradient in the memory of one block's activations and the inputs of
+    /// all blocks, for about one more forward pass (two with `encode_batch_size`).
     pub gradient_checkpointing: bool,
     /// Peak learning rate of the schedule: a linear warm-up, then a cosine to 0.
     pub learning_rate: f64,
