@@ -112,14 +112,17 @@ impl Setting {
 }
 
 fn step(model: &str, batch: i64, length: i64, threads: i32, setting: Setting) -> Outcome<f64> {
-    tch::set_num_threads(threads);
+    // As a run does.
+    roclip::run::machine_of(threads, "cpu")?;
     let device = setting.device;
     let model = Clip::new(ModelConfig::named(model)?, device, 0)?;
     let side = i64::from(model.config().image_size());
     let options = (Kind::Float, Device::Cpu);
     let images = Tensor::randn([batch, 3, side, side], options).to_device(device);
-    let vocabulary = model.config().text_cfg.vocab_size;
-    let tokens = Tensor::randint(vocabulary, [batch, length], (Kind::Int64, Device::Cpu)).to_device(device);
+    let end_of_text = model.config().text_cfg.vocab_size - 1;
+    let tokens = Tensor::randint(end_of_text, [batch, length], (Kind::Int64, Device::Cpu));
+    let _ = tokens.narrow(1, length - 1, 1).fill_(end_of_text);
+    let tokens = tokens.to_device(device);
     let parameters: Vec<Tensor> = model.parameters().trainable().into_values().collect();
     let zeros = || parameters.iter().map(|p| p.detach().zeros_like()).collect::<Vec<_>>();
     let (first, second, count) = (zeros(), zeros(), Tensor::zeros([], (Kind::Float, device)));

@@ -85,6 +85,7 @@ struct Bottleneck {
     downsample: Option<(Conv, BatchNorm)>,
 }
 
+/// No gradient needs what a BatchNorm gave, so that it is changed in place.
 impl Bottleneck {
     fn new(scope: &Scope, input: i64, planes: i64, stride: i64) -> Self {
         let output = planes * EXPANSION;
@@ -111,14 +112,15 @@ impl Bottleneck {
 
 impl ResidualBlock for Bottleneck {
     fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
-        let out = self.bn1.forward(&self.conv1.forward(x), statistics)?.relu();
-        let out = self.bn2.forward(&self.conv2.forward(&out), statistics)?.relu();
-        let out = self.bn3.forward(&self.conv3.forward(&average_pool(&out, self.stride)), statistics)?;
+        let out = self.bn1.forward(&self.conv1.forward(x), statistics)?.relu_();
+        let out = self.bn2.forward(&self.conv2.forward(&out), statistics)?.relu_();
+        let mut out = self.bn3.forward(&self.conv3.forward(&average_pool(&out, self.stride)), statistics)?;
         let identity = match &self.downsample {
             Some((conv, norm)) => norm.forward(&conv.forward(&average_pool(x, self.stride)), statistics)?,
             None => x.shallow_clone(),
         };
-        Ok((out + identity).relu())
+        out += identity;
+        Ok(out.relu_())
     }
 }
 
@@ -255,7 +257,7 @@ impl ResNet {
 impl Tower for ResNet {
     fn stem(&self, images: &Tensor, statistics: Statistics) -> Result<Tensor> {
         let x = self.stem.iter().try_fold(images.shallow_clone(), |x, (conv, norm)| {
-            Ok::<_, crate::error::Error>(norm.forward(&conv.forward(&x), statistics)?.relu())
+            Ok::<_, crate::error::Error>(norm.forward(&conv.forward(&x), statistics)?.relu_())
         })?;
         Ok(average_pool(&x, 2))
     }
