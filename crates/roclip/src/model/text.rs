@@ -121,8 +121,7 @@ mod tests {
         let lengths = [5, 12, 3, 7];
         let tokens = Tensor::zeros([4, 12], (Kind::Int64, Device::Cpu));
         for (row, length) in (0..).zip(lengths) {
-            let _ =
-                tokens.get(row).narrow(0, 0, length).copy_(&(Tensor::arange(length, (Kind::Int64, Device::Cpu)) + 1));
+            tokens.get(row).narrow(0, 0, length).copy_(&(Tensor::arange(length, (Kind::Int64, Device::Cpu)) + 1));
             let _ = tokens.get(row).get(length - 1).fill_(99);
         }
         let goal = Tensor::randn([4, 512], (Kind::Float, Device::Cpu));
