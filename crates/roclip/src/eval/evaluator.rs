@@ -15,7 +15,7 @@ use roclip_data::poison::Manifest;
 use roclip_data::progress::Task;
 use roclip_data::rate::Rate;
 use roclip_data::sample::{Sample, count_splits};
-use roclip_data::skip::SkipReport;
+use roclip_data::skip::{SkipReason, SkipReport};
 use roclip_data::source::SourceConfig;
 use roclip_data::tokenizer::Tokenizer;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,9 +69,11 @@ impl Evaluator {
         }
         let unlabelled = listed - samples.len();
         let mut skipped = skips.counts();
+        // What is lost with a shard is no image, and what a pair is used without loses none.
+        let lost = skips.count(SkipReason::loses_sample);
         if skips.total() > 0 {
-            let all = listed + skips.total();
-            notes.push(format!("evaluation: {} of {all} images left out: {}", skips.total(), skips.summary()));
+            let lost = if lost > 0 { format!("{lost} of {} images left out: ", listed + lost) } else { String::new() };
+            notes.push(format!("evaluation: {lost}{}", skips.summary()));
         }
         if unlabelled > 0 {
             notes.push(format!("evaluation: {unlabelled} of {listed} images have no class and are not looked at"));
@@ -237,6 +239,14 @@ impl Evaluator {
             self.samples.iter().partition(|s| targeted.contains_key(&s.id));
         let predictions = recognizer.predict(&plain, &unaltered)?;
         let aimed_at = recognizer.predict(&targets, &unaltered)?;
+        if !self.samples.is_empty() && predictions.guesses.iter().chain(&aimed_at.guesses).all(Option::is_none) {
+            let mut skips = predictions.skips;
+            skips.merge(aimed_at.skips);
+            return Err(Error::setting(
+                format!("nothing was read: none of the evaluation images can be used: {}", skips.summary()),
+                "repair them, or name others with --val-data",
+            ));
+        }
         let pictures = dataset.map(|dataset| {
             let parts = [(plain.as_slice(), &predictions), (targets.as_slice(), &aimed_at)];
             self.pictures(dataset, &parts)
