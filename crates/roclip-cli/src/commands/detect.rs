@@ -1,5 +1,6 @@
 //! `roclip detect`
 
+use crate::commands::data::check_new;
 use crate::commands::described_model::DescribedModel;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
@@ -131,7 +132,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let recipe = arguments.common.recipe(model, run.as_deref(), "detect pairs")?;
     artifact::check_writable(&arguments.out)?;
     if let Some(folder) = &arguments.write_features {
-        check_new(folder, "--write-features")?;
+        check_new(folder, "--write-features", None)?;
     }
     if let (Some(model), Some(_), None) = (model, &arguments.features, &arguments.trusted_data) {
         bail!(
@@ -193,15 +194,6 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     }
     let page = format!("open {}", shell_word(&arguments.out.join("detect.html")));
     say_next(&arguments.out, holds, &[page]);
-    Ok(())
-}
-
-/// Whether `folder` may be made.
-fn check_new(folder: &Path, flag: &str) -> Result<()> {
-    if folder.symlink_metadata().is_ok() {
-        bail!("{flag} `{}` exists already; name a new folder", folder.display());
-    }
-    artifact::check_file_writable(folder)?;
     Ok(())
 }
 

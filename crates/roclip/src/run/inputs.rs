@@ -206,12 +206,7 @@ impl SuspectInputs {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, out: &Path) -> Result<()> {
-        let mut lines = String::new();
-        for input in &self.inputs {
-            lines += &serde_json::to_string(input).map_err(|e| Error::internal(format!("JSON: {e}")))?;
-            lines.push('\n');
-        }
-        artifact::write(&out.join("inputs.jsonl"), lines.as_bytes())?;
+        artifact::write_json_lines(&out.join("inputs.jsonl"), &self.inputs)?;
         artifact::write_json(&out.join("inputs.json"), self)?;
         Ok(())
     }

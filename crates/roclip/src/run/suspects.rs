@@ -247,8 +247,7 @@ impl Suspects {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, out: &Path) -> Result<()> {
-        let mut lines = String::new();
-        for (at, id) in self.ids.iter().enumerate() {
+        let lines = self.ids.iter().enumerate().map(|(at, id)| {
             let scores: BTreeMap<&str, Option<f64>> = self
                 .methods
                 .iter()
@@ -258,9 +257,9 @@ impl Suspects {
             if let (Some(fields), Some(dropped)) = (line.as_object_mut(), &self.dropped) {
                 fields.insert("dropped".to_owned(), dropped.rows.contains(&at).into());
             }
-            lines += &format!("{line}\n");
-        }
-        artifact::write(&out.join("scores.jsonl"), lines.as_bytes())?;
+            line
+        });
+        artifact::write_json_lines(&out.join("scores.jsonl"), lines)?;
         let list = out.join(LIST);
         let text = self.list();
         match text.is_empty() {
