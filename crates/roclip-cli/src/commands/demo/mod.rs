@@ -32,8 +32,6 @@ pub struct Arguments {
     /// suspicious
     #[arg(long, value_delimiter = ',', default_values_t = ROWS.map(str::to_owned), value_parser = ALL_ROWS)]
     rows: Vec<String>,
-    #[command(flatten)]
-    detection: Detection,
     /// Folder for the runs, report.html and results.json [default: runs/demo, with --quick runs/demo-quick]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -53,6 +51,9 @@ pub struct Arguments {
     /// Train rows anew that are in the folder, finished ones too; without it they are kept, and unfinished ones go on
     #[arg(long, alias = "fresh")]
     overwrite: bool,
+    // Last: its heading would stand over what follows.
+    #[command(flatten)]
+    detection: Detection,
 }
 
 /// Seeds that a comparison should have.
