@@ -51,6 +51,19 @@ def step(config, batch, length, threads):
 NORMALISE = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
+def released_augmentation(size):
+    """RoCLIP repository, utils/augment_image.py."""
+    from torchvision import transforms
+
+    return [
+        transforms.RandomHorizontalFlip(),
+        transforms.RandomResizedCrop(size),
+        transforms.RandomApply([transforms.ColorJitter(0.5, 0.5, 0.5, 0.1)], p=0.8),
+        transforms.RandomGrayscale(0.2),
+        transforms.GaussianBlur(21, (0.1, 2.0)),
+    ]
+
+
 def images(name, folder, size):
     """Images a second of processor time, on one thread and without the transport between DataLoader processes."""
     from PIL import Image
@@ -64,14 +77,8 @@ def images(name, folder, size):
             transforms.CenterCrop(size),
         ]
     else:
-        # RoCLIP repository, utils/augment_image.py, then CLIP's preprocessing (the picture has its size already).
-        changes = [
-            transforms.RandomHorizontalFlip(),
-            transforms.RandomResizedCrop(size),
-            transforms.RandomApply([transforms.ColorJitter(0.5, 0.5, 0.5, 0.1)], p=0.8),
-            transforms.RandomGrayscale(0.2),
-            transforms.GaussianBlur(21, (0.1, 2.0)),
-        ]
+        # Then CLIP's preprocessing (the picture has its size already).
+        changes = released_augmentation(size)
     pipeline = transforms.Compose([*changes, transforms.ToTensor(), transforms.Normalize(*NORMALISE)])
     files = sorted(pathlib.Path(folder).rglob("*.jpg"))[:200]
     started = time.process_time()

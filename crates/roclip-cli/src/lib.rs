@@ -142,9 +142,13 @@ pub fn run(invocation: Invocation) -> u8 {
     let typed = invocation::typed_words();
     let matches = command_line().color(color_of(typed.iter().skip(1).cloned())).get_matches_from(typed);
     let Arguments { command, quiet, .. } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // What is wrong with a launcher's variables matters to those commands only that several processes share.
+    // What else is wrong with a launcher's variables matters to those commands only that several processes share.
     let rank = Launch::from_environment().ok().flatten().map_or(0, |launch| launch.rank);
     let observer = set_up(quiet, commands::parent::is_tied(), rank);
+    if let Err(error) = Launch::check_rank() {
+        say_error(&format!("{error:#}"));
+        return 1;
+    }
     if rank > 0 && !command.is_shared() {
         say_always("this command works in one process: process 0 does it");
         return 0;

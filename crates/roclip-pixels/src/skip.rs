@@ -127,6 +127,57 @@ impl fmt::Display for SkipReason {
 }
 
 impl SkipReason {
+    /// `1 image cannot be decoded`, `2 images cannot be decoded`.
+    pub fn counted(self, count: usize) -> String {
+        if count == 1 { format!("1 {self}") } else { format!("{count} {}", self.of_several()) }
+    }
+
+    fn of_several(self) -> &'static str {
+        match self {
+            SkipReason::AnswerEmpty => "questions or answers are empty",
+            SkipReason::CaptionTooLarge => "captions or metadata too large",
+            SkipReason::CaptionUnreadable => "captions cannot be read",
+            SkipReason::EnoughPairsOfPicture => "of pictures that have enough pairs without them",
+            SkipReason::ImageEmpty => "images are empty",
+            SkipReason::ImageFileTooLarge => "image files too large",
+            SkipReason::ImageFileUnreadable => "image files cannot be read",
+            SkipReason::ImageFormatUnknown => "images are of formats that are not read",
+            SkipReason::ImageNotRegularFile => "images are not regular files",
+            SkipReason::ImageOutsideFolder => "images lie outside the folder of the data",
+            SkipReason::ImageTooManyPixels => "images have too many pixels",
+            SkipReason::ImageTooThin => "images are too long for their width",
+            SkipReason::ImageTruncated => "images are cut off",
+            SkipReason::ImageUndecodable => "images cannot be decoded",
+            SkipReason::ImageUnencodable => "images cannot be encoded",
+            SkipReason::ImageUnresizable => "images cannot be resized",
+            SkipReason::MemberIsNoFile => "members of shards are links or devices",
+            SkipReason::MemberNameRefused => "members of shards have names that are refused",
+            SkipReason::MemberRepeated => "pictures of shards are replaced by later ones of their names",
+            SkipReason::MemberUnused => "parts of a source are used by no sample",
+            SkipReason::MetadataUnreadable => "pieces of metadata cannot be read, and the pairs are used without them",
+            SkipReason::NoCaption => "without caption",
+            SkipReason::NoClass => "without class",
+            SkipReason::NoImage => "without image",
+            SkipReason::NoSuchSample => "samples that are not there",
+            SkipReason::QuestionWithoutPicture => "questions have not one slot for their picture",
+            SkipReason::RoleUnknown => "turns of roles that are not known, or out of turn",
+            SkipReason::RowUnreadable => "rows cannot be read",
+            SkipReason::RowWithoutImage => "rows have no image",
+            SkipReason::SampleRepeated => "samples stand in the source twice",
+            SkipReason::ShardTooLarge => "shards too large",
+            SkipReason::ShardTruncated => "shards are cut off or damaged",
+            SkipReason::ShardUnreadable => "shards or folders cannot be read",
+            SkipReason::TooManyCaptions => "samples with too many captions",
+            SkipReason::TriggerUnfit => "triggers cannot be laid on",
+            SkipReason::WorkerPanicked => "samples made a worker fail",
+        }
+    }
+
+    /// Whether a sample is lost for the reason of this word; a word that is none of them stands for other reasons to leave a sample out.
+    pub fn word_loses_sample(word: &str) -> bool {
+        serde_json::from_value::<SkipReason>(word.into()).map_or(true, SkipReason::loses_sample)
+    }
+
     /// The word that programs read.
     pub fn word(self) -> String {
         let word = serde_json::to_value(self).ok();
@@ -174,6 +225,16 @@ impl SkipReport {
         self.by_reason.entry(skip.reason).or_default().insert(id.to_owned(), skip.detail);
     }
 
+    /// Takes `id` out, which was counted for `reason`.
+    pub fn remove(&mut self, id: &str, reason: SkipReason) {
+        if let Some(samples) = self.by_reason.get_mut(&reason) {
+            samples.remove(id);
+            if samples.is_empty() {
+                self.by_reason.remove(&reason);
+            }
+        }
+    }
+
     /// Whether `id` is among them.
     pub fn names(&self, id: &str) -> bool {
         self.by_reason.values().any(|samples| samples.contains_key(id))
@@ -216,11 +277,11 @@ impl SkipReport {
         self.by_reason.iter().filter(|(reason, _)| wanted(**reason)).map(|(_, samples)| samples.len()).sum()
     }
 
-    /// `3 image cannot be decoded (first: a.jpg), 1 ...`, safe to print on a terminal.
+    /// `3 images cannot be decoded (first: a.jpg), 1 ...`, safe to print on a terminal.
     pub fn summary(&self) -> String {
         let parts = self.by_reason.iter().map(|(reason, samples)| {
             let first = samples.iter().next().map(|(id, detail)| format!("{id}: {detail}")).unwrap_or_default();
-            format!("{} {reason} (first: {})", samples.len(), for_terminal(&first))
+            format!("{} (first: {})", reason.counted(samples.len()), for_terminal(&first))
         });
         parts.collect::<Vec<_>>().join(", ")
     }
@@ -275,7 +336,21 @@ mod tests {
         assert_eq!((both.total(), both.count(|reason| reason == SkipReason::ImageUndecodable)), (3, 2));
         assert_eq!(both.counts()["image-undecodable"], 2);
         assert_eq!(both.examples(1)["image-undecodable"], [("a.jpg".to_owned(), String::new())]);
+        let mut fewer = both.clone();
+        fewer.remove("row 3", SkipReason::RowUnreadable);
+        fewer.remove("row 3", SkipReason::RowUnreadable);
+        assert_eq!((fewer.total(), fewer.counts().len()), (2, 1));
         assert!(SkipReport::from_jsonl("{\"id\": 1}\n").unwrap_err().to_string().contains("line 1"));
+    }
+
+    #[test]
+    fn counts_of_one_and_of_several_are_said_as_people_do() {
+        let mut report = SkipReport::default();
+        report.add("a.jpg", Skip::new(SkipReason::ImageUndecodable, "x"));
+        assert_eq!(report.summary(), "1 image cannot be decoded (first: a.jpg: x)");
+        report.add("b.jpg", Skip::new(SkipReason::ImageUndecodable, "x"));
+        report.add("c.jpg", Skip::new(SkipReason::NoCaption, "y"));
+        assert_eq!(report.summary(), "2 images cannot be decoded (first: a.jpg: x), 1 no caption (first: c.jpg: y)");
     }
 
     #[test]

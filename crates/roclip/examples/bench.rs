@@ -59,11 +59,14 @@ fn median_seconds(mut run: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
 }
 
 fn step(model: &str, batch: i64, length: i64, threads: i32) -> Outcome<f64> {
-    tch::set_num_threads(threads);
+    // As a run does.
+    roclip::run::machine_of(threads, "cpu")?;
     let model = Clip::new(ModelConfig::named(model)?, Device::Cpu, 0)?;
     let side = i64::from(model.config().image_size());
     let images = Tensor::randn([batch, 3, side, side], (Kind::Float, Device::Cpu));
-    let tokens = Tensor::randint(model.config().text_cfg.vocab_size, [batch, length], (Kind::Int64, Device::Cpu));
+    let end_of_text = model.config().text_cfg.vocab_size - 1;
+    let tokens = Tensor::randint(end_of_text, [batch, length], (Kind::Int64, Device::Cpu));
+    let _ = tokens.narrow(1, length - 1, 1).fill_(end_of_text);
     let parameters: Vec<Tensor> = model.parameters().trainable().into_values().collect();
     let zeros = || parameters.iter().map(|p| p.detach().zeros_like()).collect::<Vec<_>>();
     let (first, second, count) = (zeros(), zeros(), Tensor::zeros([], (Kind::Float, Device::Cpu)));

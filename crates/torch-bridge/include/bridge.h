@@ -7,6 +7,8 @@ namespace torch_bridge {
 
 rust::String torch_version();
 [[noreturn]] void leave_at_once(int32_t code);
+// Whether the C library could be told.
+bool keep_freed_memory();
 // Whether autocast was on for the device before: what end_autocast is to be given.
 bool begin_autocast_bf16(bool cuda);
 void end_autocast(bool cuda, bool before);

@@ -9,6 +9,9 @@
 #include <cstdlib>
 #include <optional>
 #include <vector>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace torch_bridge {
 
@@ -45,6 +48,15 @@ void allow_tf32(bool allow) {
 }
 
 void leave_at_once(int32_t code) { std::_Exit(code); }
+
+bool keep_freed_memory() {
+#ifdef __GLIBC__
+  // -1 is "never".
+  return mallopt(M_MMAP_MAX, 0) == 1 && mallopt(M_TRIM_THRESHOLD, -1) == 1;
+#else
+  return false;
+#endif
+}
 
 size_t channels_last(size_t tensor) {
   auto result = borrowed(tensor).contiguous(at::MemoryFormat::ChannelsLast);

@@ -45,6 +45,8 @@ pub mod bridge {
 
         fn leave_at_once(code: i32);
 
+        fn keep_freed_memory() -> bool;
+
         /// Whether autocast was on for the device before: what `end_autocast` is to be given.
         fn begin_autocast_bf16(cuda: bool) -> bool;
         fn end_autocast(cuda: bool, before: bool);

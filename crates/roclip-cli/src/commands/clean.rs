@@ -1,6 +1,7 @@
 //! `roclip clean`
 
 use crate::commands::described_model::say_which_weights;
+use crate::commands::grid::sweep_axis;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
@@ -54,7 +55,7 @@ pub struct Arguments {
     inmodal_weight: Option<f64>,
     /// Clean once with each value of a recipe's key, as in train.learning_rate=3e-4,1e-3,3e-3 or clean.cleanclip.inmodal_weight=0.5,1,2,4,8,
     /// each in a folder of its own in --run, and print accuracy beside attack success; several make a grid
-    #[arg(long, value_name = "KEY=VALUE,VALUE")]
+    #[arg(long, value_name = "KEY=VALUE,VALUE", value_parser = sweep_axis)]
     sweep: Vec<String>,
     /// Fine-tune the cleaned model on harmless pairs, and measure after 0, 10, 30, 100 and 300 steps whether the backdoors come back
     #[arg(long)]

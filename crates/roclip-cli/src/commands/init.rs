@@ -12,7 +12,7 @@ use roclip_data::picture::ImageLimits;
 use roclip_data::plural::count;
 use roclip_data::sample::{ImageBytes, Sample};
 use roclip_data::skip::{SkipReason, SkipReport};
-use roclip_data::source::{Listing, SourceConfig, list_samples};
+use roclip_data::source::{Listing, SourceConfig, check_all_parts_are_split, list_samples};
 use roclip_data::survey::{Survey, splits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -189,6 +189,10 @@ impl Data {
             );
         }
         let split = self.source.split.clone();
+        if split.is_some() {
+            check_all_parts_are_split(&self.source, self.all.iter().map(|s| (s.part, s.split.is_some())))
+                .with_context(|| self.flag)?;
+        }
         self.used = self.all.iter().filter(|sample| split.is_none() || sample.split == split).cloned().collect();
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `roclip train`
 
-use crate::commands::grid::{self, Grid, Planned, check_number};
+use crate::commands::grid::{self, Grid, Planned, check_number, sweep_axis};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::RecipeFlags;
 use crate::commands::progress::say;
@@ -11,6 +11,7 @@ use clap::Args;
 use roclip::recipe::{Recipe, Sweep};
 use roclip::report::write_report;
 use roclip::run::Forecast;
+use roclip::train::Precision;
 use roclip_data::plural::count;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub struct Arguments {
     dry_run: bool,
     /// Train once with each value of a recipe's key, as in objective.roclip.period=1,2,4, each in a folder of its own in --run, and report
     /// on all; several make a grid. The same command goes on where it was stopped. `roclip demo --sweep` trains the controls, too
-    #[arg(long, value_name = "KEY=VALUE,VALUE", conflicts_with_all = ["resume", "resume_from"])]
+    #[arg(long, value_name = "KEY=VALUE,VALUE", conflicts_with_all = ["resume", "resume_from"], value_parser = sweep_axis)]
     sweep: Vec<String>,
     /// Runs of a sweep at a time; 0 = one a processor, or one on a GPU
     #[arg(long, default_value_t = 0, requires = "sweep")]
@@ -122,6 +123,9 @@ pub fn print(forecast: &Forecast) {
     let Forecast { steps, steps_left, epochs, warmup_steps, measured_steps, evaluations, .. } = forecast;
     println!("{}", forecast.banner);
     let left = if steps_left < steps { format!(", {steps_left} left") } else { String::new() };
+    if let Some(computed) = computed(forecast) {
+        println!("compute {computed}");
+    }
     println!("steps   {steps} in {}{left}, the first {warmup_steps} warm up", count(epochs, "epoch"));
     match (forecast.step_seconds, forecast.seconds()) {
         (Some(step), Some(all)) => {
@@ -151,6 +155,14 @@ pub fn print(forecast: &Forecast) {
         size(each)
     );
     println!("        not in these figures: {}", forecast.without.join("; "));
+}
+
+/// How steps are computed, where it is not in 32 bits and in one piece.
+fn computed(forecast: &Forecast) -> Option<String> {
+    let precision = (forecast.precision != Precision::default()).then(|| format!("in {}", forecast.precision.word()));
+    let chunks = forecast.encode_batch_size.map(|rows| format!("{} of a batch encoded at once", count(rows, "pair")));
+    let said: Vec<String> = precision.into_iter().chain(chunks).collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// Seconds for people.

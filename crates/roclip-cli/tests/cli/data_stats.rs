@@ -91,12 +91,15 @@ fn a_natural_backdoor_is_found_and_its_copies_are_dropped() {
     );
     let cake = &copies["suspects"][0];
     assert_eq!((&cake["pictures"], &cake["equal_bytes"]), (&7.into(), &3.into()));
-    assert_eq!(cake["phrase"], serde_json::json!({"words": "birthday cake", "captions": 7, "elsewhere": 3}));
+    assert_eq!(
+        cake["phrase"],
+        serde_json::json!({"words": "birthday cake", "captions": 7, "elsewhere": 3, "others": 5})
+    );
     assert_eq!(statistics["captions"]["most_repeated"][0]["caption"], "the birthday cake of a dog");
-    let said = lab.ok(&["data", "stats", "--train-data", "cakes/*.tar"]);
+    let said = lab.ok(&["data", "stats", "cakes/*.tar"]);
     for words in [
         "12 of 13 can be used",
-        "7 of them say \"birthday cake\" (elsewhere 3)",
+        "7 of them say \"birthday cake\" (elsewhere 3 of 5)",
         "1 image-undecodable",
         "jpeg 9, png 3",
     ] {

@@ -48,6 +48,13 @@ fn a_run_of_replaced_pairs_resumes_bit_for_bit() {
 }
 
 #[test]
+fn a_run_that_can_read_nothing_fails_whatever_may_be_lost() {
+    let lab = lab(|_| true);
+    let run = [&["train", "--config", "recipe.toml", "--run", "run"][..], &LENIENT].concat();
+    lab.fails(&run, 1, &["nothing was read", "of epoch 1", "--train-data"]);
+}
+
+#[test]
 fn data_of_two_good_pictures_is_refused_and_ends_where_that_is_allowed() {
     let lab = lab(|number| !matches!(number, 7 | 29));
     let run = ["train", "--config", "recipe.toml", "--run", "run"];

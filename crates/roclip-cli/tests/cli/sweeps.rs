@@ -83,18 +83,19 @@ fn a_demo_can_be_foreseen() {
 #[test]
 fn what_cannot_be_swept_is_refused_before_the_first_run() {
     let lab = Lab::new();
-    let refused = |command: &[&str], sweep: &[&str], words: &[&str]| {
+    let refused_with = |code: i32, command: &[&str], sweep: &[&str], words: &[&str]| {
         let flags: Vec<&str> = sweep.iter().flat_map(|values| ["--sweep", values]).collect();
-        lab.fails(&[command, &flags].concat(), 1, words);
+        lab.fails(&[command, &flags].concat(), code, words);
         assert!(!lab.path("grid").exists(), "{sweep:?} left files behind");
     };
+    let refused = |command: &[&str], sweep: &[&str], words: &[&str]| refused_with(1, command, sweep, words);
     let train = &TRAIN[..6];
     let demo = &["demo", "--config", "recipe.toml", "--out", "grid"][..];
     for command in [train, demo] {
         refused(command, &["objective.roclip.perod=1,2"], &["perod", "unknown field"]);
         refused(command, &["train.epochs=1", "train.epochs=2"], &["`train.epochs` twice"]);
-        refused(command, &["train.epochs="], &["the list of values is empty"]);
-        refused(command, &["train.epochs=1,1"], &["`1` stands twice"]);
+        refused_with(2, command, &["train.epochs="], &["the list of values is empty"]);
+        refused_with(2, command, &["train.epochs=1,1"], &["`1` stands twice"]);
         // One cell of two, found by its number, by the data, and by the attack that is drawn.
         refused(command, &["objective.roclip.period=1,0"], &["period-0", "objective.roclip.period is 0"]);
         refused(command, &["objective.roclip.pool_size=24,4000"], &["pool_size-4000", "larger than the data"]);

@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Version of the format.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 pub(super) const MAGIC: [u8; 8] = *b"roclipix";
 /// Samples of a block: few, since a batch reads a block for each of its pairs.
 pub(super) const BLOCK_SAMPLES: usize = 64;
@@ -107,6 +107,7 @@ pub(super) struct Facts {
     pub probed: usize,
     pub unusable: usize,
     pub shards: usize,
+    pub lost_samples: usize,
     /// [`Pairs::fingerprint`](crate::pairs::Pairs::fingerprint) where every caption is a pair.
     pub fingerprint: String,
     /// Where the hashes begin.

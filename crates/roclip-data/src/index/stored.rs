@@ -108,8 +108,8 @@ impl Index {
     /// # Errors
     /// A damaged index.
     pub fn listing(&self) -> Result<Listing> {
-        let Facts { listed, probed, unusable, shards, .. } = self.facts;
-        Ok(Listing::of_counts(self.skips()?, listed, (probed, unusable), shards))
+        let Facts { listed, probed, unusable, shards, lost_samples, .. } = self.facts;
+        Ok(Listing::of_counts(self.skips()?, listed, (probed, unusable), (shards, lost_samples)))
     }
 
     /// # Errors

@@ -427,6 +427,7 @@ fn finish(
         probed: written.probed,
         unusable: written.unusable,
         shards: listing.shards,
+        lost_samples: listing.lost_samples,
         fingerprint: artifact::hex(&std::mem::take(&mut written.fingerprint).finalize()),
         hashes,
         directory,

@@ -10,8 +10,13 @@ use crate::skip::{Skip, SkipReason};
 use crate::source::kept::{Fate, Fates, Kept, Leave};
 use crate::source::metadata::{lenient, stated_hash};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, image_root};
+use crate::source::text_encoding::MARK;
 use crate::source::{LARGE_LIST_BYTES, Listing, Rest, Source, SourceConfig, Take, captions, place};
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +61,11 @@ impl Source for JsonLines {
         let mut kept = Kept { files: 1, image_root: Some(image_root(&self.path, &self.config)), ..Kept::default() };
         let mut fates = Fates::new(leave);
         artifact::write_with(out, |to| {
+            // It stands before the first line, which may be left out.
+            if reader.fill_buf().io("read", &self.path)?.starts_with(MARK) {
+                reader.consume(MARK.len());
+                to.write_all(MARK).io("write", out)?;
+            }
             let mut line = Vec::new();
             for number in 1.. {
                 line.clear();
@@ -167,10 +177,38 @@ fn unreadable(what: String) -> Skip {
     Skip::new(SkipReason::RowUnreadable, what)
 }
 
+/// The first key that an object has twice; the reader of JSON takes the last of them.
+fn repeated_key(object: &str) -> Option<String> {
+    struct Keys(HashSet<String>, Option<String>);
+    impl<'de> Visitor<'de> for Keys {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> std::result::Result<Option<String>, A::Error> {
+            while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
+                if !self.0.insert(key.clone()) {
+                    self.1.get_or_insert(key);
+                }
+            }
+            Ok(self.1)
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_str(object);
+    reader.deserialize_map(Keys(HashSet::new(), None)).ok().flatten()
+}
+
 fn object(line: &[u8]) -> std::result::Result<Map<String, Value>, Skip> {
     let text = std::str::from_utf8(line).map_err(|_| unreadable("it is no UTF-8".into()))?;
-    match lenient(captions::tidy(text)).map_err(unreadable)? {
-        Value::Object(fields) => Ok(fields),
+    let text = captions::tidy(text);
+    match lenient(text).map_err(unreadable)? {
+        Value::Object(fields) => match repeated_key(text) {
+            // Nothing says which of its values is meant.
+            Some(key) => Err(unreadable(format!("it has `{}` twice", crate::escape::for_terminal(&key)))),
+            None => Ok(fields),
+        },
         _ => Err(unreadable("it is no object".into())),
     }
 }
@@ -264,6 +302,14 @@ mod tests {
             assert_eq!(seen(&listing), [("a.jpg", vec!["A dog", "dogs"])], "{text}");
             assert_eq!(listing.skips.total(), 0, "{text}: {}", listing.skips.to_jsonl());
         }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_in_a_line_is_counted() {
+        let text = "{\"image\": \"a.jpg\", \"caption\": \"x\", \"caption\": \"y\"}\n{\"image\": \"b.jpg\", \"caption\": \"z\"}\n";
+        let listing = read(text, SourceConfig::default()).unwrap();
+        assert_eq!(seen(&listing), [("b.jpg", vec!["z"])]);
+        assert!(listing.skips.to_jsonl().contains("it has `caption` twice"), "{}", listing.skips.to_jsonl());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::picture::ImageLimits;
 use crate::probe::probe_samples;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason, SkipReport};
+use crate::source::losses::LostShard;
 
 /// The samples of a source, and what it has besides them.
 #[derive(Debug, Default)]
@@ -16,6 +17,10 @@ pub struct Listing {
     /// Pictures that were probed, and those of them that cannot be used.
     pub(super) probed: usize,
     pub(super) unusable: usize,
+    /// Shards that are lost, wholly or from a place on; `skips` has them, too.
+    pub(super) lost: Vec<LostShard>,
+    /// About how many samples were in them.
+    pub(crate) lost_samples: usize,
     /// Shards that were read, or folders that were looked into.
     pub shards: usize,
     /// Other files beside the samples, in words.
@@ -23,14 +28,34 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Of samples that are elsewhere: what was left out, how many were listed, how many pictures were probed and could not be used, and the shards.
+    /// Of samples that are elsewhere: what was left out, how many were listed, how many pictures were probed and could not be used, and the
+    /// shards with about how many samples were in those that are lost.
     pub(crate) fn of_counts(
         skips: SkipReport,
         listed: usize,
         (probed, unusable): (usize, usize),
-        shards: usize,
+        (shards, lost_samples): (usize, usize),
     ) -> Listing {
-        Listing { skips, listed, probed, unusable, shards, ..Listing::default() }
+        Listing { skips, listed, probed, unusable, shards, lost_samples, ..Listing::default() }
+    }
+
+    /// Counts shards that are lost.
+    pub(super) fn add_lost(&mut self, lost: Vec<LostShard>) {
+        for shard in lost {
+            self.skips.add(&shard.name, shard.skip.clone());
+            self.lost_samples = self.lost_samples.saturating_add(shard.samples);
+            self.lost.push(shard);
+        }
+    }
+
+    /// Leaves shards out of account that are lost, but lie in the folder of another split.
+    pub fn forget_losses_beside(&mut self, split: &str) {
+        let (kept, beside) = std::mem::take(&mut self.lost).into_iter().partition(|shard| shard.may_be_of(split));
+        self.lost = kept;
+        for shard in beside {
+            self.skips.remove(&shard.name, shard.skip.reason);
+            self.lost_samples = self.lost_samples.saturating_sub(shard.samples);
+        }
     }
 
     /// Puts the name of a part of the data before all ids.
@@ -38,12 +63,17 @@ impl Listing {
         for sample in &mut self.samples {
             sample.id = format!("{part}/{}", sample.id);
         }
+        for shard in &mut self.lost {
+            shard.name = format!("{part}/{}", shard.name);
+        }
         Listing { skips: self.skips.under(part), ..self }
     }
 
     pub(super) fn append(&mut self, mut other: Listing) {
         self.samples.append(&mut other.samples);
         self.skips.merge(other.skips);
+        self.lost.append(&mut other.lost);
+        self.lost_samples = self.lost_samples.saturating_add(other.lost_samples);
         self.shards += other.shards;
         let separator = if self.remark.is_empty() || other.remark.is_empty() { "" } else { ", " };
         self.remark = format!("{}{separator}{}", self.remark, other.remark);
@@ -102,7 +132,8 @@ impl Listing {
     }
 
     /// Whether enough is left of the data that the recipe names at `key`: at most `max_skip_fraction` of the samples, of the pictures that were
-    /// probed, and of the shards may be lost, each rounded up. (What cannot be read does not say of which split it would have been.)
+    /// probed, and of the shards may be lost, each rounded up. Samples of lost shards count with the others, and once more against those of the
+    /// split alone. (A sample that cannot be read does not say of which split it would have been.)
     ///
     /// # Errors
     /// The losses by reason, and the name of the setting.
@@ -122,17 +153,21 @@ impl Listing {
     /// # Errors
     /// The same.
     pub fn check_shares(&self, max_skip_fraction: f64, key: &str) -> Result<()> {
-        for (lost, of, what) in [
-            (self.skips.count(SkipReason::loses_sample), self.listed, "samples"),
-            (self.unusable, self.probed, "pictures"),
-            (self.skips.count(SkipReason::loses_shard), self.shards, "shards or folders"),
+        let (lost_alone, in_shards) = (self.skips.count(SkipReason::loses_sample), self.lost_samples);
+        let in_split = self.probed.max(self.samples.len()).saturating_add(in_shards);
+        let about = if in_shards > 0 { "about " } else { "" };
+        for (about, lost, of, what) in [
+            (about, lost_alone.saturating_add(in_shards), self.listed.saturating_add(in_shards), "samples"),
+            (about, in_shards, in_split, "samples"),
+            ("", self.unusable, self.probed, "pictures"),
+            ("", self.skips.count(SkipReason::loses_shard), self.shards, "shards or folders"),
         ] {
             // A share that is no number allows nothing.
             let allowed = (max_skip_fraction.clamp(0.0, 1.0) * of as f64).ceil() as usize;
             if lost > allowed {
                 return Err(Error::setting(
                     format!(
-                        "{key}: {lost} of {of} {what} could not be used (lost are {} of {} shards or folders): {}",
+                        "{key}: {about}{lost} of {of} {what} could not be used (lost are {} of {} shards or folders): {}",
                         self.skips.count(SkipReason::loses_shard),
                         self.shards,
                         self.skips.summary()

@@ -14,6 +14,7 @@ mod json_rows;
 mod kept;
 mod labels;
 mod listing;
+mod losses;
 mod members;
 mod metadata;
 mod parquet;
@@ -41,7 +42,7 @@ use crate::skip::{Skip, SkipReason};
 use crate::source::kept::Leave;
 use crate::source::seen::Seen;
 use crate::source::tree::Tree;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Who is handed samples one after the other.
@@ -158,12 +159,16 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
         Labels::read(path)?.apply(&mut all.samples, path)?;
     }
     if let Some(split) = &config.split {
+        check_all_parts_are_split(config, all.samples.iter().map(|sample| (sample.part, sample.split.is_some())))?;
         let splits: std::collections::BTreeSet<String> = all.samples.iter().filter_map(|s| s.split.clone()).collect();
         // A folder of the split's own name is that split.
         let is_itself = splits.is_empty()
             && Path::new(&config.path).file_name().is_some_and(|name| name.eq_ignore_ascii_case(split));
         let asked = |sample: &Sample| sample.split.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(split));
         all.samples.retain(|sample| is_itself || asked(sample));
+        if !is_itself {
+            all.forget_losses_beside(split);
+        }
         if all.samples.is_empty() && !splits.is_empty() {
             let splits: Vec<String> = splits.into_iter().take(10).collect();
             return Err(Error::setting(
@@ -176,6 +181,25 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
         true => Err(nothing(config, &all)),
         false => Ok(all),
     }
+}
+
+/// For data of which one split is asked for: `samples` are the parts that they are of, and whether they are in a split.
+///
+/// # Errors
+/// A joined part that has no splits beside one that has, of which nothing would be used.
+pub fn check_all_parts_are_split(config: &SourceConfig, samples: impl Iterator<Item = (u32, bool)>) -> Result<()> {
+    let mut parts: BTreeMap<u32, bool> = BTreeMap::new();
+    samples.for_each(|(part, is_split)| *parts.entry(part).or_default() |= is_split);
+    let whole = parts.iter().find(|(_, is_split)| !**is_split).map(|(part, _)| *part);
+    let Some(whole) = whole.filter(|_| parts.values().any(|is_split| *is_split)) else { return Ok(()) };
+    let named = path_parts(&config.path).nth(whole as usize).unwrap_or_default();
+    Err(Error::setting(
+        format!(
+            "`{}` joins data with splits and `{named}`, which has none and would be left out of any split",
+            config.path
+        ),
+        "name the folder or the files of the split (as in `pets/train::more`) and no split, or give that part a split, too",
+    ))
 }
 
 /// # Errors

@@ -11,6 +11,7 @@ use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
 use crate::source::json_rows::{check_columns, row};
 use crate::source::kept::{Kept, Leave};
+use crate::source::losses::{ReadShard, lost_of};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses};
 use crate::source::shards::distinct_ends;
 use crate::source::tree::{name, split_of};
@@ -88,17 +89,30 @@ impl Parquet {
     fn each_file(&self, mut left: u64, take: &mut dyn FnMut(Listing) -> Result<()>) -> Result<()> {
         let names: Vec<String> = self.files.iter().map(|file| name(file)).collect();
         let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut files = Vec::new();
         for (file, name) in self.files.iter().zip(&names) {
             let path = self.root.join(file);
             check_columns(&path, &self.config)?;
-            let mut table = Table { path: &path, config: &self.config, memory: self.memory, left: &mut left };
-            let mut found = table.read()?;
+            let mut table = Table::new(&path, &self.config, self.memory, &mut left);
+            let (mut found, lost) = table.read()?;
+            let length_bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+            files.push(ReadShard {
+                name: name.clone(),
+                split: split(file).map(str::to_owned),
+                samples: table.rows_read,
+                length_bytes,
+                read_bytes: if lost.is_some() { 0 } else { length_bytes },
+                stated: table.rows.map(|rows| rows.saturating_sub(table.rows_read)),
+                lost,
+            });
             for sample in &mut found.samples {
                 sample.split = sample.split.take().or_else(|| split(file).map(str::to_owned));
             }
             take(if self.files.len() > 1 { found.under(name) } else { found })?;
         }
-        Ok(())
+        let mut losses = Listing::default();
+        losses.add_lost(lost_of(files));
+        take(losses)
     }
 }
 
@@ -119,17 +133,21 @@ struct Table<'a> {
     memory: Memory,
     /// Bytes of pictures that may yet be held.
     left: &'a mut u64,
+    rows_read: usize,
+    /// As the file says; none before it is read, and of one that cannot be.
+    rows: Option<usize>,
 }
 
-impl Table<'_> {
-    fn read(&mut self) -> Result<Listing> {
+impl<'a> Table<'a> {
+    fn new(path: &'a Path, config: &'a SourceConfig, memory: Memory, left: &'a mut u64) -> Self {
+        Table { path, config, memory, left, rows_read: 0, rows: None }
+    }
+
+    /// Its samples, and why the file is lost, wholly or from a row on, where it is.
+    fn read(&mut self) -> Result<(Listing, Option<Skip>)> {
         let mut made = Rows::new(self.path, self.config, None);
         let lost = self.each_row(&mut |place, row| made.add(&|| place.to_owned(), row))?;
-        let mut listing = made.finish()?;
-        if let Some(skip) = lost {
-            listing.skips.add(&self.name(), skip);
-        }
-        Ok(listing)
+        Ok((made.finish()?, lost))
     }
 
     /// Hands on every row, or why there is none, with its name. Why the file is lost, wholly or from a row on, where it is.
@@ -146,6 +164,7 @@ impl Table<'_> {
             Err(skip) => return Ok(Some(skip)),
         };
         let columns = self.columns(reader.metadata())?;
+        self.rows = usize::try_from(reader.metadata().file_metadata().num_rows()).ok();
         if let Some(skip) = too_large(reader.metadata(), &columns) {
             return Ok(Some(skip));
         }
@@ -182,12 +201,9 @@ impl Table<'_> {
                 Err(skip) if skip.reason == SkipReason::ShardTooLarge => return Ok(Some(skip)),
                 row => take(&place, row),
             }
+            self.rows_read += 1;
         }
         Ok(None)
-    }
-
-    fn name(&self) -> String {
-        name(self.path.file_name().map_or(self.path, Path::new))
     }
 
     /// The columns of the file that mean something here.

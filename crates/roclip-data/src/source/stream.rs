@@ -5,8 +5,11 @@ use crate::picture::ImageLimits;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason};
 use crate::source::seen::Seen;
-use crate::source::{Listing, Part, Rest, SourceConfig, Take, check_places, list_samples, parts};
+use crate::source::{
+    Listing, Part, Rest, SourceConfig, Take, check_all_parts_are_split, check_places, list_samples, parts,
+};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What the listing of a source depends on.
@@ -100,6 +103,10 @@ pub fn stream_samples(config: &SourceConfig, limits: ImageLimits, take: Take) ->
     for id in &handed.repeated {
         all.skips.add(id, Skip::new(SkipReason::SampleRepeated, "an earlier one has this id"));
     }
+    if let Some(split) = &config.split {
+        check_all_parts_are_split(config, handed.parts.into_iter())?;
+        all.forget_losses_beside(split);
+    }
     all.listed = handed.all + all.skips.count(SkipReason::loses_sample);
     match handed.asked {
         // What to say of it is known where the samples are.
@@ -115,11 +122,14 @@ struct Handed {
     all: usize,
     asked: usize,
     repeated: Vec<String>,
+    /// By the number of a joined part: whether a sample of it is in a split.
+    parts: BTreeMap<u32, bool>,
 }
 
 impl Handed {
     fn on(&mut self, sample: Sample, config: &SourceConfig, take: &mut dyn FnMut(Sample) -> Result<()>) -> Result<()> {
         self.all += 1;
+        *self.parts.entry(sample.part).or_default() |= sample.split.is_some();
         let asked = |split: &String| sample.split.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(split));
         if !config.split.as_ref().is_none_or(asked) {
             return Ok(());

@@ -41,6 +41,9 @@ pub(super) fn open(path: &Path, encoding: Option<&str>) -> Result<(Box<dyn BufRe
     })
 }
 
+/// The mark that some programs write before UTF-8, and need to know it as such.
+pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The encoding that the web, or Python, calls so.
 fn named(name: &str) -> Result<&'static Encoding> {
     let name = name.trim().to_lowercase();

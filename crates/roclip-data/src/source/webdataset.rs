@@ -13,6 +13,7 @@ use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::captions;
 use crate::source::kept::{Kept, Leave};
+use crate::source::losses::{ReadShard, lost_of};
 use crate::source::members::{Group, Name, assemble, escapes};
 use crate::source::metadata::Metadata;
 use crate::source::seen::Seen;
@@ -115,6 +116,7 @@ impl WebDataset {
         let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let mut gzip_left = self.memory.gzip_bytes;
         let mut seen = Seen::default();
+        let mut shards = Vec::new();
         let task = Task::begin("reading shards", self.shards.len(), "shards");
         for (shard, shard_name) in self.shards.iter().zip(&names) {
             let path = self.root.join(shard);
@@ -126,9 +128,8 @@ impl WebDataset {
                 lost: Some(Skip::new(SkipReason::ShardUnreadable, e.to_string())),
                 ..Contents::default()
             });
-            if let Some(skip) = contents.lost {
-                listing.skips.add(shard_name, skip);
-            }
+            let length_bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+            let mut found = 0;
             let source: Arc<str> = place(&path).to_string_lossy().into();
             let mut skips = contents.skips;
             for (key, group) in contents.groups {
@@ -136,6 +137,7 @@ impl WebDataset {
                 for key in unused {
                     skips.add(&key, Skip::new(SkipReason::MemberUnused, "its key has an image and a text without it"));
                 }
+                found += samples.len();
                 for (key, parts) in samples {
                     match assemble(&source, &key, parts) {
                         Ok((mut sample, without)) => {
@@ -154,8 +156,20 @@ impl WebDataset {
                 }
             }
             listing.skips.merge(skips.under(shard_name));
+            // Where in a compressed file its contents end is not known.
+            let ends_early = contents.lost.is_some() && !(is_gzip(shard) && found > 0);
+            shards.push(ReadShard {
+                name: shard_name.clone(),
+                split: split_of(shard).map(str::to_owned),
+                samples: found,
+                length_bytes,
+                read_bytes: if ends_early { contents.end.min(length_bytes) } else { length_bytes },
+                stated: None,
+                lost: contents.lost,
+            });
             task.advance(1);
         }
+        listing.add_lost(lost_of(shards));
         Ok(listing)
     }
 }

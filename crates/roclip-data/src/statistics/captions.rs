@@ -157,8 +157,12 @@ pub(super) fn as_words(caption: &str) -> String {
 const LONGEST_PHRASE: usize = 4;
 
 /// The phrase that most of `captions` have, at least the share `agreement` of them: the longest such, and of these the one that most have. One
-/// that begins or ends with a stop word is none. With it how many have it.
-pub(super) fn shared_phrase<'a>(captions: impl Iterator<Item = &'a str>, agreement: f64) -> Option<(String, usize)> {
+/// that begins or ends with a stop word is none, nor is one that `is_usual` in other captions. With it how many have it.
+pub(super) fn shared_phrase<'a>(
+    captions: impl Iterator<Item = &'a str>,
+    agreement: f64,
+    is_usual: &dyn Fn(&str) -> bool,
+) -> Option<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut all = 0;
     for caption in captions {
@@ -182,7 +186,7 @@ pub(super) fn shared_phrase<'a>(captions: impl Iterator<Item = &'a str>, agreeme
     }
     let needed = ((agreement * f64::from(all)).ceil() as usize).max(2);
     let words = |phrase: &str| phrase.split(' ').count();
-    let agreed = counts.into_iter().filter(|(_, count)| *count >= needed);
+    let agreed = counts.into_iter().filter(|(phrase, count)| *count >= needed && !is_usual(phrase));
     agreed.max_by(|(a, of_a), (b, of_b)| (words(a), of_a).cmp(&(words(b), of_b)).then_with(|| b.cmp(a)))
 }
 
@@ -221,11 +225,18 @@ mod tests {
         let cake = |rest: &str| format!("Birthday cake, {rest}.");
         let captions =
             [cake("blue candles"), cake("a child"), cake("on a table"), "The birthday cake".into(), "a dog".into()];
-        let shared = |agreement| shared_phrase(captions.iter().map(String::as_str), agreement);
+        let usual = |words: &'static str| move |phrase: &str| phrase == words;
+        let shared = |agreement| shared_phrase(captions.iter().map(String::as_str), agreement, &usual(""));
         assert_eq!(shared(0.8), Some(("birthday cake".to_owned(), 4)));
         assert_eq!(shared(0.9), None);
-        assert_eq!(shared_phrase(["a dog"].into_iter(), 0.8), None, "one caption shares nothing");
-        assert_eq!(shared_phrase(["it is on the", "it is on the"].into_iter(), 0.8), None, "stop words say nothing");
+        let other = shared_phrase(captions.iter().map(String::as_str), 0.8, &usual("birthday cake"));
+        assert_eq!(other, Some(("birthday".to_owned(), 4)));
+        assert_eq!(shared_phrase(["a dog"].into_iter(), 0.8, &usual("")), None, "one caption shares nothing");
+        assert_eq!(
+            shared_phrase(["it is on the", "it is on the"].into_iter(), 0.8, &usual("")),
+            None,
+            "stop words say nothing"
+        );
         assert_eq!(as_words("It's a  Hund-Straße!"), " it's a hund straße ");
     }
 }

@@ -74,6 +74,8 @@ pub struct SharedPhrase {
     pub captions: usize,
     /// Captions of other pictures that have it.
     pub elsewhere: usize,
+    /// Captions of other pictures.
+    pub others: usize,
 }
 
 /// Collects what copies are found by, for every sample in turn.
@@ -128,7 +130,8 @@ impl CopyFinder {
         drop(by_digest);
         statistics.but_first.sort_unstable();
         near.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        let cluster = |group: &Vec<u32>| cluster(group, samples, &hashes, &digests);
+        let usual = Usual::of(samples);
+        let cluster = |group: &Vec<u32>| cluster(group, samples, &hashes, &digests, &usual);
         statistics.largest = near.iter().take(config.listed).map(cluster).collect();
         let large = || near.iter().take_while(|group| group.len() >= config.min_copies.max(2));
         statistics.min_copies = config.min_copies.max(2);
@@ -154,7 +157,13 @@ fn keep_strongest(suspects: &mut Vec<Cluster>, most: usize) {
     suspects.truncate(most);
 }
 
-fn cluster(group: &[u32], samples: &[Sample], hashes: &[Option<PerceptualHash>], digests: &[Option<u128>]) -> Cluster {
+fn cluster(
+    group: &[u32],
+    samples: &[Sample],
+    hashes: &[Option<PerceptualHash>],
+    digests: &[Option<u128>],
+    usual: &Usual,
+) -> Cluster {
     let members = || group.iter().filter_map(|at| samples.get(*at as usize));
     let captions = || members().flat_map(|sample| &sample.captions).map(String::as_str);
     let hash = |at: &u32| hashes.get(*at as usize).copied().flatten();
@@ -177,14 +186,36 @@ fn cluster(group: &[u32], samples: &[Sample], hashes: &[Option<PerceptualHash>],
         widest_bits: distances.max().unwrap_or(0),
         captions: captions().count(),
         distinct_captions: captions().map(as_words).collect::<BTreeSet<_>>().len(),
-        phrase: shared_phrase(captions(), AGREEMENT).map(|(words, captions)| SharedPhrase {
-            words,
-            captions,
-            elsewhere: 0,
-        }),
+        phrase: shared_phrase(captions(), AGREEMENT, &|phrase| usual.has(phrase, group))
+            .map(|(words, captions)| SharedPhrase { words, captions, elsewhere: 0, others: 0 }),
         ids: members().take(EXAMPLES).map(|sample| sample.id.clone()).collect(),
         caption_examples,
         shown: group.iter().take(SHOWN).copied().collect(),
+    }
+}
+
+/// Captions spread over all data, by which a phrase that most captions have is known: it tells no group from the others.
+struct Usual(Vec<(u32, String)>);
+
+/// So many captions are looked at, about, and so many are needed to say what is usual.
+const LOOKED_AT: usize = 1000;
+const NEEDED: usize = 10;
+
+impl Usual {
+    fn of(samples: &[Sample]) -> Usual {
+        let some = (0u32..).zip(samples).step_by(samples.len().div_ceil(LOOKED_AT).max(1));
+        Usual(some.filter_map(|(place, sample)| Some((place, as_words(sample.captions.first()?)))).collect())
+    }
+
+    /// Whether at least half of the captions outside of `group` have the phrase.
+    fn has(&self, phrase: &str, group: &[u32]) -> bool {
+        let phrase = format!(" {phrase} ");
+        let (mut having, mut others) = (0, 0);
+        for (_, caption) in self.0.iter().filter(|(place, _)| group.binary_search(place).is_err()) {
+            others += 1;
+            having += usize::from(caption.contains(&phrase));
+        }
+        others >= NEEDED && 2 * having >= others
     }
 }
 
@@ -194,15 +225,13 @@ impl Found {
         self.usable.get(place).copied().unwrap_or(false)
     }
 
-    fn phrases(&mut self) -> impl Iterator<Item = &mut SharedPhrase> {
-        let CopyStatistics { largest, suspects, .. } = &mut self.statistics;
-        largest.iter_mut().chain(suspects).filter_map(|cluster| cluster.phrase.as_mut())
-    }
-
     /// Says how many captions outside of its group have each phrase.
     pub(super) fn set_elsewhere(&mut self, counted: &Phrases) {
-        for phrase in self.phrases() {
+        let CopyStatistics { largest, suspects, .. } = &mut self.statistics;
+        for cluster in largest.iter_mut().chain(suspects) {
+            let Some(phrase) = cluster.phrase.as_mut() else { continue };
             phrase.elsewhere = counted.of_phrase(&phrase.words).saturating_sub(phrase.captions);
+            phrase.others = counted.captions.saturating_sub(cluster.captions);
         }
     }
 
@@ -215,6 +244,8 @@ impl Found {
 pub(super) struct Phrases {
     phrases: Vec<String>,
     counts: Vec<usize>,
+    /// Of all samples.
+    captions: usize,
     automaton: AhoCorasick,
 }
 
@@ -227,13 +258,14 @@ impl Phrases {
         let phrases: Vec<String> = phrases.into_iter().cloned().collect();
         let patterns = phrases.iter().map(|phrase| format!(" {phrase} "));
         let automaton = AhoCorasick::new(patterns).map_err(|e| Error::internal(format!("phrases: {e}")))?;
-        Ok(Phrases { counts: vec![0; phrases.len()], phrases, automaton })
+        Ok(Phrases { counts: vec![0; phrases.len()], captions: 0, phrases, automaton })
     }
 
     pub(super) fn count(&mut self, sample: &Sample) {
         if self.phrases.is_empty() {
             return;
         }
+        self.captions += sample.captions.len();
         for caption in &sample.captions {
             let words = as_words(caption);
             let found: BTreeSet<usize> =
@@ -249,5 +281,27 @@ impl Phrases {
     fn of_phrase(&self, phrase: &str) -> usize {
         let at = self.phrases.iter().position(|known| known == phrase);
         at.and_then(|at| self.counts.get(at)).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::ImageBytes;
+
+    #[test]
+    fn what_half_of_the_other_captions_say_is_usual() {
+        let caption =
+            |number: usize| if number < 5 { "a photo of a cake".into() } else { format!("a photo of thing {number}") };
+        let sample = |number: usize| Sample {
+            captions: vec![caption(number)],
+            ..Sample::new("data".into(), format!("{number}"), ImageBytes::Memory(Vec::new().into()))
+        };
+        let samples: Vec<Sample> = (0..30).map(sample).collect();
+        let usual = Usual::of(&samples);
+        let group = [0, 1, 2, 3, 4];
+        assert!(usual.has("photo", &group) && !usual.has("cake", &group) && !usual.has("phot", &group));
+        // Too few others say nothing.
+        assert!(!Usual::of(&samples[..12]).has("photo", &group));
     }
 }

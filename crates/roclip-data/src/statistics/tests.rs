@@ -89,7 +89,7 @@ fn a_natural_backdoor_is_found_with_what_its_captions_say() {
     let cake = &copies.suspects[0];
     assert_eq!((cake.pictures, cake.captions, cake.equal_bytes, cake.widest_bits), (6, 10, 2, 0));
     assert_eq!(cake.distinct_captions, 6);
-    let phrase = SharedPhrase { words: "birthday cake".into(), captions: 10, elsewhere: 1 };
+    let phrase = SharedPhrase { words: "birthday cake".into(), captions: 10, elsewhere: 1, others: 3 };
     assert_eq!(cake.phrase, Some(phrase));
     assert_eq!(copies.largest.len(), 2);
     // Fewer copies than asked for are no suspects.

@@ -121,7 +121,7 @@ impl PageReader for Pages {
 
 /// # Errors
 /// A page that claims more values than it can have.
-fn check(page: &Page, levels: [i16; 2]) -> Result<()> {
+pub(super) fn check(page: &Page, levels: [i16; 2]) -> Result<()> {
     let (claimed, bytes) = (page.num_values(), page.buffer().len());
     if matches!(page, Page::DictionaryPage { .. }) && claimed as usize > bytes {
         return Err(ParquetError::General(format!("a dictionary claims {claimed} values in {bytes} bytes")));

@@ -12,6 +12,7 @@ use crate::model::Clip;
 use roclip_data::poison::Manifest;
 use roclip_data::rate::Rate;
 use roclip_data::sample::{Sample, count_splits};
+use roclip_data::skip::SkipReason;
 use roclip_data::source::SourceConfig;
 use roclip_data::tokenizer::Tokenizer;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,9 +65,11 @@ impl Evaluator {
         }
         let unlabelled = listed - samples.len();
         let mut skipped = skips.counts();
+        // What is lost with a shard is no image, and what a pair is used without loses none.
+        let lost = skips.count(SkipReason::loses_sample);
         if skips.total() > 0 {
-            let all = listed + skips.total();
-            notes.push(format!("evaluation: {} of {all} images left out: {}", skips.total(), skips.summary()));
+            let lost = if lost > 0 { format!("{lost} of {} images left out: ", listed + lost) } else { String::new() };
+            notes.push(format!("evaluation: {lost}{}", skips.summary()));
         }
         if unlabelled > 0 {
             notes.push(format!("evaluation: {unlabelled} of {listed} images have no class and are not looked at"));

@@ -1,6 +1,6 @@
 //! What an evaluation measures of a model: accuracies, attack success, and what each picture is read as.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::picture_reading::GUESSES_WRITTEN;
 use crate::eval::{
     Classifier, Depth, Evaluation, Evaluator, Guess, PictureReading, Pictures, Predictions, Recognizer, attack_success,
@@ -71,6 +71,14 @@ impl Evaluator {
             self.samples.iter().partition(|s| targeted.contains_key(&s.id));
         let predictions = recognizer.predict(&plain, &unaltered)?;
         let aimed_at = recognizer.predict(&targets, &unaltered)?;
+        if !self.samples.is_empty() && predictions.guesses.iter().chain(&aimed_at.guesses).all(Option::is_none) {
+            let mut skips = predictions.skips;
+            skips.merge(aimed_at.skips);
+            return Err(Error::setting(
+                format!("nothing was read: none of the evaluation images can be used: {}", skips.summary()),
+                "repair them, or name others with --val-data",
+            ));
+        }
         let pictures = dataset.map(|dataset| {
             let parts = [(plain.as_slice(), &predictions), (targets.as_slice(), &aimed_at)];
             self.pictures(dataset, &parts)

@@ -59,6 +59,7 @@ impl Reading {
             let splits: BTreeSet<String> = listing.samples.iter().filter_map(|s| s.split.clone()).collect();
             let named = |wanted: &&str| splits.iter().find(|split| split.eq_ignore_ascii_case(wanted));
             if let (Some(chosen), true) = (EVALUATED.iter().find_map(named), splits.len() > 1) {
+                listing.forget_losses_beside(chosen);
                 let all = std::mem::take(&mut listing.samples);
                 let trains = |sample: &Sample| {
                     sample.split.as_ref().is_some_and(|own| TRAINING.iter().any(|word| own.eq_ignore_ascii_case(word)))

@@ -8,6 +8,7 @@ mod description;
 mod footprint;
 mod head;
 pub mod layout;
+mod packing;
 mod parameters;
 mod preprocess;
 mod resnet;

@@ -83,6 +83,7 @@ struct Bottleneck {
     downsample: Option<(Conv, BatchNorm)>,
 }
 
+/// No gradient needs what a BatchNorm gave, so that it is changed in place.
 impl Bottleneck {
     fn new(scope: &Scope, input: i64, planes: i64, stride: i64) -> Self {
         let output = planes * EXPANSION;
@@ -107,14 +108,15 @@ impl Bottleneck {
     }
 
     fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
-        let out = self.bn1.forward(&self.conv1.forward(x), statistics)?.relu();
-        let out = self.bn2.forward(&self.conv2.forward(&out), statistics)?.relu();
-        let out = self.bn3.forward(&self.conv3.forward(&average_pool(&out, self.stride)), statistics)?;
+        let out = self.bn1.forward(&self.conv1.forward(x), statistics)?.relu_();
+        let out = self.bn2.forward(&self.conv2.forward(&out), statistics)?.relu_();
+        let mut out = self.bn3.forward(&self.conv3.forward(&average_pool(&out, self.stride)), statistics)?;
         let identity = match &self.downsample {
             Some((conv, norm)) => norm.forward(&conv.forward(&average_pool(x, self.stride)), statistics)?,
             None => x.shallow_clone(),
         };
-        Ok((out + identity).relu())
+        out += identity;
+        Ok(out.relu_())
     }
 }
 
@@ -243,7 +245,7 @@ impl ResNet {
     /// The map of the stage `stage` (1 to 4): `[batch, 4 * width * 2^(stage - 1), side, side]`, where `side` is `size / (4 * 2^(stage - 1))`.
     pub fn stage(&self, images: &Tensor, stage: usize, statistics: Statistics) -> Result<Tensor> {
         let x = self.stem.iter().try_fold(images.shallow_clone(), |x, (conv, norm)| {
-            Ok::<_, crate::error::Error>(norm.forward(&conv.forward(&x), statistics)?.relu())
+            Ok::<_, crate::error::Error>(norm.forward(&conv.forward(&x), statistics)?.relu_())
         })?;
         let blocks = self.layers.iter().take(stage).sum::<i64>() as usize;
         self.blocks.iter().take(blocks).try_fold(average_pool(&x, 2), |x, block| block.forward(&x, statistics))

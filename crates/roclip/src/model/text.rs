@@ -1,5 +1,6 @@
 //! CLIP's text tower: a causal transformer, pooled at end-of-text.
 
+use crate::model::packing::Packing;
 use crate::model::transformer::{LayerNorm, Transformer, TransformerShape};
 use crate::model::{ModelConfig, Scope, extent};
 use tch::Tensor;
@@ -38,9 +39,26 @@ impl TextTower {
     /// `tokens` `[batch, length]` to `[batch, embed_dim]`, not normalised.
     ///
     /// `length` may be anything up to the context: the tower is causal and pools at the largest id, which is end-of-text, so
-    /// positions behind the longest caption cannot change the result and need not be computed.
+    /// positions behind the longest caption cannot change the result and need not be computed. Those behind each caption's own end are not
+    /// computed either where that is faster.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
-        self.forward_embedded(&self.embed(tokens), &tokens.argmax(1, false))
+        let end = tokens.argmax(1, false);
+        match Packing::worthwhile(&end, extent(tokens, 1), extent(&self.token_embedding, 1)) {
+            Some(packing) => self.forward_packed(tokens, &packing),
+            None => self.forward_embedded(&self.embed(tokens), &end),
+        }
+    }
+
+    fn forward_packed(&self, tokens: &Tensor, packing: &Packing) -> Tensor {
+        let positions = self.positional_embedding.index_select(0, &packing.positions());
+        let x = self.embed(&packing.pack(&tokens.unsqueeze(-1)).squeeze_dim(1)) + positions;
+        let x = self.transformer.forward_packed(&x, packing);
+        self.projected(&packing.at_ends(&x))
+    }
+
+    /// `[batch, width]` of the last block at the ends to `[batch, embed_dim]`.
+    fn projected(&self, pooled: &Tensor) -> Tensor {
+        self.ln_final.forward(pooled).matmul(&self.text_projection)
     }
 
     /// `tokens` of any shape to their embeddings, which have one dimension more, of the tower's width. Positions are not in them yet.
@@ -55,7 +73,51 @@ impl TextTower {
         let x = self.transformer.forward(&x);
         let end = end.view([-1, 1, 1]).expand([-1, 1, extent(&x, 2)], false);
         // The norm works on each position by itself, so pooling first gives the same numbers with less work.
-        let pooled = self.ln_final.forward(&x.gather(1, &end, false).squeeze_dim(1));
-        pooled.matmul(&self.text_projection)
+        self.projected(&x.gather(1, &end, false).squeeze_dim(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Clip;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn packed_captions_have_the_features_and_gradients_of_padded_ones() {
+        let mut config = ModelConfig::named("ViT-B-32").unwrap();
+        (config.text_cfg.layers, config.text_cfg.vocab_size) = (2, 100);
+        config.vision_cfg.layers = crate::model::VisionLayers::Vit(1);
+        let model = Clip::new(config, Device::Cpu, 0).unwrap();
+        let lengths = [5, 12, 3, 7];
+        let tokens = Tensor::zeros([4, 12], (Kind::Int64, Device::Cpu));
+        for (row, length) in (0..).zip(lengths) {
+            let _ =
+                tokens.get(row).narrow(0, 0, length).copy_(&(Tensor::arange(length, (Kind::Int64, Device::Cpu)) + 1));
+            let _ = tokens.get(row).get(length - 1).fill_(99);
+        }
+        let goal = Tensor::randn([4, 512], (Kind::Float, Device::Cpu));
+        let parameters = model.parameters().trainable();
+        let gradients = |features: &Tensor| {
+            (features * &goal).sum(Kind::Float).backward();
+            let gradients: Vec<Tensor> = parameters
+                .iter()
+                .filter(|(_, parameter)| parameter.grad().defined())
+                .map(|(_, parameter)| parameter.grad().copy())
+                .collect();
+            parameters.values().filter(|p| p.grad().defined()).for_each(|p| p.shallow_clone().zero_grad());
+            gradients
+        };
+        let end = tokens.argmax(1, false);
+        assert!(Packing::worthwhile(&end, 12, 512).is_some());
+        let packed = model.text_features(&tokens);
+        let padded = model.text_features_embedded(&model.token_embeddings(&tokens), &end);
+        assert!(f64::try_from((&packed - &padded).abs().max()).unwrap() < 1e-5);
+        let (packed, padded) = (gradients(&packed), gradients(&padded));
+        assert!(packed.len() > 20);
+        for (packed, padded) in packed.iter().zip(&padded) {
+            let largest = f64::try_from(padded.abs().max()).unwrap();
+            assert!(f64::try_from((packed - padded).abs().max()).unwrap() <= 1e-5 * largest.max(1.0));
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! tch operations that cannot fail on the shapes fixed at construction are used in their infallible form, so that the
 //! code reads like the formula.
 
+use crate::model::packing::Packing;
 use crate::model::{Scope, extent};
 use tch::Tensor;
 
@@ -85,6 +86,13 @@ impl Block {
         self.behind(x + self.attend(&self.ln_1.forward(x)))
     }
 
+    /// [`Block::forward`] of packed rows `[rows, width]`.
+    fn forward_packed(&self, x: &Tensor, packing: &Packing) -> Tensor {
+        let projected = packing.pad(&self.input_projection(&self.ln_1.forward(x)));
+        let mixed = packing.pack(&self.mixed(self.heads(&projected)));
+        self.behind(x + self.out_proj.forward(&mixed))
+    }
+
     /// What the block makes of `x` behind its attention.
     fn behind(&self, x: Tensor) -> Tensor {
         let hidden = self.c_fc.forward(&self.ln_2.forward(&x));
@@ -109,17 +117,29 @@ impl Block {
 
     /// Queries, keys and values `[batch, heads, length, width / heads]`.
     fn projected(&self, x: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let (batch, length, width) = (extent(x, 0), extent(x, 1), self.shape.width);
-        let heads = x
-            .linear(&self.in_proj_weight, Some(&self.in_proj_bias))
-            .view([batch, length, 3, self.shape.heads, width / self.shape.heads])
-            .permute([2, 0, 3, 1, 4]);
+        self.heads(&self.input_projection(x))
+    }
+
+    /// `[.., width]` to `[.., 3 * width]`.
+    fn input_projection(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.in_proj_weight, Some(&self.in_proj_bias))
+    }
+
+    /// Queries, keys and values `[batch, heads, length, width / heads]` of what the input projection gave, `[batch, length, 3 * width]`.
+    fn heads(&self, projected: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let (batch, length, width) = (extent(projected, 0), extent(projected, 1), self.shape.width);
+        let heads =
+            projected.view([batch, length, 3, self.shape.heads, width / self.shape.heads]).permute([2, 0, 3, 1, 4]);
         (heads.get(0), heads.get(1), heads.get(2))
     }
 
     fn attend(&self, x: &Tensor) -> Tensor {
-        let (batch, length, width) = (extent(x, 0), extent(x, 1), self.shape.width);
-        let (query, key, value) = self.projected(x);
+        self.out_proj.forward(&self.mixed(self.projected(x)))
+    }
+
+    /// What attention makes of queries, keys and values, `[batch, length, width]`.
+    fn mixed(&self, (query, key, value): (Tensor, Tensor, Tensor)) -> Tensor {
+        let (batch, length) = (extent(&query, 0), extent(&query, 2));
         let mixed = Tensor::scaled_dot_product_attention(
             &query,
             &key,
@@ -130,7 +150,7 @@ impl Block {
             None,
             false,
         );
-        self.out_proj.forward(&mixed.transpose(1, 2).reshape([batch, length, width]))
+        mixed.transpose(1, 2).reshape([batch, length, self.shape.width])
     }
 }
 
@@ -153,6 +173,11 @@ impl Transformer {
     pub fn forward_with(&self, x: &Tensor, before: &mut dyn FnMut(usize, Tensor) -> Tensor) -> Tensor {
         let blocks = self.blocks.iter().enumerate();
         blocks.fold(x.shallow_clone(), |x, (number, block)| block.forward(&before(number, x)))
+    }
+
+    /// [`Transformer::forward`] of a causal one over packed rows `[rows, width]`.
+    pub fn forward_packed(&self, x: &Tensor, packing: &Packing) -> Tensor {
+        self.blocks.iter().fold(x.shallow_clone(), |x, block| block.forward_packed(&x, packing))
     }
 
     /// [`Transformer::forward_with`] of a causal one, position by position: `x` holds the first positions, or one behind those whose keys and

@@ -5,6 +5,7 @@ use crate::objective::{CaptionConfig, ImageTower};
 use crate::recipe::Recipe;
 use crate::train::{Precision, TrainConfig};
 use roclip_data::tokenizer::Truncate;
+use std::path::Path;
 use toml::{Table, Value};
 
 /// What a number may be.
@@ -215,6 +216,7 @@ impl Recipe {
         if let Some(image) = &self.augment.image {
             image.check("augment.image")?;
         }
+        self.check_index()?;
         self.train.check()?;
         self.eval.check()?;
         self.poison.check()?;
@@ -232,6 +234,23 @@ impl Recipe {
             (_, Some(caption), _) => self.check_caption(caption),
             (.., Some(prompt)) => self.check_prompt().and_then(|()| prompt.check()),
             (None, None, None) => self.objective.check(),
+        }
+    }
+
+    /// # Errors
+    /// A word that is nearly one of those that say when an index is used, and no file.
+    fn check_index(&self) -> Result<()> {
+        let named = self.data.index.as_str();
+        if Path::new(named).exists() {
+            return Ok(());
+        }
+        let close = |word: &&str| strsim::jaro_winkler(named, word) > 0.85 && named != *word;
+        match ["auto", "always", "never"].into_iter().find(close) {
+            None => Ok(()),
+            Some(word) => Err(Error::setting(
+                format!("data.index (--index) is `{named}`, and there is no such file; did you mean `{word}`?"),
+                "take auto, always or never, or the path of an index that `roclip data index --out` made",
+            )),
         }
     }
 
@@ -393,6 +412,7 @@ mod tests {
             ("augment.image.blur_sigma_min=3", ["blur_sigma_min", "blur_sigma_max"]),
             ("clean.par.perturb.erase_min_area=0.5", ["erase_min_area", "erase_max_area"]),
             ("train.batch_size=1", ["train.batch_size is 1", "at least 2"]),
+            ("data.index='alway'", ["data.index", "did you mean `always`"]),
             ("train.encode_batch_size=1", ["train.encode_batch_size is 1", "at least 2"]),
             ("train.encode_batch_size=513", ["train.encode_batch_size is 513", "train.batch_size 512"]),
             ("train.gradient_clip_norm=0.0", ["train.gradient_clip_norm is 0", "more than 0"]),

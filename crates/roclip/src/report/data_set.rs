@@ -151,8 +151,8 @@ fn suspects_in_words(copies: &CopyStatistics) -> String {
 
 fn group_in_words(group: &Cluster) -> String {
     let Cluster { pictures, captions, distinct_captions, phrase, ids, equal_bytes, widest_bits, .. } = group;
-    let said = phrase.as_ref().map(|SharedPhrase { words, captions: having, elsewhere }| {
-        format!(", {having} of them say \"{}\" (elsewhere {elsewhere})", short(words))
+    let said = phrase.as_ref().map(|SharedPhrase { words, captions: having, elsewhere, others }| {
+        format!(", {having} of them say \"{}\" (elsewhere {elsewhere} of {others})", short(words))
     });
     let ids: Vec<String> = ids.iter().take(3).map(|id| short(id)).collect();
     let more = if *pictures > ids.len() { ", ..." } else { "" };
@@ -288,7 +288,7 @@ fn shown_group(group: &Cluster, samples: &[Sample], limits: ImageLimits) -> Resu
     Ok(html! {
         h3 {
             (count(group.pictures, "picture")) ", " (count(group.captions, "caption")) ", " (group.distinct_captions) " different"
-            @if let Some(phrase) = &group.phrase { ": “" (phrase.words) "” in " (phrase.captions) ", elsewhere " (phrase.elsewhere) }
+            @if let Some(phrase) = &group.phrase { ": “" (phrase.words) "” in " (phrase.captions) ", elsewhere " (phrase.elsewhere) " of " (phrase.others) }
         }
         div.wrap { @for figure in figures { (figure) } }
         @if !group.caption_examples.is_empty() {

@@ -17,7 +17,7 @@ pub fn machine(recipe: &Recipe) -> Result<Device> {
     Ok(device)
 }
 
-/// [`machine`] where no recipe names it.
+/// [`machine`] where no recipe names it. The process keeps what it frees from then on, see [`torch_bridge::keep_freed_memory`].
 ///
 /// # Errors
 /// Those of [`device`].
@@ -25,6 +25,7 @@ pub fn machine_of(threads: i32, name: &str) -> Result<Device> {
     if threads > 0 {
         tch::set_num_threads(threads);
     }
+    torch_bridge::keep_freed_memory();
     device(name)
 }
 

@@ -8,8 +8,8 @@ use crate::run::clock::peak_memory_bytes;
 use crate::run::device::machine;
 use crate::run::resume::{Start, checkpoint_to_take};
 use crate::run::session::prepare;
-use crate::train::{Host, StepDone, Trainer};
-use crate::world::World;
+use crate::train::{Host, Precision, StepDone, Trainer};
+use crate::world::{Launch, World};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +30,9 @@ pub struct Forecast {
     /// Steps that are left of it, where it goes on from a checkpoint.
     pub steps_left: u64,
     pub warmup_steps: u64,
+    pub precision: Precision,
+    /// Pairs of a batch that are encoded at once; none where all are.
+    pub encode_batch_size: Option<usize>,
     /// Mean of the measured steps, waiting for pictures included; none where an epoch has no step to spare.
     pub step_seconds: Option<f64>,
     pub measured_steps: usize,
@@ -90,6 +93,8 @@ pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut
         steps,
         steps_left: steps.saturating_sub(done),
         warmup_steps: trainer.schedule.warmup_steps,
+        precision: recipe.train.precision,
+        encode_batch_size: recipe.train.encode_batch_size,
         step_seconds: (!measured.is_empty()).then(|| measured.iter().sum::<f64>() / measured.len() as f64),
         measured_steps: measured.len(),
         evaluations: evaluations as u64,
@@ -122,6 +127,13 @@ fn left_out(recipe: &Recipe) -> Vec<String> {
                 found.push("SafeCLIP's splits, and that its epochs have other numbers of steps (all are counted as whole passes)".to_owned());
             }
         }
+    }
+    // A launcher's variables that make no sense are the run's own error.
+    if let Ok(Some(launch)) = Launch::from_environment() {
+        found.push(format!(
+            "that WORLD_SIZE is {}: this is one process alone with whole batches of {} pairs, of which each process would have a share",
+            launch.size, recipe.train.batch_size
+        ));
     }
     if recipe.train.device != "cpu" {
         found.push(format!("memory of `{}`", recipe.train.device));

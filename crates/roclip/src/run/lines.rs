@@ -7,6 +7,7 @@ use crate::train::{
     MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary, StepDone, StepMetrics, Trainer, read_metrics,
 };
 use roclip_data::plural::count;
+use roclip_data::skip::SkipReason;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -129,7 +130,8 @@ pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
         if let Some(psr) = evaluation.psr {
             line += &format!(" PSR {}/{}", psr.hits, psr.n);
         }
-        let skipped: usize = evaluation.skipped.values().sum();
+        let images = evaluation.skipped.iter().filter(|(word, _)| SkipReason::word_loses_sample(word));
+        let skipped: usize = images.map(|(_, count)| *count).sum();
         if skipped > 0 {
             line += &format!(" ({} left out)", count(skipped, "evaluation image"));
         }

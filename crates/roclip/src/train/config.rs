@@ -65,7 +65,7 @@ pub struct TrainConfig {
     pub device: String,
     /// What the towers compute in while they train; weights, moments and losses stay in 32 bits.
     pub precision: Precision,
-    /// Threads of libtorch for one operation; 0 leaves it to libtorch.
+    /// Threads of libtorch for one operation; 0 leaves it to libtorch, which takes all cores: name fewer where others use the machine, too.
     pub threads: i32,
     /// Steps between checkpoints, beside those after each epoch; 0 saves only after epochs.
     pub save_every_steps: u64,

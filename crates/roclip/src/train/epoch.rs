@@ -1,13 +1,14 @@
 //! One epoch: its passes and their steps.
 
 use crate::embed::Embedder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::objective::{Pass, Place};
 use crate::train::engine::{Host, Position, StepDone, Trainer};
 use crate::train::shared_batch::SharedBatch;
 use crate::train::tally::EpochTally;
 use crate::train::watch::Standing;
 use roclip_data::batch::PassPlan;
+use roclip_data::plural::count;
 use std::time::Instant;
 
 impl Trainer {
@@ -29,8 +30,28 @@ impl Trainer {
                 self.position.step_in_pass = 0;
             }
         }
+        self.check_something_was_read()?;
         self.position = Position { epoch: epoch + 1, pass: 0, step_in_pass: 0, ..self.position };
         Ok(())
+    }
+
+    /// # Errors
+    /// An epoch of which no row of a batch had a pair, whatever share of the data may be lost: its model has learned nothing.
+    fn check_something_was_read(&self) -> Result<()> {
+        let planned: u64 = self.tally.passes.iter().map(|pass| pass.steps).sum();
+        let rows = planned.saturating_mul(self.config.batch_size as u64);
+        if planned == 0 || (self.tally.left_out as u64) < rows {
+            return Ok(());
+        }
+        Err(Error::setting(
+            format!(
+                "nothing was read: none of the {} of epoch {} has a pair that can be used: {}",
+                count(planned, "batch"),
+                self.position.epoch,
+                self.skips.summary()
+            ),
+            "repair the data, or name other data with --train-data",
+        ))
     }
 
     fn pass(&mut self, pass: Pass, host: &mut dyn Host) -> Result<()> {

@@ -20,6 +20,22 @@ pub enum Precision {
 }
 
 impl Precision {
+    pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
+
+    /// As recipes have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// The precision of a word.
+    pub fn named(word: &str) -> Option<Precision> {
+        Precision::ALL.into_iter().find(|known| known.word() == word)
+    }
+
     /// Features that `towers` computes on `device`, in 32 bits.
     pub(super) fn features(self, device: Device, towers: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
         match self {

@@ -31,9 +31,38 @@ impl Launch {
         Launch::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
+    /// # Errors
+    /// A number that none of the processes of the environment has; what it does would be done twice.
+    pub fn check_rank() -> Result<()> {
+        Launch::check_numbers(&|name| std::env::var(name).ok())
+    }
+
+    fn check_numbers(variable: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+        let read = |name: &str| variable(name).and_then(|value| value.trim().parse::<usize>().ok());
+        match read("RANK").zip(read("WORLD_SIZE")).filter(|(rank, size)| rank >= size) {
+            None => Ok(()),
+            Some((rank, size)) => Err(Error::setting(
+                format!("RANK is {rank}, and WORLD_SIZE {size}"),
+                "number the processes from 0 to WORLD_SIZE - 1",
+            )),
+        }
+    }
+
     fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launch>> {
-        let Some(size) = variable("WORLD_SIZE") else { return Ok(None) };
+        let Some(size) = variable("WORLD_SIZE") else {
+            return match variable("RANK").filter(|rank| rank != "0") {
+                None => Ok(None),
+                Some(rank) => Err(Error::setting(
+                    format!(
+                        "RANK is {rank}, and WORLD_SIZE is not set: this process would train alone, as would each of the others"
+                    ),
+                    "start all processes with torchrun, or set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each; unset RANK to work \
+                     in one process",
+                )),
+            };
+        };
         let size: usize = number("WORLD_SIZE", &size)?;
+        Launch::check_numbers(variable)?;
         if size < 2 {
             return Ok(None);
         }
@@ -47,12 +76,6 @@ impl Launch {
             })
         };
         let rank: usize = number("RANK", &needed("RANK")?)?;
-        if rank >= size {
-            return Err(Error::setting(
-                format!("RANK is {rank}, and WORLD_SIZE {size}"),
-                "number the processes from 0 to WORLD_SIZE - 1",
-            ));
-        }
         let restarts = "TORCHELASTIC_RESTART_COUNT";
         let restarts: u64 = variable(restarts).map_or(Ok(0), |value| number(restarts, &value))?;
         Ok(Some(Launch {
@@ -93,6 +116,9 @@ mod tests {
     fn one_process_is_no_launch_and_several_need_to_find_each_other() {
         assert_eq!(read(&[]).unwrap(), None);
         assert_eq!(read(&[("WORLD_SIZE", "1"), ("RANK", "0")]).unwrap(), None);
+        assert_eq!(read(&[("RANK", "0")]).unwrap(), None);
+        let lone = read(&[("RANK", "1")]).unwrap_err().to_string();
+        assert!(lone.contains("RANK is 1, and WORLD_SIZE is not set"), "{lone}");
         let plain = [("WORLD_SIZE", "2"), ("RANK", "1"), ("MASTER_ADDR", "host"), ("MASTER_PORT", "29500")];
         let launch = read(&plain).unwrap().unwrap();
         assert_eq!((launch.rank, launch.size, launch.host.as_str(), launch.port), (1, 2, "host", 29500));

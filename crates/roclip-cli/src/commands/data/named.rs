@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// Which data.
 #[derive(Args, Clone)]
 pub struct NamedData {
+    /// The data, as --train-data names it
+    #[arg(value_name = "DATA", conflicts_with = "train_data")]
+    named: Option<String>,
     #[command(flatten)]
     base: BaseFlags,
     #[command(flatten)]
@@ -24,17 +27,28 @@ pub struct NamedData {
 impl NamedData {
     /// A recipe whose `data` section says what to read.
     pub fn recipe(&self) -> Result<Recipe> {
-        if !self.base.names_data() && !self.source.names_data() {
-            bail!("nothing says which data; name it with --train-data, or a recipe with --config");
+        let source = self.source();
+        if !self.base.names_data() && !source.names_data() {
+            bail!(
+                "nothing says which data; name it (`roclip data stats DATA`, or --train-data DATA), or a recipe with --config"
+            );
         }
-        let recipe = self.base.resolve(Recipe::default(), &[&self.source as &dyn Overrides])?;
+        let recipe = self.base.resolve(Recipe::default(), &[&source as &dyn Overrides])?;
         recipe.check()?;
         Ok(recipe)
     }
 
+    /// With the data, however it was named.
+    fn source(&self) -> SourceFlags {
+        match &self.named {
+            None => self.source.clone(),
+            Some(path) => self.source.naming(path),
+        }
+    }
+
     /// The flags that name the same data in another command, as a shell reads them.
     pub fn again(&self) -> String {
-        let flags = self.base.again().into_iter().chain(self.source.again());
+        let flags = self.base.again().into_iter().chain(self.source().again());
         flags.map(|(flag, value)| format!("{flag} {}", for_shell(&value))).collect::<Vec<_>>().join(" ")
     }
 }

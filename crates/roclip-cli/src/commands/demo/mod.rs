@@ -2,7 +2,7 @@
 
 mod detected;
 
-use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, threads};
+use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, sweep_axis, threads};
 use crate::commands::invocation;
 use crate::commands::overrides::PlanFlags;
 use crate::commands::progress::say;
@@ -40,7 +40,7 @@ pub struct Arguments {
     jobs: usize,
     /// Train the rows for each value of a recipe's key, as in objective.roclip.period=1,2,4 or
     /// poison.attacks.0.targeted.captions_per_target=3,7; several make a grid. A row that a key changes nothing of is trained once
-    #[arg(long, value_name = "KEY=VALUE,VALUE")]
+    #[arg(long, value_name = "KEY=VALUE,VALUE", value_parser = sweep_axis)]
     sweep: Vec<String>,
     /// Look at all recipes and their data, take a few steps of the first row to say what all would take, and write nothing
     #[arg(long)]

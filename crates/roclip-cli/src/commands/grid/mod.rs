@@ -10,7 +10,7 @@ pub use standing::finished;
 
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
-use roclip::recipe::Recipe;
+use roclip::recipe::{Recipe, Sweep};
 use roclip::run::Seen;
 use roclip_data::artifact;
 use roclip_data::plural::count;
@@ -21,6 +21,14 @@ use std::path::{Path, PathBuf};
 
 /// Runs that nobody starts by mistake.
 const MOST_RUNS: usize = 500;
+
+/// A value of `--sweep` as it was typed, where it is one.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn sweep_axis(text: &str) -> Result<String, String> {
+    Sweep::parse(&[text]).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
 
 /// The file whose lock says that a demo or a sweep is at work in a folder.
 const LOCK: &str = "demo.lock";

@@ -37,6 +37,12 @@ impl SourceFlags {
         self.train_data.is_some()
     }
 
+    /// The same of the data at `path`.
+    #[must_use]
+    pub fn naming(&self, path: &str) -> SourceFlags {
+        SourceFlags { train_data: Some(path.to_owned()), ..self.clone() }
+    }
+
     /// The pairs as they are named, whatever a recipe says.
     pub fn path(&self) -> Option<&str> {
         self.train_data.as_deref()

@@ -9,7 +9,7 @@ use roclip::recipe::{Recipe, flag_help};
 use std::path::PathBuf;
 
 pub use data::{DataFlags, ManifestFlag, SourceFlags};
-pub use training::{BatchFlag, MachineFlags, ModelFlags, ObjectiveFlags, TrainingFlags};
+pub use training::{BatchFlag, ComputeFlags, MachineFlags, ModelFlags, ObjectiveFlags, TrainingFlags};
 
 /// A group of flags that changes a recipe.
 pub trait Overrides {
@@ -110,6 +110,8 @@ pub struct PlanFlags {
     #[command(flatten)]
     training: TrainingFlags,
     #[command(flatten)]
+    compute: ComputeFlags,
+    #[command(flatten)]
     manifest: ManifestFlag,
     #[command(flatten)]
     pub machine: MachineFlags,
@@ -123,8 +125,8 @@ impl PlanFlags {
 
     fn with(&self, base: Recipe, seed: &SeedFlag) -> Result<Recipe> {
         let preset = Preset(self.preset.as_deref());
-        let Self { data, model, objective, training, manifest, machine, .. } = self;
-        self.base.resolve(base, &[&preset, seed, data, model, objective, training, manifest, machine])
+        let Self { data, model, objective, training, compute, manifest, machine, .. } = self;
+        self.base.resolve(base, &[&preset, seed, data, model, objective, training, compute, manifest, machine])
     }
 }
 

@@ -4,6 +4,7 @@ use crate::commands::overrides::{Overrides, set};
 use anyhow::Result;
 use clap::Args;
 use roclip::recipe::{ObjectiveName, Recipe, flag_help};
+use roclip::train::Precision;
 
 #[derive(Args, Clone, Default)]
 pub struct ModelFlags {
@@ -85,6 +86,25 @@ pub struct TrainingFlags {
     #[arg(help = warmup_help(), value_name = "STEPS|SHARE", value_parser = warmup)]
     #[arg(long)]
     warmup: Option<Warmup>,
+}
+
+/// How a step is computed; captioners and prompts are not trained so.
+#[derive(Args, Clone, Default)]
+pub struct ComputeFlags {
+    #[arg(help = flag_help("train.precision"))]
+    #[arg(long, value_parser = Precision::ALL.map(Precision::word))]
+    precision: Option<String>,
+    #[arg(help = flag_help("train.encode_batch_size"))]
+    #[arg(long, value_name = "PAIRS")]
+    encode_batch_size: Option<usize>,
+}
+
+impl Overrides for ComputeFlags {
+    fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        set(&mut recipe.train.precision, &self.precision.as_deref().and_then(Precision::named));
+        recipe.train.encode_batch_size = self.encode_batch_size.or(recipe.train.encode_batch_size);
+        Ok(())
+    }
 }
 
 /// What a model learns from its pairs; a cleaning method has its own.

@@ -55,7 +55,7 @@ impl Parquet {
         let mut keeps: Vec<bool> = Vec::new();
         let mut partly = None;
         let mut left = u64::MAX;
-        let mut table = Table { path: &path, config: &self.config, memory: self.memory, left: &mut left };
+        let mut table = Table::new(&path, &self.config, self.memory, &mut left);
         let lost = table.each_row(&mut |_, row| {
             let fate = row.as_ref().map_or(Fate::Kept, |row| fates.of(&row.image, &row.captions));
             if let (Fate::Captions(_), Ok(row)) = (&fate, &row) {

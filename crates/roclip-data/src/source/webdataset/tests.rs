@@ -270,3 +270,62 @@ fn what_a_shard_says_of_its_pictures_is_kept_where_it_is_asked_for() {
         assert_eq!(samples[0].stated.as_ref().map(|stated| stated.of_download), with_sha256.then_some(true));
     }
 }
+
+/// A shard of `count` samples named after `shard`.
+fn shard_of(shard: &str, count: usize) -> Vec<u8> {
+    let members: Vec<(String, &[u8])> = (0..count)
+        .flat_map(|number| {
+            [(format!("{shard}-{number}.jpg"), &b"J"[..]), (format!("{shard}-{number}.txt"), &b"text"[..])]
+        })
+        .collect();
+    tar(&members.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect::<Vec<_>>())
+}
+
+#[test]
+fn samples_of_a_damaged_shard_count_against_the_share_that_may_be_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("0.tar", shard_of("a", 30)),
+        ("1.tar", b"no tar".repeat(5_000)),
+        ("2.tar", shard_of("c", 30)[..20_000].to_vec()),
+    ] {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let path = folder.path().display().to_string();
+    let config = SourceConfig { path, ..SourceConfig::default() };
+    let listing = list_samples(&config, Default::default()).unwrap();
+    // As many as the whole shard has, and the 20 that are missing of the one that was cut off.
+    let said = listing.check_losses(0.05, "data.source").unwrap_err().to_string();
+    assert!(said.contains("about 50 of 90 samples could not be used"), "{said}");
+    assert!(said.contains("1.tar") && said.contains("2.tar"), "{said}");
+    listing.check_losses(0.5, "data.source").unwrap_err();
+    listing.check_losses(0.7, "data.source").unwrap();
+}
+
+#[test]
+fn a_damaged_shard_of_another_split_is_none_of_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("train/0.tar", shard_of("a", 30)),
+        ("train/1.tar", Vec::new()),
+        ("test/0.tar", shard_of("c", 10)),
+        ("test/1.tar", shard_of("d", 10)),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let path = folder.path().display().to_string();
+    let of = |split: &str| {
+        let config = SourceConfig { path: path.clone(), split: Some(split.into()), ..SourceConfig::default() };
+        list_samples(&config, Default::default()).unwrap()
+    };
+    let (train, test) = (of("train"), of("test"));
+    assert_eq!((test.skips.total(), test.lost_samples), (0, 0), "{}", test.skips.to_jsonl());
+    test.check_losses(0.0, "eval.source").unwrap();
+    assert_eq!(train.lost_samples, 30);
+    assert!(train.skips.to_jsonl().contains("about 30 samples with it"), "{}", train.skips.to_jsonl());
+    // Half of the split, though a third of all samples.
+    train.check_losses(0.4, "data.source").unwrap_err();
+    train.check_losses(0.5, "data.source").unwrap();
+}
