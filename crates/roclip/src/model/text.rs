@@ -89,13 +89,14 @@ mod tests {
         (config.text_cfg.layers, config.text_cfg.vocab_size) = (2, 100);
         config.vision_cfg.layers = crate::model::VisionLayers::Vit(1);
         let model = Clip::new(config, Device::Cpu, 0).unwrap();
-        let lengths = [5, 12, 3, 7];
-        let tokens = Tensor::zeros([4, 12], (Kind::Int64, Device::Cpu));
-        for (row, length) in (0..).zip(lengths) {
-            let _ =
-                tokens.get(row).narrow(0, 0, length).copy_(&(Tensor::arange(length, (Kind::Int64, Device::Cpu)) + 1));
-            let _ = tokens.get(row).get(length - 1).fill_(99);
-        }
+        let token = |at: i64, length: i64| match at.cmp(&length) {
+            std::cmp::Ordering::Less => at,
+            std::cmp::Ordering::Equal => 99,
+            std::cmp::Ordering::Greater => 0,
+        };
+        let tokens: Vec<i64> =
+            [5, 12, 3, 7].into_iter().flat_map(|length| (1..=12).map(move |at| token(at, length))).collect();
+        let tokens = Tensor::from_slice(&tokens).view([4, 12]);
         let goal = Tensor::randn([4, 512], (Kind::Float, Device::Cpu));
         let parameters = model.parameters().trainable();
         let gradients = |features: &Tensor| {
