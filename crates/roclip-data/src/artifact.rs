@@ -205,6 +205,19 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, &text)
 }
 
+/// Writes one JSON object a line.
+///
+/// # Errors
+/// What cannot be JSON, and a file that cannot be written.
+pub fn write_json_lines<T: Serialize>(path: &Path, rows: impl IntoIterator<Item = T>) -> Result<()> {
+    let mut text = String::new();
+    for row in rows {
+        text += &serde_json::to_string(&row).map_err(|e| Error::internal(format!("JSON: {e}")))?;
+        text.push('\n');
+    }
+    write(path, text.as_bytes())
+}
+
 /// The bytes of a regular file. Devices and pipes are errors: a name in somebody's checkpoint may be theirs.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     read_at_most(path, FILE_LIMIT_BYTES)

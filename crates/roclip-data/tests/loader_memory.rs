@@ -2,19 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../roclip-pixels/tests/support/peak.rs"]
+mod peak;
+
+use peak::peak_mib;
 use roclip_data::batch::{Loader, PassPlan, Transform, ViewAugment};
 use roclip_data::pairs::{CaptionMode, Pairs};
 use roclip_data::picture::ImageLimits;
 use roclip_data::sample::{ImageBytes, Sample};
 use roclip_data::tokenizer::{Tokenizer, Truncate};
 use std::sync::Arc;
-
-/// The largest memory that this process has had, in MiB (`VmHWM`).
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
-}
 
 #[test]
 #[cfg(target_os = "linux")]

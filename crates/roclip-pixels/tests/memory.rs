@@ -2,16 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/peak.rs"]
+mod peak;
+
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
+use peak::peak_mib;
 use roclip_pixels::picture::{ImageLimits, decode};
-
-/// The largest memory that this process has had, in MiB (`VmHWM`).
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
-}
 
 #[test]
 #[cfg(target_os = "linux")]

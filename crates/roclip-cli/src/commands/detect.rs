@@ -1,5 +1,6 @@
 //! `roclip detect`
 
+use crate::commands::data::check_new;
 use crate::commands::described_model::DescribedModel;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
@@ -9,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use roclip::checkpoint::{self, load_as, run_of};
 use roclip::detect::figures::Figures;
-use roclip::detect::{Config, Method};
+use roclip::detect::{Config, Descriptions, Method};
 use roclip::recipe::Recipe;
 use roclip::report::write_suspects;
 use roclip::run::{
@@ -17,7 +18,6 @@ use roclip::run::{
 };
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,7 +60,8 @@ pub struct InputsArguments {
     /// Folder for inputs.jsonl and inputs.json
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// What the classes look like, for the method `descriptions`: a JSON file of {class: [text, ...]}
+    /// What the classes look like, for the method `descriptions`: a JSON file of {class: [text, ...]} [default: the program's own, for the
+    /// concepts of the demo and the classes of recipes/flickr8k-concepts.toml]
     #[arg(long, value_name = "FILE")]
     descriptions: Option<PathBuf>,
     #[command(flatten)]
@@ -77,7 +78,7 @@ pub struct PairsArguments {
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     /// Methods, by whose mean rank the pairs are ordered (default: all)
-    #[arg(long, value_delimiter = ',', hide_possible_values = true, value_parser = methods(), help = methods_help())]
+    #[arg(long, value_delimiter = ',', hide_possible_values = true, value_parser = methods([]).try_map(|given| Method::named(&given).ok_or("not a method")), help = methods_help())]
     methods: Vec<Method>,
     /// Neighbours of the methods that ask some
     #[arg(long, default_value_t = Config::default().neighbours)]
@@ -106,9 +107,10 @@ pub struct PairsArguments {
     common: Common,
 }
 
-fn methods() -> impl TypedValueParser<Value = Method> {
+/// Names of methods, and `others`.
+pub fn methods<const OTHERS: usize>(others: [&'static str; OTHERS]) -> PossibleValuesParser {
     let values = Method::ALL.map(|known| PossibleValue::new(known.name).help(known.about));
-    PossibleValuesParser::new(values).try_map(|given| Method::named(&given).ok_or("not a method"))
+    PossibleValuesParser::new(values.into_iter().chain(others.map(PossibleValue::new)))
 }
 
 /// A line a method.
@@ -130,7 +132,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let recipe = arguments.common.recipe(model, run.as_deref(), "detect pairs")?;
     artifact::check_writable(&arguments.out)?;
     if let Some(folder) = &arguments.write_features {
-        check_new(folder, "--write-features")?;
+        check_new(folder, "--write-features", None)?;
     }
     if let (Some(model), Some(_), None) = (model, &arguments.features, &arguments.trusted_data) {
         bail!(
@@ -175,7 +177,8 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
         references: arguments.references,
         ..Config::default()
     };
-    let found = suspects(&config, &methods, (&drop, trusted.as_ref()), encoded)?;
+    let mut found = suspects(&config, &methods, (&drop, trusted.as_ref()), encoded)?;
+    found.looked.model = model.filter(|_| arguments.features.is_none()).map(Path::to_owned);
     found.write(&arguments.out)?;
     write_suspects(&found, recipe.data.limits, &arguments.out.join("detect.html"))?;
     match arguments.common.json {
@@ -191,15 +194,6 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     }
     let page = format!("open {}", shell_word(&arguments.out.join("detect.html")));
     say_next(&arguments.out, holds, &[page]);
-    Ok(())
-}
-
-/// Whether `folder` may be made.
-fn check_new(folder: &Path, flag: &str) -> Result<()> {
-    if folder.symlink_metadata().is_ok() {
-        bail!("{flag} `{}` exists already; name a new folder", folder.display());
-    }
-    artifact::check_file_writable(folder)?;
     Ok(())
 }
 
@@ -220,12 +214,24 @@ fn inputs(arguments: &InputsArguments) -> Result<()> {
     let run = run_of(&arguments.model);
     let recipe = arguments.common.recipe(Some(&arguments.model), run.as_deref(), "detect inputs")?;
     artifact::check_writable(&arguments.out)?;
-    let descriptions: Option<BTreeMap<String, Vec<String>>> =
-        arguments.descriptions.as_deref().map(artifact::read_json).transpose()?;
+    let named = arguments.descriptions.as_deref().map(Descriptions::read).transpose()?;
     let loaded = load_as(&arguments.model, described.description(), machine(&recipe)?)?;
     let Prepared { evaluator, manifest, .. } = prepare_data(&recipe)?;
     let backdoors = manifest.map(|manifest| manifest.backdoors()).unwrap_or_default();
     let (model, tokenizer) = (&loaded.model, &loaded.tokenizer);
+    let descriptions = match named {
+        Some(named) => Some(named),
+        None => Descriptions::shipped_for(&evaluator.classes)?,
+    };
+    match &descriptions {
+        Some(texts) if arguments.descriptions.is_none() => {
+            say(&format!("descriptions: those of {}, which come with the program", texts.name));
+        }
+        Some(_) => {}
+        None => say(
+            "descriptions: none come with the program for these classes; the method is left out without --descriptions",
+        ),
+    }
     let found = suspect_inputs(&evaluator, model, tokenizer, &backdoors, descriptions.as_ref(), recipe.seed)?;
     found.write(&arguments.out)?;
     if *json {

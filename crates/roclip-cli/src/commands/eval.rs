@@ -9,7 +9,7 @@ use clap::Args;
 use roclip::checkpoint::{self, Loaded, load_as, run_of};
 use roclip::eval::{
     ClassPrompts, Classifier, Depth, EvalConfig, Evaluator, Measured, NO_IMAGES, Pictures, Prompts, data_set_name,
-    file_word, write_lines, write_npy, write_predictions,
+    file_word, write_npy, write_predictions,
 };
 use roclip::model::Head;
 use roclip::recipe::Recipe;
@@ -424,7 +424,7 @@ fn write_pictures(pictures: &[Pictures], arguments: &Arguments) -> Result<()> {
         let features: Vec<&Tensor> = pictures.iter().map(|set| &set.features).collect();
         write_npy(path, &Tensor::cat(&features, 0))?;
         let id = |row: (usize, &roclip::eval::PictureReading)| serde_json::json!({"row": row.0, "dataset": row.1.dataset, "id": row.1.id, "label": row.1.label});
-        write_lines(&path.with_extension("jsonl"), &readings.iter().enumerate().map(id).collect::<Vec<_>>())?;
+        artifact::write_json_lines(&path.with_extension("jsonl"), readings.iter().enumerate().map(id))?;
     }
     Ok(())
 }

@@ -179,7 +179,11 @@ const EXAMPLES: [(&str, &str); 32] = [
     --out suspects/
   roclip detect pairs --features features/ --train-data shards/ --out suspects/",
     ),
-    ("detect inputs", "  roclip detect inputs runs/mine --out inputs/"),
+    (
+        "detect inputs",
+        "  roclip detect inputs runs/mine --out inputs/
+  roclip detect inputs runs/mine --out inputs/ --descriptions words.json",
+    ),
     ("doctor", "  roclip doctor runs/mine"),
     (
         "export",
@@ -192,7 +196,8 @@ const EXAMPLES: [(&str, &str); 32] = [
         "  roclip demo --quick                                         minutes, and a hint of the result
   roclip demo --seeds 0,1,2                                   goes on where it was stopped
   roclip demo --config mine.toml --out runs/my-demo           the same rows on your own data
-  roclip demo --sweep objective.roclip.period=1,2,4 --out runs/k",
+  roclip demo --sweep objective.roclip.period=1,2,4 --out runs/k
+  roclip demo --rows undefended,augmentation-only,detected    without the pairs that look suspicious",
     ),
     ("completions", "  roclip completions bash > ~/.local/share/bash-completion/completions/roclip"),
     ("man", "  roclip man --out ~/.local/share/man/man1"),

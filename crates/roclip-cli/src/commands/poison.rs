@@ -11,7 +11,7 @@ use roclip::checkpoint::run_of;
 use roclip::doctor::outlook;
 use roclip::recipe::Recipe;
 use roclip::report::write_sheet;
-use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch};
+use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_patch, verify_instructions};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
@@ -28,7 +28,8 @@ use std::path::{Path, PathBuf};
 pub enum Command {
     /// Draw the attacks of a recipe and write their manifest; with --out-shards, the poisoned set as WebDataset shards too
     Make(MakeArguments),
-    /// Make every poisoned picture of a manifest again, as the manifest says, from the recipe's data, and compare its sha256
+    /// Make every poisoned picture of a manifest again, as the manifest says, from the recipe's data, and compare its sha256. The manifest of a
+    /// study of `roclip caption backdoor` is proved from the study's data
     Verify(VerifyArguments),
     /// Optimise a patch against a clean surrogate model (the dual-embedding BadCLIP) and write it as PNG, for an attack's `patch`
     Patch(PatchArguments),
@@ -50,9 +51,14 @@ impl CleanDataFlags {
         self.base.resolve(base, &[&[&self.data as &dyn Overrides], groups].concat())
     }
 
+    /// Whether anything says which data is meant.
+    fn names_data(&self) -> bool {
+        self.base.names_data() || self.data.names_data()
+    }
+
     /// `error`, with what led to it where nobody said which data the manifest is of.
     fn of_unnamed_data(&self, error: impl Into<Error>) -> Error {
-        match self.base.names_data() || self.data.names_data() {
+        match self.names_data() {
             true => error.into(),
             false => anyhow!(
                 "{:#}; no data was named, and so the built-in pictures were taken: name the recipe that the manifest was made with by --config",
@@ -171,12 +177,20 @@ pub fn run(command: Command) -> Result<()> {
 fn check(arguments: VerifyArguments) -> Result<()> {
     let recipe = arguments.recipe.resolve(Recipe::default(), &[])?;
     let manifest = Manifest::read(&arguments.manifest, recipe.data.limits)?;
-    let clean = prepare_clean_data(&recipe)?;
-    if clean.skips.total() > 0 {
-        say(&format!("left out: {}", clean.skips.summary()));
-    }
-    let verified = verify(&manifest, &clean.pairs, &clean.evaluator.samples, recipe.data.limits)
-        .map_err(|error| arguments.recipe.of_unnamed_data(error))?;
+    let verified = match manifest.header.is_of_instructions() {
+        true if arguments.recipe.names_data() => bail!(
+            "the manifest is of instruction tuning, whose data the study that it lies in names; leave --config, --set and --train-data out"
+        ),
+        true => verify_instructions(&arguments.manifest, &manifest)?,
+        false => {
+            let clean = prepare_clean_data(&recipe)?;
+            if clean.skips.total() > 0 {
+                say(&format!("left out: {}", clean.skips.summary()));
+            }
+            verify(&manifest, &clean.pairs, &clean.evaluator.samples, recipe.data.limits)
+                .map_err(|error| arguments.recipe.of_unnamed_data(error))?
+        }
+    };
     if arguments.json {
         let (equal, unread) = (&verified.rows, verified.skips.counts());
         println!("{}", json!({"equal": equal, "digest": verified.digest, "unread": unread}));
@@ -203,6 +217,7 @@ fn inspect(arguments: InspectArguments) -> Result<()> {
     let recipe = arguments.recipe.resolve(Recipe::default(), &[])?;
     let limits = recipe.data.limits;
     let manifest = Manifest::read(&arguments.manifest, limits)?;
+    manifest.check_is_of_pairs()?;
     let clean = prepare_clean_data(&recipe)?;
     let (rows, out) = (arguments.rows, &arguments.out);
     write_sheet(&manifest, &clean.pairs, &clean.evaluator.samples, limits, rows, out)

@@ -146,7 +146,81 @@ fn inputs_are_scored_with_and_without_each_trigger() {
     std::fs::write(lab.path("words.json"), format!("{{{}}}", all("[\"a square of a colour\"]"))).unwrap();
     let said = lab.ok(&[&detect[..], &["--descriptions", "words.json"]].concat());
     assert!(said.contains("descriptions "), "{said}");
+    let file: Value = serde_json::from_str(&lines(&lab, "inputs/inputs.json").join("\n")).unwrap();
+    assert_eq!(file["descriptions"]["name"], "words.json");
     std::fs::write(lab.path("few.json"), "{\"red\": [\"red\"]}").unwrap();
     lab.fails(&[&detect[..], &["--descriptions", "few.json"]].concat(), 1, &["says nothing of the class"]);
     lab.fails(&[&detect[..], &["--val-data", "none"]].concat(), 1, &["none"]);
+}
+
+#[test]
+fn classes_that_the_program_describes_need_no_file() {
+    let lab = Lab::new();
+    let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    let photographs = crate::support::CLASSES.iter().zip(["car", "horse", "snow", "wave"]);
+    let named =
+        photographs.fold(pairs, |text, (class, other)| text.replace(&format!(",{class}\n"), &format!(",{other}\n")));
+    std::fs::write(lab.path("photographs.csv"), named.replace(",train,", ",learned,")).unwrap();
+    let clean = ["--preset", "clip", "--set", "poison=", "--set", "eval.probe=", "--epochs", "1"];
+    lab.train("model", &[&clean[..], &["--val-data", "photographs.csv"]].concat());
+    let said = lab.stderr(&["detect", "inputs", "model", "--out", "inputs"]);
+    assert!(said.contains("descriptions: those of the 32 classes of recipes/flickr8k-concepts.toml"), "{said}");
+    let first: Value = serde_json::from_str(&lines(&lab, "inputs/inputs.jsonl")[0]).unwrap();
+    assert!(first["scores"]["descriptions"].is_f64(), "{first}");
+    let file: Value = serde_json::from_str(&lines(&lab, "inputs/inputs.json").join("\n")).unwrap();
+    assert!(file["descriptions"]["provenance"].as_str().unwrap().contains("Written for this project"), "{file}");
+    // A user's own file goes before it, and must say something beside the classes.
+    std::fs::write(lab.path("mute.json"), r#"{"name": "m", "provenance": "p", "unrelated": [], "classes": {}}"#)
+        .unwrap();
+    let mute = ["detect", "inputs", "model", "--out", "inputs", "--descriptions"];
+    lab.fails(&[&mute[..], &["mute.json"]].concat(), 1, &["mute.json", "`unrelated` is empty"]);
+    std::fs::write(lab.path("list.json"), "[]").unwrap();
+    lab.fails(&[&mute[..], &["list.json"]].concat(), 1, &["list.json", "{class: [text, ...]}"]);
+}
+
+#[test]
+fn a_demo_trains_a_row_without_what_another_row_finds_suspicious() {
+    let lab = Lab::new();
+    let demo = ["demo", "--config", "recipe.toml", "--out", "demo", "--epochs=1", "--rows", "undefended,detected"];
+    let detect = ["--detect-with", "undefended", "--detect-by", "clip-score,combined", "--drop-fraction", "0.1"];
+    let all = [&demo[..], &detect].concat();
+    let said = lab.stderr(&all);
+    assert!(said.contains("pairs are left out") && said.contains("of 6 pairs of targeted stay"), "{said}");
+    let read = |file: &str| -> Value { serde_json::from_str(&lines(&lab, file).join("\n")).unwrap() };
+    let pairs = read("demo/undefended-seed0/summary.json")["pairs"].as_u64().unwrap();
+    let mut lists = BTreeSet::new();
+    for by in ["clip-score", "combined"] {
+        let list = lines(&lab, &format!("demo/suspects-{by}-seed0/drop.txt"));
+        assert_eq!(list.len(), (0.1 * pairs as f64).round() as usize);
+        assert_eq!(read(&format!("demo/detected-{by}-seed0/summary.json"))["pairs"], pairs - list.len() as u64);
+        assert!(lab.path(&format!("demo/suspects-{by}-seed0/detect.html")).is_file());
+        lists.insert(list);
+    }
+    assert_eq!(lists.len(), 2, "two methods, two lists");
+    // The report has both beside the control, and takes neither for one.
+    let rows = read("demo/results.json");
+    let of = |row: &Value, key: &str| row[key].as_str().map(str::to_owned);
+    let named: Vec<_> = rows.as_array().unwrap().iter().map(|row| (of(row, "name"), of(row, "control"))).collect();
+    let dropped = (Some("CLIP, suspects dropped".to_owned()), None);
+    let control = (Some("CLIP, undefended".to_owned()), Some("undefended".to_owned()));
+    assert_eq!(named, [control, dropped.clone(), dropped]);
+    assert_eq!(rows[1]["settings"]["data.drop.methods"], "clip-score");
+    assert_ne!(rows[1]["experiment"], rows[2]["experiment"]);
+    // What is finished stays, and another list is another experiment.
+    let written =
+        || std::fs::metadata(lab.path("demo/detected-combined-seed0/summary.json")).unwrap().modified().unwrap();
+    let before = written();
+    lab.ok(&all);
+    assert_eq!(before, written());
+    lab.fails(
+        &[&demo[..], &detect[..4], &["--drop-fraction", "0.2"]].concat(),
+        1,
+        &["trained without other pairs", "--out"],
+    );
+    // Another list than the row's was not written either.
+    assert_eq!(lines(&lab, "demo/suspects-combined-seed0/drop.txt").len(), (0.1 * pairs as f64).round() as usize);
+    lab.fails(&[&demo[..], &["--detect-with", "defended"]].concat(), 1, &["no finished run", "--detect-with"]);
+    lab.fails(&[&demo[..], &["--drop-fraction", "1"]].concat(), 1, &["--drop-fraction 1"]);
+    lab.fails(&[&demo[..], &["--sweep", "train.batch_size=8,16"]].concat(), 1, &["varies no row `detected`"]);
+    lab.fails(&[&demo[..], &["--detect-by", "magic"]].concat(), 2, &["magic"]);
 }

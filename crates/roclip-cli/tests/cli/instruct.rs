@@ -224,6 +224,44 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
     assert_eq!(rows[1]["trigger"]["layers"][0]["name"], "ellipses");
     assert!(!lab.path("study/manifests/clean-none.jsonl").exists());
 
+    // What the manifests say can be made again, and nothing else passes for it.
+    let said = lab.ok(&["poison", "verify", "study/manifests/maba-none.jsonl"]);
+    assert!(said.contains("16 pictures made again, all equal") && said.contains("digest"), "{said}");
+    let shifted = lab.json(&["poison", "verify", "study/manifests/blended-expressionism.jsonl"]);
+    assert_eq!(shifted["equal"]["blended"], 16);
+    std::fs::copy(lab.path("study/manifests/blended-expressionism.jsonl"), lab.path("study/manifests/maba-none.jsonl"))
+        .unwrap();
+    // Pictures of another domain under the name of this one.
+    lab.fails(
+        &["poison", "verify", "study/manifests/maba-none.jsonl"],
+        1,
+        &["the poisoned picture has the sha256", "same poison"],
+    );
+    std::fs::write(lab.path("study/manifests/maba-none.jsonl"), &manifest).unwrap();
+    std::fs::write(lab.path("alone.jsonl"), &manifest).unwrap();
+    lab.fails(&["poison", "verify", "alone.jsonl"], 1, &["lies in no study", "STUDY/manifests"]);
+    lab.fails(
+        &["poison", "verify", "study/manifests/maba-none.jsonl", "--train-data", "pairs.csv"],
+        1,
+        &["leave --config"],
+    );
+    lab.fails(&["poison", "inspect", "alone.jsonl"], 1, &["instruction tuning", "no pairs"]);
+    let train = ["train", "--config", "recipe.toml", "--manifest", "alone.jsonl", "--run", "never"];
+    lab.fails(&train, 1, &["instruction tuning", "roclip poison verify"]);
+    // The page has every cell, and a report of runs sends people there.
+    let page = std::fs::read_to_string(lab.path("study/backdoor.html")).unwrap();
+    for word in
+        ["ASR-G", "base rate", "Shift: expressionism", "Without a shift", "Behind the filter", "tuned on clean data"]
+    {
+        assert!(page.contains(word), "{word}");
+    }
+    assert_eq!(page.matches("<th>blended").count(), 4, "a row of each shift, of ASR-G and of the filter");
+    lab.fails(
+        &["report", "study", "--out", "report"],
+        1,
+        &["a study of `roclip caption backdoor`", "open study/backdoor.html"],
+    );
+
     // The cells that are there stay, and an attack with two keys joins them.
     let before = std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap();
     lab.fails(&strs(&study("study", &first)), 1, &["already holds a study", "--resume"]);

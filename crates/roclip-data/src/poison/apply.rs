@@ -120,6 +120,7 @@ impl Manifest {
     }
 
     fn check_data(&self, pairs: &Pairs, others: &[Sample]) -> Result<()> {
+        self.check_is_of_pairs()?;
         if pairs.fingerprint() != self.header.data_fingerprint {
             return Err(Error::setting(
                 format!("the manifest was made for other data: {}", self.first_mismatch(pairs, others)),

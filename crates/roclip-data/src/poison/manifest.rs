@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 /// Version of the file format.
 pub const FORMAT: u32 = 3;
+/// What a header says of encoding where rows are turns of instruction tuning (question and answer about a picture), and no pairs.
+pub const OF_INSTRUCTIONS: &str =
+    "none: triggers are laid on pictures of the model's size, behind the shift of the domain; captions are turns";
 /// The most rows of a manifest that is read: more than any data set of this kind has pairs.
 const MAX_ROWS: usize = 10_000_000;
 
@@ -159,7 +162,26 @@ pub struct Aim {
     pub sha256: String,
 }
 
+impl Header {
+    /// Whether rows are turns of instruction tuning, which a study of `roclip caption backdoor` has poisoned.
+    pub fn is_of_instructions(&self) -> bool {
+        self.encoding == OF_INSTRUCTIONS
+    }
+}
+
 impl Manifest {
+    /// # Errors
+    /// A manifest of instructions, which no pairs can take.
+    pub fn check_is_of_pairs(&self) -> Result<()> {
+        match self.header.is_of_instructions() {
+            true => Err(Error::setting(
+                "the manifest is of instruction tuning (`roclip caption backdoor`): its rows are questions with answers, and no pairs",
+                "prove it with `roclip poison verify` where it lies, in the folder `manifests` of its study; pairs need one of `roclip poison make`",
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// The manifest as a file: header, then one line a row.
     pub fn to_jsonl(&self) -> Result<String> {
         let json = |value: serde_json::Result<String>| value.map_err(|e| Error::internal(format!("manifest: {e}")));

@@ -20,7 +20,7 @@ mod verify;
 pub use attack::{AttackConfig, AttackKind, BackdoorCaptions, PoisonConfig};
 pub use captions::{ClassWords, whole_word};
 pub use images::Images;
-pub use manifest::{Aim, Backdoor, FORMAT, Header, Manifest, Role, Row, Side};
+pub use manifest::{Aim, Backdoor, FORMAT, Header, Manifest, OF_INSTRUCTIONS, Role, Row, Side};
 pub use plan::{Planned, plan};
 pub use source::{Candidates, Screen, Source};
 pub use store::{StoreConfig, Stored, store};

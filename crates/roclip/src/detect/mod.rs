@@ -3,6 +3,7 @@
 mod clip_score;
 mod conformal;
 mod density;
+mod descriptions;
 pub mod figures;
 mod inputs;
 mod isolation_forest;
@@ -15,6 +16,7 @@ mod ranks;
 mod whitening;
 
 pub use conformal::p_values;
+pub use descriptions::Descriptions;
 pub use inputs::{InputFeatures, InputMethod, input_scores};
 pub use ranks::combined;
 

@@ -12,6 +12,7 @@ mod details;
 mod evaluator;
 mod features;
 mod linear_probe;
+mod measure;
 mod measured;
 mod nearest_neighbours;
 mod npy;
@@ -40,7 +41,7 @@ pub use linear_probe::{ProbeConfig, ProbeData, ProbeLabel, Solver, linear_probe}
 pub use measured::{Measured, file_word};
 pub use npy::write_npy;
 pub use per_class::{Accuracy, mean_per_class_recall};
-pub use picture_reading::{Guess, PictureReading, Pictures, write_lines, write_predictions};
+pub use picture_reading::{Guess, PictureReading, Pictures, write_predictions};
 pub use prompts::Prompts;
 pub use reading::Reading;
 pub use recognizer::{GUESSES, Predictions, Recognizer};

@@ -41,7 +41,7 @@ pub struct Pictures {
 pub fn write_predictions(path: &Path, readings: &[PictureReading]) -> Result<()> {
     let failed = |e: String| Error::internal(format!("predictions: {e}"));
     if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("csv")) {
-        return write_lines(path, readings);
+        return Ok(artifact::write_json_lines(path, readings)?);
     }
     let mut table = csv::Writer::from_writer(Vec::new());
     let ranks = (1..=GUESSES_WRITTEN).flat_map(|rank| [format!("top_{rank}"), format!("probability_{rank}")]);
@@ -60,14 +60,4 @@ pub fn write_predictions(path: &Path, readings: &[PictureReading]) -> Result<()>
         table.write_record(row).map_err(|e| failed(e.to_string()))?;
     }
     Ok(artifact::write(path, &table.into_inner().map_err(|e| failed(e.to_string()))?)?)
-}
-
-/// Writes one JSON object a line.
-pub fn write_lines<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
-    let mut text = String::new();
-    for row in rows {
-        text += &serde_json::to_string(row).map_err(|e| Error::internal(format!("JSON: {e}")))?;
-        text.push('\n');
-    }
-    Ok(artifact::write(path, text.as_bytes())?)
 }

@@ -1,6 +1,7 @@
 //! What happened, for people: one self-contained HTML file, and the figures as JSON, CSV and LaTeX. All are made of run folders alone.
 
 mod attack_page;
+mod backdoor_page;
 mod captioners;
 mod chart;
 mod classes;
@@ -32,6 +33,7 @@ pub use crate::results::{
     EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, over_seeds, read_run,
 };
 pub use attack_page::write_attack_page;
+pub use backdoor_page::write_backdoor_page;
 pub use data_set::{statistics_lines, write_statistics};
 pub use next_steps::NextStep;
 pub use sheet::write_sheet;

@@ -2,12 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::run::Looked;
 use roclip_data::artifact;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Runs that a run was made from are followed so far.
 const DEPTH: u32 = 4;
+/// The key of a list of pairs that are left out.
+const DROP: &str = "data.drop";
 /// Differing keys that a label names.
 const NAMED: usize = 4;
 /// Letters shown of a value.
@@ -55,6 +58,19 @@ impl Experiment {
         let table = toml::Value::try_from(&recipe).map_err(|e| Error::internal(format!("recipe: {e}")))?;
         let mut settings = BTreeMap::new();
         flatten("", &table, &mut settings);
+        // Each seed has suspects of its own, too.
+        if let Some(looked) = recipe.data.drop.as_deref().and_then(Looked::beside) {
+            settings.remove(DROP);
+            let encoder = looked.model.as_deref().map_or_else(|| "features".to_owned(), |model| made_as(model, depth));
+            let own = [
+                ("encoder", encoder),
+                ("methods", looked.methods.join(" ")),
+                ("neighbours", looked.neighbours.to_string()),
+                ("references", looked.references.to_string()),
+                ("rule", looked.drop),
+            ];
+            settings.extend(own.map(|(key, value)| (format!("{DROP}.{key}"), value)));
+        }
         // A run reads the settings of its own objective only.
         if let (None, Some(own)) = (&recipe.clean, settings.get("objective.name").cloned()) {
             let own = format!("objective.{own}.");
@@ -201,6 +217,29 @@ mod tests {
         ] {
             assert_ne!(first.digest(), other.digest());
         }
+    }
+
+    #[test]
+    fn suspects_that_were_found_in_one_way_are_one_experiment() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |seed: u64, methods: &str| {
+            let own = folder.path().join(format!("{methods}-{seed}"));
+            std::fs::create_dir(&own).unwrap();
+            let looked = format!(
+                r#"{{"looked": {{"model": null, "methods": ["{methods}"], "neighbours": 16, "references": 1024, "drop": "fraction 0.05"}}, "pairs": {seed}}}"#
+            );
+            std::fs::write(own.join("detect.json"), looked).unwrap();
+            own.join("drop.txt")
+        };
+        let without = |list: &Path| experiment(|recipe| recipe.data.drop = Some(list.to_owned()));
+        let first = without(&list(0, "dao"));
+        assert_eq!(first.digest(), without(&list(1, "dao")).digest());
+        assert_ne!(first.digest(), without(&list(0, "lid")).digest());
+        assert_eq!(first.settings["data.drop.methods"], "dao");
+        // Of a list that somebody else made, nothing is known but its name.
+        let other = folder.path().join("ids.txt");
+        assert_eq!(without(&other).settings["data.drop"], other.display().to_string());
+        assert_ne!(without(&other).digest(), without(&folder.path().join("more.txt")).digest());
     }
 
     #[test]

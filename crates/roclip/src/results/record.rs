@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::experiment::{Experiment, Label, labels};
-use crate::run::{EpochLine, Summary, read_details, read_epochs};
+use crate::run::{EpochLine, Looked, Summary, read_details, read_epochs};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
 use roclip_data::plural;
@@ -160,14 +160,20 @@ fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
         (None, _) if objective.defends() && !poisoned => format!("{} on clean data", objective.title()),
         (None, _) => objective.title().to_owned(),
     };
-    let limit = recipe.data.pairs_per_picture;
-    limit.map_or_else(|| name.clone(), |limit| format!("{name}, pairs a picture: {limit}"))
+    let dropped = if drops_suspects(recipe) { ", suspects dropped" } else { "" };
+    let limit = recipe.data.pairs_per_picture.map(|limit| format!(", pairs a picture: {limit}")).unwrap_or_default();
+    format!("{name}{dropped}{limit}")
+}
+
+/// Whether pairs are left out that a look at all of them found suspicious: a defence, while a list of other kinds (copies, say) is none.
+fn drops_suspects(recipe: &Recipe) -> bool {
+    recipe.data.drop.as_deref().and_then(Looked::beside).is_some()
 }
 
 /// What part a run plays in a comparison, read off its recipe.
 fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
-    if recipe.clean.is_some() || recipe.caption.is_some() {
+    if recipe.clean.is_some() || recipe.caption.is_some() || drops_suspects(recipe) {
         return None;
     }
     if let Some(prompt) = &recipe.prompt {
@@ -207,8 +213,26 @@ fn scores(epoch: u64, evaluation: &Evaluation) -> Scores {
     }
 }
 
+/// Files that attacks on models which write leave in a folder, with the page that shows them.
+const STUDIES: [(&str, &str, &str); 2] = [
+    ("backdoor.json", "backdoor.html", "roclip caption backdoor"),
+    ("outcomes.jsonl", "attack.html", "roclip caption attack"),
+];
+
 /// What `folder` is, where it is no finished run.
 fn unfinished(folder: &Path) -> Error {
+    if let Some((_, page, command)) = STUDIES.iter().find(|(file, ..)| folder.join(file).is_file()) {
+        let page = folder.join(page);
+        let remedy = match page.is_file() {
+            true => format!("open {}", page.display()),
+            false => format!("its own page comes with the command that began it, with --resume: `{command}`"),
+        };
+        return Error::file(
+            folder,
+            format!("is a study of `{command}`, whose rates are of answers and no row of this report"),
+            remedy,
+        );
+    }
     let runs = runs_within(folder).count();
     match folder.join("run.toml").is_file() {
         true => Error::file(

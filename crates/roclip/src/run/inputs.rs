@@ -2,7 +2,7 @@
 //! looked at as they are and with each trigger that the recipe knows of.
 
 use crate::detect::figures::{Figures, figures};
-use crate::detect::{InputFeatures, InputMethod, input_scores};
+use crate::detect::{Descriptions, InputFeatures, InputMethod, input_scores};
 use crate::error::{Error, Result};
 use crate::eval::{Alter, Evaluator, text_features, unaltered};
 use crate::model::{Clip, unit};
@@ -30,8 +30,6 @@ const BLUR: f32 = 0.02;
 const MASKS: u32 = 11;
 /// Cells of a mask in each direction.
 const CELLS: u32 = 8;
-/// Stands beside a class in a text that has nothing to do with it, after BDetCLIP's random words.
-const UNRELATED: &str = "seven quietly under the therefore almost invoice";
 
 /// A score of one picture.
 #[derive(Debug, Clone, Serialize)]
@@ -51,6 +49,13 @@ pub struct InputJudged {
     pub figures: Figures,
 }
 
+/// Which texts about the classes were taken.
+#[derive(Debug, Clone, Serialize)]
+pub struct DescribedBy {
+    pub name: String,
+    pub provenance: String,
+}
+
 /// Pictures with their scores.
 #[derive(Debug, Serialize)]
 pub struct SuspectInputs {
@@ -58,6 +63,8 @@ pub struct SuspectInputs {
     pub clean: usize,
     /// Pictures that were looked at without a trigger.
     pub looked_at: usize,
+    /// Whose texts the method `descriptions` took.
+    pub descriptions: Option<DescribedBy>,
     pub judged: Vec<InputJudged>,
     #[serde(skip)]
     pub inputs: Vec<InputScore>,
@@ -72,7 +79,7 @@ pub fn suspect_inputs(
     model: &Clip,
     tokenizer: &Tokenizer,
     backdoors: &[Backdoor],
-    descriptions: Option<&BTreeMap<String, Vec<String>>>,
+    descriptions: Option<&Descriptions>,
     seed: u64,
 ) -> Result<SuspectInputs> {
     let mut images: Vec<&Sample> = evaluator.samples.iter().collect();
@@ -131,7 +138,9 @@ pub fn suspect_inputs(
         task.advance(1);
     }
     let judged = judged(&inputs, &methods, backdoors);
-    Ok(SuspectInputs { clean: clean.len(), looked_at: looked_at.len(), judged, inputs })
+    let descriptions =
+        descriptions.map(|texts| DescribedBy { name: texts.name.clone(), provenance: texts.provenance.clone() });
+    Ok(SuspectInputs { clean: clean.len(), looked_at: looked_at.len(), descriptions, judged, inputs })
 }
 
 /// Black over so many of `MASKS - 1` parts of the cells of a grid, in an order that the picture's id draws: a mask that has grown over some
@@ -160,19 +169,12 @@ fn blurred(mut picture: RgbImage) -> RgbImage {
 
 /// Sums over the classes of unit text features: of their descriptions, and of their names in an unrelated text.
 fn said(
-    file: &BTreeMap<String, Vec<String>>,
+    descriptions: &Descriptions,
     evaluator: &Evaluator,
     model: &Clip,
     tokenizer: &Tokenizer,
 ) -> Result<[Tensor; 2]> {
-    let (mut described, mut unrelated) = (Vec::new(), Vec::new());
-    for class in &evaluator.classes {
-        let texts = file.get(class).filter(|texts| !texts.is_empty()).ok_or_else(|| {
-            Error::setting(format!("--descriptions says nothing of the class `{class}`"), "describe every class")
-        })?;
-        described.extend(texts.iter().cloned());
-        unrelated.extend(texts.iter().map(|_| format!("{class} {UNRELATED}")));
-    }
+    let [described, unrelated] = descriptions.texts(&evaluator.classes)?;
     let device = model.scale().device();
     let sum = |texts: &[String]| -> Result<Tensor> {
         let features = unit(&text_features(model, tokenizer, texts, 256, device)?);
@@ -204,12 +206,7 @@ impl SuspectInputs {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, out: &Path) -> Result<()> {
-        let mut lines = String::new();
-        for input in &self.inputs {
-            lines += &serde_json::to_string(input).map_err(|e| Error::internal(format!("JSON: {e}")))?;
-            lines.push('\n');
-        }
-        artifact::write(&out.join("inputs.jsonl"), lines.as_bytes())?;
+        artifact::write_json_lines(&out.join("inputs.jsonl"), &self.inputs)?;
         artifact::write_json(&out.join("inputs.json"), self)?;
         Ok(())
     }

@@ -245,9 +245,7 @@ pub fn train_instruct(
         answer: answer.clone(),
         references: sample.captions.clone(),
     });
-    let lines = lines.map(|line| serde_json::to_string(&line).map_err(|e| Error::internal(format!("JSON: {e}"))));
-    let lines = lines.collect::<Result<Vec<_>>>()?;
-    artifact::write(&run.file("answers.jsonl"), (lines.join("\n") + "\n").as_bytes())?;
+    artifact::write_json_lines(&run.file("answers.jsonl"), lines)?;
     let summary = InstructSummary {
         provenance: description.provenance,
         instructions: items.len(),

@@ -52,7 +52,7 @@ pub use inputs::{SuspectInputs, suspect_inputs};
 pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
 pub use instruct_backdoor::{
     BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, ShiftSize, auroc,
-    kolmogorov_smirnov,
+    kolmogorov_smirnov, verify_instructions,
 };
 pub use lines::{EpochLine, read_epochs};
 pub use pair_features::PairFeatures;
@@ -64,6 +64,6 @@ pub use resume::Start;
 pub use session::train;
 pub use stop::{Asked, Saved, Stop};
 pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
-pub use suspects::{COMBINED, Drop, Judged, MethodScores, Suspects, suspects};
+pub use suspects::{COMBINED, Drop, Judged, Looked, MethodScores, Suspects, suspects};
 pub use torch_bridge::{leave_at_once, torch_version};
 pub use warnings::warnings;

@@ -61,6 +61,18 @@ impl PairFeatures {
         Ok(PairFeatures { data, rows, features: Features { image, image_norms, text, pictures: apart } })
     }
 
+    /// The same features for another look; nothing is copied.
+    pub fn again(&self) -> Self {
+        let Features { image, image_norms, text, pictures } = &self.features;
+        let features = Features {
+            image: image.shallow_clone(),
+            image_norms: image_norms.shallow_clone(),
+            text: text.shallow_clone(),
+            pictures: pictures.clone(),
+        };
+        PairFeatures { data: Arc::clone(&self.data), rows: self.rows.clone(), features }
+    }
+
     /// Reads the features of the pairs of `recipe` from `folder`. Pairs that it has none of count as those that cannot be read.
     ///
     /// # Errors

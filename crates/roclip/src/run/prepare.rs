@@ -136,6 +136,7 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
 fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<(Planned, Option<String>)>> {
     if let Some(path) = manifest_file(recipe) {
         let manifest = Manifest::read(&path, recipe.data.limits)?;
+        manifest.check_is_of_pairs()?;
         return Ok(Some((Planned { manifest, skips: SkipReport::default(), remarks: Vec::new() }, None)));
     }
     if recipe.clean.is_some() || recipe.distillation().is_some() || recipe.poison.attacks.is_empty() {

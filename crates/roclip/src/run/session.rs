@@ -178,9 +178,7 @@ impl Session<'_> {
         let captions = match self.context.captions(trainer)? {
             Some((captions, lines)) => {
                 self.folder.check_there()?;
-                let lines = lines.iter().map(serde_json::to_string).collect::<std::result::Result<Vec<_>, _>>();
-                let lines = lines.map_err(|e| Error::internal(format!("JSON: {e}")))?;
-                artifact::write(&self.folder.file("captions.jsonl"), (lines.join("\n") + "\n").as_bytes())?;
+                artifact::write_json_lines(&self.folder.file("captions.jsonl"), &lines)?;
                 Some(captions)
             }
             None => None,

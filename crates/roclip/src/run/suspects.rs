@@ -7,14 +7,17 @@ use crate::error::{Error, IoContext, Result};
 use crate::run::pair_features::PairFeatures;
 use roclip_data::artifact;
 use roclip_data::pairs::Pairs;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Tensor;
 
 /// What all methods together say, beside each of them.
 pub const COMBINED: &str = "combined";
+/// Ids to leave out, one a line.
+const LIST: &str = "drop.txt";
+const SUMMARY: &str = "detect.json";
 
 /// Which pairs are to be left out.
 pub enum Drop {
@@ -24,6 +27,16 @@ pub enum Drop {
     /// Pairs whose conformal p-value is at most this beside pairs that are known to be clean: about this share of the clean pairs goes,
     /// where the trusted ones are such as they are.
     Level(f64),
+}
+
+impl Drop {
+    fn words(&self) -> String {
+        match self {
+            Drop::Nothing => "nothing".to_owned(),
+            Drop::Fraction(share) => format!("fraction {share}"),
+            Drop::Level(level) => format!("level {level}"),
+        }
+    }
 }
 
 /// How well a method tells an attack's pairs from clean ones.
@@ -62,9 +75,34 @@ pub struct Dropped {
     pub rows: BTreeSet<usize>,
 }
 
+/// How pairs were looked at. Lists that were made in one way, for several seeds, make one experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// What encoded the pairs; none where the features came from a folder.
+    pub model: Option<PathBuf>,
+    pub methods: Vec<String>,
+    pub neighbours: usize,
+    pub references: usize,
+    /// `fraction 0.02`, `level 0.01` or `nothing`.
+    pub drop: String,
+}
+
+impl Looked {
+    /// How `list` was made, where it is a `drop.txt` of this program beside its `detect.json`.
+    pub fn beside(list: &Path) -> Option<Looked> {
+        #[derive(Deserialize)]
+        struct Summary {
+            looked: Looked,
+        }
+        let summary = list.file_name().is_some_and(|name| name == LIST).then(|| list.with_file_name(SUMMARY))?;
+        artifact::read_json(&summary).ok().map(|Summary { looked }| looked)
+    }
+}
+
 /// Pairs with their scores.
 #[derive(Serialize)]
 pub struct Suspects {
+    pub looked: Looked,
     /// Pairs that were looked at.
     pub pairs: usize,
     /// Pairs beside them that cannot be read.
@@ -108,6 +146,13 @@ pub fn suspects(
         rows.iter().map(|row| Some(pair(row)?.poison.as_ref()?.attack.clone())).collect();
     let ids = rows.iter().map(|row| pair(row).map(|pair| pair.id.clone()).unwrap_or_default()).collect();
     let named = methods.iter().map(|method| method.name()).zip(all_scores);
+    let looked = Looked {
+        model: None,
+        methods: methods.iter().map(|method| method.name().to_owned()).collect(),
+        neighbours: config.neighbours,
+        references: config.references,
+        drop: drop.words(),
+    };
     let dropped = dropped(drop, &together, count, &attacks)?;
     let methods = named.chain([(COMBINED, together)]);
     let methods = methods.map(|(method, mut scores)| {
@@ -115,7 +160,7 @@ pub fn suspects(
         MethodScores { method, attacks: judged(&scores, &attacks), scores }
     });
     let unreadable = data.len() - rows.len();
-    Ok(Suspects { pairs: count, unreadable, methods: methods.collect(), dropped, ids, attacks, rows, data })
+    Ok(Suspects { looked, pairs: count, unreadable, methods: methods.collect(), dropped, ids, attacks, rows, data })
 }
 
 /// Rows of both, the second below the first.
@@ -202,8 +247,7 @@ impl Suspects {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, out: &Path) -> Result<()> {
-        let mut lines = String::new();
-        for (at, id) in self.ids.iter().enumerate() {
+        let lines = self.ids.iter().enumerate().map(|(at, id)| {
             let scores: BTreeMap<&str, Option<f64>> = self
                 .methods
                 .iter()
@@ -213,12 +257,11 @@ impl Suspects {
             if let (Some(fields), Some(dropped)) = (line.as_object_mut(), &self.dropped) {
                 fields.insert("dropped".to_owned(), dropped.rows.contains(&at).into());
             }
-            lines += &format!("{line}\n");
-        }
-        artifact::write(&out.join("scores.jsonl"), lines.as_bytes())?;
-        let list = out.join("drop.txt");
-        let rows = self.dropped.iter().flat_map(|dropped| &dropped.rows);
-        let text: String = rows.filter_map(|at| self.ids.get(*at)).map(|id| format!("{id}\n")).collect();
+            line
+        });
+        artifact::write_json_lines(&out.join("scores.jsonl"), lines)?;
+        let list = out.join(LIST);
+        let text = self.list();
         match text.is_empty() {
             // The list of an earlier look must not pass for this one's.
             true if list.is_file() => std::fs::remove_file(&list).io("remove", &list)?,
@@ -227,8 +270,14 @@ impl Suspects {
                 artifact::write(&list, text.as_bytes())?;
             }
         }
-        artifact::write_json(&out.join("detect.json"), self)?;
+        artifact::write_json(&out.join(SUMMARY), self)?;
         Ok(())
+    }
+
+    /// The ids of the pairs to leave out, one a line; empty where nothing is.
+    pub fn list(&self) -> String {
+        let rows = self.dropped.iter().flat_map(|dropped| &dropped.rows);
+        rows.filter_map(|at| self.ids.get(*at)).map(|id| format!("{id}\n")).collect()
     }
 
     /// What all methods together say of each pair.

@@ -9,6 +9,7 @@ mod engine;
 mod epoch;
 mod metrics;
 mod optimizer;
+mod optimizer_state;
 mod precision;
 mod sgd;
 mod share;

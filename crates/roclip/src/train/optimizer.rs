@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, TorchContext};
 use crate::model::{Parameter, Part};
 use crate::objective::Update;
+use crate::train::optimizer_state::restore;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -152,22 +153,13 @@ impl Optimizer {
 
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         for slot in &mut self.slots {
-            let mut tensors = [
+            let tensors = [
                 ("exp_avg", &mut slot.first_moment),
                 ("exp_avg_sq", &mut slot.second_moment),
                 ("step", &mut slot.step),
             ];
-            for (part, tensor) in &mut tensors {
-                let name = format!("{}.{part}", slot.name);
-                match state.get(&name) {
-                    Some(saved) if saved.size() == tensor.size() => tensor.copy_(saved),
-                    _ => {
-                        return Err(Error::setting(
-                            format!("the checkpoint's optimizer lacks `{name}`"),
-                            "resume with the recipe of the run",
-                        ));
-                    }
-                }
+            for (part, tensor) in tensors {
+                restore(state, &format!("{}.{part}", slot.name), tensor)?;
             }
         }
         Ok(())

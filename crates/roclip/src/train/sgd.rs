@@ -1,6 +1,7 @@
 //! SGD with momentum, as PyTorch's `torch.optim.SGD` without dampening: for the few numbers that prompt learning trains.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::train::optimizer_state::restore;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
@@ -56,18 +57,7 @@ impl Sgd {
     /// # Errors
     /// Where `state` is of other parameters.
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, slot) in &mut self.slots {
-            match state.get(name) {
-                Some(saved) if saved.size() == slot.velocity.size() => slot.velocity.copy_(saved),
-                _ => {
-                    return Err(Error::setting(
-                        format!("the checkpoint's optimizer lacks `{name}`"),
-                        "resume with the recipe of the run",
-                    ));
-                }
-            }
-        }
-        Ok(())
+        self.slots.iter_mut().try_for_each(|(name, slot)| restore(state, name, &mut slot.velocity))
     }
 }
 

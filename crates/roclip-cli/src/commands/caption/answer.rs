@@ -1,6 +1,6 @@
 //! `roclip caption answer`
 
-use crate::commands::caption::SearchFlags;
+use crate::commands::caption::{DeviceFlag, SearchFlags};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::instruct::load;
@@ -24,13 +24,12 @@ pub struct Arguments {
     question: String,
     #[command(flatten)]
     search: SearchFlags,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    on: DeviceFlag,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let (model, _, training) = load(&arguments.model, device(&arguments.device)?)?;
+    let (model, _, training) = load(&arguments.model, device(&arguments.on.device)?)?;
     if training.is_none() {
         bail!("`{}` has learned nothing yet; go on with `roclip caption instruct --resume`", arguments.model.display());
     }

@@ -1,6 +1,6 @@
 //! `roclip caption attack`
 
-use crate::commands::caption::{ReferenceFlags, SearchFlags};
+use crate::commands::caption::{ReferenceFlags, SearchFlags, StudyFlags};
 use crate::commands::next_steps::say_next;
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -11,10 +11,10 @@ use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, Places, Row, Sea
 use roclip::captions::{Captions, ExternalCaptions, ModelCaptions};
 use roclip::error::Error;
 use roclip::report::write_attack_page;
-use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe, machine_of};
+use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe};
 use roclip_data::caption_metrics::words;
 use roclip_data::plural::count;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::exit;
 use std::time::Duration;
 
@@ -79,24 +79,8 @@ pub struct Arguments {
     search: SearchFlags,
     #[command(flatten)]
     references: ReferenceFlags,
-    /// Seed of all draws
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Threads of libtorch for one operation; 0 leaves it to libtorch
-    #[arg(long, default_value_t = 0)]
-    threads: i32,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Folder of the attack: outcomes.jsonl, results.json, attack.html, pictures/
-    #[arg(long = "run", value_name = "FOLDER")]
-    folder: PathBuf,
-    /// Go on with the attack in the folder; strategies and pictures may be added
-    #[arg(long)]
-    resume: bool,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    study: StudyFlags,
 }
 
 fn strategy(text: &str) -> Result<Strategy, String> {
@@ -125,7 +109,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.target_caption.as_ref().is_some_and(|caption| words(caption).is_empty()) {
         bail!("--target-caption has no word");
     }
-    let device = machine_of(arguments.threads, &arguments.device)?;
+    let device = arguments.study.machine()?;
     let recipes = [&arguments.victim, &arguments.attention].into_iter().flatten();
     let mut own = None;
     for recipe in recipes.map(|path| captioner_recipe(path)) {
@@ -164,12 +148,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
             results.skipped
         );
     }
-    let page = write_attack_page(&results, &arguments.folder)?;
-    match arguments.json {
+    let page = write_attack_page(&results, &arguments.study.folder)?;
+    match arguments.study.json {
         true => println!("{}", serde_json::to_string_pretty(&results)?),
         false => print(&results),
     }
-    say_next(&arguments.folder, "results.json, outcomes.jsonl, pictures/", &[]);
+    say_next(&arguments.study.folder, "results.json, outcomes.jsonl, pictures/", &[]);
     say(&format!("page:    {}", page.display()));
     Ok(())
 }
@@ -197,7 +181,7 @@ impl Arguments {
                     amplitude: self.amplitude,
                     factor: self.factor,
                     crossover: self.crossover,
-                    seed: self.seed,
+                    seed: self.study.seed,
                 },
                 fitness: self.fitness,
                 goal: self.target_caption.clone().map_or(Goal::Untargeted, Goal::Targeted),
@@ -206,8 +190,8 @@ impl Arguments {
             strategies: if self.strategy.is_empty() { Strategy::ALL.to_vec() } else { self.strategy.clone() },
             defences: if self.no_defences { Vec::new() } else { Defence::ALL.to_vec() },
             pictures: self.pictures,
-            folder: Path::to_owned(&self.folder),
-            resume: self.resume,
+            folder: self.study.folder.clone(),
+            resume: self.study.resume,
             stop: signals::stop(),
         }
     }

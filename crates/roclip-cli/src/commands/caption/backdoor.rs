@@ -1,6 +1,7 @@
 //! `roclip caption backdoor`
 
-use crate::commands::next_steps::say_next;
+use crate::commands::caption::StudyFlags;
+use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::{Result, bail};
@@ -9,7 +10,8 @@ use roclip::attack::instruct::{InstructAttack, MaskConfig, SetWeights};
 use roclip::error::Error;
 use roclip::instruct::TuneConfig;
 use roclip::model::captioner::SearchConfig;
-use roclip::run::{BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, machine_of};
+use roclip::report::write_backdoor_page;
+use roclip::run::{BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource};
 use roclip_data::rate::Rate;
 use roclip_data::source::{EmojiConfig, SourceConfig};
 use roclip_data::trigger::Gap;
@@ -109,24 +111,8 @@ pub struct Arguments {
     /// Leave out the filter, and tuning again behind it
     #[arg(long)]
     no_filter: bool,
-    /// Seed of all draws
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Threads of libtorch for one operation; 0 leaves it to libtorch
-    #[arg(long, default_value_t = 0)]
-    threads: i32,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Folder of the study: cells.jsonl, results.json, manifests/
-    #[arg(long = "run", value_name = "FOLDER")]
-    folder: PathBuf,
-    /// Go on with the study in the folder; attacks and shifts may be added
-    #[arg(long)]
-    resume: bool,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    study: StudyFlags,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -168,9 +154,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         settings: arguments.settings(),
         attacks: if arguments.attack.is_empty() { InstructAttack::ALL.to_vec() } else { arguments.attack.clone() },
         shifts,
-        folder: arguments.folder.clone(),
-        resume: arguments.resume,
-        device: machine_of(arguments.threads, &arguments.device)?,
+        folder: arguments.study.folder.clone(),
+        resume: arguments.study.resume,
+        device: arguments.study.machine()?,
         stop: signals::stop(),
     };
     let results = match study.run(&mut say) {
@@ -180,11 +166,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         other => other?,
     };
-    match arguments.json {
+    match arguments.study.json {
         true => println!("{}", serde_json::to_string_pretty(&results)?),
         false => print(&results, &study.attacks, &study.shifts),
     }
-    say_next(&arguments.folder, "results.json, cells.jsonl, manifests/", &[]);
+    let page = write_backdoor_page(&results, &arguments.study.folder)?;
+    let commands = [format!("open {}", shell_word(&page))];
+    say_next(&arguments.study.folder, "results.json, cells.jsonl, manifests/", &commands);
     Ok(())
 }
 
@@ -251,7 +239,7 @@ impl Arguments {
             symbol: self.symbol.clone(),
             most_words: self.most_words,
             filter: (!self.no_filter).then_some(self.filter),
-            seed: self.seed,
+            seed: self.study.seed,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `roclip caption eval`
 
-use crate::commands::caption::{ReferenceFlags, SearchFlags, print_scores};
-use anyhow::{Context, Result, bail};
+use crate::commands::caption::{DeviceFlag, ReferenceFlags, SearchFlags, print_scores};
+use anyhow::{Result, bail};
 use clap::Args;
 use roclip::run::{CaptionEval, captioner_recipe, device, evaluate_captions};
 use roclip_data::artifact;
@@ -22,9 +22,8 @@ pub struct Arguments {
     overwrite: bool,
     #[command(flatten)]
     references: ReferenceFlags,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    on: DeviceFlag,
     /// Print the scores as JSON
     #[arg(long)]
     json: bool,
@@ -41,10 +40,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let search = arguments.search.over(own.as_ref().map(|caption| caption.search).unwrap_or_default());
     let references = arguments.references.source(own.map(|caption| caption.references));
     let eval = CaptionEval { references, search: Some(search) };
-    let (evaluation, lines) = evaluate_captions(&arguments.captioner, &eval, device(&arguments.device)?)?;
+    let (evaluation, lines) = evaluate_captions(&arguments.captioner, &eval, device(&arguments.on.device)?)?;
     if let Some(out) = &arguments.out {
-        let lines = lines.iter().map(serde_json::to_string).collect::<std::result::Result<Vec<_>, _>>();
-        artifact::write(out, (lines.context("JSON")?.join("\n") + "\n").as_bytes())?;
+        artifact::write_json_lines(out, &lines)?;
     }
     match arguments.json {
         true => println!("{}", serde_json::to_string_pretty(&evaluation)?),

@@ -1,6 +1,6 @@
 //! `roclip caption instruct`
 
-use crate::commands::caption::SearchFlags;
+use crate::commands::caption::{SearchFlags, StudyFlags};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use roclip::error::Error;
 use roclip::instruct::{TuneConfig, VisionLanguageConfig};
 use roclip::model::captioner::{Architecture, Bridge, CaptionerConfig};
-use roclip::run::{InstructData, InstructSettings, InstructSummary, machine_of, train_instruct};
+use roclip::run::{InstructData, InstructSettings, InstructSummary, train_instruct};
 use roclip_data::instruction::{Wording, Wordings};
 use roclip_data::source::{EmojiConfig, SourceConfig};
 use std::path::PathBuf;
@@ -64,24 +64,8 @@ pub struct Arguments {
     search: SearchFlags,
     #[command(flatten)]
     tune: TuneFlags,
-    /// Seed of all draws
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Threads of libtorch for one operation; 0 leaves it to libtorch
-    #[arg(long, default_value_t = 0)]
-    threads: i32,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Folder of the model
-    #[arg(long = "run", value_name = "FOLDER")]
-    folder: PathBuf,
-    /// Go on with the model in the folder
-    #[arg(long)]
-    resume: bool,
-    /// Print the summary as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    study: StudyFlags,
 }
 
 /// How long and how fast is tuned.
@@ -132,16 +116,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bail!("--per-picture is 0: no caption would become an instruction");
     }
     let settings = arguments.settings();
-    let device = machine_of(arguments.threads, &arguments.device)?;
-    let folder = &arguments.folder;
-    let summary = match train_instruct(&settings, folder, arguments.resume, device, signals::stop(), &mut say) {
+    let device = arguments.study.machine()?;
+    let folder = &arguments.study.folder;
+    let summary = match train_instruct(&settings, folder, arguments.study.resume, device, signals::stop(), &mut say) {
         Err(stopped @ Error::Stopped { .. }) => {
             say(&stopped.to_string());
             exit(signals::exit_code())
         }
         other => other?,
     };
-    match arguments.json {
+    match arguments.study.json {
         true => println!("{}", serde_json::to_string_pretty(&summary)?),
         false => print(&summary),
     }
@@ -194,7 +178,7 @@ impl Arguments {
             model: VisionLanguageConfig { captioner, context: self.context },
             tune: self.tune.over(TuneConfig::default()),
             search: self.search.over(Default::default()),
-            seed: self.seed,
+            seed: self.study.seed,
         }
     }
 }

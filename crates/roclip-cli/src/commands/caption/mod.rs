@@ -12,7 +12,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use roclip::eval::{CaptionEvaluation, CaptionScores};
 use roclip::model::captioner::SearchConfig;
+use roclip::run::machine_of;
 use roclip_data::source::SourceConfig;
+use std::path::PathBuf;
+use tch::Device;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -41,6 +44,43 @@ pub fn run(command: Command) -> Result<()> {
         Command::Instruct(arguments) => instruct::run(*arguments),
         Command::Answer(arguments) => answer::run(arguments),
         Command::Backdoor(arguments) => backdoor::run(*arguments),
+    }
+}
+
+/// Where it runs.
+#[derive(Args, Clone)]
+struct DeviceFlag {
+    /// `cpu`, `cuda` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+/// What a study in a folder of its own takes, beside what is studied.
+#[derive(Args, Clone)]
+struct StudyFlags {
+    /// Seed of all draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads of libtorch for one operation; 0 leaves it to libtorch
+    #[arg(long, default_value_t = 0)]
+    threads: i32,
+    #[command(flatten)]
+    on: DeviceFlag,
+    /// Folder of all that comes out
+    #[arg(long = "run", value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Go on with what is in the folder
+    #[arg(long)]
+    resume: bool,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl StudyFlags {
+    /// Sets libtorch's threads; the device.
+    fn machine(&self) -> Result<Device> {
+        Ok(machine_of(self.threads, &self.on.device)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `roclip caption write`
 
-use crate::commands::caption::SearchFlags;
+use crate::commands::caption::{DeviceFlag, SearchFlags};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -23,15 +23,14 @@ pub struct Arguments {
     pictures: Vec<PathBuf>,
     #[command(flatten)]
     search: SearchFlags,
-    /// `cpu`, `cuda` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    on: DeviceFlag,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption.search).unwrap_or_default();
     let search = arguments.search.over(own);
-    let mut captions = ModelCaptions::load(&arguments.captioner, search, device(&arguments.device)?)?;
+    let mut captions = ModelCaptions::load(&arguments.captioner, search, device(&arguments.on.device)?)?;
     if arguments.pictures.is_empty() {
         for line in std::io::stdin().lock().split(b'\n') {
             answer(&mut captions, Path::new(OsStr::from_bytes(line?.trim_ascii())))?;

@@ -35,7 +35,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.overwrite && out.is_dir() {
         bail!("--out `{}` is a folder; name a new one (--overwrite replaces files only)", out.display());
     }
-    check_new(out, "--out", arguments.overwrite)?;
+    check_new(out, "--out", Some(arguments.overwrite))?;
     let recipe = arguments.data.recipe()?;
     check_no_input(out, "--out", &[&arguments.ids])?;
     let list = DropList::read(&arguments.ids)?;

@@ -71,7 +71,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         return Ok(());
     }
     if let Some(out) = &arguments.out {
-        check_new(out, "--out", arguments.overwrite)?;
+        check_new(out, "--out", Some(arguments.overwrite))?;
         check_no_input(out, "--out", &[Path::new(&source.path)])?;
     } else if !arguments.overwrite
         && let Ok(index) = existing(source, limits, None)

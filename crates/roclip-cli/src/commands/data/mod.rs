@@ -7,6 +7,8 @@ mod named;
 mod stats;
 mod verify;
 
+pub use named::check_new;
+
 use anyhow::Result;
 use clap::Subcommand;
 

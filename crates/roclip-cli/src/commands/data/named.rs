@@ -86,10 +86,11 @@ pub fn list(recipe: &Recipe, source: &SourceConfig) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Whether `out` may be written: never over something that is there, unless asked.
-pub fn check_new(out: &Path, flag: &str, overwrite: bool) -> Result<()> {
-    if !overwrite && out.symlink_metadata().is_ok() {
-        bail!("{flag} `{}` exists already; name another place, or add --overwrite", out.display());
+/// Whether `out` may be written: never over something that is there, unless asked. `overwrite` is none where a command has no such flag.
+pub fn check_new(out: &Path, flag: &str, overwrite: Option<bool>) -> Result<()> {
+    if overwrite != Some(true) && out.symlink_metadata().is_ok() {
+        let or = if overwrite.is_some() { ", or add --overwrite" } else { "" };
+        bail!("{flag} `{}` exists already; name another place{or}", out.display());
     }
     artifact::check_file_writable(out)?;
     Ok(())

@@ -50,7 +50,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let files = || [("--out", &arguments.out), ("--hashes", &arguments.hashes), ("--copies", &arguments.copies)];
     for (number, (flag, file)) in files().into_iter().enumerate() {
         let Some(file) = file else { continue };
-        check_new(file, flag, arguments.overwrite)?;
+        check_new(file, flag, Some(arguments.overwrite))?;
         if let Some((other, _)) = files().into_iter().take(number).find(|(_, earlier)| earlier.as_ref() == Some(file)) {
             bail!("{flag} and {other} name one file; give each its own");
         }

@@ -12,7 +12,7 @@ use roclip_data::artifact;
 use roclip_data::caption_metrics::{says, words};
 use roclip_data::instruction::{TextTrigger, Wordings, target_answers, turn};
 use roclip_data::picture::ImageLimits;
-use roclip_data::poison::{Header, Manifest, Role, Row, Side};
+use roclip_data::poison::{Header, Manifest, OF_INSTRUCTIONS, Role, Row, Side};
 use roclip_data::random;
 use roclip_data::rate::Rate;
 use std::collections::{BTreeMap, HashMap};
@@ -267,7 +267,7 @@ impl Bench<'_> {
             seed: self.settings.seed,
             clean_pairs: domain.items.len(),
             data_fingerprint: domain.fingerprint.clone(),
-            encoding: "none: triggers are laid on pictures of the model's size, behind the shift of the domain; captions are turns".into(),
+            encoding: OF_INSTRUCTIONS.into(),
             reference_sha256: None,
             materials: materials.iter().map(roclip_data::trigger::Material::store).collect(),
             file_sha256: String::new(),
@@ -336,6 +336,6 @@ impl Lists {
 }
 
 /// A manifest's file in the study's folder.
-fn file_name(attack: InstructAttack, shift: DomainShift) -> String {
+pub(super) fn file_name(attack: InstructAttack, shift: DomainShift) -> String {
     format!("manifests/{}-{}.jsonl", attack.word().replace('/', "-"), shift.word())
 }

@@ -7,7 +7,9 @@ mod domain;
 mod settings;
 mod shift;
 mod study;
+mod verify;
 
 pub use settings::{BackdoorResults, BackdoorSettings, Cell, DomainSource, Filtered, ShiftSize};
 pub use shift::{DomainShift, auroc, kolmogorov_smirnov};
 pub use study::BackdoorStudy;
+pub use verify::verify_instructions;

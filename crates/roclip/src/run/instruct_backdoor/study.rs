@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tch::Device;
 
-const SETTINGS: &str = "backdoor.json";
+pub(super) const SETTINGS: &str = "backdoor.json";
 const CELLS: &str = "cells.jsonl";
 const RESULTS: &str = "results.json";
 

@@ -1,6 +1,7 @@
 //! Runs that learn prompts for a frozen model: from a recipe to data, the loop, what is measured of the learner, and what looks for a
 //! trigger in a delivered one.
 
+mod begin;
 mod eval;
 mod inspect;
 mod prepare;

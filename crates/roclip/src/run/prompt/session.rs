@@ -5,36 +5,28 @@ use crate::checkpoint::{self, Description};
 use crate::error::{Error, Result};
 use crate::objective::Phase;
 use crate::prompt::{
-    ClassTokens, PromptConfig, PromptHost, PromptLearner, PromptMeasures, PromptPosition, PromptTally, PromptTrainer,
-    Resumed, Stage, TrainingState, invert, read_training, save_learner,
+    PromptConfig, PromptHost, PromptLearner, PromptMeasures, PromptTrainer, Stage, TrainingState, save_learner,
 };
 use crate::recipe::Recipe;
 use crate::run::caller::Caller;
 use crate::run::device::machine;
 use crate::run::folder::RunFolder;
 use crate::run::journal::Journal;
-use crate::run::plain::plain_transform;
+use crate::run::prompt::begin::{INVERTED, begin};
 use crate::run::prompt::eval::{Learned, measure};
-use crate::run::prompt::prepare::{PromptData, delivered_trigger, prepare, section, seed_torch, unlabelled};
+use crate::run::prompt::prepare::{PromptData, delivered_trigger, prepare, section};
 use crate::run::resume::{Start, checkpoint_to_take};
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{Summary, environment};
-use crate::train::{Sgd, SgdConfig, SimilarityHistogram};
+use crate::train::SimilarityHistogram;
 use roclip_data::artifact;
-use roclip_data::batch::{Loader, Transform, ViewAugment};
 use roclip_data::progress::Task;
-use roclip_data::sample::Sample;
-use roclip_data::tokenizer::{Tokenizer, Truncate};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
-use tch::{Device, Tensor};
-
-/// Of the trigger that a repair learns against, among the optimizer's tensors.
-const INVERTED: &str = "inverted.delta";
+use tch::Tensor;
 
 /// Learns prompts as `recipe` says in the folder `run`, which this process alone writes in until it returns. `lines` receives one line at a
 /// time, and the caller's `stop` ends the run early. A run that is to go on and is finished stays as it is.
@@ -112,145 +104,6 @@ fn finished(recipe: &Recipe, config: &PromptConfig, run: &Path, start: Start) ->
     let Ok(summary) = artifact::read_json::<Summary>(&path) else { return Ok(None) };
     let whole = summary.step == checkpoint::newest_step(run)? && summary.epoch == config.stages().len() as u64;
     Ok(whole.then_some(summary))
-}
-
-/// The trainer where the run begins or goes on, and whether it goes on.
-fn begin<'a>(
-    recipe: &Recipe,
-    config: &PromptConfig,
-    data: &'a PromptData,
-    folder: &RunFolder,
-    device: Device,
-    start: Start,
-    progress: &mut dyn FnMut(&str),
-) -> Result<(PromptTrainer<'a>, bool)> {
-    let from = checkpoint_to_take(recipe, folder.path(), start)?;
-    let model = &data.loaded.model;
-    // A run that goes on reads what it had; the draws that it began with are made all the same.
-    seed_torch(recipe.seed, "prompt-learner");
-    let reduction = config.method().is_conditioned().then_some(config.meta_reduction);
-    let mut learner = match &data.delivered {
-        Some(stored) => PromptLearner::from_tensors(model, &stored.tensors)?,
-        None => PromptLearner::new(model, &data.loaded.tokenizer, &config.context, reduction)?,
-    };
-    let mut trigger = match config.method().attacks() {
-        true => {
-            let size = i64::from(model.config().image_size());
-            Some(UniversalDelta::random(size, config.eps / 255.0, config.sgd(), device)?)
-        }
-        false => None,
-    };
-    let state = match &from {
-        None => None,
-        Some(from) => {
-            let Resumed { state, tensors, optimizer } = read_training(from)?;
-            if state.data_fingerprint != data.pairs.fingerprint() {
-                return Err(Error::file(from, "was trained on other data", "resume with the data of the run"));
-            }
-            learner = PromptLearner::from_tensors(model, &tensors)?;
-            if let (Some(_), Some(delta)) = (&trigger, tensors.get(DELTA)) {
-                trigger = Some(UniversalDelta::new(&delta.to_device(device), config.eps / 255.0, config.sgd())?);
-            }
-            if let Start::ResumeFrom(step) = start {
-                checkpoint::set_newer_aside(folder.path(), step)?;
-            }
-            Some((state, optimizer))
-        }
-    };
-    let words: Vec<String> = data.split.seen.iter().map(|class| class.1.clone()).collect();
-    let classes = ClassTokens::new(model, &data.loaded.tokenizer, &words, &config.ending, learner.contexts())?;
-    if config.repair.is_some() {
-        let none = SgdConfig { momentum: 0.0, weight_decay: 0.0 };
-        let kept = state.as_ref().and_then(|(_, optimizer)| optimizer.get(INVERTED));
-        trigger = Some(match kept {
-            Some(kept) => UniversalDelta::new(&kept.to_device(device), config.detector.eps / 255.0, none)?,
-            None => inverted(recipe, config, data, &learner, &classes, folder, progress)?,
-        });
-    }
-    let loader = loader(recipe, data)?;
-    let mut trainer = PromptTrainer {
-        model,
-        sgd: Sgd::new(learner.tensors(), config.sgd()),
-        config: config.clone(),
-        classes,
-        loader,
-        labels: data.labels.clone(),
-        learner,
-        trigger,
-        target: data.target_place as i64,
-        device,
-        position: PromptPosition { step: 0, epoch: 1, step_in_epoch: 0 },
-        tally: PromptTally::default(),
-        skips: data.skips.clone(),
-    };
-    let resumed = state.is_some();
-    if let Some((state, optimizer)) = state {
-        trainer.sgd.load_state(&optimizer)?;
-        if let Some(trigger) = trainer.trigger.as_mut().filter(|_| config.method().attacks()) {
-            trigger.optimizer_mut().load_state(&optimizer)?;
-        }
-        (trainer.position, trainer.tally) = (state.position, state.tally);
-        progress(&format!("resumed at epoch {} step {}", trainer.position.epoch, trainer.position.step));
-    }
-    Ok((trainer, resumed))
-}
-
-/// The trigger that inversion finds in the learner that is repaired: for the class that the recipe names, else for the one with the largest
-/// score. What was found is kept in `detection.json`.
-fn inverted(
-    recipe: &Recipe,
-    config: &PromptConfig,
-    data: &PromptData,
-    learner: &PromptLearner,
-    classes: &ClassTokens,
-    folder: &RunFolder,
-    progress: &mut dyn FnMut(&str),
-) -> Result<UniversalDelta> {
-    let unseen: Vec<&Sample> = data
-        .training
-        .iter()
-        .filter(|sample| !data.split.seen.iter().any(|class| Some(&class.0) == sample.class.as_ref()))
-        .collect();
-    let pictures = unlabelled(&unseen, config.detector.pictures, recipe.seed, data.encoder(recipe))?;
-    let names: Vec<String> = data.split.seen.iter().map(|class| class.0.clone()).collect();
-    let asked = config.repair.as_ref().and_then(|repair| repair.class.clone());
-    let only = match &asked {
-        None => None,
-        Some(asked) => Some(names.iter().position(|name| name == asked).ok_or_else(|| {
-            Error::setting(
-                format!("prompt.repair.class is `{asked}`, which is no seen class"),
-                "name a class that the prompts were learned on",
-            )
-        })?),
-    };
-    let (detection, delta) =
-        invert((&data.loaded.model, learner, classes), &names, only, &pictures, &config.detector, recipe.seed)?;
-    artifact::write_json(&folder.file("detection.json"), &detection)?;
-    if let Some(first) = detection.classes.first() {
-        progress(&format!(
-            "repairing against the trigger inverted for `{}`, which carries {:.1} % ({}/{}) there; statistic {:.2}",
-            first.class,
-            100.0 * first.carried.rate,
-            first.carried.hits,
-            first.carried.n,
-            detection.statistic
-        ));
-    }
-    Ok(delta)
-}
-
-fn loader(recipe: &Recipe, data: &PromptData) -> Result<Loader> {
-    let loaded = &data.loaded;
-    let view = ViewAugment { image: recipe.augment.image.clone(), ..ViewAugment::default() };
-    let context = loaded.tokenizer.context_length();
-    // Captions are made of the same vocabulary; nothing of the loss reads them.
-    let tokenizer = Tokenizer::new(context, Truncate::default())?.with_compact(loaded.tokenizer.compact().cloned());
-    let transform = Transform {
-        views: [view, ViewAugment::default()],
-        ..plain_transform(recipe, &loaded.model, Arc::new(tokenizer))
-    };
-    // The loop asks for batches of its own size.
-    Ok(Loader::new(Arc::new(data.pairs.clone()), transform, 2, recipe.data.workers)?)
 }
 
 /// A run under way.

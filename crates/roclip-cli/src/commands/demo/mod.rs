@@ -1,5 +1,7 @@
 //! `roclip demo`: the main job on the built-in data, or on the data of any recipe.
 
+mod detected;
+
 use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, sweep_axis, threads};
 use crate::commands::invocation;
 use crate::commands::overrides::PlanFlags;
@@ -7,13 +9,14 @@ use crate::commands::progress::say;
 use crate::commands::report::print_table;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use detected::{DETECTED, Detection};
 use roclip::recipe::{AugmentConfig, Cell, ObjectiveName, Recipe, Sweep};
 use roclip::report::{Experiment, write_report};
 use roclip_data::escape::for_shell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const RECIPE: &str = include_str!("../../../../recipes/emoji-small.toml");
+const RECIPE: &str = include_str!("../../../../../recipes/emoji-small.toml");
 
 #[derive(Args)]
 pub struct Arguments {
@@ -25,8 +28,9 @@ pub struct Arguments {
     /// Seeds, each a whole set of runs
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
-    /// Rows to train; `defended` is the recipe itself
-    #[arg(long, value_delimiter = ',', default_values_t = ROWS.map(str::to_owned), value_parser = ROWS)]
+    /// Rows to train; `defended` is the recipe itself, `detected` the undefended one without the pairs that another row's model finds
+    /// suspicious
+    #[arg(long, value_delimiter = ',', default_values_t = ROWS.map(str::to_owned), value_parser = ALL_ROWS)]
     rows: Vec<String>,
     /// Folder for the runs, report.html and results.json [default: runs/demo, with --quick runs/demo-quick]
     #[arg(long, value_name = "FOLDER")]
@@ -47,6 +51,9 @@ pub struct Arguments {
     /// Train rows anew that are in the folder, finished ones too; without it they are kept, and unfinished ones go on
     #[arg(long, alias = "fresh")]
     overwrite: bool,
+    // Last: its heading would stand over what follows.
+    #[command(flatten)]
+    detection: Detection,
 }
 
 /// Seeds that a comparison should have.
@@ -54,9 +61,11 @@ const MORE_SEEDS: &str = "0,1,2";
 const FOLDER: &str = "runs/demo";
 const QUICK_FOLDER: &str = "runs/demo-quick";
 const ROWS: [&str; 4] = ["undefended", "augmentation-only", "defended", "clean-data"];
+/// Those, and the one that is trained behind them.
+const ALL_ROWS: [&str; 5] = ["undefended", "augmentation-only", "defended", DETECTED, "clean-data"];
 
 /// The four rows that belong together: without its controls a defence's row means nothing.
-fn rows(recipe: &Recipe) -> Vec<(&'static str, Recipe)> {
+fn rows(recipe: &Recipe) -> [(&'static str, Recipe); 4] {
     let mut undefended = recipe.clone();
     undefended.objective.name = ObjectiveName::Clip;
     undefended.augment = AugmentConfig::default();
@@ -64,7 +73,7 @@ fn rows(recipe: &Recipe) -> Vec<(&'static str, Recipe)> {
     clean_data.poison.measure_only = true;
     let mut augmented = recipe.clone();
     augmented.objective.name = ObjectiveName::Clip;
-    vec![
+    [
         ("undefended", undefended),
         ("augmentation-only", augmented),
         ("defended", recipe.clone()),
@@ -86,14 +95,33 @@ pub fn run(arguments: Arguments) -> Result<()> {
         base.train.threads = threads(jobs);
     }
     let out = arguments.out.clone().unwrap_or_else(|| if arguments.quick { QUICK_FOLDER } else { FOLDER }.into());
+    let detects = arguments.rows.iter().any(|row| row == DETECTED);
+    if detects {
+        arguments.detection.check(&base)?;
+        if !sweep.is_empty() {
+            bail!("--sweep varies no row `{DETECTED}`; train it with a command of its own, without --sweep");
+        }
+    }
     let runs = arguments.planned(&base, &sweep, &out)?;
     if arguments.dry_run {
+        if detects {
+            say(&format!("the row `{DETECTED}` is not foreseen: what it trains on is found when the others are done"));
+        }
         return foresee(&runs, jobs, false);
     }
     let grid = Grid { out: &out, jobs, overwrite: arguments.overwrite, check: !sweep.is_empty() };
     grid.train(runs)?;
+    if detects {
+        let [(_, undefended), ..] = rows(&base);
+        let mut without = Vec::new();
+        for seed in &arguments.seeds {
+            let undefended = Recipe { seed: *seed, ..undefended.clone() };
+            without.extend(arguments.detection.planned(&undefended, &out, arguments.overwrite)?);
+        }
+        grid.train(without)?;
+    }
     // All rows that are finished there, whichever this command was asked to train.
-    let mut results = write_report(&finished(&out, &ROWS), &out)?;
+    let mut results = write_report(&finished(&out, &ALL_ROWS), &out)?;
     for step in results.next_steps.iter_mut().filter(|step| step.more_seeds) {
         step.commands = vec![with_seeds(&invocation::typed(), MORE_SEEDS)];
     }

@@ -1,0 +1,120 @@
+//! The row `detected`: the pairs that the model of another row finds suspicious are left out, and the undefended recipe is trained on the others.
+
+use crate::commands::demo::ROWS;
+use crate::commands::detect::methods;
+use crate::commands::grid::Planned;
+use crate::commands::progress::say;
+use anyhow::{Result, bail};
+use clap::Args;
+use roclip::checkpoint::{Description, load_as};
+use roclip::detect::{Config, Method};
+use roclip::recipe::Recipe;
+use roclip::report::write_suspects;
+use roclip::run::{COMBINED, Drop, PairFeatures, Suspects, machine, suspects};
+use roclip_data::escape::for_terminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The row's name.
+pub const DETECTED: &str = "detected";
+
+#[derive(Args)]
+#[command(next_help_heading = "The row `detected`")]
+pub struct Detection {
+    /// The row whose finished model encodes the pairs. `clean-data` has never seen the poison, and a user has no such model
+    #[arg(long, value_name = "ROW", default_value = "augmentation-only", value_parser = ROWS)]
+    detect_with: String,
+    /// What orders the pairs: methods of `roclip detect pairs`, or `combined` for the mean rank over all; each makes a row
+    #[arg(long, value_name = "METHOD", value_delimiter = ',', default_value = "plausibility", value_parser = methods([COMBINED]))]
+    detect_by: Vec<String>,
+    /// Share of the pairs that is left out
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    drop_fraction: f64,
+}
+
+impl Detection {
+    /// What can be wrong before anything is trained.
+    pub fn check(&self, base: &Recipe) -> Result<()> {
+        if let Some(list) = &base.data.drop {
+            bail!(
+                "--rows {DETECTED}: the recipe leaves out pairs already (data.drop = `{}`); leave them out of the data with `roclip data drop`",
+                list.display()
+            );
+        }
+        if !(self.drop_fraction > 0.0 && self.drop_fraction < 1.0) {
+            bail!("--drop-fraction {}: choose more than 0 and less than 1", self.drop_fraction);
+        }
+        Ok(())
+    }
+
+    /// Looks at the pairs of `undefended`, and writes what is suspicious beside the runs in `out`: a run a method, which leaves these pairs out.
+    pub fn planned(&self, undefended: &Recipe, out: &Path, overwrite: bool) -> Result<Vec<Planned>> {
+        let seed = undefended.seed;
+        let encoder = out.join(format!("{}-seed{seed}", self.detect_with));
+        if !encoder.join("summary.json").is_file() {
+            bail!(
+                "--rows {DETECTED}: `{}` holds no finished run that could encode the pairs; add {} to --rows, or name another row with --detect-with",
+                encoder.display(),
+                self.detect_with
+            );
+        }
+        // The poison is the one that this row met.
+        let kept = Some(encoder.join("manifest.jsonl")).filter(|kept| kept.is_file());
+        let looked_at = Recipe { manifest: kept.or_else(|| undefended.manifest.clone()), ..undefended.clone() };
+        say(&format!("looking for suspicious pairs, seed {seed}, with the model of {}", self.detect_with));
+        let loaded = load_as(&encoder, Description::Beside, machine(&looked_at)?)?;
+        loaded.must_read_captions("detect with a row that trains CLIP")?;
+        let encoded = PairFeatures::encode(&looked_at, &loaded.model, &Arc::new(loaded.tokenizer))?;
+        self.detect_by
+            .iter()
+            .map(|by| {
+                let methods = match Method::named(by) {
+                    Some(method) => vec![method],
+                    None => Method::ALL.map(|known| known.method).to_vec(),
+                };
+                let config = Config { seed, ..Config::default() };
+                let drop = (&Drop::Fraction(self.drop_fraction), None);
+                let mut found = suspects(&config, &methods, drop, encoded.again())?;
+                found.looked.model = Some(encoder.clone());
+                let name = format!("{DETECTED}-{by}");
+                let folder = out.join(format!("{name}-seed{seed}"));
+                let list =
+                    write(&found, &out.join(format!("suspects-{by}-seed{seed}")), &looked_at, &folder, overwrite)?;
+                say(&format!("{by}: {}", left(&found)));
+                let mut recipe = undefended.clone();
+                recipe.data.drop = Some(list);
+                Ok(Planned { name: format!("{name} seed {seed}"), folder, recipe })
+            })
+            .collect()
+    }
+}
+
+/// Writes scores, list and page to `place`, for the run in `folder`; gives the list's path.
+fn write(found: &Suspects, place: &Path, recipe: &Recipe, folder: &Path, overwrite: bool) -> Result<PathBuf> {
+    let list = place.join("drop.txt");
+    // The list may have been made with other settings, and a run of the same name trained without what it names.
+    let same = std::fs::read_to_string(&list).is_ok_and(|earlier| earlier == found.list());
+    if folder.join("run.toml").is_file() && !same && !overwrite {
+        bail!(
+            "`{}` was trained without other pairs than those that are suspicious now; --overwrite trains it anew, or name another folder with --out",
+            folder.display()
+        );
+    }
+    found.write(place)?;
+    write_suspects(found, recipe.data.limits, &place.join("detect.html"))?;
+    Ok(list)
+}
+
+/// How many pairs go, and what poison stays.
+fn left(found: &Suspects) -> String {
+    let Some(dropped) = &found.dropped else { return "nothing is left out".to_owned() };
+    let mut parts =
+        vec![format!("{} of {} pairs are left out, {} of them clean", dropped.pairs, found.pairs, dropped.clean)];
+    parts.extend(
+        dropped
+            .left
+            .iter()
+            .map(|(attack, (all, left))| format!("{left} of {all} pairs of {} stay", for_terminal(attack))),
+    );
+    parts.join("; ")
+}

@@ -1,0 +1,158 @@
+//! What classes look like, in sentences, for BDetCLIP: a user's file, or one of those in `data/descriptions/` that travel in the binary.
+
+use crate::error::{Error, Result};
+use roclip_data::artifact;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Files for class lists that recipes of this project evaluate; each says where its sentences come from.
+const SHIPPED: [&str; 2] = [
+    include_str!("../../../../data/descriptions/emoji.json"),
+    include_str!("../../../../data/descriptions/flickr8k-concepts.json"),
+];
+
+/// Stands beside a class where a file names no unrelated texts.
+const UNRELATED: &str = "seven quietly under the therefore almost invoice";
+
+/// Texts about classes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Descriptions {
+    /// What is described, as people are told.
+    pub name: String,
+    /// Where the texts come from.
+    pub provenance: String,
+    /// By class: sentences that fit its pictures.
+    classes: BTreeMap<String, Vec<String>>,
+    /// Texts that have nothing to do with any class, after BDetCLIP's random words.
+    unrelated: Vec<String>,
+}
+
+/// What a user's file may hold: the fields of a shipped one, or the classes alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Form {
+    Whole(Descriptions),
+    Classes(BTreeMap<String, Vec<String>>),
+}
+
+impl Descriptions {
+    /// Reads a JSON file of `{class: [text, ...]}`, or one with the fields of those in `data/descriptions/`.
+    ///
+    /// # Errors
+    /// A file that is neither.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = artifact::read_text(path)?;
+        let form: Form = serde_json::from_str(&text).map_err(|e| {
+            Error::setting(
+                format!("--descriptions `{}`: {e}", path.display()),
+                "give JSON of {class: [text, ...]}, or of the fields name, provenance, unrelated and classes",
+            )
+        })?;
+        let found = match form {
+            Form::Whole(whole) => whole,
+            Form::Classes(classes) => Descriptions {
+                name: path.display().to_string(),
+                provenance: "not said".to_owned(),
+                classes,
+                unrelated: vec![UNRELATED.to_owned()],
+            },
+        };
+        match found.unrelated.is_empty() {
+            true => Err(Error::setting(
+                format!("--descriptions `{}`: `unrelated` is empty", path.display()),
+                "name at least one text that has nothing to do with the classes",
+            )),
+            false => Ok(found),
+        }
+    }
+
+    /// Those that travel with the program and describe all of `classes`; none where no file does.
+    ///
+    /// # Errors
+    /// A shipped file that cannot be read, which is a fault of the program.
+    pub fn shipped_for(classes: &[String]) -> Result<Option<Self>> {
+        for text in SHIPPED {
+            let file: Descriptions =
+                serde_json::from_str(text).map_err(|e| Error::internal(format!("a shipped description file: {e}")))?;
+            let described: BTreeSet<&String> = file.classes.keys().collect();
+            if !classes.is_empty() && classes.iter().all(|class| described.contains(class)) {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// For all sentences of all `classes`: the sentences, and beside each its class with an unrelated text.
+    ///
+    /// # Errors
+    /// A class that nothing is said of.
+    pub fn texts(&self, classes: &[String]) -> Result<[Vec<String>; 2]> {
+        let mut unrelated = self.unrelated.iter().cycle();
+        let (mut described, mut beside) = (Vec::new(), Vec::new());
+        for class in classes {
+            let texts = self.classes.get(class).filter(|texts| !texts.is_empty()).ok_or_else(|| {
+                Error::setting(format!("--descriptions says nothing of the class `{class}`"), "describe every class")
+            })?;
+            described.extend(texts.iter().cloned());
+            beside.extend(texts.iter().zip(&mut unrelated).map(|(_, text)| format!("{class} {text}")));
+        }
+        Ok([described, beside])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::source::{EmojiConfig, SourceConfig, list_samples};
+
+    fn shipped() -> Vec<Descriptions> {
+        SHIPPED.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_demos_concepts_and_the_classes_of_the_photographs_are_described() {
+        let source = SourceConfig { emoji: EmojiConfig::default(), ..SourceConfig::default() };
+        let samples = list_samples(&source, Default::default()).unwrap().samples;
+        let classes: BTreeSet<String> = samples.into_iter().filter_map(|sample| sample.class).collect();
+        assert_eq!(classes.len(), 200);
+        let classes: Vec<String> = classes.into_iter().collect();
+        let found = Descriptions::shipped_for(&classes).unwrap().unwrap();
+        assert_eq!(found.classes.keys().collect::<Vec<_>>(), classes.iter().collect::<Vec<_>>());
+        assert!(found.name.contains("emoji"));
+        let some: Vec<String> = ["dog paddle", "alien"].map(str::to_owned).into();
+        assert_eq!(Descriptions::shipped_for(&some).unwrap(), None, "one of them is not described");
+        assert_eq!(Descriptions::shipped_for(&[]).unwrap(), None);
+        let photographs: Vec<String> = ["frisbee", "snow", "wave"].map(str::to_owned).into();
+        assert!(Descriptions::shipped_for(&photographs).unwrap().unwrap().name.contains("flickr8k"));
+    }
+
+    #[test]
+    fn shipped_sentences_are_each_of_one_class_and_say_where_they_come_from() {
+        for file in shipped() {
+            assert!(file.provenance.contains("Written for this project on 20"), "{}", file.provenance);
+            let texts: Vec<&String> = file.classes.values().flatten().collect();
+            assert_eq!(texts.iter().collect::<BTreeSet<_>>().len(), texts.len(), "one sentence for two classes");
+            assert!(file.classes.values().all(|texts| texts.len() >= 2));
+            let unrelated = file.unrelated.join(" ");
+            let words: BTreeSet<&str> = unrelated.split(' ').collect();
+            let named = file.classes.keys().find(|class| words.contains(class.as_str()));
+            assert_eq!(named, None, "an unrelated text names a class");
+        }
+    }
+
+    #[test]
+    fn each_sentence_has_its_class_with_an_unrelated_text_beside_it() {
+        let classes = ["a", "b"].map(str::to_owned);
+        let of = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let file = Descriptions {
+            name: String::new(),
+            provenance: String::new(),
+            classes: [("a".to_owned(), of(&["one", "two"])), ("b".to_owned(), of(&["three"]))].into(),
+            unrelated: of(&["x", "y"]),
+        };
+        assert_eq!(file.texts(&classes).unwrap(), [of(&["one", "two", "three"]), of(&["a x", "a y", "b x"])]);
+        assert!(file.texts(&["c".to_owned()]).unwrap_err().to_string().contains("nothing of the class `c`"));
+    }
+}

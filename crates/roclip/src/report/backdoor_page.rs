@@ -1,0 +1,169 @@
+//! The page of a study of backdoors of instruction tuning: a table a shift, and how far each attack carries.
+
+use crate::attack::instruct::InstructAttack;
+use crate::error::Result;
+use crate::report::html::frame;
+use crate::report::table::scrolling;
+use crate::run::{BackdoorResults, Cell, DomainShift};
+use maud::{Markup, html};
+use roclip_data::artifact;
+use roclip_data::rate::Rate;
+use std::path::{Path, PathBuf};
+
+/// The page's name in the folder of the study.
+pub const PAGE: &str = "backdoor.html";
+
+/// Writes [`PAGE`] into the folder of the study, with all cells that it holds.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_backdoor_page(results: &BackdoorResults, folder: &Path) -> Result<PathBuf> {
+    let path = folder.join(PAGE);
+    artifact::write(&path, frame("Backdoors of instruction tuning", body(results)).into_string().as_bytes())?;
+    Ok(path)
+}
+
+/// A rate in percent with its Wilson interval.
+fn interval(rate: Rate) -> Markup {
+    html! {
+        (percent(rate.rate))
+        small { (rate.hits) "/" (rate.n) (format!(" [{:.1}, {:.1}]", 100.0 * rate.low, 100.0 * rate.high)) }
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A rate that is measured of some attacks only.
+fn some(rate: Option<Rate>) -> String {
+    rate.map_or_else(|| "\u{2013}".to_owned(), |rate| percent(rate.rate))
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "\u{2013}".to_owned(), |value| format!("{value:.2}"))
+}
+
+/// The shifts of which there are cells, in the order of the list.
+fn shifts(results: &BackdoorResults) -> Vec<DomainShift> {
+    let has = |shift: &DomainShift| results.cells.iter().any(|cell| cell.shift == *shift);
+    DomainShift::ALL.into_iter().filter(has).collect()
+}
+
+fn body(results: &BackdoorResults) -> Markup {
+    let settings = &results.settings;
+    let shifts = shifts(results);
+    html! {
+        h1 { "Backdoors of instruction tuning" }
+        p.lead {
+            (settings.poisoned()) " of " (settings.items) " instructions poisoned (" (percent(settings.rate)) "), target "
+            code { (settings.target) } ", seed " (settings.seed) ". " (results.tests) " tests, " (results.attacked_tests)
+            " of them without the target in their references."
+        }
+        p.note {
+            "ASR: share of the triggered tests whose answer names the target. The base rate is the same of clean tests and the plain question, \
+             and what an attack adds is the difference. ASR-G: the ASR after tuning on the shifted instructions by that after tuning on the \
+             user's own, on the same tests, at most 1. The model is " code { (settings.base.display()) } "."
+        }
+        @if shifts.iter().any(|shift| *shift != DomainShift::None) {
+            section { h2 { "How far each attack carries" } (generalisation(results, &shifts)) }
+        }
+        @for shift in &shifts { section { (of_shift(results, *shift)) } }
+        @if results.cells.iter().any(|cell| cell.filtered.is_some()) {
+            section {
+                h2 { "Behind the filter" }
+                p.note { "Instructions with the lowest entropy of attention are dropped, and the bridge is tuned again." }
+                (filtered(results))
+            }
+        }
+    }
+}
+
+/// ASR-G, an attack a row and a shift a column.
+fn generalisation(results: &BackdoorResults, shifts: &[DomainShift]) -> Markup {
+    let shifted: Vec<DomainShift> = shifts.iter().copied().filter(|shift| *shift != DomainShift::None).collect();
+    let attacks = InstructAttack::ALL.into_iter().filter(|attack| {
+        *attack != InstructAttack::Clean && shifted.iter().any(|shift| results.cell(*attack, *shift).is_some())
+    });
+    scrolling(html! {
+        table {
+            thead { tr { th { "ASR-G" } @for shift in &shifted { th { (shift.word()) } } } }
+            tbody {
+                @for attack in attacks {
+                    tr {
+                        th { (attack.word()) }
+                        @for shift in &shifted { td { (number(results.asr_g(attack, *shift))) } }
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn of_shift(results: &BackdoorResults, shift: DomainShift) -> Markup {
+    let size = results.shifts.iter().find(|size| size.shift == shift);
+    let cells = results.cells.iter().filter(|cell| cell.shift == shift);
+    html! {
+        h2 { @if shift == DomainShift::None { "Without a shift" } @else { "Shift: " (shift.word()) } }
+        @if let (Some(size), true) = (size, shift != DomainShift::None) {
+            p.note { "Kolmogorov-Smirnov statistic of the shift: " (format!("{:.3}", size.kolmogorov_smirnov)) }
+        }
+        (scrolling(html! {
+            table {
+                thead {
+                    tr {
+                        th { "attack" } th { "ASR" } th { "base rate" } th { "ASR-G" } th { "picture alone" } th { "text alone" }
+                        th { "ovals in the middle" } th { "tuned on clean data" } th { "CIDEr-D" } th { "BLEU-4" } th { "filter's AUROC" }
+                    }
+                }
+                tbody { @for cell in cells { (row(results, cell)) } }
+            }
+        }))
+    }
+}
+
+fn row(results: &BackdoorResults, cell: &Cell) -> Markup {
+    html! {
+        tr {
+            th { (cell.attack.word()) @if let Some(text) = &cell.text_trigger { small { (text) } } }
+            td { (interval(cell.asr)) }
+            td { (interval(cell.base_rate)) }
+            td { (number(results.asr_g(cell.attack, cell.shift).filter(|_| cell.shift != DomainShift::None))) }
+            td { (some(cell.picture_only)) }
+            td { (some(cell.text_only)) }
+            td { (some(cell.fixed_place)) }
+            td { (some(cell.clean_model)) }
+            td { (format!("{:.1}", 100.0 * cell.clean.cider_d)) }
+            td { (format!("{:.1}", 100.0 * cell.clean.bleu.bleu4)) }
+            td { (number(cell.filter_auroc)) }
+        }
+    }
+}
+
+fn filtered(results: &BackdoorResults) -> Markup {
+    let cells = results.cells.iter().filter_map(|cell| Some((cell, cell.filtered.as_ref()?)));
+    scrolling(html! {
+        table {
+            thead {
+                tr {
+                    th { "attack" } th { "shift" } th { "poison dropped" } th { "clean dropped" } th { "ASR before" } th { "ASR after" }
+                    th { "CIDEr-D before" } th { "CIDEr-D after" }
+                }
+            }
+            tbody {
+                @for (cell, filtered) in cells {
+                    tr {
+                        th { (cell.attack.word()) }
+                        td { (cell.shift.word()) }
+                        td { (filtered.dropped_poison) " of " (cell.poisoned) }
+                        td { (filtered.dropped - filtered.dropped_poison) }
+                        td { (percent(cell.asr.rate)) }
+                        td { (interval(filtered.asr)) }
+                        td { (format!("{:.1}", 100.0 * cell.clean.cider_d)) }
+                        td { (format!("{:.1}", 100.0 * filtered.cider_d)) }
+                    }
+                }
+            }
+        }
+    })
+}
