@@ -3,6 +3,7 @@
 
     bench/scale.py measure [--binary target/release/roclip]   measures the parts on this machine (some minutes) and checks the model
     bench/scale.py table                                      prints the tables of docs/scale.md from bench/scale.json
+    bench/scale.py checkpointing [--binary ...]               prints the table of gradient checkpointing: memory and CPU seconds of steps
 
 `measure` writes bench/scale.json: the step of one process against its batch (a straight line), what an exchange adds (from two processes at one
 batch), and then compares the model with two and four processes that it was not fitted to. Measure on a quiet machine.
@@ -14,12 +15,14 @@ import random
 import statistics
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MEASURED = HERE / "scale.json"
 MODEL, CONCEPTS = "ViT-tiny-32", 60
 ROUNDS = 3
+BATCH, STEPS = 16, 4
 
 # Assumed, not measured: a GPU's dense bf16 rate and the share of it that training reaches, bytes a second between GPUs, and what a step of the
 # published towers computes a pair (three times the forward pass; open_clip's published multiply-and-adds, times two).
@@ -80,6 +83,41 @@ def measure(binary):
     print(MEASURED.read_text())
 
 
+def first_steps(binary, folder, model, batch, settings):
+    """CPU seconds of a step, the median of those behind the first, and the peak of memory in GiB. The run is ended then."""
+    run = folder / f"{model}-{random.random()}"
+    words = [binary, "train", "--quiet", "--run", str(run), "--train-data", "emoji", "--model", model, "--batch-size", str(batch), "--epochs", "1",
+             "--threads", "2", "--set", "data.workers=1", "--set", "data.source.split=train", "--set", "train.log_every_steps=1", "--set",
+             "eval.source.path=none", *[word for setting in settings for word in ("--set", setting)]]
+    # Threads that wait do not count.
+    process = subprocess.Popen(words, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
+    ticks, seen = [], 0
+    while len(ticks) < STEPS:
+        if process.poll() is not None:
+            raise SystemExit(f"{' '.join(words)}: ended with {process.returncode}")
+        written = (run / "metrics.jsonl").read_text().split("\n")[:-1] if (run / "metrics.jsonl").exists() else []
+        lines = [line for line in map(json.loads, written) if line["event"] == "step"]
+        if len(lines) > seen:
+            seen = len(lines)
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks.append((seen, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")))
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    seconds = [(after - before) / (to - of) for (of, before), (to, after) in zip(ticks, ticks[1:])]
+    return statistics.median(seconds), lines[-1]["peak_memory_bytes"] / 2**30
+
+
+def checkpointing(binary):
+    print(f"{machine()}; 2 threads, batch {BATCH}, medians of {STEPS - 1} steps\n")
+    print("| model | gradient checkpointing | peak memory, GiB | CPU s a step |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for model in ("ViT-B-32", "RN50"):
+            for on in ("false", "true"):
+                seconds, peak = first_steps(binary, Path(folder), model, BATCH, [f"train.gradient_checkpointing={on}"])
+                print(f"| {model} | {'yes' if on == 'true' else 'no'} | {peak:.2f} | {seconds:.1f} |", flush=True)
+
+
 def machine():
     facts = dict(line.split(":", 1) for line in open("/proc/cpuinfo").read().split("\n\n")[0].splitlines() if ":" in line)
     facts = {name.strip(): value.strip() for name, value in facts.items()}
@@ -123,10 +161,10 @@ def table():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "table"))
+    parser.add_argument("what", choices=("measure", "table", "checkpointing"))
     parser.add_argument("--binary", default=str(HERE.parent / "target/release/roclip"))
     arguments = parser.parse_args()
-    measure(arguments.binary) if arguments.what == "measure" else table()
+    {"measure": lambda: measure(arguments.binary), "table": table, "checkpointing": lambda: checkpointing(arguments.binary)}[arguments.what]()
 
 
 if __name__ == "__main__":

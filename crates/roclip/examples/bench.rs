@@ -1,6 +1,9 @@
-//! One side of `bench/run.sh` and `bench/loader.sh`: prints one number. The other side is `bench/with_pytorch.py`, with the same subcommands.
+//! One side of `bench/run.sh`, `bench/loader.sh` and `bench/gpu.sh`: prints one number, or two. The other side is `bench/with_pytorch.py`, with the
+//! same subcommands.
 //!
 //!     bench step MODEL BATCH TEXT_LENGTH THREADS    seconds of a training step (both towers, loss, AdamW), median
+//!     bench step ... THREADS DEVICE PRECISION       the same on cpu, cuda or cuda:N in fp32, tf32 or bf16; and the peak of the device's memory in MiB
+//!                                                   (of the process on cpu)
 //!     bench plain FOLDER SIZE                       images a second on one core: decode, resize, crop, normalise, all by the loader
 //!     bench augment FOLDER SIZE                     the same with the released augmentation
 //!     bench ahead FOLDER SIZE BATCH WORKERS         MiB that the loader takes at its peak, while nobody takes its batches
@@ -26,7 +29,17 @@ fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = match arguments.as_slice() {
-        ["step", model, batch, length, threads] => step(model, batch.parse()?, length.parse()?, threads.parse()?)?,
+        ["step", model, batch, length, threads, on @ ..] if matches!(on.len(), 0 | 2) => {
+            let (device, precision) =
+                if let [device, precision] = on { (*device, *precision) } else { ("cpu", "fp32") };
+            let setting = Setting::new(device, precision)?;
+            let seconds = step(model, batch.parse()?, length.parse()?, threads.parse()?, setting)?;
+            if !on.is_empty() {
+                println!("{seconds:.6} {:.1}", setting.peak_mib()?);
+                return Ok(());
+            }
+            seconds
+        }
         ["plain", folder, size] => images_per_second(folder, size.parse()?, None)?,
         ["augment", folder, size] => images_per_second(folder, size.parse()?, Some(ImageAugmentConfig::default()))?,
         ["ahead", folder, size, batch, workers] => ahead(folder, size.parse()?, batch.parse()?, workers.parse()?)?,
@@ -35,7 +48,7 @@ fn main() -> Outcome<()> {
         }
         _ => {
             return Err(
-                "usage: step MODEL BATCH LENGTH THREADS | plain FOLDER SIZE | augment FOLDER SIZE | ahead FOLDER SIZE BATCH WORKERS | pool ROWS DIM BATCH THREADS [dedup]"
+                "usage: step MODEL BATCH LENGTH THREADS [DEVICE PRECISION] | plain FOLDER SIZE | augment FOLDER SIZE | ahead FOLDER SIZE BATCH WORKERS | pool ROWS DIM BATCH THREADS [dedup]"
                     .into(),
             );
         }
@@ -58,22 +71,65 @@ fn median_seconds(mut run: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
     Ok(times.get(times.len() / 2).copied().unwrap_or(f64::NAN))
 }
 
-fn step(model: &str, batch: i64, length: i64, threads: i32) -> Outcome<f64> {
+/// Where and in which precision a step computes.
+#[derive(Clone, Copy)]
+struct Setting {
+    device: Device,
+    bf16: bool,
+}
+
+impl Setting {
+    fn new(device: &str, precision: &str) -> Outcome<Self> {
+        let device = roclip::run::device(device)?;
+        if device.is_cuda() {
+            torch_bridge::allow_tf32(precision == "tf32")?;
+        }
+        match precision {
+            "fp32" | "tf32" | "bf16" => Ok(Setting { device, bf16: precision == "bf16" }),
+            _ => Err(format!("unknown precision {precision}: fp32, tf32 or bf16").into()),
+        }
+    }
+
+    /// What a tower computes, in 32 bits, as training has it.
+    fn features(self, tower: impl FnOnce() -> Outcome<Tensor>) -> Outcome<Tensor> {
+        let features = if self.bf16 { torch_bridge::with_autocast_bf16(self.device.is_cuda(), tower) } else { tower() };
+        Ok(features?.to_kind(Kind::Float))
+    }
+
+    /// Waits until the device has done what it was told.
+    fn wait(self) {
+        if let Device::Cuda(number) = self.device {
+            tch::Cuda::synchronize(number as i64);
+        }
+    }
+
+    fn peak_mib(self) -> Outcome<f64> {
+        match self.device {
+            Device::Cuda(number) => Ok(torch_bridge::peak_cuda_bytes(number)? as f64 / f64::from(1 << 20)),
+            _ => peak_mib(),
+        }
+    }
+}
+
+fn step(model: &str, batch: i64, length: i64, threads: i32, setting: Setting) -> Outcome<f64> {
     // As a run does.
     roclip::run::machine_of(threads, "cpu")?;
-    let model = Clip::new(ModelConfig::named(model)?, Device::Cpu, 0)?;
+    let device = setting.device;
+    let model = Clip::new(ModelConfig::named(model)?, device, 0)?;
     let side = i64::from(model.config().image_size());
-    let images = Tensor::randn([batch, 3, side, side], (Kind::Float, Device::Cpu));
+    let options = (Kind::Float, Device::Cpu);
+    let images = Tensor::randn([batch, 3, side, side], options).to_device(device);
     let end_of_text = model.config().text_cfg.vocab_size - 1;
     let tokens = Tensor::randint(end_of_text, [batch, length], (Kind::Int64, Device::Cpu));
     let _ = tokens.narrow(1, length - 1, 1).fill_(end_of_text);
+    let tokens = tokens.to_device(device);
     let parameters: Vec<Tensor> = model.parameters().trainable().into_values().collect();
     let zeros = || parameters.iter().map(|p| p.detach().zeros_like()).collect::<Vec<_>>();
-    let (first, second, count) = (zeros(), zeros(), Tensor::zeros([], (Kind::Float, Device::Cpu)));
+    let (first, second, count) = (zeros(), zeros(), Tensor::zeros([], (Kind::Float, device)));
     let adamw = AdamW { learning_rate: 1e-3, beta1: 0.9, beta2: 0.98, weight_decay: 0.1, epsilon: 1e-8 };
     median_seconds(|| {
-        let image = unit(&model.image_features(&images, true)?);
-        let text = unit(&model.text_features(&tokens));
+        let image = unit(&setting.features(|| Ok(model.image_features(&images, true)?))?);
+        let text = unit(&setting.features(|| Ok(model.text_features(&tokens)))?);
         info_nce(&image, &text, &model.scale()).backward();
         let _ = count.shallow_clone().g_add_scalar_(1.0);
         let gradients: Vec<Tensor> = parameters.iter().map(Tensor::grad).collect();
@@ -88,6 +144,7 @@ fn step(model: &str, batch: i64, length: i64, threads: i32) -> Outcome<f64> {
         for parameter in &parameters {
             parameter.shallow_clone().zero_grad();
         }
+        setting.wait();
         Ok(())
     })
 }

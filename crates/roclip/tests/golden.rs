@@ -164,7 +164,7 @@ fn ten_steps_of_matching_equal_the_pytorch_program() {
                 "{mode} gradient of step {step}"
             );
             let neighbours: Vec<i64> = Vec::try_from(file[&format!("{mode}.neighbours")].get(step)).unwrap();
-            for (found, row) in output.matches.iter().zip(neighbours) {
+            for (found, row) in output.matches.unwrap().read().unwrap().iter().zip(neighbours) {
                 let nearest = before.get(row);
                 let cosine =
                     image.get(found.pair as i64).dot(&nearest).double_value(&[]) / nearest.norm().double_value(&[]);

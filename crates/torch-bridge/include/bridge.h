@@ -15,6 +15,10 @@ void end_autocast(bool cuda, bool before);
 void allow_tf32(bool allow);
 // Tensors cross the border as addresses of at::Tensor: tch owns them, C++ only borrows.
 size_t channels_last(size_t tensor);
+// A copy in pinned memory of so many bytes at the address `data`, as bytes.
+size_t pinned(size_t data, size_t bytes);
+// The most bytes that PyTorch's allocator has given out at a time on a CUDA device.
+uint64_t peak_cuda_bytes(int8_t device);
 void fused_adamw(rust::Slice<const size_t> parameters, rust::Slice<const size_t> gradients,
                  rust::Slice<const size_t> first_moments, rust::Slice<const size_t> second_moments,
                  rust::Slice<const size_t> steps, double learning_rate, double beta1, double beta2, double weight_decay,

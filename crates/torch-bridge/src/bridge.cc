@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/GradMode.h>
 #include <torch/headeronly/version.h>
 
@@ -61,6 +62,16 @@ bool keep_freed_memory() {
 size_t channels_last(size_t tensor) {
   auto result = borrowed(tensor).contiguous(at::MemoryFormat::ChannelsLast);
   return reinterpret_cast<size_t>(new at::Tensor(std::move(result)));
+}
+
+size_t pinned(size_t data, size_t bytes) {
+  auto view = at::from_blob(reinterpret_cast<void*>(data), {static_cast<int64_t>(bytes)}, at::kByte);
+  return reinterpret_cast<size_t>(new at::Tensor(view.pin_memory()));
+}
+
+uint64_t peak_cuda_bytes(int8_t device) {
+  const auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(device);
+  return static_cast<uint64_t>(stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
 }
 
 void fused_adamw(rust::Slice<const size_t> parameters, rust::Slice<const size_t> gradients,

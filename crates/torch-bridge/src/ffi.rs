@@ -58,6 +58,12 @@ pub mod bridge {
         unsafe fn channels_last(tensor: usize) -> Result<usize>;
 
         /// # Safety
+        /// `bytes` bytes can be read at `data`; the caller owns the returned tensor.
+        unsafe fn pinned(data: usize, bytes: usize) -> Result<usize>;
+
+        fn peak_cuda_bytes(device: i8) -> Result<u64>;
+
+        /// # Safety
         /// Every slice holds addresses of live `at::Tensor`s and all have one length.
         #[allow(clippy::too_many_arguments)]
         unsafe fn fused_adamw(

@@ -12,6 +12,7 @@ mod group;
 pub use group::{BatchNorm, Group, Rendezvous};
 
 use tch::Tensor;
+use tch::kind::Element;
 
 /// A failure below the border, in libtorch's or the loader's own words.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,27 @@ pub fn channels_last(tensor: &Tensor) -> Result<Tensor, BridgeError> {
         let address = ffi::bridge::channels_last(tensor.as_ptr() as usize)?;
         Ok(Tensor::from_ptr(address as *mut _))
     }
+}
+
+/// A copy of `values` in pinned memory, one-dimensional, which a CUDA device can take while the host goes on.
+///
+/// # Errors
+/// Where there is no CUDA device, or no more memory can be pinned.
+pub fn pinned<T: Element>(values: &[T]) -> Result<Tensor, BridgeError> {
+    // SAFETY: `values` lives through the call, which reads its bytes and no more; numbers have no padding. The address that comes back is
+    // a fresh `at::Tensor` for us to own.
+    unsafe {
+        let address = ffi::bridge::pinned(values.as_ptr() as usize, std::mem::size_of_val(values))?;
+        Ok(Tensor::from_ptr(address as *mut _).view_dtype(T::KIND))
+    }
+}
+
+/// The most bytes that PyTorch's allocator has given out at a time on the CUDA device of this number.
+///
+/// # Errors
+/// Where CUDA is not loaded ([`load_cuda`]), or there is no such device.
+pub fn peak_cuda_bytes(device: usize) -> Result<u64, BridgeError> {
+    Ok(ffi::bridge::peak_cuda_bytes(i8::try_from(device).unwrap_or(-1))?)
 }
 
 /// Autocast of this thread, which ends with the value, also where a panic ends it.
@@ -177,6 +199,14 @@ mod tests {
         let copy = channels_last(&tensor).unwrap();
         assert_eq!(copy.stride(), [24, 1, 8, 2]);
         assert!(copy.equal(&tensor));
+    }
+
+    #[test]
+    fn without_cuda_nothing_is_pinned_and_no_device_has_memory() {
+        if !tch::Cuda::is_available() {
+            assert!(matches!(pinned(&[1.0f32, 2.0]), Err(BridgeError::Torch { .. })));
+            assert!(matches!(peak_cuda_bytes(0), Err(BridgeError::Torch { .. })));
+        }
     }
 
     /// First step of AdamW from zero moments: `p <- p * (1 - lr * wd) - lr * sign(g)`.

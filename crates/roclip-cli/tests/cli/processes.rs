@@ -152,6 +152,18 @@ fn features_encoded_in_chunks_train_as_whole_batches_do_on_one_process_and_on_tw
     together(&lab, 2, &[&chunks[..], &["--set", "train.batch_norm=per-process"]].concat());
 }
 
+/// BatchNorm's statistics are those of the whole batch again when a block is computed again.
+#[test]
+fn gradient_checkpointing_trains_the_same_on_one_process_and_on_two() {
+    for (model, objective, settings) in [("resnet", "clip", ""), ("vit", "roclip", "period = 2, pool_size = 24")] {
+        let lab = lab(model, objective, settings, 3);
+        lab.train("one", &[]);
+        let checkpointing = ["two", "--set", "train.gradient_checkpointing=true"];
+        together(&lab, 2, &[&TRAIN[..], &checkpointing].concat());
+        assert_same_training(&lab, "one", "two", 18, limit(model));
+    }
+}
+
 /// Each process fills its own rows from the same order. One that finds no picture for any of its rows takes its part in the step all the
 /// same, and what was skipped is known to all.
 #[test]

@@ -82,7 +82,7 @@ fn a_broken_shard_is_counted_and_the_others_are_trained_on() {
     for number in [0, 2] {
         std::fs::write(lab.path(&format!("shards/{number}.tar")), b"no tar either".repeat(100)).unwrap();
     }
-    lab.fails(&arguments("shards", "none"), 1, &["no samples", "shard or folder cannot be read"]);
+    lab.fails(&arguments("shards", "none"), 1, &["no samples", "shards or folders cannot be read"]);
 }
 
 #[test]

@@ -43,6 +43,40 @@ fn a_run_with_cached_features_clipped_gradients_and_bf16_resumes_bit_for_bit() {
 }
 
 #[test]
+fn gradient_checkpointing_changes_no_loss_and_resumes_bit_for_bit() {
+    let lab = Lab::new();
+    lab.objective("roclip", "period = 2, pool_size = 24", 2);
+    with_train(&lab, "gradient_checkpointing = true");
+    lab.resumes_bit_for_bit(&[("first", 3), ("matching", 9)]);
+    lab.train("without", &["--set", "train.gradient_checkpointing=false"]);
+    let (with, without) = (losses_and_norms(&lab, "whole"), losses_and_norms(&lab, "without"));
+    assert!(with.len() == without.len() && with.len() >= 10);
+    for (one, other) in with.iter().flatten().zip(without.iter().flatten()) {
+        assert!((one - other).abs() <= 1e-6 * other, "{with:?} and {without:?}");
+    }
+}
+
+/// Steps of a ViT of twelve blocks, whose activations of a batch take about 300 MB, and what goes into its blocks about 20.
+#[test]
+fn gradient_checkpointing_takes_less_memory_and_combines_with_cached_features() {
+    let lab = Lab::new();
+    lab.objective("clip", "", 1);
+    with_train(&lab, "");
+    let model = r#"{"embed_dim": 16, "vision_cfg": {"image_size": 64, "layers": 12, "width": 128, "patch_size": 8, "head_width": 32},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}}"#;
+    std::fs::write(lab.path("model.json"), model).unwrap();
+    let peak = |settings: &[&str]| {
+        let dry = ["train", "--config", "recipe.toml", "--run", "no", "--dry-run", "--batch-size", "48"];
+        lab.json(&[&dry[..], settings].concat())["peak_memory_bytes"].as_u64().unwrap() >> 20
+    };
+    let on = ["--set", "train.gradient_checkpointing=true"];
+    let (plain, with) = (peak(&[]), peak(&on));
+    assert!(with + 150 < plain, "{with} MiB with gradient checkpointing, {plain} without");
+    let chunks = peak(&[&on[..], &["--set", "train.encode_batch_size=8"]].concat());
+    assert!(chunks < with, "{chunks} MiB with chunks of eight, {with} with whole batches");
+}
+
+#[test]
 fn bf16_trains_nearly_as_fp32_and_tf32_on_a_cpu_is_said_to_be_fp32() {
     let lab = Lab::new();
     lab.objective("clip", "", 3);
@@ -98,7 +132,11 @@ fn gradients_are_clipped_and_logged_as_they_were() {
 #[test]
 fn a_captioner_refuses_what_is_of_features() {
     let lab = Lab::new();
-    for (setting, word) in [("train.encode_batch_size=4", "--batch-size"), ("train.precision=bf16", "fp32")] {
+    for (setting, word) in [
+        ("train.encode_batch_size=4", "--batch-size"),
+        ("train.gradient_checkpointing=true", "--batch-size"),
+        ("train.precision=bf16", "fp32"),
+    ] {
         let arguments = ["train", "--config", "recipe.toml", "--run", "no", "--set", "caption={image_tower='tuned'}"];
         let key = setting.split('=').next().unwrap();
         lab.fails(&[&arguments[..], &["--set", setting]].concat(), 1, &[key, word]);

@@ -156,7 +156,7 @@ impl Objective for CleanClip {
     }
 
     fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
-        Ok(LossOutput { loss: self.loss_of(&Encoded::new(towers)?), matches: Vec::new() })
+        Ok(LossOutput { loss: self.loss_of(&Encoded::new(towers)?), matches: None })
     }
 }
 

@@ -131,7 +131,7 @@ impl Objective for Par {
         let [image_before, text_before] = towers.through(&self.victim, BatchView::First)?;
         let clip = info_nce(&image, &text, &towers.scale().detach());
         let loss = clip + self.push(&image, &image_before) + self.push(&text, &text_before);
-        Ok(LossOutput { loss, matches: Vec::new() })
+        Ok(LossOutput { loss, matches: None })
     }
 }
 

@@ -61,6 +61,6 @@ impl Objective for HarmlessTuning {
     }
 
     fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
-        Ok(LossOutput { loss: ClipObjective::first_view_loss(towers)?, matches: Vec::new() })
+        Ok(LossOutput { loss: ClipObjective::first_view_loss(towers)?, matches: None })
     }
 }

@@ -124,7 +124,7 @@ impl Objective for TaCleaner {
             Some(sub_captions) => self.with_sub_captions(loss, &batch, &sub_captions),
             None => loss,
         };
-        Ok(LossOutput { loss, matches: Vec::new() })
+        Ok(LossOutput { loss, matches: None })
     }
 }
 

@@ -5,6 +5,7 @@ use crate::model::config::VisionLayers;
 use crate::model::preprocess::Renormalise;
 use crate::model::resnet::ResNet;
 use crate::model::text::TextTower;
+use crate::model::tower::Tower;
 use crate::model::vit::Vit;
 use crate::model::{ModelConfig, Parameters, Part, Preprocess, Statistics};
 use tch::{Device, Tensor};
@@ -55,9 +56,26 @@ impl Clip {
         &self.preprocess
     }
 
-    /// `[batch, 3, size, size]`, normalised as CLIP's, to what the first layer takes.
-    fn input(&self, images: &Tensor) -> Tensor {
-        self.renormalise.as_ref().map_or_else(|| images.shallow_clone(), |change| change.apply(images))
+    /// `[batch, 3, size, size]`, normalised as CLIP's, to what the image tower takes.
+    pub(crate) fn tower_input(&self, images: &Tensor) -> Result<Tensor> {
+        let images = self.renormalise.as_ref().map_or_else(|| images.shallow_clone(), |change| change.apply(images));
+        match self.vision {
+            Vision::ResNet(_) => Ok(torch_bridge::channels_last(&images)?),
+            Vision::Vit(_) => Ok(images),
+        }
+    }
+
+    /// The image tower, which takes what [`Clip::tower_input`] makes of pictures.
+    pub(crate) fn image_tower(&self) -> &dyn Tower {
+        match &self.vision {
+            Vision::ResNet(resnet) => resnet,
+            Vision::Vit(vit) => vit,
+        }
+    }
+
+    /// The text tower, which takes token ids `[batch, length]`.
+    pub(crate) fn text_tower(&self) -> &dyn Tower {
+        &self.text
     }
 
     pub fn config(&self) -> &ModelConfig {
@@ -83,9 +101,9 @@ impl Clip {
 
     /// [`Clip::image_features`] with BatchNorm's statistics from where it is said.
     pub fn image_features_by(&self, images: &Tensor, statistics: Statistics) -> Result<Tensor> {
-        let images = &self.input(images);
+        let images = &self.tower_input(images)?;
         match &self.vision {
-            Vision::ResNet(resnet) => resnet.forward(&torch_bridge::channels_last(images)?, statistics),
+            Vision::ResNet(resnet) => resnet.forward(images, statistics),
             Vision::Vit(vit) => Ok(vit.forward(images)),
         }
     }
@@ -93,10 +111,10 @@ impl Clip {
     /// `[batch, 3, size, size]` to the image tower's features before the projection: the mean over positions of a ResNet's
     /// last stage `[batch, 32 * width]`, a ViT's class token after its last norm `[batch, width]`. Evaluation mode.
     pub fn pooled_image_features(&self, images: &Tensor) -> Result<Tensor> {
-        let images = &self.input(images);
+        let images = &self.tower_input(images)?;
         Ok(match &self.vision {
             Vision::ResNet(resnet) => {
-                let positions = resnet.trunk(&torch_bridge::channels_last(images)?, Statistics::Running)?;
+                let positions = resnet.trunk(images, Statistics::Running)?;
                 positions.mean_dim([2i64, 3].as_slice(), false, tch::Kind::Float)
             }
             Vision::Vit(vit) => vit.class_token(images),
@@ -106,11 +124,11 @@ impl Clip {
     /// `[batch, 3, size, size]` to the places of [`ModelConfig::grid`], row by row: `[batch, side * side, channels]`. A ViT's patches come
     /// after its last norm, and `stage` is a ResNet's. `train` decides BatchNorm's statistics.
     pub fn grid_features(&self, images: &Tensor, stage: usize, train: bool) -> Result<Tensor> {
-        let images = &self.input(images);
+        let images = &self.tower_input(images)?;
         Ok(match &self.vision {
             Vision::ResNet(resnet) => {
                 let statistics = Statistics::of_process(train);
-                let places = resnet.stage(&torch_bridge::channels_last(images)?, stage, statistics)?;
+                let places = resnet.stage(images, stage, statistics)?;
                 places.flatten(2, 3).transpose(1, 2)
             }
             Vision::Vit(vit) => vit.patches(images),

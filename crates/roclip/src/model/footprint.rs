@@ -47,8 +47,29 @@ impl ModelConfig {
             }
             (VisionLayers::Vit(layers), patch) => {
                 let tokens = (side / patch.unwrap_or(1) as f64).powi(2) + 1.0;
-                // Of a layer: two norms and sums, query, key, value and what attention gives; the wide product and its activation.
+                // Of a block: two norms and sums, query, key, value and what attention gives; the wide product and its activation.
                 tokens * width * layers as f64 * (2.0 + 2.0 + 4.0 + 8.0)
+            }
+        }
+    }
+
+    /// [`ModelConfig::kept_of_a_picture`] with gradient checkpointing: what goes into each block and into the head, and what one block keeps.
+    pub fn kept_with_checkpointing(&self) -> f64 {
+        let vision = &self.vision_cfg;
+        let (side, width) = (vision.image_size as f64, vision.width as f64);
+        match (vision.layers, vision.patch_size) {
+            (VisionLayers::ResNet(stages), _) => {
+                let map = |stage: usize, channels: f64| channels * (side / f64::from(4 << stage)).powi(2);
+                let mut taken = map(0, width);
+                for (at, blocks) in stages.into_iter().enumerate() {
+                    taken += map(at, 4.0 * width * f64::from(1 << at)) * blocks as f64;
+                }
+                // The blocks of the first stage keep most, or the stem does.
+                taken + map(0, 12.0 * width).max(4.0 * width * (side / 2.0).powi(2))
+            }
+            (VisionLayers::Vit(layers), patch) => {
+                let tokens = (side / patch.unwrap_or(1) as f64).powi(2) + 1.0;
+                tokens * width * (layers as f64 + 1.0 + 16.0)
             }
         }
     }

@@ -14,10 +14,12 @@ mod preprocess;
 mod resnet;
 mod statistics;
 mod text;
+mod tower;
 mod transformer;
 mod vit;
 mod weights;
 
+pub(crate) use batch::on_device;
 pub use batch::tensors;
 pub use clip::{Clip, unit};
 pub use config::{ModelConfig, TextConfig, VisionConfig, VisionLayers};
@@ -28,4 +30,5 @@ pub use parameters::{Parameter, Parameters, Part, Scope};
 pub use preprocess::Preprocess;
 pub(crate) use preprocess::STANDARDISE;
 pub use statistics::{ChunkShare, Statistics};
+pub(crate) use tower::Tower;
 pub use weights::{read_safetensors, read_safetensors_metadata, write_safetensors};

@@ -1,6 +1,7 @@
 //! OpenAI's ResNet (open_clip `ModifiedResNet`): a stem of three convolutions, antialiased strides, attention pooling.
 
 use crate::error::Result;
+use crate::model::tower::{ResidualBlock, Tower};
 use crate::model::{ModelConfig, Scope, Statistics, extent};
 use tch::{Kind, Tensor};
 
@@ -53,17 +54,18 @@ impl BatchNorm {
         let train = !matches!(statistics, Statistics::Running);
         let momentum = match statistics {
             Statistics::Chunk(Some(chunk)) => chunk.momentum(BATCH_NORM_MOMENTUM),
-            Statistics::Chunk(None) => 0.0,
+            Statistics::Chunk(None) | Statistics::WholeBatch { again: true, .. } => 0.0,
             _ => BATCH_NORM_MOMENTUM,
         };
         let ends_batch = match statistics {
             Statistics::Chunk(chunk) => chunk.is_some_and(|chunk| chunk.later == 0.0),
+            Statistics::WholeBatch { again, .. } => !again,
             _ => train,
         };
         if ends_batch {
             let _ = num_batches_tracked.shallow_clone().g_add_scalar_(1);
         }
-        if let Statistics::WholeBatch { collectives, counts } = statistics {
+        if let Statistics::WholeBatch { collectives, counts, .. } = statistics {
             let norm = torch_bridge::BatchNorm { weight, bias, running_mean, running_var, momentum, epsilon };
             return collectives.batch_norm(x, &norm, counts);
         }
@@ -106,7 +108,9 @@ impl Bottleneck {
             }),
         }
     }
+}
 
+impl ResidualBlock for Bottleneck {
     fn forward(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
         let out = self.bn1.forward(&self.conv1.forward(x), statistics)?.relu_();
         let out = self.bn2.forward(&self.conv2.forward(&out), statistics)?.relu_();
@@ -244,10 +248,25 @@ impl ResNet {
 
     /// The map of the stage `stage` (1 to 4): `[batch, 4 * width * 2^(stage - 1), side, side]`, where `side` is `size / (4 * 2^(stage - 1))`.
     pub fn stage(&self, images: &Tensor, stage: usize, statistics: Statistics) -> Result<Tensor> {
+        let blocks = self.layers.iter().take(stage).sum::<i64>() as usize;
+        let x = self.stem(images, statistics)?;
+        self.blocks.iter().take(blocks).try_fold(x, |x, block| block.forward(&x, statistics))
+    }
+}
+
+impl Tower for ResNet {
+    fn stem(&self, images: &Tensor, statistics: Statistics) -> Result<Tensor> {
         let x = self.stem.iter().try_fold(images.shallow_clone(), |x, (conv, norm)| {
             Ok::<_, crate::error::Error>(norm.forward(&conv.forward(&x), statistics)?.relu_())
         })?;
-        let blocks = self.layers.iter().take(stage).sum::<i64>() as usize;
-        self.blocks.iter().take(blocks).try_fold(average_pool(&x, 2), |x, block| block.forward(&x, statistics))
+        Ok(average_pool(&x, 2))
+    }
+
+    fn blocks(&self) -> Vec<&dyn ResidualBlock> {
+        self.blocks.iter().map(|block| block as &dyn ResidualBlock).collect()
+    }
+
+    fn head(&self, x: &Tensor, _images: &Tensor) -> Tensor {
+        self.attnpool.forward(x)
     }
 }

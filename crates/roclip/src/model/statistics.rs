@@ -9,8 +9,9 @@ pub enum Statistics<'a> {
     Running,
     /// Those of the rows at hand.
     Rows,
-    /// Those of the rows of all processes. Where this one's only stand in for none, they do not count.
-    WholeBatch { collectives: &'a dyn Collectives, counts: bool },
+    /// Those of the rows of all processes. Where this one's only stand in for none, they do not count. A pass that is made `again` leaves the
+    /// running statistics alone.
+    WholeBatch { collectives: &'a dyn Collectives, counts: bool, again: bool },
     /// Those of the rows at hand, which are a part of a batch that is encoded part by part. The parts update the running statistics
     /// together as one batch does, by their mean; a part that is encoded again leaves them alone, and is none of the batch's.
     Chunk(Option<ChunkShare>),
@@ -34,6 +35,17 @@ impl ChunkShare {
 }
 
 impl Statistics<'_> {
+    /// The same for a pass that is made a second time, in which the running statistics do not move.
+    pub fn again(self) -> Self {
+        match self {
+            Statistics::Running => Statistics::Running,
+            Statistics::Rows | Statistics::Chunk(_) => Statistics::Chunk(None),
+            Statistics::WholeBatch { collectives, counts, .. } => {
+                Statistics::WholeBatch { collectives, counts, again: true }
+            }
+        }
+    }
+
     /// Of one process, in training or not.
     pub fn of_process(train: bool) -> Self {
         if train { Statistics::Rows } else { Statistics::Running }

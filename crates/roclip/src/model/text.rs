@@ -1,8 +1,10 @@
 //! CLIP's text tower: a causal transformer, pooled at end-of-text.
 
+use crate::error::Result;
 use crate::model::packing::Packing;
+use crate::model::tower::{ResidualBlock, Tower};
 use crate::model::transformer::{LayerNorm, Transformer, TransformerShape};
-use crate::model::{ModelConfig, Scope, extent};
+use crate::model::{ModelConfig, Scope, Statistics, extent};
 use tch::Tensor;
 
 pub struct TextTower {
@@ -42,7 +44,7 @@ impl TextTower {
     /// positions behind the longest caption cannot change the result and need not be computed. Those behind each caption's own end are not
     /// computed either where that is faster.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
-        let end = tokens.argmax(1, false);
+        let end = end_of_text(tokens);
         match Packing::worthwhile(&end, extent(tokens, 1), extent(&self.token_embedding, 1)) {
             Some(packing) => self.forward_packed(tokens, &packing),
             None => self.forward_embedded(&self.embed(tokens), &end),
@@ -69,12 +71,39 @@ impl TextTower {
     /// Token embeddings `[batch, length, width]` without positions to `[batch, embed_dim]`, not normalised, read at the positions `end`
     /// `[batch]`. With gradient to the embeddings, which need not be those of any token (CoOp, arXiv 2109.01134).
     pub fn forward_embedded(&self, embedded: &Tensor, end: &Tensor) -> Tensor {
-        let x = embedded + self.positional_embedding.narrow(0, 0, extent(embedded, 1));
-        let x = self.transformer.forward(&x);
-        let end = end.view([-1, 1, 1]).expand([-1, 1, extent(&x, 2)], false);
+        self.pooled(&self.transformer.forward(&self.with_positions(embedded)), end)
+    }
+
+    fn with_positions(&self, embedded: &Tensor) -> Tensor {
+        embedded + self.positional_embedding.narrow(0, 0, extent(embedded, 1))
+    }
+
+    /// What the last block gives, `[batch, length, width]`, to `[batch, embed_dim]`, read at the positions `end` `[batch]`.
+    fn pooled(&self, x: &Tensor, end: &Tensor) -> Tensor {
+        let end = end.view([-1, 1, 1]).expand([-1, 1, extent(x, 2)], false);
         // The norm works on each position by itself, so pooling first gives the same numbers with less work.
         self.projected(&x.gather(1, &end, false).squeeze_dim(1))
     }
+}
+
+/// Captions are padded here: what is kept of each block has one shape then.
+impl Tower for TextTower {
+    fn stem(&self, tokens: &Tensor, _statistics: Statistics) -> Result<Tensor> {
+        Ok(self.with_positions(&self.embed(tokens)))
+    }
+
+    fn blocks(&self) -> Vec<&dyn ResidualBlock> {
+        self.transformer.blocks()
+    }
+
+    fn head(&self, x: &Tensor, tokens: &Tensor) -> Tensor {
+        self.pooled(x, &end_of_text(tokens))
+    }
+}
+
+/// The place of the largest id, which is end-of-text, in each line of `tokens` `[batch, length]`: `[batch]`.
+fn end_of_text(tokens: &Tensor) -> Tensor {
+    tokens.argmax(1, false)
 }
 
 #[cfg(test)]

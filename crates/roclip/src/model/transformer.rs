@@ -3,8 +3,10 @@
 //! tch operations that cannot fail on the shapes fixed at construction are used in their infallible form, so that the
 //! code reads like the formula.
 
+use crate::error::Result;
 use crate::model::packing::Packing;
-use crate::model::{Scope, extent};
+use crate::model::tower::ResidualBlock;
+use crate::model::{Scope, Statistics, extent};
 use tch::Tensor;
 
 const LAYER_NORM_EPSILON: f64 = 1e-5;
@@ -154,6 +156,12 @@ impl Block {
     }
 }
 
+impl ResidualBlock for Block {
+    fn forward(&self, x: &Tensor, _statistics: Statistics) -> Result<Tensor> {
+        Ok(Block::forward(self, x))
+    }
+}
+
 pub struct Transformer {
     blocks: Vec<Block>,
 }
@@ -163,6 +171,10 @@ impl Transformer {
     pub fn new(scope: &Scope, shape: TransformerShape) -> Self {
         let blocks = (0..shape.layers).map(|n| Block::new(&scope.child("resblocks").child(n), shape)).collect();
         Transformer { blocks }
+    }
+
+    pub fn blocks(&self) -> Vec<&dyn ResidualBlock> {
+        self.blocks.iter().map(|block| block as &dyn ResidualBlock).collect()
     }
 
     pub fn forward(&self, x: &Tensor) -> Tensor {

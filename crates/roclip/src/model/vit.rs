@@ -1,7 +1,9 @@
 //! OpenAI's vision transformer (open_clip `VisionTransformer`).
 
+use crate::error::Result;
+use crate::model::tower::{ResidualBlock, Tower};
 use crate::model::transformer::{LayerNorm, Transformer, TransformerShape};
-use crate::model::{ModelConfig, Scope, extent};
+use crate::model::{ModelConfig, Scope, Statistics, extent};
 use tch::Tensor;
 
 pub struct Vit {
@@ -39,12 +41,20 @@ impl Vit {
 
     /// `[batch, 3, size, size]` to `[batch, embed_dim]`, not normalised.
     pub fn forward(&self, images: &Tensor) -> Tensor {
-        self.class_token(images).matmul(&self.proj)
+        self.projected(&self.positions(images))
     }
 
     /// `[batch, 3, size, size]` to the normalised class token `[batch, width]`.
     pub fn class_token(&self, images: &Tensor) -> Tensor {
-        self.ln_post.forward(&self.positions(images).select(1, 0))
+        self.class_token_of(&self.positions(images))
+    }
+
+    fn class_token_of(&self, positions: &Tensor) -> Tensor {
+        self.ln_post.forward(&positions.select(1, 0))
+    }
+
+    fn projected(&self, positions: &Tensor) -> Tensor {
+        self.class_token_of(positions).matmul(&self.proj)
     }
 
     /// `[batch, 3, size, size]` to the normalised patches `[batch, patches, width]`, row by row.
@@ -53,14 +63,33 @@ impl Vit {
         self.ln_post.forward(&positions.narrow(1, 1, extent(&positions, 1) - 1))
     }
 
-    /// The class token and the patches behind it, `[batch, 1 + patches, width]`.
+    /// The class token and the patches behind it, `[batch, 1 + patches, width]`, as the last block gives them.
     fn positions(&self, images: &Tensor) -> Tensor {
+        self.transformer.forward(&self.embedded(images))
+    }
+
+    /// The class token and the patches behind it, `[batch, 1 + patches, width]`, as the first block takes them.
+    fn embedded(&self, images: &Tensor) -> Tensor {
         let stride = [self.patch_size, self.patch_size];
         let patches =
             images.conv2d(&self.conv1, None::<&Tensor>, stride, [0, 0], [1, 1], 1).flatten(2, 3).transpose(1, 2);
         let batch = extent(&patches, 0);
         let class = self.class_embedding.view([1, 1, -1]).expand([batch, 1, -1], false);
         let x = Tensor::cat(&[class, patches], 1) + &self.positional_embedding;
-        self.transformer.forward(&self.ln_pre.forward(&x))
+        self.ln_pre.forward(&x)
+    }
+}
+
+impl Tower for Vit {
+    fn stem(&self, images: &Tensor, _statistics: Statistics) -> Result<Tensor> {
+        Ok(self.embedded(images))
+    }
+
+    fn blocks(&self) -> Vec<&dyn ResidualBlock> {
+        self.transformer.blocks()
+    }
+
+    fn head(&self, x: &Tensor, _images: &Tensor) -> Tensor {
+        self.projected(x)
     }
 }

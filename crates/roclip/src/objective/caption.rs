@@ -135,7 +135,7 @@ impl Objective for CaptionObjective {
             }
             _ => told,
         };
-        Ok(LossOutput { loss, matches: Vec::new() })
+        Ok(LossOutput { loss, matches: None })
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {

@@ -59,7 +59,7 @@ impl Objective for ClassifierObjective {
     fn loss(&mut self, _phase: Phase, towers: &dyn Towers) -> Result<LossOutput> {
         let logits = self.head.logits(&towers.raw_image(BatchView::First)?);
         let loss = self.supervision.cross_entropy(&logits, towers.pairs())?;
-        Ok(LossOutput { loss, matches: Vec::new() })
+        Ok(LossOutput { loss, matches: None })
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {

@@ -41,7 +41,7 @@ pub use split::{Split, SplitConfig, Unseparated, split};
 pub use supervision::{Supervision, Teacher, TeacherClassifier};
 pub use towers::{BatchView, Inputs, SubCaptionFeatures, Towers};
 
-use crate::error::Result;
+use crate::error::{Result, TorchContext};
 use crate::model::captioner::Captioner;
 use crate::model::{Head, Part};
 use serde::{Deserialize, Serialize};
@@ -152,11 +152,36 @@ pub struct Match {
     pub similarity: f32,
 }
 
+/// The pool rows that images were matched with, as the device has them.
+pub struct Matches {
+    /// Of each image.
+    pub pairs: Vec<usize>,
+    /// `[images]`: the pair whose caption the row is; -1 for rows that are no caption.
+    pub owners: Tensor,
+    /// `[images]`.
+    pub similarities: Tensor,
+}
+
+impl Matches {
+    /// Waits until the device has found them.
+    pub fn read(&self) -> Result<Vec<Match>> {
+        let owners: Vec<i64> = Vec::try_from(&self.owners).torch("reading pool owners")?;
+        let similarities: Vec<f32> = Vec::try_from(&self.similarities).torch("reading similarities")?;
+        let found = self.pairs.iter().zip(owners).zip(similarities);
+        let found = found.map(|((pair, owner), similarity)| Match {
+            pair: *pair,
+            neighbour: usize::try_from(owner).ok(),
+            similarity,
+        });
+        Ok(found.collect())
+    }
+}
+
 pub struct LossOutput {
     /// Scalar, with graph.
     pub loss: Tensor,
-    /// In matching steps, one for each pair of the batch.
-    pub matches: Vec<Match>,
+    /// In matching steps, of each pair of the batch. To be read when the backward pass is under way.
+    pub matches: Option<Matches>,
 }
 
 /// Features of all pairs that can be read. Unit features `[pairs, dim]`.

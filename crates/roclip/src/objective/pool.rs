@@ -32,12 +32,14 @@ pub struct Pool {
     write: RingWrite,
 }
 
-/// The nearest pool row of each query.
+/// The nearest pool row of each query, on the pool's device.
 pub struct Nearest {
     /// `[queries, dim]`, raw rows.
     pub rows: Tensor,
-    pub owners: Vec<i64>,
-    pub similarities: Vec<f32>,
+    /// `[queries]`.
+    pub owners: Tensor,
+    /// `[queries]`.
+    pub similarities: Tensor,
 }
 
 impl Pool {
@@ -122,8 +124,8 @@ impl Pool {
         let (index, similarities) = if distinct { best.distinct()? } else { best.first() };
         Ok(Nearest {
             rows: self.rows.index_select(0, &index).detach(),
-            owners: Vec::try_from(self.owners.index_select(0, &index)).torch("reading pool owners")?,
-            similarities: Vec::try_from(similarities).torch("reading similarities")?,
+            owners: self.owners.index_select(0, &index),
+            similarities,
         })
     }
 
@@ -198,6 +200,10 @@ mod tests {
         Vec::try_from(pool.rows.select(1, 0).contiguous()).unwrap()
     }
 
+    fn owners(found: Result<Nearest>) -> Vec<i64> {
+        Vec::try_from(found.unwrap().owners).unwrap()
+    }
+
     #[test]
     fn a_full_lap_wraps_or_truncates() {
         for (write, expected, pointer) in
@@ -233,9 +239,9 @@ mod tests {
         let mut pool = Pool::new(Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)), false, RingWrite::Wrap);
         pool.enqueue(&rows(&[[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), &[0, 1, 2]);
         let queries = rows(&[[1.0, 0.0], [1.0, 0.0]]);
-        assert_eq!(pool.nearest(&queries, None, false).unwrap().owners, [0, 0]);
-        assert_eq!(pool.nearest(&queries, None, true).unwrap().owners, [0, 1]);
-        assert_eq!(pool.nearest(&queries, Some(0.9), false).unwrap().owners, [1, 1]);
+        assert_eq!(owners(pool.nearest(&queries, None, false)), [0, 0]);
+        assert_eq!(owners(pool.nearest(&queries, None, true)), [0, 1]);
+        assert_eq!(owners(pool.nearest(&queries, Some(0.9), false)), [1, 1]);
     }
 
     #[test]
@@ -250,7 +256,7 @@ mod tests {
             let whole = pool.nearest_of(&queries, limit, distinct, 1 << 20).unwrap();
             for at_a_time in [40 * 64, 40 * 999, 40 * 2048] {
                 let parts = pool.nearest_of(&queries, limit, distinct, at_a_time).unwrap();
-                assert_eq!(parts.owners, whole.owners);
+                assert!(parts.owners.equal(&whole.owners));
                 assert!(parts.rows.equal(&whole.rows), "{limit:?} {distinct} {at_a_time}");
             }
         }
@@ -263,8 +269,8 @@ mod tests {
         let mut pool = Pool::new(Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)), false, RingWrite::Wrap);
         pool.enqueue(&rows(&[[1.0, 0.0], [-1.0, 0.0]]), &[0, 1]);
         let found = pool.nearest(&rows(&[[1.0, 0.0]]), Some(0.9), false).unwrap();
-        assert_eq!((found.owners, found.similarities), (vec![1], vec![-1.0]));
+        assert_eq!((found.owners.int64_value(&[0]), found.similarities.double_value(&[0])), (1, -1.0));
         let all = pool.nearest(&rows(&[[1.0, 0.0]]), Some(-1.5), false).unwrap();
-        assert_eq!((all.owners, all.similarities), (vec![0], vec![1.0]));
+        assert_eq!((all.owners.int64_value(&[0]), all.similarities.double_value(&[0])), (0, 1.0));
     }
 }

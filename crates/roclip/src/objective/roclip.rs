@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::Part;
 use crate::objective::pool::Nearest;
 use crate::objective::{
-    BatchView, Encode, LearningRate, LossOutput, Match, Objective, Phase, Place, Pool, RingWrite, RunShape, Towers,
+    BatchView, Encode, LearningRate, LossOutput, Matches, Objective, Phase, Place, Pool, RingWrite, RunShape, Towers,
     Update, info_nce_of,
 };
 use crate::settings;
@@ -213,19 +213,12 @@ impl Objective for RoClip {
             _ => towers.text(BatchView::First)?,
         };
         let (image, scale, pairs) = (towers.image(BatchView::First)?, towers.scale(), towers.pairs());
-        let mut output = LossOutput { loss: Tensor::new(), matches: Vec::new() };
+        let mut output = LossOutput { loss: Tensor::new(), matches: None };
         match (&self.pool, phase) {
             (Some(pool), Phase::Matching) if pool.is_full() => {
                 let Nearest { rows, owners, similarities } =
                     pool.nearest(&image.detach(), self.config.max_match_similarity, self.config.dedup_matches)?;
-                let found = pairs.iter().zip(owners).zip(similarities);
-                output.matches = found
-                    .map(|((pair, owner), similarity)| Match {
-                        pair: *pair,
-                        neighbour: usize::try_from(owner).ok(),
-                        similarity,
-                    })
-                    .collect();
+                output.matches = Some(Matches { pairs: pairs.to_vec(), owners, similarities });
                 output.loss = info_nce_of(&image, &rows, &scale, towers.own_rows());
             }
             _ => output.loss = info_nce_of(&image, &text, &scale, towers.own_rows()),
@@ -293,16 +286,17 @@ mod tests {
             tch::manual_seed(seed);
             Tensor::randn([3, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true)
         };
+        let read = |output: &LossOutput| output.matches.as_ref().unwrap().read().unwrap();
         let (image, text) = (leaf(1), leaf(2));
         let [image_unit, text_unit] = [&image, &text].map(crate::model::unit);
         let output = roclip.loss(Phase::Matching, &KnownBatch::new(&image_unit, &text_unit, 10.0, &[5, 6, 7])).unwrap();
         output.loss.backward();
         assert!(image.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);
         assert!(!text.grad().defined());
-        assert!(output.matches.iter().all(|m| m.neighbour.is_none()), "own captions must not be candidates yet");
+        assert!(read(&output).iter().all(|m| m.neighbour.is_none()), "own captions must not be candidates yet");
         let asking = KnownBatch::new(&text_unit, &text_unit, 10.0, &[5, 6, 7]);
         let again = roclip.loss(Phase::Matching, &asking).unwrap();
-        assert_eq!(again.matches.iter().map(|m| m.neighbour).collect::<Vec<_>>(), [Some(5), Some(6), Some(7)]);
+        assert_eq!(read(&again).iter().map(|m| m.neighbour).collect::<Vec<_>>(), [Some(5), Some(6), Some(7)]);
     }
 
     #[test]

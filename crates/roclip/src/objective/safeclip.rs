@@ -209,7 +209,7 @@ impl Objective for SafeClip {
             _ if self.config.single_view => ClipObjective::first_view_loss(towers)?,
             _ => SafeClip::cross_view_loss(towers)?,
         };
-        Ok(LossOutput { loss, matches: Vec::new() })
+        Ok(LossOutput { loss, matches: None })
     }
 
     fn split(&self) -> Option<(&[f64], &Split)> {

@@ -256,10 +256,11 @@ impl Recipe {
 
     /// A prompt's own optimizer (SGD on a frozen model) has none of these.
     fn check_prompt(&self) -> Result<()> {
-        let TrainConfig { precision, encode_batch_size, gradient_clip_norm, .. } = &self.train;
+        let TrainConfig { precision, encode_batch_size, gradient_checkpointing, gradient_clip_norm, .. } = &self.train;
         let given = [
             ("train.precision", *precision != Precision::Fp32),
             ("train.encode_batch_size", encode_batch_size.is_some()),
+            ("train.gradient_checkpointing", *gradient_checkpointing),
             ("train.gradient_clip_norm", gradient_clip_norm.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
@@ -282,6 +283,12 @@ impl Recipe {
             return Err(Error::setting(
                 "train.encode_batch_size caches the features that a loss compares, and a captioner learns from the pictures themselves",
                 "take train.encode_batch_size out (--set train.encode_batch_size=), and lower --batch-size where memory is short",
+            ));
+        }
+        if self.train.gradient_checkpointing {
+            return Err(Error::setting(
+                "train.gradient_checkpointing is of towers whose features a loss compares, and a captioner learns from the pictures themselves",
+                "set train.gradient_checkpointing = false, and lower --batch-size where memory is short",
             ));
         }
         if self.model.truncate == Truncate::DropEot {
@@ -435,6 +442,7 @@ mod tests {
         for (assignment, key) in [
             ("train.precision='bf16'", "train.precision"),
             ("train.encode_batch_size=4", "train.encode_batch_size"),
+            ("train.gradient_checkpointing=true", "train.gradient_checkpointing"),
             ("train.gradient_clip_norm=1.0", "train.gradient_clip_norm"),
         ] {
             let error = set(assignment).unwrap_err().to_string();

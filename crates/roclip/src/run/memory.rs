@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::objective::ImageTower;
 use crate::recipe::Recipe;
-use crate::train::Precision;
+use crate::train::{Precision, TrainConfig};
 use crate::world::Launch;
 
 /// Of a weight in training: itself, its gradient and two moments, 4 bytes each.
@@ -45,25 +45,32 @@ pub(super) fn check_batch(recipe: &Recipe) -> Result<()> {
             let processes = Launch::from_environment()?.map_or(1, |launch| launch.size);
             let rows = recipe.train.batch_size.div_ceil(processes);
             let at_once = recipe.train.encode_batch_size.unwrap_or(rows);
-            let kept = bytes_kept(&model, recipe.train.precision);
-            batch_fits(&model, &recipe.model.name, (rows, at_once), kept, available)
+            batch_fits(&model, &recipe.model.name, (rows, at_once), kept_by(&model, &recipe.train), available)
         }
         None => Ok(()),
     }
 }
 
-/// Bytes that the image tower keeps of a picture, at least.
-fn bytes_kept(model: &ModelConfig, precision: Precision) -> f64 {
-    let bytes = if precision == Precision::Bf16 { 2.0 } else { 4.0 };
-    bytes * model.kept_of_a_picture()
+/// What the image tower keeps of a picture.
+struct PictureBytes {
+    /// At least.
+    kept: f64,
+    checkpointing: bool,
 }
 
-/// `batch` pictures are held, and `at_once` of them encoded at once, of each of which `kept` bytes are kept.
+fn kept_by(model: &ModelConfig, train: &TrainConfig) -> PictureBytes {
+    let bytes = if train.precision == Precision::Bf16 { 2.0 } else { 4.0 };
+    let checkpointing = train.gradient_checkpointing;
+    let numbers = if checkpointing { model.kept_with_checkpointing() } else { model.kept_of_a_picture() };
+    PictureBytes { kept: bytes * numbers, checkpointing }
+}
+
+/// `batch` pictures are held, and `at_once` of them encoded at once.
 fn batch_fits(
     model: &ModelConfig,
     name: &str,
     (batch, at_once): (usize, usize),
-    kept: f64,
+    PictureBytes { kept, checkpointing }: PictureBytes,
     available: f64,
 ) -> Result<()> {
     let weights = model.weights() * BYTES_A_WEIGHT;
@@ -76,8 +83,9 @@ fn batch_fits(
     let fit = ((available - weights) / (kept * HELD_BESIDE)).floor();
     let fitting = match fit >= 2.0 {
         true if fit < at_once as f64 => format!(
-            "lower --batch-size (about {fit:.0} fit), encode so many of a large batch at once (--set train.encode_batch_size={fit:.0}), or \
-             choose a smaller model (--model)"
+            "lower --batch-size (about {fit:.0} fit), encode so many of a large batch at once (--set train.encode_batch_size={fit:.0}), {}or \
+             choose a smaller model (--model)",
+            if checkpointing { "" } else { "keep fewer activations (--set train.gradient_checkpointing=true), " }
         ),
         true => "lower --batch-size, whose pictures alone are too many, or choose a smaller model (--model)".to_owned(),
         false => "choose a smaller model (--model)".to_owned(),
@@ -124,21 +132,21 @@ mod tests {
     #[test]
     fn a_batch_that_no_memory_holds_is_refused_with_one_that_fits() {
         let config = ModelConfig::named("RN50").unwrap();
-        let in_chunks = |batch, at_once, gib: f64| {
-            batch_fits(
-                &config,
-                "RN50",
-                (batch, at_once),
-                bytes_kept(&config, Precision::Fp32),
-                gib * f64::from(1 << 30),
-            )
+        let fits_by = |train: &TrainConfig, batch, at_once, gib: f64| {
+            batch_fits(&config, "RN50", (batch, at_once), kept_by(&config, train), gib * f64::from(1 << 30))
         };
+        let in_chunks = |batch, at_once, gib: f64| fits_by(&TrainConfig::default(), batch, at_once, gib);
         let fits = |batch: usize, gib: f64| in_chunks(batch, batch, gib);
         assert!(fits(16, 24.0).is_ok());
         let error = fits(512, 24.0).unwrap_err().to_string();
         assert!(error.contains("a batch of 512") && error.contains("24.0 GiB of memory are free"), "{error}");
         assert!(error.contains("--batch-size (about 1") && error.contains("roclip init"), "{error}");
         assert!(error.contains("train.encode_batch_size=1"), "{error}");
+        assert!(error.contains("train.gradient_checkpointing=true"), "{error}");
+        let checkpointing = TrainConfig { gradient_checkpointing: true, ..TrainConfig::default() };
+        assert!(fits_by(&checkpointing, 512, 512, 24.0).is_ok());
+        let error = fits_by(&checkpointing, 4096, 4096, 24.0).unwrap_err().to_string();
+        assert!(!error.contains("gradient_checkpointing"), "{error}");
         assert!(!fits(512, 1.0).unwrap_err().to_string().contains("--batch-size"));
         assert!(in_chunks(4096, 64, 24.0).is_ok());
         let error = in_chunks(100_000, 64, 24.0).unwrap_err().to_string();

@@ -5,10 +5,14 @@
 //! computed a part of the batch at a time and without graph, the objective's loss is taken of all of them, and then each part is encoded
 //! again with graph, and the gradient of its features goes back through it. By the chain rule this is the gradient of the whole batch; the
 //! memory of the activations is that of a part.
+//!
+//! With [`TrainConfig::gradient_checkpointing`](crate::train::TrainConfig::gradient_checkpointing) the same is done along a tower's depth
+//! ([`checkpointing`](crate::train::checkpointing)), of the whole batch or of each part.
 
 use crate::error::{Error, Result, TorchContext};
-use crate::model::{ChunkShare, Clip, Statistics, tensors, unit};
+use crate::model::{ChunkShare, Clip, Statistics, Tower, on_device, tensors, unit};
 use crate::objective::{BatchView, Inputs, SubCaptionFeatures, Towers};
+use crate::train::checkpointing::{CheckpointedTower, Kept};
 use crate::train::config::{BatchNormRows, TrainConfig};
 use crate::train::precision::Precision;
 use crate::train::shared_batch::SharedBatch;
@@ -32,11 +36,19 @@ enum Encoded {
     CounterfactualSubCaptions,
 }
 
+impl Encoded {
+    fn is_image(self) -> bool {
+        matches!(self, Encoded::Image(_) | Encoded::BothImages)
+    }
+}
+
 /// Features that a loss was taken of, and whose towers have not been passed with graph yet.
 struct Cached {
     encoded: Encoded,
     /// A leaf `[rows, views, dim]`.
     features: Tensor,
+    /// Of their pass with gradient checkpointing, where it was one of the whole batch.
+    kept: Option<Kept>,
 }
 
 /// A batch and the model in training. A view goes to the device when it is first asked for, or a part of it when it is encoded.
@@ -46,6 +58,7 @@ pub(super) struct BatchTowers<'a> {
     device: Device,
     batch_norm: BatchNormRows,
     encode_batch_size: Option<usize>,
+    gradient_checkpointing: bool,
     precision: Precision,
     first: OnceCell<ViewTensors>,
     second: OnceCell<ViewTensors>,
@@ -60,6 +73,7 @@ impl<'a> BatchTowers<'a> {
             device,
             batch_norm: config.batch_norm,
             encode_batch_size: config.encode_batch_size,
+            gradient_checkpointing: config.gradient_checkpointing,
             precision: config.precision,
             first: OnceCell::new(),
             second: OnceCell::new(),
@@ -70,20 +84,36 @@ impl<'a> BatchTowers<'a> {
     /// Brings the gradients that have come to cached features through the towers to the parameters. What no gradient has come to is not
     /// encoded again. To be called once, behind the loss's own backward.
     pub fn backward(&self) -> Result<()> {
-        for Cached { encoded, features } in self.cached.take() {
+        for Cached { encoded, features, kept } in self.cached.take() {
             let gradient = features.grad();
             if !gradient.defined() {
                 continue;
             }
+            if let Some(kept) = kept {
+                let statistics = self.statistics().again();
+                self.checkpointed(encoded).backward(kept, as_encoded(&gradient), statistics)?;
+                continue;
+            }
             for rows in self.chunks(self.rows_of(encoded)?) {
-                let (first, count) = (rows.start as i64, rows.len() as i64);
-                let again = self.encode(encoded, rows, Statistics::Chunk(None))?;
-                // Its gradient with respect to the features is the cached one.
-                let surrogate = (again * gradient.narrow(0, first, count)).sum(Kind::Float);
-                surrogate.f_backward().torch("bringing a gradient through a tower")?;
+                let gradient = gradient.narrow(0, rows.start as i64, rows.len() as i64);
+                self.backward_of(encoded, rows, &gradient)?;
             }
         }
         Ok(())
+    }
+
+    /// Brings the `gradient` of the features of a chunk `rows` through its tower.
+    fn backward_of(&self, encoded: Encoded, rows: Range<usize>, gradient: &Tensor) -> Result<()> {
+        let statistics = Statistics::Chunk(None);
+        if self.gradient_checkpointing {
+            let tower = self.checkpointed(encoded);
+            let (_, kept) = tower.forward(self.input(encoded, rows)?, statistics)?;
+            return tower.backward(kept, as_encoded(gradient), statistics);
+        }
+        let again = self.encode(encoded, rows, statistics)?;
+        // Its gradient with respect to the features is the cached one.
+        let surrogate = (again * gradient).sum(Kind::Float);
+        surrogate.f_backward().torch("bringing a gradient through a tower")
     }
 
     /// Rows that are computed here: one that stands in for them where there are none.
@@ -113,12 +143,17 @@ impl<'a> BatchTowers<'a> {
         }
     }
 
-    /// Features `[rows, views, dim]` as the tower gives them, of this process's rows. Those that were computed in parts are a leaf of the
-    /// graph, and their towers' gradient comes with [`BatchTowers::backward`].
+    /// Features `[rows, views, dim]` as the tower gives them, of this process's rows. Those that were computed in parts or with gradient
+    /// checkpointing are a leaf of the graph, and their towers' gradient comes with [`BatchTowers::backward`].
     fn own(&self, encoded: Encoded) -> Result<Tensor> {
         let rows = self.rows_of(encoded)?;
         if self.chunks(rows).len() == 1 {
-            return self.encode(encoded, 0..rows, self.statistics());
+            if !self.gradient_checkpointing || !records_graph() {
+                return self.encode(encoded, 0..rows, self.statistics());
+            }
+            let tower = self.checkpointed(encoded);
+            let (features, kept) = tower.forward(self.input(encoded, 0..rows)?, self.statistics())?;
+            return Ok(self.cache(encoded, by_rows(&features, rows), Some(kept)));
         }
         let share = |count: usize| count as f64 / rows as f64;
         let features = tch::no_grad(|| {
@@ -130,29 +165,63 @@ impl<'a> BatchTowers<'a> {
         if !records_graph() {
             return Ok(features);
         }
+        Ok(self.cache(encoded, features, None))
+    }
+
+    /// `features` as a leaf that a loss can be taken of.
+    fn cache(&self, encoded: Encoded, features: Tensor, kept: Option<Kept>) -> Tensor {
         let features = features.set_requires_grad(true);
-        self.cached.borrow_mut().push(Cached { encoded, features: features.shallow_clone() });
-        Ok(features)
+        self.cached.borrow_mut().push(Cached { encoded, features: features.shallow_clone(), kept });
+        features
+    }
+
+    fn checkpointed(&self, encoded: Encoded) -> CheckpointedTower<'_> {
+        CheckpointedTower {
+            tower: self.tower(encoded),
+            precision: self.precision,
+            device: self.device,
+            collectives: self.batch.world().collectives(),
+        }
+    }
+
+    fn tower(&self, encoded: Encoded) -> &dyn Tower {
+        match encoded.is_image() {
+            true => self.model.image_tower(),
+            false => self.model.text_tower(),
+        }
+    }
+
+    /// What the tower takes of `rows` of this process's.
+    fn input(&self, encoded: Encoded, rows: Range<usize>) -> Result<Tensor> {
+        let shown = self.shown(encoded, rows)?;
+        if encoded.is_image() { self.model.tower_input(&shown) } else { Ok(shown) }
     }
 
     /// One pass of a tower over `rows` of this process's: `[rows, views, dim]`.
     fn encode(&self, encoded: Encoded, rows: Range<usize>, statistics: Statistics) -> Result<Tensor> {
-        let count = rows.len() as i64;
-        let features = self.precision.features(self.device, || match encoded {
-            Encoded::Image(view) => self.model.image_features_by(&self.images_of(view, rows)?, statistics),
+        let count = rows.len();
+        let shown = self.shown(encoded, rows)?;
+        let features = self.precision.features(self.device, || match encoded.is_image() {
+            true => self.model.image_features_by(&shown, statistics),
+            false => Ok(self.model.text_features(&shown)),
+        })?;
+        Ok(by_rows(&features, count))
+    }
+
+    /// The pictures, those of both views one after the other, or the tokens of `rows` of this process's.
+    fn shown(&self, encoded: Encoded, rows: Range<usize>) -> Result<Tensor> {
+        match encoded {
+            Encoded::Image(view) => self.images_of(view, rows),
             Encoded::BothImages => {
                 let first = self.images_of(BatchView::First, rows.clone())?;
-                let both = Tensor::cat(&[first, self.images_of(BatchView::Second, rows)?], 0);
-                self.model.image_features_by(&both, statistics)
+                Ok(Tensor::cat(&[first, self.images_of(BatchView::Second, rows)?], 0))
             }
-            Encoded::Text(view) => Ok(self.model.text_features(&self.tokens_of(view, rows)?)),
+            Encoded::Text(view) => self.tokens_of(view, rows),
             Encoded::PositiveSubCaptions | Encoded::CounterfactualSubCaptions => {
                 let (_, tokens, length) = self.sub_caption_tokens(encoded)?;
-                Ok(self.model.text_features(&self.on_device(tokens, rows, &[*length as i64])?))
+                self.on_device(tokens, rows, &[*length as i64])
             }
-        })?;
-        let dim = features.size().last().copied().unwrap_or(0);
-        Ok(features.reshape([-1, count, dim]).transpose(0, 1))
+        }
     }
 
     fn statistics(&self) -> Statistics<'_> {
@@ -160,7 +229,7 @@ impl<'a> BatchTowers<'a> {
             BatchNormRows::PerProcess => Statistics::Rows,
             BatchNormRows::WholeBatch => {
                 let collectives = self.batch.world().collectives();
-                Statistics::WholeBatch { collectives, counts: self.batch.has_own() }
+                Statistics::WholeBatch { collectives, counts: self.batch.has_own(), again: false }
             }
         }
     }
@@ -228,7 +297,7 @@ impl<'a> BatchTowers<'a> {
         let part = values.get(rows.start * each..rows.end * each);
         let part = part.ok_or_else(|| Error::internal("a batch with fewer rows than pairs"))?;
         let shape: Vec<i64> = [rows.len() as i64].into_iter().chain(row.iter().copied()).collect();
-        Ok(Tensor::from_slice(part).view(shape.as_slice()).to_device(self.device))
+        Ok(on_device(part, &shape, self.device))
     }
 }
 
@@ -237,6 +306,17 @@ impl<'a> BatchTowers<'a> {
 fn chunks(rows: usize, at_once: usize) -> Vec<Range<usize>> {
     let parts = rows.div_ceil(at_once.max(1)).min(rows / 2).max(1);
     (0..parts).map(|part| rows * part / parts..rows * (part + 1) / parts).collect()
+}
+
+/// Features `[views * rows, dim]` that a tower gives, one view's after the other's, as `[rows, views, dim]`.
+fn by_rows(features: &Tensor, rows: usize) -> Tensor {
+    let dim = features.size().last().copied().unwrap_or(0);
+    features.reshape([-1, rows as i64, dim]).transpose(0, 1)
+}
+
+/// `[rows, views, dim]` as the tower gives it: `[views * rows, dim]`.
+fn as_encoded(features: &Tensor) -> Tensor {
+    features.transpose(0, 1).flatten(0, 1)
 }
 
 /// Whether operations are recorded here: not within [`tch::no_grad`].
@@ -292,7 +372,7 @@ impl Towers for BatchTowers<'_> {
     }
 
     fn inputs(&self, view: BatchView) -> Result<Inputs<'_>> {
-        if self.encode_batch_size.is_some() {
+        if self.encode_batch_size.is_some() || self.gradient_checkpointing {
             return Err(Error::internal(
                 "an objective that takes pictures themselves, of which only features are cached",
             ));

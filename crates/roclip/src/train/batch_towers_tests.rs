@@ -1,4 +1,4 @@
-//! Towers on a batch that is encoded in chunks.
+//! Towers on a batch that is encoded in chunks, or with gradient checkpointing.
 
 use super::*;
 use crate::model::ModelConfig;
@@ -19,7 +19,18 @@ const LENGTH: usize = 6;
 fn model(name: &str) -> Clip {
     let mut config = ModelConfig::named(name).unwrap();
     config.text_cfg.vocab_size = WORDS;
-    Clip::new(config, Device::Cpu, 3).unwrap()
+    let model = Clip::new(config, Device::Cpu, 3).unwrap();
+    // Weights that were drawn are replaced: tests that run beside this one draw from libtorch's generator, too.
+    tch::no_grad(|| {
+        for (seed, (_, weight)) in model.parameters().trainable().into_iter().enumerate() {
+            let bound = 2.0 * (weight.size().iter().skip(1).product::<i64>() as f64).powf(-0.5);
+            if !weight.max().equal(&weight.min()) {
+                let drawn = Tensor::from_slice(&noise(seed, weight.numel())) * bound;
+                weight.shallow_clone().copy_(&drawn.view_as(&weight));
+            }
+        }
+    });
+    model
 }
 
 /// Numbers between -0.5 and 0.5 that look random.
@@ -76,6 +87,10 @@ fn chunked(encode_batch_size: Option<usize>) -> TrainConfig {
     TrainConfig { encode_batch_size, ..TrainConfig::default() }
 }
 
+fn checkpointed(config: TrainConfig) -> TrainConfig {
+    TrainConfig { gradient_checkpointing: true, ..config }
+}
+
 /// The loss, and all gradients of a new model by name. None where no gradient came.
 fn gradients(
     name: &str,
@@ -85,6 +100,10 @@ fn gradients(
 ) -> (f64, BTreeMap<String, Option<Tensor>>, usize) {
     let (model, batch) = (model(name), batch());
     let mut objective = objective(&model);
+    for (name, rows) in objective.state().iter().filter(|(name, _)| name.ends_with(".rows")) {
+        let drawn = Tensor::from_slice(&noise(name.len(), rows.numel()));
+        rows.shallow_clone().copy_(&unit(&drawn.view_as(rows)));
+    }
     let towers = BatchTowers::new(&model, &batch, Device::Cpu, config);
     let loss = objective.loss(phase, &towers).unwrap().loss;
     loss.backward();
@@ -142,7 +161,7 @@ impl Objective for AllFeatures {
             + info_nce(&plain, &augmented, &scale)
             + info_nce(&some(&plain), &positive, &scale)
             + info_nce(&some(&second), &counterfactual, &scale);
-        Ok(LossOutput { loss, matches: Vec::new() })
+        Ok(LossOutput { loss, matches: None })
     }
 }
 
@@ -158,10 +177,11 @@ fn chunks_are_even_and_never_of_one_row() {
     }
 }
 
-#[test]
-fn chunks_give_the_gradient_of_the_whole_batch_to_every_objective() {
-    type Make = Box<dyn Fn(&Clip) -> Box<dyn Objective>>;
-    let cases: [(Make, Phase, usize); 7] = [
+type Make = Box<dyn Fn(&Clip) -> Box<dyn Objective>>;
+
+/// Objectives, phases, and how many passes of a tower a gradient comes to.
+fn objectives() -> [(Make, Phase, usize); 7] {
+    [
         (Box::new(|_| Box::new(ClipObjective::default())), Phase::Clip, 2),
         (Box::new(roclip), Phase::Clip, 2),
         // No gradient reaches the text tower, and it is not passed again.
@@ -170,8 +190,12 @@ fn chunks_give_the_gradient_of_the_whole_batch_to_every_objective() {
         (Box::new(|model| safeclip(model, true)), Phase::Unimodal, 2),
         (Box::new(|model| safeclip(model, false)), Phase::Safe, 3),
         (Box::new(|_| Box::new(AllFeatures)), Phase::Clip, 5),
-    ];
-    for (objective, phase, passes) in cases {
+    ]
+}
+
+#[test]
+fn chunks_give_the_gradient_of_the_whole_batch_to_every_objective() {
+    for (objective, phase, passes) in objectives() {
         let (whole, gradient, cached) = gradients("ViT-tiny-32", &objective, phase, &chunked(None));
         assert_eq!(cached, 0);
         for at_once in [2, 4] {
@@ -181,6 +205,62 @@ fn chunks_give_the_gradient_of_the_whole_batch_to_every_objective() {
             let apart = farthest(&of_chunks, &gradient);
             assert!(apart < 1e-5, "{phase} by {at_once}: {apart:.1e}");
         }
+    }
+}
+
+/// Of whole batches and of chunks, against the same without it.
+#[test]
+fn gradient_checkpointing_gives_every_objective_the_same_gradient() {
+    for name in ["ViT-tiny-32", "RN-micro-32"] {
+        for (objective, phase, passes) in objectives() {
+            for at_once in [None, Some(4)] {
+                let plain = chunked(at_once);
+                let (wanted, gradient, _) = gradients(name, &objective, phase, &plain);
+                let (loss, same, cached) = gradients(name, &objective, phase, &checkpointed(plain));
+                assert_eq!((loss, cached), (wanted, passes), "{name}, {phase}, {at_once:?}");
+                let apart = farthest(&same, &gradient);
+                assert!(apart < 1e-6, "{name}, {phase}, {at_once:?}: {apart:.1e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradient_checkpointing_in_bf16_rounds_as_bf16_does_without_it() {
+    let clip = |_: &Clip| -> Box<dyn Objective> { Box::new(ClipObjective::default()) };
+    for name in ["ViT-tiny-32", "RN-micro-32"] {
+        let (exact, _, _) = gradients(name, clip, Phase::Clip, &chunked(None));
+        for at_once in [None, Some(4)] {
+            let plain = TrainConfig { precision: Precision::Bf16, ..chunked(at_once) };
+            let (wanted, gradient, _) = gradients(name, clip, Phase::Clip, &plain);
+            let (loss, same, _) = gradients(name, clip, Phase::Clip, &checkpointed(plain));
+            assert!(loss == wanted && loss != exact, "{name}: {loss}, {wanted}, {exact}");
+            let apart = farthest(&same, &gradient);
+            assert!(apart < 1e-6, "{name}, {at_once:?}: {apart:.1e}");
+        }
+    }
+}
+
+/// The blocks that are computed again do not count a second time.
+#[test]
+fn gradient_checkpointing_moves_the_running_statistics_as_one_pass_does() {
+    let moved = |at_once, checkpointing| {
+        let (model, batch) = (model("RN-micro-32"), batch());
+        let config = TrainConfig { gradient_checkpointing: checkpointing, ..chunked(at_once) };
+        let towers = BatchTowers::new(&model, &batch, Device::Cpu, &config);
+        ClipObjective::default().loss(Phase::Clip, &towers).unwrap().loss.backward();
+        towers.backward().unwrap();
+        model.parameters().all()
+    };
+    let new = model("RN-micro-32").parameters().all();
+    for at_once in [None, Some(4)] {
+        let (once, again) = (moved(at_once, false), moved(at_once, true));
+        let mut changed = 0;
+        for (name, tensor) in &again {
+            assert!(tensor.equal(once.get(name).unwrap()), "{name}, {at_once:?}");
+            changed += usize::from(!tensor.equal(new.get(name).unwrap()));
+        }
+        assert!(changed > 20, "{changed} running statistics have moved");
     }
 }
 
@@ -278,7 +358,7 @@ fn pictures_themselves_are_not_handed_out_where_features_are_cached() {
     let (model, batch) = (model("ViT-tiny-32"), batch());
     let inputs =
         |config: &TrainConfig| BatchTowers::new(&model, &batch, Device::Cpu, config).inputs(BatchView::First).is_ok();
-    assert!(inputs(&chunked(None)) && !inputs(&chunked(Some(4))));
+    assert!(inputs(&chunked(None)) && !inputs(&chunked(Some(4))) && !inputs(&checkpointed(chunked(None))));
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = 64)]
     pub encode_batch_size: Option<usize>,
+    /// Gradient checkpointing (open_clip's `--grad-checkpointing`): the same gradient in the memory of one block's activations and the inputs of
+    /// all blocks, for about one more forward pass (two with `encode_batch_size`).
+    pub gradient_checkpointing: bool,
     /// Peak learning rate of the schedule: a linear warm-up, then a cosine to 0.
     pub learning_rate: f64,
     /// AdamW's decay of the mean of gradients.
@@ -120,6 +123,7 @@ impl Default for TrainConfig {
             epochs: 32,
             batch_size: 512,
             encode_batch_size: None,
+            gradient_checkpointing: false,
             learning_rate: 5e-4,
             beta1: 0.9,
             beta2: 0.999,

@@ -2,6 +2,7 @@
 //! what happens between steps is up to the [`Host`] that runs it.
 
 mod batch_towers;
+mod checkpointing;
 mod config;
 mod diagnostics;
 mod engine;

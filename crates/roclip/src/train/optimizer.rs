@@ -1,6 +1,6 @@
 //! AdamW over two groups: with and without weight decay.
 
-use crate::error::Result;
+use crate::error::{Error, Result, TorchContext};
 use crate::model::{Parameter, Part};
 use crate::objective::Update;
 use crate::train::optimizer_state::restore;
@@ -67,16 +67,19 @@ impl Optimizer {
         self.slots.iter().map(|slot| slot.parameter.grad()).filter(Tensor::defined).collect()
     }
 
-    /// The L2 norm of all gradients, as one number. One that is missing counts as one of zeros, to the bit: a run that was just resumed lacks
-    /// those of a tower that rests.
-    pub fn gradient_norm(&self) -> f64 {
-        let norms: Vec<Tensor> =
-            self.slots.iter().map(|s| s.parameter.grad()).filter(Tensor::defined).map(|g| g.norm()).collect();
-        if norms.is_empty() {
-            return 0.0;
+    /// The L2 norm of all gradients, as one number, and the numbers of `scalars`: a device is waited for once and not for each of them. A
+    /// gradient that is missing counts as one of zeros, to the bit: a run that was just resumed lacks those of a tower that rests.
+    pub fn gradient_norm_and<const N: usize>(&self, scalars: [&Tensor; N]) -> Result<(f64, [f64; N])> {
+        let double = |number: &Tensor| number.detach().to_kind(Kind::Double);
+        let norms = self.gradients().into_iter().map(|gradient| double(&gradient.norm()));
+        let all: Vec<Tensor> = scalars.into_iter().map(double).chain(norms).collect();
+        if all.is_empty() {
+            return Ok((0.0, [0.0; N]));
         }
-        let norms = Vec::<f64>::try_from(Tensor::stack(&norms, 0).to_kind(Kind::Double));
-        norms.map_or(f64::NAN, |norms| norms.into_iter().map(|norm| norm * norm).sum::<f64>().sqrt())
+        let all = Vec::<f64>::try_from(Tensor::stack(&all, 0)).torch("reading the norm of the gradients")?;
+        let (read, norms) =
+            all.split_first_chunk().ok_or_else(|| Error::internal("fewer numbers than were asked for"))?;
+        Ok((norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt(), *read))
     }
 
     /// Scales all gradients by one factor where their norm, which is `norm`, is more than `most`: it is `most` then. The factor is that of
@@ -226,8 +229,8 @@ mod tests {
             let parameters = ["a", "b"].into_iter().zip(&given).map(parameter).collect();
             let optimizer = Optimizer::new(parameters, WeightDecayGroups::ByRank, ADAMW);
             (&given[0] * 3.0 + &given[1] * 4.0).backward();
-            let norm = optimizer.gradient_norm();
-            assert_eq!(norm, 5.0);
+            let (norm, read) = optimizer.gradient_norm_and([&Tensor::from(0.5f32)]).unwrap();
+            assert_eq!((norm, read), (5.0, [0.5]));
             optimizer.clip_gradients(norm, most);
             for (tensor, expected) in given.iter().zip(expected) {
                 assert!((tensor.grad().double_value(&[]) - f64::from(expected)).abs() < 1e-5, "{most}");

@@ -38,9 +38,14 @@ impl Precision {
 
     /// Features that `towers` computes on `device`, in 32 bits.
     pub(super) fn features(self, device: Device, towers: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+        Ok(self.part(device, towers)?.to_kind(Kind::Float))
+    }
+
+    /// What a `part` of a tower computes on `device`, in the bits that the next part takes.
+    pub(super) fn part(self, device: Device, part: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
         match self {
-            Precision::Fp32 | Precision::Tf32 => towers(),
-            Precision::Bf16 => Ok(torch_bridge::with_autocast_bf16(device.is_cuda(), towers)?.to_kind(Kind::Float)),
+            Precision::Fp32 | Precision::Tf32 => part(),
+            Precision::Bf16 => torch_bridge::with_autocast_bf16(device.is_cuda(), part),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One optimizer step: the objective encodes the batch, and the parameters move.
 
-use crate::error::{Error, Result, TorchContext};
+use crate::error::{Error, Result};
 use crate::objective::{LearningRate, Place};
 use crate::train::batch_towers::BatchTowers;
 use crate::train::engine::Trainer;
@@ -33,15 +33,16 @@ impl Trainer {
         };
         let towers = BatchTowers::new(&self.model, batch, self.device, &self.config);
         let output = self.objective.loss(phase, &towers)?;
-        let own_loss = output.loss.f_double_value(&[]).torch("reading the loss")?;
         // Not before the others have come as far: a loss that is no number is everybody's.
         self.world.collectives().backward(&output.loss)?;
         towers.backward()?;
-        let loss = self.world.average(&self.optimizer.gradients(), own_loss)?;
+        let loss = self.world.average(&self.optimizer.gradients(), &output.loss)?;
+        // Of the weights that made the loss.
+        let scale = tch::no_grad(|| self.model.scale());
+        let (gradient_norm, [loss, scale]) = self.optimizer.gradient_norm_and([&loss, &scale])?;
         if !loss.is_finite() {
             return Err(self.diverged("the loss".into(), batch));
         }
-        let gradient_norm = self.optimizer.gradient_norm();
         if !gradient_norm.is_finite() {
             let name = self.optimizer.non_finite_gradient().unwrap_or("the norm").to_owned();
             return Err(self.diverged(format!("the gradient of `{name}`"), batch));
@@ -49,13 +50,13 @@ impl Trainer {
         if let Some(most) = self.config.gradient_clip_norm {
             self.optimizer.clip_gradients(gradient_norm, most);
         }
-        // Of the weights that made the loss.
-        let scale = tch::no_grad(|| self.model.scale());
         let objective = &self.objective;
         self.optimizer.step(learning_rate, &|part| objective.update(phase, part))?;
         self.model.clamp_scale();
-        self.tally.matches.add(&self.pairs, &output.matches);
-        Ok(StepMetrics { loss, learning_rate, scale: scale.double_value(&[]), gradient_norm, phase })
+        if let Some(matches) = output.matches {
+            self.tally.matches.add(&self.pairs, &matches.read()?);
+        }
+        Ok(StepMetrics { loss, learning_rate, scale, gradient_norm, phase })
     }
 
     fn diverged(&self, what: String, batch: &SharedBatch) -> Error {

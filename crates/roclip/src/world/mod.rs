@@ -17,7 +17,7 @@ pub use rows::OwnRows;
 use crate::error::{Error, Result, TorchContext};
 use std::rc::Rc;
 use std::time::Duration;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use torch_bridge::Group;
 
 /// The longest that the others wait while the first process evaluates or saves. One that has ended is noticed at once.
@@ -159,15 +159,14 @@ impl World {
         border(self.rank())..border(self.rank() + 1)
     }
 
-    /// `tensors` averaged over the processes, in place, and with them `number`.
-    pub fn average(&self, tensors: &[Tensor], number: f64) -> Result<f64> {
+    /// `tensors` averaged over the processes, in place; and the average of `number`, a scalar.
+    pub fn average(&self, tensors: &[Tensor], number: &Tensor) -> Result<Tensor> {
         if self.is_alone() {
-            return Ok(number);
+            return Ok(number.detach());
         }
         tch::no_grad(|| {
-            let mut flat: Vec<Tensor> = tensors.iter().map(|tensor| tensor.flatten(0, -1)).collect();
-            flat.push(Tensor::from_slice(&[number as f32]).to_device(flat.first().map_or(Device::Cpu, Tensor::device)));
-            let mut flat = Tensor::cat(&flat, 0).to_kind(Kind::Float);
+            let flat = tensors.iter().chain([number]).map(|tensor| tensor.detach().flatten(0, -1));
+            let mut flat = Tensor::cat(&flat.collect::<Vec<_>>(), 0).to_kind(Kind::Float);
             self.collectives.all_reduce(&flat)?;
             let _ = flat.g_div_scalar_(self.size() as f64);
             let mut from = 0;
@@ -176,7 +175,7 @@ impl World {
                 tensor.shallow_clone().copy_(&flat.narrow(0, from, length).view_as(tensor));
                 from += length;
             }
-            flat.f_double_value(&[from]).torch("reading the loss")
+            Ok(flat.get(from))
         })
     }
 }
@@ -192,6 +191,7 @@ mod tests {
     use super::*;
     use crate::objective::{cross_entropy_of, info_nce_of};
     use std::net::TcpListener;
+    use tch::Device;
 
     /// `work` as each of `size` processes.
     fn together<T: Send>(size: usize, work: impl Fn(World) -> T + Sync) -> Vec<T> {
@@ -270,7 +270,7 @@ mod tests {
             world.collectives().backward(&loss).unwrap();
             let gradients = [a.grad(), b.grad()].map(|gradient| values(&(gradient / 3.0)));
             let of_scale = [scale.grad()];
-            let loss = world.average(&of_scale, loss.double_value(&[])).unwrap();
+            let loss = world.average(&of_scale, &loss).unwrap().double_value(&[]);
             (first, count, loss, gradients, of_scale[0].double_value(&[]))
         });
         let close = |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);

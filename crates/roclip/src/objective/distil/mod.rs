@@ -181,7 +181,7 @@ impl Objective for DistilObjective {
             0.0 => loss,
             weight => loss + self.labels.cross_entropy(&logits, towers.pairs())? * weight,
         };
-        Ok(LossOutput { loss, matches: Vec::new() })
+        Ok(LossOutput { loss, matches: None })
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {
