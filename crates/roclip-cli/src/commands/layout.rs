@@ -197,7 +197,7 @@ const EXAMPLES: [(&str, &str); 32] = [
   roclip demo --seeds 0,1,2                                   goes on where it was stopped
   roclip demo --config mine.toml --out runs/my-demo           the same rows on your own data
   roclip demo --sweep objective.roclip.period=1,2,4 --out runs/k
-  roclip demo --rows undefended,augmentation-only,detected    without the pairs that look suspicious",
+  roclip demo --rows undefended,augmentation-only,detected    without suspicious pairs",
     ),
     ("completions", "  roclip completions bash > ~/.local/share/bash-completion/completions/roclip"),
     ("man", "  roclip man --out ~/.local/share/man/man1"),

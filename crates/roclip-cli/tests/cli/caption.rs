@@ -286,7 +286,7 @@ fn what_cannot_be_is_refused_before_work() {
     refused(&["--set", "clean={}"], &["[clean]", "[caption]"]);
     refused(&["--val-data", "pictures.csv"], &["pictures.csv"]);
     std::fs::write(lab.path("bare.csv"), "image,caption\n000.png,\n001.png,\n").unwrap();
-    refused(&["--val-data", "bare.csv"], &["bare.csv", "no caption"]);
+    refused(&["--val-data", "bare.csv"], &["bare.csv", "without caption"]);
     std::fs::write(lab.path("dots.csv"), "image,caption\n000.png,...\n001.png,?\n").unwrap();
     refused(&["--val-data", "dots.csv"], &["dots.csv", "0 pictures with references"]);
     lab.fails(&["caption", "train", "--run", "run"], 1, &["nothing says what to train on"]);
@@ -302,7 +302,7 @@ fn what_cannot_be_is_refused_before_work() {
     attack(&["--queries", "20"], &["20 queries"]);
     attack(&["--beam", "0"], &["beam is 0"]);
     attack(&["--pictures", "0"], &["--pictures is 0"]);
-    attack(&["--val-data", "bare.csv"], &["no caption"]);
+    attack(&["--val-data", "bare.csv"], &["without caption"]);
     std::fs::write(lab.path("foreign.csv"), "image,caption\n000.png,zyx wvu tsr qpo\n").unwrap();
     lab.fails(
         &["caption", "attack", "attend", "--run", "idle", "--val-data", "foreign.csv", "--queries", "30"],

@@ -50,13 +50,14 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
 fn what_cannot_be_cleaned_is_refused() {
     let lab = Lab::new();
     lab.train("victim", &["--preset", "clip"]);
-    let clean = |extra: &[&str], words: &[&str]| {
+    let fails = |extra: &[&str], code: i32, words: &[&str]| {
         let arguments = [&["clean", "victim", "--run", "cleaned"], extra].concat();
-        lab.fails(&arguments, 1, words);
+        lab.fails(&arguments, code, words);
         assert!(!lab.path("cleaned").exists(), "{extra:?} left files behind");
     };
-    clean(&["--sweep", "train.epochs"], &["train.epochs", "KEY=VALUE,VALUE"]);
-    clean(&["--sweep", "train.epochs="], &["train.epochs=", "the list of values is empty"]);
+    fails(&["--sweep", "train.epochs"], 2, &["train.epochs", "KEY=VALUE,VALUE"]);
+    fails(&["--sweep", "train.epochs="], 2, &["train.epochs=", "the list of values is empty"]);
+    let clean = |extra: &[&str], words: &[&str]| fails(extra, 1, words);
     clean(&["--sweep", "clean.weight=1"], &["`clean.weight=1`", "unknown field"]);
     clean(&["--pairs", "500"], &["clean.pairs is 500", "48 pairs"]);
     clean(&["--pairs", "6"], &["batch size 64 is larger than the data (6 pairs)"]);

@@ -60,7 +60,7 @@ pub(super) struct Places {
     /// In its group.
     first_row: u64,
     block: Arc<Block>,
-    /// Of each row, `(from, length)` in the block; none where it has no value.
+    /// Of each row, `(from, length)` in the block; none where it has no value or an empty one.
     values: Box<[Option<(u32, NonZeroU32)>]>,
 }
 
@@ -93,9 +93,11 @@ impl Places {
     /// The value of a row; none where it has none of `length` bytes.
     pub fn read(&self, shard: &Shard, row: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
         let at = row.checked_sub(self.first_row).and_then(|at| usize::try_from(at).ok());
-        match at.and_then(|at| *self.values.get(at)?) {
+        let Some(value) = at.and_then(|at| self.values.get(at)) else { return Ok(None) };
+        match value {
+            None if length == 0 => Ok(Some(Vec::new())),
             Some((from, own)) if u64::from(own.get()) == length => {
-                self.block.read(shard, from as usize, own.get() as usize).map(Some)
+                self.block.read(shard, *from as usize, own.get() as usize).map(Some)
             }
             _ => Ok(None),
         }
