@@ -177,6 +177,9 @@ pub fn run(command: Command) -> Result<()> {
 fn check(arguments: VerifyArguments) -> Result<()> {
     let recipe = arguments.recipe.resolve(Recipe::default(), &[])?;
     let manifest = Manifest::read(&arguments.manifest, recipe.data.limits)?;
+    if manifest.rows.is_empty() {
+        bail!("`{}` names no poisoned pair: nothing can be proved of it", arguments.manifest.display());
+    }
     let verified = match manifest.header.is_of_instructions() {
         true if arguments.recipe.names_data() => bail!(
             "the manifest is of instruction tuning, whose data the study that it lies in names; leave --config, --set and --train-data out"

@@ -149,7 +149,11 @@ fn inputs_are_scored_with_and_without_each_trigger() {
     let file: Value = serde_json::from_str(&lines(&lab, "inputs/inputs.json").join("\n")).unwrap();
     assert_eq!(file["descriptions"]["name"], "words.json");
     std::fs::write(lab.path("few.json"), "{\"red\": [\"red\"]}").unwrap();
-    lab.fails(&[&detect[..], &["--descriptions", "few.json"]].concat(), 1, &["says nothing of the class"]);
+    lab.fails(&[&detect[..], &["--descriptions", "few.json"]].concat(), 1, &["says nothing of the class", "more"]);
+    for (words, said) in [(all("[\" \"]"), "says nothing of the class"), (all("\"a text\""), "expected a sequence")] {
+        std::fs::write(lab.path("odd.json"), format!("{{{words}}}")).unwrap();
+        lab.fails(&[&detect[..], &["--descriptions", "odd.json"]].concat(), 1, &[said]);
+    }
     lab.fails(&[&detect[..], &["--val-data", "none"]].concat(), 1, &["none"]);
 }
 
@@ -221,6 +225,12 @@ fn a_demo_trains_a_row_without_what_another_row_finds_suspicious() {
     assert_eq!(lines(&lab, "demo/suspects-combined-seed0/drop.txt").len(), (0.1 * pairs as f64).round() as usize);
     lab.fails(&[&demo[..], &["--detect-with", "defended"]].concat(), 1, &["no finished run", "--detect-with"]);
     lab.fails(&[&demo[..], &["--drop-fraction", "1"]].concat(), 1, &["--drop-fraction 1"]);
+    let few = [&demo[..], &["--detect-by", "lid", "--detect-with", "undefended", "--drop-fraction", "1e-6"]].concat();
+    lab.fails(&few, 1, &["--drop-fraction 0.000001", "none of them"]);
+    // What is known to be wrong is said before anything is trained.
+    let elsewhere = ["demo", "--config", "recipe.toml", "--out", "other", "--rows", "undefended,detected"];
+    lab.fails(&elsewhere, 1, &["no finished run", "augmentation-only"]);
+    assert!(!lab.path("other/undefended-seed0").exists());
     lab.fails(&[&demo[..], &["--sweep", "train.batch_size=8,16"]].concat(), 1, &["varies no row `detected`"]);
     lab.fails(&[&demo[..], &["--detect-by", "magic"]].concat(), 2, &["magic"]);
 }

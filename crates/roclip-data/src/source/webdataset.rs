@@ -32,6 +32,8 @@ use tar::Entry;
 const JSON_LIMIT_BYTES: u64 = 4 << 20;
 /// A tar is made of blocks of so many bytes, and ends with at least one that is empty.
 const BLOCK_BYTES: u64 = 512;
+/// Zeros that end an archive: its two blocks, and what fills the last record of 20 blocks.
+const END_BYTES: u64 = 22 * BLOCK_BYTES;
 
 /// How much may be read, in bytes, and what is kept of it.
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +165,10 @@ impl WebDataset {
                 split: split_of(shard).map(str::to_owned),
                 samples: found,
                 length_bytes,
-                read_bytes: if ends_early { contents.end.min(length_bytes) } else { length_bytes },
+                read_bytes: match contents.zero_bytes {
+                    0 if ends_early => contents.end.min(length_bytes),
+                    zeros => length_bytes.saturating_sub(zeros),
+                },
                 stated: None,
                 lost: contents.lost,
             });
@@ -189,6 +194,8 @@ struct Contents {
     members: usize,
     /// Where the last member ends, in bytes.
     end: u64,
+    /// Bytes of zeros where members could have been, beyond what ends an archive: what was never written of a file whose room was taken.
+    zero_bytes: u64,
     /// Bytes of memory that its members may still take; none where they stay on the disk.
     memory_left: Option<u64>,
     /// What all shards may take.
@@ -245,11 +252,20 @@ impl Contents {
     ) -> io::Result<()> {
         for entry in entries {
             let mut entry = entry?;
+            self.skip_to(entry.raw_header_position());
             self.end = entry.raw_file_position().saturating_add(entry.size()).div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
             self.add(&mut entry, max_file_bytes, image)?;
             self.members += 1;
         }
         Ok(())
+    }
+
+    /// Counts the zeros from where the last member ends to `place`.
+    fn skip_to(&mut self, place: u64) {
+        let zeros = place.saturating_sub(self.end);
+        if zeros > END_BYTES {
+            self.zero_bytes += zeros;
+        }
     }
 
     fn add<R: Read>(
@@ -333,7 +349,17 @@ impl Contents {
     /// Says what is lost when reading ended as `outcome` tells, in a tar of `length` bytes.
     fn finish(&mut self, outcome: io::Result<()>, length: u64) {
         let members = self.members;
+        if outcome.is_ok() {
+            self.skip_to(length);
+        }
         self.lost = match outcome {
+            Ok(()) if self.zero_bytes > 0 => Some(Skip::new(
+                SkipReason::ShardTruncated,
+                format!(
+                    "beside its {members} members it has {} bytes of zeros, as a file has that was not written whole",
+                    self.zero_bytes
+                ),
+            )),
             Ok(()) if self.end.saturating_add(BLOCK_BYTES) > length => Some(Skip::new(
                 SkipReason::ShardTruncated,
                 format!("it has no end mark after its {members} members, and may have had more"),

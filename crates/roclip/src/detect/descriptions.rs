@@ -29,14 +29,6 @@ pub struct Descriptions {
     unrelated: Vec<String>,
 }
 
-/// What a user's file may hold: the fields of a shipped one, or the classes alone.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Form {
-    Whole(Descriptions),
-    Classes(BTreeMap<String, Vec<String>>),
-}
-
 impl Descriptions {
     /// Reads a JSON file of `{class: [text, ...]}`, or one with the fields of those in `data/descriptions/`.
     ///
@@ -44,20 +36,23 @@ impl Descriptions {
     /// A file that is neither.
     pub fn read(path: &Path) -> Result<Self> {
         let text = artifact::read_text(path)?;
-        let form: Form = serde_json::from_str(&text).map_err(|e| {
+        let refused = |e: serde_json::Error| {
             Error::setting(
                 format!("--descriptions `{}`: {e}", path.display()),
                 "give JSON of {class: [text, ...]}, or of the fields name, provenance, unrelated and classes",
             )
-        })?;
-        let found = match form {
-            Form::Whole(whole) => whole,
-            Form::Classes(classes) => Descriptions {
+        };
+        // A list of texts may be called `classes`, too.
+        let is_whole = |value: &serde_json::Value| value.get("classes").is_some_and(serde_json::Value::is_object);
+        let found = if is_whole(&serde_json::from_str(&text).map_err(refused)?) {
+            serde_json::from_str(&text).map_err(refused)?
+        } else {
+            Descriptions {
                 name: path.display().to_string(),
                 provenance: "not said".to_owned(),
-                classes,
+                classes: serde_json::from_str(&text).map_err(refused)?,
                 unrelated: vec![UNRELATED.to_owned()],
-            },
+            }
         };
         match found.unrelated.is_empty() {
             true => Err(Error::setting(
@@ -87,15 +82,24 @@ impl Descriptions {
     /// For all sentences of all `classes`: the sentences, and beside each its class with an unrelated text.
     ///
     /// # Errors
-    /// A class that nothing is said of.
+    /// Classes that nothing is said of.
     pub fn texts(&self, classes: &[String]) -> Result<[Vec<String>; 2]> {
         let mut unrelated = self.unrelated.iter().cycle();
         let (mut described, mut beside) = (Vec::new(), Vec::new());
+        let says = |text: &&String| !text.trim().is_empty();
+        let texts_of = |class: &String| self.classes.get(class).into_iter().flatten().filter(says);
+        let missing: Vec<&str> =
+            classes.iter().filter(|class| texts_of(class).next().is_none()).map(String::as_str).collect();
+        if let [first, others @ ..] = missing.as_slice() {
+            let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            return Err(Error::setting(
+                format!("--descriptions says nothing of the class `{first}`{more}"),
+                "describe every class",
+            ));
+        }
         for class in classes {
-            let texts = self.classes.get(class).filter(|texts| !texts.is_empty()).ok_or_else(|| {
-                Error::setting(format!("--descriptions says nothing of the class `{class}`"), "describe every class")
-            })?;
-            described.extend(texts.iter().cloned());
+            let texts: Vec<&String> = texts_of(class).collect();
+            described.extend(texts.iter().map(|text| (*text).clone()));
             beside.extend(texts.iter().zip(&mut unrelated).map(|(_, text)| format!("{class} {text}")));
         }
         Ok([described, beside])

@@ -197,7 +197,14 @@ fn dropped(drop: &Drop, scores: &[f64], count: usize, attacks: &[Option<String>]
             let mut order: Vec<usize> = (0..own.len()).collect();
             let of = |at: usize| own.get(at).copied().unwrap_or(f64::NAN);
             order.sort_by(|a, b| of(*b).total_cmp(&of(*a)).then(a.cmp(b)));
-            (order.into_iter().take((share * own.len() as f64).round() as usize).collect(), None)
+            let count = (share * own.len() as f64).round() as usize;
+            if count == 0 {
+                return Err(Error::setting(
+                    format!("--drop-fraction {share} of {} pairs is none of them", own.len()),
+                    "raise it",
+                ));
+            }
+            (order.into_iter().take(count).collect(), None)
         }
         Drop::Level(level) => {
             let at_most =

@@ -12,6 +12,7 @@ use roclip::recipe::Recipe;
 use roclip::report::write_suspects;
 use roclip::run::{COMBINED, Drop, PairFeatures, Suspects, machine, suspects};
 use roclip_data::escape::for_terminal;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,8 +34,8 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// What can be wrong before anything is trained.
-    pub fn check(&self, base: &Recipe) -> Result<()> {
+    /// What can be wrong before any of `rows` is trained in `out`.
+    pub fn check(&self, base: &Recipe, rows: &[String], seeds: &[u64], out: &Path) -> Result<()> {
         if let Some(list) = &base.data.drop {
             bail!(
                 "--rows {DETECTED}: the recipe leaves out pairs already (data.drop = `{}`); leave them out of the data with `roclip data drop`",
@@ -44,12 +45,14 @@ impl Detection {
         if !(self.drop_fraction > 0.0 && self.drop_fraction < 1.0) {
             bail!("--drop-fraction {}: choose more than 0 and less than 1", self.drop_fraction);
         }
+        for seed in seeds.iter().filter(|_| !rows.contains(&self.detect_with)) {
+            self.encoder(*seed, out)?;
+        }
         Ok(())
     }
 
-    /// Looks at the pairs of `undefended`, and writes what is suspicious beside the runs in `out`: a run a method, which leaves these pairs out.
-    pub fn planned(&self, undefended: &Recipe, out: &Path, overwrite: bool) -> Result<Vec<Planned>> {
-        let seed = undefended.seed;
+    /// The finished run in `out` that encodes the pairs.
+    fn encoder(&self, seed: u64, out: &Path) -> Result<PathBuf> {
         let encoder = out.join(format!("{}-seed{seed}", self.detect_with));
         if !encoder.join("summary.json").is_file() {
             bail!(
@@ -58,6 +61,13 @@ impl Detection {
                 self.detect_with
             );
         }
+        Ok(encoder)
+    }
+
+    /// Looks at the pairs of `undefended`, and writes what is suspicious beside the runs in `out`: a run a method, which leaves these pairs out.
+    pub fn planned(&self, undefended: &Recipe, out: &Path, overwrite: bool) -> Result<Vec<Planned>> {
+        let seed = undefended.seed;
+        let encoder = self.encoder(seed, out)?;
         // The poison is the one that this row met.
         let kept = Some(encoder.join("manifest.jsonl")).filter(|kept| kept.is_file());
         let looked_at = Recipe { manifest: kept.or_else(|| undefended.manifest.clone()), ..undefended.clone() };
@@ -65,8 +75,9 @@ impl Detection {
         let loaded = load_as(&encoder, Description::Beside, machine(&looked_at)?)?;
         loaded.must_read_captions("detect with a row that trains CLIP")?;
         let encoded = PairFeatures::encode(&looked_at, &loaded.model, &Arc::new(loaded.tokenizer))?;
-        self.detect_by
-            .iter()
+        let methods_once: BTreeSet<&String> = self.detect_by.iter().collect();
+        methods_once
+            .into_iter()
             .map(|by| {
                 let methods = match Method::named(by) {
                     Some(method) => vec![method],

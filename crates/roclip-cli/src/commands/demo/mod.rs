@@ -97,10 +97,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let out = arguments.out.clone().unwrap_or_else(|| if arguments.quick { QUICK_FOLDER } else { FOLDER }.into());
     let detects = arguments.rows.iter().any(|row| row == DETECTED);
     if detects {
-        arguments.detection.check(&base)?;
         if !sweep.is_empty() {
             bail!("--sweep varies no row `{DETECTED}`; train it with a command of its own, without --sweep");
         }
+        arguments.detection.check(&base, &arguments.rows, &arguments.seeds, &out)?;
     }
     let runs = arguments.planned(&base, &sweep, &out)?;
     if arguments.dry_run {
@@ -128,7 +128,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     print_table(&results);
     if sweep.is_empty() {
         let seed = arguments.seeds.first().unwrap_or(&0);
-        say(&format!("next: roclip doctor {}", out.join(format!("defended-seed{seed}")).display()));
+        let explained = ["defended", "undefended", "augmentation-only", "clean-data"];
+        let explained = explained.into_iter().find(|row| arguments.rows.iter().any(|asked| asked == row));
+        if let Some(row) = explained {
+            say(&format!("next: roclip doctor {}", out.join(format!("{row}-seed{seed}")).display()));
+        }
     }
     Ok(())
 }

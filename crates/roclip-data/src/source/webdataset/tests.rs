@@ -302,6 +302,33 @@ fn samples_of_a_damaged_shard_count_against_the_share_that_may_be_lost() {
     listing.check_losses(0.7, "data.source").unwrap();
 }
 
+/// As an interrupted download leaves a file whose room was taken at first.
+#[test]
+fn zeros_where_members_were_are_a_loss_and_the_end_of_an_archive_is_not() {
+    let lost = |second: Vec<u8>| {
+        let listing = list(&[("0.tar", shard_of("a", 30)), ("1.tar", second)]);
+        (listing.samples.len(), listing.check_losses(0.0, "data.source").err().map(|e| e.to_string()))
+    };
+    let whole = shard_of("b", 30);
+    let with_zeros = |range: std::ops::Range<usize>| {
+        let mut bytes = whole.clone();
+        bytes[range].fill(0);
+        bytes
+    };
+    // Two blocks a member, two members a sample.
+    for (zeros, samples) in [(0..whole.len(), 30), (20_480..whole.len(), 40), (20_480..40_960, 50)] {
+        let (found, said) = lost(with_zeros(zeros.clone()));
+        assert_eq!(found, samples, "{zeros:?}");
+        let said = said.unwrap_or_default();
+        assert!(said.contains("bytes of zeros") && said.contains("1.tar"), "{zeros:?}: {said}");
+    }
+    // Archives behind each other, and the record of 20 blocks that tar ends with.
+    let padded = |bytes: &[u8]| [bytes, &vec![0; 10_240]].concat();
+    assert_eq!(lost([padded(&whole), shard_of("c", 5)].concat()), (65, None));
+    assert_eq!(lost(padded(&whole)), (60, None));
+    assert_eq!(lost(vec![0; 10_240]), (30, None), "an empty archive");
+}
+
 #[test]
 fn a_damaged_shard_of_another_split_is_none_of_this_one() {
     let folder = tempfile::tempdir().unwrap();
