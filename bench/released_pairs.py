@@ -11,7 +11,6 @@ import csv
 import json
 import os
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -109,7 +108,6 @@ def compare(model, pairs, folder):
 
 def main():
     pairs, *models = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print(f"batches of {BATCH}, {THREADS} threads, {ROUNDS} rounds")
     print("| model | what | roclip | released program | ratio |")
     print("|---|---|---|---|---|")

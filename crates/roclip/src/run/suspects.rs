@@ -30,6 +30,22 @@ pub enum Drop {
 }
 
 impl Drop {
+    /// # Errors
+    /// A share that is none, all or no number.
+    pub fn check(&self) -> Result<()> {
+        let (what, share) = match self {
+            Drop::Nothing => return Ok(()),
+            Drop::Fraction(share) => ("--drop-fraction", *share),
+            Drop::Level(level) => ("--level", *level),
+        };
+        match share > 0.0 && share < 1.0 {
+            true => Ok(()),
+            false => Err(Error::setting(format!("{what} {share}"), "choose more than 0 and less than 1")),
+        }
+    }
+}
+
+impl Drop {
     fn words(&self) -> String {
         match self {
             Drop::Nothing => "nothing".to_owned(),
@@ -187,12 +203,9 @@ fn joined(one: &Features, other: &Features) -> Result<Features> {
 /// Which of the first `count` of `scores` are left out; those behind them are of trusted pairs.
 fn dropped(drop: &Drop, scores: &[f64], count: usize, attacks: &[Option<String>]) -> Result<Option<Dropped>> {
     let (own, trusted) = scores.split_at(count.min(scores.len()));
-    let refuse =
-        |what: &str, share: f64| Error::setting(format!("{what} {share}"), "choose more than 0 and less than 1");
+    drop.check()?;
     let (rows, trusted_above): (BTreeSet<usize>, _) = match drop {
         Drop::Nothing => return Ok(None),
-        Drop::Fraction(share) if !(*share > 0.0 && *share < 1.0) => return Err(refuse("--drop-fraction", *share)),
-        Drop::Level(level) if !(*level > 0.0 && *level < 1.0) => return Err(refuse("--level", *level)),
         Drop::Fraction(share) => {
             let mut order: Vec<usize> = (0..own.len()).collect();
             let of = |at: usize| own.get(at).copied().unwrap_or(f64::NAN);

@@ -42,9 +42,7 @@ impl Detection {
                 list.display()
             );
         }
-        if !(self.drop_fraction > 0.0 && self.drop_fraction < 1.0) {
-            bail!("--drop-fraction {}: choose more than 0 and less than 1", self.drop_fraction);
-        }
+        Drop::Fraction(self.drop_fraction).check()?;
         for seed in seeds.iter().filter(|_| !rows.contains(&self.detect_with)) {
             self.encoder(*seed, out)?;
         }
