@@ -127,6 +127,12 @@ pub fn run(command: Command) -> Result<()> {
 }
 
 fn pairs(arguments: &PairsArguments) -> Result<()> {
+    let drop = match (arguments.drop_fraction, arguments.level) {
+        (Some(share), _) => Drop::Fraction(share),
+        (None, Some(level)) => Drop::Level(level),
+        (None, None) => Drop::Nothing,
+    };
+    drop.check()?;
     let model = arguments.model.as_deref();
     let run = model.and_then(run_of);
     let recipe = arguments.common.recipe(model, run.as_deref(), "detect pairs")?;
@@ -152,11 +158,6 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let encode = |recipe: &Recipe| match &encoder {
         Some((model, tokenizer)) => Ok(PairFeatures::encode(recipe, model, tokenizer)?),
         None => bail!("--trusted-data needs a MODEL that encodes it, the one that --features came from"),
-    };
-    let drop = match (arguments.drop_fraction, arguments.level) {
-        (Some(share), _) => Drop::Fraction(share),
-        (None, Some(level)) => Drop::Level(level),
-        (None, None) => Drop::Nothing,
     };
     let trusted = match &arguments.trusted_data {
         Some(path) => Some(encode(&trusted(&recipe, path))?.features),
@@ -227,7 +228,10 @@ fn inputs(arguments: &InputsArguments) -> Result<()> {
         Some(texts) if arguments.descriptions.is_none() => {
             say(&format!("descriptions: those of {}, which come with the program", texts.name));
         }
-        Some(_) => {}
+        Some(texts) => match texts.beyond(&evaluator.classes) {
+            0 => {}
+            beyond => say(&format!("descriptions: {beyond} of their classes are not evaluated, and are left out")),
+        },
         None => say(
             "descriptions: none come with the program for these classes; the method is left out without --descriptions",
         ),

@@ -5,7 +5,7 @@ use crate::escape::for_terminal;
 use crate::pairs::Pairs;
 use crate::picture::ImageLimits;
 use crate::poison::images::{Images, hashes};
-use crate::poison::{Manifest, Role};
+use crate::poison::{Manifest, Role, Row};
 use crate::progress::Task;
 use crate::sample::Sample;
 use crate::skip::SkipReport;
@@ -56,21 +56,11 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
         if shared {
             untriggered.insert(&row.image, (before.clone(), after.clone()));
         }
-        let differs = |what: &str, found: &str, expected: &str| {
-            Error::setting(
-                format!(
-                    "line {number} of the manifest, `{}`: {what} has the sha256 {found}, the manifest says {expected}",
-                    for_terminal(&row.id)
-                ),
-                "this is not the same poison; use the data and the program version it was made with",
-            )
-        };
-        if !stored && before != row.sha256_before {
-            return Err(differs("the image file", &before, &row.sha256_before));
+        let place = row_in_manifest(number, row);
+        if !stored {
+            same_digest(&place, "the image file", &before, &row.sha256_before)?;
         }
-        if after != row.sha256_after {
-            return Err(differs("the poisoned picture", &after, &row.sha256_after));
-        }
+        same_digest(&place, "the poisoned picture", &after, &row.sha256_after)?;
         digests += &after;
         *verified.rows.entry(row.attack.clone()).or_default() += 1;
     }
@@ -78,4 +68,21 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
         fits?;
     }
     Ok(Verified { digest: crate::artifact::sha256_hex(digests.as_bytes()), ..verified })
+}
+
+/// How a message names the row on line `number` of a manifest.
+pub fn row_in_manifest(number: usize, row: &Row) -> String {
+    format!("line {number} of the manifest, `{}`", for_terminal(&row.id))
+}
+
+/// # Errors
+/// Where what was found at `place` is not what the manifest says.
+pub fn same_digest(place: &str, what: &str, found: &str, expected: &str) -> Result<()> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::setting(
+            format!("{place}: {what} has the sha256 {found}, the manifest says {expected}"),
+            "this is not the same poison; use the data and the program version it was made with",
+        )),
+    }
 }

@@ -127,12 +127,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     print_table(&results);
     if sweep.is_empty() {
-        let seed = arguments.seeds.first().unwrap_or(&0);
-        let explained = ["defended", "undefended", "augmentation-only", "clean-data"];
-        let explained = explained.into_iter().find(|row| arguments.rows.iter().any(|asked| asked == row));
-        if let Some(row) = explained {
-            say(&format!("next: roclip doctor {}", out.join(format!("{row}-seed{seed}")).display()));
-        }
+        // More seeds take as long as this did.
+        let next = results.next_steps.iter().filter(|step| !step.more_seeds).find_map(|step| step.commands.first());
+        next.iter().for_each(|command| say(&format!("next: {command}")));
     }
     Ok(())
 }
