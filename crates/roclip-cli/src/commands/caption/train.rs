@@ -160,7 +160,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let forecast = roclip::run::check(&recipe, folder, arguments.run.start(), &mut say)?;
         match arguments.run.json {
             true => println!("{}", serde_json::to_string_pretty(&forecast)?),
-            false => crate::commands::train::print(&forecast),
+            false => crate::commands::forecast_lines::print_forecast(&forecast),
         }
         return Ok(());
     }

@@ -1,8 +1,8 @@
 //! What several runs would take, by the first of them.
 
+use crate::commands::forecast_lines::{print_forecast, roughly};
 use crate::commands::grid::{Planned, check};
-use crate::commands::progress::{duration, say};
-use crate::commands::train::print;
+use crate::commands::progress::say;
 use anyhow::Result;
 use roclip::run::Start;
 
@@ -21,10 +21,10 @@ pub fn foresee(runs: &[Planned], jobs: usize, json: bool) -> Result<()> {
         return Ok(());
     }
     println!("{} runs, {jobs} at a time; the first, {}:", runs.len(), first.name);
-    print(&forecast);
+    print_forecast(&forecast);
     if let Some(seconds) = forecast.seconds() {
         let rounds = runs.len().div_ceil(jobs) as f64;
-        println!("all     about {}, where each takes as long as the first", duration(rounds * seconds));
+        println!("all     about {}, where each takes as long as the first", roughly(rounds * seconds));
     }
     Ok(())
 }
