@@ -200,9 +200,9 @@ fn check(arguments: VerifyArguments) -> Result<()> {
         println!("{}", json!({"equal": equal, "digest": verified.digest, "unread": unread}));
     } else {
         for (attack, rows) in &verified.rows {
-            println!("{}: {} made again, all equal", for_terminal(attack), count(rows, "picture"));
+            println!("{}: {} made again, all equal", for_terminal(attack), count(rows, "pair"));
         }
-        println!("digest {}", verified.digest);
+        println!("digest of the pictures {}", verified.digest);
     }
     if verified.skips.total() > 0 {
         bail!(
