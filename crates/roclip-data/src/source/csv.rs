@@ -6,7 +6,6 @@
 //! become one sample with several captions.
 
 use crate::artifact;
-use crate::bounded;
 use crate::error::{Error, IoContext, Result};
 use crate::escape::for_terminal;
 use crate::sample::StatedHash;
@@ -16,11 +15,9 @@ use crate::source::records::{Record, Records};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses, is_image};
 use crate::source::text_encoding::{self, NO_TEXT};
 use crate::source::{LARGE_LIST_BYTES, Listing, Rest, Source, SourceConfig, Take, captions, place};
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-/// What of a file shows how its lines end.
-const START_BYTES: u64 = 1 << 16;
 const SEPARATORS: [u8; 4] = [b'\t', b',', b';', b'|'];
 
 pub(super) struct Csv {
@@ -116,7 +113,6 @@ impl Csv {
 
     /// The first separator that makes sense of the first row, and the columns it gives.
     fn sniff(&self) -> Result<(u8, Columns)> {
-        self.check_line_ends()?;
         // What the separator that divides the row most would have needed.
         let mut best: Option<(usize, Error)> = None;
         for separator in self.separators()? {
@@ -137,24 +133,6 @@ impl Csv {
             }
         }
         Err(best.map_or_else(|| Error::internal("no separator was tried"), |(_, error)| error))
-    }
-
-    /// # Errors
-    /// Where lines end as on old Macintoshes, which would make one row of all.
-    fn check_line_ends(&self) -> Result<()> {
-        let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
-        let mut start = Vec::new();
-        file.take(START_BYTES).read_to_end(&mut start).io("read", &self.path)?;
-        // A last byte that is a return may have its line feed behind it.
-        let returns = start.iter().rev().skip(1).filter(|byte| **byte == b'\r').count();
-        match returns > 0 && !start.contains(&b'\n') {
-            true => Err(Error::file(
-                &self.path,
-                "ends its lines with a carriage return alone, as old Macintoshes did",
-                "write it anew with line feeds: tr '\\r' '\\n' < OLD > NEW",
-            )),
-            false => Ok(()),
-        }
     }
 
     fn columns(&self, header: &[String]) -> Result<Columns> {

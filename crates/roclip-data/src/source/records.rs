@@ -1,8 +1,11 @@
 //! The rows of a CSV or TSV file, one at a time and of bounded length. A quotation mark that is opened and never closed takes its own line
 //! only, and not the rows after it.
+//!
+//! Lines end with a line feed, a carriage return, or both. A carriage return alone is text where the first line ends otherwise and no separator
+//! stands between it and the next end of a line: no row has a single column.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 /// Longer lines are no rows.
 const LINE_LIMIT_BYTES: usize = 1 << 20;
@@ -27,23 +30,64 @@ pub(super) struct Records<R> {
     separator: u8,
     /// Lines that were read ahead.
     waiting: VecDeque<Line>,
+    /// What follows the last of them, where it had to be known.
+    following: Option<Line>,
     next_line: u64,
+    /// How the first row ends; none before it is read.
+    first_end: Option<LineEnd>,
+}
+
+/// How lines end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LineEnd {
+    /// With a line feed, perhaps behind a carriage return.
+    Feed,
+    /// With a carriage return alone, as on old Macintoshes.
+    Return,
+}
+
+impl LineEnd {
+    fn of(text: &[u8]) -> LineEnd {
+        if text.ends_with(b"\r") { LineEnd::Return } else { LineEnd::Feed }
+    }
+
+    /// A row as it stands there, with this end where it has none or the other one.
+    pub(super) fn of_row(self, raw: &[u8]) -> (&[u8], &'static [u8]) {
+        match self {
+            LineEnd::Feed if raw.ends_with(b"\n") => (raw, b""),
+            LineEnd::Feed => (without_end_of_line(raw), b"\n"),
+            LineEnd::Return => (without_end_of_line(raw), b"\r"),
+        }
+    }
 }
 
 struct Line {
     number: u64,
-    /// With its end; cut where it is too long.
+    /// With its end; nothing of one that is too long.
     bytes: Vec<u8>,
     too_long: bool,
 }
 
 impl<R: BufRead> Records<R> {
     pub(super) fn new(reader: R, separator: u8) -> Self {
-        Records { reader, separator, waiting: VecDeque::new(), next_line: 1 }
+        Records { reader, separator, waiting: VecDeque::new(), following: None, next_line: 1, first_end: None }
+    }
+
+    /// How the lines of the file end, by its first row.
+    pub(super) fn line_end(&self) -> LineEnd {
+        self.first_end.unwrap_or(LineEnd::Feed)
     }
 
     /// The next row that is not blank.
     pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
+        let found = self.read()?;
+        if let Some(record) = &found {
+            self.first_end.get_or_insert(LineEnd::of(&record.raw));
+        }
+        Ok(found)
+    }
+
+    fn read(&mut self) -> io::Result<Option<Record>> {
         loop {
             let Some(first) = self.line(0)? else { return Ok(None) };
             let (number, too_long) = (first.number, first.too_long);
@@ -84,23 +128,63 @@ impl<R: BufRead> Records<R> {
     /// The line so many ahead.
     fn line(&mut self, ahead: usize) -> io::Result<Option<&Line>> {
         while self.waiting.len() <= ahead {
-            let mut bytes = Vec::new();
-            let limit = LINE_LIMIT_BYTES as u64 + 1;
-            if self.reader.by_ref().take(limit).read_until(b'\n', &mut bytes)? == 0 {
+            let following = self.following.take();
+            let Some(mut line) = following.map_or_else(|| self.read_line(), |line| Ok(Some(line)))? else {
                 return Ok(None);
+            };
+            while self.first_end == Some(LineEnd::Feed) && LineEnd::of(&line.bytes) == LineEnd::Return {
+                let Some(next) = self.read_line()? else { break };
+                let is_row = next.too_long
+                    || next.bytes.contains(&self.separator)
+                    || line.bytes.len() + next.bytes.len() > LINE_LIMIT_BYTES;
+                if is_row {
+                    self.following = Some(next);
+                    break;
+                }
+                line.bytes.extend_from_slice(&next.bytes);
             }
-            let too_long = bytes.len() > LINE_LIMIT_BYTES && !bytes.ends_with(b"\n");
-            if too_long {
-                self.reader.skip_until(b'\n')?;
-                bytes = Vec::new();
-            }
-            if self.next_line == 1 && bytes.starts_with(b"\xef\xbb\xbf") {
-                bytes.drain(..3);
-            }
-            self.waiting.push_back(Line { number: self.next_line, bytes, too_long });
-            self.next_line += 1;
+            self.waiting.push_back(line);
         }
         Ok(self.waiting.get(ahead))
+    }
+
+    /// What stands up to the next end of a line.
+    fn read_line(&mut self) -> io::Result<Option<Line>> {
+        let mut line = Line { number: self.next_line, bytes: Vec::new(), too_long: false };
+        let mut is_there = false;
+        loop {
+            let read = self.reader.fill_buf()?;
+            if read.is_empty() {
+                break;
+            }
+            is_there = true;
+            let end = read.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let part = end.and_then(|end| read.get(..=end)).unwrap_or(read);
+            line.too_long |= line.bytes.len() + part.len() > LINE_LIMIT_BYTES + 1;
+            if !line.too_long {
+                line.bytes.extend_from_slice(part);
+            }
+            let (length, is_return) = (part.len(), part.last() == Some(&b'\r'));
+            self.reader.consume(length);
+            if is_return && self.reader.fill_buf()?.first() == Some(&b'\n') {
+                self.reader.consume(1);
+                line.bytes.push(b'\n');
+            }
+            if end.is_some() {
+                break;
+            }
+        }
+        if !is_there {
+            return Ok(None);
+        }
+        if line.too_long {
+            line.bytes = Vec::new();
+        }
+        if self.next_line == 1 && line.bytes.starts_with(b"\xef\xbb\xbf") {
+            line.bytes.drain(..3);
+        }
+        self.next_line += 1;
+        Ok(Some(line))
     }
 }
 
@@ -145,7 +229,7 @@ fn without_end_of_line(text: &[u8]) -> &[u8] {
 
 fn split(text: &[u8], separator: u8, end: End) -> Result<Vec<String>, String> {
     let line = without_end_of_line(text);
-    if !line.iter().any(|byte| matches!(byte, b'"' | b'\r' | b'\n')) {
+    if !line.contains(&b'"') {
         // Most rows are as plain as that, and are read several times as fast.
         let Ok(line) = std::str::from_utf8(line) else { return Err(NO_UTF8.to_owned()) };
         return Ok(line.split(char::from(separator)).map(|field| field.trim().to_owned()).collect());
@@ -157,8 +241,10 @@ fn split(text: &[u8], separator: u8, end: End) -> Result<Vec<String>, String> {
         .has_headers(false)
         .flexible(true)
         .quoting(quoting)
-        .buffer_capacity(text.len().clamp(16, 8 << 10))
-        .from_reader(text);
+        // A carriage return is text here; as the end of a record it would cut the row.
+        .terminator(::csv::Terminator::Any(b'\n'))
+        .buffer_capacity(line.len().clamp(16, 8 << 10))
+        .from_reader(line);
     let mut record = ::csv::StringRecord::new();
     match reader.read_record(&mut record) {
         Ok(_) => Ok(record.iter().map(|field| field.trim().to_owned()).collect()),
@@ -205,5 +291,32 @@ mod tests {
         let rows = rows(&text, b',');
         assert_eq!(good(&rows), ["a", "b", "c", "d"]);
         assert!(rows[1].as_ref().unwrap_err().contains("line 2"));
+    }
+
+    /// Either such a text is whole, or what follows is a row of its own, which is counted where it makes no sense.
+    #[test]
+    fn a_carriage_return_alone_loses_nothing() {
+        let inside = "filepath,title\nimg/0.png,a red\rlong half\nimg/1.png,b\rimg/2.png,c\nimg/3.png,\"quoted d\rkept\"\r\r\n4.png,e\r";
+        let rows_of = |text: &str| -> Vec<String> {
+            rows(text, b',').into_iter().map(|fields| fields.unwrap().join("|")).collect()
+        };
+        let expected = ["filepath|title", "img/0.png|a red\rlong half", "img/1.png|b", "img/2.png|c", "img/3.png|quoted d\rkept", "4.png|e"];
+        assert_eq!(rows_of(inside), expected);
+        // However the bytes arrive.
+        for bytes in 1..7 {
+            let reader = std::io::BufReader::with_capacity(bytes, inside.as_bytes());
+            let mut records = Records::new(reader, b',');
+            let read: Vec<String> =
+                std::iter::from_fn(|| records.next().unwrap()).map(|record| record.fields.unwrap().join("|")).collect();
+            assert_eq!(read, expected, "{bytes}");
+        }
+        let mixed: String = (0..24).map(|n| format!("{n}.png,t {n}{}", if n % 3 == 0 { "\n" } else { "\r" })).collect();
+        assert_eq!(rows_of(&format!("image,caption\n{mixed}")).len(), 25);
+        assert_eq!(rows_of(&format!("image,caption\r\n{mixed}"))[24], "23.png|t 23");
+        let mac = "a,b\r1,\"x\ry\"\rno columns\r\r2,z";
+        assert_eq!(rows_of(mac), ["a|b", "1|x\ry", "no columns", "2|z"]);
+        let mut records = Records::new(mac.as_bytes(), b',');
+        records.next().unwrap();
+        assert_eq!(records.line_end(), LineEnd::Return);
     }
 }

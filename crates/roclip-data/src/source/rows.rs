@@ -211,6 +211,12 @@ fn extend(sample: &mut Sample, row: Row) -> std::result::Result<(), Skip> {
         let detail = format!("{} is in split {earlier} by an earlier row, and in {here} by this one", row.image);
         return Err(Skip::new(SkipReason::SampleRepeated, detail));
     }
+    if let (Some(earlier), Some(here)) = (&sample.class, &row.class)
+        && earlier != here
+    {
+        let detail = format!("{} is of class {earlier} by an earlier row, and of {here} by this one", row.image);
+        return Err(Skip::new(SkipReason::SampleRepeated, detail));
+    }
     sample.class = sample.class.take().or(row.class);
     add_captions(sample, &row.captions)
 }

@@ -52,6 +52,8 @@ pub struct Verified {
     pub gone: usize,
     /// Of the different ones those whose bytes are compared with the data's own sha256.
     pub by_own_sha256: usize,
+    /// Of the equal ones those that a file of hashes does not have, so that the data's own sha256 alone says it.
+    pub equal_by_own_sha256: usize,
 }
 
 /// Which of the kinds a picture is.
@@ -91,18 +93,22 @@ pub fn verify(
                 seen.insert(sample.id.as_str());
             }
             let id = || sample.id.clone();
+            let by_own = earlier.is_none_or(|earlier| earlier.of(&sample.id).is_none());
             match looked {
                 Err(skip) => {
                     found.unreadable.add(|| format!("{} ({})", sample.id, skip.reason));
                     skips.add(&sample.id, skip);
                 }
                 Ok(look) => match kind(sample, &look, earlier, near_bits) {
-                    Kind::Equal => found.equal.add(id),
+                    Kind::Equal => {
+                        found.equal_by_own_sha256 += usize::from(by_own && earlier.is_some());
+                        found.equal.add(id);
+                    }
                     Kind::EncodedAgain(bits) => {
                         found.encoded_again.add(|| format!("{} ({bits} of 64 bits differ)", sample.id));
                     }
                     Kind::Different(bits) => {
-                        found.by_own_sha256 += usize::from(bits.is_none() && sample.stated.is_some());
+                        found.by_own_sha256 += usize::from(by_own);
                         found.different.add(|| match bits {
                             Some(bits) => format!("{} ({bits} of 64 bits differ)", sample.id),
                             None => format!("{} (other bytes)", sample.id),
@@ -119,14 +125,13 @@ pub fn verify(
     Ok((found, skips))
 }
 
+/// Hashes that were kept apart from the data win over those in it, which whoever changes a picture can change with it.
 fn kind(sample: &Sample, look: &Look, earlier: Option<&HashFile>, near_bits: u32) -> Kind {
     let earlier = earlier.and_then(|earlier| earlier.of(&sample.id));
     let own = sample.stated.as_deref();
-    if own.is_some_and(|own| own.sha256 == look.sha256) || earlier.is_some_and(|earlier| earlier.sha256 == look.sha256)
-    {
-        return Kind::Equal;
-    }
     match (earlier, own) {
+        (Some(earlier), _) if earlier.sha256 == look.sha256 => Kind::Equal,
+        (None, Some(own)) if own.sha256 == look.sha256 => Kind::Equal,
         (Some(earlier), _) => match (earlier.hash, look.hash) {
             (Some(before), Some(now)) => match PerceptualHash::distance(before, now) {
                 bits if bits <= near_bits => Kind::EncodedAgain(bits),
@@ -214,5 +219,26 @@ mod tests {
         let earlier = file(&[sample("b", good.clone())]);
         let (found, _) = verify(&samples[1..], Some(&earlier), ImageLimits::default(), 1, 4).unwrap();
         assert_eq!(found.equal.count, 1);
+    }
+
+    /// Split-view poisoning with the metadata rewritten, too.
+    #[test]
+    fn the_file_of_hashes_wins_over_the_datas_own_sha256() {
+        let stated = |id: &str, bytes: Vec<u8>| {
+            let sha256 = look(&sample(id, bytes.clone()), ImageLimits::default()).unwrap().sha256;
+            Sample { stated: Some(Box::new(StatedHash { sha256, of_download: false })), ..sample(id, bytes) }
+        };
+        let png = |shift| bytes(shift, ImageFormat::Png);
+        let earlier = file(&[sample("a", png(0.0)), sample("b", png(0.3)), sample("c", png(0.6))]);
+        let now = [
+            stated("a", png(0.0)),
+            stated("b", png(2.6)),
+            stated("c", bytes(0.6, ImageFormat::Jpeg)),
+            stated("new", png(0.9)),
+        ];
+        let (found, _) = verify(&now, Some(&earlier), ImageLimits::default(), 2, 4).unwrap();
+        assert_eq!((found.equal.count, found.encoded_again.count, found.different.count), (2, 1, 1));
+        assert!(found.different.examples[0].starts_with("b ("));
+        assert_eq!((found.equal_by_own_sha256, found.by_own_sha256), (1, 0));
     }
 }

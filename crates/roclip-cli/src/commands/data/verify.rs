@@ -84,6 +84,12 @@ fn print(found: &Verified) {
         println!("{}", for_terminal(&format!("  {:>9}  {what}{examples}", kind.count)));
     };
     println!("  {:>9}  equal, byte by byte", found.equal.count);
+    if found.equal_by_own_sha256 > 0 {
+        println!(
+            "  {:>9}  of these by the data's own sha256 alone: the file of hashes does not have them",
+            found.equal_by_own_sha256
+        );
+    }
     line("encoded again, the same picture", &found.encoded_again);
     line("DIFFERENT", &found.different);
     if found.hash_of_download.count > 0 {

@@ -1,10 +1,12 @@
-//! A list without some of its rows. Those that stay are written as they stand there, byte by byte.
+//! A list without some of its rows. Those that stay are written as they stand there, byte by byte, but for ends of lines that are not those of
+//! the file: behind another row than before, such a carriage return would be text.
 
 use crate::artifact;
 use crate::error::{Error, IoContext, Result};
 use crate::skip::{Skip, SkipReason};
 use crate::source::csv::{Csv, parse};
 use crate::source::kept::{Fate, Fates, Kept, Leave};
+use crate::source::records::LineEnd;
 use crate::source::rows::image_root;
 use std::path::Path;
 
@@ -15,15 +17,14 @@ impl Csv {
         let image_root = Some(image_root(&self.path, &self.config));
         let mut kept = Kept { files: 1, former_encoding, image_root, ..Kept::default() };
         artifact::write_with(out, |to| {
-            let mut write = |raw: &[u8]| -> Result<()> {
-                to.write_all(raw).io("write", out)?;
-                // The last line of a file may have no end, and another one may follow now.
-                if raw.ends_with(b"\n") { Ok(()) } else { to.write_all(b"\n").io("write", out) }
+            let mut write = |raw: &[u8], end: LineEnd| -> Result<()> {
+                let (row, end) = end.of_row(raw);
+                to.write_all(row).and_then(|()| to.write_all(end)).io("write", out)
             };
             if columns.has_header
                 && let Some(header) = records.next().io("read", &self.path)?
             {
-                write(&header.raw)?;
+                write(&header.raw, records.line_end())?;
             }
             let mut fates = Fates::new(leave);
             while let Some(record) = records.next().io("read", &self.path)? {
@@ -38,7 +39,7 @@ impl Csv {
                 // A row that cannot be read is nobody's to drop.
                 match parse(record, &columns).map(|row| fates.of(&row.image, &row.captions)) {
                     Ok(Fate::Dropped | Fate::Captions(_)) => {}
-                    Ok(Fate::Kept) | Err(_) => write(&raw)?,
+                    Ok(Fate::Kept) | Err(_) => write(&raw, records.line_end())?,
                 }
             }
             Ok::<(), Error>(())
