@@ -6,10 +6,10 @@
 use crate::artifact;
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
-use crate::skip::{Skip, SkipReason};
+use crate::skip::{Skip, SkipReason, SkipReport};
+use crate::source::json::{self, Repeated};
 use crate::source::json_rows;
 use crate::source::kept::{Fate, Fates, Kept, Leave};
-use crate::source::metadata::lenient;
 use crate::source::rows::{Row, Rows, image_root};
 use crate::source::{Listing, Source, SourceConfig, captions, place};
 use serde::Deserialize;
@@ -116,8 +116,9 @@ impl Source for Annotations {
         let text = self.text()?;
         let text = captions::tidy(&text);
         if !text.starts_with('{') {
-            return match lenient(text).map_err(|what| self.refuse(what))? {
-                Value::Array(objects) => json_rows::list(&self.path, objects, &self.config),
+            let json::Parsed { value, repeated } = json::parse(text).map_err(|what| self.refuse(what))?;
+            return match value {
+                Value::Array(objects) => json_rows::list(&self.path, objects, &repeated, &self.config),
                 _ => Err(self.refuse("is neither an object nor a list".into())),
             };
         }
@@ -137,14 +138,17 @@ impl Source for Annotations {
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
         let text = self.text()?;
         let text = captions::tidy(&text);
-        let mut document = match lenient(text) {
-            Ok(document) => document,
+        let json::Parsed { value: mut document, repeated } = match json::parse(text) {
+            Ok(parsed) => parsed,
             // JSON lines under another name.
             Err(_) => {
                 return json_rows::JsonLines::new(self.path.clone(), self.config.clone()).write_kept(leave, out);
             }
         };
         let mut fates = Fates::new(leave);
+        let image_root = Some(image_root(&self.path, &self.config));
+        let mut kept = Kept { files: 1, image_root, ..Kept::default() };
+        without_repeated(&mut document, &repeated, &mut kept.not_copied);
         match &mut document {
             Value::Array(objects) => {
                 let all = std::mem::take(objects);
@@ -160,7 +164,37 @@ impl Source for Annotations {
             _ => return Err(self.refuse("is neither an object nor a list".into())),
         }
         artifact::write_json(out, &document)?;
-        Ok(Kept { files: 1, image_root: Some(image_root(&self.path, &self.config)), ..Kept::default() })
+        Ok(kept)
+    }
+}
+
+/// Takes the rows, pictures and annotations out in which a key stands twice: with one of its values left, another reader would take them.
+fn without_repeated(document: &mut Value, repeated: &[Repeated], not_copied: &mut SkipReport) {
+    let mut take_out = |list: Option<&mut Vec<Value>>, what: &str, odd: &HashMap<&str, String>| {
+        let mut number = 0;
+        list.into_iter().for_each(|list| {
+            list.retain(|_| {
+                number += 1;
+                let twice = odd.get((number - 1).to_string().as_str());
+                if let Some(twice) = twice {
+                    not_copied.add(&format!("{what} {number}"), Skip::new(SkipReason::RowUnreadable, twice.clone()));
+                }
+                twice.is_none()
+            });
+        });
+    };
+    match document {
+        Value::Array(objects) => {
+            let odd = repeated.iter().map(|found| (found.outermost(), found.within(1))).collect();
+            take_out(Some(objects), "object", &odd);
+        }
+        _ => {
+            for (key, what) in [("images", "image"), ("annotations", "annotation")] {
+                let within = repeated.iter().filter(|found| found.outermost() == key);
+                let odd = within.filter_map(|found| Some((found.second()?, found.within(2)))).collect();
+                take_out(document.get_mut(key).and_then(Value::as_array_mut), what, &odd);
+            }
+        }
     }
 }
 
@@ -241,8 +275,14 @@ impl Annotations {
                     rows.add(&|| place.clone(), Err(Skip::new(SkipReason::SampleRepeated, detail)));
                 }
             }
-            let captions = picture.sentences.into_iter().filter_map(|sentence| sentence.raw).collect();
-            rows.add(&|| place.clone(), Ok(Row { image: name, captions, split: picture.split, ..Row::default() }));
+            let sentences = picture.sentences.len();
+            let captions: Vec<String> = picture.sentences.into_iter().filter_map(|sentence| sentence.raw).collect();
+            let left_out = (captions.len() < sentences).then(|| {
+                let detail = format!("{name}: {} of its {sentences} sentences have no `raw`", sentences - captions.len());
+                Skip::new(SkipReason::MetadataUnreadable, detail)
+            });
+            let row = Row { image: name, captions, left_out, split: picture.split, ..Row::default() };
+            rows.add(&|| place.clone(), Ok(row));
         }
         for (number, annotation) in (1..).zip(document.annotations) {
             let place = format!("annotation {number}");
@@ -315,6 +355,36 @@ mod tests {
         ] {
             assert_eq!(listing.skips.count(|found| found == reason), count, "{reason}");
         }
+    }
+
+    #[test]
+    fn keys_that_stand_twice_and_sentences_without_text_are_counted() {
+        let list = r#"[{"image": "a.jpg", "caption": "x", "caption": "y"}, {"image": {"path": "b.jpg", "path": "c.jpg"}, "caption": "x"}, {"image": "d.jpg", "caption": "z"}]"#;
+        let listing = read(list).unwrap();
+        assert_eq!(seen(&listing), [("d.jpg", None, vec!["z"])]);
+        let told = listing.skips.to_jsonl();
+        assert!(told.contains("it has `caption` twice") && told.contains("it has `image.path` twice"), "{told}");
+        assert!(listing.skips.names("object 1") && listing.skips.names("object 2"), "{told}");
+        let coco = r#"{"images": [{"id": 1, "file_name": "a.jpg", "file_name": "b.jpg"}, {"id": 2, "file_name": "c.jpg"}],
+            "annotations": [{"image_id": 2, "caption": "x", "caption": "y"}, {"image_id": 2, "caption": "z"}]}"#;
+        let listing = read(coco).unwrap();
+        assert_eq!(seen(&listing), [("c.jpg", None, vec!["z"])]);
+        assert_eq!(listing.skips.count(|reason| reason == SkipReason::RowUnreadable), 2);
+        // What is written again does not repair them.
+        for (text, expected) in [(list, 2), (coco, 2)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("captions.json");
+            std::fs::write(&path, text).unwrap();
+            let source = Annotations::new(path, SourceConfig::default());
+            let out = folder.path().join("out.json");
+            assert_eq!(source.write_kept(&Leave::default(), &out).unwrap().not_copied.total(), expected);
+            let again = Annotations::new(out, SourceConfig::default()).list().unwrap();
+            assert_eq!((again.samples.len(), again.skips.total()), (1, 0), "{}", again.skips.to_jsonl());
+        }
+        let karpathy = r#"{"images": [{"filename": "a.jpg", "sentences": [{"tokens": ["a"]}, {"raw": "dogs"}]}]}"#;
+        let listing = read(karpathy).unwrap();
+        assert_eq!(seen(&listing), [("a.jpg", None, vec!["dogs"])]);
+        assert!(listing.skips.to_jsonl().contains("a.jpg: 1 of its 2 sentences have no `raw`"));
     }
 
     #[test]

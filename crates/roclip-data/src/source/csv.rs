@@ -244,7 +244,8 @@ fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
     let stated = sha256
         .and_then(|hex| artifact::sha256_of_hex(&hex))
         .map(|sha256| StatedHash { sha256, of_download: original_width.is_some() });
-    Ok(Row { image, picture: None, captions, split: field(columns.split), class: field(columns.class), stated })
+    let (split, class) = (field(columns.split), field(columns.class));
+    Ok(Row { image, captions, split, class, stated, ..Row::default() })
 }
 
 /// Flickr's token files number the captions of an image: `a.jpg#3`.

@@ -6,17 +6,16 @@
 use crate::artifact;
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
+use crate::escape::for_terminal;
 use crate::skip::{Skip, SkipReason};
 use crate::source::kept::{Fate, Fates, Kept, Leave};
-use crate::source::metadata::{lenient, stated_hash};
+use crate::source::json::{self, Repeated, Texts, one_text, word};
+use crate::source::metadata::stated_hash;
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, image_root};
 use crate::source::text_encoding::MARK;
 use crate::source::{LARGE_LIST_BYTES, Listing, Rest, Source, SourceConfig, Take, captions, place};
-use serde::Deserializer;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use std::collections::HashSet;
-use std::fmt;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -134,24 +133,33 @@ pub(super) fn without(
     match row(&fields, config).map(|row| fates.of(&row.image, &row.captions)) {
         Ok(Fate::Dropped) => Ok(None),
         Ok(Fate::Captions(captions)) => {
-            let name = fields.iter().find(|(_, value)| {
-                field(&fields, &config.caption_column, &CAPTION_NAMES).is_some_and(|found| std::ptr::eq(found, *value))
-            });
+            let found = field(&fields, &config.caption_column, &CAPTION_NAMES).map_err(drop)?;
+            let name = fields.iter().find(|(_, value)| found.is_some_and(|found| std::ptr::eq(found, *value)));
             let name = name.map(|(name, _)| name.clone()).ok_or(())?;
-            fields.insert(name, Value::from(captions));
+            let list = fields.get_mut(&name).and_then(Value::as_array_mut).ok_or(())?;
+            let mut captions = captions.iter().peekable();
+            // What is no caption has no number, and stays.
+            list.retain(|entry| one_text(entry).is_none_or(|text| captions.next_if(|kept| **kept == text).is_some()));
             Ok(Some(fields))
         }
         Ok(Fate::Kept) | Err(_) => Err(()),
     }
 }
 
-/// The rows of a JSON list.
-pub(super) fn list(path: &Path, objects: Vec<Value>, config: &SourceConfig) -> Result<Listing> {
+/// The rows of a JSON list, in which these keys stand twice.
+pub(super) fn list(
+    path: &Path,
+    objects: Vec<Value>,
+    repeated: &[Repeated],
+    config: &SourceConfig,
+) -> Result<Listing> {
     check_columns(path, config)?;
     let mut rows = Rows::new(path, config, None);
-    for (number, object) in (1..).zip(objects) {
-        let found = match object {
-            Value::Object(fields) => row(&fields, config),
+    let repeated: HashMap<&str, &Repeated> = repeated.iter().map(|found| (found.outermost(), found)).collect();
+    for (number, object) in (1usize..).zip(objects) {
+        let found = match (object, repeated.get((number - 1).to_string().as_str())) {
+            (_, Some(repeated)) => Err(unreadable(repeated.within(1))),
+            (Value::Object(fields), None) => row(&fields, config),
             _ => Err(unreadable("it is no object".into())),
         };
         rows.add(&|| format!("object {number}"), found);
@@ -177,45 +185,20 @@ fn unreadable(what: String) -> Skip {
     Skip::new(SkipReason::RowUnreadable, what)
 }
 
-/// The first key that an object has twice; the reader of JSON takes the last of them.
-fn repeated_key(object: &str) -> Option<String> {
-    struct Keys(HashSet<String>, Option<String>);
-    impl<'de> Visitor<'de> for Keys {
-        type Value = Option<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> std::result::Result<Option<String>, A::Error> {
-            while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
-                if !self.0.insert(key.clone()) {
-                    self.1.get_or_insert(key);
-                }
-            }
-            Ok(self.1)
-        }
-    }
-    let mut reader = serde_json::Deserializer::from_str(object);
-    reader.deserialize_map(Keys(HashSet::new(), None)).ok().flatten()
-}
-
 fn object(line: &[u8]) -> std::result::Result<Map<String, Value>, Skip> {
     let text = std::str::from_utf8(line).map_err(|_| unreadable("it is no UTF-8".into()))?;
     let text = captions::tidy(text);
-    match lenient(text).map_err(unreadable)? {
-        Value::Object(fields) => match repeated_key(text) {
-            // Nothing says which of its values is meant.
-            Some(key) => Err(unreadable(format!("it has `{}` twice", crate::escape::for_terminal(&key)))),
-            None => Ok(fields),
-        },
+    let json::Parsed { value, repeated } = json::parse(text).map_err(unreadable)?;
+    match (value, repeated.first()) {
+        (Value::Object(_), Some(repeated)) => Err(unreadable(repeated.within(0))),
+        (Value::Object(fields), None) => Ok(fields),
         _ => Err(unreadable("it is no object".into())),
     }
 }
 
 /// The row that an object is.
 pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::result::Result<Row, Skip> {
-    let image = match field(fields, &config.image_column, &IMAGE_NAMES) {
+    let image = match field(fields, &config.image_column, &IMAGE_NAMES)? {
         Some(Value::String(path)) => Some(path.as_str()),
         Some(Value::Object(image)) => ["path", "file_name"].iter().find_map(|name| image.get(*name)?.as_str()),
         _ => None,
@@ -231,47 +214,43 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         let names: Vec<&str> = fields.keys().take(20).map(String::as_str).collect();
         return Err(Skip::new(SkipReason::RowWithoutImage, format!("it has the fields `{}`", names.join("`, `"))));
     };
-    let class = text(field(fields, &config.class_column, &CLASS_NAMES));
-    let captions = texts(field(fields, &config.caption_column, &CAPTION_NAMES));
-    if captions.is_empty() && class.is_none() {
-        return Err(Skip::new(SkipReason::NoCaption, image));
+    let class = word(field(fields, &config.class_column, &CLASS_NAMES)?);
+    let found = Texts::of(field(fields, &config.caption_column, &CAPTION_NAMES)?);
+    let left_out = found.left_out(image);
+    if found.texts.is_empty() && class.is_none() {
+        return Err(left_out.unwrap_or_else(|| Skip::new(SkipReason::NoCaption, image)));
     }
-    let split = text(field(fields, &config.split_column, &["split"]));
+    // The sample is there all the same.
+    let left_out = left_out.map(|skip| Skip::new(SkipReason::MetadataUnreadable, skip.detail));
+    let split = word(field(fields, &config.split_column, &["split"])?);
     let stated = if config.with_sha256 { stated_hash(fields) } else { None };
-    Ok(Row { image: image.to_owned(), captions, split, class, stated, ..Row::default() })
+    Ok(Row { image: image.to_owned(), captions: found.texts, left_out, split, class, stated, ..Row::default() })
 }
 
 /// The field called `wanted`, or the first that has one of `names`.
-fn field<'a>(fields: &'a Map<String, Value>, wanted: &Option<String>, names: &[&str]) -> Option<&'a Value> {
-    match wanted {
-        Some(wanted) => fields.get(wanted),
-        None => names.iter().find_map(|name| {
-            let named = fields.iter().find(|(field, value)| field.eq_ignore_ascii_case(name) && !value.is_null());
-            named.map(|(_, value)| value)
-        }),
+///
+/// # Errors
+/// A skip where two fields differ only in the case of their letters.
+fn field<'a>(
+    fields: &'a Map<String, Value>,
+    wanted: &Option<String>,
+    names: &[&str],
+) -> std::result::Result<Option<&'a Value>, Skip> {
+    if let Some(wanted) = wanted {
+        return Ok(fields.get(wanted));
     }
-}
-
-/// A word or a number.
-fn text(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::String(text) => Some(captions::tidy(text).to_owned()).filter(|text| !text.is_empty()),
-        number @ (Value::Number(_) | Value::Bool(_)) => Some(number.to_string()),
-        _ => None,
+    for name in names {
+        let mut named = fields.iter().filter(|(field, value)| field.eq_ignore_ascii_case(name) && !value.is_null());
+        match (named.next(), named.next()) {
+            (None, _) => {}
+            (Some((_, value)), None) => return Ok(Some(value)),
+            (Some((one, _)), Some((other, _))) => {
+                let [one, other] = [one, other].map(|name| for_terminal(name));
+                return Err(unreadable(format!("it has `{one}` and `{other}`")));
+            }
+        }
     }
-}
-
-/// A text, or a list of texts, or of objects that hold one.
-fn texts(value: Option<&Value>) -> Vec<String> {
-    let one = |value: &Value| match value {
-        Value::Object(fields) => ["raw", "caption", "text"].iter().find_map(|name| text(fields.get(*name))),
-        other => text(Some(other)),
-    };
-    match value {
-        Some(Value::Array(list)) => list.iter().filter_map(one).collect(),
-        Some(value) => one(value).into_iter().collect(),
-        None => Vec::new(),
-    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -310,6 +289,35 @@ mod tests {
         let listing = read(text, SourceConfig::default()).unwrap();
         assert_eq!(seen(&listing), [("b.jpg", vec!["z"])]);
         assert!(listing.skips.to_jsonl().contains("it has `caption` twice"), "{}", listing.skips.to_jsonl());
+        for (line, told) in [
+            (r#"{"image": {"path": "a.jpg", "path": "b.jpg"}, "caption": "x"}"#, "it has `image.path` twice"),
+            (r#"{"image": "a.jpg", "caption": "x", "Caption": "y"}"#, "it has `Caption` and `caption`"),
+            (r#"{"image": "a.jpg", "Image": "b.jpg", "caption": "y"}"#, "it has `Image` and `image`"),
+        ] {
+            let listing = read(&format!("{line}\n{{\"image\": \"b.jpg\", \"caption\": \"z\"}}"), SourceConfig::default()).unwrap();
+            assert_eq!((seen(&listing), listing.skips.total()), (vec![("b.jpg", vec!["z"])], 1), "{line}");
+            assert!(listing.skips.to_jsonl().contains(told), "{}", listing.skips.to_jsonl());
+        }
+    }
+
+    #[test]
+    fn captions_that_are_no_text_and_further_classes_are_counted() {
+        let text = "{\"image\": \"a.jpg\", \"caption\": [[\"deep\"], {\"x\": \"y\"}, \"ok\", 7, {\"raw\": \"b\"}]}\n\
+             {\"image\": \"b.jpg\", \"caption\": [[\"deep\"]]}\n\
+             {\"image\": \"c.jpg\", \"caption\": \"one\", \"class\": \"red\"}\n{\"image\": \"c.jpg\", \"caption\": \"two\", \"class\": \"blue\"}\n\
+             {\"image\": \"c.jpg\", \"caption\": \"three\", \"class\": \"red\"}\n";
+        let listing = read(text, SourceConfig::default()).unwrap();
+        assert_eq!(seen(&listing), [("a.jpg", vec!["ok", "7", "b"]), ("c.jpg", vec!["one", "three"])]);
+        assert_eq!(listing.samples[1].class.as_deref(), Some("red"));
+        let lines = listing.skips.to_jsonl();
+        for told in [
+            "a.jpg: 2 of its 5 captions are no text\",\"id\":\"line 1\",\"reason\":\"metadata-unreadable",
+            "b.jpg: 1 of its 1 captions are no text\",\"id\":\"line 2\",\"reason\":\"caption-unreadable",
+            "c.jpg is of class red by an earlier row, and of blue by this one",
+        ] {
+            assert!(lines.contains(told), "{told}: {lines}");
+        }
+        assert_eq!(listing.skips.total(), 3, "{lines}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason};
 use crate::source::captions;
+use crate::source::json::Texts;
 use crate::source::metadata::Metadata;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -138,16 +139,18 @@ pub(super) fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> Result<(Sa
     let Some(image) = parts.image else {
         return Err(parts.trouble.unwrap_or_else(|| Skip::new(SkipReason::NoImage, "no jpg, png or webp member")));
     };
-    let (metadata, broken) = match parts.metadata {
-        Some(Ok(metadata)) => (metadata, None),
-        Some(Err(detail)) => (Metadata::default(), Some(Skip::new(SkipReason::MetadataUnreadable, detail))),
-        None => (Metadata::default(), None),
+    let (broken, metadata) = match parts.metadata {
+        Some(Ok(mut metadata)) => (metadata.ambiguous.take(), metadata),
+        Some(Err(detail)) => (Some(format!("it is not JSON: {detail}")), Metadata::default()),
+        None => (None, Metadata::default()),
     };
-    let (mut captions, mut left_out) = (metadata.captions, metadata.left_out);
-    for text in [parts.text.as_deref(), metadata.caption.as_deref()].into_iter().flatten() {
+    let broken = broken.map(|detail| Skip::new(SkipReason::MetadataUnreadable, detail));
+    let text = Texts { texts: parts.text.into_iter().collect(), odd: 0 };
+    let (mut captions, mut left_out) = (Vec::new(), None);
+    for found in [&metadata.captions, &text, &metadata.caption] {
         if captions.is_empty() {
-            let (taken, skip) = captions::bounded([text]);
-            (captions, left_out) = (taken, skip.or(left_out));
+            let (taken, skip) = captions::bounded(found.texts.iter().map(String::as_str));
+            (captions, left_out) = (taken, skip.or_else(|| found.left_out(key)).or(left_out));
         }
     }
     let class = metadata.class.or(parts.class);
@@ -155,7 +158,7 @@ pub(super) fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> Result<(Sa
     let lost = left_out.or(parts.trouble);
     if captions.is_empty() && (class.is_none() || lost.is_some()) {
         let detail = match &broken {
-            Some(skip) => format!("no txt member, and metadata that is not JSON: {}", skip.detail),
+            Some(skip) => format!("no txt member, and metadata that cannot be used: {}", skip.detail),
             None => "neither a txt member nor `caption` or `captions` in the JSON".into(),
         };
         return Err(lost.unwrap_or_else(|| Skip::new(SkipReason::NoCaption, detail)));

@@ -10,6 +10,7 @@ mod config;
 mod csv;
 mod emoji;
 mod folder;
+mod json;
 mod json_rows;
 mod kept;
 mod labels;

@@ -56,6 +56,8 @@ pub(super) struct Row {
     /// The encoded picture, where the row has it, which is then a picture of its own.
     pub picture: Option<ImageBytes>,
     pub captions: Vec<String>,
+    /// Why not all of its captions are among them.
+    pub left_out: Option<Skip>,
     pub split: Option<String>,
     pub class: Option<String>,
     /// Where the source was asked for it.
@@ -121,10 +123,11 @@ impl<'a> Rows<'a> {
     }
 
     /// Takes a row, or counts why there is none; `name` says which it is.
-    pub(super) fn add(&mut self, name: &dyn Fn() -> String, row: std::result::Result<Row, Skip>) {
+    pub(super) fn add(&mut self, name: &dyn Fn() -> String, mut row: std::result::Result<Row, Skip>) {
         self.task.advance(1);
+        let left_out = row.as_mut().ok().and_then(|row| row.left_out.take());
         self.addresses += usize::from(row.as_ref().is_ok_and(|row| row.picture.is_none() && row.image.contains("://")));
-        if let Err(skip) = row.and_then(|row| self.take(row)) {
+        if let Some(skip) = row.and_then(|row| self.take(row)).err().or(left_out) {
             self.listing.skips.add(&name(), skip);
         }
     }
