@@ -1,5 +1,6 @@
 //! `roclip eval`
 
+use crate::commands::data::check_different;
 use crate::commands::described_model::{DescribedModel, say_which_weights};
 use crate::commands::eval_lines::{SUPERVISED, print, print_table};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
@@ -113,6 +114,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(folder) = &arguments.output {
         artifact::check_writable(folder)?;
     }
+    let ids = arguments.features.as_ref().map(|path| path.with_extension("jsonl"));
+    check_different(&[
+        ("--predictions", arguments.predictions.as_deref()),
+        ("--features", arguments.features.as_deref()),
+        ("the list of ids beside --features", ids.as_deref()),
+        ("--out", arguments.output.as_deref()),
+    ])?;
     let device = machine(&recipe)?;
     let loaded = load_as(&arguments.source, arguments.described.description(), device)?;
     // Everything that can be wrong is found before the first picture is encoded.

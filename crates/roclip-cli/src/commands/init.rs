@@ -11,7 +11,7 @@ use roclip_data::escape::for_terminal;
 use roclip_data::picture::ImageLimits;
 use roclip_data::plural::count;
 use roclip_data::sample::{ImageBytes, Sample};
-use roclip_data::skip::{SkipReason, SkipReport};
+use roclip_data::skip::{Skip, SkipReason, SkipReport};
 use roclip_data::source::{Listing, SourceConfig, check_all_parts_are_split, list_samples};
 use roclip_data::survey::{Survey, splits};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,8 +85,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let lost = unusable.max(training.lost()).max(labelled.as_ref().map_or(0.0, Data::lost));
     if lost > USUAL_LOSS {
         recipe.data.max_skip_fraction = ((lost * 150.0).ceil() / 100.0).min(1.0);
+        let without = count(training.unused.total(), "picture");
+        let captions = match training.unused.total() {
+            0 => String::new(),
+            _ => format!(
+                " ({without} of the training data without a caption: write one for each, or drop them with `roclip data drop`)"
+            ),
+        };
         let said = format!(
-            "{:.1} % of what was looked at cannot be used, more than the usual limit of {USUAL_LOSS}: look at it first",
+            "{:.1} % of what was looked at cannot be used{captions}, more than the usual limit of {USUAL_LOSS}: look at it first",
             100.0 * lost
         );
         say(&format!("warning: {said}; data.max_skip_fraction is {} in the recipe", recipe.data.max_skip_fraction));
@@ -126,18 +133,25 @@ struct Data {
     listed: usize,
     shards: usize,
     used: Vec<Sample>,
+    /// Of the split that is used, pictures without a caption to train on, or without a class to be measured by.
+    unused: SkipReport,
+    /// Share that is lost of the shards and of what was in them.
+    lost_share: f64,
 }
 
 impl Data {
     fn read(source: SourceConfig, limits: ImageLimits, flag: &'static str) -> Result<Data> {
-        let Listing { samples, skips, listed, shards, .. } = list_samples(&source, limits).with_context(|| flag)?;
-        Ok(Data { source, flag, all: samples, skips, listed, shards, used: Vec::new() })
+        let listing = list_samples(&source, limits).with_context(|| flag)?;
+        let lost_share = listing.lost_share();
+        let Listing { samples, skips, listed, shards, .. } = listing;
+        let unused = SkipReport::default();
+        Ok(Data { source, flag, all: samples, skips, listed, shards, used: Vec::new(), unused, lost_share })
     }
 
     /// Uses the split `train`, or all where there are no splits, and of them the pictures that have captions.
     fn for_training(mut self) -> Result<Data> {
         self.choose(&["train"])?;
-        self.used.retain(|sample| !sample.captions.is_empty());
+        self.use_those(SkipReason::NoCaption, |sample| !sample.captions.is_empty());
         if self.used.is_empty() {
             bail!(
                 "{} `{}`: none of its {} pictures has a caption; put a text beside each picture (a.jpg, a.txt), or name the column with --csv-caption-key{}",
@@ -153,7 +167,7 @@ impl Data {
     /// Uses the split `test` or another one that is not trained on, or all where there are no splits, and of them the labelled pictures.
     fn for_evaluation(mut self) -> Result<Data> {
         self.choose(&TESTS)?;
-        self.used.retain(|sample| sample.class.is_some());
+        self.use_those(SkipReason::NoClass, |sample| sample.class.is_some());
         let classes = Survey::of(&self.used, ImageLimits::default()).classes.len();
         if classes < 2 {
             bail!(
@@ -166,11 +180,29 @@ impl Data {
         Ok(self)
     }
 
+    /// Keeps the pictures that have what is needed, and counts the others.
+    fn use_those(&mut self, lacking: SkipReason, has: impl Fn(&Sample) -> bool) {
+        self.used.retain(|sample| {
+            let is_used = has(sample);
+            if !is_used {
+                self.unused.add(&sample.id, Skip::new(lacking, "the source gives it none"));
+            }
+            is_used
+        });
+    }
+
     /// The labelled pictures of the same data that are not trained on, where there are any.
     fn held_out(&self) -> Option<Data> {
         let split = TESTS.into_iter().find(|split| splits(&self.all).contains_key(*split))?;
         let source = SourceConfig { split: Some(split.to_owned()), ..self.source.clone() };
-        let data = Data { source, all: self.all.clone(), skips: self.skips.clone(), used: Vec::new(), ..*self };
+        let data = Data {
+            source,
+            all: self.all.clone(),
+            skips: self.skips.clone(),
+            used: Vec::new(),
+            unused: SkipReport::default(),
+            ..*self
+        };
         data.for_evaluation().ok()
     }
 
@@ -208,15 +240,19 @@ impl Data {
         Ok(AttackExample::of(&self.used, &classes, pictures.len())?)
     }
 
-    /// Share of what the source names that it left out.
+    /// Share of what the source names that a run would not use, as it counts that itself: pictures without a class cost an evaluation nothing.
     fn lost(&self) -> f64 {
-        self.skips.count(SkipReason::loses_sample) as f64 / self.listed.max(1) as f64
+        let lost = self.skips.count(SkipReason::loses_sample);
+        let lost = lost + self.unused.count(|reason| reason == SkipReason::NoCaption);
+        self.lost_share.max(lost as f64 / self.listed.max(1) as f64)
     }
 
     fn left_out(&self) -> String {
-        match self.skips.total() {
+        let mut all = self.skips.clone();
+        all.merge(self.unused.clone());
+        match all.total() {
             0 => String::new(),
-            _ => format!(" (left out: {})", self.skips.summary()),
+            _ => format!(" (left out: {})", all.summary()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `roclip poison make | verify | patch | inspect`
 
+use crate::commands::data::check_different;
 use crate::commands::described_model::DescribedModel;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
@@ -255,6 +256,7 @@ fn make(arguments: MakeArguments) -> Result<()> {
     if let Some(folder) = arguments.write.as_ref().filter(|folder| folder.exists()) {
         bail!("--out-shards `{}` exists already; name a new folder", folder.display());
     }
+    check_different(&[("--out-shards", arguments.write.as_deref()), ("--out", arguments.out.as_deref())])?;
     let mut recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.seed, &arguments.model])?;
     recipe.manifest = None;
     if recipe.poison.attacks.is_empty() {

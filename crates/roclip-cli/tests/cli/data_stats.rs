@@ -181,6 +181,95 @@ fn pictures_that_somebody_changed_are_found() {
     lab.fails(&verify, 1, &["line 4"]);
 }
 
+/// Whoever changes a picture can change what the data says of it, too.
+#[test]
+fn hashes_kept_apart_win_over_those_in_the_data() {
+    let lab = Lab::new();
+    let stated = |number: u32| {
+        let mut json = caption("a");
+        std::fs::write(lab.path("picture"), png(number)).unwrap();
+        let digest = Command::new("sha256sum").arg(lab.path("picture")).output().unwrap().stdout;
+        json.insert_str(1, &format!("\"sha256\": \"{}\", ", std::str::from_utf8(&digest[..64]).unwrap()));
+        json
+    };
+    shard(&lab.path("data/0.tar"), &[("a", png(0), stated(0)), ("b", png(1), stated(1))]);
+    lab.ok(&["data", "stats", "data", "--hashes", "hashes.jsonl"]);
+    shard(&lab.path("data/0.tar"), &[("a", png(0), stated(0)), ("b", png(9), stated(9)), ("c", png(2), stated(2))]);
+    assert_eq!(lab.json(&["data", "verify", "data"])["verified"]["equal"]["count"], 3);
+    let output = lab.roclip(&["data", "verify", "data", "--against", "hashes.jsonl"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for words in ["2  equal", "1  of these by the data's own sha256 alone", "1  DIFFERENT: b ("] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn what_the_data_lost_is_said_where_it_is_written_again() {
+    let lab = Lab::new();
+    let samples: Vec<(String, u32)> = (0..4).map(|number| (format!("k{number}"), number)).collect();
+    let samples: Vec<(&str, Vec<u8>, String)> =
+        samples.iter().map(|(key, number)| (key.as_str(), png(*number), caption("x"))).collect();
+    shard(&lab.path("0.tar"), &samples);
+    let whole = std::fs::read(lab.path("0.tar")).unwrap();
+    std::fs::write(lab.path("0.tar"), &whole[..whole.len() - 1024]).unwrap();
+    std::fs::write(lab.path("ids.txt"), "k1\n").unwrap();
+    let drop = ["data", "drop", "0.tar", "--ids", "ids.txt", "--out", "kept.tar"];
+    let said = lab.stderr(&drop);
+    for words in ["leaves out, before anything is dropped: 1 shard is cut off", "`kept.tar` does not show any more"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let found = lab.json(&[&drop[..], &["--overwrite"]].concat());
+    assert_eq!((&found["left_out"]["shard-truncated"], &found["kept_pictures"]), (&1.into(), &3.into()));
+}
+
+#[test]
+fn an_older_list_of_copies_does_not_outlive_the_copies_and_outputs_are_told_apart_by_their_places() {
+    let lab = Lab::new();
+    shard(&lab.path("0.tar"), &[("a", png(0), caption("x")), ("b", png(1), caption("y"))]);
+    std::fs::write(lab.path("copies.jsonl"), "{\"id\": \"of other data\"}\n").unwrap();
+    let stats = ["data", "stats", "0.tar", "--copies", "copies.jsonl"];
+    lab.fails(&stats, 1, &["exists already"]);
+    let said = lab.stderr(&[&stats[..], &["--overwrite"]].concat());
+    assert!(said.contains("the older one is removed") && !said.contains("data drop"), "{said}");
+    assert!(!lab.path("copies.jsonl").exists());
+    std::fs::create_dir(lab.path("folder")).unwrap();
+    for (one, other) in [("x", "./x"), ("folder/../x", "x"), ("folder/x", "./folder/x")] {
+        for [first, second] in [["--hashes", "--out"], ["--copies", "--out"], ["--copies", "--hashes"]] {
+            lab.fails(&["data", "stats", "0.tar", first, one, second, other], 1, &["name one file", first, second]);
+        }
+    }
+    assert!(!lab.path("x").exists());
+    let make = ["poison", "make", "--config", "recipe.toml", "--out", "x", "--out-shards", "./x"];
+    lab.fails(&make, 1, &["--out and --out-shards name one file"]);
+}
+
+#[test]
+fn pictures_without_captions_are_said_before_training_refuses_them() {
+    let lab = Lab::new();
+    let mut archive = tar::Builder::new(std::fs::File::create(lab.path("lossy.tar")).unwrap());
+    for number in 0..48u32 {
+        let text = format!("picture {number}");
+        let members: [(&str, &[u8]); 3] = [("png", &png(number)), ("cls", b"3"), ("txt", text.as_bytes())];
+        for (ending, bytes) in members.into_iter().take(if number < 12 { 2 } else { 3 }) {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, format!("{number:03}.{ending}"), bytes).unwrap();
+        }
+    }
+    archive.finish().unwrap();
+    let said = lab.stderr(&["init", "--train-data", "lossy.tar", "--val-data", "none", "--out", "mine.toml"]);
+    for words in ["36 pictures", "left out: 12 without caption", "25.0 %", "12 pictures of the training data without a"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let small = ["--set", "model.name=\"model.json\"", "--dry-run", "--device", "cpu"];
+    lab.ok(&[&["train", "--config", "mine.toml", "--run", "run"], &small[..]].concat());
+    let concepts = ["data", "concepts", "--train-data", "lossy.tar", "--out", "c.json", "--min-images", "2"];
+    let said = String::from_utf8(lab.roclip(&[&concepts[..], &["--max-share", "1"]].concat()).stderr).unwrap();
+    assert!(said.contains("12 of 48 training images have no caption"), "{said}");
+}
+
 #[test]
 fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     let lab = Lab::new();

@@ -278,7 +278,8 @@ impl Annotations {
             let sentences = picture.sentences.len();
             let captions: Vec<String> = picture.sentences.into_iter().filter_map(|sentence| sentence.raw).collect();
             let left_out = (captions.len() < sentences).then(|| {
-                let detail = format!("{name}: {} of its {sentences} sentences have no `raw`", sentences - captions.len());
+                let detail =
+                    format!("{name}: {} of its {sentences} sentences have no `raw`", sentences - captions.len());
                 Skip::new(SkipReason::MetadataUnreadable, detail)
             });
             let row = Row { image: name, captions, left_out, split: picture.split, ..Row::default() };

@@ -168,7 +168,11 @@ impl Texts {
     /// Why not all of the captions of `sample` are there.
     pub(super) fn left_out(&self, sample: &str) -> Option<Skip> {
         let all = self.odd + self.texts.len();
-        let detail = format!("{sample}{}{} of its {all} captions are no text", if sample.is_empty() { "" } else { ": " }, self.odd);
+        let detail = format!(
+            "{sample}{}{} of its {all} captions are no text",
+            if sample.is_empty() { "" } else { ": " },
+            self.odd
+        );
         (self.odd > 0).then(|| Skip::new(SkipReason::CaptionUnreadable, detail))
     }
 }
@@ -246,8 +250,14 @@ mod tests {
         let deep = r#"[{"x": 1}, {"image": {"path": "a", "path": "b"}, "image": 2}]"#;
         assert_eq!(repeated(deep), ["it has `1.image.path` twice", "it has `1.image` twice"]);
         let found = parse(deep).unwrap().repeated;
-        assert_eq!((found[0].outermost(), found[0].second(), found[0].within(1).as_str()), ("1", Some("image"), "it has `image.path` twice"));
-        assert_eq!(parse("[1, -2, 2.5, true, null, \"a\"]").unwrap().value, serde_json::json!([1, -2, 2.5, true, null, "a"]));
+        assert_eq!(
+            (found[0].outermost(), found[0].second(), found[0].within(1).as_str()),
+            ("1", Some("image"), "it has `image.path` twice")
+        );
+        assert_eq!(
+            parse("[1, -2, 2.5, true, null, \"a\"]").unwrap().value,
+            serde_json::json!([1, -2, 2.5, true, null, "a"])
+        );
         for broken in ["", "{", "{} {}", "1e999", &"[".repeat(100_000)] {
             assert!(parse(broken).is_err(), "{broken:.20}");
         }

@@ -8,8 +8,8 @@ use crate::bounded;
 use crate::error::{Error, IoContext, Result};
 use crate::escape::for_terminal;
 use crate::skip::{Skip, SkipReason};
-use crate::source::kept::{Fate, Fates, Kept, Leave};
 use crate::source::json::{self, Repeated, Texts, one_text, word};
+use crate::source::kept::{Fate, Fates, Kept, Leave};
 use crate::source::metadata::stated_hash;
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, image_root};
 use crate::source::text_encoding::MARK;
@@ -147,12 +147,7 @@ pub(super) fn without(
 }
 
 /// The rows of a JSON list, in which these keys stand twice.
-pub(super) fn list(
-    path: &Path,
-    objects: Vec<Value>,
-    repeated: &[Repeated],
-    config: &SourceConfig,
-) -> Result<Listing> {
+pub(super) fn list(path: &Path, objects: Vec<Value>, repeated: &[Repeated], config: &SourceConfig) -> Result<Listing> {
     check_columns(path, config)?;
     let mut rows = Rows::new(path, config, None);
     let repeated: HashMap<&str, &Repeated> = repeated.iter().map(|found| (found.outermost(), found)).collect();
@@ -294,7 +289,9 @@ mod tests {
             (r#"{"image": "a.jpg", "caption": "x", "Caption": "y"}"#, "it has `Caption` and `caption`"),
             (r#"{"image": "a.jpg", "Image": "b.jpg", "caption": "y"}"#, "it has `Image` and `image`"),
         ] {
-            let listing = read(&format!("{line}\n{{\"image\": \"b.jpg\", \"caption\": \"z\"}}"), SourceConfig::default()).unwrap();
+            let listing =
+                read(&format!("{line}\n{{\"image\": \"b.jpg\", \"caption\": \"z\"}}"), SourceConfig::default())
+                    .unwrap();
             assert_eq!((seen(&listing), listing.skips.total()), (vec![("b.jpg", vec!["z"])], 1), "{line}");
             assert!(listing.skips.to_jsonl().contains(told), "{}", listing.skips.to_jsonl());
         }

@@ -3,6 +3,7 @@
 use crate::artifact;
 use crate::error::{Error, Result};
 use crate::sample::Sample;
+use crate::source::json;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -29,7 +30,13 @@ impl Labels {
     pub fn read(path: &Path) -> Result<Labels> {
         let mut labels = Labels { classes: Vec::new(), by_image: BTreeMap::new() };
         if path.extension().is_some_and(|e| e == "json") {
-            let file: LabelFile = artifact::read_json(path)?;
+            let text = artifact::read_text(path)?;
+            let expected = |what: String| Error::file(path, format!("not the JSON expected: {what}"), "check the file");
+            let json::Parsed { value, repeated } = json::parse(&text).map_err(expected)?;
+            if let Some(repeated) = repeated.first() {
+                return Err(Error::file(path, repeated.within(0), "leave one of them in"));
+            }
+            let file: LabelFile = serde_json::from_value(value).map_err(|e| expected(e.to_string()))?;
             labels.classes = file.classes;
             for (split, images) in file.images {
                 for (image, class) in images {
@@ -155,6 +162,9 @@ mod tests {
         assert!(nothing.contains("none of the 1 images") && nothing.contains("b.jpg"), "{nothing}");
         let json = r#"{"images": {"train": {"a.jpg": "dog"}, "test": {"a.jpg": "cat"}}}"#;
         assert!(classes("labels.json", json, &one).unwrap_err().to_string().contains("two classes"));
+        let twice = r#"{"images": {"train": {"a.jpg": "dog", "a.jpg": "cat"}}}"#;
+        let twice = classes("labels.json", twice, &one).unwrap_err().to_string();
+        assert!(twice.contains("images.train.a.jpg` twice"), "{twice}");
         assert!(classes("labels.csv", "image,label\na.jpg,dog\na.jpg,cat\n", &one).is_err());
         assert_eq!(classes("labels.csv", "image,label\na.jpg,dog\na.jpg,dog\n", &one).unwrap(), [Some("dog".into())]);
     }

@@ -7,6 +7,9 @@ use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::losses::LostShard;
 
+/// What most shares are of.
+const SAMPLES: &str = "samples";
+
 /// The samples of a source, and what it has besides them.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -153,15 +156,9 @@ impl Listing {
     /// # Errors
     /// The same.
     pub fn check_shares(&self, max_skip_fraction: f64, key: &str) -> Result<()> {
-        let (lost_alone, in_shards) = (self.skips.count(SkipReason::loses_sample), self.lost_samples);
-        let in_split = self.probed.max(self.samples.len()).saturating_add(in_shards);
-        let about = if in_shards > 0 { "about " } else { "" };
-        for (about, lost, of, what) in [
-            (about, lost_alone.saturating_add(in_shards), self.listed.saturating_add(in_shards), "samples"),
-            (about, in_shards, in_split, "samples"),
-            ("", self.unusable, self.probed, "pictures"),
-            ("", self.skips.count(SkipReason::loses_shard), self.shards, "shards or folders"),
-        ] {
+        let about = if self.lost_samples > 0 { "about " } else { "" };
+        for (lost, of, what) in self.shares() {
+            let about = if what == SAMPLES { about } else { "" };
             // A share that is no number allows nothing.
             let allowed = (max_skip_fraction.clamp(0.0, 1.0) * of as f64).ceil() as usize;
             if lost > allowed {
@@ -177,5 +174,24 @@ impl Listing {
             }
         }
         Ok(())
+    }
+
+    /// The share that must be allowed to be lost, so that [`Listing::check_shares`] goes on: any larger one does.
+    pub fn lost_share(&self) -> f64 {
+        // A share of the samples is rounded up.
+        let shares = self.shares().map(|(lost, of, _)| lost.saturating_sub(1) as f64 / of.max(1) as f64);
+        shares.into_iter().fold(0.0, f64::max)
+    }
+
+    /// How many are lost, of how many, and of what.
+    fn shares(&self) -> [(usize, usize, &'static str); 4] {
+        let (lost_alone, in_shards) = (self.skips.count(SkipReason::loses_sample), self.lost_samples);
+        let in_split = self.probed.max(self.samples.len()).saturating_add(in_shards);
+        [
+            (lost_alone.saturating_add(in_shards), self.listed.saturating_add(in_shards), SAMPLES),
+            (in_shards, in_split, SAMPLES),
+            (self.unusable, self.probed, "pictures"),
+            (self.skips.count(SkipReason::loses_shard), self.shards, "shards or folders"),
+        ]
     }
 }

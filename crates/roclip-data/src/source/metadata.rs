@@ -102,7 +102,10 @@ mod tests {
         assert_eq!((twice.caption.texts.len(), twice.ambiguous.as_deref()), (0, Some("it has `caption` twice")));
         assert_eq!((twice.class.as_deref(), twice.split.as_deref()), (Some("x"), Some("test")));
         let cased = read(r#"{"caption": "a", "Caption": "b"}"#);
-        assert_eq!((cased.caption.texts.len(), cased.ambiguous.as_deref()), (0, Some("it has `caption` and `Caption`")));
+        assert_eq!(
+            (cased.caption.texts.len(), cased.ambiguous.as_deref()),
+            (0, Some("it has `caption` and `Caption`"))
+        );
         let deep = read(r#"{"captions": [{"raw": "a", "raw": "b"}], "exif": {"x": 1, "x": 2}}"#);
         assert_eq!(deep.ambiguous.as_deref(), Some("it has `captions.0.raw` twice"));
         assert_eq!(read(r#"{"captions": ["a"], "exif": {"x": 1, "x": 2}, "y": 1, "y": 2}"#).ambiguous, None);

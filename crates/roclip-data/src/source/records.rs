@@ -300,7 +300,14 @@ mod tests {
         let rows_of = |text: &str| -> Vec<String> {
             rows(text, b',').into_iter().map(|fields| fields.unwrap().join("|")).collect()
         };
-        let expected = ["filepath|title", "img/0.png|a red\rlong half", "img/1.png|b", "img/2.png|c", "img/3.png|quoted d\rkept", "4.png|e"];
+        let expected = [
+            "filepath|title",
+            "img/0.png|a red\rlong half",
+            "img/1.png|b",
+            "img/2.png|c",
+            "img/3.png|quoted d\rkept",
+            "4.png|e",
+        ];
         assert_eq!(rows_of(inside), expected);
         // However the bytes arrive.
         for bytes in 1..7 {

@@ -174,6 +174,33 @@ fn a_list_is_written_again_as_it_was_without_what_is_dropped() {
 }
 
 #[test]
+fn lists_with_carriage_returns_are_written_so_that_the_same_rows_are_read() {
+    let mac = "image,caption\ra.jpg,one\rb.jpg,two\rc.jpg,three";
+    let mixed = "image,caption\na.jpg,one\rb.jpg,two\nno columns\nc.jpg,three\rmore of it\r";
+    let folder = folder_of(&[("mac.csv", mac.as_bytes()), ("mixed.csv", mixed.as_bytes())]);
+    let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    for (data, out, expected) in [
+        ("mac.csv", "m.csv", "image,caption\ra.jpg,one\rc.jpg,three\r"),
+        // The row without columns does not become a part of the caption before it.
+        ("mixed.csv", "x.csv", "image,caption\na.jpg,one\nno columns\nc.jpg,three\rmore of it\n"),
+    ] {
+        let (_, found) = kept(folder.path(), data, &["b.jpg"], out).unwrap();
+        assert_eq!(pairs(&found), [("a.jpg", 1), ("c.jpg", 1)], "{data}");
+        assert_eq!(text(out), expected);
+    }
+}
+
+#[test]
+fn what_is_no_caption_stays_where_a_caption_is_dropped() {
+    let lines = "{\"image\": \"a.jpg\", \"caption\": [\"one\", [\"deep\"], {\"raw\": \"two\", \"id\": 3}, 7]}\n{\"image\": \"b.jpg\", \"caption\": \"x\"}\n";
+    let folder = folder_of(&[("lines.jsonl", lines.as_bytes())]);
+    let (_, found) = kept(folder.path(), "lines.jsonl", &["a.jpg#0"], "out.jsonl").unwrap();
+    assert_eq!(pairs(&found), [("a.jpg", 2), ("b.jpg", 1)]);
+    let text = std::fs::read_to_string(folder.path().join("out.jsonl")).unwrap();
+    assert!(text.starts_with(r#"{"caption":[["deep"],{"id":3,"raw":"two"},7],"image":"a.jpg"}"#), "{text}");
+}
+
+#[test]
 fn json_is_written_again_in_its_layout() {
     let lines = "{\"image\": \"a.jpg\", \"caption\": [\"one\", \"two\"], \"more\": 1.50}\nno json\n{\"image\": \"b.jpg\", \"caption\": \"x\"}\n";
     let list = r#"[{"image": "a.jpg", "caption": ["one", "two"]}, {"image": "b.jpg", "caption": "x"}]"#;

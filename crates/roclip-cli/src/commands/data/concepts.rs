@@ -1,6 +1,7 @@
 //! `roclip data concepts`
 
 use crate::commands::overrides::{BaseFlags, DataFlags};
+use crate::commands::progress::say;
 use crate::commands::width::{columns, wrapped};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -12,6 +13,7 @@ use roclip_data::language::{ConceptConfig, Concepts};
 use roclip_data::plural;
 use roclip_data::sample::Sample;
 use roclip_data::source::{LabelFile, SourceConfig, list_samples};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -48,10 +50,24 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let recipe = arguments.recipe.resolve(Recipe::default(), &[&arguments.data])?;
     // The classes that the recipe may name are those to be made.
-    let read = |source: &SourceConfig| -> Result<Vec<Sample>> {
-        Ok(list_samples(&SourceConfig { labels: None, ..source.clone() }, recipe.data.limits)?.samples)
+    let mut left_out = Vec::new();
+    let mut read = |source: &SourceConfig| -> Result<Vec<Sample>> {
+        let listing = list_samples(&SourceConfig { labels: None, ..source.clone() }, recipe.data.limits)?;
+        if listing.skips.total() > 0 {
+            say(&format!("`{}` leaves out: {}", for_terminal(&source.path), listing.skips.summary()));
+        }
+        left_out.push(json!({"data": source.path, "left_out": listing.skips.counts()}));
+        Ok(listing.samples)
     };
     let training = read(&recipe.data.source)?;
+    let uncaptioned = training.iter().filter(|sample| sample.captions.is_empty()).count();
+    if uncaptioned > 0 {
+        say(&format!(
+            "{uncaptioned} of {} have no caption to take a class from, and training would leave them out: write one for each, or drop \
+             them with `roclip data drop`",
+            plural::count(training.len(), "training image")
+        ));
+    }
     let Arguments { agreement, min_images, max_share, mut exclude, .. } = arguments;
     exclude.retain(|noun| !noun.is_empty());
     let concepts = Concepts::new(&training, ConceptConfig { agreement, min_images, max_share, exclude })?;
@@ -79,9 +95,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
             .images
             .iter()
             .zip(&counts)
-            .map(|((split, labels), count)| (split, serde_json::json!({"labelled": labels.len(), "images": count})))
+            .map(|((split, labels), count)| (split, json!({"labelled": labels.len(), "images": count})))
             .collect();
-        println!("{}", serde_json::json!({"out": arguments.out, "classes": file.classes, "splits": splits}));
+        let found = json!({
+            "out": arguments.out, "classes": file.classes, "splits": splits, "without_caption": uncaptioned, "left_out": left_out,
+        });
+        println!("{found}");
     } else {
         println!("{}: {}", arguments.out.display(), plural::count(file.classes.len(), "class"));
         let counted = concepts.images().iter().map(|(noun, images)| format!("{noun} {images}"));

@@ -8,7 +8,8 @@ use clap::Args;
 use roclip_data::escape::{for_shell, for_terminal};
 use roclip_data::pairs::{DropList, LeftOutByList};
 use roclip_data::sample::Sample;
-use roclip_data::source::{Kept, Leaving, SourceConfig, list_samples, write_kept};
+use roclip_data::skip::SkipReason;
+use roclip_data::source::{Kept, Leaving, Listing, SourceConfig, list_samples, write_kept};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -42,7 +43,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     // All of the data, whatever a recipe would train on.
     let source = SourceConfig { split: None, labels: None, ..recipe.data.source };
     let limits = recipe.data.limits;
-    let samples = list_samples(&source, limits)?.samples;
+    let Listing { samples, skips, .. } = list_samples(&source, limits)?;
     let found = list.found_in(&samples)?;
     let leaving = |sample: &Sample| {
         let captions = list.captions_of(sample);
@@ -65,6 +66,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             json!({
                 "out": out, "train_data": path, "files": files, "kept_pictures": kept, "dropped_pictures": pictures, "dropped_captions": captions,
                 "ids_not_in_the_data": absent, "not_copied": not_copied.counts(), "image_root": image_root,
+                "left_out": skips.counts(),
             })
         ),
         false => {
@@ -73,6 +75,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 println!("{captions} single captions of pictures that are kept are dropped");
             }
         }
+    }
+    if skips.total() > 0 {
+        say(&format!("the data leaves out, before anything is dropped: {}", skips.summary()));
+    }
+    if skips.count(SkipReason::loses_shard) > 0 {
+        say(&format!(
+            "`{}` does not show any more that shards were lost or cut off: fetch them again and drop from the whole ones, where you can",
+            out.display()
+        ));
     }
     if let Some(first) = first_absent {
         say(&format!("{absent} of {} ids are not in the data (first: {})", list.len(), for_terminal(first)));

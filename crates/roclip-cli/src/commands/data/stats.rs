@@ -1,9 +1,11 @@
 //! `roclip data stats`
 
-use crate::commands::data::named::{Lookers, NamedData, check_new, check_no_input, leaving_nothing, list};
+use crate::commands::data::named::{
+    Lookers, NamedData, check_different, check_new, check_no_input, leaving_nothing, list,
+};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use roclip::report::{statistics_lines, write_statistics};
 use roclip_data::artifact;
@@ -48,13 +50,12 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let files = || [("--out", &arguments.out), ("--hashes", &arguments.hashes), ("--copies", &arguments.copies)];
-    for (number, (flag, file)) in files().into_iter().enumerate() {
-        let Some(file) = file else { continue };
-        check_new(file, flag, Some(arguments.overwrite))?;
-        if let Some((other, _)) = files().into_iter().take(number).find(|(_, earlier)| earlier.as_ref() == Some(file)) {
-            bail!("{flag} and {other} name one file; give each its own");
+    for (flag, file) in files() {
+        if let Some(file) = file {
+            check_new(file, flag, Some(arguments.overwrite))?;
         }
     }
+    check_different(&files().map(|(flag, file)| (flag, file.as_deref())))?;
     let recipe = arguments.data.recipe()?;
     for (flag, file) in files() {
         if let Some(file) = file {
@@ -70,6 +71,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         listed: arguments.listed,
     };
     let samples = listing.samples;
+    let mut has_list = false;
     let places = files().into_iter().filter_map(|(_, file)| file.clone()).collect();
     let found = leaving_nothing(places, || {
         let found = match &arguments.hashes {
@@ -83,7 +85,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             }),
         }?;
         if let Some(file) = &arguments.copies {
-            write_copies(file, &samples, &found)?;
+            has_list = write_copies(file, &samples, &found)?;
         }
         if let Some(file) = &arguments.out {
             write_statistics(&found, &samples, &recipe.data.source.path, recipe.data.limits, file)?;
@@ -109,7 +111,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let command = format!("roclip data verify {data} --against {}", shell_word(file));
         say_next(file, "the hashes of all pictures that can be used", &[command]);
     }
-    if let Some(file) = arguments.copies.as_ref().filter(|file| file.exists()) {
+    if let Some(file) = arguments.copies.as_ref().filter(|_| has_list) {
         let command = format!("roclip data drop {data} --ids {} --out OUT", shell_word(file));
         say_next(file, "the ids of near-copies but the first of each group", &[command]);
     }
@@ -123,11 +125,19 @@ fn at_least_two(text: &str) -> Result<usize, String> {
     }
 }
 
-/// As JSON lines: an id may hold any character.
-fn write_copies(file: &Path, samples: &[Sample], found: &Statistics) -> Result<()> {
+/// As JSON lines: an id may hold any character. Whether there is such a list; an older one in its place would be of other data.
+fn write_copies(file: &Path, samples: &[Sample], found: &Statistics) -> Result<bool> {
     if found.copies.but_first.is_empty() {
-        say(&format!("--copies `{}`: there are no near-copies, and no list of them is written", file.display()));
-        return Ok(());
+        let older = file.symlink_metadata().is_ok();
+        if older {
+            std::fs::remove_file(file).io("remove the older list", file)?;
+        }
+        let removed = if older { "; the older one is removed" } else { "" };
+        say(&format!(
+            "--copies `{}`: there are no near-copies, and no list of them is written{removed}",
+            file.display()
+        ));
+        return Ok(false);
     }
     artifact::write_with(file, |out| {
         for sample in found.copies.but_first.iter().filter_map(|at| samples.get(*at as usize)) {
@@ -135,5 +145,5 @@ fn write_copies(file: &Path, samples: &[Sample], found: &Statistics) -> Result<(
         }
         Ok::<(), Error>(())
     })?;
-    Ok(())
+    Ok(true)
 }

@@ -176,3 +176,32 @@ fn separators_and_encodings_can_be_named() {
     assert_eq!(seen(&encoded(None).unwrap()), [("a.jpg", vec!["ein Straßenhund"])]);
     assert!(encoded(Some("klingon")).unwrap_err().to_string().contains("no encoding"));
 }
+
+#[test]
+fn a_picture_of_two_classes_keeps_the_first_and_is_counted() {
+    let text =
+        "image,class,caption\na.jpg,one,red\na.jpg,two,blue\na.jpg,one,green\na.jpg,,more\nb.jpg,,x\nb.jpg,two,y\n";
+    let listing = read(text, SourceConfig::default()).unwrap();
+    assert_eq!(seen(&listing), [("a.jpg", vec!["red", "green", "more"]), ("b.jpg", vec!["x", "y"])]);
+    let classes: Vec<_> = listing.samples.iter().map(|sample| sample.class.as_deref()).collect();
+    assert_eq!(classes, [Some("one"), Some("two")]);
+    let told = listing.skips.to_jsonl();
+    assert!(told.contains("a.jpg is of class one by an earlier row, and of two by this one"), "{told}");
+    assert_eq!(listing.skips.total(), 1, "{told}");
+}
+
+#[test]
+fn carriage_returns_are_text_or_ends_of_rows_and_nothing_is_lost() {
+    let text = "filepath,title\n0.png,a red\rvery long second half\n1.png,b\r2.png,c\n3.png,\"quoted d\rkept\"\n";
+    let listing = read(text, SourceConfig::default()).unwrap();
+    let expected = [
+        ("0.png", vec!["a red\rvery long second half"]),
+        ("1.png", vec!["b"]),
+        ("2.png", vec!["c"]),
+        ("3.png", vec!["quoted d\rkept"]),
+    ];
+    assert_eq!((seen(&listing), listing.skips.total()), (expected.to_vec(), 0));
+    let mac = read("filepath,title\r0.png,a\rno row\r1.png,b", SourceConfig::default()).unwrap();
+    assert_eq!(seen(&mac), [("0.png", vec!["a"]), ("1.png", vec!["b"])]);
+    assert_eq!(mac.skips.count(|reason| reason == SkipReason::NoCaption), 1);
+}

@@ -181,6 +181,35 @@ fn odd_metadata_costs_no_pair() {
 }
 
 #[test]
+fn captions_in_json_are_read_as_those_of_json_lines_and_odd_ones_are_counted() {
+    let read = |json: &str| {
+        let listing = list(&[("0.tar", tar(&[("a.jpg", b"A"), ("a.json", json.as_bytes())]))]);
+        let captions = listing.samples.first().map(|sample| sample.captions.clone()).unwrap_or_default();
+        (captions, listing.skips.to_jsonl())
+    };
+    let (captions, told) = read(r#"{"captions": ["a", 7, {"raw": "b"}]}"#);
+    assert_eq!((captions, told.as_str()), (vec!["a".to_owned(), "7".into(), "b".into()], ""));
+    let (captions, told) = read(r#"{"caption": ["a", ["deep"], "b"]}"#);
+    assert_eq!(captions, ["a", "b"]);
+    assert!(told.contains("metadata-unreadable") && told.contains("1 of its 3 captions are no text"), "{told}");
+    for (json, words) in [
+        (r#"{"caption": [["deep"]]}"#, "1 of its 1 captions are no text"),
+        (r#"{"caption": "a", "caption": "b"}"#, "it has `caption` twice"),
+        (r#"{"caption": "a", "Caption": "b"}"#, "it has `caption` and `Caption`"),
+        (r#"{"captions": [{"raw": "a", "raw": "b"}]}"#, "it has `captions.0.raw` twice"),
+        ("[]", "it is no object"),
+    ] {
+        let (captions, told) = read(json);
+        assert!(captions.is_empty() && told.contains(words), "{json}: {told}");
+    }
+    // With a text beside it the pair is used.
+    let twice = br#"{"class": "x", "class": "y"}"#;
+    let listing = list(&[("0.tar", tar(&[("a.jpg", b"A"), ("a.txt", b"one"), ("a.json", twice)]))]);
+    assert_eq!((listing.samples[0].class.as_deref(), listing.skips.total()), (None, 1));
+    assert_eq!(listing.skips.count(SkipReason::loses_sample), 0);
+}
+
+#[test]
 fn memory_is_bounded_by_picture_and_by_all_gzip_shards() {
     let (picture, long) = (vec![1u8; 900 << 10], vec![1u8; 3 << 20]);
     let shard =
