@@ -40,13 +40,14 @@ assert torch.__version__.startswith("2.11."), f"PyTorch {torch.__version__}, and
 print(pathlib.Path(torch.__file__).parent / "lib")'):${LD_LIBRARY_PATH:-}
 
 say() { echo "$@" | tee -a "$out/gpu.md"; }
-# attempt SECONDS COMMAND...: its stdout, or nothing where it fails; what it said goes to $work/said.
+# attempt SECONDS COMMAND...: its stdout, or nothing where it fails; what it said goes to $said.
+said=$work/said
 attempt() {
-  [ "$SECONDS" -lt "$last_start" ] || { echo "left out: $last_start s are over" >"$work/said"; return 1; }
+  [ "$SECONDS" -lt "$last_start" ] || { echo "left out: $last_start s are over" >"$said"; return 1; }
   local seconds=$1; shift
-  timeout "$seconds" "$@" 2>"$work/said" || { local code=$?; [ "$code" != 124 ] || echo "not done after $seconds s" >>"$work/said"; return 1; }
+  timeout "$seconds" "$@" 2>"$said" || { local code=$?; [ "$code" != 124 ] || echo "not done after $seconds s" >>"$said"; return 1; }
 }
-reason() { grep -v '^note: \|^$' "$work/said" | tail -1 | cut -c1-160 | tr '|' '/'; }
+reason() { grep -v '^note: \|^$' "$said" | tail -1 | cut -c1-160 | tr '|' '/'; }
 
 : >"$out/gpu.md"
 say "Machine: $(nproc) CPU cores; $( (nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null || echo 'no GPU') | head -1)"
@@ -66,6 +67,15 @@ train() {
     --objective roclip --device "$where" --threads "$threads" --set "train.precision=$precision" --set data.source.emoji.concepts=7 \
     --set data.source.split=train --set objective.roclip.period=2 --set objective.roclip.pool_size=32 --set train.learning_rate=1e-4 \
     --set train.log_every_steps=1 --set train.keep_checkpoints=1 --set eval.source.path=none "${settings[@]}"
+}
+# train_two RUN MODEL DEVICE: the same by two processes that share one device
+train_two() {
+  local -x WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29571 GLOO_SOCKET_IFNAME=lo
+  (said=$work/said-1 RANK=1; export RANK; train "$1" "$2" "$3" fp32 >/dev/null) &
+  local other=$! code=0
+  (export RANK=0; train "$1" "$2" "$3" fp32) || code=$?
+  wait "$other" || code=$?
+  return "$code"
 }
 # compare NAME RUN REFERENCE: a row of the table
 compare() {
@@ -96,7 +106,13 @@ for model in $models; do
     fi
     rm -rf "$work/run"
   done
-  rm -rf "$work/cpu-$model"
+  # A number, so that both take the one GPU there is.
+  if train_two run "$model" "${device/cuda/cuda:0}" >"$work/report"; then
+    say "$(compare "$model | $device, two processes | fp32" "$work/run" "$work/cpu-$model")"
+  else
+    say "| $model | $device, two processes | fp32 | failed: $(reason) | | | | |"
+  fi
+  rm -rf "$work/run" "$work/cpu-$model"
 done
 
 say
@@ -116,7 +132,7 @@ step_row() {
       return
     fi
     # Smaller batches help against nothing but want of memory.
-    grep -qi 'out of memory' "$work/said" || break
+    grep -qi 'out of memory' "$said" || break
   done
   say "| $model | $program | $precision | | $(reason) | | |"
 }

@@ -46,18 +46,20 @@ std::unique_ptr<Group> connect_gloo(rust::Str host, uint16_t port, size_t rank, 
   return std::make_unique<Group>(std::move(group));
 }
 
+// Gloo exchanges what lies in the host's memory; a tensor of a GPU goes there and back. `cpu` gives a tensor of the host itself.
 static at::Tensor gathered(const Handle& group, const at::Tensor& local) {
-  at::Tensor input = local.contiguous();
+  at::Tensor input = local.contiguous().cpu();
   auto shape = input.sizes().vec();
   shape.at(0) *= group->getSize();
   at::Tensor output = at::empty(shape, input.options().requires_grad(false));
   group->_allgather_base(output, input)->wait();
-  return output;
+  return output.to(local.device());
 }
 
 static void reduce(const Handle& group, at::Tensor tensor) {
-  std::vector<at::Tensor> one{std::move(tensor)};
+  std::vector<at::Tensor> one{tensor.cpu()};
   group->allreduce(one)->wait();
+  if (!tensor.is_cpu()) tensor.copy_(one.at(0));
 }
 
 void Group::all_reduce(size_t tensor) const {
@@ -79,12 +81,12 @@ struct Gather : torch::autograd::Function<Gather> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto group = context->saved_data["group"].toCustomClass<c10d::ProcessGroup>();
-    at::Tensor input = gradients.at(0).contiguous();
+    at::Tensor input = gradients.at(0).contiguous().cpu();
     auto shape = input.sizes().vec();
     shape.at(0) /= group->getSize();
     at::Tensor output = at::empty(shape, input.options());
     group->_reduce_scatter_base(output, input)->wait();
-    return {output, at::Tensor()};
+    return {output.to(gradients.at(0).device()), at::Tensor()};
   }
 };
 
@@ -92,12 +94,17 @@ size_t Group::all_gather_with_gradient(size_t tensor) const { return owned(Gathe
 
 void Group::broadcast(rust::Slice<const size_t> tensors) const {
   c10::NoGradGuard no_grad;
+  std::vector<std::vector<at::Tensor>> hosts;
   std::vector<c10::intrusive_ptr<c10d::Work>> works;
   for (size_t address : tensors) {
-    std::vector<at::Tensor> one{borrowed(address).detach()};
-    works.push_back(group_->broadcast(one, c10d::BroadcastOptions()));
+    hosts.push_back({borrowed(address).detach().cpu()});
+    works.push_back(group_->broadcast(hosts.back(), c10d::BroadcastOptions()));
   }
   for (auto& work : works) work->wait();
+  for (size_t at = 0; at < tensors.size(); ++at) {
+    at::Tensor& tensor = borrowed(tensors[at]);
+    if (!tensor.is_cpu()) tensor.detach().copy_(hosts.at(at).at(0));
+  }
 }
 
 void Group::barrier(uint64_t timeout_ms) const {

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod eval;
 pub mod eval_lines;
 pub mod export;
+pub mod forecast_lines;
 pub mod grid;
 pub mod init;
 pub mod invocation;

@@ -1,5 +1,6 @@
 //! `roclip train`
 
+use crate::commands::forecast_lines::print_forecast;
 use crate::commands::grid::{self, Grid, Planned, check_number, sweep_axis};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::RecipeFlags;
@@ -8,11 +9,9 @@ use crate::commands::report::print_table;
 use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
 use anyhow::{Result, bail};
 use clap::Args;
+use roclip::eval::NO_IMAGES;
 use roclip::recipe::{Recipe, Sweep};
 use roclip::report::write_report;
-use roclip::run::Forecast;
-use roclip::train::Precision;
-use roclip_data::plural::count;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -62,7 +61,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let forecast = roclip::run::check(&recipe, folder, arguments.run.start(), &mut say)?;
         match arguments.run.json {
             true => println!("{}", serde_json::to_string_pretty(&forecast)?),
-            false => print(&forecast),
+            false => print_forecast(&forecast),
         }
         return Ok(());
     }
@@ -71,7 +70,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }
     let run = shell_word(folder);
-    let commands = ["doctor", "eval", "report"].map(|verb| format!("roclip {verb} {run}"));
+    let mut verbs = vec!["doctor", "eval", "report"];
+    // Without labelled images there is nothing to evaluate on.
+    verbs.retain(|verb| *verb != "eval" || recipe.eval.source.path != NO_IMAGES);
+    let commands: Vec<String> = verbs.into_iter().map(|verb| format!("roclip {verb} {run}")).collect();
     say_next(folder, HOLDS, &commands);
     Ok(())
 }
@@ -116,79 +118,4 @@ fn finished(out: &Path) -> Vec<PathBuf> {
         entries.map(|entry| entry.path()).filter(|run| run.join("summary.json").is_file()).collect();
     found.sort();
     found
-}
-
-/// What a run would take, for people.
-pub fn print(forecast: &Forecast) {
-    let Forecast { steps, steps_left, epochs, warmup_steps, measured_steps, evaluations, .. } = forecast;
-    println!("{}", forecast.banner);
-    let left = if steps_left < steps { format!(", {steps_left} left") } else { String::new() };
-    if let Some(computed) = computed(forecast) {
-        println!("compute {computed}");
-    }
-    println!("steps   {steps} in {}{left}, the first {warmup_steps} warm up", count(epochs, "epoch"));
-    match (forecast.step_seconds, forecast.seconds()) {
-        (Some(step), Some(all)) => {
-            let training = step * *steps_left as f64;
-            let evaluating = *evaluations as f64 * forecast.evaluation_seconds;
-            println!(
-                "time    about {}: {} {} ({step:.3} s each, the mean of {measured_steps} after the first), {} {}",
-                duration(all),
-                count(steps_left, "step"),
-                duration(training),
-                count(evaluations, "evaluation"),
-                duration(evaluating)
-            );
-        }
-        _ => println!("time    not measured: an epoch has a single step"),
-    }
-    println!(
-        "memory  {} at its peak in these steps; decoded pictures may take up to {} more (data.cache_mib)",
-        size(forecast.peak_memory_bytes),
-        size(forecast.cache_bytes)
-    );
-    let (kept, each) = (forecast.kept_checkpoints as u64, forecast.checkpoint_bytes);
-    println!(
-        "disk    {}: {} of {} kept, and one more while it is written",
-        size((kept + 1) * each),
-        count(kept, "checkpoint"),
-        size(each)
-    );
-    println!("        not in these figures: {}", forecast.without.join("; "));
-}
-
-/// How steps are computed, where it is not in 32 bits and in one piece.
-fn computed(forecast: &Forecast) -> Option<String> {
-    let precision = (forecast.precision != Precision::default()).then(|| format!("in {}", forecast.precision.word()));
-    let chunks = forecast.encode_batch_size.map(|rows| format!("{} of a batch encoded at once", count(rows, "pair")));
-    let said: Vec<String> = precision.into_iter().chain(chunks).collect();
-    (!said.is_empty()).then(|| said.join(", "))
-}
-
-/// Seconds for people.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 2.0 * 3600.0 => format!("{:.0} min", s / 60.0),
-        s if s < 48.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.1} days", s / 86_400.0),
-    }
-}
-
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_sizes_have_units_that_people_read() {
-        let times = [1.4, 150.0, 3.0 * 3600.0, 3.0 * 86_400.0].map(duration);
-        assert_eq!(times, ["1 s", "2 min", "3.0 h", "3.0 days"]);
-        assert_eq!([1 << 20, 3 << 30].map(size), ["1.0 MiB", "3.0 GiB"]);
-    }
 }

@@ -391,9 +391,10 @@ fn what_cannot_begin_says_why() {
     for (code, said) in ended(start(&lab, &vec![train.clone(); 3])) {
         assert!(code == Some(1) && said.contains("train.batch_size is 8, which 3 processes"), "{said}");
     }
-    let cuda = [&train[..], &["--device", "cuda"]].concat();
+    // No machine has so many GPUs, and this one need not have any.
+    let cuda = [&train[..], &["--device", "cuda:99"]].concat();
     for (code, said) in ended(start(&lab, &vec![cuda; 2])) {
-        assert!(code == Some(1) && said.contains("NCCL") && said.contains("--device cpu"), "{said}");
+        assert!(code == Some(1) && said.to_lowercase().contains("cuda") && !said.contains("lost the others"), "{said}");
     }
     // Somebody else is at the port.
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();

@@ -26,4 +26,4 @@ pub use source::{Candidates, Screen, Source};
 pub use store::{StoreConfig, Stored, store};
 pub use summary::AttackSummary;
 pub use targeted::{CaptionRule, TargetedConfig};
-pub use verify::{Verified, verify};
+pub use verify::{Verified, row_in_manifest, same_digest, verify};

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::escape::for_terminal;
-use crate::pairs::Pairs;
+use crate::pairs::{Pair, Pairs};
 use crate::picture::ImageLimits;
 use crate::poison::images::{Images, hashes};
-use crate::poison::{Manifest, Role};
+use crate::poison::{Manifest, Role, Row};
 use crate::progress::Task;
 use crate::sample::Sample;
 use crate::skip::SkipReport;
@@ -56,21 +56,14 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
         if shared {
             untriggered.insert(&row.image, (before.clone(), after.clone()));
         }
-        let differs = |what: &str, found: &str, expected: &str| {
-            Error::setting(
-                format!(
-                    "line {number} of the manifest, `{}`: {what} has the sha256 {found}, the manifest says {expected}",
-                    for_terminal(&row.id)
-                ),
-                "this is not the same poison; use the data and the program version it was made with",
-            )
-        };
-        if !stored && before != row.sha256_before {
-            return Err(differs("the image file", &before, &row.sha256_before));
+        let place = row_in_manifest(number, row);
+        if row.role == Role::Replaced && fits.is_ok() {
+            same_caption(&place, images.pair(&row.id), row)?;
         }
-        if after != row.sha256_after {
-            return Err(differs("the poisoned picture", &after, &row.sha256_after));
+        if !stored {
+            same_digest(&place, "the image file", &before, &row.sha256_before)?;
         }
+        same_digest(&place, "the poisoned picture", &after, &row.sha256_after)?;
         digests += &after;
         *verified.rows.entry(row.attack.clone()).or_default() += 1;
     }
@@ -78,4 +71,38 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
         fits?;
     }
     Ok(Verified { digest: crate::artifact::sha256_hex(digests.as_bytes()), ..verified })
+}
+
+/// # Errors
+/// Where the clean pair has another caption than the manifest says it had. What became of it is the attacker's to say.
+fn same_caption(place: &str, pair: Option<&Pair>, row: &Row) -> Result<()> {
+    let found = pair.and_then(|pair| pair.captions.first());
+    match found == row.caption_before.as_ref() {
+        true => Ok(()),
+        false => Err(Error::setting(
+            format!(
+                "{place}: its caption is {:?}, the manifest says {:?}",
+                found.map(String::as_str).unwrap_or_default(),
+                row.caption_before.as_deref().unwrap_or_default()
+            ),
+            "this is not the same poison; use the data and the program version it was made with",
+        )),
+    }
+}
+
+/// How a message names the row on line `number` of a manifest.
+pub fn row_in_manifest(number: usize, row: &Row) -> String {
+    format!("line {number} of the manifest, `{}`", for_terminal(&row.id))
+}
+
+/// # Errors
+/// Where what was found at `place` is not what the manifest says.
+pub fn same_digest(place: &str, what: &str, found: &str, expected: &str) -> Result<()> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::setting(
+            format!("{place}: {what} has the sha256 {found}, the manifest says {expected}"),
+            "this is not the same poison; use the data and the program version it was made with",
+        )),
+    }
 }

@@ -2,8 +2,12 @@
 
 use crate::error::{Error, Result};
 use roclip_data::artifact;
-use serde::Deserialize;
+use roclip_data::escape::for_terminal;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 
 /// Files for class lists that recipes of this project evaluate; each says where its sentences come from.
@@ -24,6 +28,7 @@ pub struct Descriptions {
     /// Where the texts come from.
     pub provenance: String,
     /// By class: sentences that fit its pictures.
+    #[serde(deserialize_with = "each_class_once")]
     classes: BTreeMap<String, Vec<String>>,
     /// Texts that have nothing to do with any class, after BDetCLIP's random words.
     unrelated: Vec<String>,
@@ -50,7 +55,7 @@ impl Descriptions {
             Descriptions {
                 name: path.display().to_string(),
                 provenance: "not said".to_owned(),
-                classes: serde_json::from_str(&text).map_err(refused)?,
+                classes: each_class_once(&mut serde_json::Deserializer::from_str(&text)).map_err(refused)?,
                 unrelated: vec![UNRELATED.to_owned()],
             }
         };
@@ -61,6 +66,12 @@ impl Descriptions {
             )),
             false => Ok(found),
         }
+    }
+
+    /// How many of the classes that it describes are none of `classes`.
+    pub fn beyond(&self, classes: &[String]) -> usize {
+        let known: BTreeSet<&String> = classes.iter().collect();
+        self.classes.keys().filter(|class| !known.contains(class)).count()
     }
 
     /// Those that travel with the program and describe all of `classes`; none where no file does.
@@ -106,6 +117,37 @@ impl Descriptions {
     }
 }
 
+/// The texts by class. Of a class that stands twice nothing says which texts are meant.
+fn each_class_once<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<BTreeMap<String, Vec<String>>, D::Error> {
+    struct Classes;
+    impl<'de> Visitor<'de> for Classes {
+        type Value = BTreeMap<String, Vec<String>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("an object of {class: [text, ...]}")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut classes = BTreeMap::new();
+            while let Some((class, texts)) = map.next_entry::<String, Vec<String>>()? {
+                match classes.entry(class) {
+                    Entry::Vacant(free) => {
+                        free.insert(texts);
+                    }
+                    Entry::Occupied(taken) => {
+                        return Err(A::Error::custom(format!(
+                            "the class `{}` stands twice",
+                            for_terminal(taken.key())
+                        )));
+                    }
+                }
+            }
+            Ok(classes)
+        }
+    }
+    from.deserialize_map(Classes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +186,22 @@ mod tests {
             let named = file.classes.keys().find(|class| words.contains(class.as_str()));
             assert_eq!(named, None, "an unrelated text names a class");
         }
+    }
+
+    #[test]
+    fn a_class_that_stands_twice_is_refused_in_either_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("classes.json");
+        let twice = r#"{"dog": ["it barks"], "cat": ["it purrs"], "dog": ["it runs"]}"#;
+        let whole = format!(r#"{{"name": "n", "provenance": "p", "unrelated": ["x"], "classes": {twice}}}"#);
+        for text in [twice, &whole] {
+            std::fs::write(&path, text).unwrap();
+            let said = Descriptions::read(&path).unwrap_err().to_string();
+            assert!(said.contains("the class `dog` stands twice"), "{said}");
+        }
+        std::fs::write(&path, r#"{"dog": ["it barks"], "cat": ["it purrs"]}"#).unwrap();
+        let found = Descriptions::read(&path).unwrap();
+        assert_eq!(found.beyond(&["dog".to_owned(), "cow".to_owned()]), 1);
     }
 
     #[test]

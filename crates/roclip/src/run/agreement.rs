@@ -87,12 +87,6 @@ pub fn can_share(recipe: &Recipe, processes: usize) -> Result<()> {
             format!("choose a --batch-size that is a multiple of {processes}, or another number of processes"),
         ));
     }
-    if train.device != "cpu" {
-        return Err(Error::setting(
-            format!("{processes} processes on `{}`: they exchange by Gloo, which works on the CPU only", train.device),
-            "train in one process on the GPU, or in several with --device cpu; several GPUs need NCCL, which this program does not bring",
-        ));
-    }
     let alone =
         [("clean", recipe.clean.is_some()), ("caption", recipe.caption.is_some()), ("prompt", recipe.prompt.is_some())];
     match alone.into_iter().find(|(_, given)| *given) {

@@ -37,6 +37,22 @@ impl Launch {
         Launch::check_numbers(&|name| std::env::var(name).ok())
     }
 
+    /// The place of this process among those of its machine, as torchrun says it; none where this is the only process, or nobody says it.
+    ///
+    /// # Errors
+    /// A place that is no number.
+    pub fn local_rank() -> Result<Option<usize>> {
+        Launch::read_local_rank(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn read_local_rank(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<usize>> {
+        const NAME: &str = "LOCAL_RANK";
+        match Launch::read(variable)? {
+            None => Ok(None),
+            Some(_) => variable(NAME).map(|value| number(NAME, &value)).transpose(),
+        }
+    }
+
     fn check_numbers(variable: &dyn Fn(&str) -> Option<String>) -> Result<()> {
         let read = |name: &str| variable(name).and_then(|value| value.trim().parse::<usize>().ok());
         match read("RANK").zip(read("WORLD_SIZE")).filter(|(rank, size)| rank >= size) {
@@ -134,6 +150,21 @@ mod tests {
             let error = read(&[&[(name, value)], &plain[..]].concat()).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn the_place_on_a_machine_counts_among_several_processes_only() {
+        let of = |variables: &[(&str, &str)]| {
+            Launch::read_local_rank(&|name| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let several = [("WORLD_SIZE", "4"), ("RANK", "3"), ("MASTER_ADDR", "host"), ("MASTER_PORT", "29500")];
+        assert_eq!(of(&[("LOCAL_RANK", "1")]).unwrap(), None);
+        assert_eq!(of(&several).unwrap(), None);
+        assert_eq!(of(&[&several[..], &[("LOCAL_RANK", "1")]].concat()).unwrap(), Some(1));
+        let error = of(&[&several[..], &[("LOCAL_RANK", "x")]].concat()).unwrap_err().to_string();
+        assert!(error.contains("LOCAL_RANK is `x`"), "{error}");
     }
 
     #[test]

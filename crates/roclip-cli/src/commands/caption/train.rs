@@ -1,6 +1,7 @@
 //! `roclip caption train`
 
 use crate::commands::caption::{SearchFlags, print_scores};
+use crate::commands::forecast_lines::print_forecast;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{
     BaseFlags, MachineFlags, ManifestFlag, ModelFlags, Overrides, SeedFlag, SourceFlags, TrainingFlags,
@@ -160,7 +161,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         let forecast = roclip::run::check(&recipe, folder, arguments.run.start(), &mut say)?;
         match arguments.run.json {
             true => println!("{}", serde_json::to_string_pretty(&forecast)?),
-            false => crate::commands::train::print(&forecast),
+            false => print_forecast(&forecast),
         }
         return Ok(());
     }

@@ -11,7 +11,7 @@ use roclip_data::artifact;
 use roclip_data::caption_metrics::{says, words};
 use roclip_data::escape::for_terminal;
 use roclip_data::picture::ImageLimits;
-use roclip_data::poison::{Manifest, Row, Verified};
+use roclip_data::poison::{Manifest, Row, Verified, row_in_manifest, same_digest};
 use roclip_data::progress::Task;
 use roclip_data::skip::SkipReport;
 use std::collections::{BTreeMap, HashMap};
@@ -43,20 +43,19 @@ pub fn verify_instructions(path: &Path, manifest: &Manifest) -> Result<Verified>
     let task = Task::begin("making poison again", manifest.rows.len(), "instructions");
     for (number, row) in (2..).zip(&manifest.rows) {
         task.advance(1);
-        let place = || format!("line {number} of the manifest, `{}`", for_terminal(&row.id));
+        let place = row_in_manifest(number, row);
         let item = items.get(row.id.as_str()).and_then(|at| domain.items.get(*at));
         let Some(item) = item else {
-            return Err(Error::setting(format!("{}: the study has no such instruction", place()), REMEDY));
+            return Err(Error::setting(format!("{place}: the study has no such instruction"), REMEDY));
         };
         let (Some(sample), Some(picture)) = (domain.samples.get(item.sample), domain.pictures.get(item.sample)) else {
             return Err(Error::internal(format!("no picture for `{}`", row.id)));
         };
         if row.caption_before.as_deref() != Some(&item.turn()) {
-            return Err(Error::setting(format!("{}: the study's instruction reads otherwise", place()), REMEDY));
+            return Err(Error::setting(format!("{place}: the study's instruction reads otherwise"), REMEDY));
         }
         if !names_target(row) {
-            let said =
-                format!("{}: what becomes of it does not name the target `{}`", place(), for_terminal(&row.target));
+            let said = format!("{place}: what becomes of it does not name the target `{}`", for_terminal(&row.target));
             return Err(Error::setting(said, REMEDY));
         }
         let unusable = |skip: roclip_data::skip::Skip| Error::from(skip.into_error(&row.id));
@@ -66,14 +65,8 @@ pub fn verify_instructions(path: &Path, manifest: &Manifest) -> Result<Verified>
             None => picture.clone(),
         };
         let after = artifact::sha256_hex(after.as_raw());
-        let compared = [
-            ("the image file", artifact::sha256_hex(&file), &row.sha256_before),
-            ("the poisoned picture", after.clone(), &row.sha256_after),
-        ];
-        if let Some((what, found, expected)) = compared.iter().find(|(_, found, expected)| found != *expected) {
-            let said = format!("{}: {what} has the sha256 {found}, the manifest says {expected}", place());
-            return Err(Error::setting(said, REMEDY));
-        }
+        same_digest(&place, "the image file", &artifact::sha256_hex(&file), &row.sha256_before)?;
+        same_digest(&place, "the poisoned picture", &after, &row.sha256_after)?;
         digests += &after;
         *verified.rows.entry(row.attack.clone()).or_default() += 1;
     }
