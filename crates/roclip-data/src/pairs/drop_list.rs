@@ -45,6 +45,15 @@ struct Line {
     id: Option<String>,
 }
 
+/// The line of a list that names `id`, whatever characters it has.
+pub fn drop_line(id: &str) -> String {
+    let plain = id.trim() == id && !id.starts_with(['{', '\u{feff}']) && !id.contains(char::is_control);
+    match plain && !id.is_empty() {
+        true => format!("{id}\n"),
+        false => format!("{}\n", serde_json::json!({ "id": id })),
+    }
+}
+
 impl DropList {
     /// # Errors
     /// A file that is no text or names nothing, and a JSON line without an id.
@@ -295,6 +304,16 @@ mod tests {
         assert_eq!(ids("c.jpg#9\n", CaptionMode::Expand).len(), 6, "a picture of that name goes, no caption");
         let drawn = left("a.jpg#0\na.jpg#2\nc.jpg#0\nc.jpg#1\n", CaptionMode::Draw);
         assert_eq!(drawn, [("a.jpg".to_owned(), 1), ("b.jpg".to_owned(), 1), ("c.jpg#9".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn every_id_can_be_named_and_read_again() {
+        let ids = ["a.jpg", " lead.png", "new\nline.png", "{x}.png", "a b#1", "\u{feff}b.png", "trail ", "\u{1b}[2J"];
+        let text: String = ids.map(drop_line).concat();
+        let read = list(&text).unwrap();
+        assert_eq!(read.len(), ids.len());
+        assert!(ids.iter().all(|id| read.names(id)), "{text}");
+        assert!(text.starts_with("a.jpg\n") && text.contains("\na b#1\n"), "plain ids stay plain: {text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod named;
 mod stats;
 mod verify;
 
-pub use named::{check_different, check_new};
+pub use named::{check_different, leaving_nothing};
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -41,6 +41,7 @@ impl BaseFlags {
         for assignment in &self.set {
             recipe = recipe.assign(assignment)?;
         }
+        recipe.check_data_numbers()?;
         Ok(recipe)
     }
 
