@@ -14,6 +14,12 @@ pub(super) fn tidy(caption: &str) -> &str {
     caption.trim_start_matches('\u{feff}').trim()
 }
 
+/// Whether a sample without captions yet could have this one.
+pub(super) fn fits(caption: &str) -> bool {
+    let length = tidy(caption).len();
+    length > 0 && length <= CAPTION_LIMIT_BYTES
+}
+
 /// Adds a tidied caption to those of a sample; one that is empty adds nothing.
 ///
 /// # Errors

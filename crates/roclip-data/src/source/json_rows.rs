@@ -217,7 +217,15 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
     let found = Texts::of(field(fields, &config.caption_column, &CAPTION_NAMES)?);
     let left_out = found.left_out(image);
     if found.texts.is_empty() && class.is_none() {
-        return Err(left_out.unwrap_or_else(|| Skip::new(SkipReason::NoCaption, image)));
+        let has = |wanted: &Option<String>, names: &[&str]| {
+            fields.keys().any(|field| match wanted {
+                Some(wanted) => field == wanted,
+                None => names.iter().any(|name| field.eq_ignore_ascii_case(name)),
+            })
+        };
+        let labels_only = has(&config.class_column, &CLASS_NAMES) && !has(&config.caption_column, &CAPTION_NAMES);
+        let reason = if labels_only { SkipReason::NoClass } else { SkipReason::NoCaption };
+        return Err(left_out.unwrap_or_else(|| Skip::new(reason, image)));
     }
     // The sample is there all the same.
     let left_out = left_out.map(|skip| Skip::new(SkipReason::MetadataUnreadable, skip.detail));

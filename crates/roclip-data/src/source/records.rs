@@ -80,7 +80,6 @@ impl<R: BufRead> Records<R> {
 
     /// The next row that is not blank.
     pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
-<<<<<<< HEAD
         let found = self.read()?;
         if let Some(record) = &found {
             self.first_end.get_or_insert(LineEnd::of(&record.raw));
@@ -89,9 +88,7 @@ impl<R: BufRead> Records<R> {
     }
 
     fn read(&mut self) -> io::Result<Option<Record>> {
-=======
         let separator = self.separator;
->>>>>>> main
         loop {
             let Some(first) = self.line(0)? else { return Ok(None) };
             let (number, too_long) = (first.number, first.too_long);

@@ -8,10 +8,10 @@ use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
 use crate::source::json_rows::row;
 use crate::source::parquet::columns::{FETCHED, class_names, columns, leaves, too_large};
-use crate::source::parquet::fields::{value, without_picture};
+use crate::source::parquet::fields::{odd, value, without_picture};
 use crate::source::rows::{IMAGE_NAMES, Row, Rows};
 use crate::source::webdataset::Memory;
-use crate::source::{Listing, SourceConfig};
+use crate::source::{Listing, SourceConfig, captions};
 use crate::table::{self, Cell, Guarded};
 use parquet::file::reader::FileReader;
 use parquet::record::Field;
@@ -122,9 +122,11 @@ impl<'a> Table<'a> {
         in_place: &dyn Fn(&str) -> Option<InPlace>,
     ) -> std::result::Result<Row, Skip> {
         let mut fields = Map::new();
-        let mut picture: Option<(String, String, Vec<u8>)> = None;
+        let mut picture: Option<(String, Vec<u8>)> = None;
+        let mut odd_field = None;
         for (column, field) in columns {
             let (field, bytes) = if self.has_images(&column) { without_picture(field) } else { (field, None) };
+            odd_field = odd_field.or_else(|| odd(&column, &field));
             let mut value = value(field);
             if let Some(names) = classes.get(&column) {
                 let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
@@ -139,7 +141,7 @@ impl<'a> Table<'a> {
                 let path = value.as_str().or_else(|| value.get("path")?.as_str()).filter(|path| !path.is_empty());
                 let named = path.map_or_else(|| place.replace(' ', "-"), str::to_owned);
                 value = json!(named);
-                picture = Some((named, column.clone(), bytes));
+                picture = Some((column.clone(), bytes));
             }
             fields.insert(column, value);
         }
@@ -148,16 +150,28 @@ impl<'a> Table<'a> {
         {
             fields.insert("image".into(), json!(self.fetched(key, fields.get(FETCHED[1]).and_then(Value::as_str))?));
         }
-        let mut row = row(&fields, self.config)?;
-        if let Some((named, column, bytes)) = picture {
+        let odd_field = odd_field.map(|what| Skip::new(SkipReason::MetadataUnreadable, what));
+        let mut row = match (row(&fields, self.config), odd_field) {
+            (Ok(row), odd) => Row { left_out: row.left_out.or(odd), ..row },
+            (Err(_), Some(odd)) => return Err(Skip::new(SkipReason::RowUnreadable, odd.detail)),
+            (Err(skip), None) => return Err(skip),
+        };
+        if let Some((column, bytes)) = picture {
             let digest = digest(&bytes);
-            match seen.get(&named) {
-                // One picture with a further caption.
-                Some(earlier) if *earlier == digest => return Ok(Row { image: named, ..row }),
-                Some(_) => row.image = format!("{named}#{}", place.replace(' ', "-")),
-                None => drop(seen.insert(named, digest)),
+            let earlier = seen.get(&row.image);
+            // One picture with a further caption.
+            if earlier == Some(&digest) {
+                return Ok(row);
             }
+            let makes_sample = row.captions.is_empty() || row.captions.iter().any(|caption| captions::fits(caption));
+            let is_first = earlier.is_none();
             row.picture = Some(self.hold(bytes, in_place(&column))?);
+            if !is_first {
+                row.image = format!("{}#{}", row.image, place.replace(' ', "-"));
+            } else if makes_sample {
+                // Of a row that makes none the next row of the picture still needs its bytes.
+                seen.insert(row.image.clone(), digest);
+            }
         }
         Ok(row)
     }

@@ -4,7 +4,10 @@ use crate::shard::Shard;
 use crate::skip::SkipReason;
 use crate::source::{Leaving, Listing, SourceConfig, list_samples, write_kept};
 use crate::table::{Cell, Table};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type};
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,19 +27,139 @@ fn list(path: &Path) -> crate::error::Result<Listing> {
 /// The listing of files, `(name in a folder, golden name)`, and of other files, by the name `of`.
 fn read(files: &[(&str, &str)], others: &[&str], of: &str) -> crate::error::Result<Listing> {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| {
+    let place = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     };
-    files.iter().for_each(|(name, of)| write(name, &golden(of)));
-    others.iter().for_each(|name| write(name, b"x"));
+    files.iter().for_each(|(name, of)| place(name, &golden(of)));
+    others.iter().for_each(|name| place(name, b"x"));
     list(&folder.path().join(of))
 }
 
 fn seen(listing: &Listing) -> Vec<(&str, Vec<&str>, Option<&str>)> {
     let samples = listing.samples.iter();
     samples.map(|s| (s.id.as_str(), s.captions.iter().map(String::as_str).collect(), s.class.as_deref())).collect()
+}
+
+enum Column {
+    Texts(Vec<String>),
+    Bytes(Vec<Vec<u8>>),
+    Floats(Vec<f64>),
+    Dates(Vec<i32>),
+}
+
+/// A file with these columns.
+fn write(path: &Path, columns: &[(&str, Column)]) {
+    let fields: Vec<String> = columns
+        .iter()
+        .map(|(name, column)| match column {
+            Column::Texts(_) => format!("required binary {name} (UTF8);"),
+            Column::Bytes(_) => format!("required binary {name};"),
+            Column::Floats(_) => format!("required double {name};"),
+            Column::Dates(_) => format!("required int32 {name} (DATE);"),
+        })
+        .collect();
+    let schema = parse_message_type(&format!("message schema {{ {} }}", fields.join(" "))).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for (_, column) in columns {
+        let mut out = group.next_column().unwrap().unwrap();
+        let bytes = |values: Vec<Vec<u8>>| values.into_iter().map(ByteArray::from).collect::<Vec<_>>();
+        match column {
+            Column::Texts(texts) => {
+                let texts = bytes(texts.iter().map(|text| text.clone().into_bytes()).collect());
+                out.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
+            }
+            Column::Bytes(values) => {
+                out.typed::<ByteArrayType>().write_batch(&bytes(values.clone()), None, None).unwrap();
+            }
+            Column::Floats(values) => drop(out.typed::<DoubleType>().write_batch(values, None, None).unwrap()),
+            Column::Dates(values) => drop(out.typed::<Int32Type>().write_batch(values, None, None).unwrap()),
+        }
+        out.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+fn texts(texts: &[&str]) -> Column {
+    Column::Texts(texts.iter().map(|text| (*text).to_owned()).collect())
+}
+
+/// A picture of one grey.
+fn png(level: u8) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let picture = image::RgbImage::from_pixel(8, 8, image::Rgb([level; 3]));
+    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+fn levels(listing: &Listing) -> Vec<u8> {
+    listing.samples.iter().map(|s| s.picture(ImageLimits::default()).unwrap().get_pixel(3, 3)[0]).collect()
+}
+
+#[test]
+fn different_pictures_of_one_path_stay_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    let pictures = Column::Bytes(vec![png(10), png(20), png(10), png(30)]);
+    let columns =
+        [("filepath", texts(&["a.png"; 4])), ("image", pictures), ("caption", texts(&["one", "two", "three", "four"]))];
+    write(&path, &columns);
+    let listing = list(&path).unwrap();
+    let expected = [
+        ("a.png", vec!["one", "three"], None),
+        ("a.png#row-2", vec!["two"], None),
+        ("a.png#row-4", vec!["four"], None),
+    ];
+    assert_eq!((seen(&listing), levels(&listing)), (expected.to_vec(), vec![10, 20, 30]));
+}
+
+#[test]
+fn a_picture_in_the_file_is_never_read_from_a_file_of_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    std::fs::write(folder.path().join("a.png"), png(200)).unwrap();
+    let long = "x".repeat(70 << 10);
+    let columns = [
+        ("filepath", texts(&["a.png"; 3])),
+        ("image", Column::Bytes(vec![png(10); 3])),
+        ("caption", texts(&[&long, "ok", "more"])),
+    ];
+    write(&path, &columns);
+    let listing = list(&path).unwrap();
+    assert_eq!((seen(&listing), levels(&listing)), (vec![("a.png", vec!["ok", "more"], None)], vec![10]));
+    assert_eq!(listing.skips.count(|reason| reason == SkipReason::CaptionTooLarge), 1);
+    // Nor where the picture itself is too large.
+    let config = SourceConfig { path: path.display().to_string(), ..SourceConfig::default() };
+    let small = ImageLimits { max_file_bytes: 10, ..ImageLimits::default() };
+    let error = list_samples(&config, small).unwrap_err().to_string();
+    assert!(error.contains("3 image files too large"), "{error}");
+}
+
+/// Integers with a gap are floats to pandas.
+#[test]
+fn whole_floats_are_classes_and_other_labels_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    let pictures = || Column::Bytes((0..4).map(|number| png(10 * number)).collect());
+    let labels = || Column::Floats(vec![3.0, f64::NAN, 2.5, -1.0]);
+    write(&path, &[("image", pictures()), ("caption", texts(&["a", "b", "c", "d"])), ("label", labels())]);
+    let listing = list(&path).unwrap();
+    let classes: Vec<_> = listing.samples.iter().map(|sample| sample.class.as_deref()).collect();
+    assert_eq!(classes, [Some("3"), None, None, Some("-1")], "no names are given here that a number stands for");
+    let told = listing.skips.to_jsonl();
+    assert!(told.contains("its `label` is 2.5, no whole number") && listing.skips.total() == 1, "{told}");
+    write(&path, &[("image", pictures()), ("label", labels())]);
+    let listing = list(&path).unwrap();
+    let told = listing.skips.to_jsonl();
+    assert_eq!((listing.samples.len(), listing.skips.total()), (2, 2), "{told}");
+    assert!(told.contains("no-class") && told.contains("row-unreadable"), "{told}");
+    write(&path, &[("image", pictures()), ("label", Column::Dates(vec![1; 4]))]);
+    let error = list(&path).unwrap_err().to_string();
+    assert!(error.contains("4 rows cannot be read") && error.contains("a date, which is not read"), "{error}");
 }
 
 #[test]
