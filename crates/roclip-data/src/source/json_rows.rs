@@ -298,8 +298,8 @@ mod tests {
         assert!(listing.skips.to_jsonl().contains("it has `caption` twice"), "{}", listing.skips.to_jsonl());
         for (line, told) in [
             (r#"{"image": {"path": "a.jpg", "path": "b.jpg"}, "caption": "x"}"#, "it has `image.path` twice"),
-            (r#"{"image": "a.jpg", "caption": "x", "Caption": "y"}"#, "it has `Caption` and `caption`"),
-            (r#"{"image": "a.jpg", "Image": "b.jpg", "caption": "y"}"#, "it has `Image` and `image`"),
+            (r#"{"image": "a.jpg", "caption": "x", "Caption": "y"}"#, "it has `caption` and `Caption`"),
+            (r#"{"image": "a.jpg", "Image": "b.jpg", "caption": "y"}"#, "it has `image` and `Image`"),
         ] {
             let listing =
                 read(&format!("{line}\n{{\"image\": \"b.jpg\", \"caption\": \"z\"}}"), SourceConfig::default())
@@ -320,8 +320,8 @@ mod tests {
         assert_eq!(listing.samples[1].class.as_deref(), Some("red"));
         let lines = listing.skips.to_jsonl();
         for told in [
-            "a.jpg: 2 of its 5 captions are no text\",\"id\":\"line 1\",\"reason\":\"metadata-unreadable",
-            "b.jpg: 1 of its 1 captions are no text\",\"id\":\"line 2\",\"reason\":\"caption-unreadable",
+            "{\"id\":\"line 1\",\"reason\":\"metadata-unreadable\",\"detail\":\"a.jpg: 2 of its 5 captions are no text",
+            "{\"id\":\"line 2\",\"reason\":\"caption-unreadable\",\"detail\":\"b.jpg: 1 of its 1 captions are no text",
             "c.jpg is of class red by an earlier row, and of blue by this one",
         ] {
             assert!(lines.contains(told), "{told}: {lines}");
