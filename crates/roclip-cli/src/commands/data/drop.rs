@@ -58,7 +58,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let LeftOutByList { pictures, captions, absent, first_absent, .. } = &found;
     let Kept { path, files, not_copied, former_encoding, image_root } = &written;
     // Where the list lies beside the pictures still, its paths lead to them.
-    let beside = |root: &PathBuf| out.parent().is_some_and(|folder| same(folder, root));
+    let folder = if out.is_dir() { Some(out.as_path()) } else { out.parent() };
+    let beside = |root: &PathBuf| folder.is_some_and(|folder| same(folder, root));
     let image_root = image_root.as_ref().filter(|root| !beside(root));
     match arguments.json {
         true => println!(
