@@ -66,6 +66,9 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     assert_eq!((&summary["steps"], &summary["test_pictures"]), (&json!(18), &json!(16)));
     assert!(summary["answers"]["bleu"]["bleu1"].as_f64().unwrap() > 0.1, "{summary}");
     lab.fails(&instruct("base", &["--train-data", "train.jsonl"]), 1, &["already holds a model", "--resume"]);
+    for command in [&["report", "base", "--out", "report"][..], &["doctor", "base"]] {
+        lab.fails(command, 1, &["answers questions", "roclip caption instruct", "roclip caption answer base PICTURE"]);
+    }
     let other = instruct("base", &["--train-data", "train.jsonl", "--seed", "1", "--resume"]);
     lab.fails(&other, 1, &["began with other settings"]);
 

@@ -5,6 +5,7 @@ use crate::commands::grid::{Planned, check};
 use crate::commands::progress::say;
 use anyhow::Result;
 use roclip::run::Start;
+use roclip_data::plural::count;
 
 /// Looks at all of `runs`, of which `jobs` train at a time, and measures the first.
 ///
@@ -20,7 +21,7 @@ pub fn foresee(runs: &[Planned], jobs: usize, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&all)?);
         return Ok(());
     }
-    println!("{} runs, {jobs} at a time; the first, {}:", runs.len(), first.name);
+    println!("{}, {jobs} at a time; the first, {}:", count(runs.len(), "run"), first.name);
     print_forecast(&forecast);
     if let Some(seconds) = forecast.seconds() {
         let rounds = runs.len().div_ceil(jobs) as f64;
