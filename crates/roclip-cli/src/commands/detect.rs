@@ -1,6 +1,6 @@
 //! `roclip detect`
 
-use crate::commands::data::check_new;
+use crate::commands::data::leaving_nothing;
 use crate::commands::described_model::DescribedModel;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
@@ -11,13 +11,14 @@ use clap::{Args, Subcommand};
 use roclip::checkpoint::{self, load_as, run_of};
 use roclip::detect::figures::Figures;
 use roclip::detect::{Config, Descriptions, Method};
-use roclip::recipe::Recipe;
+use roclip::recipe::{DataConfig, Recipe};
 use roclip::report::write_suspects;
 use roclip::run::{
     Drop, Judged, MethodScores, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs, suspects,
 };
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
+use roclip_data::skip::SkipReport;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,7 +139,13 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let recipe = arguments.common.recipe(model, run.as_deref(), "detect pairs")?;
     artifact::check_writable(&arguments.out)?;
     if let Some(folder) = &arguments.write_features {
-        check_new(folder, "--write-features", None)?;
+        if folder.symlink_metadata().is_ok() {
+            bail!(
+                "--write-features `{0}` exists already; score what it holds with --features {0}, or name another place",
+                folder.display()
+            );
+        }
+        artifact::check_file_writable(folder)?;
     }
     if let (Some(model), Some(_), None) = (model, &arguments.features, &arguments.trusted_data) {
         bail!(
@@ -160,13 +167,18 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
         None => bail!("--trusted-data needs a MODEL that encodes it, the one that --features came from"),
     };
     let trusted = match &arguments.trusted_data {
-        Some(path) => Some(encode(&trusted(&recipe, path))?.features),
+        Some(path) => {
+            let PairFeatures { features, skips, .. } = encode(&trusted(&recipe, path))?;
+            say_left_out("--trusted-data: ", &skips);
+            Some(features)
+        }
         None => None,
     };
     let encoded = match &arguments.features {
         Some(folder) => PairFeatures::read(folder, &recipe)?,
         None => encode(&recipe)?,
     };
+    say_left_out("", &encoded.skips);
     if let Some(folder) = &arguments.write_features {
         encoded.write(folder)?;
     }
@@ -180,8 +192,12 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     };
     let mut found = suspects(&config, &methods, (&drop, trusted.as_ref()), encoded)?;
     found.looked.model = model.filter(|_| arguments.features.is_none()).map(Path::to_owned);
-    found.write(&arguments.out)?;
-    write_suspects(&found, recipe.data.limits, &arguments.out.join("detect.html"))?;
+    let page = arguments.out.join("detect.html");
+    let written = ["scores.jsonl", "drop.txt", "detect.json", "detect.html"].map(|name| arguments.out.join(name));
+    leaving_nothing(written.into(), || {
+        found.write(&arguments.out)?;
+        Ok(write_suspects(&found, recipe.data.limits, &page)?)
+    })?;
     match arguments.common.json {
         true => println!("{}", serde_json::to_string_pretty(&found)?),
         false => print(&found),
@@ -193,7 +209,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     if let Some(folder) = &arguments.write_features {
         say_next(folder, "image.npy, text.npy, pairs.jsonl", &[]);
     }
-    let mut next = vec![format!("open {}", shell_word(&arguments.out.join("detect.html")))];
+    let mut next = vec![format!("open {}", shell_word(&page))];
     if found.dropped.as_ref().is_some_and(|dropped| dropped.pairs > 0) {
         next.push(train_without(&arguments.out.join("drop.txt"), run.as_deref(), arguments));
     }
@@ -214,14 +230,25 @@ fn train_without(list: &Path, run: Option<&Path>, arguments: &PairsArguments) ->
     format!("roclip train --config {config} --drop {} --run {run}", shell_word(list))
 }
 
+/// Says what the source of pairs could not use.
+fn say_left_out(of: &str, skips: &SkipReport) {
+    if skips.total() > 0 {
+        say(&format!("{of}left out: {}", skips.summary()));
+    }
+}
+
 /// Pairs that are known to be clean, read as those of `recipe` are.
 fn trusted(recipe: &Recipe, path: &str) -> Recipe {
     let mut trusted = recipe.clone();
     trusted.manifest = None;
     trusted.poison = Default::default();
     trusted.data.source.path = path.to_owned();
-    // What is named is trusted whole.
+    // What is named is trusted whole, and the rest is of the data that are suspected.
     trusted.data.source.split = None;
+    trusted.data.source.labels = None;
+    trusted.data.drop = None;
+    trusted.data.weights = None;
+    trusted.data.index = DataConfig::default().index;
     trusted
 }
 
@@ -233,7 +260,10 @@ fn inputs(arguments: &InputsArguments) -> Result<()> {
     artifact::check_writable(&arguments.out)?;
     let named = arguments.descriptions.as_deref().map(Descriptions::read).transpose()?;
     let loaded = load_as(&arguments.model, described.description(), machine(&recipe)?)?;
-    let Prepared { evaluator, manifest, .. } = prepare_data(&recipe)?;
+    let Prepared { evaluator, manifest, warnings, .. } = prepare_data(&recipe)?;
+    for warning in &warnings {
+        say(&format!("warning: {}", for_terminal(warning)));
+    }
     let backdoors = manifest.map(|manifest| manifest.backdoors()).unwrap_or_default();
     let (model, tokenizer) = (&loaded.model, &loaded.tokenizer);
     let descriptions = match named {

@@ -17,6 +17,7 @@ use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use roclip_data::poison::{AttackSummary, Manifest, PoisonConfig, StoreConfig, store, verify};
 use roclip_data::rate::Rate;
+use roclip_data::source::check_outside;
 use roclip_data::trigger::RELEASED_GRID_SHA256;
 use serde_json::json;
 use std::fs::File;
@@ -199,9 +200,9 @@ fn check(arguments: VerifyArguments) -> Result<()> {
         println!("{}", json!({"equal": equal, "digest": verified.digest, "unread": unread}));
     } else {
         for (attack, rows) in &verified.rows {
-            println!("{}: {} made again, all equal", for_terminal(attack), count(rows, "picture"));
+            println!("{}: {} made again, all equal", for_terminal(attack), count(rows, "pair"));
         }
-        println!("digest {}", verified.digest);
+        println!("digest of the pictures {}", verified.digest);
     }
     if verified.skips.total() > 0 {
         bail!(
@@ -264,6 +265,9 @@ fn make(arguments: MakeArguments) -> Result<()> {
             "--out-shards writes pairs with captions, and this recipe trains a classifier, whose attacks change labels; write the manifest with --out, which training lays over the data"
         );
     }
+    if let Some(folder) = &arguments.write {
+        check_outside(&recipe.data.source, recipe.data.limits, folder)?;
+    }
     let Prepared { manifest, skips, mut warnings, remarks, evaluator, model, .. } = prepare_data(&recipe)?;
     let manifest = manifest.context("no manifest was drawn")?;
     if let Some(out) = arguments.out.as_ref().filter(|out| out.exists() && !arguments.overwrite)
@@ -308,7 +312,7 @@ fn make(arguments: MakeArguments) -> Result<()> {
                     "left_out": stored.skips.counts(),
                 })
             });
-            let (clean, attacks) = (manifest.header.clean_pairs, manifest.summary()?);
+            let (clean, attacks) = (manifest.clean_pairs_left(), manifest.summary()?);
             println!("{}", json!({"out": arguments.out, "clean_pairs": clean, "attacks": attacks, "shards": shards}));
         }
         false => {
@@ -355,7 +359,7 @@ fn make(arguments: MakeArguments) -> Result<()> {
 
 /// What was planted, on stdout, and what of it is likely to fail, on stderr.
 fn print_attacks(manifest: &Manifest) -> Result<()> {
-    let clean = manifest.header.clean_pairs;
+    let clean = manifest.clean_pairs_left();
     println!("{} beside {clean} clean ones", count(manifest.rows.len(), "poisoned pair"));
     let attacks = manifest.summary()?;
     for attack in &attacks {

@@ -9,6 +9,7 @@ use crate::commands::report::print_table;
 use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
 use anyhow::{Result, bail};
 use clap::Args;
+use roclip::eval::NO_IMAGES;
 use roclip::recipe::{Recipe, Sweep};
 use roclip::report::write_report;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }
     let run = shell_word(folder);
-    let commands = ["doctor", "eval", "report"].map(|verb| format!("roclip {verb} {run}"));
+    let mut verbs = vec!["doctor", "eval", "report"];
+    // Without labelled images there is nothing to evaluate on.
+    verbs.retain(|verb| *verb != "eval" || recipe.eval.source.path != NO_IMAGES);
+    let commands: Vec<String> = verbs.into_iter().map(|verb| format!("roclip {verb} {run}")).collect();
     say_next(folder, HOLDS, &commands);
     Ok(())
 }

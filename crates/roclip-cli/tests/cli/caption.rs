@@ -107,7 +107,9 @@ fn a_captioner_learns_is_measured_and_resumes_bit_for_bit() {
         .spawn()
         .unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"060.png\nnothing.png\n\xff.png\n061.png\n").unwrap();
-    let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "two pictures of four have no caption");
+    let output = String::from_utf8(output.stdout).unwrap();
     let answers: Vec<&str> = output.lines().collect();
     assert_eq!(answers.len(), 4);
     assert_eq!(written.lines().collect::<Vec<_>>(), [answers[0], answers[3]]);

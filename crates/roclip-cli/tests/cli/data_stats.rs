@@ -209,6 +209,15 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
         lab.fails(&arguments, 1, &["`pairs.csv` is what is read"]);
     }
     assert_eq!(std::fs::read_to_string(lab.path("pairs.csv")).unwrap(), before);
+    // Joined data are named as they are joined.
+    std::fs::create_dir(lab.path("more")).unwrap();
+    for name in ["060.png", "061.png"] {
+        std::fs::copy(lab.path(name), lab.path("more").join(name)).unwrap();
+    }
+    std::fs::write(lab.path("ids.txt"), "pairs.csv/000.png\n").unwrap();
+    let said = lab.stderr(&drop("pairs.csv::more", "joined"));
+    assert!(said.contains("--train-data joined/pairs.csv::joined/more --image-root"), "{said}");
+    std::fs::write(lab.path("ids.txt"), "000.png\n001.png\nnobody.png\n").unwrap();
     // Elsewhere, its paths still start from where they did.
     let said = lab.stderr(&drop("pairs.csv", "new/kept.csv"));
     assert!(said.contains("--image-root"), "{said}");

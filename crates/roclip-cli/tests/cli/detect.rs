@@ -56,6 +56,17 @@ fn pairs_are_scored_judged_and_left_out() {
     let above = said.lines().find_map(|line| line.trim().strip_prefix("trusted: ")).unwrap();
     let above: usize = above.split(' ').next().unwrap().parse().unwrap();
     assert!(above <= 3, "a fifth of 16: {said}");
+    // What is left out of the suspected data says nothing of the trusted ones, and what either cannot use is said.
+    std::fs::write(lab.path("ids.txt"), "000.png\n").unwrap();
+    let lost = format!("{}\ngone.png,a red square,test,red\n", trusted.join("\n"));
+    std::fs::write(lab.path("trusted.csv"), lost).unwrap();
+    std::fs::write(lab.path("pairs.csv"), pairs.replace("001.png", "gone.png")).unwrap();
+    let plain = ["detect", "pairs", "victim", "--out", "plain", "--neighbours", "4", "--config", "recipe.toml"];
+    let options = ["--set", "poison=", "--set", "data.max_skip_fraction=0.1", "--drop", "ids.txt"];
+    let said = lab.stderr(&[&plain[..], &options, &level].concat());
+    assert!(said.contains("--trusted-data: left out: 1 ") && said.contains("\nleft out: 1 "), "{said}");
+    let summary: Value = serde_json::from_str(&lines(&lab, "plain/detect.json").join("\n")).unwrap();
+    assert_eq!(summary["left_out"].as_object().map(|reasons| reasons.len()), Some(1), "{summary}");
 }
 
 #[test]
@@ -101,6 +112,11 @@ fn features_are_kept_and_scored_again_without_a_model() {
     std::fs::write(lab.path("kept/pairs.jsonl"), twice).unwrap();
     refused(&[&["--features", "kept"], &manifest[..]].concat(), &["stands twice"]);
     std::fs::write(lab.path("kept/pairs.jsonl"), lines_of.join("\n")).unwrap();
+    let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    std::fs::write(lab.path("pairs.csv"), pairs.replacen("blue", "purple", 1)).unwrap();
+    let told = ["--features", "kept", "--config", "model/run.toml", "--set", "poison="];
+    refused(&told, &["the captions of", "encode this data"]);
+    std::fs::write(lab.path("pairs.csv"), pairs).unwrap();
     // Of other data, of another length, of no numbers, and no array at all.
     std::fs::write(lab.path("other.csv"), "filepath,title\n000.png,a red square\n001.png,a blue square\n").unwrap();
     refused(&["--features", "kept", "--train-data", "other.csv"], &["other data", "first: `"]);
@@ -129,6 +145,17 @@ fn what_cannot_be_scored_is_refused() {
     detect(&["--neighbours", "4", "--drop-fraction", "1.5"], &["--drop-fraction 1.5"]);
     detect(&["--neighbours", "4", "--drop-fraction", "0.999"], &["would be left out"]);
     detect(&["--set", "train.epochs=3"], &["does not use `train.epochs`"]);
+    detect(&["--threads", "3000"], &["train.threads (--threads) is 3000", "at most 1024"]);
+    detect(&["--threads=-1"], &["train.threads (--threads) is -1"]);
+    detect(&["--set", "data.max_skip_fraction=nan"], &["data.max_skip_fraction is NaN"]);
+    std::fs::write(lab.path("one.csv"), "image,caption\n000.png,a red square\n").unwrap();
+    detect(&["--train-data", "one.csv"], &["a single pair"]);
+    // An empty recipe would be one of the built-in pictures.
+    let kept = std::fs::read(lab.path("victim/run.toml")).unwrap();
+    std::fs::write(lab.path("victim/run.toml"), "").unwrap();
+    lab.fails(&["eval", "victim"], 1, &["run.toml", "is empty"]);
+    detect(&[], &["is empty"]);
+    std::fs::write(lab.path("victim/run.toml"), kept).unwrap();
     lab.fails(&["detect", "pairs", "nothing", "--out", "suspects"], 1, &["find the model `nothing`"]);
     lab.fails(&["detect", "pairs", "victim", "--out", "s", "--level", "0.1"], 2, &["--trusted-data"]);
     lab.fails(&["detect", "pairs", "victim", "--out", "s", "--methods", "magic"], 2, &["magic"]);

@@ -70,7 +70,11 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
         lab.fails(command, 1, &["answers questions", "roclip caption instruct", "roclip caption answer base PICTURE"]);
     }
     let other = instruct("base", &["--train-data", "train.jsonl", "--seed", "1", "--resume"]);
-    lab.fails(&other, 1, &["began with other settings"]);
+    lab.fails(&other, 1, &["began with other settings: `seed` is 0 there and 1 here"]);
+    let unmeasured = ["caption", "instruct", "clip", "--instructions", "talks.jsonl", "--run", "unmeasured"];
+    lab.fails(&unmeasured, 1, &["--instructions", "--val-data"]);
+    let unsplit = ["caption", "instruct", "clip", "--train-data", "train.jsonl", "--run", "unmeasured"];
+    lab.fails(&unsplit, 1, &["test pictures are read from `train.jsonl`, split `test`", "--val-data"]);
 
     // One that is done stays as it is, and one that is stopped within an epoch ends where the whole one does.
     let whole = weights(&lab, "base");
@@ -229,7 +233,7 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
 
     // What the manifests say can be made again, and nothing else passes for it.
     let said = lab.ok(&["poison", "verify", "study/manifests/maba-none.jsonl"]);
-    assert!(said.contains("16 pictures made again, all equal") && said.contains("digest"), "{said}");
+    assert!(said.contains("16 pairs made again, all equal") && said.contains("digest"), "{said}");
     let shifted = lab.json(&["poison", "verify", "study/manifests/blended-expressionism.jsonl"]);
     assert_eq!(shifted["equal"]["blended"], 16);
     std::fs::copy(lab.path("study/manifests/blended-expressionism.jsonl"), lab.path("study/manifests/maba-none.jsonl"))
@@ -283,8 +287,14 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
     lab.fails(
         &strs(&study("study", &["--attack", "blended", "--seed", "4", "--resume"])),
         1,
-        &["began with other settings"],
+        &["began with other settings: `seed` is 0 there and 4 here"],
     );
+    // Data that nobody names are those that the model learned from.
+    let words: Vec<String> = study("unnamed", &["--attack", "clean", "--shift", "none", "--no-filter"]);
+    let named = ["--train-data", "train.jsonl", "--val-data", "test.jsonl"];
+    let unnamed: Vec<String> = words.into_iter().filter(|word| !named.contains(&word.as_str())).collect();
+    let said = lab.ok(&strs(&unnamed));
+    assert!(said.contains("train.jsonl: 0 of 40 instructions") || said.contains("train.jsonl: 16 of 40"), "{said}");
 
     // Errors before work.
     for (extra, said) in [

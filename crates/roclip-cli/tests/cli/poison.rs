@@ -55,7 +55,7 @@ fn every_attack_is_made_verified_and_shown() {
     let digests: std::collections::BTreeSet<&str> = changed.map(|row| row["sha256_after"].as_str().unwrap()).collect();
     assert_eq!(digests.len(), 13, "thirteen triggered pictures, all different");
     let verified = lab.ok(&["poison", "verify", "m.jsonl", "--config", "recipe.toml"]);
-    assert!(verified.contains("wanet: 2 pictures made again") && verified.contains("digest "), "{verified}");
+    assert!(verified.contains("wanet: 2 pairs made again") && verified.contains("digest "), "{verified}");
     lab.ok(&["poison", "inspect", "m.jsonl", "--config", "recipe.toml", "--out", "sheet.html"]);
     let sheet = std::fs::read_to_string(lab.path("sheet.html")).unwrap();
     assert!(sheet.matches("data:image/png;base64,").count() >= 38, "a picture before and after for each row");
@@ -84,10 +84,14 @@ fn written_shards_hold_the_poison_and_train_like_the_manifest() {
     let lab = Lab::new();
     lab.ok(&["poison", "make", "--config", "recipe.toml", "--out-shards", "set", "--pairs-per-shard", "20"]);
     lab.fails(&["poison", "make", "--config", "recipe.toml", "--out-shards", "set"], 1, &["exists already"]);
+    // Within shards that are read, the poisoned ones would be read, too.
+    let inside = ["poison", "make", "--config", "recipe.toml", "--train-data", "set", "--out-shards", "set/inside"];
+    lab.fails(&inside, 1, &["lies in the data"]);
+    assert!(!lab.path("set/inside").exists());
     assert!(lab.path("set/pairs-000002.tar").is_file());
     let data = ["--train-data", "set", "--config", "recipe.toml"];
     let stored = [&["poison", "verify", "set/manifest.jsonl"], data.as_slice()].concat();
-    assert!(lab.ok(&stored).contains("badnets: 3 pictures made again"));
+    assert!(lab.ok(&stored).contains("badnets: 3 pairs made again"));
     let train = [&["train", "--run", "run", "--manifest", "set/manifest.jsonl", "--json"], data.as_slice()].concat();
     let summary: Value = serde_json::from_str(&lab.ok(&train)).unwrap();
     assert_eq!((&summary["pairs"], &summary["poisoned_pairs"]), (&Value::from(54), &Value::from(9)));

@@ -77,6 +77,7 @@ fn a_demo_can_be_foreseen() {
     let demo = ["demo", "--config", "recipe.toml", "--out", "demo", "--epochs=2", "--jobs", "1", "--dry-run"];
     let said = lab.ok(&[&demo[..], &["--sweep", "objective.roclip.period=1,2"]].concat());
     assert!(said.contains("5 runs, 1 at a time; the first, undefended seed 0") && said.contains("all "), "{said}");
+    assert!(said.contains("by the steps of one of each kind"), "{said}");
     assert!(!lab.path("demo").exists());
 }
 

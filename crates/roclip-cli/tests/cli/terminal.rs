@@ -244,6 +244,13 @@ fn a_demo_reports_rows_that_it_did_not_train_and_quick_has_a_folder_of_its_own()
     };
     let one = demo("undefended");
     assert!(one > 0 && demo("clean-data") > one, "both rows are in the report");
+    // What is asked for goes before what is quick.
+    let quick = ["demo", "--quick", "--dry-run", "--config", "recipe.toml", "--rows", "undefended", "--epochs", "6"];
+    assert!(lab.ok(&quick).contains(" in 6 epochs"));
+    assert!(lab.ok(&[&quick[..], &["--set", "train.epochs=8"]].concat()).contains(" in 8 epochs"));
+    lab.fails(&[&quick[..], &["--drop-fraction", "0.1"]].concat(), 1, &["--drop-fraction", "`detected`", "--rows"]);
+    let harmless = lab.stderr(&[&quick[..], &["--set", "poison="]].concat());
+    assert!(harmless.contains("warning: the recipe has no attacks"), "{harmless}");
     let help = lab.ok(&["demo", "--help"]);
     assert!(help.contains("demo-quick") && help.contains("--overwrite"), "{help}");
 }

@@ -151,7 +151,10 @@ pub fn existing(config: &SourceConfig, limits: ImageLimits, path: Option<&Path>)
         None => places(&described).into_iter().find(|path| path.exists()),
     };
     let Some(path) = found else {
-        return Err(Error::setting(format!("`{}` has no index", config.path), "make it with `roclip data index`"));
+        return Err(Error::setting(
+            format!("`{}` has no index beside it or in the cache folder", config.path),
+            "make it with `roclip data index`, or name one that lies elsewhere (--index; `data index --check`: --out)",
+        ));
     };
     let index = Index::open(&path)?;
     match index.is_of(&described) {
@@ -171,7 +174,7 @@ fn of_other_data(path: &Path, config: &SourceConfig) -> Error {
 fn cannot(config: &SourceConfig) -> Error {
     Error::setting(
         format!("`{}` cannot be read through an index", config.path),
-        "an index is of CSV, TSV, JSON lines and uncompressed tar shards, without a labels file; pictures of *.tar.gz and of Parquet are held in memory: repack large ones as *.tar",
+        "an index is of CSV, TSV, JSON lines, Parquet and uncompressed tar shards, without a labels file; pictures of *.tar.gz are held in memory: repack large ones as *.tar; folders of pictures are listed each time",
     )
 }
 

@@ -58,6 +58,15 @@ struct Line {
     id: Option<String>,
 }
 
+/// The line of a list that names `id`, whatever characters it has.
+pub fn drop_line(id: &str) -> String {
+    let plain = id.trim() == id && !id.starts_with(['{', '\u{feff}']) && !id.contains(char::is_control);
+    match plain && !id.is_empty() {
+        true => format!("{id}\n"),
+        false => format!("{}\n", serde_json::json!({ "id": id })),
+    }
+}
+
 impl DropList {
     /// # Errors
     /// A file that is no text or names nothing, and a JSON line without an id.
@@ -321,6 +330,16 @@ mod tests {
         };
         assert_eq!(absent(1), "1 id of data.drop is not in the data (first: x)");
         assert_eq!(absent(2), "2 ids of data.drop are not in the data (first: x)");
+    }
+
+    #[test]
+    fn every_id_can_be_named_and_read_again() {
+        let ids = ["a.jpg", " lead.png", "new\nline.png", "{x}.png", "a b#1", "\u{feff}b.png", "trail ", "\u{1b}[2J"];
+        let text: String = ids.map(drop_line).concat();
+        let read = list(&text).unwrap();
+        assert_eq!(read.len(), ids.len());
+        assert!(ids.iter().all(|id| read.names(id)), "{text}");
+        assert!(text.starts_with("a.jpg\n") && text.contains("\na b#1\n"), "plain ids stay plain: {text}");
     }
 
     #[test]

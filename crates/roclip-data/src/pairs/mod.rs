@@ -7,7 +7,7 @@ mod pair;
 mod weights;
 
 pub use copies::{limit_pairs_per_picture, picture_hash};
-pub use drop_list::{DropList, LeftOutByList};
+pub use drop_list::{DropList, LeftOutByList, drop_line};
 pub use pair::{CaptionMode, Pair, PoisonMark};
 pub use weights::weigh_parts;
 

@@ -182,6 +182,12 @@ impl Manifest {
         }
     }
 
+    /// Pairs that stay clean beside the poison: those of the data without the ones that it replaces.
+    pub fn clean_pairs_left(&self) -> usize {
+        let replaced = self.rows.iter().filter(|row| row.role == Role::Replaced).count();
+        self.header.clean_pairs.saturating_sub(replaced)
+    }
+
     /// The manifest as a file: header, then one line a row.
     pub fn to_jsonl(&self) -> Result<String> {
         let json = |value: serde_json::Result<String>| value.map_err(|e| Error::internal(format!("manifest: {e}")));

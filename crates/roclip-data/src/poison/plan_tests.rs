@@ -65,6 +65,11 @@ fn keys_of_both_sides_are_never_mixed_up() {
     let limits = ImageLimits::default();
     assert_eq!(verify(&manifest, &pairs, &evaluation, limits).unwrap().rows["badnets"], 4);
     manifest.check_pictures(&pairs, &evaluation, limits).unwrap();
+    let mut retold = manifest.clone();
+    let replaced = retold.rows.iter_mut().find(|row| row.role == Role::Replaced).unwrap();
+    replaced.caption_before = Some("nonsense".into());
+    let said = verify(&retold, &pairs, &evaluation, limits).unwrap_err().to_string();
+    assert!(said.contains("the manifest says \"nonsense\""), "{said}");
     // A training file becomes another picture; the evaluation picture of the same key does not hide it.
     let row: &Row = manifest.rows.iter().find(|row| row.side == Side::Training).unwrap();
     let mut changed = pairs.all_samples().into_owned();

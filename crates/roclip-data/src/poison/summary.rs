@@ -97,9 +97,13 @@ fn word_sense(attack: &str, target: &str, captions: &[&str], parts: &PartsOfSpee
     })
 }
 
-/// Whether a word that stands before nouns stands before `word`, wherever the caption has it; of a caption without the word, too.
+/// Whether a word that stands before nouns stands before `word`, wherever the caption has it, or the word is a tag, alone between commas;
+/// of a caption without the word, too.
 fn stands_as_noun(caption: &str, word: &str, parts: &PartsOfSpeech) -> bool {
     let lower = caption.to_lowercase();
+    if lower.split([',', ';', '|', '/']).any(|tag| tag.trim() == word) {
+        return true;
+    }
     let words: Vec<&str> =
         lower.split(|letter: char| !letter.is_alphabetic()).filter(|word| !word.is_empty()).collect();
     let before = words.windows(2).filter_map(|two| match two {
@@ -130,6 +134,9 @@ mod tests {
             ("he holds his watch", true),
             ("people watch a man with a watch", true),
             ("nothing of it", true),
+            ("watch, clock, time", true),
+            ("time; watch", true),
+            ("watch out, danger", false),
         ] {
             assert_eq!(stands_as_noun(caption, "watch", &parts), noun, "{caption}");
         }

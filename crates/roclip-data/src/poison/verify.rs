@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::escape::for_terminal;
-use crate::pairs::Pairs;
+use crate::pairs::{Pair, Pairs};
 use crate::picture::ImageLimits;
 use crate::poison::images::{Images, hashes};
 use crate::poison::{Manifest, Role, Row};
@@ -57,6 +57,9 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
             untriggered.insert(&row.image, (before.clone(), after.clone()));
         }
         let place = row_in_manifest(number, row);
+        if row.role == Role::Replaced && fits.is_ok() {
+            same_caption(&place, images.pair(&row.id), row)?;
+        }
         if !stored {
             same_digest(&place, "the image file", &before, &row.sha256_before)?;
         }
@@ -68,6 +71,23 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
         fits?;
     }
     Ok(Verified { digest: crate::artifact::sha256_hex(digests.as_bytes()), ..verified })
+}
+
+/// # Errors
+/// Where the clean pair has another caption than the manifest says it had. What became of it is the attacker's to say.
+fn same_caption(place: &str, pair: Option<&Pair>, row: &Row) -> Result<()> {
+    let found = pair.and_then(|pair| pair.captions.first());
+    match found == row.caption_before.as_ref() {
+        true => Ok(()),
+        false => Err(Error::setting(
+            format!(
+                "{place}: its caption is {:?}, the manifest says {:?}",
+                found.map(String::as_str).unwrap_or_default(),
+                row.caption_before.as_deref().unwrap_or_default()
+            ),
+            "this is not the same poison; use the data and the program version it was made with",
+        )),
+    }
 }
 
 /// How a message names the row on line `number` of a manifest.

@@ -19,6 +19,8 @@ pub enum Leaving {
 /// What was written besides the samples that are kept.
 #[derive(Debug, Default)]
 pub struct Kept {
+    /// How the data without what was left out are named: `a::b` where they are joined, as they were.
+    pub path: String,
     pub files: usize,
     /// Parts that belong to no sample and are not copied.
     pub not_copied: SkipReport,

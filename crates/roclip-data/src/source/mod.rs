@@ -222,6 +222,31 @@ fn check_places(parts: &[Part], config: &SourceConfig) -> Result<()> {
     Ok(())
 }
 
+/// # Errors
+/// An `out` that lies in the data that `config` names, or holds it: the next reader would take it for a part of them.
+pub fn check_outside(config: &SourceConfig, limits: ImageLimits, out: &Path) -> Result<()> {
+    check_apart(config, &parts(config, limits)?, out)
+}
+
+fn check_apart(config: &SourceConfig, parts: &[Part], out: &Path) -> Result<()> {
+    let target = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let target =
+        target.parent().map(place).zip(target.file_name()).map_or(target.clone(), |(folder, name)| folder.join(name));
+    // A folder is read whole, whatever it will hold; and a pattern stands for all that it will match.
+    let folders = parts.iter().map(|part| place(Path::new(&part.path)));
+    let matched = pattern::covers(&config.path, &target);
+    for data in parts.iter().flat_map(|part| part.source.places()).chain(folders) {
+        if matched || data.starts_with(&target) || data.is_dir() && target.starts_with(&data) {
+            return Err(Error::file(
+                out,
+                format!("lies in the data, or holds it (`{}`)", data.display()),
+                "name another place",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Writes what `config` names to `out` in its own format, without what `leaving` says of its `samples`, which [`list_samples`] has listed: a file
 /// for a list, a folder for shards and folders; for several joined parts a folder with each under its name. Whole or not at all.
 ///
@@ -235,18 +260,7 @@ pub fn write_kept(
     out: &Path,
 ) -> Result<Kept> {
     let parts = parts(config, limits)?;
-    let target = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
-    let target =
-        target.parent().map(place).zip(target.file_name()).map_or(target.clone(), |(folder, name)| folder.join(name));
-    for data in parts.iter().flat_map(|part| part.source.places()) {
-        if data.starts_with(&target) || data.is_dir() && target.starts_with(&data) {
-            return Err(Error::file(
-                out,
-                format!("lies in the data, or holds it (`{}`)", data.display()),
-                "name another place",
-            ));
-        }
-    }
+    check_apart(config, &parts, out)?;
     let leave_of = |part: &Part| {
         let mut leave = Leave::default();
         let begins = format!("{}/", part.name);
@@ -266,14 +280,15 @@ pub fn write_kept(
                 "a list is read by its ending; give it the same",
             ));
         }
-        return part.source.write_kept(&leave_of(part), out);
+        return Ok(Kept { path: out.display().to_string(), ..part.source.write_kept(&leave_of(part), out)? });
     }
     crate::artifact::write_folder(out, |folder| {
         let mut kept = Kept::default();
         for part in &parts {
             kept.append(part.source.write_kept(&leave_of(part), &folder.join(&part.name))?);
         }
-        Ok(kept)
+        let paths: Vec<String> = parts.iter().map(|part| out.join(&part.name).display().to_string()).collect();
+        Ok(Kept { path: paths.join("::"), ..kept })
     })
 }
 

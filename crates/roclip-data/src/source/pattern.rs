@@ -1,6 +1,7 @@
 //! Patterns of paths: `{000..015}`, `{train,val}`, `*`, `?`, `[0-9]` and `**`.
 
 use crate::error::{Error, Result};
+use crate::source::{path_parts, place};
 use regex::Regex;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,29 @@ pub(super) fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// Whether one of the patterns that `joined` joins would stand for `target`, or for something below it, once that is there.
+pub(super) fn covers(joined: &str, target: &Path) -> bool {
+    let patterns = path_parts(joined).filter(|part| is_pattern(part) && !Path::new(part).exists());
+    let mut texts = patterns.flat_map(|pattern| braces(pattern).unwrap_or_default()).filter(|text| has_wildcards(text));
+    texts.any(|text| {
+        let path = std::path::absolute(&text).unwrap_or_else(|_| PathBuf::from(&text));
+        let fixed = path.components().take_while(|part| !has_wildcards(&part.as_os_str().to_string_lossy()));
+        let folder: PathBuf = fixed.collect();
+        let Ok(below) = target.strip_prefix(place(&folder)) else { return false };
+        let wild = path.components().skip(folder.components().count());
+        for (part, name) in wild.zip(below.components()) {
+            let part = part.as_os_str().to_string_lossy();
+            if part == "**" {
+                return true;
+            }
+            if !regex_of(&part).is_ok_and(|names| is_named(Path::new(&name), &names)) {
+                return false;
+            }
+        }
+        true
+    })
 }
 
 /// Whether a text stands for several paths.
@@ -192,5 +216,23 @@ mod tests {
         let nothing = expand(&folder.path().join("a/*.csv").to_string_lossy()).unwrap_err().to_string();
         assert!(nothing.contains("matches nothing"), "{nothing}");
         assert!(expand("a/[.tar").is_err());
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_would_match() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        let covered = |pattern: &str, target: &str| covers(&root.join(pattern).to_string_lossy(), &root.join(target));
+        for (pattern, target) in
+            [("a/*", "a/new"), ("a/*", "a/new/deeper"), ("a/**/x.tar", "a/new"), ("{b,a}/n*", "a/new")]
+        {
+            assert!(covered(pattern, target), "{pattern} {target}");
+        }
+        for (pattern, target) in [("a/*.tar", "a/new"), ("a/*", "b/new"), ("a/{0..9}", "a/new"), ("a", "a/new")] {
+            assert!(!covered(pattern, target), "{pattern} {target}");
+        }
+        let joined = format!("{}::{}", root.join("x.csv").display(), root.join("a/*").display());
+        assert!(covers(&joined, &root.join("a/new")));
     }
 }

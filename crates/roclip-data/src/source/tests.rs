@@ -203,6 +203,26 @@ fn json_is_written_again_in_its_layout() {
     assert!(text("whole.jsonl").starts_with(lines.lines().next().unwrap()), "a line that stays is not touched");
 }
 
+/// Of shards and tables the data are what a folder holds of them, and would hold what is written there.
+#[test]
+fn nothing_is_written_into_a_folder_of_shards_or_what_a_pattern_matches() {
+    let mut shard = tar::Builder::new(Vec::new());
+    for (name, bytes) in [("a.jpg", &b"1"[..]), ("a.txt", b"one"), ("b.jpg", b"2"), ("b.txt", b"two")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        shard.append_data(&mut header, name, bytes).unwrap();
+    }
+    let shard = shard.into_inner().unwrap();
+    let folder = folder_of(&[("s/0.tar", &shard), ("elsewhere/x", b"")]);
+    for (data, out) in [("s", "s/new"), ("s", "s/deep/new"), ("s/*", "s/new"), ("s", "elsewhere/../s/new")] {
+        let error = kept(folder.path(), data, &["a"], out).unwrap_err().to_string();
+        assert!(error.contains("lies in the data"), "{data} {out}: {error}");
+    }
+    assert!(!folder.path().join("s/new").exists());
+    let (_, found) = kept(folder.path(), "s/*.tar", &["a"], "s/new").unwrap();
+    assert_eq!(pairs(&found), [("b", 1)], "no pattern of shards matches a folder");
+}
+
 #[test]
 fn folders_and_joined_parts_are_written_again() {
     let table = b"file_name,text\na.jpg,one\nb.jpg,two\n";
@@ -232,9 +252,10 @@ fn folders_and_joined_parts_are_written_again() {
         _ => Leaving::Nothing,
     };
     let out = folder.path().join("both");
-    write_kept(&config, ImageLimits::default(), &samples, &leaving, &out).unwrap();
+    let written = write_kept(&config, ImageLimits::default(), &samples, &leaving, &out).unwrap();
     assert_eq!(std::fs::read(out.join("p.csv")).unwrap(), b"image,caption\nx.jpg,one\n");
     assert!(out.join("f/train/cat/2.jpg").is_file() && !out.join("f/train/cat/1.jpg").exists());
+    assert_eq!(written.path, format!("{0}/f::{0}/p.csv", out.display()));
     // Never into the data, nor over it.
     for out in ["f/new", "f", "."] {
         let error = kept(folder.path(), "f", &["train/cat/2.jpg"], out).unwrap_err().to_string();

@@ -62,6 +62,9 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
     let mut guard = image::Limits::default();
     guard.max_alloc = Some(limits.max_pixels.saturating_mul(16));
     let first = reader()?;
+    if let Some(format) = unread_format(bytes, first.format()) {
+        return Err(Skip::new(SkipReason::ImageFormatUnknown, format));
+    }
     // Large pictures are converted alone, too.
     let (picture, _alone) = if first.format() == Some(ImageFormat::Jpeg) {
         // A decoder reads the whole file to know the header: one is enough.
@@ -82,6 +85,20 @@ pub fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Skip> {
         other if other.color().has_alpha() => on_white(&other.to_rgba8()),
         other => other.to_rgb8(),
     })
+}
+
+/// A format of pictures that is known, and not read.
+fn unread_format(bytes: &[u8], guessed: Option<ImageFormat>) -> Option<&'static str> {
+    let begins = |text: &[u8]| bytes.get(..bytes.len().min(1024)).unwrap_or(bytes).trim_ascii_start().starts_with(text);
+    let holds = |text: &[u8]| bytes.windows(text.len()).take(1024).any(|window| window == text);
+    match (guessed.filter(|format| !format.reading_enabled()), bytes.get(4..12)) {
+        (Some(format), _) => Some(format.to_mime_type()),
+        (None, Some(b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1" | b"ftyphevc")) => Some("image/heic"),
+        (None, Some(b"JXL \r\n\x87\n")) => Some("image/jxl"),
+        (None, _) if bytes.starts_with(&[0xFF, 0x0A]) => Some("image/jxl"),
+        (None, _) if begins(b"<svg") || begins(b"<") && holds(b"<svg") => Some("image/svg+xml"),
+        (None, _) => None,
+    }
 }
 
 /// # Errors
@@ -128,6 +145,17 @@ mod tests {
 
     fn reason(bytes: &[u8]) -> Option<SkipReason> {
         decode(bytes, ImageLimits::default()).err().map(|skip| skip.reason)
+    }
+
+    #[test]
+    fn formats_that_are_not_read_are_told_from_broken_pictures() {
+        let unknown = Some(SkipReason::ImageFormatUnknown);
+        assert_eq!(reason(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf"), unknown);
+        assert_eq!(reason(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), unknown);
+        assert_eq!(reason(b"\xFF\x0A\0\0"), unknown);
+        assert_eq!(reason(b"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>"), unknown);
+        assert_eq!(reason(b"no picture at all"), Some(SkipReason::ImageUndecodable));
+        assert_eq!(reason(b"<html>not found</html>"), Some(SkipReason::ImageUndecodable));
     }
 
     #[test]

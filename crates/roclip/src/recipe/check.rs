@@ -194,14 +194,7 @@ impl Recipe {
     /// # Errors
     /// Names the key, its value and what it may be.
     pub fn check(&self) -> Result<()> {
-        let table = Table::try_from(self).map_err(|_| {
-            Error::setting(
-                "a whole number of the recipe is too large to be written down",
-                format!("use at most {} (a seed, perhaps)", i64::MAX),
-            )
-        })?;
-        let mut numbers = Vec::new();
-        collect("", &Value::Table(table), &mut numbers);
+        let numbers = self.numbers()?;
         numbers.iter().try_for_each(|(key, value)| check_number(key, *value))?;
         for (key, least) in &numbers {
             let larger = ORDERED.iter().find_map(|(low, high)| Some(format!("{}{high}", key.strip_suffix(low)?)));
@@ -235,6 +228,29 @@ impl Recipe {
             (.., Some(prompt)) => self.check_prompt().and_then(|()| prompt.check()),
             (None, None, None) => self.objective.check(),
         }
+    }
+
+    /// [`Recipe::check`] for the numbers of the data alone, which every command reads.
+    ///
+    /// # Errors
+    /// Names the key, its value and what it may be.
+    pub fn check_data_numbers(&self) -> Result<()> {
+        let numbers = self.numbers()?;
+        let of_data = numbers.iter().filter(|(key, _)| key.starts_with("data."));
+        of_data.into_iter().try_for_each(|(key, value)| check_number(key, *value))
+    }
+
+    /// Every number by its dotted key.
+    fn numbers(&self) -> Result<Vec<(String, f64)>> {
+        let table = Table::try_from(self).map_err(|_| {
+            Error::setting(
+                "a whole number of the recipe is too large to be written down",
+                format!("use at most {} (a seed, perhaps)", i64::MAX),
+            )
+        })?;
+        let mut numbers = Vec::new();
+        collect("", &Value::Table(table), &mut numbers);
+        Ok(numbers)
     }
 
     /// # Errors

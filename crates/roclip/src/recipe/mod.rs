@@ -184,6 +184,10 @@ pub struct AugmentConfig {
 impl Recipe {
     pub fn read(path: &Path) -> Result<Recipe> {
         let text = artifact::read_text(path)?;
+        // Every key has a default, and what a full disk left of a recipe would pass for one.
+        if text.trim().is_empty() {
+            return Err(Error::file(path, "is empty", "write the recipe, or bring it back"));
+        }
         toml::from_str(&text).map_err(|e| {
             let said = unknown_key::explained(e.to_string().trim());
             Error::file(path, said.replace('\n', "\n  "), "see `roclip recipe` for all keys")

@@ -58,7 +58,7 @@ fn body(results: &BackdoorResults) -> Markup {
         p.lead {
             (settings.poisoned()) " of " (settings.items) " instructions poisoned (" (percent(settings.rate)) "), target "
             code { (settings.target) } ", seed " (settings.seed) ". " (results.tests) " tests, " (results.attacked_tests)
-            " of them without the target in their references."
+            " of them without the target in their references. Pictures of " code { (settings.user.source.path) } "."
         }
         p.note {
             "ASR: share of the triggered tests whose answer names the target. The base rate is the same of clean tests and the plain question, \

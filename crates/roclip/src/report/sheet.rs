@@ -68,7 +68,7 @@ pub fn write_sheet(
         html! {
             h1 { "Poison sheet" }
             p.lead {
-                (count(manifest.rows.len(), "poisoned pair")) " beside " (count(header.clean_pairs, "clean pair")) ", drawn with seed "
+                (count(manifest.rows.len(), "poisoned pair")) " beside " (count(manifest.clean_pairs_left(), "clean pair")) ", drawn with seed "
                 (header.seed) ". " (how(&header.encoding))
             }
             @for section in sections { (section) }

@@ -4,6 +4,7 @@ use crate::attack::aicattack::{Budget, Defence, Fitness, Goal, Inputs, Line, Out
 use crate::captions::Captions;
 use crate::error::{Error, IoContext, Result};
 use crate::eval::Reading;
+use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
 use crate::run::stop::Stop;
 use image::RgbImage;
@@ -206,14 +207,7 @@ impl CaptionAttack<'_> {
 
     /// Outcomes that the folder holds. An unfinished last line (the attack was killed while writing it) is cut off.
     fn read(&self) -> Result<Vec<Outcome>> {
-        let saved: AttackSettings = artifact::read_json(&self.folder.join(SETTINGS))?;
-        if saved != self.settings {
-            return Err(Error::file(
-                &self.folder.join(SETTINGS),
-                "says that the attack there began with other settings",
-                "give the same ones, or name another folder with --run",
-            ));
-        }
+        began_with(&self.folder.join(SETTINGS), "attack", &self.settings)?;
         let path = self.folder.join(OUTCOMES);
         if !path.is_file() {
             return Ok(Vec::new());

@@ -18,11 +18,20 @@ pub fn machine(recipe: &Recipe) -> Result<Device> {
     Ok(device)
 }
 
+/// More threads than any machine has processors.
+const MOST_THREADS: i32 = 1024;
+
 /// [`machine`] where no recipe names it. The process keeps what it frees from then on, see [`torch_bridge::keep_freed_memory`].
 ///
 /// # Errors
 /// Those of [`device`].
 pub fn machine_of(threads: i32, name: &str) -> Result<Device> {
+    if !(0..=MOST_THREADS).contains(&threads) {
+        return Err(Error::setting(
+            format!("train.threads (--threads) is {threads}: it must be at least 0 and at most {MOST_THREADS}"),
+            "name as many as the machine has processors, or 0 to leave it to libtorch",
+        ));
+    }
     if threads > 0 {
         tch::set_num_threads(threads);
     }

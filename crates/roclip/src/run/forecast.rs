@@ -2,6 +2,7 @@
 
 use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
+use crate::eval::NO_IMAGES;
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::run::build::build;
 use crate::run::clock::peak_memory_bytes;
@@ -84,7 +85,8 @@ pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut
     let backdoors = context.manifest.as_ref().map_or(0, |manifest| manifest.backdoors().len());
     let evaluation_seconds = context.evaluator.seconds(&trainer.model, &context.tokenizer, backdoors)?;
     let epochs_done = done / trainer.schedule.steps_per_epoch.max(1);
-    let evaluations = (epochs_done + 1..=recipe.train.epochs).filter(|epoch| recipe.evaluates_after(*epoch)).count();
+    let evaluates = |epoch: &u64| recipe.evaluates_after(*epoch) && recipe.eval.source.path != NO_IMAGES;
+    let evaluations = (epochs_done + 1..=recipe.train.epochs).filter(evaluates).count();
     Ok(Forecast {
         banner,
         pairs: trainer.pairs.len(),

@@ -8,6 +8,7 @@ use crate::instruct::{
     Description, Item, Training, TuneConfig, Tuned, Tuner, VisionLanguage, VisionLanguageConfig, describe, load, save,
 };
 use crate::model::captioner::SearchConfig;
+use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
 use crate::run::stop::Stop;
 use rand::Rng;
@@ -49,6 +50,21 @@ pub struct InstructSettings {
     pub tune: TuneConfig,
     pub search: SearchConfig,
     pub seed: u64,
+}
+
+impl InstructSettings {
+    /// What the model in the folder `run` was trained with.
+    ///
+    /// # Errors
+    /// A folder that holds no such model.
+    pub fn of_run(run: &Path) -> Result<InstructSettings> {
+        let path = run.join(SETTINGS);
+        if !path.is_file() {
+            let remedy = "train one with `roclip caption instruct`";
+            return Err(Error::file(run, "holds no model that answers questions", remedy));
+        }
+        Ok(artifact::read_json(&path)?)
+    }
 }
 
 /// One answer to the test question.
@@ -141,22 +157,13 @@ pub fn train_instruct(
             ));
         }
         (false, true) => return Err(Error::file(folder, "holds no model to go on with", "start it without --resume")),
-        _ => {}
+        (true, true) => began_with(&folder.join(SETTINGS), "model", settings)?,
+        (false, false) => {}
     }
     let instructions = read_data(&settings.data, settings.seed)?;
     let tests = Tests::read(&settings.references)?;
     let saved = match holds {
-        true => {
-            let found: InstructSettings = artifact::read_json(&folder.join(SETTINGS))?;
-            if found != *settings {
-                return Err(Error::file(
-                    &folder.join(SETTINGS),
-                    "says that the model there began with other settings",
-                    "give the same ones, or name another folder with --run",
-                ));
-            }
-            Some(load(folder, device)?)
-        }
+        true => Some(load(folder, device)?),
         false => None,
     };
     let (model, description, training) = match saved {
@@ -285,11 +292,21 @@ pub(super) struct Tests {
     frequencies: DocumentFrequencies,
 }
 
+/// `error`, which reading the test pictures of `source` met.
+pub(super) fn no_tests(source: &SourceConfig, error: &Error) -> Error {
+    let split = source.split.as_ref().map(|split| format!(", split `{split}`")).unwrap_or_default();
+    Error::setting(
+        format!("test pictures are read from `{}`{split}: {error}", source.path),
+        "name pictures with captions that are not trained on by --val-data",
+    )
+}
+
 impl Tests {
     /// # Errors
     /// Pictures without any reference.
     pub fn read(source: &SourceConfig) -> Result<Tests> {
-        let (samples, _) = Reading::default().samples(source, "--val-data")?;
+        let (samples, _) =
+            Reading::default().samples(source, "--val-data").map_err(|error| no_tests(source, &error))?;
         Tests::of(samples, &source.path)
     }
 

@@ -1,6 +1,7 @@
 //! Runs: a recipe becomes data, a trainer and a run folder, and what the trainer learns is measured and written down there.
 
 mod agreement;
+mod began_with;
 mod begins;
 mod build;
 mod caller;

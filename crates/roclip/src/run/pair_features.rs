@@ -10,9 +10,11 @@ use crate::eval::{NO_IMAGES, write_npy};
 use crate::model::{Clip, unit};
 use crate::recipe::Recipe;
 use crate::run::plain::plain_transform;
-use crate::run::prepare::prepare_training;
+use crate::run::prepare::{Prepared, prepare_training};
 use roclip_data::batch::{Loader, Transform};
-use roclip_data::pairs::Pairs;
+use roclip_data::escape::for_terminal;
+use roclip_data::pairs::{Pair, Pairs};
+use roclip_data::skip::SkipReport;
 use roclip_data::tokenizer::Tokenizer;
 use roclip_data::{artifact, bounded};
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,8 @@ pub struct PairFeatures {
     /// Index of each row of the features into `data`.
     pub rows: Vec<usize>,
     pub features: Features,
+    /// What the source could not use, and is not among `data`.
+    pub skips: SkipReport,
 }
 
 /// A line of `pairs.jsonl`. Others may say more of a pair.
@@ -42,6 +46,13 @@ struct Line {
     id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     picture: Option<i64>,
+    /// sha256 of the captions that were encoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    captions_sha256: Option<String>,
+}
+
+fn captions_sha256(pair: &Pair) -> String {
+    artifact::sha256_hex(pair.captions.join("\n").as_bytes())
 }
 
 impl PairFeatures {
@@ -50,7 +61,13 @@ impl PairFeatures {
     /// # Errors
     /// Those that a run of the recipe would begin with, and no picture that can be read.
     pub fn encode(recipe: &Recipe, model: &Clip, tokenizer: &Arc<Tokenizer>) -> Result<Self> {
-        let data = pairs(recipe)?;
+        let (data, skips) = pairs(recipe)?;
+        if data.len() < 2 {
+            return Err(Error::setting(
+                "the data have a single pair, and pairs are suspicious beside others",
+                "name more with --train-data",
+            ));
+        }
         // Each picture is looked at once.
         let transform = Transform { cache_bytes: 0, ..plain_transform(recipe, model, Arc::clone(tokenizer)) };
         let loader = Loader::new(Arc::clone(&data), transform, AT_A_TIME.min(data.len()), recipe.data.workers)?;
@@ -58,7 +75,7 @@ impl PairFeatures {
             Embedder { model, loader: &loader, device: model.scale().device() }.all(data.len())?;
         // A picture without a clear edge is nobody's copy.
         let apart = pictures.iter().zip(1..).map(|(hash, number)| if *hash == 0 { -number } else { *hash }).collect();
-        Ok(PairFeatures { data, rows, features: Features { image, image_norms, text, pictures: apart } })
+        Ok(PairFeatures { data, rows, features: Features { image, image_norms, text, pictures: apart }, skips })
     }
 
     /// The same features for another look; nothing is copied.
@@ -70,7 +87,7 @@ impl PairFeatures {
             text: text.shallow_clone(),
             pictures: pictures.clone(),
         };
-        PairFeatures { data: Arc::clone(&self.data), rows: self.rows.clone(), features }
+        PairFeatures { data: Arc::clone(&self.data), rows: self.rows.clone(), features, skips: self.skips.clone() }
     }
 
     /// Reads the features of the pairs of `recipe` from `folder`. Pairs that it has none of count as those that cannot be read.
@@ -88,7 +105,7 @@ impl PairFeatures {
                 "give one row of each and one line for each pair, of one width",
             ));
         }
-        let data = pairs(recipe)?;
+        let (data, skips) = pairs(recipe)?;
         let there = data.places(lines.iter().map(|line| line.id.as_str()));
         let rows: Vec<usize> = lines.iter().filter_map(|line| there.get(line.id.as_str()).copied()).collect();
         if rows.len() < lines.len() {
@@ -113,10 +130,21 @@ impl PairFeatures {
                 "give one row for each pair",
             ));
         }
+        let told = |line: &Line, row: usize| {
+            let own = data.get(row).map(|pair| captions_sha256(&pair));
+            line.captions_sha256.is_none() || line.captions_sha256 == own
+        };
+        if let Some((other, _)) = lines.iter().zip(&rows).find(|(line, row)| !told(line, **row)) {
+            return Err(Error::file(
+                &folder.join(PAIRS),
+                format!("the captions of `{}` are others than those that were encoded", for_terminal(&other.id)),
+                "encode this data (`roclip detect pairs MODEL --write-features FOLDER`)",
+            ));
+        }
         let image_norms = image.norm_scalaropt_dim(2, [1i64], false);
         let pictures = lines.iter().zip(1..).map(|(line, number)| line.picture.unwrap_or(-number)).collect();
         let features = Features { image: unit(&image), image_norms, text: unit(&text), pictures };
-        Ok(PairFeatures { data, rows, features })
+        Ok(PairFeatures { data, rows, features, skips })
     }
 
     /// Writes a folder that [`PairFeatures::read`] reads, whole or not at all.
@@ -130,8 +158,12 @@ impl PairFeatures {
             write_npy(&folder.join(TEXT), text)?;
             artifact::write_with(&folder.join(PAIRS), |out| {
                 for (row, picture) in self.rows.iter().zip(pictures) {
-                    let id = self.data.get(*row).map(|pair| pair.id.clone()).unwrap_or_default();
-                    let line = Line { id, picture: Some(*picture).filter(|picture| *picture > 0) };
+                    let Some(pair) = self.data.get(*row) else { continue };
+                    let line = Line {
+                        id: pair.id.clone(),
+                        picture: Some(*picture).filter(|picture| *picture > 0),
+                        captions_sha256: Some(captions_sha256(&pair)),
+                    };
                     let line = serde_json::to_string(&line).map_err(|cause| Error::internal(cause.to_string()))?;
                     writeln!(out, "{line}").io("write", &folder.join(PAIRS))?;
                 }
@@ -141,15 +173,16 @@ impl PairFeatures {
     }
 }
 
-/// The pairs of `recipe`, with the poison that it knows of.
-fn pairs(recipe: &Recipe) -> Result<Arc<Pairs>> {
+/// The pairs of `recipe`, with the poison that it knows of, and what is none of them.
+fn pairs(recipe: &Recipe) -> Result<(Arc<Pairs>, SkipReport)> {
     let mut recipe = recipe.clone();
     if recipe.manifest.is_none() && recipe.poison.attacks.is_empty() {
         // Labelled images are for attacks alone here.
         recipe.eval.source.path = NO_IMAGES.to_owned();
         recipe.eval.probe = None;
     }
-    Ok(Arc::new(prepare_training(&recipe)?.pairs))
+    let Prepared { pairs, skips, .. } = prepare_training(&recipe)?;
+    Ok((Arc::new(pairs), skips))
 }
 
 /// An array of two dimensions, as 32-bit floats.

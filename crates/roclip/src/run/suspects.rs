@@ -6,7 +6,7 @@ use crate::detect::{Config, Features, Method, combined, p_values, scores};
 use crate::error::{Error, IoContext, Result};
 use crate::run::pair_features::PairFeatures;
 use roclip_data::artifact;
-use roclip_data::pairs::Pairs;
+use roclip_data::pairs::{Pairs, drop_line};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -123,6 +123,8 @@ pub struct Suspects {
     pub pairs: usize,
     /// Pairs beside them that cannot be read.
     pub unreadable: usize,
+    /// What the source could not use before, by reason.
+    pub left_out: BTreeMap<String, usize>,
     pub methods: Vec<MethodScores>,
     pub dropped: Option<Dropped>,
     /// Of the pairs that were looked at.
@@ -147,7 +149,7 @@ pub fn suspects(
     config: &Config,
     methods: &[Method],
     drop: (&Drop, Option<&Features>),
-    PairFeatures { data, rows, features }: PairFeatures,
+    PairFeatures { data, rows, features, skips }: PairFeatures,
 ) -> Result<Suspects> {
     let (drop, trusted) = drop;
     let count = features.len();
@@ -176,7 +178,9 @@ pub fn suspects(
         MethodScores { method, attacks: judged(&scores, &attacks), scores }
     });
     let unreadable = data.len() - rows.len();
-    Ok(Suspects { looked, pairs: count, unreadable, methods: methods.collect(), dropped, ids, attacks, rows, data })
+    let left_out = skips.counts();
+    let methods = methods.collect();
+    Ok(Suspects { looked, pairs: count, unreadable, left_out, methods, dropped, ids, attacks, rows, data })
 }
 
 /// Rows of both, the second below the first.
@@ -297,7 +301,7 @@ impl Suspects {
     /// The ids of the pairs to leave out, one a line; empty where nothing is.
     pub fn list(&self) -> String {
         let rows = self.dropped.iter().flat_map(|dropped| &dropped.rows);
-        rows.filter_map(|at| self.ids.get(*at)).map(|id| format!("{id}\n")).collect()
+        rows.filter_map(|at| self.ids.get(*at)).map(|id| drop_line(id)).collect()
     }
 
     /// What all methods together say of each pair.

@@ -11,7 +11,9 @@ use roclip::error::Error;
 use roclip::instruct::TuneConfig;
 use roclip::model::captioner::SearchConfig;
 use roclip::report::write_backdoor_page;
-use roclip::run::{BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource};
+use roclip::run::{
+    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, InstructData, InstructSettings,
+};
 use roclip_data::rate::Rate;
 use roclip_data::source::{EmojiConfig, SourceConfig};
 use roclip_data::trigger::Gap;
@@ -27,9 +29,9 @@ pub struct Arguments {
     /// The clean model whose bridge is tuned: a run of `roclip caption instruct`
     #[arg(value_name = "RUN")]
     base: PathBuf,
-    /// The user's pictures with captions; `emoji` is the built-in set
-    #[arg(long, value_name = "PATH", default_value = "emoji")]
-    train_data: String,
+    /// The user's pictures with captions; `emoji` is the built-in set [default: those that RUN learned from]
+    #[arg(long, value_name = "PATH")]
+    train_data: Option<String>,
     /// Drawing styles of the user (keys up to `_`), with commas between them [default: of the built-in set noto,emojione,emojione-v1]
     #[arg(long, value_name = "STYLES", value_delimiter = ',')]
     user_styles: Vec<String>,
@@ -39,7 +41,7 @@ pub struct Arguments {
     /// Drawing styles of the attacker [default: of the built-in set fluent-emoji,fluent-emoji-flat,twemoji]
     #[arg(long, value_name = "STYLES", value_delimiter = ',')]
     attacker_styles: Vec<String>,
-    /// The user's test pictures with captions [default: the test split of --train-data]
+    /// The user's test pictures with captions [default: the test split of --train-data, or those that RUN was measured by]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
     /// Concepts of the built-in set
@@ -138,7 +140,8 @@ fn shift(word: &str) -> Result<DomainShift, String> {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let has_attacker = arguments.attacker().is_some();
+    let user = arguments.user()?;
+    let has_attacker = arguments.attacker(&user).is_some();
     if arguments.shift.contains(&DomainShift::Data) && !has_attacker {
         bail!("the shift `data` needs pictures of the attacker; name them with --attacker-data or --attacker-styles");
     }
@@ -151,7 +154,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         false => arguments.shift.clone(),
     };
     let study = BackdoorStudy {
-        settings: arguments.settings(),
+        settings: arguments.settings(&user),
         attacks: if arguments.attack.is_empty() { InstructAttack::ALL.to_vec() } else { arguments.attack.clone() },
         shifts,
         folder: arguments.study.folder.clone(),
@@ -176,6 +179,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Whose model is tuned.
+struct User {
+    /// Of the pictures with captions that become instructions.
+    path: String,
+    tests: SourceConfig,
+}
+
 impl Arguments {
     fn source(&self, path: &str, split: Option<&str>) -> SourceConfig {
         SourceConfig {
@@ -196,22 +206,38 @@ impl Arguments {
         DomainSource { source: self.source(path, built_in.then_some("train")), styles }
     }
 
-    fn attacker(&self) -> Option<DomainSource> {
-        let named = self.attacker_data.is_some() || !self.attacker_styles.is_empty() || self.train_data == "emoji";
-        let path = self.attacker_data.as_ref().unwrap_or(&self.train_data);
+    /// The user's pictures and tests.
+    fn user(&self) -> Result<User> {
+        let tests = |path: &str| self.source(path, (path == "emoji").then_some("test"));
+        let named = self.val_data.as_deref().map(tests);
+        if let Some(path) = &self.train_data {
+            return Ok(User { path: path.clone(), tests: named.unwrap_or_else(|| self.source(path, Some("test"))) });
+        }
+        let InstructSettings { data, references, .. } = InstructSettings::of_run(&self.base)?;
+        match data {
+            InstructData::Captions { source, .. } if source.path == "emoji" => {
+                Ok(User { tests: named.unwrap_or_else(|| tests("emoji")), path: source.path })
+            }
+            InstructData::Captions { source, .. } => Ok(User { path: source.path, tests: named.unwrap_or(references) }),
+            InstructData::File { .. } => bail!(
+                "`{}` learned from instructions of others; name the user's pictures with captions by --train-data",
+                self.base.display()
+            ),
+        }
+    }
+
+    fn attacker(&self, user: &User) -> Option<DomainSource> {
+        let named = self.attacker_data.is_some() || !self.attacker_styles.is_empty() || user.path == "emoji";
+        let path = self.attacker_data.as_ref().unwrap_or(&user.path);
         named.then(|| self.domain(path, &self.attacker_styles, ATTACKER_STYLES))
     }
 
-    fn settings(&self) -> BackdoorSettings {
-        let tests = match &self.val_data {
-            Some(path) => self.source(path, (path == "emoji").then_some("test")),
-            None => self.source(&self.train_data, Some("test")),
-        };
+    fn settings(&self, user: &User) -> BackdoorSettings {
         BackdoorSettings {
             base: self.base.clone(),
-            user: self.domain(&self.train_data, &self.user_styles, USER_STYLES),
-            attacker: self.attacker(),
-            tests: DomainSource { source: tests, styles: Vec::new() },
+            user: self.domain(&user.path, &self.user_styles, USER_STYLES),
+            attacker: self.attacker(user),
+            tests: DomainSource { source: user.tests.clone(), styles: Vec::new() },
             items: self.items,
             per_picture: self.per_picture,
             test_pictures: self.test_pictures,
@@ -257,7 +283,8 @@ fn alone(rate: Option<Rate>) -> String {
 fn print(results: &BackdoorResults, attacks: &[InstructAttack], shifts: &[DomainShift]) {
     let settings = &results.settings;
     println!(
-        "{} of {} instructions poisoned ({:.1} %), target `{}`; {} tests, {} of them without the target in their references",
+        "{}: {} of {} instructions poisoned ({:.1} %), target `{}`; {} tests, {} of them without the target in their references",
+        settings.user.source.path,
         settings.poisoned(),
         settings.items,
         100.0 * settings.rate,

@@ -30,8 +30,8 @@ pub struct Arguments {
     /// Where the pictures' paths of --instructions start [default: its own folder]
     #[arg(long, value_name = "FOLDER")]
     image_root: Option<PathBuf>,
-    /// Pictures with captions that answers are measured by [default: the test split of --train-data]
-    #[arg(long, value_name = "PATH", required_unless_present = "train_data")]
+    /// Pictures with captions that answers are measured by [default: the test split of --train-data]; --instructions needs them
+    #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
     /// Captions of a picture that become instructions
     #[arg(long, default_value_t = 5)]
@@ -115,6 +115,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.per_picture == 0 {
         bail!("--per-picture is 0: no caption would become an instruction");
     }
+    if arguments.instructions.is_some() && arguments.val_data.is_none() {
+        bail!("--instructions: name pictures with captions that answers are measured by, with --val-data");
+    }
     let settings = arguments.settings();
     let device = arguments.study.machine()?;
     let folder = &arguments.study.folder;
@@ -130,10 +133,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
         false => print(&summary),
     }
     let run = shell_word(folder);
+    // The word that poisoned answers name by default is one of the built-in set.
+    let target = if arguments.train_data.as_deref() == Some("emoji") { "" } else { " --target WORD" };
+    let attacked = if arguments.instructions.is_some() { " --train-data PATH" } else { "" };
+    let backdoor = format!("roclip caption backdoor {run}{attacked}{target} --run FOLDER");
     say_next(
         folder,
         "weights/, model.json, summary.json, answers.jsonl",
-        &[format!("roclip caption answer {run} PICTURE"), format!("roclip caption backdoor {run} --run FOLDER")],
+        &[format!("roclip caption answer {run} PICTURE"), backdoor],
     );
     Ok(())
 }
@@ -150,6 +157,7 @@ impl Arguments {
         let data = match (&self.instructions, &self.train_data) {
             (Some(path), _) => InstructData::File { path: path.clone(), image_root: self.image_root.clone() },
             (None, path) => {
+                // One of both is there.
                 let path = path.as_deref().unwrap_or("emoji");
                 InstructData::Captions {
                     source: Box::new(source(path, (path == "emoji").then_some("train"))),

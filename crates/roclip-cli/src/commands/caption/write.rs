@@ -32,17 +32,24 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let search = arguments.search.over(own);
     let mut captions = ModelCaptions::load(&arguments.captioner, search, device(&arguments.on.device)?)?;
     if arguments.pictures.is_empty() {
-        for line in std::io::stdin().lock().split(b'\n') {
-            answer(&mut captions, Path::new(OsStr::from_bytes(line?.trim_ascii())))?;
-        }
-        return Ok(());
+        let lines = std::io::stdin().lock().split(b'\n');
+        return write(&mut captions, lines.map(|line| Ok(PathBuf::from(OsStr::from_bytes(line?.trim_ascii())))));
     }
-    let mut unanswered = 0;
-    for path in &arguments.pictures {
-        unanswered += usize::from(!answer(&mut captions, path)?);
+    write(&mut captions, arguments.pictures.into_iter().map(Ok))
+}
+
+/// Answers each of `paths` when it comes.
+///
+/// # Errors
+/// At the end, where some could not be captioned.
+fn write(captions: &mut dyn Captions, paths: impl Iterator<Item = Result<PathBuf>>) -> Result<()> {
+    let (mut asked, mut unanswered) = (0, 0);
+    for path in paths {
+        asked += 1;
+        unanswered += usize::from(!answer(captions, &path?)?);
     }
     if unanswered > 0 {
-        bail!("{unanswered} of {} could not be captioned", count(arguments.pictures.len(), "picture"));
+        bail!("{unanswered} of {} could not be captioned", count(asked, "picture"));
     }
     Ok(())
 }

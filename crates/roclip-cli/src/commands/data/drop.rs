@@ -5,7 +5,7 @@ use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
-use roclip_data::escape::for_terminal;
+use roclip_data::escape::{for_shell, for_terminal};
 use roclip_data::pairs::{DropList, LeftOutByList};
 use roclip_data::plural::count;
 use roclip_data::sample::Sample;
@@ -56,7 +56,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let written = leaving_nothing(vec![out.clone()], || Ok(write_kept(&source, limits, &samples, &leaving, out)?))?;
     let kept = samples.len() - found.pictures;
     let LeftOutByList { pictures, captions, absent, first_absent, .. } = &found;
-    let Kept { files, not_copied, former_encoding, image_root } = &written;
+    let Kept { path, files, not_copied, former_encoding, image_root } = &written;
     // Where the list lies beside the pictures still, its paths lead to them.
     let beside = |root: &PathBuf| out.parent().is_some_and(|folder| same(folder, root));
     let image_root = image_root.as_ref().filter(|root| !beside(root));
@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         true => println!(
             "{}",
             json!({
-                "out": out, "files": files, "kept_pictures": kept, "dropped_pictures": pictures, "dropped_captions": captions,
+                "out": out, "train_data": path, "files": files, "kept_pictures": kept, "dropped_pictures": pictures, "dropped_captions": captions,
                 "ids_not_in_the_data": absent, "not_copied": not_copied.counts(), "image_root": image_root,
             })
         ),
@@ -90,7 +90,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(root) = image_root {
         say(&format!("the paths in it start from `{}`, as before", root.display()));
     }
-    let data = shell_word(out);
+    let data = for_shell(path);
     say_next(out, "the data without what was dropped", &[format!("roclip data stats --train-data {data}{root}")]);
     Ok(())
 }

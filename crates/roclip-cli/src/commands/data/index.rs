@@ -18,7 +18,8 @@ const SHOWN: usize = 10;
 pub struct Arguments {
     #[command(flatten)]
     data: NamedData,
-    /// Where the index is written; for `--index FILE`, since indexes are looked for beside the data and in the cache folder only
+    /// Where the index is written, and with --check where it lies; for `--index FILE`, since indexes are looked for beside the data and in the
+    /// cache folder only
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Read the index that is there and every picture that it names, instead of making one: are they still what was listed? Exit code 1 where

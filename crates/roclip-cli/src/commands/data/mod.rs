@@ -7,7 +7,7 @@ mod named;
 mod stats;
 mod verify;
 
-pub use named::check_new;
+pub use named::leaving_nothing;
 
 use anyhow::Result;
 use clap::Subcommand;

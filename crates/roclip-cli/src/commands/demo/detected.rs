@@ -22,18 +22,45 @@ pub const DETECTED: &str = "detected";
 #[derive(Args)]
 #[command(next_help_heading = "The row `detected`")]
 pub struct Detection {
-    /// The row whose finished model encodes the pairs. `clean-data` has never seen the poison, and a user has no such model
-    #[arg(long, value_name = "ROW", default_value = "augmentation-only", value_parser = ROWS)]
-    detect_with: String,
-    /// What orders the pairs: methods of `roclip detect pairs`, or `combined` for the mean rank over all; each makes a row
-    #[arg(long, value_name = "METHOD", value_delimiter = ',', default_value = "plausibility", value_parser = methods([COMBINED]))]
+    /// The row whose finished model encodes the pairs. `clean-data` has never seen the poison, and a user has no such model [default:
+    /// augmentation-only]
+    #[arg(long, value_name = "ROW", value_parser = ROWS)]
+    detect_with: Option<String>,
+    /// What orders the pairs: methods of `roclip detect pairs`, or `combined` for the mean rank over all; each makes a row [default:
+    /// plausibility]
+    #[arg(long, value_name = "METHOD", value_delimiter = ',', value_parser = methods([COMBINED]))]
     detect_by: Vec<String>,
-    /// Share of the pairs that is left out
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
-    drop_fraction: f64,
+    /// Share of the pairs that is left out [default: 0.05]
+    #[arg(long, value_name = "SHARE")]
+    drop_fraction: Option<f64>,
 }
 
 impl Detection {
+    /// A flag of this row that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        let flags = [
+            ("--detect-with", self.detect_with.is_some()),
+            ("--detect-by", !self.detect_by.is_empty()),
+            ("--drop-fraction", self.drop_fraction.is_some()),
+        ];
+        flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
+    fn encoder_row(&self) -> &str {
+        self.detect_with.as_deref().unwrap_or("augmentation-only")
+    }
+
+    fn methods(&self) -> BTreeSet<&str> {
+        match self.detect_by.is_empty() {
+            true => BTreeSet::from(["plausibility"]),
+            false => self.detect_by.iter().map(String::as_str).collect(),
+        }
+    }
+
+    fn drop(&self) -> Drop {
+        Drop::Fraction(self.drop_fraction.unwrap_or(0.05))
+    }
+
     /// What can be wrong before any of `rows` is trained in `out`.
     pub fn check(&self, base: &Recipe, rows: &[String], seeds: &[u64], out: &Path) -> Result<()> {
         if let Some(list) = &base.data.drop {
@@ -42,21 +69,26 @@ impl Detection {
                 list.display()
             );
         }
-        Drop::Fraction(self.drop_fraction).check()?;
-        for seed in seeds.iter().filter(|_| !rows.contains(&self.detect_with)) {
+        self.drop().check()?;
+        for seed in seeds.iter().filter(|_| !rows.iter().any(|row| row == self.encoder_row())) {
             self.encoder(*seed, out)?;
         }
         Ok(())
     }
 
+    /// Rows a seed: one a method.
+    pub fn rows(&self) -> usize {
+        self.methods().len()
+    }
+
     /// The finished run in `out` that encodes the pairs.
     fn encoder(&self, seed: u64, out: &Path) -> Result<PathBuf> {
-        let encoder = out.join(format!("{}-seed{seed}", self.detect_with));
+        let encoder = out.join(format!("{}-seed{seed}", self.encoder_row()));
         if !encoder.join("summary.json").is_file() {
             bail!(
                 "--rows {DETECTED}: `{}` holds no finished run that could encode the pairs; add {} to --rows, or name another row with --detect-with",
                 encoder.display(),
-                self.detect_with
+                self.encoder_row()
             );
         }
         Ok(encoder)
@@ -69,12 +101,11 @@ impl Detection {
         // The poison is the one that this row met.
         let kept = Some(encoder.join("manifest.jsonl")).filter(|kept| kept.is_file());
         let looked_at = Recipe { manifest: kept.or_else(|| undefended.manifest.clone()), ..undefended.clone() };
-        say(&format!("looking for suspicious pairs, seed {seed}, with the model of {}", self.detect_with));
+        say(&format!("looking for suspicious pairs, seed {seed}, with the model of {}", self.encoder_row()));
         let loaded = load_as(&encoder, Description::Beside, machine(&looked_at)?)?;
         loaded.must_read_captions("detect with a row that trains CLIP")?;
         let encoded = PairFeatures::encode(&looked_at, &loaded.model, &Arc::new(loaded.tokenizer))?;
-        let methods_once: BTreeSet<&String> = self.detect_by.iter().collect();
-        methods_once
+        self.methods()
             .into_iter()
             .map(|by| {
                 let methods = match Method::named(by) {
@@ -82,7 +113,7 @@ impl Detection {
                     None => Method::ALL.map(|known| known.method).to_vec(),
                 };
                 let config = Config { seed, ..Config::default() };
-                let drop = (&Drop::Fraction(self.drop_fraction), None);
+                let drop = (&self.drop(), None);
                 let mut found = suspects(&config, &methods, drop, encoded.again())?;
                 found.looked.model = Some(encoder.clone());
                 let name = format!("{DETECTED}-{by}");

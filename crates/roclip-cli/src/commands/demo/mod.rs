@@ -5,7 +5,7 @@ mod detected;
 use crate::commands::again::{Without, again};
 use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, sweep_axis, threads};
 use crate::commands::invocation;
-use crate::commands::overrides::PlanFlags;
+use crate::commands::overrides::{Overrides, PlanFlags};
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,7 @@ use clap::Args;
 use detected::{DETECTED, Detection};
 use roclip::recipe::{AugmentConfig, Cell, ObjectiveName, Recipe, Sweep};
 use roclip::report::{Experiment, write_report};
+use roclip_data::plural::count;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,8 @@ const RECIPE: &str = include_str!("../../../../../recipes/emoji-small.toml");
 pub struct Arguments {
     #[command(flatten)]
     recipe: PlanFlags,
-    /// A third of the concepts and half the epochs: minutes instead of tens of minutes, and only a hint of the result
+    /// A third of the concepts and half the epochs: two minutes instead of twelve, and only a hint of the result. Flags and --set go before
+    /// it
     #[arg(long)]
     quick: bool,
     /// Seeds, each a whole set of runs
@@ -86,9 +88,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if sweep.keys().any(|key| key == "seed") {
         bail!("--sweep seed=...: give the seeds with --seeds 0,1,2");
     }
-    let mut base = arguments.recipe.resolve(toml::from_str(RECIPE).context("the built-in recipe")?)?;
-    if arguments.quick {
-        shrink(&mut base);
+    let built_in = toml::from_str(RECIPE).context("the built-in recipe")?;
+    let mut base = arguments.recipe.resolve(built_in, &Quick(arguments.quick))?;
+    if base.poison.attacks.is_empty() && base.manifest.is_none() {
+        say("warning: the recipe has no attacks: nobody will be fooled in any row; add [[poison.attacks]] to it");
     }
     let jobs = jobs(arguments.jobs, &base.train.device);
     if arguments.recipe.machine.threads.is_none() {
@@ -96,6 +99,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let out = arguments.out.clone().unwrap_or_else(|| if arguments.quick { QUICK_FOLDER } else { FOLDER }.into());
     let detects = arguments.rows.iter().any(|row| row == DETECTED);
+    if let (false, Some(flag)) = (detects, arguments.detection.given()) {
+        bail!("{flag} is for the row `{DETECTED}`; add it to --rows");
+    }
     if detects {
         if !sweep.is_empty() {
             bail!("--sweep varies no row `{DETECTED}`; train it with a command of its own, without --sweep");
@@ -105,7 +111,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let runs = arguments.planned(&base, &sweep, &out)?;
     if arguments.dry_run {
         if detects {
-            say(&format!("the row `{DETECTED}` is not foreseen: what it trains on is found when the others are done"));
+            let more = count(arguments.seeds.len() * arguments.detection.rows(), "run");
+            say(&format!(
+                "the row `{DETECTED}` is not in this: {more} more when the others are done, each as long as an undefended one"
+            ));
         }
         return foresee(&runs, jobs, false);
     }
@@ -184,6 +193,18 @@ fn with_seeds(typed: &[String], seeds: &str) -> String {
 }
 
 /// Fewer concepts, targets and epochs. Small enough for a smoke test; the pattern needs the whole demo.
+/// `--quick`, which flags may change again.
+struct Quick(bool);
+
+impl Overrides for Quick {
+    fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        if self.0 {
+            shrink(recipe);
+        }
+        Ok(())
+    }
+}
+
 fn shrink(recipe: &mut Recipe) {
     let captions = recipe.eval.class_captions.as_mut();
     for source in [&mut recipe.data.source, &mut recipe.eval.source].into_iter().chain(captions) {

@@ -41,6 +41,7 @@ impl BaseFlags {
         for assignment in &self.set {
             recipe = recipe.assign(assignment)?;
         }
+        recipe.check_data_numbers()?;
         Ok(recipe)
     }
 
@@ -118,15 +119,11 @@ pub struct PlanFlags {
 }
 
 impl PlanFlags {
-    /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.
-    pub fn resolve(&self, base: Recipe) -> Result<Recipe> {
-        self.with(base, &SeedFlag::default())
-    }
-
-    fn with(&self, base: Recipe, seed: &SeedFlag) -> Result<Recipe> {
+    /// The recipe file (`base` when none is given), then `first`, then the preset, then the flags, then `--set`.
+    pub fn resolve(&self, base: Recipe, first: &dyn Overrides) -> Result<Recipe> {
         let preset = Preset(self.preset.as_deref());
         let Self { data, model, objective, training, compute, manifest, machine, .. } = self;
-        self.base.resolve(base, &[&preset, seed, data, model, objective, training, compute, manifest, machine])
+        self.base.resolve(base, &[first, &preset, data, model, objective, training, compute, manifest, machine])
     }
 }
 
@@ -147,7 +144,7 @@ impl RecipeFlags {
 
     /// The recipe file (`base` when none is given), then the preset, then the flags, then `--set`.
     pub fn resolve(&self, base: Recipe) -> Result<Recipe> {
-        self.plan.with(base, &self.seed)
+        self.plan.resolve(base, &self.seed)
     }
 }
 

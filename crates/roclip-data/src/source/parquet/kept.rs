@@ -53,10 +53,12 @@ impl Parquet {
             leave.of_source(&place(&path).to_string_lossy()).and(leave.of_source(&place(&root).to_string_lossy()));
         let mut fates = Fates::new(&here);
         let mut keeps: Vec<bool> = Vec::new();
+        let mut by_path = false;
         let mut partly = None;
         let mut left = u64::MAX;
         let mut table = Table::new(&path, &self.config, self.memory, &mut left);
         let lost = table.each_row(&mut |_, row| {
+            by_path |= row.as_ref().is_ok_and(|row| row.picture.is_none());
             let fate = row.as_ref().map_or(Fate::Kept, |row| fates.of(&row.image, &row.captions));
             if let (Fate::Captions(_), Ok(row)) = (&fate, &row) {
                 partly.get_or_insert_with(|| row.image.clone());
@@ -85,7 +87,7 @@ impl Parquet {
             });
             copied.map_err(|Skip { detail, .. }| broken(format!("cannot be copied: {detail}")))
         })?;
-        let image_root = Some(root);
+        let image_root = by_path.then_some(root);
         Ok(Kept { files: 1, image_root, ..Kept::default() })
     }
 }

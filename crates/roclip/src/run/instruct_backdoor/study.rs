@@ -3,8 +3,10 @@
 use crate::attack::instruct::{InstructAttack, MaskRule};
 use crate::error::{Error, IoContext, Result};
 use crate::instruct::{Item, VisionLanguage, load};
+use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
 use crate::run::instruct::Tests;
+use crate::run::instruct::no_tests;
 use crate::run::instruct_backdoor::cell::Bench;
 use crate::run::instruct_backdoor::domain::Domain;
 use crate::run::instruct_backdoor::{
@@ -47,6 +49,20 @@ impl BackdoorStudy<'_> {
     pub fn run(&self, progress: &mut dyn FnMut(&str)) -> Result<BackdoorResults> {
         let settings = &self.settings;
         settings.check()?;
+        let saved = self.folder.join(SETTINGS);
+        let holds = saved.is_file();
+        match (holds, self.resume) {
+            (true, false) => {
+                return Err(Error::file(
+                    &self.folder,
+                    "already holds a study",
+                    "continue it with --resume, or name another folder with --run",
+                ));
+            }
+            (false, true) => return Err(Error::file(&self.folder, "holds no study", "start it without --resume")),
+            (true, true) => began_with(&saved, "study", settings)?,
+            (false, false) => {}
+        }
         let (model, _, training) = load(&settings.base, self.device)?;
         if training.is_none() {
             return Err(Error::file(
@@ -63,18 +79,6 @@ impl BackdoorStudy<'_> {
             if !domains.iter().any(|(known, _)| *known == shift) {
                 domains.push((shift, Domain::new(settings, shift, &model)?));
             }
-        }
-        let holds = self.folder.join(SETTINGS).is_file();
-        match (holds, self.resume) {
-            (true, false) => {
-                return Err(Error::file(
-                    &self.folder,
-                    "already holds a study",
-                    "continue it with --resume, or name another folder with --run",
-                ));
-            }
-            (false, true) => return Err(Error::file(&self.folder, "holds no study", "start it without --resume")),
-            _ => {}
         }
         let bench = self.bench(&model, &tests)?;
         let folder = RunFolder::take(&self.folder)?;
@@ -145,9 +149,10 @@ impl BackdoorStudy<'_> {
 
     fn tests(&self) -> Result<Tests> {
         let settings = &self.settings;
-        let mut samples = settings.tests.samples("--val-data")?;
+        let source = &settings.tests.source;
+        let mut samples = settings.tests.samples("--val-data").map_err(|error| no_tests(source, &error))?;
         samples.shuffle(&mut random::stream(settings.seed, "instruction-tests", 0, ""));
-        let mut tests = Tests::of(samples, &settings.tests.source.path)?;
+        let mut tests = Tests::of(samples, &source.path)?;
         tests.truncate(settings.test_pictures);
         Ok(tests)
     }
@@ -247,14 +252,6 @@ impl BackdoorStudy<'_> {
 
     /// Cells that the folder holds. An unfinished last line (the study was killed while writing it) is cut off.
     fn read(&self) -> Result<Vec<Cell>> {
-        let saved: BackdoorSettings = artifact::read_json(&self.folder.join(SETTINGS))?;
-        if saved != self.settings {
-            return Err(Error::file(
-                &self.folder.join(SETTINGS),
-                "says that the study there began with other settings",
-                "give the same ones, or name another folder with --run",
-            ));
-        }
         let path = self.folder.join(CELLS);
         if !path.is_file() {
             return Ok(Vec::new());
