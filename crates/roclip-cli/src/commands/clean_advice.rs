@@ -95,8 +95,8 @@ impl Advice<'_> {
         let train = &self.recipe.train;
         let (mut without, more) = match self.misfit {
             Misfit::TooFewSteps => {
-                let an_epoch = self.steps.div_ceil(u64::from(train.epochs).max(1)).max(1);
-                let epochs = ENOUGH_STEPS.div_ceil(an_epoch).max(u64::from(train.epochs));
+                let an_epoch = self.steps.div_ceil(train.epochs.max(1)).max(1);
+                let epochs = ENOUGH_STEPS.div_ceil(an_epoch).max(train.epochs);
                 let more = format!("--epochs {epochs} --warmup 0.1 --run {}-longer", shell_word(run));
                 let keys = ["train.epochs", "train.warmup_steps", "train.warmup_fraction"].map(Without::Key);
                 ([vec![Without::Valued("--epochs"), Without::Valued("--warmup")], keys.to_vec()].concat(), more)

@@ -40,7 +40,7 @@ impl Facts {
             seed: run.row.seed,
             pairs: summary.pairs,
             poisoned: summary.poisoned_pairs,
-            epochs: recipe.train.epochs.into(),
+            epochs: recipe.train.epochs,
             batch: recipe.train.batch_size,
             model: recipe.model.name.clone(),
             labelled: recipe.is_labelled(),
@@ -49,7 +49,7 @@ impl Facts {
         match &recipe.prompt {
             None => facts,
             Some(prompt) => Facts {
-                epochs: prompt.epochs as u64,
+                epochs: prompt.epochs,
                 batch: prompt.batch_size,
                 model: prompt.model.display().to_string(),
                 shots: Some(prompt.shots),
