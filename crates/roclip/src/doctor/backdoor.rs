@@ -108,8 +108,8 @@ fn learned(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<
         Some(&backdoor.attack),
         severity,
         format!(
-            "of its {} the model reads as `{}` {} as training showed them, {} with the plain trigger, {} without it; of {} with the trigger {}: {so}",
-            count(measured.plain.n, "training picture"),
+            "of {} of its training pictures the model reads as `{}` {} as training showed them, {} with the plain trigger, {} without it; of {} with the trigger {}: {so}",
+            measured.plain.n,
             backdoor.target,
             percent(&measured.in_training),
             percent(&measured.plain),
