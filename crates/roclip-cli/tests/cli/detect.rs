@@ -113,10 +113,11 @@ fn features_are_kept_and_scored_again_without_a_model() {
     refused(&[&["--features", "kept"], &manifest[..]].concat(), &["stands twice"]);
     std::fs::write(lab.path("kept/pairs.jsonl"), lines_of.join("\n")).unwrap();
     let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
-    std::fs::write(lab.path("pairs.csv"), pairs.replacen("blue", "purple", 1)).unwrap();
-    let told = ["--features", "kept", "--config", "model/run.toml", "--set", "poison="];
-    refused(&told, &["the captions of", "encode this data"]);
-    std::fs::write(lab.path("pairs.csv"), pairs).unwrap();
+    std::fs::write(lab.path("told.csv"), &pairs).unwrap();
+    let told = ["--train-data", "told.csv"];
+    lab.ok(&[&look[..], &["told", "model", "--write-features", "of-captions"], &told].concat());
+    std::fs::write(lab.path("told.csv"), pairs.replacen("blue", "purple", 1)).unwrap();
+    refused(&[&["--features", "of-captions"], &told[..]].concat(), &["the captions of", "encode this data"]);
     // Of other data, of another length, of no numbers, and no array at all.
     std::fs::write(lab.path("other.csv"), "filepath,title\n000.png,a red square\n001.png,a blue square\n").unwrap();
     refused(&["--features", "kept", "--train-data", "other.csv"], &["other data", "first: `"]);
