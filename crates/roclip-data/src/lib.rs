@@ -15,6 +15,7 @@ pub mod guard;
 pub mod index;
 pub mod instruction;
 pub mod language;
+mod nearby;
 pub mod pairs;
 pub mod plural;
 pub mod poison;

@@ -1,7 +1,7 @@
 //! A cheap look at every picture before work starts: whether it is there, what its header says, and a digest that notices another picture in
 //! its place. Decoding them all would cost as much as an epoch.
 
-use crate::bounded;
+use crate::nearby::Opener;
 use crate::picture::ImageLimits;
 use crate::progress::Task;
 use crate::sample::{ImageBytes, PictureDigest, Sample, check_length, unreadable};
@@ -39,17 +39,30 @@ enum Reader<'a> {
 impl Reader<'_> {
     fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length as usize];
-        match self {
-            Reader::File(file) => file.read_exact_at(&mut bytes, offset)?,
-            Reader::Shard { shard, offset: start } => shard.read_exact_at(&mut bytes, start + offset)?,
-            Reader::Memory(memory) => {
-                let span =
-                    memory.get(offset as usize..(offset + length) as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
-                bytes.copy_from_slice(span);
-            }
-        }
+        self.fill(&mut bytes, offset)?;
         Ok(bytes)
     }
+
+    fn fill(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Reader::File(file) => file.read_exact_at(bytes, offset),
+            Reader::Shard { shard, offset: start } => shard.read_exact_at(bytes, start + offset),
+            Reader::Memory(memory) => {
+                let end = offset as usize + bytes.len();
+                let span = memory.get(offset as usize..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+                bytes.copy_from_slice(span);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What looking at many pictures one after the other shares: the folder of the last one, open, and room for the start of one. A thread has
+/// one of its own.
+#[derive(Default)]
+pub(crate) struct Prober {
+    opener: Opener,
+    head: Vec<u8>,
 }
 
 impl ImageBytes {
@@ -58,33 +71,46 @@ impl ImageBytes {
     /// # Errors
     /// A skip for a picture that is not there, is too long, has no readable header, or breaks `limits`.
     pub fn probe(&self, limits: ImageLimits) -> Result<Probe, Skip> {
+        Prober::default().probe(self, limits)
+    }
+}
+
+impl Prober {
+    /// [`ImageBytes::probe`].
+    pub(crate) fn probe(&mut self, image: &ImageBytes, limits: ImageLimits) -> Result<Probe, Skip> {
         let whole;
-        let (reader, length) = match self {
+        let (reader, length) = match image {
             ImageBytes::File(path) => {
-                let (file, length) = bounded::open(path).map_err(|e| unreadable(&e, path))?;
+                let (file, length) = self.opener.open(path).map_err(|e| unreadable(&e, path))?;
                 (Reader::File(file), length)
             }
             ImageBytes::Span { shard, offset, length } => (Reader::Shard { shard, offset: *offset }, *length),
             // Its page is unpacked as a whole.
             ImageBytes::Cell { .. } => {
-                whole = self.read(limits.max_file_bytes)?;
+                whole = image.read(limits.max_file_bytes)?;
                 (Reader::Memory(&whole), whole.len() as u64)
             }
             ImageBytes::Memory(bytes) => (Reader::Memory(bytes), bytes.len() as u64),
         };
         check_length(length, limits.max_file_bytes)?;
-        let read = |offset: u64, length: u64| {
-            reader.read(offset, length).map_err(|e| match self {
-                ImageBytes::File(path) => unreadable(&e, path),
-                ImageBytes::Span { shard, .. } => unreadable(&e, shard.path()),
-                ImageBytes::Cell { .. } | ImageBytes::Memory(_) => {
-                    Skip::new(SkipReason::ImageFileUnreadable, e.to_string())
-                }
-            })
+        let cause = |e: io::Error| match image {
+            ImageBytes::File(path) => unreadable(&e, path),
+            ImageBytes::Span { shard, .. } => unreadable(&e, shard.path()),
+            ImageBytes::Cell { .. } | ImageBytes::Memory(_) => {
+                Skip::new(SkipReason::ImageFileUnreadable, e.to_string())
+            }
         };
-        let head = read(0, length.min(3 * WINDOW_BYTES))?;
+        let read = |offset: u64, length: u64| reader.read(offset, length).map_err(cause);
+        let head_length = length.min(3 * WINDOW_BYTES) as usize;
+        // It only grows, so that its bytes are set to zero once.
+        if self.head.len() < head_length {
+            self.head.resize(head_length, 0);
+        }
+        let head = self.head.get_mut(..head_length).unwrap_or_default();
+        reader.fill(head, 0).map_err(cause)?;
+        let head = &*head;
         let digest = match length > 3 * WINDOW_BYTES {
-            false => digest(length, [head.as_slice()]),
+            false => digest(length, [head]),
             true => {
                 let first = head.get(..WINDOW_BYTES as usize).unwrap_or_default();
                 let middle = read(length / 2, WINDOW_BYTES)?;
@@ -93,7 +119,7 @@ impl ImageBytes {
             }
         };
         // A JPEG's size may stand behind a long preview.
-        let dimensions = match dimensions(&head) {
+        let dimensions = match dimensions(head) {
             Err(_) if (head.len() as u64) < length => dimensions(&read(0, length)?),
             found => found,
         };
@@ -136,16 +162,18 @@ fn dimensions(bytes: &[u8]) -> image::ImageResult<(u32, u32)> {
 pub fn probe_samples(samples: &[Sample], limits: ImageLimits, workers: usize) -> Vec<Result<Probe, Skip>> {
     let share = samples.len().div_ceil(workers.max(1)).max(1);
     let task = Task::begin("checking pictures", samples.len(), "pictures");
-    let one = |sample: &Sample| {
-        task.advance(1);
-        sample.image.probe(limits)
+    let task = &task;
+    let all = |part: &[Sample]| -> Vec<Result<Probe, Skip>> {
+        let mut prober = Prober::default();
+        let one = |sample: &Sample| {
+            task.advance(1);
+            prober.probe(&sample.image, limits)
+        };
+        part.iter().map(one).collect()
     };
-    let one = &one;
+    let all = &all;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = samples
-            .chunks(share)
-            .map(|part| (part, scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())))
-            .collect();
+        let threads: Vec<_> = samples.chunks(share).map(|part| (part, scope.spawn(move || all(part)))).collect();
         let probed = threads.into_iter().flat_map(|(part, thread)| {
             // A decoder that panics on one header is asked again, one picture at a time.
             thread.join().unwrap_or_else(|_| part.iter().map(|sample| probe_alone(sample, limits)).collect())

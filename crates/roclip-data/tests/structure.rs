@@ -15,6 +15,7 @@ const ORDER: [(&str, &[&str]); 3] = [
         "roclip-data",
         &[
             "bounded",
+            "nearby",
             "plural",
             "varint",
             "progress",

@@ -86,6 +86,23 @@ fn a_broken_shard_is_counted_and_the_others_are_trained_on() {
 }
 
 #[test]
+fn a_split_whose_shards_are_noise_is_said_to_be_damaged_and_none_of_it_is_printed() {
+    let lab = Lab::new();
+    shard(&lab, "shards/train/0.tar", 0, 8);
+    std::fs::create_dir_all(lab.path("shards/test")).unwrap();
+    let noise: Vec<u8> = (0..8_192u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(lab.path("shards/test/0.tar"), &noise).unwrap();
+    for of in [&["--index", "never"][..], &["--index", "always"]] {
+        let mut train = arguments("shards", "run");
+        train.extend(["--set", "data.source.split=test"]);
+        train.extend(of);
+        lab.fails(&train, 1, &["in split `test` can be read", "test/0.tar", "no header of a member", "`train`"]);
+        let said = lab.roclip(&train).stderr;
+        assert!(said.is_ascii() && said.len() < 2_000, "{}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
 fn endless_files_are_refused_or_skipped_at_once() {
     let lab = Lab::new();
     assert!(Command::new("mkfifo").arg(lab.path("pipe.png")).status().unwrap().success());

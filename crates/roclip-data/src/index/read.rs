@@ -8,6 +8,7 @@ use crate::index::record;
 use crate::index::stored::Index;
 use crate::index::write::id_hash;
 use crate::picture::ImageLimits;
+use crate::probe::Prober;
 use crate::progress::Task;
 use crate::sample::Sample;
 use std::collections::{HashMap, HashSet};
@@ -101,10 +102,10 @@ impl Index {
         let task = Task::begin("checking the index", self.samples(), "pictures");
         let share = self.blocks.len().div_ceil(workers.max(1)).max(1) * BLOCK_SAMPLES;
         let part = |from: usize| {
-            let mut other = Vec::new();
+            let (mut other, mut prober) = (Vec::new(), Prober::default());
             for sample in (from..self.samples().min(from + share)).map_while(|number| self.sample(number)) {
                 task.advance(1);
-                match contained(|| sample.image.probe(limits)) {
+                match contained(|| prober.probe(&sample.image, limits)) {
                     Err(skip) => other.push((sample.id, format!("{} ({})", skip.reason, skip.detail))),
                     Ok(probe) if Some(probe.digest) != sample.digest => {
                         other.push((sample.id, "is another picture than was listed".to_owned()));

@@ -7,11 +7,13 @@ use crate::guard::contained;
 use crate::index::file::{BLOCK_SAMPLES, Entry, FORMAT, Facts, HASHES_AT_ONCE, HEAD_BYTES, MAGIC, Piece, tail};
 use crate::index::record::{self, Places, Shared, Stamp};
 use crate::picture::ImageLimits;
+use crate::probe::Prober;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::{Described, Listing, SourceConfig, Streamed, list_samples, stream_samples};
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -245,35 +247,47 @@ struct Packed {
 }
 
 fn pack_all(chunks: Receiver<Vec<(Sample, Places)>>, to: SyncSender<Packed>, limits: ImageLimits) {
+    let mut prober = Prober::default();
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL);
     for chunk in chunks {
-        if to.send(pack(chunk, limits)).is_err() {
+        let packed = match &mut compressor {
+            Ok(compressor) => pack(chunk, limits, &mut prober, compressor),
+            Err(cause) => Packed { failure: Some(uncompressed(cause)), ..Packed::default() },
+        };
+        if to.send(packed).is_err() {
             return; // The writer has failed, and says why.
         }
     }
 }
 
-fn pack(chunk: Vec<(Sample, Places)>, limits: ImageLimits) -> Packed {
+fn uncompressed(cause: &std::io::Error) -> Error {
+    Error::internal(format!("a block of an index: {cause}"))
+}
+
+fn pack(
+    mut chunk: Vec<(Sample, Places)>,
+    limits: ImageLimits,
+    prober: &mut Prober,
+    compressor: &mut zstd::bulk::Compressor,
+) -> Packed {
     let mut packed = Packed { one_caption: true, ..Packed::default() };
-    let mut usable = Vec::with_capacity(chunk.len());
-    for (mut sample, places) in chunk {
+    chunk.retain_mut(|(sample, _)| {
         if sample.captions.is_empty() {
             packed.skips.add(&sample.id, Skip::new(SkipReason::NoCaption, "the source gives it none"));
-            continue;
+            return false;
         }
         packed.probed += 1;
-        match contained(|| sample.image.probe(limits)) {
-            Err(skip) => {
-                packed.unusable += 1;
-                packed.skips.add(&sample.id, skip);
-            }
-            Ok(probe) => {
-                sample.digest = Some(probe.digest);
-                usable.push((sample, places));
-            }
+        let probed = contained(|| prober.probe(&sample.image, limits));
+        sample.digest = probed.as_ref().ok().map(|probe| probe.digest);
+        if let Err(skip) = probed {
+            packed.unusable += 1;
+            packed.skips.add(&sample.id, skip);
         }
-    }
-    for samples in usable.chunks(BLOCK_SAMPLES) {
-        let mut bytes = Vec::with_capacity(samples.len() * 160);
+        sample.digest.is_some()
+    });
+    let mut bytes = Vec::with_capacity(BLOCK_SAMPLES * 160);
+    for samples in chunk.chunks(BLOCK_SAMPLES) {
+        bytes.clear();
         let mut captions = 0;
         for (sample, places) in samples {
             // Places were found of it, so its picture lies in a file.
@@ -288,8 +302,8 @@ fn pack(chunk: Vec<(Sample, Places)>, limits: ImageLimits) -> Packed {
             fingerprint(sample, &mut packed.fingerprint);
         }
         let unpacked = bytes.len() as u32;
-        match zstd::bulk::compress(&bytes, LEVEL) {
-            Err(cause) => packed.failure = Some(Error::internal(format!("a block of an index: {cause}"))),
+        match compressor.compress(&bytes) {
+            Err(cause) => packed.failure = Some(uncompressed(&cause)),
             Ok(block) => {
                 let (length, crc) = (block.len() as u32, crc32c::crc32c(&block));
                 let samples = samples.len() as u32;
@@ -308,11 +322,14 @@ pub(super) fn id_hash(id: &str) -> u64 {
 /// What [`Pairs::fingerprint`](crate::pairs::Pairs::fingerprint) hashes of a sample whose every caption is a pair.
 fn fingerprint(sample: &Sample, to: &mut Vec<u8>) {
     for (number, caption) in sample.captions.iter().enumerate() {
-        let id = if sample.captions.len() > 1 { format!("{}#{number}", sample.id) } else { sample.id.clone() };
+        let id = match sample.captions.len() {
+            1 => Cow::Borrowed(sample.id.as_str()),
+            _ => Cow::Owned(format!("{}#{number}", sample.id)),
+        };
         to.push(u8::from(sample.digest.is_some()));
         to.extend(sample.digest.unwrap_or_default());
         to.extend(1u64.to_le_bytes());
-        for part in [id.as_str(), caption] {
+        for part in [&*id, caption] {
             to.extend((part.len() as u64).to_le_bytes());
             to.extend(part.as_bytes());
         }

@@ -72,6 +72,10 @@ impl Source for Csv {
         rows.finish_passing()
     }
 
+    fn streams_distinct_ids(&self) -> bool {
+        true
+    }
+
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
         Csv::write_kept(self, leave, out)
     }
@@ -226,7 +230,7 @@ impl Csv {
     }
 
     fn missing(&self, which: &str, header: &[String]) -> Error {
-        let shown: Vec<&str> = header.iter().take(20).map(|name| name.get(..80).unwrap_or(name)).collect();
+        let shown: Vec<String> = header.iter().take(20).map(|name| name.chars().take(80).collect()).collect();
         Error::file(
             &self.path,
             format!("there is no column {which} among `{}`", shown.join("`, `")),

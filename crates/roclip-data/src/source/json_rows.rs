@@ -55,6 +55,10 @@ impl Source for JsonLines {
         rows.finish_passing()
     }
 
+    fn streams_distinct_ids(&self) -> bool {
+        true
+    }
+
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
         let (file, _) = bounded::open(&self.path).io("open", &self.path)?;
         let mut reader = BufReader::new(file);

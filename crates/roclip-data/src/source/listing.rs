@@ -1,7 +1,9 @@
 //! The samples that a source lists, and whether too many of them are lost.
 
 use crate::error::{Error, Result};
+use crate::escape::for_terminal;
 use crate::picture::ImageLimits;
+use crate::plural::count;
 use crate::probe::probe_samples;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason, SkipReport};
@@ -56,6 +58,17 @@ impl Listing {
             self.skips.remove(&shard.name, shard.skip.reason);
             self.lost_samples = self.lost_samples.saturating_sub(shard.samples);
         }
+    }
+
+    /// The shards that are lost, the first of them by its name, and why; none where none are.
+    pub(super) fn lost_in_words(&self) -> Option<String> {
+        let first = self.lost.first()?;
+        let others = match self.lost.len() {
+            1 => String::new(),
+            all => format!("; so are {}", count(all - 1, "other shard")),
+        };
+        let Skip { reason, detail } = &first.skip;
+        Some(format!("`{}` is lost: {reason} ({detail}){others}", for_terminal(&first.name)))
     }
 
     /// Puts the name of a part of the data before all ids.

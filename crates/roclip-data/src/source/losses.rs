@@ -3,8 +3,12 @@
 //! Nothing says how many samples a damaged shard had. Whole shards of the same data do: they have so many samples each, and so many in so many
 //! bytes. The larger of both estimates is taken, for a shard that was cut off while it was copied is short, too.
 
+use crate::escape::for_terminal;
 use crate::plural::count;
 use crate::skip::Skip;
+
+/// Letters of a detail.
+const DETAIL_LIMIT: usize = 300;
 
 /// A shard, or a file of a table, as far as it was read.
 #[derive(Debug)]
@@ -42,6 +46,13 @@ impl LostShard {
     }
 }
 
+/// A detail without what a damaged file may have put into it: cut, and safe to print.
+fn bounded(detail: &str) -> String {
+    let start: String = detail.chars().take(DETAIL_LIMIT).collect();
+    let cut = if start.len() < detail.len() { "..." } else { "" };
+    format!("{}{cut}", for_terminal(&start))
+}
+
 /// Those of `shards` that are lost, each with the number of its samples, which the skip's detail says, too.
 pub(super) fn lost_of(shards: Vec<ReadShard>) -> Vec<LostShard> {
     let typical = |of: &ReadShard| {
@@ -70,6 +81,7 @@ pub(super) fn lost_of(shards: Vec<ReadShard>) -> Vec<LostShard> {
         .collect();
     let lost = shards.into_iter().zip(estimates).filter_map(|(shard, samples)| {
         let Skip { reason, detail } = shard.lost?;
+        let detail = bounded(&detail);
         let about = if shard.stated.is_some() { "" } else { "about " };
         let detail = match samples {
             0 => detail,

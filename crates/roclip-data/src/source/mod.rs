@@ -81,6 +81,11 @@ trait Source {
         Ok((listing, Rest::Whole))
     }
 
+    /// Whether no two samples of [`Source::stream`] have the same id.
+    fn streams_distinct_ids(&self) -> bool {
+        false
+    }
+
     /// Writes the source to `out`, a file or a new folder, in its own format and without what `leave` says. Whole or not at all.
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept>;
 }
@@ -171,6 +176,12 @@ pub fn list_samples(config: &SourceConfig, limits: ImageLimits) -> Result<Listin
         }
         if all.samples.is_empty() && !splits.is_empty() {
             let splits: Vec<String> = splits.into_iter().take(10).collect();
+            if let Some(lost) = all.lost_in_words() {
+                return Err(Error::setting(
+                    format!("no samples in `{}` in split `{split}` can be read: {lost}", config.path),
+                    format!("repair or fetch again what is lost; beside it are the splits `{}`", splits.join("`, `")),
+                ));
+            }
             return Err(Error::setting(
                 format!("no samples in `{}` in split `{split}`: it has `{}`", config.path, splits.join("`, `")),
                 "name one of them, or leave the split out",

@@ -44,6 +44,7 @@ impl<R: BufRead> Records<R> {
 
     /// The next row that is not blank.
     pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
+        let separator = self.separator;
         loop {
             let Some(first) = self.line(0)? else { return Ok(None) };
             let (number, too_long) = (first.number, first.too_long);
@@ -52,29 +53,33 @@ impl<R: BufRead> Records<R> {
                 let why = format!("line {number} has more than {LINE_LIMIT_BYTES} bytes");
                 return Ok(Some(Record { line: number, fields: Err(why), raw: Vec::new() }));
             }
-            let mut text = first.bytes.clone();
-            if text.iter().all(u8::is_ascii_whitespace) {
+            if first.bytes.iter().all(u8::is_ascii_whitespace) {
                 self.waiting.pop_front();
                 continue;
             }
             let mut lines = 1;
-            let mut end = scan(&text, self.separator);
+            let mut end = scan(&first.bytes, separator);
+            if end != End::InsideQuotes {
+                let text = self.waiting.pop_front().map(|line| line.bytes).unwrap_or_default();
+                return Ok(Some(Record { line: number, fields: split(&text, separator, end), raw: text }));
+            }
+            let mut text = first.bytes.clone();
             while end == End::InsideQuotes && lines < RECORD_LIMIT_LINES && text.len() < LINE_LIMIT_BYTES {
                 let Some(line) = self.line(lines)?.filter(|line| !line.too_long) else { break };
                 text.extend_from_slice(&line.bytes);
                 lines += 1;
-                end = scan(&text, self.separator);
+                end = scan(&text, separator);
             }
             // A text goes over several lines only when its quotation marks are closed.
             let broken = end == End::InsideQuotes || lines > 1 && end == End::TextAfterQuotes;
             if !broken {
                 self.waiting.drain(..lines);
-                return Ok(Some(Record { line: number, fields: split(&text, self.separator, end), raw: text }));
+                return Ok(Some(Record { line: number, fields: split(&text, separator, end), raw: text }));
             }
             let first = self.waiting.pop_front().map(|line| line.bytes).unwrap_or_default();
-            let fields = match self.separator {
+            let fields = match separator {
                 // Tab-separated files are often written without any quoting.
-                b'\t' => split(&first, self.separator, End::TextAfterQuotes),
+                b'\t' => split(&first, separator, End::TextAfterQuotes),
                 _ => Err(format!("line {number}: a quotation mark is opened and not closed")),
             };
             return Ok(Some(Record { line: number, fields, raw: first }));

@@ -137,7 +137,10 @@ impl<'a> Rows<'a> {
         if let Some(sample) = known {
             return extend(sample, row);
         }
-        if let Some(passing) = self.passing.as_mut().filter(|passing| passing.seen.knows(&row.image)) {
+        let hash = self.passing.as_ref().map(|passing| passing.seen.hash(&row.image));
+        if let Some((passing, hash)) = self.passing.as_mut().zip(hash)
+            && passing.seen.knows(hash)
+        {
             passing.outcome = Ok(Rest::Apart);
             return Ok(());
         }
@@ -158,10 +161,10 @@ impl<'a> Rows<'a> {
         if sample.captions.is_empty() && !row.captions.is_empty() {
             return outcome;
         }
-        match &mut self.passing {
+        match self.passing.as_mut().zip(hash) {
             None => drop(self.index.insert(row.image, self.listing.samples.len())),
-            Some(passing) => {
-                passing.seen.insert(&row.image);
+            Some((passing, hash)) => {
+                passing.seen.insert_hash(hash);
                 passing.hand_on(&mut self.listing);
             }
         }

@@ -78,12 +78,13 @@ pub fn stream_samples(config: &SourceConfig, limits: ImageLimits, take: Take) ->
     let mut seen = Seen::default();
     let mut handed = Handed::default();
     for Part { name, number, source, .. } in &parts {
+        let distinct = parts.len() == 1 && source.streams_distinct_ids();
         let mut pass = |mut sample: Sample| {
             sample.part = *number;
             if parts.len() > 1 {
                 sample.id = format!("{name}/{}", sample.id);
             }
-            match seen.insert(&sample.id) {
+            match distinct || seen.insert(&sample.id) {
                 true => handed.on(sample, config, take),
                 false => {
                     handed.repeated.push(sample.id);
@@ -122,17 +123,18 @@ struct Handed {
     all: usize,
     asked: usize,
     repeated: Vec<String>,
-    /// By the number of a joined part: whether a sample of it is in a split.
+    /// By the number of a joined part, where a split is asked for: whether a sample of it is in one.
     parts: BTreeMap<u32, bool>,
 }
 
 impl Handed {
     fn on(&mut self, sample: Sample, config: &SourceConfig, take: &mut dyn FnMut(Sample) -> Result<()>) -> Result<()> {
         self.all += 1;
-        *self.parts.entry(sample.part).or_default() |= sample.split.is_some();
-        let asked = |split: &String| sample.split.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(split));
-        if !config.split.as_ref().is_none_or(asked) {
-            return Ok(());
+        if let Some(split) = &config.split {
+            *self.parts.entry(sample.part).or_default() |= sample.split.is_some();
+            if !sample.split.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(split)) {
+                return Ok(());
+            }
         }
         self.asked += 1;
         take(sample)

@@ -19,6 +19,7 @@ use crate::source::metadata::Metadata;
 use crate::source::seen::Seen;
 use crate::source::shards::{distinct_ends, is_gzip};
 use crate::source::tree::{Kind, READ_FORMATS, Tree, escaped, name, split_of, unused};
+use crate::source::webdataset::readers::{Ahead, Metered, cause, too_large, whole};
 use crate::source::{LARGE_SHARDS_BYTES, Listing, Rest, Source, Take, place};
 use flate2::read::MultiGzDecoder;
 use std::borrow::Cow;
@@ -128,6 +129,7 @@ impl WebDataset {
             };
             let contents = contents.unwrap_or_else(|e| Contents {
                 lost: Some(Skip::new(SkipReason::ShardUnreadable, e.to_string())),
+                lost_bytes: u64::MAX,
                 ..Contents::default()
             });
             let length_bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
@@ -158,17 +160,12 @@ impl WebDataset {
                 }
             }
             listing.skips.merge(skips.under(shard_name));
-            // Where in a compressed file its contents end is not known.
-            let ends_early = contents.lost.is_some() && !(is_gzip(shard) && found > 0);
             shards.push(ReadShard {
                 name: shard_name.clone(),
                 split: split_of(shard).map(str::to_owned),
                 samples: found,
                 length_bytes,
-                read_bytes: match contents.zero_bytes {
-                    0 if ends_early => contents.end.min(length_bytes),
-                    zeros => length_bytes.saturating_sub(zeros),
-                },
+                read_bytes: length_bytes.saturating_sub(contents.lost_bytes),
                 stated: None,
                 lost: contents.lost,
             });
@@ -194,8 +191,9 @@ struct Contents {
     members: usize,
     /// Where the last member ends, in bytes.
     end: u64,
-    /// Bytes of zeros where members could have been, beyond what ends an archive: what was never written of a file whose room was taken.
-    zero_bytes: u64,
+    /// Bytes of the file in which no members are that should be: what lies behind the place where reading ended, and zeros beyond what ends an
+    /// archive, which were never written of a file whose room was taken.
+    lost_bytes: u64,
     /// Bytes of memory that its members may still take; none where they stay on the disk.
     memory_left: Option<u64>,
     /// What all shards may take.
@@ -206,7 +204,7 @@ impl Contents {
     fn in_place(path: &Path, max_file_bytes: u64) -> io::Result<Contents> {
         let (shard, file) = Shard::open(path)?;
         let (length, shard) = (shard.length(), Arc::new(shard));
-        let mut archive = tar::Archive::new(file);
+        let mut archive = tar::Archive::new(Ahead::new(file));
         // Shards that were put behind each other in one file have an end each.
         archive.set_ignore_zeros(true);
         let mut contents = Contents::default();
@@ -225,7 +223,7 @@ impl Contents {
 
     /// Members stay in memory, of which `left` bytes are left.
     fn unpack(path: &Path, memory: Memory, left: &mut u64) -> io::Result<Contents> {
-        let (file, _) = bounded::open(path)?;
+        let (file, length) = bounded::open(path)?;
         let mut unpacked =
             Metered { inner: MultiGzDecoder::new(io::BufReader::new(file)), read: 0, limit: memory.gzip_bytes };
         let mut contents = Contents { memory_left: Some(*left), memory: memory.gzip_bytes, ..Contents::default() };
@@ -239,6 +237,8 @@ impl Contents {
             contents.add_all(archive.entries()?, memory.file_bytes, &mut held)
         };
         contents.finish(outcome, unpacked.read);
+        // Where in a compressed file its contents end is not known.
+        contents.lost_bytes = if contents.lost.is_some() && contents.members == 0 { length } else { 0 };
         *left = contents.memory_left.unwrap_or(0);
         Ok(contents)
     }
@@ -264,7 +264,7 @@ impl Contents {
     fn skip_to(&mut self, place: u64) {
         let zeros = place.saturating_sub(self.end);
         if zeros > END_BYTES {
-            self.zero_bytes += zeros;
+            self.lost_bytes += zeros;
         }
     }
 
@@ -352,65 +352,31 @@ impl Contents {
         if outcome.is_ok() {
             self.skip_to(length);
         }
-        self.lost = match outcome {
-            Ok(()) if self.zero_bytes > 0 => Some(Skip::new(
-                SkipReason::ShardTruncated,
-                format!(
-                    "beside its {members} members it has {} bytes of zeros, as a file has that was not written whole",
-                    self.zero_bytes
-                ),
-            )),
-            Ok(()) if self.end.saturating_add(BLOCK_BYTES) > length => Some(Skip::new(
-                SkipReason::ShardTruncated,
-                format!("it has no end mark after its {members} members, and may have had more"),
-            )),
-            Ok(()) => None,
-            Err(e) if e.kind() == ErrorKind::FileTooLarge => Some(Skip::new(SkipReason::ShardTooLarge, e.to_string())),
-            Err(e) if members == 0 => Some(Skip::new(SkipReason::ShardUnreadable, e.to_string())),
-            Err(e) => Some(Skip::new(SkipReason::ShardTruncated, format!("after {members} members: {e}"))),
+        let ends_early = outcome.is_err() || self.lost_bytes == 0 && self.end.saturating_add(BLOCK_BYTES) > length;
+        let (reason, detail) = match outcome {
+            Ok(()) if self.lost_bytes > 0 => {
+                let zeros = self.lost_bytes;
+                let what = "bytes of zeros, as a file has that was not written whole";
+                (SkipReason::ShardTruncated, format!("beside its {members} members it has {zeros} {what}"))
+            }
+            Ok(()) if ends_early => {
+                let what = "it has no end mark after its";
+                (SkipReason::ShardTruncated, format!("{what} {members} members, and may have had more"))
+            }
+            Ok(()) => return,
+            Err(e) if e.kind() == ErrorKind::FileTooLarge => (SkipReason::ShardTooLarge, e.to_string()),
+            Err(e) if members == 0 => (SkipReason::ShardUnreadable, cause(&e)),
+            Err(e) => (SkipReason::ShardTruncated, format!("after {members} members: {}", cause(&e))),
         };
-    }
-}
-
-/// All bytes of a member.
-fn whole<R: Read>(entry: &mut Entry<R>, size: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let room = usize::try_from(size).unwrap_or(usize::MAX);
-    bytes.try_reserve_exact(room).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
-    entry.read_to_end(&mut bytes)?;
-    match bytes.len() as u64 == size {
-        true => Ok(bytes),
-        false => Err(io::Error::new(ErrorKind::UnexpectedEof, "the file ends inside a member")),
-    }
-}
-
-fn too_large(limit: u64) -> io::Error {
-    let what = format!(
-        "gzip shards are held in memory, and unpack to more than {} MiB: use uncompressed *.tar, which are read in place, or raise gzip_memory_mib",
-        limit >> 20
-    );
-    io::Error::new(ErrorKind::FileTooLarge, what)
-}
-
-/// Counts what was read, and ends with an error after `limit` bytes.
-struct Metered<R> {
-    inner: R,
-    read: u64,
-    limit: u64,
-}
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.read > self.limit {
-            return Err(too_large(self.limit));
+        if ends_early {
+            self.lost_bytes = self.lost_bytes.saturating_add(length.saturating_sub(self.end));
         }
-        let count = self.inner.read(buffer)?;
-        self.read += count as u64;
-        Ok(count)
+        self.lost = Some(Skip::new(reason, detail));
     }
 }
 
 mod kept;
+mod readers;
 
 #[cfg(test)]
 mod tests;

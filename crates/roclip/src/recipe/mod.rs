@@ -2,6 +2,7 @@
 
 mod assignment;
 mod attack_example;
+mod bounds;
 mod check;
 mod differences;
 mod fitted;

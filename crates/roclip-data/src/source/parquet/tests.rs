@@ -114,6 +114,55 @@ fn what_is_no_table_of_pictures_is_refused_or_counted() {
     }
 }
 
+/// The footer says where every group of rows is.
+#[test]
+fn groups_behind_a_damaged_one_are_read_and_the_lost_rows_are_counted() {
+    let sound = golden("groups");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    std::fs::write(&path, &sound).unwrap();
+    let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
+    let groups = reader.metadata().row_groups();
+    assert_eq!(groups.iter().map(|group| group.num_rows()).collect::<Vec<_>>(), [13, 13, 13, 1]);
+    // Its pages, of all columns.
+    let span = |group: usize| {
+        let columns = groups[group].columns().iter().map(|column| column.byte_range());
+        columns.fold((u64::MAX, 0), |(from, to), (at, length)| (from.min(at), to.max(at + length)))
+    };
+    let ids = |damaged: &[usize]| {
+        let mut bytes = sound.clone();
+        for group in damaged {
+            let (from, to) = span(*group);
+            bytes[from as usize..to as usize].fill(0xff);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        list(&path).map(|listing| {
+            let ids: Vec<String> = listing.samples.iter().map(|sample| sample.id.clone()).collect();
+            let pictures = listing.samples.iter().map(|sample| sample.picture(ImageLimits::default()).unwrap());
+            assert!(pictures.zip(&ids).all(|(picture, id)| {
+                let number: i32 = id.trim_start_matches("row-").parse().unwrap();
+                (i32::from(picture.get_pixel(3, 3)[0]) - 6 * (number - 1)).abs() < 9
+            }));
+            (ids, listing.lost_samples, listing.skips.to_jsonl())
+        })
+    };
+    let rows = |ranges: &[std::ops::RangeInclusive<usize>]| -> Vec<String> {
+        ranges.iter().cloned().flatten().map(|number| format!("row-{number}")).collect()
+    };
+    assert_eq!(ids(&[]).unwrap().0, rows(&[1..=40]));
+    for (damaged, expected, lost, words) in [
+        (&[1][..], rows(&[1..=13, 27..=40]), 13, "rows 14 to 26 are damaged"),
+        (&[0, 2], rows(&[14..=26, 40..=40]), 26, "so are rows of 1 further group; 26 samples with it"),
+        (&[3], rows(&[1..=39]), 1, "rows 40 to 40 are damaged"),
+    ] {
+        let (found, samples, said) = ids(damaged).unwrap();
+        assert_eq!((&found, samples), (&expected, lost), "{damaged:?} {said}");
+        assert!(said.contains(words) && said.contains("shard-truncated"), "{said}");
+    }
+    let said = ids(&[0, 1, 2, 3]).unwrap_err().to_string();
+    assert!(said.contains("rows 1 to 13 are damaged"), "{said}");
+}
+
 /// Pictures of which a limit of memory holds none are those that it holds; in any order and from several threads.
 #[test]
 fn pictures_that_memory_does_not_hold_are_read_in_place() {

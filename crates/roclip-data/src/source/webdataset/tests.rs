@@ -356,3 +356,67 @@ fn a_damaged_shard_of_another_split_is_none_of_this_one() {
     train.check_losses(0.4, "data.source").unwrap_err();
     train.check_losses(0.5, "data.source").unwrap();
 }
+
+#[test]
+fn where_the_only_shard_of_a_split_is_damaged_the_error_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("train/0.tar", shard_of("a", 3)), ("test/0.tar", b"no tar at all".repeat(100))] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let path = folder.path().display().to_string();
+    let of = |split: &str| {
+        let config = SourceConfig { path: path.clone(), split: Some(split.into()), ..SourceConfig::default() };
+        list_samples(&config, Default::default()).map(|listing| listing.samples.len()).map_err(|e| e.to_string())
+    };
+    assert_eq!(of("train"), Ok(3));
+    let said = of("test").unwrap_err();
+    assert!(said.contains("in split `test` can be read") && said.contains("`test/0.tar` is lost"), "{said}");
+    // Nothing is damaged of a split that is not there.
+    let said = of("val").unwrap_err();
+    assert!(said.contains("in split `val`: it has `train`"), "{said}");
+}
+
+/// The reader of tars quotes what stands where a number should be.
+#[test]
+fn what_is_said_of_a_shard_of_noise_quotes_none_of_it() {
+    let mut state = 7u32;
+    let mut noise = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let noisy: Vec<u8> = (0..4_096).map(&mut noise).collect();
+    let whole = tar(&WHOLE);
+    let behind = [&whole[..4 * 1_024], &noisy].concat();
+    for (bytes, members) in [(noisy, 0), (b"words that are a text ".repeat(100), 0), (behind, 4)] {
+        let listing = list(&[("0.tar", bytes)]);
+        let said = listing.skips.to_jsonl();
+        assert!(said.contains("what stands there is no header of a member") && said.len() < 200, "{said}");
+        assert!(members == 0 || said.contains("after 4 members"), "{said}");
+    }
+}
+
+/// Members of any size are found where they are, whatever was read ahead.
+#[test]
+fn members_longer_and_shorter_than_what_is_read_ahead_are_found() {
+    let lengths = [0usize, 1, 511, 512, 513, 7_000, 8_192, 8_193, 20_000, 100_000, 3];
+    let pictures: Vec<Vec<u8>> = lengths.iter().map(|length| vec![*length as u8; *length]).collect();
+    let names: Vec<String> = (0..lengths.len()).map(|number| format!("{number:02}")).collect();
+    let files: Vec<(String, &[u8])> = names
+        .iter()
+        .zip(&pictures)
+        .flat_map(|(name, picture)| {
+            [(format!("{name}.jpg"), picture.as_slice()), (format!("{name}.txt"), name.as_bytes())]
+        })
+        .collect();
+    let members: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("0.tar"), tar(&members)).unwrap();
+    let tree = Tree::walk(folder.path()).unwrap();
+    let listing = WebDataset::of_folder(folder.path().to_owned(), &tree, MEMORY).list().unwrap();
+    assert_eq!((listing.samples.len(), listing.skips.total()), (lengths.len(), 0), "{}", listing.skips.to_jsonl());
+    for (sample, (name, picture)) in listing.samples.iter().zip(names.iter().zip(&pictures)) {
+        assert_eq!((&sample.captions[0], &sample.image.read(1 << 20).unwrap()), (name, picture));
+    }
+}
