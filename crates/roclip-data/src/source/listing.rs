@@ -166,6 +166,17 @@ impl Listing {
     /// # Errors
     /// The same.
     pub fn check_shares(&self, max_skip_fraction: f64, key: &str) -> Result<()> {
+        match self.lost_beyond(max_skip_fraction) {
+            Some(lost) => Err(Error::setting(
+                format!("{key}: {lost}"),
+                format!("repair the data, or raise data.max_skip_fraction (now {max_skip_fraction})"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// What is lost beyond `max_skip_fraction`, in words; none where enough is left.
+    pub fn lost_beyond(&self, max_skip_fraction: f64) -> Option<String> {
         let (lost_alone, in_shards) = (self.skips.count(SkipReason::loses_sample), self.lost_samples);
         let in_split = self.probed.max(self.samples.len()).saturating_add(in_shards);
         let about = if in_shards > 0 { "about " } else { "" };
@@ -175,20 +186,20 @@ impl Listing {
             ("", self.unusable, self.probed, "pictures"),
             ("", self.skips.count(SkipReason::loses_shard), self.shards, "shards or folders"),
         ] {
-            // A share that is no number allows nothing.
-            let allowed = (max_skip_fraction.clamp(0.0, 1.0) * of as f64).ceil() as usize;
-            if lost > allowed {
-                return Err(Error::setting(
-                    format!(
-                        "{key}: {about}{lost} of {of} {what} could not be used (lost are {} of {} shards or folders): {}",
-                        self.skips.count(SkipReason::loses_shard),
-                        self.shards,
-                        self.skips.summary()
-                    ),
-                    format!("repair the data, or raise data.max_skip_fraction (now {max_skip_fraction})"),
+            if lost > allowed_losses(max_skip_fraction, of) {
+                return Some(format!(
+                    "{about}{lost} of {of} {what} could not be used (lost are {} of {} shards or folders): {}",
+                    self.skips.count(SkipReason::loses_shard),
+                    self.shards,
+                    self.skips.summary()
                 ));
             }
         }
-        Ok(())
+        None
     }
+}
+
+/// How many of `of` may be lost. A share that is no number allows nothing.
+pub fn allowed_losses(max_skip_fraction: f64, of: usize) -> usize {
+    (max_skip_fraction.clamp(0.0, 1.0) * of as f64).ceil() as usize
 }
