@@ -36,15 +36,22 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// `of / by` with Katz's log interval, as of independent pictures; none where either has no hits.
+    /// `of / by` with Katz's log interval, as of independent pictures; none where `by` has no hits, or `of` nothing to hit. Where `of` has no
+    /// hits, half a hit and half a miss more of both (Walter 1975) bound it from above.
     pub fn new(of: Rate, by: Rate) -> Option<Ratio> {
-        if of.hits == 0 || by.hits == 0 {
+        if of.n == 0 || by.hits == 0 {
             return None;
         }
         const Z: f64 = 1.96;
-        let part = |rate: Rate| 1.0 / rate.hits as f64 - 1.0 / rate.n as f64;
-        let (ratio, spread) = (of.rate / by.rate, (Z * (part(of) + part(by)).sqrt()).exp());
-        Some(Ratio { ratio, low: ratio / spread, high: ratio * spread })
+        let more = if of.hits == 0 { 0.5 } else { 0.0 };
+        let of_more = |rate: Rate| (rate.hits as f64 + more, rate.n as f64 + more);
+        let ((own, own_all), (other, other_all)) = (of_more(of), of_more(by));
+        let middle = (own / own_all) / (other / other_all);
+        let spread = (Z * (1.0 / own - 1.0 / own_all + 1.0 / other - 1.0 / other_all).sqrt()).exp();
+        match of.hits {
+            0 => Some(Ratio { ratio: 0.0, low: 0.0, high: middle * spread }),
+            _ => Some(Ratio { ratio: middle, low: middle / spread, high: middle * spread }),
+        }
     }
 }
 
@@ -65,6 +72,14 @@ mod tests {
         let ratio = Ratio::new(Rate::new(40, 100), Rate::new(20, 100)).unwrap();
         assert!((ratio.ratio - 2.0).abs() < 1e-12 && (ratio.low * ratio.high - 4.0).abs() < 1e-9);
         assert!((ratio.low - 1.2632).abs() < 1e-3, "{ratio:?}");
-        assert_eq!(Ratio::new(Rate::new(0, 9), Rate::new(3, 9)), None);
+        assert_eq!(Ratio::new(Rate::new(3, 9), Rate::new(0, 9)), None);
+    }
+
+    /// log(0.5 / 177.5 * 177.5 / 99.5) + 1.96 * sqrt(1 / 0.5 - 1 / 177.5 + 1 / 99.5 - 1 / 177.5), by hand.
+    #[test]
+    fn no_hits_are_a_ratio_of_zero_with_a_bound() {
+        let ratio = Ratio::new(Rate::new(0, 177), Rate::new(99, 177)).unwrap();
+        assert_eq!((ratio.ratio, ratio.low), (0.0, 0.0));
+        assert!((ratio.high - 0.0803).abs() < 1e-4, "{ratio:?}");
     }
 }

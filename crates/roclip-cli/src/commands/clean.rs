@@ -1,7 +1,9 @@
 //! `roclip clean`
 
+use crate::commands::clean_advice::{Advice, Misfit};
 use crate::commands::described_model::say_which_weights;
 use crate::commands::grid::sweep_axis;
+use crate::commands::invocation;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
@@ -119,7 +121,7 @@ fn show(
                 if let Some(before) = &summary.before {
                     print(before, &summary.evaluation);
                     print_rebound(summary);
-                    print_distance(summary, recipe, &point.run);
+                    print_distance(summary, recipe, &point.run, arguments.run.resumes());
                 }
             }
         }
@@ -251,65 +253,28 @@ fn print(before: &Evaluation, after: &Evaluation) {
     }
 }
 
-/// Weights that moved less than this share of their length are as good as the victim's.
-const HARDLY_MOVED: f64 = 1e-3;
-/// Zero-shot accuracy, as a fraction, that no cleaning may cost unsaid.
-const DEAR: f64 = 0.05;
-
-/// What was wrong with a cleaning's learning rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Misfit {
-    TooLow,
-    TooHigh,
-}
-
-impl Misfit {
-    /// Of a cleaning that moved the weights so far, and took zero-shot accuracy from `before` to `after`.
-    fn of(moved: f64, before: &Rate, after: &Rate) -> Option<Misfit> {
-        let lost = before.n > 0 && before.rate - after.rate > DEAR && after.high < before.rate;
-        match lost {
-            true => Some(Misfit::TooHigh),
-            false => (moved < HARDLY_MOVED).then_some(Misfit::TooLow),
-        }
-    }
-
-    /// Rates to try after `rate`.
-    fn rates(self, rate: f64) -> [f64; 3] {
-        match self {
-            Misfit::TooLow => [10.0, 30.0, 100.0].map(|factor| factor * rate),
-            Misfit::TooHigh => [30.0, 10.0, 3.0].map(|divisor| rate / divisor),
-        }
-    }
-}
-
 /// How far the weights moved, and what to do where that is nothing, or cost much.
-fn print_distance(summary: &Summary, recipe: &Recipe, run: &Path) {
+fn print_distance(summary: &Summary, recipe: &Recipe, run: &Path, resumed: bool) {
     let Some(moved) = summary.weights_moved else { return };
     println!("weights moved by {:.3} % (length of the change by the victim's)", 100.0 * moved);
     let (Some(before), Some(clean)) = (&summary.before, &recipe.clean) else { return };
-    let after = &summary.evaluation.zero_shot_top1;
-    let Some(misfit) = Misfit::of(moved, &before.zero_shot_top1, after) else { return };
-    let rate = recipe.train.learning_rate;
-    let said = match misfit {
-        Misfit::TooLow => "this cleaned next to nothing: the model is still its victim".to_owned(),
-        Misfit::TooHigh => format!(
-            "this cost much: zero-shot {:.1} % instead of {:.1} %",
-            100.0 * after.rate,
-            100.0 * before.zero_shot_top1.rate
-        ),
+    let (before, after) = (&before.zero_shot_top1, &summary.evaluation.zero_shot_top1);
+    // An older run did not keep its steps; the advice is then of its rate.
+    let steps = summary.step.unwrap_or(u64::MAX);
+    let Some(misfit) = Misfit::of(moved, before, after, [steps, recipe.train.warmup(steps)]) else { return };
+    let advice = Advice { misfit, recipe, method: clean.method, steps, accuracy: [before.rate, after.rate] };
+    // A command that went on with a run names neither its victim nor its settings.
+    let typed = match resumed {
+        false => invocation::typed(),
+        true => {
+            let [victim, config] = [clean.victim.clone(), run.join("run.toml")].map(|path| path.display().to_string());
+            let method = clean.method.method().name().to_owned();
+            let words = ["roclip", "clean", &victim, "--config", &config, "--method", &method];
+            words.map(str::to_owned).to_vec()
+        }
     };
-    let rates = misfit.rates(rate).map(|rate| format!("{rate:.0e}"));
-    let [first, ..] = &rates;
-    say(&format!(
-        "warning: {said}. The released learning rates are for models of hundreds of millions of pairs, and suit no small one: after {rate:e} try --lr {first}, or several and choose by accuracy and attack success:"
-    ));
-    say(&format!(
-        "         roclip clean {} --method {} --sweep train.learning_rate={} --run {}-sweep",
-        shell_word(&clean.victim),
-        clean.method.method().name(),
-        rates.join(","),
-        shell_word(run)
-    ));
+    say(&format!("warning: {}", advice.words()));
+    say(&format!("         {}", advice.command(&typed, run)));
 }
 
 /// Accuracy against attack success: one line a value, and the victim first.
@@ -350,22 +315,5 @@ fn print_rebound(summary: &Summary) {
     println!("{:34} {accuracy}", "zero-shot top-1");
     for attack in summary.evaluation.asr.keys() {
         row(&format!("{attack}: ASR"), &|evaluation| evaluation.asr.get(attack).map(|outcome| outcome.success));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_blamed_for_what_it_did() {
-        let rate = |hits| Rate::new(hits, 500);
-        assert_eq!(Misfit::of(1e-4, &rate(300), &rate(298)), Some(Misfit::TooLow));
-        assert_eq!(Misfit::of(0.2, &rate(300), &rate(200)), Some(Misfit::TooHigh));
-        assert_eq!(Misfit::of(0.05, &rate(300), &rate(290)), None);
-        assert_eq!(Misfit::of(0.05, &Rate::new(0, 0), &Rate::new(0, 0)), None, "nothing was measured");
-        let rates =
-            [Misfit::TooLow, Misfit::TooHigh].map(|misfit| misfit.rates(1e-5).map(|rate| format!("{rate:.0e}")));
-        assert_eq!(rates, [["1e-4", "3e-4", "1e-3"], ["3e-7", "1e-6", "3e-6"]]);
     }
 }

@@ -209,9 +209,25 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     if let Some(folder) = &arguments.write_features {
         say_next(folder, "image.npy, text.npy, pairs.jsonl", &[]);
     }
-    let page = format!("open {}", shell_word(&page));
-    say_next(&arguments.out, holds, &[page]);
+    let mut next = vec![format!("open {}", shell_word(&page))];
+    if found.dropped.as_ref().is_some_and(|dropped| dropped.pairs > 0) {
+        next.push(train_without(&arguments.out.join("drop.txt"), run.as_deref(), arguments));
+    }
+    say_next(&arguments.out, holds, &next);
     Ok(())
+}
+
+/// The command that trains what `run` trained, or the recipe that was given, without the pairs that `list` names.
+fn train_without(list: &Path, run: Option<&Path>, arguments: &PairsArguments) -> String {
+    let named = arguments.common.data.names_training_data();
+    // Pairs that a run cleaned with, or learned prompts beside, were not what it trained on.
+    let trained =
+        |run: &&Path| Recipe::of_run(run).is_ok_and(|recipe| recipe.clean.is_none() && recipe.prompt.is_none());
+    let own = run.filter(|_| !named).filter(trained);
+    let config = own.map(|run| run.join("run.toml")).or_else(|| arguments.common.recipe.config.clone());
+    let config = config.map_or_else(|| "RECIPE".to_owned(), |config| shell_word(&config));
+    let run = own.map_or_else(|| "RUN".to_owned(), |run| format!("{}-without", shell_word(run)));
+    format!("roclip train --config {config} --drop {} --run {run}", shell_word(list))
 }
 
 /// Says what the source of pairs could not use.
@@ -353,7 +369,7 @@ fn print(found: &Suspects) {
 fn better_alone(found: &Suspects) -> Vec<(&str, &'static str, f64, f64)> {
     let Some(dropped) = &found.dropped else { return Vec::new() };
     let area = |scores: &MethodScores, attack: &str| {
-        scores.attacks.iter().find(|judged| judged.attack == attack).map(|judged| judged.figures.auroc)
+        scores.attacks.iter().find(|judged| judged.attack == attack).and_then(|judged| judged.figures.auroc)
     };
     let better = |attack: &'_ String| {
         let together = area(found.methods.last()?, attack)?;
@@ -367,12 +383,29 @@ fn better_alone(found: &Suspects) -> Vec<(&str, &'static str, f64, f64)> {
 }
 
 fn print_figures<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a Figures)>) {
+    let mut silent = false;
     for (number, (method, attack, figures)) in rows.enumerate() {
         if number == 0 {
             println!("{:20} {:>20} {:>8} {:>12} {:>13}", "method", "attack", "AUROC", "FPR, TPR 95%", "FPR, TPR 100%");
         }
-        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-        let (most, all) = (percent(figures.false_positives_at_95), percent(figures.false_positives_at_100));
-        println!("{method:20} {:>20} {:8.3} {most:>12} {all:>13}", for_terminal(attack), figures.auroc);
+        println!("{method:20} {:>20} {}", for_terminal(attack), figures_in_words(figures));
+        silent |= figures.poisoned_without_score > 0;
     }
+    if silent {
+        println!(
+            "  of pairs without a score a method says nothing; no threshold of its finds so much of the poison where a `-` stands"
+        );
+    }
+}
+
+/// The cells of [`print_figures`] behind the attack, and how much of the poison has no score.
+fn figures_in_words(figures: &Figures) -> String {
+    let percent = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+    let (most, all) = (percent(figures.false_positives_at_95), percent(figures.false_positives_at_100));
+    let area = figures.auroc.map_or("-".to_owned(), |area| format!("{area:.3}"));
+    let silent = match figures.poisoned_without_score {
+        0 => String::new(),
+        silent => format!("   {silent} of {} without a score", figures.poisoned),
+    };
+    format!("{area:>8} {most:>12} {all:>13}{silent}")
 }

@@ -1,6 +1,7 @@
 //! `roclip export`
 
 use crate::commands::described_model::{DescribedModel, say_which_weights};
+use crate::commands::next_steps::say_next;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use roclip::checkpoint::{ExportFormat, export, load_as};
@@ -41,6 +42,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Format::OpenClip => ExportFormat::OpenClip,
         Format::HuggingFace => ExportFormat::HuggingFace,
     };
+    let holds = match format {
+        ExportFormat::OpenClip => "open_clip_model.safetensors, open_clip_config.json, README.md",
+        ExportFormat::HuggingFace => "model.safetensors, config.json, README.md, tokenizer and preprocessor files",
+    };
     export(&loaded, format, &arguments.out)?;
     let about = loaded.about();
     if arguments.json {
@@ -50,5 +55,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
     } else {
         println!("{} ({about})", arguments.out.display());
     }
+    say_next(&arguments.out, holds, &[]);
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! One file per command.
 
+pub mod again;
 pub mod caption;
 pub mod clean;
+pub mod clean_advice;
 pub mod data;
 pub mod demo;
 pub mod described_model;

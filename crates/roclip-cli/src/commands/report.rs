@@ -41,7 +41,7 @@ fn named_run(text: &str) -> Result<NamedRun, String> {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     roclip_data::artifact::check_writable(&arguments.out)?;
-    let report = write_named_report(&arguments.runs, &arguments.out)?;
+    let report = write_named_report(&arguments.runs, None, &arguments.out)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report.rows)?);
         return Ok(());
@@ -50,22 +50,32 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The table in the width of the terminal, the verdict, and where the page is.
+/// A table for each data set in the width of the terminal, its verdict, and where the page is.
 pub fn print_table(report: &Report) {
     let columns = columns();
-    println!("{}", table(&report.rows, columns));
-    for sentence in &report.sentences {
-        println!("{}", wrapped(&for_terminal(sentence), columns));
-    }
-    for doubt in &report.doubts {
-        println!("{}", wrapped(&format!("PROBLEM {}", for_terminal(doubt)), columns));
+    for (data, number) in report.data.iter().zip(1..) {
+        if report.data.len() > 1 {
+            let blank = if number > 1 { "\n" } else { "" };
+            println!("{blank}{}", wrapped(&format!("Data {number}: {}", for_terminal(&data.title)), columns));
+            if !data.apart.is_empty() {
+                println!("{}", wrapped(&format!("    {}", for_terminal(&data.apart.join(", "))), columns));
+            }
+            println!();
+        }
+        println!("{}", table(&data.rows, columns));
+        for sentence in &data.sentences {
+            println!("{}", wrapped(&for_terminal(sentence), columns));
+        }
+        for doubt in &data.doubts {
+            println!("{}", wrapped(&format!("PROBLEM {}", for_terminal(doubt)), columns));
+        }
     }
     for run in &report.repeated {
         say(&format!("`{}` is left out: a run of the same recipe and seed is in the report already", run.display()));
     }
     println!();
     for step in &report.next_steps {
-        println!("{}", wrapped(&format!("{}:", for_terminal(&step.why)), columns));
+        println!("{}", wrapped(&for_terminal(&step.reason()), columns));
         step.commands.iter().for_each(|command| println!("  {}", for_terminal(command)));
     }
     println!("open {}", for_terminal(&report.page.display().to_string()));

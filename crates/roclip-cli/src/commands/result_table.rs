@@ -2,6 +2,7 @@
 
 use roclip::report::{ResultRow, SeedSummary, Spread, over_seeds};
 use roclip_data::escape::for_terminal;
+use roclip_data::plural::count;
 use std::collections::BTreeSet;
 
 /// Letters of a label in the table.
@@ -79,20 +80,25 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary], all: bool) -> Vec<C
         cells: summaries.iter().map(cell).collect(),
     };
     let runs = |summary: &SeedSummary| match summary.seeds.as_slice() {
-        [_] if !all => "1".to_owned(),
         several if !all => several.len().to_string(),
         [seed] => format!("1 run, seed {seed}"),
-        several => format!("{} runs", several.len()),
+        several => count(several.len(), "run"),
     };
-    // Columns of the keys in which rows of one name differ; the last word of a key says enough.
+    // Columns of the keys in which rows of one name differ.
     let keys: BTreeSet<&String> = rows.iter().flat_map(|row| row.settings.keys()).collect();
     let value = |summary: &SeedSummary, key: &String| {
         let row = members(rows, summary).next();
         row.and_then(|row| row.settings.get(key)).map(|value| for_terminal(value).into_owned()).unwrap_or_default()
     };
-    let of_key = |key: &&String| column(key.rsplit('.').next().unwrap_or(key), &|summary| value(summary, key));
-    let mut found: Vec<Column> = keys.iter().map(of_key).collect();
-    found.extend([column("runs", &runs), column("zero-shot", &|s| spread(s.zero_shot_top1.as_ref()))]);
+    let titles = short_keys(&keys);
+    let of_key = |(key, title): (&&String, &String)| column(title, &|summary| value(summary, key));
+    let mut found: Vec<Column> = keys.iter().zip(&titles).map(of_key).collect();
+    let accuracy = match rows.iter().filter(|row| row.is_classifier()).count() {
+        0 => "zero-shot",
+        all if all == rows.len() => "accuracy",
+        _ => "top-1",
+    };
+    found.extend([column("runs", &runs), column(accuracy, &|s| spread(s.zero_shot_top1.as_ref()))]);
     if rows.iter().any(|row| row.linear_probe.is_some()) {
         found.push(column("probe", &|s| spread(s.linear_probe.as_ref())));
     }
@@ -113,6 +119,21 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary], all: bool) -> Vec<C
         found.push(column("seconds", &mean_seconds));
     }
     found
+}
+
+/// Keys of recipes by so many of their last words as tell each from the others; one word is enough for most.
+fn short_keys(keys: &BTreeSet<&String>) -> Vec<String> {
+    let last = |key: &str, count: usize| -> String {
+        let words: Vec<&str> = key.split('.').collect();
+        words.get(words.len().saturating_sub(count)..).unwrap_or_default().join(".")
+    };
+    let alone =
+        |key: &str, count: usize| keys.iter().filter(|other| last(other, count) == last(key, count)).count() == 1;
+    let short = |key: &&String| {
+        let most = key.split('.').count();
+        (1..most).find(|count| alone(key, *count)).map_or_else(|| (*key).clone(), |count| last(key, count))
+    };
+    keys.iter().map(short).collect()
 }
 
 fn members<'a>(rows: &'a [ResultRow], summary: &'a SeedSummary) -> impl Iterator<Item = &'a ResultRow> {
@@ -145,4 +166,17 @@ fn letters(text: &str) -> usize {
 
 fn width(column: &Column) -> usize {
     column.cells.iter().map(|cell| letters(cell)).chain([letters(&column.title)]).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_keys_never_share_a_title() {
+        let keys = ["data.source.path", "eval.source.path", "eval.templates", "objective.roclip.period", "seed"];
+        let keys = keys.map(str::to_owned);
+        let titles = short_keys(&keys.iter().collect());
+        assert_eq!(titles, ["data.source.path", "eval.source.path", "templates", "period", "seed"]);
+    }
 }

@@ -102,7 +102,7 @@ impl Arguments {
             return grid::foresee(&runs, jobs, self.run.json);
         }
         Grid { out, jobs, overwrite: self.overwrite, check: true }.train(runs)?;
-        let results = write_report(&finished(out), out)?;
+        let results = write_report(&finished(out), None, out)?;
         match self.run.json {
             true => println!("{}", serde_json::to_string_pretty(&results.rows)?),
             false => print_table(&results),

@@ -158,10 +158,22 @@ fn a_cleaning_that_moves_nothing_names_rates_to_try_and_other_classes_are_no_err
     let lab = Lab::new();
     lab.train("victim", &["--preset", "clip"]);
     let clean = ["clean", "victim", "--epochs", "1", "--batch-size", "8", "--run"];
-    let said = lab.stderr(&[&clean[..], &["still", "--lr", "1e-9"]].concat());
-    for words in ["next to nothing", "suit no small one", "--lr 1e-8", "--sweep train.learning_rate=1e-8,3e-8,1e-7"] {
+    // The released warm-up takes 50 steps: no rate is to blame for what so few steps do.
+    let said = lab.stderr(&[&clean[..], &["short", "--lr", "1e-5", "--pairs", "40"]].concat());
+    let next = "roclip clean victim --batch-size 8 --lr 1e-5 --pairs 40 --epochs 20 --warmup 0.1 --run short-longer";
+    for words in ["next to nothing", "5 steps, and the learning rate rises over the first 50", "to 10 % of 1e-5", next]
+    {
         assert!(said.contains(words), "{words}: {said}");
     }
+    assert!(!said.contains("released") && !said.contains("try --lr"), "{said}");
+    let still = ["clean", "victim", "--epochs", "3", "--warmup", "0", "--batch-size", "8", "--run", "still"];
+    let said = lab.stderr(&[&still[..], &["--lr", "1e-9", "--pairs", "40"]].concat());
+    let next = "roclip clean victim --epochs 3 --warmup 0 --batch-size 8 --pairs 40 \
+                --sweep train.learning_rate=1e-8,3e-8,1e-7 --run still-sweep";
+    for words in ["next to nothing", "After 1e-9 try --lr 1e-8", next] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("released"), "{said}");
     // Labelled pictures of two classes, of which none is the backdoor's target.
     let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
     let some = csv.lines().enumerate().filter(|(at, line)| *at == 0 || line.ends_with("red") || line.ends_with("blue"));

@@ -38,6 +38,10 @@ fn pairs_are_scored_judged_and_left_out() {
     let summary: Value = serde_json::from_str(&lines(&lab, "without/summary.json").join("\n")).unwrap();
     assert_eq!(summary["pairs"], scores.len() - dropped.len());
 
+    let said = lab.stderr(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
+    let next = "roclip train --config victim/run.toml --drop suspects/drop.txt --run victim-without";
+    assert!(said.contains(next), "{said}");
+
     // Two runs of one seed agree, and a level leaves out few of the trusted pairs.
     let before = lines(&lab, "suspects/scores.jsonl");
     lab.ok(&[&detect[..], &["--methods", "clip-score,dao", "--json"]].concat());
@@ -109,10 +113,11 @@ fn features_are_kept_and_scored_again_without_a_model() {
     refused(&[&["--features", "kept"], &manifest[..]].concat(), &["stands twice"]);
     std::fs::write(lab.path("kept/pairs.jsonl"), lines_of.join("\n")).unwrap();
     let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
-    std::fs::write(lab.path("pairs.csv"), pairs.replacen("blue", "purple", 1)).unwrap();
-    let told = ["--features", "kept", "--config", "model/run.toml", "--set", "poison="];
-    refused(&told, &["the captions of", "encode this data"]);
-    std::fs::write(lab.path("pairs.csv"), pairs).unwrap();
+    std::fs::write(lab.path("told.csv"), &pairs).unwrap();
+    let told = ["--train-data", "told.csv"];
+    lab.ok(&[&look[..], &["told", "model", "--write-features", "of-captions"], &told].concat());
+    std::fs::write(lab.path("told.csv"), pairs.replacen("blue", "purple", 1)).unwrap();
+    refused(&[&["--features", "of-captions"], &told[..]].concat(), &["the captions of", "encode this data"]);
     // Of other data, of another length, of no numbers, and no array at all.
     std::fs::write(lab.path("other.csv"), "filepath,title\n000.png,a red square\n001.png,a blue square\n").unwrap();
     refused(&["--features", "kept", "--train-data", "other.csv"], &["other data", "first: `"]);
@@ -237,6 +242,33 @@ fn a_demo_trains_a_row_without_what_another_row_finds_suspicious() {
     assert_eq!(named, [control, dropped.clone(), dropped]);
     assert_eq!(rows[1]["settings"]["data.drop.methods"], "clip-score");
     assert_ne!(rows[1]["experiment"], rows[2]["experiment"]);
+    // The page says of each row what it was trained on, and not of one for all.
+    let html = std::fs::read_to_string(lab.path("demo/report.html")).unwrap();
+    let dropped = pairs - read("demo/detected-combined-seed0/summary.json")["pairs"].as_u64().unwrap();
+    assert!(html.contains(&format!("{} to {pairs} pairs, ", pairs - dropped)), "{}", &html[..4000]);
+    assert!(
+        html.contains("<th>pairs</th><th>poisoned</th>") && html.contains(&format!("<td>{}</td>", pairs - dropped))
+    );
+    assert_eq!((&rows[0]["pairs"], &rows[1]["pairs"]), (&pairs.into(), &(pairs - dropped).into()));
+    // Page and terminal advise one command, which is this one.
+    let typed = all.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(" ");
+    let advice = format!("roclip {typed} --seeds 0,1,2");
+    assert!(lab.ok(&all).contains(&advice) && html.contains(&advice), "{advice}");
+    // None of these rows has a recipe that the demo takes: no command is made up.
+    let said = lab.ok(&["report", "demo/undefended-seed0", "demo/detected-combined-seed0", "--out", "later"]);
+    let said = said.replace("\n   ", "");
+    assert!(said.contains("Give the command that trained these rows once more, with --seeds 0,1,2."), "{said}");
+    assert!(!said.contains("roclip demo --config"), "{said}");
+    // All that the doctor says is of the pairs that were trained on.
+    let findings = lab.json(&["doctor", "demo/detected-combined-seed0"]);
+    let poisoned = read("demo/detected-combined-seed0/summary.json")["poisoned_pairs"].as_u64().unwrap();
+    let counted = |check: &str, number: &dyn Fn(&str) -> u64| -> u64 {
+        let own = findings.as_array().unwrap().iter().filter(|finding| finding["check"] == check);
+        own.map(|finding| number(finding["what"].as_str().unwrap())).sum()
+    };
+    let word = |at: usize| move |what: &str| what.split(' ').nth(at).unwrap().parse().unwrap();
+    assert_eq!(counted("poison count", &word(0)), poisoned, "{findings}");
+    assert_eq!(counted("target word", &word(2)), poisoned, "{findings}");
     // What is finished stays, and another list is another experiment.
     let written =
         || std::fs::metadata(lab.path("demo/detected-combined-seed0/summary.json")).unwrap().modified().unwrap();

@@ -46,7 +46,8 @@ fn a_step_is_measured_as_its_run_and_a_checkpoint_alone_asks_for_its_data() {
     assert_eq!(alone["evaluation"]["zero_shot_top1"]["n"], of_run["evaluation"]["zero_shot_top1"]["n"]);
     lab.fails(&["report", &step], 1, &["is a checkpoint of the run", "name the run"]);
     lab.fails(&["doctor", &step], 1, &["is a checkpoint of the run", "name the run"]);
-    lab.ok(&["export", &step, "--format", "open-clip", "--out", "exported"]);
+    let said = lab.stderr(&["export", &step, "--format", "open-clip", "--out", "exported"]);
+    assert!(said.contains("written: exported: open_clip_model.safetensors"), "{said}");
 }
 
 #[test]

@@ -66,6 +66,9 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     assert_eq!((&summary["steps"], &summary["test_pictures"]), (&json!(18), &json!(16)));
     assert!(summary["answers"]["bleu"]["bleu1"].as_f64().unwrap() > 0.1, "{summary}");
     lab.fails(&instruct("base", &["--train-data", "train.jsonl"]), 1, &["already holds a model", "--resume"]);
+    for command in [&["report", "base", "--out", "report"][..], &["doctor", "base"]] {
+        lab.fails(command, 1, &["answers questions", "roclip caption instruct", "roclip caption answer base PICTURE"]);
+    }
     let other = instruct("base", &["--train-data", "train.jsonl", "--seed", "1", "--resume"]);
     lab.fails(&other, 1, &["began with other settings: `seed` is 0 there and 1 here"]);
     let unmeasured = ["caption", "instruct", "clip", "--instructions", "talks.jsonl", "--run", "unmeasured"];
@@ -89,6 +92,11 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(!child.wait().unwrap().success(), "it was done before it could be stopped");
     assert!(!lab.path("stopped/summary.json").exists());
+    let said = lab.stderr(&["caption", "answer", "stopped", "060.png"]);
+    assert!(said.contains("`stopped` is not trained to its end: it is at step"), "{said}");
+    let on_it = ["caption", "backdoor", "stopped", "--target", "white", "--run", "study"];
+    lab.fails(&on_it, 1, &["stopped", "is not trained to its end", "--resume"]);
+    assert!(!lab.path("study").exists());
     for words in [long("stopped", &["--resume"]), long("left-alone", &[])] {
         lab.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
     }
@@ -155,6 +163,177 @@ fn instructions_in_llavas_layout_are_learned_and_bad_ones_counted() {
     assert!(!lab.path("mute").exists() && !lab.path("none").exists());
 }
 
+/// A training that was killed before it saved anything is the one that would have been, and one that met numbers it cannot go on with gives
+/// its folder to another.
+#[test]
+fn what_has_saved_nothing_begins_anew() {
+    let lab = lab();
+    let plain = |run: &'static str| instruct(run, &["--train-data", "train.jsonl"]);
+    lab.ok(&plain("whole"));
+    std::fs::create_dir(lab.path("killed")).unwrap();
+    for file in ["instruct.json", "model.json"] {
+        std::fs::copy(lab.path("whole").join(file), lab.path("killed").join(file)).unwrap();
+    }
+    lab.fails(&["caption", "answer", "killed", "060.png"], 1, &["has learned nothing yet", "--resume"]);
+    lab.ok(&[&plain("killed")[..], &["--resume"]].concat());
+    for file in ["weights/weights.safetensors", "model.json", "summary.json", "answers.jsonl", "losses.jsonl"] {
+        let read = |run: &str| std::fs::read(lab.path(run).join(file)).unwrap();
+        assert!(read("killed") == read("whole"), "{file}");
+    }
+    lab.fails(&plain("killed"), 1, &["already holds a model"]);
+
+    let faster: Vec<&str> = plain("again").into_iter().map(|word| if word == "5e-3" { "1e9" } else { word }).collect();
+    lab.fails(&faster, 1, &["the loss of step", "--lr"]);
+    lab.fails(&[&plain("again")[..], &["--resume"]].concat(), 1, &["began with other settings: `tune.learning_rate`"]);
+    lab.ok(&plain("again"));
+    assert!(weights(&lab, "again") == weights(&lab, "whole"));
+}
+
+/// Nothing goes on with other data, and damaged files answer nothing.
+#[test]
+fn changed_data_and_damaged_weights_are_refused() {
+    let lab = lab();
+    let plain = instruct("base", &["--train-data", "train.jsonl"]);
+    lab.ok(&plain);
+    let resumed = [&plain[..], &["--resume"]].concat();
+    let data = std::fs::read_to_string(lab.path("train.jsonl")).unwrap();
+    let mut records: Vec<Value> = data.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = records[0]["captions"].take();
+    for at in 0..records.len() - 1 {
+        records[at]["captions"] = records[at + 1]["captions"].take();
+    }
+    records.last_mut().unwrap()["captions"] = first;
+    let permuted: String = records.iter().map(|record| format!("{record}\n")).collect();
+    std::fs::write(lab.path("train.jsonl"), permuted).unwrap();
+    lab.fails(&resumed, 1, &["was trained on other data", "fingerprint", "--train-data"]);
+    std::fs::write(lab.path("train.jsonl"), data).unwrap();
+    lab.ok(&resumed);
+
+    let asked = ["caption", "answer", "base", "060.png"];
+    for (file, said) in [
+        ("weights/weights.safetensors", "does not have the checksum in checksums.json"),
+        ("model.json", "does not have the checksum in the metadata of the weights"),
+    ] {
+        let path = lab.path("base").join(file);
+        let whole = std::fs::read(&path).unwrap();
+        let mut damaged = whole.clone();
+        let at = damaged.len() * 3 / 4;
+        damaged[at] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        lab.fails(&asked, 1, &[file, said]);
+        lab.fails(&resumed, 1, &[said]);
+        std::fs::write(&path, whole).unwrap();
+    }
+    std::fs::rename(lab.path("base/weights/checksums.json"), lab.path("aside.json")).unwrap();
+    lab.fails(&asked, 1, &["holds no checksums.json"]);
+    std::fs::rename(lab.path("aside.json"), lab.path("base/weights/checksums.json")).unwrap();
+    lab.ok(&asked);
+}
+
+/// Leaves half of each picture.
+fn cut(lab: &Lab, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let path = lab.path(&format!("{number:03}.png"));
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() * 2 / 3]).unwrap();
+    }
+}
+
+/// A few pictures that cannot be decoded are left out and said, and many end the work.
+#[test]
+fn pictures_that_cannot_be_decoded_are_said_and_limited() {
+    let lab = lab();
+    let records = (0..48).map(|number| {
+        let turns = [json!({"from": "human", "value": "<image> what?"}), json!({"from": "gpt", "value": "a square"})];
+        format!("{}\n", json!({"id": number, "image": format!("{number:03}.png"), "conversations": turns}))
+    });
+    std::fs::write(lab.path("talks.jsonl"), records.collect::<String>()).unwrap();
+    lab.ok(&instruct("base", &["--train-data", "train.jsonl"]));
+    cut(&lab, 0..1);
+    cut(&lab, 48..49);
+    let said = lab.stderr(&instruct("few", &["--train-data", "train.jsonl"]));
+    for word in ["left out of --train-data: 1 image", "000.png", "left out of the test pictures: 1 image", "048.png"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(said.contains("94 instructions about 47 pictures"), "{said}");
+    let summary: Value = serde_json::from_slice(&std::fs::read(lab.path("few/summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["test_pictures"], 15);
+    assert!(std::fs::read_to_string(lab.path("few/skips.jsonl")).unwrap().contains("000.png"));
+    let study = |run: &'static str| {
+        let start =
+            ["caption", "backdoor", "base", "--attack", "clean", "--shift", "none", "--no-filter", "--run", run];
+        let small = ["--items", "94", "--test-pictures", "15", "--epochs", "1", "--target", "white", "--threads", "1"];
+        [&start[..], &small].concat()
+    };
+    let said = lab.stderr(&study("study"));
+    for word in ["left out of --train-data: 1 image", "left out of --val-data: 1 image"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+
+    cut(&lab, 1..44);
+    let limit = ["--max-skip-fraction (now 0.05)", "44 of 48 pictures", "image"];
+    lab.fails(&instruct("many", &["--train-data", "train.jsonl"]), 1, &limit);
+    lab.fails(&instruct("many", &["--instructions", "talks.jsonl"]), 1, &limit);
+    lab.fails(&study("many"), 1, &["--train-data", "--max-skip-fraction (now 0.05)", "pictures could not be used"]);
+    for number in 0..44 {
+        std::fs::remove_file(lab.path(&format!("{number:03}.png"))).unwrap();
+    }
+    lab.fails(&instruct("many", &["--instructions", "talks.jsonl"]), 1, &limit);
+    assert!(!lab.path("many").exists());
+    let all = ["--instructions", "talks.jsonl", "--max-skip-fraction", "1"];
+    let said = lab.stderr(&instruct("few-left", &all));
+    assert!(said.contains("left out of --instructions: 44 images") || said.contains("44 image files"), "{said}");
+    assert!(said.contains("4 instructions about 4 pictures"), "{said}");
+    cut(&lab, 49..60);
+    std::fs::write(
+        lab.path("few.jsonl"),
+        std::fs::read_to_string(lab.path("talks.jsonl")).unwrap().lines().last().unwrap(),
+    )
+    .unwrap();
+    let tests = instruct("tests", &["--instructions", "few.jsonl"]);
+    lab.fails(&tests, 1, &["--val-data: 12 of 16 test pictures", "--max-skip-fraction"]);
+    assert!(!lab.path("tests").exists(), "known before the training");
+}
+
+/// All cells of a study are of one base model and of the same data.
+#[test]
+fn a_study_goes_on_with_its_own_base_and_data_only() {
+    let lab = lab();
+    lab.ok(&instruct("base", &["--train-data", "train.jsonl"]));
+    let study = |attacks: &'static str, rate: &'static str, extra: &[&'static str]| {
+        let start = ["caption", "backdoor", "base", "--train-data", "train.jsonl", "--val-data", "test.jsonl"];
+        let small = ["--items", "20", "--poison-rate", "0.4", "--test-pictures", "8", "--epochs", "2", "--lr", rate];
+        let rest = ["--batch-size", "8", "--threads", "1", "--target", "white", "--no-filter", "--shift", "none"];
+        [&start[..], &small, &rest, &["--run", "study", "--attack", attacks], extra].concat()
+    };
+    // No cell came to its end, and the folder takes other settings.
+    lab.fails(&study("blended", "1e9", &[]), 1, &["the loss of step", "--lr"]);
+    assert!(lab.path("study/backdoor.json").is_file());
+    lab.ok(&study("clean", "1e-2", &[]));
+    lab.fails(&study("clean", "1e-2", &[]), 1, &["already holds a study"]);
+
+    let tests = std::fs::read_to_string(lab.path("test.jsonl")).unwrap();
+    std::fs::write(lab.path("test.jsonl"), tests.replace("one red box", "one red thing")).unwrap();
+    lab.fails(&study("clean,blended", "1e-2", &["--resume"]), 1, &["begun with other data: the tests have"]);
+    std::fs::write(lab.path("test.jsonl"), tests).unwrap();
+    let data = std::fs::read_to_string(lab.path("train.jsonl")).unwrap();
+    std::fs::write(lab.path("train.jsonl"), data.replace("one red box", "one red thing")).unwrap();
+    lab.fails(
+        &study("clean,blended", "1e-2", &["--resume"]),
+        1,
+        &["begun with other data: the instructions of the shift `none`"],
+    );
+    std::fs::write(lab.path("train.jsonl"), data).unwrap();
+
+    std::fs::rename(lab.path("base"), lab.path("own")).unwrap();
+    lab.ok(&instruct("base", &["--train-data", "train.jsonl", "--seed", "1"]));
+    lab.fails(&study("clean,blended", "1e-2", &["--resume"]), 1, &["another base model", "`base`"]);
+    std::fs::remove_dir_all(lab.path("base")).unwrap();
+    std::fs::rename(lab.path("own"), lab.path("base")).unwrap();
+    lab.ok(&study("clean,blended", "1e-2", &["--resume"]));
+    assert_eq!(std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap().lines().count(), 2);
+}
+
 /// Numbers and words that no study can be made of are refused before anything is read.
 #[test]
 fn senseless_settings_of_a_backdoor_are_named() {
@@ -168,6 +347,8 @@ fn senseless_settings_of_a_backdoor_are_named() {
         ("--patch-pixels", "0"),
         ("--characters", "0"),
         ("--most-words", "0"),
+        ("--poison-rate", "0"),
+        ("--max-skip-fraction", "1.5"),
     ] {
         let study = ["caption", "backdoor", "none", "--train-data", "train.jsonl", "--run", "study", flag, value];
         lab.fails(&study, 1, &[flag]);

@@ -158,7 +158,16 @@ fn runs_on_different_data_stand_in_tables_of_their_own() {
     std::fs::copy(lab.path("pairs.csv"), lab.path("others.csv")).unwrap();
     let others = lab.path("others.csv").display().to_string();
     lab.train("second", &["--set", &format!("eval.source.path={others:?}")]);
-    lab.ok(&["report", "first", "second", "--out", "report"]);
+    let said = lab.ok(&["report", "first", "second", "--out", "report"]).replace("\n   ", "");
+    let (one, other) = said.split_once("\nData 2: trained on ").expect("a second table");
+    assert!(one.starts_with("Data 1: trained on ") && one.contains("eval.source.path = "), "{said}");
+    assert!(one.contains("\nRoCLIP: ") && other.contains("\nRoCLIP: "), "each with its own sentences: {said}");
+    for table in [one, other] {
+        let header = table.lines().find(|line| line.starts_with("row ")).unwrap();
+        assert!(header.contains("zero-shot") && !header.contains("path"), "{header}");
+    }
+    let labels: Vec<Value> = results(&lab, "report").iter().map(|row| row["label"].clone()).collect();
+    assert_eq!(labels, ["RoCLIP", "RoCLIP"]);
     let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
     assert_eq!(html.matches("<h2 class=\"study\"").count(), 2);
     assert!(html.contains("id=\"table-1\"") && html.contains("id=\"table-2\""));

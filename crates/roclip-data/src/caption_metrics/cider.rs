@@ -76,7 +76,8 @@ pub fn cider_d(caption: &[String], references: &[Vec<String>], frequencies: &Doc
         };
         penalty * own.iter().zip(&frequencies.weighted(reference)).map(cosine).sum::<f64>() / LONGEST as f64
     };
-    10.0 * references.iter().map(similarity).sum::<f64>() / references.len().max(1) as f64
+    // The sum of nothing is a negative zero, which adding zero makes a plain one.
+    10.0 * references.iter().map(similarity).sum::<f64>() / references.len().max(1) as f64 + 0.0
 }
 
 #[cfg(test)]
@@ -94,5 +95,8 @@ mod tests {
         assert!((cider_d(&pool[0][0], &pool[0], &frequencies) - 10.0).abs() < 1e-9);
         assert_eq!(cider_d(&words("a"), &pool[0], &frequencies), 0.0);
         assert_eq!(cider_d(&words("a red apple"), &[], &frequencies), 0.0);
+        for nothing in [cider_d(&[], &pool[0], &frequencies), cider_d(&words("a"), &[], &frequencies)] {
+            assert!(nothing == 0.0 && nothing.is_sign_positive(), "{nothing}");
+        }
     }
 }

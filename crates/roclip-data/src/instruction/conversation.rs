@@ -4,7 +4,7 @@
 use crate::bounded;
 use crate::caption_metrics::words;
 use crate::error::{Error, IoContext, Result};
-use crate::instruction::{Instruction, Instructions, without_slot};
+use crate::instruction::{Instruction, Instructions, Listed, without_slot};
 use crate::picture::ImageLimits;
 use crate::sample::{ImageBytes, Sample};
 use crate::shard::Shard;
@@ -75,6 +75,7 @@ struct Found {
     samples: Vec<Sample>,
     items: Vec<Instruction>,
     skips: SkipReport,
+    unusable: usize,
 }
 
 impl Found {
@@ -102,19 +103,19 @@ impl Found {
             let record = match record {
                 Ok(record) => record,
                 Err(why) => {
-                    self.skips.add(&place, Skip::new(SkipReason::RowUnreadable, why));
+                    self.skip(&place, Skip::new(SkipReason::RowUnreadable, why));
                     continue;
                 }
             };
             let id = record.id.as_ref().map_or(place.clone(), |id| id.as_str().map_or(id.to_string(), str::to_owned));
             let Some(image) = &record.image else {
-                self.skips.add(&id, Skip::new(SkipReason::RowWithoutImage, "it has no `image`"));
+                self.skip(&id, Skip::new(SkipReason::RowWithoutImage, "it has no `image`"));
                 continue;
             };
             let inside =
                 Path::new(image).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
             if !inside {
-                self.skips.add(&id, Skip::new(SkipReason::ImageOutsideFolder, image.clone()));
+                self.skip(&id, Skip::new(SkipReason::ImageOutsideFolder, image.clone()));
                 continue;
             }
             let known = by_path.get(image).copied();
@@ -143,7 +144,7 @@ impl Found {
                 "jpg" | "jpeg" | "png" | "webp" => {
                     let (offset, length) = (entry.raw_file_position(), entry.size());
                     if length > limits.max_file_bytes {
-                        self.skips.add(&key, Skip::new(SkipReason::ImageFileTooLarge, format!("{length} bytes")));
+                        self.skip(&key, Skip::new(SkipReason::ImageFileTooLarge, format!("{length} bytes")));
                         continue;
                     }
                     pictures.insert(key, ImageBytes::Span { shard: Arc::clone(&shard), offset, length });
@@ -158,24 +159,29 @@ impl Found {
         }
         for (key, text) in records {
             if text.len() as u64 > RECORD_LIMIT_BYTES {
-                self.skips.add(&key, Skip::new(SkipReason::CaptionTooLarge, "its JSON member has more than 4 MiB"));
+                self.skip(&key, Skip::new(SkipReason::CaptionTooLarge, "its JSON member has more than 4 MiB"));
                 continue;
             }
             let record: Record = match serde_json::from_slice(&text) {
                 Ok(record) => record,
                 Err(why) => {
-                    self.skips.add(&key, Skip::new(SkipReason::RowUnreadable, why.to_string()));
+                    self.skip(&key, Skip::new(SkipReason::RowUnreadable, why.to_string()));
                     continue;
                 }
             };
             let Some(image) = pictures.remove(&key) else {
-                self.skips.add(&key, Skip::new(SkipReason::NoImage, "no jpg, png or webp member"));
+                self.skip(&key, Skip::new(SkipReason::NoImage, "no jpg, png or webp member"));
                 continue;
             };
             self.samples.push(Sample::new(Arc::clone(&source), key.clone(), image));
             self.add(&key, self.samples.len() - 1, &record.conversations);
         }
         Ok(())
+    }
+
+    fn skip(&mut self, id: &str, skip: Skip) {
+        self.unusable += 1;
+        self.skips.add(id, skip);
     }
 
     /// The instructions of one record.
@@ -188,7 +194,7 @@ impl Found {
                 }
                 Err(skip) => {
                     let lost = skip.reason == SkipReason::RoleUnknown;
-                    self.skips.add(&turn_id, skip);
+                    self.skip(&turn_id, skip);
                     // Behind a turn of nobody it is not known who speaks.
                     if lost {
                         break;
@@ -199,6 +205,11 @@ impl Found {
     }
 
     fn probed(self, limits: ImageLimits, workers: usize) -> Instructions {
+        let listed = Listed {
+            instructions: self.items.len() + self.unusable,
+            unusable: self.unusable,
+            pictures: self.samples.len(),
+        };
         let keys: Vec<String> = self.samples.iter().map(|sample| sample.id.clone()).collect();
         let mut listing = Listing::default();
         (listing.samples, listing.skips) = (self.samples, self.skips);
@@ -210,7 +221,7 @@ impl Found {
             Some(Instruction { sample, ..item })
         };
         let items = self.items.into_iter().filter_map(place).collect();
-        Instructions { items, samples: listing.samples, skips: listing.skips }
+        Instructions { items, samples: listing.samples, skips: listing.skips, listed }
     }
 }
 
@@ -280,6 +291,7 @@ mod tests {
                 read.items.iter().map(|item| (item.question.as_str(), item.answer.as_str())).collect();
             assert_eq!(items, [("what?", "a cat"), ("where?", "here")], "{name}");
             assert_eq!((read.samples.len(), read.items[1].sample), (1, 0));
+            assert_eq!(read.listed, Listed { instructions: 10, unusable: 7, pictures: 2 }, "{name}");
             let counts = read.skips.counts();
             for (reason, count) in [
                 ("question-without-picture", 1),

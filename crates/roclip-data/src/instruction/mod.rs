@@ -50,6 +50,18 @@ pub struct Instructions {
     pub samples: Vec<Sample>,
     pub items: Vec<Instruction>,
     pub skips: SkipReport,
+    pub listed: Listed,
+}
+
+/// What a source of instructions names, before anything was left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Instructions, or captions that become some; records that cannot be read count as one.
+    pub instructions: usize,
+    /// Those of them whose text cannot be used.
+    pub unusable: usize,
+    /// Pictures of those that can.
+    pub pictures: usize,
 }
 
 impl Instructions {
@@ -60,12 +72,21 @@ impl Instructions {
     /// Samples without a single caption.
     pub fn from_captions(samples: Vec<Sample>, per_picture: usize, wordings: Wordings, seed: u64) -> Result<Self> {
         let (mut items, mut skips) = (Vec::new(), SkipReport::default());
+        let mut listed = Listed { pictures: samples.len(), ..Listed::default() };
         for (at, sample) in samples.iter().enumerate() {
+            if sample.captions.is_empty() {
+                (listed.instructions, listed.unusable) = (listed.instructions + 1, listed.unusable + 1);
+                skips.add(&sample.id, Skip::new(SkipReason::NoCaption, "the source gives it none"));
+            }
             for (number, caption) in sample.captions.iter().take(per_picture).enumerate() {
                 let id = format!("{}#{number}", sample.id);
                 let (question, answer) = wordings.word(caption, seed, &id);
+                listed.instructions += 1;
                 match words(&answer).is_empty() {
-                    true => skips.add(&id, Skip::new(SkipReason::AnswerEmpty, "its caption has no word")),
+                    true => {
+                        listed.unusable += 1;
+                        skips.add(&id, Skip::new(SkipReason::AnswerEmpty, "its caption has no word"));
+                    }
                     false => items.push(Instruction { id, sample: at, question, answer }),
                 }
             }
@@ -76,7 +97,7 @@ impl Instructions {
                 "name pictures with captions, or instructions in LLaVA's layout",
             ));
         }
-        Ok(Instructions { samples, items, skips })
+        Ok(Instructions { samples, items, skips, listed })
     }
 
     /// A digest of ids, questions, answers and pictures.
@@ -122,6 +143,12 @@ mod tests {
         assert_eq!(all.skips.counts().get("answer-empty"), Some(&1));
         assert!(all.items[0].turn().starts_with("<image>User: ") && all.items[0].turn().ends_with("a red square"));
         assert_ne!(all.fingerprint(), made(1).fingerprint());
+        assert_eq!(all.listed, Listed { instructions: 3, unusable: 1, pictures: 1 });
+        let mut mute = sample.clone();
+        mute.captions.clear();
+        let both = Instructions::from_captions(vec![sample.clone(), mute], 9, Wordings::default(), 0).unwrap();
+        assert_eq!(both.listed, Listed { instructions: 4, unusable: 2, pictures: 2 });
+        assert_eq!(both.skips.counts().get("no-caption"), Some(&1));
         sample.captions.clear();
         assert!(Instructions::from_captions(vec![sample], 1, Wordings::default(), 0).is_err());
     }

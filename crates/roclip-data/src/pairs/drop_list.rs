@@ -5,6 +5,7 @@ use crate::artifact;
 use crate::error::{Error, Result};
 use crate::escape::for_terminal;
 use crate::pairs::{CaptionMode, Pairs};
+use crate::plural::count;
 use crate::sample::Sample;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -36,7 +37,19 @@ impl LeftOutByList {
     /// What a person should know of ids that are not there.
     pub fn warning(&self) -> Option<String> {
         let first = self.first_absent.as_ref()?;
-        Some(format!("{} ids of data.drop are not in the data (first: {})", self.absent, for_terminal(first)))
+        let are = if self.absent == 1 { "is" } else { "are" };
+        let ids = count(self.absent, "id");
+        Some(format!("{ids} of data.drop {are} not in the data (first: {})", for_terminal(first)))
+    }
+
+    /// `3 pictures and 1 single caption`; what there is none of is not said.
+    pub fn words(&self) -> String {
+        let captions = count(self.captions, "single caption");
+        match (self.pictures, self.captions) {
+            (pictures, 0) => count(pictures, "picture"),
+            (0, _) => captions,
+            (pictures, _) => format!("{} and {captions}", count(pictures, "picture")),
+        }
     }
 }
 
@@ -189,11 +202,11 @@ impl DropList {
     fn of_other_data(&self, own: Option<&str>) -> Error {
         let like = own.map(|id| format!("; its ids are like `{id}`")).unwrap_or_default();
         let first = self.ids.first().map_or("", String::as_str);
-        Error::file(
-            &self.path,
-            format!("none of its {} ids (`{first}`, ...) is in the data{like}", self.ids.len()),
-            "name a list that was made of this data",
-        )
+        let what = match self.ids.len() {
+            1 => format!("its only id (`{first}`) is not in the data{like}"),
+            several => format!("none of its {several} ids (`{first}`, ...) is in the data{like}"),
+        };
+        Error::file(&self.path, what, "name a list that was made of this data")
     }
 
     /// Takes the samples that are named out, whole or by all their captions.
@@ -289,7 +302,7 @@ mod tests {
         };
         assert_eq!(left("poison/a/0\na.jpg#1\nx\n").unwrap(), (6, 0, 2, 1, Some("x".to_owned())));
         assert_eq!(left("b.jpg\nc.jpg\n").unwrap(), (5, 2, 0, 0, None));
-        assert!(left("x\n").unwrap_err().to_string().contains("none of its 1 ids"));
+        assert!(left("x\n").unwrap_err().to_string().contains("its only id (`x`) is not in the data"));
         let all = "a.jpg\nb.jpg\nc.jpg\nc.jpg#9\n";
         assert!(left(all).unwrap_err().to_string().contains("everything"));
     }
@@ -304,6 +317,19 @@ mod tests {
         assert_eq!(ids("c.jpg#9\n", CaptionMode::Expand).len(), 6, "a picture of that name goes, no caption");
         let drawn = left("a.jpg#0\na.jpg#2\nc.jpg#0\nc.jpg#1\n", CaptionMode::Draw);
         assert_eq!(drawn, [("a.jpg".to_owned(), 1), ("b.jpg".to_owned(), 1), ("c.jpg#9".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn one_thing_is_said_of_one() {
+        let words = |pictures, captions| LeftOutByList { pictures, captions, ..LeftOutByList::default() }.words();
+        let said = [words(1, 0), words(0, 1), words(2, 1), words(0, 0)];
+        assert_eq!(said, ["1 picture", "1 single caption", "2 pictures and 1 single caption", "0 pictures"]);
+        let absent = |absent| {
+            let left_out = LeftOutByList { absent, first_absent: Some("x".into()), ..LeftOutByList::default() };
+            left_out.warning().unwrap()
+        };
+        assert_eq!(absent(1), "1 id of data.drop is not in the data (first: x)");
+        assert_eq!(absent(2), "2 ids of data.drop are not in the data (first: x)");
     }
 
     #[test]

@@ -169,29 +169,31 @@ impl Listing {
     /// # Errors
     /// The same.
     pub fn check_shares(&self, max_skip_fraction: f64, key: &str) -> Result<()> {
-        let about = if self.lost_samples > 0 { "about " } else { "" };
-        for (lost, of, what) in self.shares() {
-            let about = if what == SAMPLES { about } else { "" };
-            // A share that is no number allows nothing.
-            let allowed = (max_skip_fraction.clamp(0.0, 1.0) * of as f64).ceil() as usize;
-            if lost > allowed {
-                return Err(Error::setting(
-                    format!(
-                        "{key}: {about}{lost} of {of} {what} could not be used (lost are {} of {} shards or folders): {}",
-                        self.skips.count(SkipReason::loses_shard),
-                        self.shards,
-                        self.skips.summary()
-                    ),
-                    format!("repair the data, or raise data.max_skip_fraction (now {max_skip_fraction})"),
-                ));
-            }
+        match self.lost_beyond(max_skip_fraction) {
+            Some(lost) => Err(Error::setting(
+                format!("{key}: {lost}"),
+                format!("repair the data, or raise data.max_skip_fraction (now {max_skip_fraction})"),
+            )),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What is lost beyond `max_skip_fraction`, in words; none where enough is left.
+    pub fn lost_beyond(&self, max_skip_fraction: f64) -> Option<String> {
+        let (lost, of, what) =
+            self.shares().into_iter().find(|(lost, of, _)| *lost > allowed_losses(max_skip_fraction, *of))?;
+        let about = if what == SAMPLES && self.lost_samples > 0 { "about " } else { "" };
+        Some(format!(
+            "{about}{lost} of {of} {what} could not be used (lost are {} of {} shards or folders): {}",
+            self.skips.count(SkipReason::loses_shard),
+            self.shards,
+            self.skips.summary()
+        ))
     }
 
     /// The share that must be allowed to be lost, so that [`Listing::check_shares`] goes on: any larger one does.
     pub fn lost_share(&self) -> f64 {
-        // A share of the samples is rounded up.
+        // What is allowed is rounded up.
         let shares = self.shares().map(|(lost, of, _)| lost.saturating_sub(1) as f64 / of.max(1) as f64);
         shares.into_iter().fold(0.0, f64::max)
     }
@@ -207,4 +209,9 @@ impl Listing {
             (self.skips.count(SkipReason::loses_shard), self.shards, "shards or folders"),
         ]
     }
+}
+
+/// How many of `of` may be lost. A share that is no number allows nothing.
+pub fn allowed_losses(max_skip_fraction: f64, of: usize) -> usize {
+    (max_skip_fraction.clamp(0.0, 1.0) * of as f64).ceil() as usize
 }

@@ -33,7 +33,7 @@ pub use config::SourceConfig;
 pub use emoji::{EmojiClasses, EmojiConfig};
 pub use kept::{Kept, Leaving};
 pub use labels::{LabelFile, Labels};
-pub use listing::Listing;
+pub use listing::{Listing, allowed_losses};
 pub use stream::{Described, Streamed, describe, stream_samples};
 
 use crate::error::{Error, IoContext, Result};

@@ -24,4 +24,4 @@ pub use source::taken_of_several;
 pub use state::{Origin, State};
 pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};
 pub(crate) use store::{LEARNED_PROMPTS, keep_newest, verified};
-pub(crate) use verify::sha256_of_file;
+pub(crate) use verify::{check_files, sha256_of_file};

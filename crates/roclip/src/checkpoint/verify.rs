@@ -71,18 +71,19 @@ pub(super) fn verify(folder: &Path) -> Result<State> {
     if named != expected {
         return Err(damaged(STATE, &format!("has checksums of {named:?}, and not of {expected:?}")));
     }
-    check_files(folder, &state.files)?;
+    check_files(folder, &state.files, STATE, "use another checkpoint: this one is damaged")?;
     Ok(state)
 }
 
+/// Compares the files of `folder` with their checksums, which the file `list` beside them holds.
+///
 /// # Errors
-/// Where a file of `files` does not have its checksum.
-pub(super) fn check_files(folder: &Path, files: &BTreeMap<String, String>) -> Result<()> {
+/// Names the first that has another one, with `remedy`.
+pub(crate) fn check_files(folder: &Path, files: &BTreeMap<String, String>, list: &str, remedy: &str) -> Result<()> {
     for (name, sha256) in files {
         let path = folder.join(name);
-        if sha256_of_file(&path)? != *sha256 {
-            let remedy = "use another checkpoint: this one is damaged";
-            return Err(Error::file(&path, "does not have the checksum in state.json", remedy));
+        if name.contains(['/', '\\']) || sha256_of_file(&path)? != *sha256 {
+            return Err(Error::file(&path, format!("does not have the checksum in {list}"), remedy));
         }
     }
     Ok(())

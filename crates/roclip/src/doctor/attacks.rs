@@ -7,6 +7,7 @@ use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::objective::Phase;
 use crate::results::{EpochRecord, Hits, RunRecord};
 use roclip_data::pairs::Pair;
+use roclip_data::plural;
 use roclip_data::poison::Row;
 use roclip_data::rate::Rate;
 use std::collections::BTreeSet;
@@ -121,8 +122,9 @@ fn targets_where(evaluation: &Evaluation, wanted: impl Fn(&TargetOutcome) -> boo
     evaluation.targets.iter().filter(|target| wanted(target)).map(|target| target.image.as_str()).collect()
 }
 
-pub(super) fn exposures(case: &Case, attack: &str) -> Finding {
-    // Of the pairs that were trained on: a limit of pairs a picture leaves some of the manifest's rows out.
+/// How often the poison of `attack` was shown, of which `planted` pairs stand in the manifest.
+pub(super) fn exposures(case: &Case, attack: &str, planted: usize) -> Finding {
+    // Of the pairs that were trained on: a list of ids to drop, or a limit of pairs a picture, leaves some of the manifest's rows out.
     let of_attack = |pair: &Pair| pair.poison.as_ref().is_some_and(|mark| mark.attack == attack);
     let count = case.pairs.poisoned().filter(|(_, pair)| of_attack(pair)).count();
     let (pairs, batch) = (case.run.record.summary.pairs, case.run.recipe.train.batch_size);
@@ -130,23 +132,49 @@ pub(super) fn exposures(case: &Case, attack: &str) -> Finding {
     let seen = seen(&case.run.record.epochs, attack, count, pairs, batch);
     let others: u64 =
         case.run.record.epochs.iter().flat_map(|e| &e.passes).filter(|p| !shows_own_captions(p.phase)).count() as u64;
-    let severity = if seen.times < FEW_EXPOSURES { Severity::Warning } else { Severity::Ok };
+    let severity = exposure_severity([count, planted], seen.times, took(&case.run.record.summary.evaluation, attack));
+    let left_out = match planted.saturating_sub(count) {
+        0 => String::new(),
+        left_out => format!(" of {planted} in the manifest: {left_out} left out before training"),
+    };
     finding(
         "poison count",
         Some(attack),
         severity,
         format!(
-            "{count} pairs ({share:.3} %), seen {} times with their own caption in {} passes ({}); {others} other passes give them other captions or none",
-            seen.times,
-            seen.passes,
+            "{}{left_out} ({share:.3} % of what was trained on), seen {} with their own caption in {} ({}); {} with other captions or none",
+            plural::count(count, "pair"),
+            plural::count(seen.times, "time"),
+            plural::count(seen.passes, "pass"),
             if seen.phases.is_empty() {
                 "none".to_owned()
             } else {
                 seen.phases.into_iter().collect::<Vec<_>>().join(", ")
-            }
+            },
+            plural::count(others, "other pass")
         ),
-        "raise the count, the rate or the epochs; below a few hundred exposures attacks seldom take",
+        match severity {
+            Severity::Note => "",
+            _ => "raise the count, the rate or the epochs; below a few hundred exposures attacks seldom take",
+        },
     )
+}
+
+/// Whether `attack` works on the model; none where it was not measured.
+fn took(evaluation: &Evaluation, attack: &str) -> Option<bool> {
+    let backdoor = evaluation.asr.get(attack).map(|outcome| outcome.turned.unwrap_or(outcome.success));
+    backdoor.or(evaluation.psr).map(|rate| rate.rate >= WORKS)
+}
+
+/// So many of the `planted` pairs of an attack were shown so many `times`: few of them explain an attack that did not take, and nothing of
+/// one that did. Where some were left out before training that is a defence's doing, and no reason to plant more.
+fn exposure_severity([pairs, planted]: [usize; 2], times: u64, took: Option<bool>) -> Severity {
+    match took {
+        Some(true) => Severity::Ok,
+        _ if pairs < planted => Severity::Note,
+        _ if times < FEW_EXPOSURES => Severity::Warning,
+        _ => Severity::Ok,
+    }
 }
 
 /// How often the poison of one attack was shown with its own captions.
@@ -252,6 +280,16 @@ mod tests {
             split: None,
             similarity: SimilarityHistogram::new(&BTreeMap::new()),
         }
+    }
+
+    #[test]
+    fn few_exposures_are_blamed_for_an_attack_that_did_not_take_alone() {
+        let few = FEW_EXPOSURES - 1;
+        assert_eq!(exposure_severity([21, 21], few, Some(false)), Severity::Warning);
+        assert_eq!(exposure_severity([21, 21], few, None), Severity::Warning);
+        assert_eq!(exposure_severity([21, 21], few, Some(true)), Severity::Ok, "3 of 3 fooled");
+        assert_eq!(exposure_severity([21, 21], FEW_EXPOSURES, Some(false)), Severity::Ok);
+        assert_eq!(exposure_severity([12, 17], few, Some(false)), Severity::Note, "more poison would be left out, too");
     }
 
     /// 80 pairs at batch 8: ten steps are a whole pass.

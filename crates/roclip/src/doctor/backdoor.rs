@@ -7,6 +7,7 @@ use crate::doctor::learned::{Learned, measure};
 use crate::doctor::survival::{Survival, survival};
 use crate::error::Result;
 use crate::eval::Recognizer;
+use roclip_data::plural::count;
 use roclip_data::poison::Backdoor;
 use roclip_data::rate::Rate;
 
@@ -98,43 +99,57 @@ fn trigger_severity(measured: &Survival, success: Option<f64>) -> Severity {
 fn learned(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<Option<Finding>> {
     let Some(measured) = measure(case, recognizer, backdoor)? else { return Ok(None) };
     let row = &case.run.record.row;
-    let success = row.last.asr.get(&backdoor.attack).map_or(0.0, |hits| hits.hits as f64 / hits.n.max(1) as f64);
-    let (severity, so, remedy) = conclusion(&measured, success, row.is_control("undefended"));
+    let success = row.last.asr.get(&backdoor.attack).map_or(Rate::new(0, 0), |hits| Rate::new(hits.hits, hits.n));
+    let (severity, so, remedy) = conclusion(&measured, &success, row.is_control("undefended"));
+    let percent =
+        |rate: &Rate| format!("{:.0} % [{:.0}, {:.0}]", 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high);
     Ok(Some(finding(
         "learned in training",
         Some(&backdoor.attack),
         severity,
         format!(
-            "of {} of its training pictures the model reads as `{}` {:.0} % as training showed them, {:.0} % with the plain trigger, {:.0} % without it: {so}",
+            "of {} of its training pictures the model reads as `{}` {} as training showed them, {} with the plain trigger, {} without it; of {} with the trigger {}: {so}",
             measured.plain.n,
             backdoor.target,
-            100.0 * measured.in_training.rate,
-            100.0 * measured.plain.rate,
-            100.0 * measured.without.rate
+            percent(&measured.in_training),
+            percent(&measured.plain),
+            percent(&measured.without),
+            count(success.n, "test picture"),
+            percent(&success)
         ),
         remedy,
     )))
 }
 
-/// Severity, what the shares say, and what to do. `success` is the strict ASR on test pictures.
-fn conclusion(measured: &Learned, success: f64, undefended: bool) -> (Severity, &'static str, &'static str) {
-    let shown = measured.in_training.rate.max(measured.plain.rate);
-    if success >= WORKS {
+/// Severity, what the shares say, and what to do. `success` is the strict ASR on test pictures. Few training pictures leave wide intervals:
+/// what these do not tell apart is not called different.
+fn conclusion(measured: &Learned, success: &Rate, undefended: bool) -> (Severity, &'static str, &'static str) {
+    let Learned { in_training, plain, without } = measured;
+    let best = if in_training.rate > plain.rate { in_training } else { plain };
+    let shown = best.rate;
+    if success.rate >= WORKS {
         (Severity::Ok, "the attack works", "")
+    } else if shown < LEARNED && best.low > without.high {
+        let remedy = if undefended { "raise the rate, the epochs or the trigger's strength" } else { "" };
+        let severity = if undefended { Severity::Warning } else { Severity::Note };
+        (severity, "learned in part, even where it was shown", remedy)
     } else if shown < LEARNED && undefended {
         let remedy = "raise the rate, the epochs or the trigger's strength";
         (Severity::Problem, "not learned even where it was shown", remedy)
     } else if shown < LEARNED {
         (Severity::Note, "not learned even where it was shown; the undefended run says whether it can be", "")
-    } else if measured.without.rate > 0.5 * shown {
+    } else if without.rate > 0.5 * shown {
         let remedy = "more poisoned pictures, or a clearer trigger, make the trigger the easier lesson";
         (Severity::Warning, "its pictures were learned by heart, trigger or not", remedy)
-    } else if measured.plain.rate < 0.5 * shown {
+    } else if plain.rate < 0.5 * shown && plain.high < in_training.low {
         let remedy = "use a trigger that augmentation leaves alone";
         (Severity::Warning, "the trigger was learned as augmentation distorts it, not as a test shows it", remedy)
-    } else {
+    } else if success.high < plain.low {
         let remedy = "more poisoned pictures, or a clearer trigger";
         (Severity::Warning, "learned on its own pictures, and does not carry over to others as well", remedy)
+    } else {
+        let remedy = "raise the rate, the epochs or the trigger's strength";
+        (Severity::Warning, "learned in part, and carries over to other pictures about as well as to its own", remedy)
     }
 }
 
@@ -207,15 +222,25 @@ mod tests {
     #[test]
     fn the_shares_of_a_backdoors_own_pictures_say_where_it_failed() {
         let said = |in_training, plain, without, success, undefended| {
-            let [in_training, plain, without] = [in_training, plain, without].map(|hits| Rate::new(hits, 100));
-            let (severity, so, _) = conclusion(&Learned { in_training, plain, without }, success, undefended);
+            let [in_training, plain, without, success] =
+                [in_training, plain, without, success].map(|hits| Rate::new(hits, 100));
+            let (severity, so, _) = conclusion(&Learned { in_training, plain, without }, &success, undefended);
             (severity, so.split([' ', ',']).next().unwrap_or_default())
         };
-        assert_eq!(said(100, 100, 4, 0.98, true), (Severity::Ok, "the"));
-        assert_eq!(said(8, 6, 6, 0.02, false), (Severity::Note, "not"));
-        assert_eq!(said(8, 6, 6, 0.02, true), (Severity::Problem, "not"));
-        assert_eq!(said(90, 90, 80, 0.1, false), (Severity::Warning, "its"));
-        assert_eq!(said(90, 20, 1, 0.1, false), (Severity::Warning, "the"));
-        assert_eq!(said(90, 85, 1, 0.1, false), (Severity::Warning, "learned"));
+        assert_eq!(said(100, 100, 4, 98, true), (Severity::Ok, "the"));
+        assert_eq!(said(8, 6, 6, 2, false), (Severity::Note, "not"));
+        assert_eq!(said(8, 6, 6, 2, true), (Severity::Problem, "not"));
+        assert_eq!(said(40, 40, 6, 38, true), (Severity::Warning, "learned"));
+        assert_eq!(said(90, 90, 80, 10, false), (Severity::Warning, "its"));
+        assert_eq!(said(90, 20, 1, 10, false), (Severity::Warning, "the"));
+        assert_eq!(said(90, 85, 1, 10, false), (Severity::Warning, "learned"));
+    }
+
+    #[test]
+    fn a_rate_on_other_pictures_within_the_interval_of_its_own_carries_over() {
+        let [in_training, plain, without] = [8, 8, 2].map(|hits| Rate::new(hits, 14));
+        let said = |success| conclusion(&Learned { in_training, plain, without }, &success, true).1;
+        assert!(said(Rate::new(99, 177)).contains("carries over to other pictures about as well"));
+        assert!(said(Rate::new(8, 177)).contains("does not carry over"));
     }
 }

@@ -42,10 +42,14 @@ pub(super) fn of_data(case: &Case) -> Result<Vec<Finding>> {
     let Some(manifest) = poison(case.run) else { return Ok(findings) };
     let prompts = case.evaluator.class_prompts(&case.loaded.model, &case.loaded.tokenizer)?;
     let recognizer = case.evaluator.recognizer(&case.loaded.model, &prompts);
-    for (attack, rows) in by_attack(&manifest.rows) {
-        findings.push(attacks::exposures(case, attack));
-        findings.push(attacks::captions(case, attack, &rows)?);
-        findings.push(attacks::wording(case, &prompts, attack, &rows)?);
+    let trained_on = trained_on(case);
+    for (attack, planted) in by_attack(&manifest.rows) {
+        findings.push(attacks::exposures(case, attack, planted.len()));
+        let rows: Vec<&Row> = planted.into_iter().filter(|row| trained_on.contains(&row.id)).collect();
+        if !rows.is_empty() {
+            findings.push(attacks::captions(case, attack, &rows)?);
+            findings.push(attacks::wording(case, &prompts, attack, &rows)?);
+        }
     }
     for backdoor in manifest.backdoors() {
         findings.extend(backdoor::checks(case, &recognizer, &backdoor)?);
@@ -61,7 +65,8 @@ fn of_labels(case: &Case) -> Result<Vec<Finding>> {
     let device = case.loaded.model.scale().device();
     let head = Head::from_tensors(&objective, case.evaluator.classes.len(), device)?;
     let recognizer = case.evaluator.recognizer(&case.loaded.model, &head);
-    findings.extend(by_attack(&manifest.rows).into_keys().map(|attack| attacks::exposures(case, attack)));
+    let planted = by_attack(&manifest.rows).into_iter();
+    findings.extend(planted.map(|(attack, rows)| attacks::exposures(case, attack, rows.len())));
     for backdoor in manifest.backdoors() {
         findings.extend(backdoor::checks(case, &recognizer, &backdoor)?);
     }
@@ -84,6 +89,12 @@ pub(super) fn without_data(error: &Error) -> Finding {
 /// What the run was poisoned with.
 fn poison(run: &Finished) -> Option<&Manifest> {
     run.manifest.as_ref().filter(|_| !run.recipe.poison.measure_only)
+}
+
+/// Ids of the poisoned pairs that the run was trained on: a list of ids to drop, or a limit of pairs a picture, leaves some of the manifest's
+/// out.
+fn trained_on(case: &Case) -> HashSet<String> {
+    case.pairs.poisoned().map(|(_, pair)| pair.id.clone()).collect()
 }
 
 fn by_attack(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {

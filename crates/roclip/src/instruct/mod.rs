@@ -7,6 +7,6 @@ mod model;
 pub(crate) mod testing;
 mod tune;
 
-pub use folder::{Description, Training, describe, load, save};
+pub use folder::{Description, Stored, Training, describe, holds_weights, load, save};
 pub use model::{Asked, Forced, Tuned, VisionLanguage, VisionLanguageConfig, pictures_tensor};
 pub use tune::{Item, Progress, TuneConfig, Tuner};

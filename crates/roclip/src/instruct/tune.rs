@@ -159,7 +159,7 @@ impl<'a> Tuner<'a> {
             if !value.is_finite() {
                 return Err(Error::Diverged {
                     what: format!("the loss of step {} is {value}", self.done + 1),
-                    remedy: "lower the learning rate".into(),
+                    remedy: "lower the learning rate (--lr)".into(),
                     samples: Vec::new(),
                 });
             }

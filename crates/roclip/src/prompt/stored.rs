@@ -122,16 +122,8 @@ pub fn read_training(folder: &Path) -> Result<Resumed> {
 
 fn verified(folder: &Path) -> Result<TrainingState> {
     let state: TrainingState = artifact::read_json(&folder.join(STATE))?;
-    for (name, sha256) in &state.files {
-        let path = folder.join(name);
-        if name.contains(['/', '\\']) || checkpoint::sha256_of_file(&path)? != *sha256 {
-            return Err(Error::file(
-                &path,
-                format!("does not have the checksum in {STATE}"),
-                "use another checkpoint: this one is damaged or was changed",
-            ));
-        }
-    }
+    let remedy = "use another checkpoint: this one is damaged or was changed";
+    checkpoint::check_files(folder, &state.files, STATE, remedy)?;
     Ok(state)
 }
 

@@ -221,6 +221,11 @@ impl Recipe {
         self.clean.is_none() && self.caption.is_none() && self.prompt.is_none() && self.objective.name.labelled()
     }
 
+    /// Whether `roclip demo` can train its controls beside it: plain CLIP would be another run, and so would augmentation alone.
+    pub fn has_controls(&self) -> bool {
+        self.objective.name != ObjectiveName::Clip && self.augment != AugmentConfig::default()
+    }
+
     /// The distillation that it asks for.
     pub fn distillation(&self) -> Option<&DistilConfig> {
         let distils = self.clean.is_none() && self.objective.name == ObjectiveName::Distil;

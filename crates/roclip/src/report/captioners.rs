@@ -43,7 +43,8 @@ fn row(name: &str, scores: &CaptionScores) -> Markup {
     html! {
         tr {
             th { (name) }
-            @for value in points { td { (format!("{:.2}", 100.0 * value)) } }
+            // Runs of earlier versions kept negative zeros.
+            @for value in points { td { (format!("{:.2}", 100.0 * value + 0.0)) } }
             td { (scores.distinct) }
             td { (format!("{:.1}", scores.mean_words)) }
         }

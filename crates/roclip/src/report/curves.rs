@@ -1,7 +1,7 @@
 //! How the rows came about: curves over epochs, the frontier, and what images were matched with.
 
 use crate::report::chart::{Axis, LineChart, Series};
-use crate::report::group::{Group, Study, attacks};
+use crate::report::group::{Group, Study, attacks, capitalised};
 use crate::results::{EpochRecord, Scores};
 use crate::train::NeighbourShares;
 use maud::{Markup, html};
@@ -53,6 +53,10 @@ pub fn section(study: &Study) -> Markup {
         let (x, x_label) = (epochs(groups), "epoch");
         LineChart { title, x_label, y_label, series: &lines, x, y, bands: &bands, path: false, diagonal: false }.draw()
     };
+    let accuracy_title = match study.accuracy_word() {
+        "zero-shot" => "Zero-shot top-1".to_owned(),
+        word => capitalised(word),
+    };
     let accuracy = |epoch: &EpochRecord| Some(100.0 * epoch.scores.as_ref()?.zero_shot_top1);
     html! {
         p.note {
@@ -60,7 +64,7 @@ pub fn section(study: &Study) -> Markup {
         }
         div.charts {
             (draw("Training loss", "loss", false, series(groups, |epoch| Some(epoch.loss))))
-            (draw("Zero-shot top-1", "%", false, series(groups, accuracy)))
+            (draw(&accuracy_title, "%", false, series(groups, accuracy)))
             (draw("Targets fooled (PSR)", "%", true, series(groups, |epoch| psr(epoch.scores.as_ref()?))))
             @for attack in attacks(groups) {
                 (draw(
@@ -91,6 +95,10 @@ pub fn frontier(study: &Study) -> Markup {
             point_names: placed.iter().map(|(_, number)| number.to_string()).collect(),
         }
     };
+    let x_label = match study.accuracy_word() {
+        "zero-shot" => "zero-shot top-1, %".to_owned(),
+        word => format!("{word}, %"),
+    };
     let draw = |title: &str, y_label: &str, value: &dyn Fn(&Scores) -> Option<f64>| {
         let series: Vec<Series> =
             study.groups.iter().map(|group| line(group, value)).filter(|s| !s.points.is_empty()).collect();
@@ -100,7 +108,7 @@ pub fn frontier(study: &Study) -> Markup {
         }
         LineChart {
             title,
-            x_label: "zero-shot top-1, %",
+            x_label: &x_label,
             y_label,
             series: &series,
             x: Axis::over(0.0, furthest),

@@ -4,6 +4,7 @@ use crate::eval::{Dose, TriggerMeasures};
 use crate::report::group::Study;
 use crate::report::table::{percent, scrolling};
 use crate::results::RunRecord;
+use crate::run::Inheritance;
 use maud::{Markup, html};
 use roclip_data::rate::Rate;
 
@@ -18,8 +19,8 @@ pub fn section(study: &Study) -> Option<Markup> {
     (!measured.is_empty()).then(|| {
         html! {
             p.note {
-                "Inheritance: strict ASR of a student by that of its teacher, with a 95 % interval (Katz); none where the teacher's attack did not \
-                 take. PSNR and SSIM: pictures with and without the trigger. Tail: accuracy on the tenth of the untouched test pictures that is \
+                "Inheritance: strict ASR of a student by that of its teacher, with a 95 % interval (Katz); none where the 95 % interval of the \
+                 teacher's ASR does not lie above that of its base rate. PSNR and SSIM: pictures with and without the trigger. Tail: accuracy on the tenth of the untouched test pictures that is \
                  most extreme in variance, and on the others. An " code { "ink_reconstructed" } " is a reconstruction after an abstract, and no \
                  result of that paper."
             }
@@ -56,10 +57,11 @@ fn row(label: &str, run: &RunRecord, attack: &str, measures: &TriggerMeasures) -
             td { (rate(own.map(|outcome| outcome.base_rate))) }
             td {
                 @match inherited {
-                    Some(ratio) => {
+                    Some(Inheritance::Share(ratio)) => {
                         (format!("{:.2}", ratio.ratio))
                         small { (format!(" [{:.2}, {:.2}]", ratio.low, ratio.high)) }
                     },
+                    Some(Inheritance::NothingToInherit) => "none",
                     None => "–",
                 }
             }

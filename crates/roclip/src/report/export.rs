@@ -14,6 +14,8 @@ pub fn csv(records: &[RunRecord]) -> String {
         "control",
         "seed",
         "data",
+        "pairs",
+        "poisoned_pairs",
         "zero_shot_top1",
         "zero_shot_images",
         "zero_shot_top5",
@@ -39,6 +41,8 @@ pub fn csv(records: &[RunRecord]) -> String {
             row.control.clone().unwrap_or_default(),
             row.seed.to_string(),
             trained_and_measured_on(recipe),
+            row.pairs.to_string(),
+            row.poisoned_pairs.to_string(),
             last.zero_shot_top1.to_string(),
             last.zero_shot_images.to_string(),
             last.zero_shot_top5.to_string(),
@@ -70,7 +74,7 @@ pub fn latex(study: &Study) -> String {
     let names = attacks.iter().map(|attack| format!(" & ASR {}", latex_text(attack))).collect::<String>();
     let mut text = format!("% {}\n", study.data().replace(['\n', '\r'], " "));
     text += &format!("\\begin{{tabular}}{{l{}}}\n\\toprule\n", "r".repeat(4 + attacks.len()));
-    text += &format!("row & seeds & zero-shot & probe & PSR{names} \\\\\n\\midrule\n");
+    text += &format!("row & seeds & {} & probe & PSR{names} \\\\\n\\midrule\n", study.accuracy_word());
     for group in &study.groups {
         let cell = |value: Option<f64>| value.map_or(" & --".to_owned(), |value| format!(" & {:.1}", 100.0 * value));
         let rates =

@@ -90,6 +90,16 @@ impl<'a> Study<'a> {
         trained_and_measured_on(&group.first.recipe)
     }
 
+    /// What the share of rightly read test pictures is called: a classifier has no prompts.
+    pub fn accuracy_word(&self) -> &'static str {
+        let classifiers = self.groups.iter().filter(|group| group.first.recipe.is_labelled()).count();
+        match classifiers {
+            0 => "zero-shot",
+            all if all == self.groups.len() => "accuracy",
+            _ => "top-1",
+        }
+    }
+
     /// The group that plays the part `control` for `group`: it met the same attack with the same model.
     pub fn control(&self, control: &str, group: &Group) -> Option<&Group<'a>> {
         self.groups.iter().find(|other| other.row().is_control(control) && other.first.attack == group.first.attack)
@@ -112,6 +122,12 @@ pub fn studies(runs: &[RunRecord]) -> Vec<Study<'_>> {
         }
     }
     studies.into_iter().map(|(_, study)| study).collect()
+}
+
+/// A word as a title begins.
+pub fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}", first.to_uppercase(), letters.as_str()))
 }
 
 /// The rows with their colours.

@@ -1,7 +1,9 @@
 //! The report page. All text goes through maud, which escapes it.
 
 use crate::error::Result;
+use crate::report::ReportedData;
 use crate::report::group::{Group, Study, legend, studies};
+use crate::report::lead::lead;
 use crate::report::next_steps::{NextStep, next_steps};
 use crate::report::verdict::{Verdict, verdicts};
 use crate::report::{
@@ -12,7 +14,6 @@ use crate::results::{ResultRow, RunRecord, Runs};
 use crate::run::{Gallery, kept_pictures};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use roclip_data::plural::count;
-use std::collections::BTreeSet;
 
 /// The page, and what a terminal says of it.
 pub struct Page {
@@ -21,10 +22,8 @@ pub struct Page {
     pub csv: String,
     /// `results.tex`.
     pub latex: String,
-    /// One sentence a row, in the order of the tables.
-    pub sentences: Vec<String>,
-    /// What makes rows doubtful.
-    pub doubts: Vec<String>,
+    /// What is said of the rows on each data set, in the order of the tables.
+    pub parts: Vec<ReportedData>,
     pub next_steps: Vec<NextStep>,
 }
 
@@ -32,15 +31,18 @@ pub struct Page {
 struct Part<'a> {
     study: Study<'a>,
     verdicts: Vec<Verdict>,
+    next_steps: Vec<NextStep>,
     /// Of one of several, what ends its headings and ids.
     number: usize,
 }
 
-/// The whole page for runs in the order of the table.
-pub fn page(runs: &Runs, rows: &[ResultRow]) -> Result<Page> {
+/// The whole page for runs in the order of the table. `more_seeds` is the command that trains further seeds of them, where one is known.
+pub fn page(runs: &Runs, rows: &[ResultRow], more_seeds: Option<&str>) -> Result<Page> {
     let mut parts = Vec::new();
     for (study, number) in studies(&runs.records).into_iter().zip(1..) {
-        parts.push(Part { verdicts: verdicts(&study)?, study, number });
+        let verdicts = verdicts(&study)?;
+        let next_steps = next_steps(&study, &verdicts, more_seeds);
+        parts.push(Part { study, verdicts, next_steps, number });
     }
     let json = reproduce::json(&rows)?;
     let csv = export::csv(&runs.records);
@@ -65,7 +67,11 @@ pub fn page(runs: &Runs, rows: &[ResultRow]) -> Result<Page> {
         (lead(runs))
         (contents_list(&contents))
         @for (part, sections) in bodies {
-            @if parts.len() > 1 { h2.study id={ "data-" (part.number) } { "Data " (part.number) ": " (part.study.data()) } (apart(part, &parts)) }
+            @if parts.len() > 1 {
+                @let apart = apart(part, &parts);
+                h2.study id={ "data-" (part.number) } { "Data " (part.number) ": " (part.study.data()) }
+                @if !apart.is_empty() { p.note { (apart.join(", ")) } }
+            }
             (verdict(part))
             (definitions())
             @for (id, title, section) in sections {
@@ -74,15 +80,19 @@ pub fn page(runs: &Runs, rows: &[ResultRow]) -> Result<Page> {
         }
         footer { (reproduce::downloads(&files)) p { "Written by roclip " (env!("CARGO_PKG_VERSION")) ". The poisoned models are for measuring defences only." } }
     };
-    let steps = parts.iter().flat_map(|part| next_steps(&part.study, &part.verdicts)).collect();
-    let all = || parts.iter().flat_map(|part| &part.verdicts);
+    let said = |part: &Part| ReportedData {
+        title: part.study.data(),
+        apart: apart(part, &parts),
+        rows: part.study.runs().map(|run| run.row.clone()).collect(),
+        sentences: part.verdicts.iter().map(|verdict| verdict.sentence.clone()).collect(),
+        doubts: said_of(&part.verdicts),
+    };
     Ok(Page {
         html: frame("roclip report", body).into_string() + "\n",
         csv,
         latex,
-        sentences: all().map(|verdict| verdict.sentence.clone()).collect(),
-        doubts: parts.iter().flat_map(|part| said_of(&part.verdicts)).collect(),
-        next_steps: steps,
+        parts: parts.iter().map(said).collect(),
+        next_steps: parts.iter().flat_map(|part| part.next_steps.iter().cloned()).collect(),
     })
 }
 
@@ -103,45 +113,12 @@ pub fn frame(title: &str, body: Markup) -> Markup {
     }
 }
 
-fn lead(runs: &Runs) -> Markup {
-    let records = &runs.records;
-    let seeds: BTreeSet<u64> = records.iter().map(|run| run.row.seed).collect();
-    let word = if seeds.len() == 1 { "seed" } else { "seeds" };
-    let seeds = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    let Some(first) = records.iter().max_by_key(|run| run.summary.poisoned_pairs) else { return html! {} };
-    let (summary, recipe) = (&first.summary, &first.recipe);
-    if let Some(prompt) = &recipe.prompt {
-        return html! {
-            p.lead {
-                (count(records.len(), "run")) ", " (word) " " (seeds) ". Prompts learned from " (count(summary.pairs, "picture")) " ("
-                (count(prompt.shots, "shot")) " a class), " (count(prompt.epochs as usize, "epoch")) " at batch " (prompt.batch_size)
-                ", on the frozen model " (prompt.model.display()) "."
-            }
-        };
-    }
-    let share = 100.0 * summary.poisoned_pairs as f64 / summary.pairs.max(1) as f64;
-    html! {
-        p.lead {
-            (count(records.len(), "run")) ", " (word) " " (seeds) ". " (count(summary.pairs, "pair")) ", " (summary.poisoned_pairs)
-            " of them poisoned (" (format!("{share:.2}")) " %), " (count(recipe.train.epochs, "epoch")) " at batch "
-            (recipe.train.batch_size) ", model " (recipe.model.name) "."
-        }
-        @if !runs.repeated.is_empty() {
-            p.note {
-                "Left out, because a run of the same recipe and seed is here already: "
-                (runs.repeated.iter().map(|run| run.display().to_string()).collect::<Vec<_>>().join(", ")) "."
-            }
-        }
-    }
-}
-
 /// In which settings the data of `part` differs from that of the others.
-fn apart(part: &Part, parts: &[Part]) -> Markup {
+fn apart(part: &Part, parts: &[Part]) -> Vec<String> {
     let firsts = parts.iter().filter_map(|part| part.study.groups.first());
     let others: Vec<_> = firsts.map(|group| &group.first.experiment).collect();
     let own = part.study.groups.first().map(|group| &group.first.experiment);
-    let settings = own.map(|own| own.data_apart_from(&others)).unwrap_or_default();
-    html! { @if !settings.is_empty() { p.note { (settings.join(", ")) } } }
+    own.map(|own| own.data_apart_from(&others)).unwrap_or_default()
 }
 
 fn contents_list(contents: &[(String, String)]) -> Markup {
@@ -191,7 +168,7 @@ fn as_sentence(text: &str) -> String {
 fn verdict(part: &Part) -> Markup {
     let problems = said_of(&part.verdicts);
     let warnings: usize = part.verdicts.iter().map(|verdict| verdict.warnings).sum();
-    let steps = next_steps(&part.study, &part.verdicts);
+    let steps = &part.next_steps;
     html! {
         ul.verdict {
             @for (group, verdict) in part.study.groups.iter().zip(&part.verdicts) {
@@ -208,7 +185,7 @@ fn verdict(part: &Part) -> Markup {
         @if !steps.is_empty() {
             details.next open[!problems.is_empty()] {
                 summary { "What to do next" }
-                ul { @for step in &steps { li { (step.why) ": " @for command in &step.commands { code { (command) } " " } } } }
+                ul { @for step in steps { li { (step.reason()) " " @for command in &step.commands { code { (command) } " " } } } }
             }
         }
     }
@@ -323,6 +300,7 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
 mod tests {
     use super::*;
     use crate::doctor::{Finding, Severity};
+    use std::collections::BTreeSet;
 
     #[test]
     fn what_is_said_of_several_rows_alike_is_one_line() {

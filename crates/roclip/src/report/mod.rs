@@ -14,6 +14,7 @@ mod export;
 mod grid;
 mod group;
 mod html;
+mod lead;
 mod next_steps;
 mod paired;
 mod pictures;
@@ -48,10 +49,8 @@ use std::path::{Path, PathBuf};
 pub struct Report {
     /// One a run, in the order of the tables.
     pub rows: Vec<ResultRow>,
-    /// One sentence a row of the table.
-    pub sentences: Vec<String>,
-    /// What makes rows doubtful.
-    pub doubts: Vec<String>,
+    /// The same rows with what is said of them, by what they were trained and measured on.
+    pub data: Vec<ReportedData>,
     pub next_steps: Vec<NextStep>,
     /// Runs that were left out: another one has their recipe and seed.
     pub repeated: Vec<PathBuf>,
@@ -59,31 +58,38 @@ pub struct Report {
     pub page: PathBuf,
 }
 
-/// Reads finished runs and writes `report.html`, `results.json`, `results.csv` and `results.tex` into `output`.
-pub fn write_report(runs: &[PathBuf], output: &Path) -> Result<Report> {
-    write_named_report(&runs.iter().map(NamedRun::from).collect::<Vec<_>>(), output)
+/// Rows that may stand in one table.
+pub struct ReportedData {
+    /// What they were trained and measured on.
+    pub title: String,
+    /// In which settings that differs from the data of the others, as `key = value`.
+    pub apart: Vec<String>,
+    pub rows: Vec<ResultRow>,
+    /// One sentence a row of the table.
+    pub sentences: Vec<String>,
+    /// What makes rows doubtful.
+    pub doubts: Vec<String>,
+}
+
+/// Reads finished runs and writes `report.html`, `results.json`, `results.csv` and `results.tex` into `output`. `more_seeds` is the command
+/// that trains further seeds of all of them, where one did; without it the report looks for one.
+pub fn write_report(runs: &[PathBuf], more_seeds: Option<&str>, output: &Path) -> Result<Report> {
+    write_named_report(&runs.iter().map(NamedRun::from).collect::<Vec<_>>(), more_seeds, output)
 }
 
 /// [`write_report`] with names for the rows.
-pub fn write_named_report(runs: &[NamedRun], output: &Path) -> Result<Report> {
+pub fn write_named_report(runs: &[NamedRun], more_seeds: Option<&str>, output: &Path) -> Result<Report> {
     if runs.is_empty() {
         return Err(Error::setting("no runs to report on", "name one or more run folders"));
     }
     let runs = read_runs(runs)?;
     let rows: Vec<ResultRow> = runs.records.iter().map(|record| record.row.clone()).collect();
     // The page reads the runs' pictures, and can fail; then no file is written.
-    let page = html::page(&runs, &rows)?;
+    let page = html::page(&runs, &rows, more_seeds)?;
     artifact::write_json(&output.join("results.json"), &rows)?;
     artifact::write(&output.join("results.csv"), page.csv.as_bytes())?;
     artifact::write(&output.join("results.tex"), page.latex.as_bytes())?;
     let path = output.join("report.html");
     artifact::write(&path, page.html.as_bytes())?;
-    Ok(Report {
-        rows,
-        sentences: page.sentences,
-        doubts: page.doubts,
-        next_steps: page.next_steps,
-        repeated: runs.repeated,
-        page: path,
-    })
+    Ok(Report { rows, data: page.parts, next_steps: page.next_steps, repeated: runs.repeated, page: path })
 }

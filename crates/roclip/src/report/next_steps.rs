@@ -1,11 +1,14 @@
 //! What a person may do next: reasons and commands.
 
 use crate::doctor::kept_findings;
+use crate::recipe::{ObjectiveName, Recipe};
 use crate::report::group::{Group, Study};
 use crate::report::verdict::Verdict;
 use crate::results::RunRecord;
+use crate::run::Looked;
 use roclip_data::escape::for_shell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Seeds of a comparison that one lucky seed cannot decide.
 const ENOUGH_SEEDS: usize = 3;
@@ -23,10 +26,16 @@ impl NextStep {
     fn new(why: impl Into<String>, command: String) -> NextStep {
         NextStep { why: why.into(), commands: vec![command], more_seeds: false }
     }
+
+    /// The reason as it stands before the commands, of which there may be none.
+    pub fn reason(&self) -> String {
+        format!("{}{}", self.why, if self.commands.is_empty() { "." } else { ":" })
+    }
 }
 
-/// What to do after this study: at most one step of each kind.
-pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<NextStep> {
+/// What to do after this study: at most one step of each kind. `with_more_seeds` is the command that trains further seeds, where it is
+/// known.
+pub fn next_steps(study: &Study, verdicts: &[Verdict], with_more_seeds: Option<&str>) -> Vec<NextStep> {
     let mut steps: BTreeMap<usize, NextStep> = BTreeMap::new();
     for (group, verdict) in study.groups.iter().zip(verdicts) {
         let run = group.first;
@@ -41,9 +50,7 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<NextStep> {
         }
         let defends = defends(group);
         if defends && run.summary.poisoned_pairs > 0 && study.control("undefended", group).is_none() {
-            let command =
-                format!("roclip demo --config {0}/run.toml --seeds {1} --out {0}-controls", path(run), run.row.seed);
-            steps.entry(0).or_insert(NextStep::new("Train the controls of a defence beside it", command));
+            steps.entry(0).or_insert(NextStep::new("Train the controls of a defence beside it", controls_of(run)));
         }
         let examined = kept_findings(&run.folder).is_ok_and(|kept| kept.is_some());
         let recipe = &run.recipe;
@@ -65,7 +72,7 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict]) -> Vec<NextStep> {
             steps.entry(3).or_insert(NextStep::new("Try to clean the model that was fooled", command));
         }
     }
-    steps.extend(more_seeds(study).map(|step| (2, step)));
+    steps.extend(more_seeds(study, with_more_seeds).map(|step| (2, step)));
     steps.into_values().collect()
 }
 
@@ -82,43 +89,119 @@ fn path(run: &RunRecord) -> String {
     for_shell(&run.folder.display().to_string())
 }
 
-/// Further seeds of every row that is compared: a defence's, without those of its controls, is compared with nothing.
-fn more_seeds(study: &Study) -> Option<NextStep> {
-    let trained: Vec<&Group> = study.groups.iter().filter(|group| group.first.recipe.clean.is_none()).collect();
-    let few = |group: &&&Group| defends(group) && group.members.len() < ENOUGH_SEEDS;
-    let first = trained.iter().find(few)?;
-    let seeds = || trained.iter().flat_map(|group| group.members.iter().map(|run| run.row.seed));
-    // The rows of a demo are named by their seeds; the cells of a sweep have a recipe of their own, too.
-    let of_demo = |run: &RunRecord| {
-        let seed = format!("-seed{}", run.row.seed);
-        let named = run.folder.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&seed));
-        named && run.folder.join("recipe.toml").is_file()
-    };
-    let demo = first.first.folder.parent().filter(|_| of_demo(first.first));
-    let commands = match demo {
-        Some(out) => {
-            let mut all: Vec<u64> = seeds().chain(0..ENOUGH_SEEDS as u64).collect();
-            all.sort_unstable();
-            all.dedup();
-            let all: Vec<String> = all.iter().map(u64::to_string).collect();
-            let out = for_shell(&out.display().to_string());
-            vec![format!(
-                "roclip demo --config {}/recipe.toml --seeds {} --out {out}",
-                path(first.first),
-                all.join(",")
-            )]
-        }
-        None => {
-            let seed = seeds().max().unwrap_or(0) + 1;
-            let command = |group: &&Group| {
-                format!("roclip train --config {0}/run.toml --seed {seed} --run {0}-seed{seed}", path(group.first))
-            };
-            trained.iter().map(command).collect()
-        }
-    };
+/// Whether pairs are left out that a look at all of them found suspicious. The list is of one seed's pairs.
+fn drops_suspects(run: &RunRecord) -> Option<Looked> {
+    run.recipe.data.drop.as_deref().and_then(Looked::beside)
+}
+
+/// The controls that a defence's row lacks.
+fn controls_of(run: &RunRecord) -> String {
+    let (recipe, run_path) = (&run.recipe, path(run));
+    if recipe.has_controls() && recipe.data.drop.is_none() {
+        return format!("roclip demo --config {run_path}/run.toml --seeds {} --out {run_path}-controls", run.row.seed);
+    }
+    // The demo takes a recipe with both a defence and augmentation; of others the undefended run is the control.
+    let mut command = format!("roclip train --config {run_path}/run.toml");
+    if recipe.objective.name != ObjectiveName::Clip {
+        command += " --objective clip";
+    }
+    let sections = [
+        ("augment.image", recipe.augment.image.is_some()),
+        ("augment.text", recipe.augment.text.is_some()),
+        ("data.drop", recipe.data.drop.is_some()),
+    ];
+    for (section, _) in sections.into_iter().filter(|(_, there)| *there) {
+        command += &format!(" --set {section}=");
+    }
+    format!("{command} --run {run_path}-undefended")
+}
+
+/// Further seeds of every row that is compared: a defence's, without those of its controls, is compared with nothing. `command` trains
+/// them, where it is known.
+fn more_seeds(study: &Study, command: Option<&str>) -> Option<NextStep> {
+    let trained: Vec<&Group> = study.groups.iter().filter(|group| is_trained(&group.first.recipe)).collect();
+    let first = trained.iter().find(|group| defends(group) && group.members.len() < ENOUGH_SEEDS)?;
     let why = match trained.len() {
         1 => "Train more seeds: one may be luck",
         _ => "Train more seeds of every row: one may be luck, and a defence is compared seed by seed with its controls",
     };
-    Some(NextStep { why: why.to_owned(), commands, more_seeds: true })
+    let step = |commands: Vec<String>, besides: &str| {
+        Some(NextStep { why: format!("{why}{besides}"), commands, more_seeds: true })
+    };
+    if let Some(command) = command {
+        return step(vec![command.to_owned()], "");
+    }
+    let seeds: Vec<u64> = trained.iter().flat_map(|group| group.members.iter().map(|run| run.row.seed)).collect();
+    if let Some(out) = first.first.folder.parent().filter(|_| demo_row(first.first).is_some()) {
+        let all: BTreeSet<u64> = seeds.iter().copied().chain(0..ENOUGH_SEEDS as u64).collect();
+        let all = all.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        return match demo_again(&trained, out) {
+            Some(demo) => step(vec![format!("{demo} --seeds {all}")], ""),
+            None => {
+                step(Vec::new(), &format!(". Give the command that trained these rows once more, with --seeds {all}"))
+            }
+        };
+    }
+    let seed = seeds.iter().max().unwrap_or(&0) + 1;
+    let command = |group: &&Group| {
+        format!("roclip train --config {0}/run.toml --seed {seed} --run {0}-seed{seed}", path(group.first))
+    };
+    let (with_list, without): (Vec<&Group>, Vec<&Group>) =
+        trained.into_iter().partition(|group| drops_suspects(group.first).is_some());
+    let besides = match with_list.is_empty() {
+        true => "",
+        false => {
+            " (suspects are of one seed: look for those of the others with `roclip detect pairs` before you train without them)"
+        }
+    };
+    step(without.iter().map(command).collect(), besides)
+}
+
+/// Whether the recipe trains CLIP or a classifier anew.
+fn is_trained(recipe: &Recipe) -> bool {
+    recipe.clean.is_none() && recipe.caption.is_none() && recipe.prompt.is_none() && recipe.distillation().is_none()
+}
+
+/// The rows that a demo trains by itself; `detected-METHOD` stands beside them.
+const DEMO_ROWS: [&str; 4] = ["undefended", "augmentation-only", "defended", "clean-data"];
+const DETECTED: &str = "detected";
+
+/// The row of a demo that the run is, without its seed. The cells of a sweep have a recipe of their own, too, and other names.
+fn demo_row(run: &RunRecord) -> Option<String> {
+    let name = run.folder.file_name()?.to_string_lossy().into_owned();
+    let row = name.strip_suffix(&format!("-seed{}", run.row.seed))?;
+    let known = DEMO_ROWS.contains(&row) || row.starts_with(&format!("{DETECTED}-"));
+    (known && run.folder.join("recipe.toml").is_file()).then(|| row.to_owned())
+}
+
+/// `roclip demo` with the rows of `groups` in the folder `out`, without seeds; none where no recipe among them is one that the demo takes.
+fn demo_again(groups: &[&Group], out: &Path) -> Option<String> {
+    let of_folder = |group: &&&Group| group.first.folder.parent() == Some(out);
+    let rows: Vec<(String, &RunRecord)> =
+        groups.iter().filter(of_folder).filter_map(|group| Some((demo_row(group.first)?, group.first))).collect();
+    let takes = |(_, run): &&(String, &RunRecord)| run.recipe.has_controls() && run.recipe.data.drop.is_none();
+    let (_, whole) = rows.iter().find(takes)?;
+    let mut command = format!("roclip demo --config {}/recipe.toml", path(whole));
+    let is_there = |row: &&str| rows.iter().any(|(known, _)| known == row);
+    let mut asked: Vec<&str> = DEMO_ROWS.into_iter().filter(is_there).collect();
+    let looked: Vec<(&str, Looked)> = rows
+        .iter()
+        .filter_map(|(row, run)| Some((row.strip_prefix(DETECTED)?.strip_prefix('-')?, drops_suspects(run)?)))
+        .collect();
+    if let Some((_, first)) = looked.first() {
+        asked.push(DETECTED);
+        let by: BTreeSet<&str> = looked.iter().map(|(by, _)| *by).collect();
+        command += &format!(" --detect-by {}", by.into_iter().collect::<Vec<_>>().join(","));
+        let encoder = first.model.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        if let Some((row, _)) = encoder.as_deref().and_then(|name| name.rsplit_once("-seed")) {
+            command += &format!(" --detect-with {row}");
+        }
+        if let Some(share) = first.drop.strip_prefix("fraction ") {
+            command += &format!(" --drop-fraction {share}");
+        }
+    }
+    if asked.len() != DEMO_ROWS.len() || asked.contains(&DETECTED) {
+        command += &format!(" --rows {}", asked.join(","));
+    }
+    Some(format!("{command} --out {}", for_shell(&out.display().to_string())))
 }

@@ -1,8 +1,8 @@
 //! Differences between rows, seed by seed.
 
-use crate::report::chart::{Difference, differences};
+use crate::report::chart::{Difference, differences, signed};
 use crate::report::comparison::Comparison;
-use crate::report::group::{Group, RateOf, Study, asr, attacks, psr, zero_shot};
+use crate::report::group::{Group, RateOf, Study, asr, attacks, capitalised, psr, zero_shot};
 use crate::report::verdict::{CONTROLS, PSR, Verdict};
 use maud::{Markup, html};
 
@@ -16,8 +16,9 @@ pub fn section(study: &Study, verdicts: &[Verdict]) -> Markup {
         defences.iter().filter(proves).map(|(group, _)| *group).collect()
     };
     let all: Vec<&Group> = defences.iter().map(|(group, _)| *group).collect();
+    let accuracy = capitalised(study.accuracy_word());
     let charts = || {
-        let mut charts = vec![chart(study, &all, "Zero-shot", &zero_shot), chart(study, &proving(PSR), PSR, &psr)];
+        let mut charts = vec![chart(study, &all, &accuracy, &zero_shot), chart(study, &proving(PSR), PSR, &psr)];
         let of_attack = |attack: &String| chart(study, &proving(attack), &format!("ASR {attack}"), &asr(attack));
         charts.extend(attacks.iter().map(of_attack));
         charts
@@ -53,7 +54,7 @@ fn chart(study: &Study, defences: &[&Group], name: &str, of: &RateOf) -> Markup 
             let compared = study.control(control, defence).and_then(|other| Comparison::of(defence, other, of));
             let Some(Comparison { points, interval, by_seed }) = compared else { continue };
             rows.push(Difference {
-                label: format!("{} against {words}: {points:+.1}", defence.short()),
+                label: format!("{} against {words}: {}", defence.short(), signed(points)),
                 class: defence.style.class(),
                 values: by_seed,
                 mean: points,

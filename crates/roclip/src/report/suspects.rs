@@ -79,7 +79,8 @@ fn table(found: &Suspects) -> Markup {
     html! {
         p.note {
             "AUROC: how often a poisoned pair is more suspicious than a clean one; 0.5 is chance. False positives: the share of clean pairs that \
-             goes with 95 % and with all of the poison."
+             goes with 95 % and with all of the poison; no threshold finds so many where fewer have a score. A method that has nothing to say \
+             of a pair gives it no score: such poison is left out of the AUROC, and counted beside it, and its curve ends early."
         }
         (scrolling(html! {
             table {
@@ -89,9 +90,16 @@ fn table(found: &Suspects) -> Markup {
                         tr {
                             th { (method.method) }
                             @for judged in &method.attacks {
-                                td { (format!("{:.3}", judged.figures.auroc)) small { (judged.figures.poisoned) " beside " (judged.figures.clean) } }
-                                td { (percent(judged.figures.false_positives_at_95)) }
-                                td { (percent(judged.figures.false_positives_at_100)) }
+                                @let figures = &judged.figures;
+                                td {
+                                    (figures.auroc.map_or("–".to_owned(), |area| format!("{area:.3}")))
+                                    small {
+                                        (figures.poisoned) " beside " (figures.clean)
+                                        @if figures.poisoned_without_score > 0 { ", " (figures.poisoned_without_score) " without a score" }
+                                    }
+                                }
+                                td { (figures.false_positives_at_95.map_or("–".to_owned(), percent)) }
+                                td { (figures.false_positives_at_100.map_or("–".to_owned(), percent)) }
                             }
                         }
                     }
@@ -104,14 +112,15 @@ fn table(found: &Suspects) -> Markup {
 fn roc(found: &Suspects, attack: &str) -> Markup {
     let line = |(method, number): (&crate::run::MethodScores, usize)| {
         let judged = method.attacks.iter().find(|judged| judged.attack == attack)?;
+        let area = judged.figures.auroc?;
         let colour = COLOURS.get(number % COLOURS.len()).copied().unwrap_or("black");
         // A curve of a million points says no more than one of hundreds.
         let every = judged.curve.len().div_ceil(400).max(1);
         let last = judged.curve.last();
         let points = judged.curve.iter().step_by(every).chain(last).map(|(x, y)| (100.0 * x, 100.0 * y)).collect();
         Some(Series {
-            name: format!("{}, AUROC {:.2}", method.method, judged.figures.auroc),
-            short: format!("{:.2} {}", judged.figures.auroc, method.method),
+            name: format!("{}, AUROC {area:.2}", method.method),
+            short: format!("{area:.2} {}", method.method),
             class: format!("colour-{colour} dash-{}", number % 6),
             marker: Marker::ALL.get(number % Marker::ALL.len()).copied().unwrap_or(Marker::Circle),
             points,

@@ -59,15 +59,20 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
     let has_psr = study.runs().any(|run| run.row.last.psr.is_some());
     let has_probe = study.runs().any(|run| run.summary.linear_probe.is_some());
     let grey = |verdict: &Verdict, name: &str| verdict.grey.contains(name);
+    // What all rows were trained on stands in the page's first line.
+    let trained_on = study.runs().map(|run| (run.row.pairs, run.row.poisoned_pairs)).collect::<BTreeSet<_>>();
+    let differ = trained_on.len() > 1;
+    let of_what = if study.runs().all(|run| run.recipe.is_labelled()) { "pictures" } else { "pairs" };
     scrolling(html! {
         table {
             thead {
                 tr {
                     th { "row" }
                     @for key in &settings { th { (key) } }
+                    @if differ { th { (of_what) } th { "poisoned" } }
                     @if has_psr { th { "PSR" } }
                     @for attack in &attacks { th { "ASR" small { (attack) } } }
-                    th { @if study.runs().all(|run| run.recipe.is_labelled()) { "accuracy" } @else { "zero-shot" } }
+                    th { (study.accuracy_word()) }
                     @if has_probe { th { "probe" } }
                     th { "seeds" } th { "training + evaluation" } th { "peak memory" }
                 }
@@ -77,6 +82,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
                     tr {
                         th { (group.key()) " " (group.row().name) }
                         @for key in &settings { td { (group.row().settings.get(key).map_or("", String::as_str)) } }
+                        @if differ { td { (counts(group, |run| run.row.pairs)) } td { (counts(group, |run| run.row.poisoned_pairs)) } }
                         @if has_psr { td.grey[grey(verdict, PSR)] { (rates(&of_members(group, psr))) } }
                         @for attack in &attacks {
                             td.grey[grey(verdict, attack)] { (rates(&of_members(group, asr(attack)))) }
@@ -91,6 +97,16 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
             }
         }
     })
+}
+
+/// Of each run the same count, or the least and the most of them.
+fn counts(group: &Group, value: impl Fn(&RunRecord) -> usize) -> String {
+    let all: BTreeSet<usize> = group.members.iter().map(|run| value(run)).collect();
+    match (all.first(), all.last()) {
+        (Some(low), Some(high)) if low != high => format!("{low} to {high}"),
+        (Some(one), _) => one.to_string(),
+        _ => String::new(),
+    }
 }
 
 fn duration(seconds: f64) -> String {

@@ -3,6 +3,7 @@
 use crate::doctor::{Finding, Severity, UNDEFENDED_CONTROL, WORKS, examine_folder, kept_findings};
 use crate::error::Result;
 use crate::eval::Evaluation;
+use crate::report::chart::signed;
 use crate::report::comparison::Comparison;
 use crate::report::group::{Group, RateOf, Study, attacks, zero_shot};
 use crate::results::RunRecord;
@@ -156,7 +157,12 @@ fn captions_of(group: &Group) -> Option<String> {
         baselines.map(|scores| scores.cider_d).reduce(f64::max)
     };
     let beside = group.mean(best).map(|best| format!(", the best baseline {:.1}", 100.0 * best)).unwrap_or_default();
-    Some(format!("CIDEr-D {:.1}{beside}", 100.0 * own))
+    // Runs of earlier versions kept negative zeros.
+    Some(format!("CIDEr-D {:.1}{beside}", 100.0 * own + 0.0))
+}
+
+fn accuracy_of(run: &RunRecord) -> &'static str {
+    if run.recipe.is_labelled() { "accuracy" } else { "zero-shot" }
 }
 
 /// Says so where a model is about as good as one that guesses. Where the number of classes was not kept, nothing is said.
@@ -167,7 +173,8 @@ fn at_chance(run: &RunRecord) -> Option<String> {
     // With few classes twice chance is too much to ask for: half of the way from chance to perfect is as good.
     let least = (2.0 * chance).min((1.0 + chance) / 2.0);
     (rate.rate < least).then(|| {
-        format!("zero-shot {:.1} % of {classes} classes is about chance ({:.1} %)", 100.0 * rate.rate, 100.0 * chance)
+        let what = accuracy_of(run);
+        format!("{what} {:.1} % of {classes} classes is about chance ({:.1} %)", 100.0 * rate.rate, 100.0 * chance)
     })
 }
 
@@ -191,12 +198,9 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
     parts.extend(captions_of(group));
     let captions = !parts.is_empty() && group.first.summary.captions.is_some();
     parts.extend(match mean(group, &zero_shot) {
-        Some(accuracy) => {
-            let what = if group.first.recipe.is_labelled() { "accuracy" } else { "zero-shot" };
-            Some(format!("{what} {}{}", percent(accuracy), cost(study, group)))
-        }
+        Some(accuracy) => Some(format!("{} {}{}", accuracy_of(group.first), percent(accuracy), cost(study, group))),
         None if captions => None,
-        None => Some("zero-shot not measured: the run has no evaluation data".into()),
+        None => Some(format!("{} not measured: the run has no evaluation data", accuracy_of(group.first))),
     });
     let seeds = match group.members.len() {
         1 => String::new(),
@@ -256,11 +260,11 @@ pub const CONTROLS: [(&str, &str); 3] =
 fn cost(study: &Study, group: &Group) -> String {
     if let Some(victim) = &group.first.summary.before {
         let now = group.first.summary.evaluation.zero_shot_top1.rate;
-        return format!(" ({:+.1} points against its victim)", 100.0 * (now - victim.zero_shot_top1.rate));
+        return format!(" ({} points against its victim)", signed(100.0 * (now - victim.zero_shot_top1.rate)));
     }
     if let Some(teacher) = &group.first.summary.teacher {
         let now = group.first.summary.evaluation.zero_shot_top1.rate;
-        return format!(" ({:+.1} points against its teacher)", 100.0 * (now - teacher.zero_shot_top1.rate));
+        return format!(" ({} points against its teacher)", signed(100.0 * (now - teacher.zero_shot_top1.rate)));
     }
     // A control is compared with those that it builds on.
     let controls = match group.row().control.as_deref() {
@@ -270,7 +274,7 @@ fn cost(study: &Study, group: &Group) -> String {
     };
     let parts = controls.iter().filter_map(|(control, name)| {
         let compared = Comparison::of(group, study.control(control, group)?, &zero_shot)?;
-        Some(format!("{:+.1} against {name}, {}", compared.points, compared.words()))
+        Some(format!("{} against {name}, {}", signed(compared.points), compared.words()))
     });
     in_brackets(parts)
 }

@@ -58,6 +58,7 @@ impl Experiment {
         let table = toml::Value::try_from(&recipe).map_err(|e| Error::internal(format!("recipe: {e}")))?;
         let mut settings = BTreeMap::new();
         flatten("", &table, &mut settings);
+        without_unused_emoji(&mut settings);
         // Each seed has suspects of its own, too.
         if let Some(looked) = recipe.data.drop.as_deref().and_then(Looked::beside) {
             settings.remove(DROP);
@@ -90,13 +91,17 @@ impl Experiment {
         self.digest_of(about_data)
     }
 
-    /// What tells this experiment's data from that of `others`, as `key = value`.
+    /// What tells this experiment's data from that of `others`, as `key = value`, paths first.
     pub fn data_apart_from(&self, others: &[&Experiment]) -> Vec<String> {
         let differs = |key: &str, value: &str| {
             others.iter().any(|other| other.settings.get(key).map(String::as_str) != Some(value))
         };
         let own = self.settings.iter().filter(|(key, value)| about_data(key) && differs(key, value));
-        own.take(NAMED)
+        let (paths, rest): (Vec<_>, Vec<_>) = own.partition(|(key, _)| key.ends_with(".path"));
+        paths
+            .into_iter()
+            .chain(rest)
+            .take(NAMED)
             .map(|(key, value)| format!("{key} = {}", value.chars().take(SHOWN).collect::<String>()))
             .collect()
     }
@@ -115,6 +120,17 @@ impl Experiment {
         let text: String = settings.map(|(key, value)| format!("{key}\u{0}{value}\n")).collect();
         artifact::sha256_hex(text.as_bytes())
     }
+}
+
+/// Takes the settings of the built-in pictures out of sources that are none of them.
+fn without_unused_emoji(settings: &mut BTreeMap<String, String>) {
+    let used = |source: &str| {
+        let path = settings.get(&format!("{source}.path"));
+        path.is_none_or(|path| path.split("::").any(|part| part == "emoji"))
+    };
+    let sources = settings.keys().filter_map(|key| key.split_once(".emoji.").map(|(source, _)| source.to_owned()));
+    let unused: BTreeSet<String> = sources.filter(|source| !used(source)).collect();
+    settings.retain(|key, _| key.split_once(".emoji.").is_none_or(|(source, _)| !unused.contains(source)));
 }
 
 /// `run:` and the digest of the run that `path` is or lies in; the path itself where its recipe cannot be read.
@@ -262,6 +278,29 @@ mod tests {
         assert_ne!(plain.data_digest(), elsewhere.data_digest());
         assert_eq!(elsewhere.data_apart_from(&[&plain, &elsewhere]), ["eval.source.path = photos"]);
         assert_eq!(plain.data_digest(), other_model.data_digest());
+    }
+
+    #[test]
+    fn settings_of_the_built_in_pictures_tell_nothing_of_other_data() {
+        let list = |concepts| {
+            experiment(move |recipe| {
+                let source = &mut recipe.data.source;
+                (source.path, source.emoji.concepts) = ("pairs.csv".into(), concepts);
+                source.split = Some("val".into());
+            })
+        };
+        let built_in = |path: &'static str, concepts| {
+            experiment(move |recipe| {
+                (recipe.data.source.path, recipe.data.source.emoji.concepts) = (path.into(), concepts);
+            })
+        };
+        assert_eq!(list(64).digest(), list(200).digest());
+        assert_ne!(built_in("emoji", 64).digest(), built_in("emoji", 200).digest());
+        assert_ne!(built_in("pairs.csv::emoji", 64).digest(), built_in("pairs.csv::emoji", 200).digest());
+        assert_eq!(
+            list(200).data_apart_from(&[&built_in("emoji", 64)]),
+            ["data.source.path = pairs.csv", "data.source.split = val"]
+        );
     }
 
     #[test]

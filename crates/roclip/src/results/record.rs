@@ -8,10 +8,11 @@ use crate::results::experiment::{Experiment, Label, labels};
 use crate::run::{EpochLine, Looked, Summary, read_details, read_epochs};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
+use roclip_data::escape::for_shell;
 use roclip_data::plural;
 use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
@@ -78,6 +79,10 @@ pub struct ResultRow {
     /// `undefended`, `augmentation-only`, `clean-data`; null for a defence.
     pub control: Option<String>,
     pub seed: u64,
+    /// That the run was trained on, without those that were left out before.
+    pub pairs: usize,
+    /// Those of `pairs` that are poison.
+    pub poisoned_pairs: usize,
     /// The recipe's `data.pairs_per_picture`, a defence of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs_per_picture: Option<usize>,
@@ -96,6 +101,11 @@ impl ResultRow {
     /// Whether this is the control `name`, with all its pairs: a limit of pairs a picture defends.
     pub fn is_control(&self, name: &str) -> bool {
         self.control.as_deref() == Some(name) && self.pairs_per_picture.is_none()
+    }
+
+    /// Whether the run trained a classifier, whose accuracy no prompts have a part in.
+    pub fn is_classifier(&self) -> bool {
+        ObjectiveName::named(&self.objective).is_some_and(ObjectiveName::labelled)
     }
 
     /// Position in tables.
@@ -267,6 +277,16 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
             None => unfinished(folder),
         });
     }
+    if folder.join("instruct.json").is_file() {
+        return Err(Error::file(
+            folder,
+            "trained a model that answers questions (`roclip caption instruct`), whose figures are of answers and no row of this report",
+            format!(
+                "read them in summary.json and answers.jsonl there; `roclip caption answer {0} PICTURE` asks the model, and `roclip caption backdoor {0} --run FOLDER` attacks its tuning",
+                for_shell(&folder.display().to_string())
+            ),
+        ));
+    }
     let summary: Summary = artifact::read_json(&path)?;
     let recipe = Recipe::read(&folder.join("run.toml"))?;
     let experiment = Experiment::of(&recipe)?;
@@ -308,6 +328,8 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         data: origin.data_digest(),
         control,
         seed: summary.seed,
+        pairs: summary.pairs,
+        poisoned_pairs: summary.poisoned_pairs,
         pairs_per_picture: recipe.data.pairs_per_picture,
         linear_probe: summary.linear_probe.map(|p| p.top1.rate),
         linear_probe_mean_per_class_recall: summary.linear_probe.map(|p| p.mean_per_class_recall),
@@ -341,7 +363,7 @@ pub struct Runs {
     pub repeated: Vec<PathBuf>,
 }
 
-/// Reads several runs, each labelled by what tells its experiment from the others'.
+/// Reads several runs, each labelled by what tells its experiment from the others on the same data.
 pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
     let (mut records, mut repeated) = (Vec::<RunRecord>::new(), Vec::new());
     for run in runs {
@@ -355,9 +377,14 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
             false => records.push(record),
         }
     }
-    let named: Vec<_> = records.iter().map(|run| (run.row.name.clone(), run.experiment.clone())).collect();
-    for (record, Label { text, settings }) in records.iter_mut().zip(labels(&named)) {
-        (record.row.label, record.row.settings) = (text, settings);
+    // Runs on other data stand in a table of their own, where nothing has to tell them from these.
+    let data: BTreeSet<String> = records.iter().map(|run| run.row.data.clone()).collect();
+    for data in data {
+        let mut members: Vec<&mut RunRecord> = records.iter_mut().filter(|run| run.row.data == data).collect();
+        let named: Vec<_> = members.iter().map(|run| (run.row.name.clone(), run.experiment.clone())).collect();
+        for (record, Label { text, settings }) in members.iter_mut().zip(labels(&named)) {
+            (record.row.label, record.row.settings) = (text, settings);
+        }
     }
     let place = |data: &str| records.iter().position(|run| run.row.data == data);
     let places: Vec<_> = records.iter().map(|run| place(&run.row.data)).collect();

@@ -108,6 +108,8 @@ mod tests {
             experiment: experiment.into(),
             control: None,
             seed,
+            pairs: 100,
+            poisoned_pairs: 3,
             pairs_per_picture: None,
             linear_probe: Some(top1),
             linear_probe_mean_per_class_recall: Some(top1),

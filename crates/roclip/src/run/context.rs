@@ -56,9 +56,7 @@ impl Context<'_> {
                 (self.evaluator.classes.len() as f64).ln()
             );
         }
-        let dropped = self.dropped.as_ref().map(|LeftOutByList { pictures, captions, .. }| {
-            format!(", {pictures} pictures and {captions} single captions left out by data.drop")
-        });
+        let dropped = self.dropped.as_ref().map(|left_out| format!(", {} left out by data.drop", left_out.words()));
         format!(
             "{} on {} ({} poisoned{}), {} an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
             trainer.objective.name(),

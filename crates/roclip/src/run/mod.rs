@@ -64,7 +64,7 @@ pub use prompt::{Inspected, MeasuredPrompts, inspect_prompts, measure_prompts, t
 pub use resume::Start;
 pub use session::train;
 pub use stop::{Asked, Saved, Stop};
-pub use summary::{PhaseEvaluation, ReboundPoint, Summary};
+pub use summary::{Inheritance, PhaseEvaluation, ReboundPoint, Summary};
 pub use suspects::{COMBINED, Drop, Judged, Looked, MethodScores, Suspects, suspects};
 pub use torch_bridge::{leave_at_once, torch_version};
 pub use warnings::warnings;

@@ -5,7 +5,7 @@ use crate::objective::Phase;
 use crate::prompt::PromptMeasures;
 use crate::run::caller::Caller;
 use crate::run::clock::date;
-use roclip_data::rate::Ratio;
+use roclip_data::rate::{Rate, Ratio};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -56,14 +56,36 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Strict ASR of a student by that of its teacher. None where the teacher's attack did not take: where its success is not clearly above
-    /// the base rate, a ratio would be one of two accidents.
-    pub fn inheritance(&self, attack: &str) -> Option<Ratio> {
+    /// What the student has of its teacher's attack; none of a run without a teacher, or of an attack that either was not measured by.
+    pub fn inheritance(&self, attack: &str) -> Option<Inheritance> {
         let (own, teacher) = (self.evaluation.asr.get(attack)?, self.teacher.as_ref()?.asr.get(attack)?);
-        if teacher.success.low <= teacher.base_rate.high {
-            return None;
+        Inheritance::of(own.success, teacher.success, teacher.base_rate)
+    }
+}
+
+/// What a student has of an attack that its teacher was trained on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Inheritance {
+    /// The 95 % interval of the teacher's success does not lie above that of its base rate: a ratio would be one of two accidents.
+    NothingToInherit,
+    /// Strict ASR of the student by that of its teacher.
+    Share(Ratio),
+}
+
+impl Inheritance {
+    /// Of a student's strict ASR, beside its teacher's and that one's base rate; none where the student was shown no picture.
+    pub fn of(own: Rate, teacher: Rate, base_rate: Rate) -> Option<Inheritance> {
+        match teacher.low > base_rate.high {
+            false => Some(Inheritance::NothingToInherit),
+            true => Ratio::new(own, teacher).map(Inheritance::Share),
         }
-        Ratio::new(own.success, teacher.success)
+    }
+
+    pub fn share(self) -> Option<Ratio> {
+        match self {
+            Inheritance::NothingToInherit => None,
+            Inheritance::Share(ratio) => Some(ratio),
+        }
     }
 }
 
@@ -104,4 +126,19 @@ fn processor() -> Option<String> {
     let told = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = told.lines().find(|line| line.starts_with("model name"))?;
     line.split_once(':').map(|(_, name)| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_student_without_a_hit_inherits_nothing_of_an_attack_that_took() {
+        let (taken, by_chance) = (Rate::new(99, 177), Rate::new(11, 177));
+        let none = Inheritance::of(Rate::new(0, 177), taken, by_chance).unwrap();
+        assert_eq!(none.share().map(|ratio| (ratio.ratio, ratio.low)), Some((0.0, 0.0)));
+        let accident = Inheritance::of(Rate::new(20, 177), Rate::new(15, 177), by_chance);
+        assert_eq!(accident, Some(Inheritance::NothingToInherit));
+        assert_eq!(Inheritance::of(Rate::new(0, 0), taken, by_chance), None);
+    }
 }

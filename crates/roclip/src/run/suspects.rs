@@ -348,8 +348,8 @@ mod tests {
     fn methods_are_judged_by_attack_against_clean_pairs_alone() {
         let marks = attacks(&[Some("a"), Some("b"), None, None]);
         let found = judged(&[4.0, 1.0, 2.0, 3.0], &marks);
-        let areas: Vec<(&str, f64)> =
+        let areas: Vec<(&str, Option<f64>)> =
             found.iter().map(|judged| (judged.attack.as_str(), judged.figures.auroc)).collect();
-        assert_eq!(areas, [("a", 1.0), ("b", 0.0)]);
+        assert_eq!(areas, [("a", Some(1.0)), ("b", Some(0.0))]);
     }
 }

@@ -1,9 +1,10 @@
 //! `roclip caption answer`
 
 use crate::commands::caption::{DeviceFlag, SearchFlags};
-use anyhow::{Context, Result, bail};
+use crate::commands::progress::say;
+use anyhow::{Context, Result};
 use clap::Args;
-use roclip::instruct::load;
+use roclip::instruct::{Stored, load};
 use roclip::run::device;
 use roclip_data::escape::for_terminal;
 use roclip_data::instruction::Wordings;
@@ -29,9 +30,14 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let (model, _, training) = load(&arguments.model, device(&arguments.on.device)?)?;
-    if training.is_none() {
-        bail!("`{}` has learned nothing yet; go on with `roclip caption instruct --resume`", arguments.model.display());
+    let Stored { model, training, .. } = load(&arguments.model, device(&arguments.on.device)?)?;
+    if !training.is_finished() {
+        say(&format!(
+            "`{}` is not trained to its end: it is at step {} of {}; go on with the command that began it and --resume",
+            arguments.model.display(),
+            training.step,
+            training.steps
+        ));
     }
     let limits = ImageLimits::default();
     let mut pictures = Vec::new();

@@ -1,6 +1,6 @@
 //! `roclip caption backdoor`
 
-use crate::commands::caption::StudyFlags;
+use crate::commands::caption::{LossFlag, StudyFlags};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -69,6 +69,8 @@ pub struct Arguments {
     /// Test pictures, drawn by the seed
     #[arg(long, default_value_t = 100)]
     test_pictures: usize,
+    #[command(flatten)]
+    losses: LossFlag,
     #[command(flatten)]
     tune: super::instruct::TuneFlags,
     /// Answers that the search follows at a time; 1 is greedy
@@ -241,6 +243,7 @@ impl Arguments {
             items: self.items,
             per_picture: self.per_picture,
             test_pictures: self.test_pictures,
+            max_skip_fraction: self.losses.max_skip_fraction,
             target: self.target.clone(),
             rate: self.poison_rate,
             tune: self.tune.over(TuneConfig::of_a_bridge()),

@@ -1,6 +1,6 @@
 //! `roclip caption instruct`
 
-use crate::commands::caption::{SearchFlags, StudyFlags};
+use crate::commands::caption::{LossFlag, SearchFlags, StudyFlags};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -60,6 +60,8 @@ pub struct Arguments {
     /// Concepts of the built-in set
     #[arg(long, default_value_t = 200)]
     concepts: usize,
+    #[command(flatten)]
+    losses: LossFlag,
     #[command(flatten)]
     search: SearchFlags,
     #[command(flatten)]
@@ -183,6 +185,7 @@ impl Arguments {
             tower: self.tower.clone(),
             data,
             references,
+            max_skip_fraction: self.losses.max_skip_fraction,
             model: VisionLanguageConfig { captioner, context: self.context },
             tune: self.tune.over(TuneConfig::default()),
             search: self.search.over(Default::default()),

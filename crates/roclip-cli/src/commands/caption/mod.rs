@@ -84,6 +84,14 @@ impl StudyFlags {
     }
 }
 
+/// How much of the data may be lost.
+#[derive(Args, Clone)]
+struct LossFlag {
+    /// Largest share of the pictures, or of the instructions, that may be left out because they cannot be used
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    max_skip_fraction: f64,
+}
+
 /// How captions are searched for.
 #[derive(Args, Clone, Default)]
 struct SearchFlags {

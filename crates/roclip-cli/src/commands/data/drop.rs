@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use roclip_data::escape::{for_shell, for_terminal};
 use roclip_data::pairs::{DropList, LeftOutByList};
+use roclip_data::plural::count;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReason;
 use roclip_data::source::{Kept, Leaving, Listing, SourceConfig, list_samples, write_kept};
@@ -71,9 +72,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
             })
         ),
         false => {
-            println!("{}: {kept} of {} pictures are kept, {pictures} are dropped", out.display(), samples.len());
+            let (all, are) = (count(samples.len(), "picture"), |number| if number == 1 { "is" } else { "are" });
+            println!("{}: {kept} of {all} {} kept, {pictures} {} dropped", out.display(), are(kept), are(*pictures));
             if *captions > 0 {
-                println!("{captions} single captions of pictures that are kept are dropped");
+                let single = count(*captions, "single caption");
+                println!("{single} of pictures that are kept {} dropped", are(*captions));
             }
         }
     }

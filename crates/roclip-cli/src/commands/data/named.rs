@@ -8,7 +8,7 @@ use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
 use roclip_data::artifact;
 use roclip_data::escape::for_shell;
-use roclip_data::pairs::{DropList, LeftOutByList};
+use roclip_data::pairs::DropList;
 use roclip_data::source::{Listing, SourceConfig, list_samples};
 use std::path::{Path, PathBuf};
 
@@ -78,10 +78,10 @@ pub fn list(recipe: &Recipe, source: &SourceConfig) -> Result<Listing> {
     let mut listing = list_samples(source, recipe.data.limits)?;
     if let Some(path) = &recipe.data.drop {
         let list = DropList::read(path)?;
-        let LeftOutByList { pictures, captions, .. } = list.found_in(&listing.samples)?;
+        let left_out = list.found_in(&listing.samples)?;
         list.leave_out_samples(&mut listing.samples);
         list.leave_out_captions(&mut listing.samples);
-        say(&format!("{pictures} pictures and {captions} single captions left out by data.drop"));
+        say(&format!("{} left out by data.drop", left_out.words()));
     }
     Ok(listing)
 }

@@ -2,6 +2,7 @@
 
 mod detected;
 
+use crate::commands::again::{Without, again};
 use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, sweep_axis, threads};
 use crate::commands::invocation;
 use crate::commands::overrides::{Overrides, PlanFlags};
@@ -12,7 +13,6 @@ use clap::Args;
 use detected::{DETECTED, Detection};
 use roclip::recipe::{AugmentConfig, Cell, ObjectiveName, Recipe, Sweep};
 use roclip::report::{Experiment, write_report};
-use roclip_data::escape::for_shell;
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -130,10 +130,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         grid.train(without)?;
     }
     // All rows that are finished there, whichever this command was asked to train.
-    let mut results = write_report(&finished(&out, &ALL_ROWS), &out)?;
-    for step in results.next_steps.iter_mut().filter(|step| step.more_seeds) {
-        step.commands = vec![with_seeds(&invocation::typed(), MORE_SEEDS)];
-    }
+    let more_seeds = with_seeds(&invocation::typed(), MORE_SEEDS);
+    let results = write_report(&finished(&out, &ALL_ROWS), Some(&more_seeds), &out)?;
     print_table(&results);
     if sweep.is_empty() {
         // More seeds take as long as this did.
@@ -152,7 +150,7 @@ impl Arguments {
         let mut of_rows: Vec<Vec<(&Cell, Recipe)>> = ROWS.iter().map(|_| Vec::new()).collect();
         for cell in &cells {
             let recipe = sweep.recipe(base, cell)?;
-            if recipe.objective.name == ObjectiveName::Clip || recipe.augment == AugmentConfig::default() {
+            if !recipe.has_controls() {
                 bail!(
                     "the recipe defends nothing; give it objective.name = \"roclip\" and an [augment] section \
                      (`roclip train --sweep` varies any recipe)"
@@ -190,17 +188,8 @@ impl Arguments {
 
 /// This command again with `seeds`: what is finished is kept, and the others are trained.
 fn with_seeds(typed: &[String], seeds: &str) -> String {
-    let mut words = Vec::new();
-    let mut values_to_skip = false;
-    for word in typed {
-        let value_of_seeds = std::mem::replace(&mut values_to_skip, word == "--seeds");
-        let left_out =
-            value_of_seeds || word.starts_with("--seeds") || ["--overwrite", "--fresh"].contains(&word.as_str());
-        if !left_out {
-            words.push(for_shell(word));
-        }
-    }
-    format!("{} --seeds {seeds}", words.join(" "))
+    let without = [Without::Valued("--seeds"), Without::Flag("--overwrite"), Without::Flag("--fresh")];
+    again(typed, &without, &format!("--seeds {seeds}"))
 }
 
 /// Fewer concepts, targets and epochs. Small enough for a smoke test; the pattern needs the whole demo.

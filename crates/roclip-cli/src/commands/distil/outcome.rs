@@ -1,8 +1,31 @@
 //! What a student took over from its teacher, for people.
 
-use roclip::run::Summary;
+use roclip::doctor::WORKS;
+use roclip::run::{Inheritance, Summary};
 use roclip_data::escape::for_terminal;
 use roclip_data::rate::Rate;
+
+/// What was inherited, and how well the teacher's attack took: by the intervals of its `success` and of its `base_rate`.
+fn inheritance(inherited: Inheritance, success: &Rate, base_rate: &Rate) -> String {
+    let interval = |rate: &Rate| format!("[{:.1}, {:.1}] %", 100.0 * rate.low, 100.0 * rate.high);
+    let (own, beside) = (interval(success), interval(base_rate));
+    match inherited {
+        Inheritance::NothingToInherit => {
+            format!("none: the teacher's attack did not take (95 % interval {own}, not above its base rate's {beside})")
+        }
+        Inheritance::Share(ratio) => {
+            let share = format!("{:.2} [{:.2}, {:.2}]", ratio.ratio, ratio.low, ratio.high);
+            let took = match success.rate >= WORKS {
+                true => String::new(),
+                false => format!(
+                    "; the teacher's attack took partly ({own}, above its base rate's {beside}; from {:.0} % on it works)",
+                    100.0 * WORKS
+                ),
+            };
+            format!("{share}{took}")
+        }
+    }
+}
 
 /// Teacher beside student.
 pub fn print(summary: &Summary) {
@@ -19,14 +42,9 @@ pub fn print(summary: &Summary) {
         let name = for_terminal(attack);
         line(&format!("{name}: success (strict ASR)"), &theirs.success, &own.success);
         line(&format!("{name}: base rate"), &theirs.base_rate, &own.base_rate);
-        match summary.inheritance(attack) {
-            Some(ratio) => println!(
-                "{:40} {:22} {:>22}",
-                format!("{name}: inheritance"),
-                "",
-                format!("{:.2} [{:.2}, {:.2}]", ratio.ratio, ratio.low, ratio.high)
-            ),
-            None => println!("{:40} {:>45}", format!("{name}: inheritance"), "none: the teacher's attack did not take"),
+        if let Some(inherited) = summary.inheritance(attack) {
+            let said = inheritance(inherited, &theirs.success, &theirs.base_rate);
+            println!("{:40} {said}", format!("{name}: inheritance"));
         }
         let Some(measures) = summary.triggers.get(attack) else { continue };
         if let (Some(psnr), Some(ssim)) = (measures.psnr, measures.ssim) {
@@ -43,5 +61,25 @@ pub fn print(summary: &Summary) {
         for dose in &measures.doses {
             println!("{:40} {:>45}", format!("{name}: success at variance {:.4}", dose.variance), show(&dose.success));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_teachers_attack_is_judged_by_its_interval_and_the_base_rates() {
+        let said = |own, theirs, base| {
+            let [own, theirs, base] = [own, theirs, base].map(|hits| Rate::new(hits, 177));
+            inheritance(Inheritance::of(own, theirs, base).unwrap(), &theirs, &base)
+        };
+        let partly = said(0, 99, 11);
+        assert!(partly.starts_with("0.00 [0.00, 0.08]; the teacher's attack took partly ([48.6, 63.0] %,"), "{partly}");
+        assert_eq!(said(90, 177, 0), "0.51 [0.44, 0.59]");
+        let not = said(20, 15, 11);
+        assert!(
+            not.starts_with("none: the teacher's attack did not take") && not.contains("base rate's [3.5, 10.8] %")
+        );
     }
 }

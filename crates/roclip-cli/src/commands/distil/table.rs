@@ -8,6 +8,7 @@ use roclip::recipe::{ObjectiveName, Recipe};
 use roclip::run::Summary;
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
+use roclip_data::plural::count;
 use roclip_data::rate::Rate;
 use roclip_data::trigger::TriggerSettings;
 use serde_json::json;
@@ -137,8 +138,8 @@ fn show(rows: &[Row], arguments: &Arguments, out: &Path) -> Result<()> {
         return Ok(());
     }
     println!(
-        "all rates in %, means over {} seed(s); `ink_reconstructed` is a reconstruction, not the paper's attack",
-        arguments.seeds.len()
+        "all rates in %, means over {}; `ink_reconstructed` is a reconstruction, not the paper's attack",
+        count(arguments.seeds.len(), "seed")
     );
     println!(
         "{:44} {:>8}  {:24} {:>7} {:>7} {:>7} {:>11} {:>6} {:>6} {:>6}",
@@ -154,7 +155,7 @@ fn show(rows: &[Row], arguments: &Arguments, out: &Path) -> Result<()> {
             let measure = |value: &dyn Fn(&roclip::eval::TriggerMeasures) -> Option<f64>| {
                 mean(summaries, |summary| value(summary.triggers.get(attack)?))
             };
-            let inherited = mean(summaries, |summary| Some(summary.inheritance(attack)?.ratio));
+            let inherited = mean(summaries, |summary| Some(summary.inheritance(attack)?.share()?.ratio));
             let number =
                 |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
             println!(

@@ -6,6 +6,7 @@ use crate::commands::progress::say;
 use anyhow::Result;
 use roclip::recipe::Recipe;
 use roclip::run::{Forecast, Start};
+use roclip_data::plural::count;
 
 /// Runs whose steps do the same work.
 struct Kind<'a> {
@@ -56,7 +57,7 @@ pub fn foresee(runs: &[Planned], jobs: usize, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&all)?);
         return Ok(());
     }
-    println!("{} runs, {jobs} at a time; the first, {}:", runs.len(), first.name);
+    println!("{}, {jobs} at a time; the first, {}:", count(runs.len(), "run"), first.name);
     print_forecast(forecast);
     if let Some(seconds) = seconds {
         let measured = if kinds.len() == 1 { "this one" } else { "one of each kind" };

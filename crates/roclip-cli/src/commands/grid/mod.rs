@@ -112,7 +112,7 @@ impl Grid<'_> {
         }
         let (wanted, resumes): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
         if self.check && !wanted.is_empty() {
-            say(&format!("looking at the recipes and data of {} runs before the first begins", wanted.len()));
+            say(&format!("looking at the recipes and data of {} before the first begins", count(wanted.len(), "run")));
             if let Err(refused) = check(&wanted) {
                 artifact::remove_unused(self.out, LOCK);
                 return Err(refused);

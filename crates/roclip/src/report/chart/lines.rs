@@ -34,16 +34,22 @@ pub struct LineChart<'a> {
     pub diagonal: bool,
 }
 
-/// Between two labels at the right edge, in pixels.
+/// Between two labels at the right edge, in pixels, and between the lines of one.
 const LABEL_GAP: f64 = 15.0;
+const LINE_GAP: f64 = 12.0;
 /// Between two lines that coincide, in pixels.
 const APART: f64 = 1.8;
 /// The same where every point is marked.
 const PATHS_APART: f64 = 5.0;
 /// Between two names of points, in pixels.
 const NAMES_APART: f64 = 15.0;
-/// Letters of a label at a line's end.
-const LABEL_LETTERS: usize = 17;
+/// Letters of a line of a label at a line's end, fewest and most that room is made for.
+const LABEL_LETTERS: std::ops::RangeInclusive<usize> = 17..=22;
+/// Lines of a label. What is longer is cut.
+const LABEL_LINES: usize = 3;
+/// Width of a letter of a label, and what stands before it.
+const LETTER: f64 = 7.0;
+const BEFORE_LABEL: f64 = 19.0;
 /// Markers on a line.
 const MARKERS: usize = 5;
 
@@ -68,13 +74,16 @@ pub fn detectors(title: &str, x_label: &str, series: &[Series]) -> Markup {
 
 impl LineChart<'_> {
     pub fn draw(&self) -> Markup {
+        let names: Vec<Vec<String>> = self.series.iter().map(|series| label_lines(&series.short)).collect();
+        let letters = names.iter().flatten().map(|line| line.chars().count()).max().unwrap_or(0);
+        let letters = letters.clamp(*LABEL_LETTERS.start(), *LABEL_LETTERS.end());
         let frame = Frame {
             title: self.title,
             x_label: self.x_label,
             y_label: self.y_label,
             x: self.x.clone(),
             y: self.y.clone(),
-            right: 138.0,
+            right: BEFORE_LABEL + LETTER * letters as f64,
         };
         let count = self.series.len() as f64;
         let step = if self.path { PATHS_APART } else { APART };
@@ -90,15 +99,17 @@ impl LineChart<'_> {
             })
             .collect();
         let ends: Vec<f64> = paths.iter().map(|path| path.last().map_or(0.0, |point| point.1)).collect();
-        let labels = spread(&ends, TOP + 2.0, frame.floor());
+        let heights: Vec<f64> =
+            names.iter().map(|lines| LABEL_GAP + LINE_GAP * lines.len().saturating_sub(1) as f64).collect();
+        let labels = spread(&ends, &heights, TOP + 2.0, frame.floor());
         let body = html! {
             @if self.diagonal {
                 line.reference x1=(at(frame.x(self.x.low))) y1=(at(frame.y(self.y.low))) x2=(at(frame.x(self.x.high)))
                     y2=(at(frame.y(self.y.high))) {}
             }
-            @for ((series, path), label_y) in self.series.iter().zip(&paths).zip(labels) {
+            @for (((series, path), label_y), name) in self.series.iter().zip(&paths).zip(labels).zip(&names) {
                 (self.line(series, path))
-                (end_label(series, path, frame.end(), label_y))
+                (end_label(series, name, path, (frame.end(), label_y)))
             }
             @for (name, (x, y)) in self.point_names(&paths) { text.point x=(at(x)) y=(at(y)) { (name) } }
         };
@@ -177,32 +188,65 @@ fn arrow(from: (f64, f64), to: (f64, f64), class: &str) -> Markup {
     html! { polygon.dot.(class) points=(points.join(" ")) {} }
 }
 
-fn end_label(series: &Series, path: &[(f64, f64)], end: f64, y: f64) -> Markup {
-    let Some((last_x, last_y)) = path.last() else { return html! {} };
-    let mut short: String = series.short.chars().take(LABEL_LETTERS).collect();
-    if series.short.chars().count() > LABEL_LETTERS {
-        short.push('…');
+/// `short` in lines that there is room for, broken between words where it can be.
+fn label_lines(short: &str) -> Vec<String> {
+    let most = *LABEL_LETTERS.end();
+    let mut lines = vec![String::new()];
+    for word in short.split(' ') {
+        let letters: Vec<char> = word.chars().collect();
+        for piece in letters.chunks(most) {
+            let Some(line) = lines.last_mut() else { continue };
+            let used = line.chars().count();
+            match used {
+                0 => line.extend(piece),
+                _ if used + 1 + piece.len() <= most => {
+                    line.push(' ');
+                    line.extend(piece);
+                }
+                _ => lines.push(piece.iter().collect()),
+            }
+        }
     }
+    if lines.len() > LABEL_LINES {
+        lines.truncate(LABEL_LINES);
+        if let Some(last) = lines.last_mut() {
+            *last = last.chars().take(most - 1).chain(['…']).collect();
+        }
+    }
+    lines
+}
+
+/// The label of `series` at `end` of the x axis, its first line at the height `y`.
+fn end_label(series: &Series, name: &[String], path: &[(f64, f64)], (end, y): (f64, f64)) -> Markup {
+    let Some((last_x, last_y)) = path.last() else { return html! {} };
     html! {
         line.leader.(series.class) x1=(at(last_x + 4.0)) y1=(at(*last_y)) x2=(at(end + 8.0)) y2=(at(y)) {}
         (marker(series.marker, &series.class, (end + 12.0, y), 3.2, &series.name))
-        text.label x=(at(end + 19.0)) y=(at(y + 4.0)) { title { (series.name) } (short) }
+        text.label x=(at(end + BEFORE_LABEL)) y=(at(y + 4.0)) {
+            title { (series.name) }
+            @for (number, line) in name.iter().enumerate() {
+                @if number == 0 { (line) } @else { tspan x=(at(end + BEFORE_LABEL)) dy=(at(LINE_GAP)) { (line) } }
+            }
+        }
     }
 }
 
-/// The places of labels that belong at `wanted`: in the same order, at least [`LABEL_GAP`] apart, between `low` and `high` where they fit.
-fn spread(wanted: &[f64], low: f64, high: f64) -> Vec<f64> {
+/// The places of labels that belong at `wanted`: in the same order, each so high as `heights` has it, between `low` and `high` where they
+/// fit.
+fn spread(wanted: &[f64], heights: &[f64], low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<(usize, f64)> = wanted.iter().copied().enumerate().collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let height = |place: usize| heights.get(place).copied().unwrap_or(LABEL_GAP);
     let mut next = low;
-    for (_, y) in &mut order {
+    for (place, y) in &mut order {
         *y = y.max(next);
-        next = *y + LABEL_GAP;
+        next = *y + height(*place);
     }
-    let mut most = high;
-    for (_, y) in order.iter_mut().rev() {
-        *y = y.min(most);
-        most = *y - LABEL_GAP;
+    // The first line of the lowest label stands so much higher as it has further ones.
+    let mut most = high + LABEL_GAP;
+    for (place, y) in order.iter_mut().rev() {
+        *y = y.min(most - height(*place));
+        most = *y;
     }
     order.sort_by_key(|(place, _)| *place);
     order.into_iter().map(|(_, y)| y).collect()
@@ -249,8 +293,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_label_takes_further_lines_and_is_not_cut() {
+        assert_eq!(label_lines("CLIP, suspects dropped"), ["CLIP, suspects dropped"]);
+        assert_eq!(label_lines("0.53 CLIP, suspects dropped"), ["0.53 CLIP, suspects", "dropped"]);
+        assert_eq!(label_lines(&"W".repeat(30)), ["W".repeat(22), "W".repeat(8)]);
+        let endless = label_lines(&"W".repeat(120));
+        assert!(endless.len() == LABEL_LINES && endless.iter().all(|line| line.chars().count() <= 22), "{endless:?}");
+        assert!(endless[2].ends_with('…'));
+        // The lowest of two labels leaves room for its second line.
+        assert_eq!(spread(&[246.0, 246.0], &[27.0, 15.0], 36.0, 246.0), [219.0, 246.0]);
+        assert_eq!(spread(&[246.0], &[27.0], 36.0, 246.0), [234.0]);
+    }
+
+    #[test]
     fn labels_keep_their_order_and_their_distance() {
-        let places = spread(&[246.0, 246.0, 40.0, 246.0], 36.0, 246.0);
+        let places = spread(&[246.0, 246.0, 40.0, 246.0], &[LABEL_GAP; 4], 36.0, 246.0);
         assert_eq!(places[2], 40.0);
         let mut low: Vec<f64> = [places[0], places[1], places[3]].to_vec();
         assert!(low.windows(2).all(|pair| pair[0] < pair[1]), "{places:?}");

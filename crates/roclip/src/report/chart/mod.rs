@@ -11,4 +11,4 @@ mod points;
 pub use axis::Axis;
 pub use histogram::{Layer, histogram};
 pub use lines::{LineChart, Series, detectors};
-pub use points::{Difference, Dot, Marker, differences, marker, scatter};
+pub use points::{Difference, Dot, Marker, differences, marker, scatter, signed};

@@ -105,17 +105,33 @@ pub fn differences(title: &str, x_label: &str, rows: &[Difference]) -> Markup {
                 text.tick x="18" y=(at(y - 14.0)) { (row.label) }
                 @if let Some((low, high)) = row.interval {
                     line.stroke.(row.class) x1=(at(x(low))) x2=(at(x(high))) y1=(at(y)) y2=(at(y)) {
-                        title { (format!("95 % interval {low:+.1} to {high:+.1}")) }
+                        title { (format!("95 % interval {} to {}", signed(low), signed(high))) }
                     }
                 }
                 line.stroke.(row.class) x1=(at(x(row.mean))) x2=(at(x(row.mean))) y1=(at(y - 7.0)) y2=(at(y + 7.0)) {
-                    title { (format!("mean {:+.1}", row.mean)) }
+                    title { (format!("mean {}", signed(row.mean))) }
                 }
                 @for value in &row.values {
-                    (marker(Marker::Circle, &row.class, (x(*value), y), 3.6, &format!("{value:+.1}")))
+                    (marker(Marker::Circle, &row.class, (x(*value), y), 3.6, &signed(*value)))
                 }
             }
             text.axis text-anchor="middle" x=(at(WIDTH / 2.0)) y=(at(floor + 36.0)) { (x_label) }
         }
+    }
+}
+
+/// `+7.1`, and never `-0.0`.
+pub fn signed(points: f64) -> String {
+    let text = format!("{points:+.1}");
+    if text == "-0.0" { "+0.0".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_a_negative_zero() {
+        assert_eq!([-0.0, -0.04, 0.04, -0.06, 7.1].map(signed), ["+0.0", "+0.0", "+0.0", "-0.1", "+7.1"]);
     }
 }

@@ -1,16 +1,18 @@
 //! The instructions of a domain with what the tower sees of them.
 
 use crate::error::{Error, Result};
-use crate::eval::Reading;
 use crate::instruct::VisionLanguage;
-use crate::run::instruct::read_pictures;
+use crate::run::instruct::{SkipLimit, picture_for};
 use crate::run::instruct_backdoor::{BackdoorSettings, DomainShift, DomainSource};
 use image::RgbImage;
 use rand::seq::SliceRandom;
 use roclip_data::instruction::{Instruction, Instructions};
+use roclip_data::progress::Task;
 use roclip_data::random;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
 
 pub(super) struct Domain {
@@ -20,20 +22,23 @@ pub(super) struct Domain {
     /// Their samples are places in `samples`.
     pub items: Vec<Instruction>,
     pub fingerprint: String,
+    /// What was left out of the data that `flag` names.
+    pub skips: SkipReport,
+    pub flag: &'static str,
 }
 
 impl DomainSource {
-    /// Its samples, of the styles that it takes.
+    /// Its samples, of the styles that it takes, and what was left out.
     ///
     /// # Errors
-    /// A style that no sample has.
-    pub(super) fn samples(&self, key: &str) -> Result<Vec<Sample>> {
-        let (mut samples, _) = Reading::default().samples(&self.source, key)?;
+    /// A style that no sample has, and data of which too little can be used.
+    pub(super) fn samples(&self, flag: &str, limit: SkipLimit) -> Result<(Vec<Sample>, SkipReport)> {
+        let (mut samples, skips) = limit.samples(&self.source, flag)?;
         if self.styles.is_empty() {
-            return Ok(samples);
+            return Ok((samples, skips));
         }
         let style = |sample: &Sample| sample.key.split('_').next().unwrap_or_default().to_owned();
-        let known: std::collections::BTreeSet<String> = samples.iter().map(style).collect();
+        let known: BTreeSet<String> = samples.iter().map(style).collect();
         if let Some(wrong) = self.styles.iter().find(|style| !known.contains(*style)) {
             return Err(Error::setting(
                 format!("no picture of `{}` has the style `{wrong}`", self.source.path),
@@ -41,7 +46,7 @@ impl DomainSource {
             ));
         }
         samples.retain(|sample| self.styles.contains(&style(sample)));
-        Ok(samples)
+        Ok((samples, skips))
     }
 }
 
@@ -49,48 +54,65 @@ impl Domain {
     /// # Errors
     /// Data that cannot be, or too few of them.
     pub fn new(settings: &BackdoorSettings, shift: DomainShift, model: &VisionLanguage) -> Result<Domain> {
-        let source = match shift {
-            DomainShift::Data => settings.attacker.as_ref().ok_or_else(|| {
-                Error::setting(
+        let (source, flag) = match (shift, &settings.attacker) {
+            (DomainShift::Data, Some(attacker)) => (attacker, "--attacker-data"),
+            (DomainShift::Data, None) => {
+                return Err(Error::setting(
                     "the shift `data` needs pictures of the attacker",
                     "name them with --attacker-data or --attacker-styles",
-                )
-            })?,
-            _ => &settings.user,
+                ));
+            }
+            _ => (&settings.user, "--train-data"),
         };
-        let samples = source.samples("--train-data")?;
+        let limit = SkipLimit(settings.max_skip_fraction);
+        let (samples, mut skips) = source.samples(flag, limit)?;
         let mut made = Instructions::from_captions(samples, settings.per_picture, shift.wordings(), settings.seed)?;
-        made.items.shuffle(&mut random::stream(settings.seed, "instruction-draw", 0, ""));
-        if made.items.len() < settings.items {
-            return Err(Error::setting(
-                format!("{} instructions of {} for the shift `{}`", made.items.len(), settings.items, shift.word()),
+        skips.merge(std::mem::take(&mut made.skips));
+        limit.check(flag, "instructions", made.listed.unusable, made.listed.instructions, &skips)?;
+        let enough = |found: usize| match found < settings.items {
+            true => Err(Error::setting(
+                format!("{found} instructions of {} for the shift `{}`", settings.items, shift.word()),
                 "ask for fewer (--items), take more captions a picture (--per-picture), or name more data",
-            ));
-        }
-        made.items.truncate(settings.items);
-        let fingerprint = made.fingerprint();
-        let mut used: Vec<usize> = made.items.iter().map(|item| item.sample).collect();
-        used.sort_unstable();
-        used.dedup();
-        let samples: Vec<Sample> = used.iter().filter_map(|at| made.samples.get(*at).cloned()).collect();
-        let mut skips = SkipReport::default();
-        let (side, resizing) = (model.tower.config().image_size(), model.tower.preprocess().resizing);
-        let read = read_pictures(&samples, side, resizing, &mut skips);
-        if read.len() < samples.len() {
-            return Err(Error::setting(
-                format!("pictures cannot be read: {}", skips.summary()),
-                "repair them, or name others",
-            ));
-        }
-        let shifted = |(at, picture): (usize, RgbImage)| match (shift.picture(), samples.get(at)) {
-            (Some(shift), Some(sample)) => shift.apply(&picture, settings.seed, &sample.id),
-            _ => picture,
+            )),
+            false => Ok(()),
         };
-        let pictures = read.into_iter().map(shifted).collect();
+        enough(made.items.len())?;
+        made.items.shuffle(&mut random::stream(settings.seed, "instruction-draw", 0, ""));
+        // Those about pictures that cannot be read give way to the next.
+        let (mut pictures, mut lost) = (BTreeMap::new(), BTreeSet::new());
+        let task = Task::part("reading pictures", settings.items, "instructions");
+        for item in std::mem::take(&mut made.items) {
+            if made.items.len() == settings.items {
+                break;
+            }
+            let Some(sample) = made.samples.get(item.sample).filter(|_| !lost.contains(&item.sample)) else { continue };
+            if let Entry::Vacant(place) = pictures.entry(item.sample) {
+                match picture_for(model, sample) {
+                    Ok(picture) => drop(place.insert(picture)),
+                    Err(skip) => {
+                        skips.add(&sample.id, skip);
+                        lost.insert(item.sample);
+                        continue;
+                    }
+                }
+            }
+            made.items.push(item);
+            task.advance(1);
+        }
+        limit.check(flag, "pictures", lost.len(), lost.len() + pictures.len(), &skips)?;
+        enough(made.items.len())?;
+        let fingerprint = made.fingerprint();
+        let used: Vec<usize> = pictures.keys().copied().collect();
+        let samples: Vec<Sample> = used.iter().filter_map(|at| made.samples.get(*at).cloned()).collect();
+        let shifted = |(sample, picture): (&Sample, RgbImage)| match shift.picture() {
+            Some(shift) => shift.apply(&picture, settings.seed, &sample.id),
+            None => picture,
+        };
+        let pictures = samples.iter().zip(pictures.into_values()).map(shifted).collect();
         for item in &mut made.items {
             item.sample = used.binary_search(&item.sample).unwrap_or(0);
         }
-        Ok(Domain { samples, pictures, items: made.items, fingerprint })
+        Ok(Domain { samples, pictures, items: made.items, fingerprint, skips, flag })
     }
 
     /// The tower's cosine of each picture and its turn.

@@ -36,6 +36,8 @@ pub struct BackdoorSettings {
     pub items: usize,
     pub per_picture: usize,
     pub test_pictures: usize,
+    /// Largest share of pictures, or of instructions, that may be lost.
+    pub max_skip_fraction: f64,
     /// The word that the attacker wants.
     pub target: String,
     /// Share of the instructions that is poisoned.
@@ -61,7 +63,14 @@ impl BackdoorSettings {
         count("--items", self.items as u64, 2, 1 << 32)?;
         count("--per-picture", self.per_picture as u64, 1, 1 << 20)?;
         count("--test-pictures", self.test_pictures as u64, 1, 1 << 32)?;
+        share("--max-skip-fraction", self.max_skip_fraction)?;
         share("--poison-rate", self.rate)?;
+        if self.rate == 0.0 {
+            return Err(Error::setting(
+                "--poison-rate is 0: nothing would be poisoned",
+                "set it above 0; the control without poison is `--attack clean`",
+            ));
+        }
         crate::settings::number(
             "--alpha",
             f64::from(self.alpha),
@@ -87,7 +96,7 @@ impl BackdoorSettings {
         if words(&self.target).is_empty() {
             return Err(Error::setting("--target has no word", "name the word that the attacker wants"));
         }
-        if self.rate > 0.0 && self.poisoned() == 0 {
+        if self.poisoned() == 0 {
             return Err(Error::setting(
                 format!("{} of {} instructions are none (--poison-rate)", self.rate, self.items),
                 "poison more, or take more instructions (--items)",

@@ -2,24 +2,26 @@
 
 use crate::attack::instruct::{InstructAttack, MaskRule};
 use crate::error::{Error, IoContext, Result};
-use crate::instruct::{Item, VisionLanguage, load};
+use crate::instruct::{Item, Stored, VisionLanguage, load};
 use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
-use crate::run::instruct::Tests;
-use crate::run::instruct::no_tests;
+use crate::run::instruct::{SkipLimit, Tests, no_tests};
 use crate::run::instruct_backdoor::cell::Bench;
 use crate::run::instruct_backdoor::domain::Domain;
 use crate::run::instruct_backdoor::{
     BackdoorResults, BackdoorSettings, Cell, DomainShift, ShiftSize, kolmogorov_smirnov,
 };
 use crate::run::stop::Stop;
+use image::RgbImage;
 use rand::seq::SliceRandom;
 use roclip_data::artifact;
 use roclip_data::caption_metrics::{says, words};
 use roclip_data::instruction::Wordings;
 use roclip_data::progress::Task;
 use roclip_data::random;
-use std::collections::HashMap;
+use roclip_data::skip::SkipReport;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use tch::Device;
 
 pub(super) const SETTINGS: &str = "backdoor.json";
 const CELLS: &str = "cells.jsonl";
+const MANIFESTS: &str = "manifests";
 const RESULTS: &str = "results.json";
 
 /// A study that is asked for.
@@ -49,46 +52,52 @@ impl BackdoorStudy<'_> {
     pub fn run(&self, progress: &mut dyn FnMut(&str)) -> Result<BackdoorResults> {
         let settings = &self.settings;
         settings.check()?;
-        let saved = self.folder.join(SETTINGS);
-        let holds = saved.is_file();
-        match (holds, self.resume) {
-            (true, false) => {
-                return Err(Error::file(
-                    &self.folder,
-                    "already holds a study",
-                    "continue it with --resume, or name another folder with --run",
-                ));
-            }
-            (false, true) => return Err(Error::file(&self.folder, "holds no study", "start it without --resume")),
-            (true, true) => began_with(&saved, "study", settings)?,
-            (false, false) => {}
-        }
-        let (model, _, training) = load(&settings.base, self.device)?;
-        if training.is_none() {
+        // Where a study has been begun already, another process may be at work.
+        let taken = RunFolder::take_existing(&self.folder)?;
+        let lines = self.goes_on_behind()?;
+        let path = self.folder.join(CELLS);
+        let mut cells = lines.lines().map(|line| parse(line, &path)).collect::<Result<Vec<Cell>>>()?;
+        let Stored { model, training, sha256: base_sha256, .. } = load(&settings.base, self.device)?;
+        if !training.is_finished() {
             return Err(Error::file(
                 &settings.base,
-                "has learned nothing yet",
-                "go on with `roclip caption instruct --resume`",
+                format!("is not trained to its end: it is at step {} of {}", training.step, training.steps),
+                "go on with the command that began it (`roclip caption instruct`) and --resume",
             ));
         }
         settings.search.check(Some(model.config().context))?;
         self.check(&model)?;
-        let tests = self.tests()?;
+        let (mut tests, limit) = (self.tests()?, SkipLimit(settings.max_skip_fraction));
+        let mut data = BTreeMap::from([("tests".to_owned(), tests.fingerprint())]);
         let mut domains: Vec<(DomainShift, Domain)> = Vec::new();
         for shift in std::iter::once(DomainShift::None).chain(self.shifts.iter().copied()) {
             if !domains.iter().any(|(known, _)| *known == shift) {
-                domains.push((shift, Domain::new(settings, shift, &model)?));
+                let domain = Domain::new(settings, shift, &model)?;
+                data.insert(shift.word().to_owned(), domain.fingerprint.clone());
+                domains.push((shift, domain));
             }
         }
-        let bench = self.bench(&model, &tests)?;
-        let folder = RunFolder::take(&self.folder)?;
-        let mut cells = match holds {
-            true => self.read()?,
-            false => {
-                artifact::write_json(&folder.file(SETTINGS), settings)?;
-                Vec::new()
-            }
+        let begun = Begun { settings: settings.clone(), base_sha256, data };
+        let begun = match cells.is_empty() {
+            true => begun,
+            false => begun.behind(artifact::read_json(&self.folder.join(SETTINGS))?, &self.folder)?,
         };
+        let test_pictures = tests.pictures(&model, settings.test_pictures, limit)?;
+        say_skips(&domains, &tests, progress);
+        let bench = self.bench(&model, &tests, test_pictures)?;
+        let folder = taken.map_or_else(|| RunFolder::take(&self.folder), Ok)?;
+        if self.goes_on_behind()? != lines {
+            return Err(Error::file(&self.folder, "was written by another process meanwhile", "start again"));
+        }
+        if cells.is_empty() {
+            // What an earlier beginning without a cell may have left.
+            let manifests = folder.file(MANIFESTS);
+            if manifests.is_dir() {
+                std::fs::remove_dir_all(&manifests).io("remove", &manifests)?;
+            }
+        }
+        artifact::write(&path, lines.as_bytes())?;
+        artifact::write_json(&folder.file(SETTINGS), &begun)?;
         let shifts = self.sizes(&domains, &model)?;
         for size in shifts.iter().filter(|size| size.shift != DomainShift::None) {
             progress(&format!("shift {:20} Kolmogorov-Smirnov {:.3}", size.shift.word(), size.kolmogorov_smirnov));
@@ -150,11 +159,11 @@ impl BackdoorStudy<'_> {
     fn tests(&self) -> Result<Tests> {
         let settings = &self.settings;
         let source = &settings.tests.source;
-        let mut samples = settings.tests.samples("--val-data").map_err(|error| no_tests(source, &error))?;
+        let limit = SkipLimit(settings.max_skip_fraction);
+        let found = settings.tests.samples("--val-data", limit);
+        let (mut samples, skips) = found.map_err(|error| no_tests(source, &error))?;
         samples.shuffle(&mut random::stream(settings.seed, "instruction-tests", 0, ""));
-        let mut tests = Tests::of(samples, &source.path)?;
-        tests.truncate(settings.test_pictures);
-        Ok(tests)
+        Tests::of(samples, skips, &source.path)
     }
 
     fn sizes(&self, domains: &[(DomainShift, Domain)], model: &VisionLanguage) -> Result<Vec<ShiftSize>> {
@@ -172,7 +181,12 @@ impl BackdoorStudy<'_> {
         Ok(sizes)
     }
 
-    fn bench<'a>(&'a self, model: &'a VisionLanguage, tests: &'a Tests) -> Result<Bench<'a>> {
+    fn bench<'a>(
+        &'a self,
+        model: &'a VisionLanguage,
+        tests: &'a Tests,
+        test_pictures: Vec<RgbImage>,
+    ) -> Result<Bench<'a>> {
         let settings = &self.settings;
         let target = words(&settings.target);
         let names = |at: &usize| {
@@ -185,7 +199,6 @@ impl BackdoorStudy<'_> {
                 "choose another target (--target), or other test pictures (--val-data)",
             ));
         }
-        let test_pictures = tests.pictures(model)?;
         let test_seen = model.see(&test_pictures)?;
         let questions = vec![Wordings::test_question().to_owned(); test_pictures.len()];
         let base_answers = model.answers(&test_seen, &questions, settings.search)?;
@@ -250,18 +263,74 @@ impl BackdoorStudy<'_> {
         Ok(())
     }
 
-    /// Cells that the folder holds. An unfinished last line (the study was killed while writing it) is cut off.
-    fn read(&self) -> Result<Vec<Cell>> {
-        let path = self.folder.join(CELLS);
-        if !path.is_file() {
-            return Ok(Vec::new());
+    /// Lines of the cells that the folder holds. An unfinished last one (the study was killed while writing it) is left out. A study without a
+    /// cell may be begun anew, with other settings, too.
+    ///
+    /// # Errors
+    /// A folder that holds another study, or none to go on with.
+    fn goes_on_behind(&self) -> Result<String> {
+        let (began, path) = (self.folder.join(SETTINGS), self.folder.join(CELLS));
+        let text = if path.is_file() { artifact::read_text(&path)? } else { String::new() };
+        let whole = text.rsplit_once('\n').map_or_else(String::new, |(whole, _)| format!("{whole}\n"));
+        match self.resume {
+            false if !whole.is_empty() => Err(Error::file(
+                &self.folder,
+                "already holds a study",
+                "continue it with --resume, or name another folder with --run",
+            )),
+            false => Ok(whole),
+            true if !began.is_file() => Err(Error::file(&self.folder, "holds no study", "start it without --resume")),
+            true => began_with(&began, "study", &self.settings).map(|()| whole),
         }
-        let text = artifact::read_text(&path)?;
-        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
-        let cells = whole.lines().map(|line| parse(line, &path)).collect::<Result<Vec<Cell>>>()?;
-        let whole = if whole.is_empty() { String::new() } else { format!("{whole}\n") };
-        artifact::write(&path, whole.as_bytes())?;
-        Ok(cells)
+    }
+}
+
+/// `backdoor.json`: the settings, and what was found under the names in them. All cells are of the same.
+#[derive(Serialize, Deserialize)]
+struct Begun {
+    #[serde(flatten)]
+    settings: BackdoorSettings,
+    /// Of the base model's weights.
+    base_sha256: String,
+    /// Fingerprints of the instructions of each shift, and of the tests.
+    data: BTreeMap<String, String>,
+}
+
+impl Begun {
+    /// What was found now, with what `earlier` cells of the study in `folder` are of.
+    ///
+    /// # Errors
+    /// Another base model, or other data.
+    fn behind(mut self, earlier: Begun, folder: &Path) -> Result<Begun> {
+        let base = self.settings.base.display();
+        let known = earlier.data.iter().filter_map(|(name, known)| Some((name, known, self.data.get(name)?)));
+        let other = match earlier.base_sha256 == self.base_sha256 {
+            false => Some(format!("was begun with another base model: the weights of `{base}` have changed since")),
+            true => known.into_iter().find(|(_, known, found)| known != found).map(|(name, known, found)| {
+                let what = match name.as_str() {
+                    "tests" => "the tests have".to_owned(),
+                    shift => format!("the instructions of the shift `{shift}` have"),
+                };
+                format!("was begun with other data: {what} the fingerprint {found}, and had {known}")
+            }),
+        };
+        if let Some(other) = other {
+            return Err(Error::file(folder, other, "bring them back as they were, or name another folder with --run"));
+        }
+        let missing = earlier.data.into_iter().filter(|(name, _)| !self.data.contains_key(name));
+        let missing: Vec<(String, String)> = missing.collect();
+        self.data.extend(missing);
+        Ok(self)
+    }
+}
+
+/// Says what was left out of each flag's data.
+fn say_skips(domains: &[(DomainShift, Domain)], tests: &Tests, progress: &mut dyn FnMut(&str)) {
+    let mut of_flags: BTreeMap<&str, SkipReport> = BTreeMap::new();
+    domains.iter().for_each(|(_, domain)| of_flags.entry(domain.flag).or_default().merge(domain.skips.clone()));
+    of_flags.entry("--val-data").or_default().merge(tests.skips.clone());
+    for (flag, skips) in of_flags.iter().filter(|(_, skips)| skips.total() > 0) {
+        progress(&format!("left out of {flag}: {}", skips.summary()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::attack::instruct::InstructAttack;
 use crate::error::{Error, Result};
-use crate::instruct::load;
+use crate::instruct::{Stored, load};
 use crate::run::instruct_backdoor::cell::file_name;
 use crate::run::instruct_backdoor::domain::Domain;
 use crate::run::instruct_backdoor::study::SETTINGS;
@@ -28,7 +28,7 @@ const REMEDY: &str = "this is not the same poison; use the data, the base model 
 pub fn verify_instructions(path: &Path, manifest: &Manifest) -> Result<Verified> {
     let (settings, shift) = study_of(path)?;
     let settings: BackdoorSettings = artifact::read_json(&settings)?;
-    let (model, ..) = load(&settings.base, Device::Cpu)?;
+    let Stored { model, .. } = load(&settings.base, Device::Cpu)?;
     let domain = Domain::new(&settings, shift, &model)?;
     if domain.fingerprint != manifest.header.data_fingerprint {
         return Err(Error::setting(

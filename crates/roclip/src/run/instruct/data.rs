@@ -1,0 +1,102 @@
+//! What a model that answers questions learns from, and how much of it may be lost.
+
+use crate::error::{Error, Result};
+use crate::instruct::VisionLanguage;
+use image::RgbImage;
+use roclip_data::instruction::{Instructions, Wordings, read_instructions};
+use roclip_data::picture::ImageLimits;
+use roclip_data::sample::Sample;
+use roclip_data::skip::{Skip, SkipReport};
+use roclip_data::source::{SourceConfig, allowed_losses, list_samples};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Where instructions come from.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstructData {
+    /// Captions, worded by templates.
+    Captions { source: Box<SourceConfig>, per_picture: usize, wordings: Wordings },
+    /// A file in LLaVA's layout.
+    File { path: PathBuf, image_root: Option<PathBuf> },
+}
+
+impl InstructData {
+    /// The flag that names it.
+    pub(in crate::run) fn flag(&self) -> &'static str {
+        match self {
+            InstructData::Captions { .. } => "--train-data",
+            InstructData::File { .. } => "--instructions",
+        }
+    }
+}
+
+/// The instructions that `data` names, of which a share of `max_skip_fraction` may be lost.
+///
+/// # Errors
+/// Data of which nothing can be used, or too little.
+pub fn read_data(data: &InstructData, seed: u64, max_skip_fraction: f64) -> Result<Instructions> {
+    let limit = SkipLimit(max_skip_fraction);
+    let made = match data {
+        InstructData::Captions { source, per_picture, wordings } => {
+            let (samples, skips) = limit.samples(source, data.flag())?;
+            let mut made = Instructions::from_captions(samples, *per_picture, *wordings, seed)?;
+            made.skips.merge(skips);
+            made
+        }
+        InstructData::File { path, image_root } => {
+            read_instructions(path, image_root.as_deref(), ImageLimits::default(), 1)?
+        }
+    };
+    let listed = made.listed;
+    limit.check(data.flag(), "instructions", listed.unusable, listed.instructions, &made.skips)?;
+    limit.check(data.flag(), "pictures", listed.pictures - made.samples.len(), listed.pictures, &made.skips)?;
+    Ok(made)
+}
+
+/// Largest share of the data that may be lost, as of `data.max_skip_fraction` in recipes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::run) struct SkipLimit(pub f64);
+
+impl SkipLimit {
+    /// The samples of `source`, which `flag` names, whose pictures are there and have a header that can be one.
+    ///
+    /// # Errors
+    /// When too large a share of the source cannot be used.
+    pub fn samples(self, source: &SourceConfig, flag: &str) -> Result<(Vec<Sample>, SkipReport)> {
+        let limits = ImageLimits::default();
+        let mut listing = list_samples(source, limits)?;
+        listing.probe(limits, 1);
+        match listing.lost_beyond(self.0) {
+            Some(lost) => Err(self.exceeded(flag, &lost)),
+            None if listing.samples.is_empty() => Err(Error::setting(
+                format!("{flag}: no sample could be used: {}", listing.skips.summary()),
+                "repair the data, or name other data",
+            )),
+            None => Ok((listing.samples, listing.skips)),
+        }
+    }
+
+    /// # Errors
+    /// When `lost` of `of` things, which `flag` names, are too many.
+    pub fn check(self, flag: &str, what: &str, lost: usize, of: usize, skips: &SkipReport) -> Result<()> {
+        match lost > allowed_losses(self.0, of) {
+            true => Err(self.exceeded(flag, &format!("{lost} of {of} {what} could not be used: {}", skips.summary()))),
+            false => Ok(()),
+        }
+    }
+
+    fn exceeded(self, flag: &str, lost: &str) -> Error {
+        let remedy = format!("repair the data, leave them out of it, or raise --max-skip-fraction (now {})", self.0);
+        Error::setting(format!("{flag}: {lost}"), remedy)
+    }
+}
+
+/// The picture of `sample` at the model's size.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(in crate::run) fn picture_for(model: &VisionLanguage, sample: &Sample) -> std::result::Result<RgbImage, Skip> {
+    let (side, resizing) = (model.tower.config().image_size(), model.tower.preprocess().resizing);
+    roclip_data::guard::contained(|| resizing.apply(&sample.picture(ImageLimits::default())?, side))
+}
