@@ -376,7 +376,8 @@ fn print_attacks(manifest: &Manifest) -> Result<()> {
             }
             None => format!("{} of the target", count(captions, "distinct caption")),
         };
-        let share = 100.0 * *pairs as f64 / clean.max(1) as f64;
+        // As `rate` counts it: of the pairs before the poison.
+        let share = 100.0 * *pairs as f64 / manifest.header.clean_pairs.max(1) as f64;
         println!("  {}: {} ({share:.3} %), {told}", for_terminal(&attack.attack), count(pairs, "pair"));
     }
     for warning in attacks.iter().flat_map(|attack| &attack.warnings) {

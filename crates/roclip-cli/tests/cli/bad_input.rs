@@ -143,7 +143,7 @@ fn bad_samples_are_skipped_and_counted_by_reason() {
     std::fs::write(lab.path("bomb.png"), bomb).unwrap();
     let mut csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
     csv += "cut.png,a cut picture,train,red\nbomb.png,a large picture,train,red\nabsent.png,no picture,train,red\n";
-    csv += &format!("002.png,{},train,red\n", "long ".repeat(200_000));
+    csv += &format!("002.png,{},train,blue\n", "long ".repeat(200_000));
     csv += "045.png,12 34 !!,train,green\n";
     std::fs::write(lab.path("pairs.csv"), csv).unwrap();
     replace(&lab, "workers = 1", "workers = 1\nmax_skip_fraction = 0.2");
