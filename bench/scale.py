@@ -34,7 +34,7 @@ TOWERS = {  # parameters, FLOP a pair, width of the features
 }
 # Measured, on the pages that are named.
 PLAIN, RELEASED = 421, 282  # pictures of 500 x 375 a second and core (bench/README.md)
-INDEX_CPU, INDEX_BYTES, ORDER_BYTES = 13e-6, 56, 8.5  # seconds and bytes a pair (docs/data.md)
+INDEX_CPU, INDEX_BYTES, ORDER_BYTES = 10e-6, 56, 8.5  # seconds and bytes a pair (docs/data.md)
 EPOCHS = 32
 
 
