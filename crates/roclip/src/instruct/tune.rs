@@ -91,7 +91,6 @@ impl<'a> Tuner<'a> {
     /// Numbers that cannot be.
     pub fn new(model: &'a VisionLanguage, config: &'a TuneConfig, tuned: Tuned, seed: u64) -> Result<Self> {
         config.check()?;
-        torch_bridge::keep_freed_memory();
         let mut parameters = model.captioner().parameters().by_part();
         for parameter in &parameters {
             let learns = tuned == Tuned::All || VisionLanguage::is_bridge(&parameter.name);

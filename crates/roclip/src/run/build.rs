@@ -59,8 +59,6 @@ pub(super) fn build<'a>(
     run: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
-    // Not before: lists that grow while data are read leave a quarter more behind than they hold.
-    torch_bridge::keep_freed_memory();
     let Prepared { pairs, evaluator, references, manifest, model: config, skips, dropped, .. } = prepared;
     let clean_pairs = pairs.len() - pairs.poisoned().count();
     let fingerprint = match &dropped {

@@ -58,7 +58,6 @@ pub fn train_prompts(
         journal.say(&format!("warning: {warning}"));
     }
     let folder = taken.map_or_else(|| RunFolder::take(run), Ok)?;
-    torch_bridge::keep_freed_memory();
     let begun = begin(recipe, config, &data, &folder, device, start, &mut |line| journal.say(line));
     let (mut trainer, resumed) = match begun {
         Ok(begun) => begun,
