@@ -148,13 +148,8 @@ impl Manifest {
                 Role::Stored => Some(row.caption_after.trim()),
                 _ => row.caption_before.as_deref(),
             };
-            let found = pair.captions.first().map(String::as_str);
-            if found != caption {
-                return format!(
-                    "{place}: its caption is {:?}, the manifest says {:?}",
-                    found.unwrap_or_default(),
-                    caption.unwrap_or_default()
-                );
+            if let Some(other) = other_caption(pair, caption) {
+                return format!("{place}: {other}");
             }
         }
         let stored = self.rows.iter().filter(|row| row.role == Role::Stored).count();
@@ -164,6 +159,14 @@ impl Manifest {
             self.header.clean_pairs + stored
         )
     }
+}
+
+/// What is to be said where the first caption of `pair` is not the one that the manifest says.
+pub(super) fn other_caption(pair: &Pair, said: Option<&str>) -> Option<String> {
+    let found = pair.captions.first().map(String::as_str);
+    let words =
+        || format!("its caption is {:?}, the manifest says {:?}", found.unwrap_or_default(), said.unwrap_or_default());
+    (found != said).then(words)
 }
 
 fn missing(id: &str) -> Error {

@@ -2,14 +2,17 @@
 
 use crate::error::{Error, Result};
 use crate::escape::for_terminal;
-use crate::pairs::{Pair, Pairs};
+use crate::pairs::Pairs;
 use crate::picture::ImageLimits;
+use crate::poison::apply::other_caption;
 use crate::poison::images::{Images, hashes};
 use crate::poison::{Manifest, Role, Row};
 use crate::progress::Task;
 use crate::sample::Sample;
 use crate::skip::SkipReport;
 use std::collections::{BTreeMap, HashMap};
+
+const REMEDY: &str = "this is not the same poison; use the data and the program version it was made with";
 
 /// What was made again.
 #[derive(Debug, Clone)]
@@ -57,8 +60,13 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
             untriggered.insert(&row.image, (before.clone(), after.clone()));
         }
         let place = row_in_manifest(number, row);
-        if row.role == Role::Replaced && fits.is_ok() {
-            same_caption(&place, images.pair(&row.id), row)?;
+        // What became of the caption is the attacker's to say; what it was is not.
+        if row.role == Role::Replaced
+            && fits.is_ok()
+            && let Some(other) =
+                images.pair(&row.id).and_then(|pair| other_caption(pair, row.caption_before.as_deref()))
+        {
+            return Err(Error::setting(format!("{place}: {other}"), REMEDY));
         }
         if !stored {
             same_digest(&place, "the image file", &before, &row.sha256_before)?;
@@ -73,23 +81,6 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
     Ok(Verified { digest: crate::artifact::sha256_hex(digests.as_bytes()), ..verified })
 }
 
-/// # Errors
-/// Where the clean pair has another caption than the manifest says it had. What became of it is the attacker's to say.
-fn same_caption(place: &str, pair: Option<&Pair>, row: &Row) -> Result<()> {
-    let found = pair.and_then(|pair| pair.captions.first());
-    match found == row.caption_before.as_ref() {
-        true => Ok(()),
-        false => Err(Error::setting(
-            format!(
-                "{place}: its caption is {:?}, the manifest says {:?}",
-                found.map(String::as_str).unwrap_or_default(),
-                row.caption_before.as_deref().unwrap_or_default()
-            ),
-            "this is not the same poison; use the data and the program version it was made with",
-        )),
-    }
-}
-
 /// How a message names the row on line `number` of a manifest.
 pub fn row_in_manifest(number: usize, row: &Row) -> String {
     format!("line {number} of the manifest, `{}`", for_terminal(&row.id))
@@ -100,9 +91,8 @@ pub fn row_in_manifest(number: usize, row: &Row) -> String {
 pub fn same_digest(place: &str, what: &str, found: &str, expected: &str) -> Result<()> {
     match found == expected {
         true => Ok(()),
-        false => Err(Error::setting(
-            format!("{place}: {what} has the sha256 {found}, the manifest says {expected}"),
-            "this is not the same poison; use the data and the program version it was made with",
-        )),
+        false => {
+            Err(Error::setting(format!("{place}: {what} has the sha256 {found}, the manifest says {expected}"), REMEDY))
+        }
     }
 }

@@ -130,11 +130,11 @@ impl PairFeatures {
                 "give one row for each pair",
             ));
         }
-        let told = |line: &Line, row: usize| {
-            let own = data.get(row).map(|pair| captions_sha256(&pair));
-            line.captions_sha256.is_none() || line.captions_sha256 == own
+        let differs = |line: &Line, row: usize| {
+            let encoded = line.captions_sha256.as_ref();
+            encoded.is_some_and(|encoded| data.get(row).is_none_or(|pair| captions_sha256(&pair) != *encoded))
         };
-        if let Some((other, _)) = lines.iter().zip(&rows).find(|(line, row)| !told(line, **row)) {
+        if let Some((other, _)) = lines.iter().zip(&rows).find(|(line, row)| differs(line, **row)) {
             return Err(Error::file(
                 &folder.join(PAIRS),
                 format!("the captions of `{}` are others than those that were encoded", for_terminal(&other.id)),

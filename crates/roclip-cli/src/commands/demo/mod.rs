@@ -192,7 +192,6 @@ fn with_seeds(typed: &[String], seeds: &str) -> String {
     again(typed, &without, &format!("--seeds {seeds}"))
 }
 
-/// Fewer concepts, targets and epochs. Small enough for a smoke test; the pattern needs the whole demo.
 /// `--quick`, which flags may change again.
 struct Quick(bool);
 
@@ -205,6 +204,7 @@ impl Overrides for Quick {
     }
 }
 
+/// Fewer concepts, targets and epochs. Small enough for a smoke test; the pattern needs the whole demo.
 fn shrink(recipe: &mut Recipe) {
     let captions = recipe.eval.class_captions.as_mut();
     for source in [&mut recipe.data.source, &mut recipe.eval.source].into_iter().chain(captions) {
