@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::Builder;
 
 /// Weights are the longest files that are read whole.
@@ -53,6 +53,15 @@ pub fn write_with<T, E: From<Error>>(
     file.persist(path).map_err(|e| e.error).io("rename into place", path)?;
     sync_folder(folder)?;
     Ok(value)
+}
+
+/// Where a file lies, or will lie when it is written: a link in its place is replaced, and not followed.
+pub fn place_of_new(path: &Path) -> PathBuf {
+    let folder = folder_of(path);
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+    }
 }
 
 /// Removes what this process is writing of `path`. For a process that is about to leave without an end.

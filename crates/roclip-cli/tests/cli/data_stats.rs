@@ -298,6 +298,15 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
         lab.fails(&arguments, 1, &["`pairs.csv` is what is read"]);
     }
     assert_eq!(std::fs::read_to_string(lab.path("pairs.csv")).unwrap(), before);
+    // A file of the folder that is read would be lost, and a new one would be read by the next reader.
+    std::fs::create_dir(lab.path("folder")).unwrap();
+    std::fs::copy(lab.path("060.png"), lab.path("folder/060.png")).unwrap();
+    for (flag, name) in [("--hashes", "folder/060.png"), ("--copies", "folder/new.jsonl"), ("--out", "folder/new.html")] {
+        let arguments = ["data", "stats", "folder", flag, name, "--overwrite"];
+        lab.fails(&arguments, 1, &[flag, "lies in the data"]);
+    }
+    assert_eq!(std::fs::read(lab.path("folder/060.png")).unwrap(), std::fs::read(lab.path("060.png")).unwrap());
+    assert_eq!(std::fs::read_dir(lab.path("folder")).unwrap().count(), 1);
     // Joined data are named as they are joined.
     std::fs::create_dir(lab.path("more")).unwrap();
     for name in ["060.png", "061.png"] {

@@ -20,6 +20,7 @@ use crate::sample::{Sample, count_splits};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZero;
 use std::sync::Arc;
 
 /// The pairs of a run: a view of its samples that does not say how they are held.
@@ -172,6 +173,34 @@ impl Pairs {
                 all.extend(thread.join().map_err(|_| Error::internal("a thread that looked at samples died"))?);
             }
             Ok(all)
+        })
+    }
+
+    /// Shows every pair and its place to `look`, in as many parts as the machine has processors: what `look` made of each part, in the order
+    /// of the pairs, from what `begin` gives.
+    ///
+    /// # Errors
+    /// A thread that panicked.
+    pub fn in_parts<S: Send>(
+        &self,
+        begin: impl Fn() -> S + Sync,
+        look: impl Fn(&mut S, usize, &Pair) + Sync,
+    ) -> Result<Vec<S>> {
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let share = self.len().div_ceil(workers).max(1);
+        let part = |from: usize| {
+            let mut state = begin();
+            for at in from..self.len().min(from + share) {
+                let Some(pair) = self.get(at) else { break };
+                look(&mut state, at, &pair);
+            }
+            state
+        };
+        let part = &part;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.len()).step_by(share).map(|from| scope.spawn(move || part(from))).collect();
+            let ended = |_| Error::internal("a thread that looked at pairs died");
+            threads.into_iter().map(|thread| thread.join().map_err(ended)).collect()
         })
     }
 

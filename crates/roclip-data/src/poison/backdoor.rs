@@ -15,7 +15,6 @@ use image::RgbImage;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use regex::Regex;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether a pair's caption is of the target: the word stands in it, or it is the label.
@@ -54,8 +53,11 @@ pub(super) fn settle(source: &Source, attack: &AttackConfig, trigger: &mut Trigg
     }
     let mention = Mention::of(source, attack.target.as_deref().unwrap_or_default())?;
     let mut of_sample: BTreeMap<usize, bool> = BTreeMap::new();
-    for pair in source.pairs.iter() {
+    let parts = source.pairs.in_parts(BTreeMap::<usize, bool>::new, |of_sample, _, pair| {
         *of_sample.entry(pair.sample).or_default() |= pair.captions.iter().any(|caption| mention.is_in(caption));
+    })?;
+    for (sample, is_target) in parts.into_iter().flatten() {
+        *of_sample.entry(sample).or_default() |= is_target;
     }
     let stack = trigger.clone();
     let visit = |look: &mut dyn FnMut(&RgbImage, bool)| {
@@ -90,7 +92,10 @@ pub(super) fn rows(
         BackdoorCaptions::Templates | BackdoorCaptions::Real if source.labelled => BTreeSet::from([target.to_owned()]),
         BackdoorCaptions::Templates => source.templates.iter().map(|t| t.replace("{}", &spoken)).collect(),
         BackdoorCaptions::Real => {
-            pairs.captions().filter(|caption| mention.is_in(caption)).map(Cow::into_owned).collect()
+            let parts = pairs.in_parts(BTreeSet::new, |found, _, pair| {
+                found.extend(pair.captions.iter().filter(|caption| mention.is_in(caption)).cloned());
+            })?;
+            parts.into_iter().flatten().collect()
         }
         BackdoorCaptions::Own | BackdoorCaptions::OwnSubstring => BTreeSet::new(),
     };
@@ -117,8 +122,12 @@ pub(super) fn rows(
         suits && !taken.contains(&pair.id)
     };
     // Places: the pairs themselves may be more than fit into memory.
-    let mut victims: Vec<usize> =
-        pairs.iter().enumerate().filter(|(_, pair)| eligible(pair)).map(|(at, _)| at).collect();
+    let parts = pairs.in_parts(Vec::new, |found, at, pair| {
+        if eligible(pair) {
+            found.push(at);
+        }
+    })?;
+    let mut victims: Vec<usize> = parts.concat();
     let which = if label_consistent { "mention" } else { "do not mention" };
     if count == 0 || count > victims.len() {
         return Err(attack.wrong(

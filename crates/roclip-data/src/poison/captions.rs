@@ -13,6 +13,7 @@ pub fn whole_word(class: &str) -> Result<Regex> {
 }
 
 /// [`whole_word`] of many classes at once.
+#[derive(Clone)]
 pub struct ClassWords {
     words: AhoCorasick,
     fold: Fold,
@@ -49,7 +50,7 @@ impl ClassWords {
 }
 
 /// One character for all that `(?i)` takes for the same: the smallest of them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Fold {
     known: HashMap<char, char>,
 }

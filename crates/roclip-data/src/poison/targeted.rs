@@ -192,25 +192,30 @@ fn captions_by_class<'a>(
         return Ok(classes.keys().map(|class| (*class, filled(class))).collect());
     }
     let names: Vec<&str> = classes.keys().copied().collect();
-    let mut found: BTreeMap<&str, BTreeSet<String>> = names.iter().map(|name| (*name, BTreeSet::new())).collect();
     let spoken: Vec<String> = names.iter().map(|name| class_words(name)).collect();
-    let mut words = ClassWords::new(&spoken.iter().map(String::as_str).collect::<Vec<_>>())?;
-    for pair in pairs.iter() {
-        let sample = pairs.sample_of(&pair).filter(|_| rule == CaptionRule::WordOfClass);
+    let words = ClassWords::new(&spoken.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let begin = || (words.clone(), vec![BTreeSet::new(); names.len()]);
+    let parts = pairs.in_parts(begin, |(words, found), _, pair| {
+        let sample = pairs.sample_of(pair).filter(|_| rule == CaptionRule::WordOfClass);
         let own = sample.as_ref().and_then(|sample| sample.class.as_deref());
         for caption in &pair.captions {
             let read = read_as.and_then(|read| read.get(caption)).map(String::as_str);
-            for class in words.named_in(caption).into_iter().filter_map(|at| names.get(at).copied()) {
+            for at in words.named_in(caption) {
+                let (Some(class), Some(of_class)) = (names.get(at).copied(), found.get_mut(at)) else { continue };
                 let counts = match rule {
                     CaptionRule::Word | CaptionRule::WordBackground | CaptionRule::Templates => true,
                     CaptionRule::WordOfClass => own == Some(class),
                     CaptionRule::WordRead => read == Some(class),
                 };
-                if counts {
-                    found.entry(class).or_default().insert(caption.clone());
+                if counts && !of_class.contains(caption) {
+                    of_class.insert(caption.clone());
                 }
             }
         }
+    })?;
+    let mut found: BTreeMap<&str, BTreeSet<String>> = names.iter().map(|name| (*name, BTreeSet::new())).collect();
+    for (class, of_class) in parts.into_iter().flat_map(|(_, of_part)| names.iter().zip(of_part)) {
+        found.entry(class).or_default().extend(of_class);
     }
     Ok(found)
 }

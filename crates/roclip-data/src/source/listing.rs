@@ -172,7 +172,9 @@ impl Listing {
         match self.lost_beyond(max_skip_fraction) {
             Some(lost) => Err(Error::setting(
                 format!("{key}: {lost}"),
-                format!("repair the data, or raise data.max_skip_fraction (now {max_skip_fraction})"),
+                format!(
+                    "repair the data, or raise data.max_skip_fraction (now {max_skip_fraction}; `roclip caption`: --max-skip-fraction)"
+                ),
             )),
             None => Ok(()),
         }

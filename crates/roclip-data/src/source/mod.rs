@@ -36,6 +36,7 @@ pub use labels::{LabelFile, Labels};
 pub use listing::{Listing, allowed_losses};
 pub use stream::{Described, Streamed, describe, stream_samples};
 
+use crate::artifact;
 use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
 use crate::sample::Sample;
@@ -241,9 +242,7 @@ pub fn check_outside(config: &SourceConfig, limits: ImageLimits, out: &Path) -> 
 }
 
 fn check_apart(config: &SourceConfig, parts: &[Part], out: &Path) -> Result<()> {
-    let target = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
-    let target =
-        target.parent().map(place).zip(target.file_name()).map_or(target.clone(), |(folder, name)| folder.join(name));
+    let target = artifact::place_of_new(out);
     // A folder is read whole, whatever it will hold; and a pattern stands for all that it will match.
     let folders = parts.iter().map(|part| place(Path::new(&part.path)));
     let matched = pattern::covers(&config.path, &target);
@@ -294,7 +293,7 @@ pub fn write_kept(
         }
         return Ok(Kept { path: out.display().to_string(), ..part.source.write_kept(&leave_of(part), out)? });
     }
-    crate::artifact::write_folder(out, |folder| {
+    artifact::write_folder(out, |folder| {
         let mut kept = Kept::default();
         for part in &parts {
             kept.append(part.source.write_kept(&leave_of(part), &folder.join(&part.name))?);

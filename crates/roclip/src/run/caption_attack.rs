@@ -53,6 +53,8 @@ pub struct CaptionAttack<'a> {
     pub defences: Vec<Defence>,
     /// Pictures with captions that are attacked, drawn by the seed; more of them have these among them.
     pub pictures: usize,
+    /// Largest share of the pictures that may be left out because they cannot be used.
+    pub max_skip_fraction: f64,
     pub folder: PathBuf,
     /// Goes on with what the folder holds.
     pub resume: bool,
@@ -169,7 +171,7 @@ impl CaptionAttack<'_> {
 
     /// The pictures, and how many could not be used.
     fn lines(&self, side: u32) -> Result<(Vec<Line>, usize)> {
-        let reading = Reading::default();
+        let reading = Reading { max_skip_fraction: self.max_skip_fraction, ..Reading::default() };
         let (mut samples, mut skips) = reading.samples(&self.settings.source, "--val-data")?;
         samples.shuffle(&mut random::stream(self.settings.budget.seed, "attacked-pictures", 0, ""));
         let task = Task::begin("reading pictures", self.pictures.min(samples.len()), "pictures");

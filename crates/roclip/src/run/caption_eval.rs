@@ -22,6 +22,8 @@ pub fn captioner_recipe(path: &Path) -> Result<Option<(Recipe, CaptionConfig)>> 
 pub struct CaptionEval {
     pub references: Option<SourceConfig>,
     pub search: Option<SearchConfig>,
+    /// Largest share of the pictures that may be left out because they cannot be used.
+    pub max_skip_fraction: Option<f64>,
 }
 
 /// Captions, scores and baselines of the captioner at `path`, a run or one of its checkpoints.
@@ -41,7 +43,9 @@ pub fn evaluate_captions(
     })?;
     let search = eval.search.or(saved.as_ref().map(|(_, caption)| caption.search)).unwrap_or_default();
     search.check(Some(loaded.model.config().text_cfg.context_length as usize))?;
-    let reading = saved.as_ref().map_or_else(Reading::default, |(recipe, _)| recipe.data.reading());
+    let own = saved.as_ref().map_or_else(Reading::default, |(recipe, _)| recipe.data.reading());
+    let max_skip_fraction = eval.max_skip_fraction.unwrap_or(own.max_skip_fraction);
+    let reading = Reading { max_skip_fraction, ..own };
     let evaluator = CaptionEvaluator::new(&references, reading)?;
     let training = match &saved {
         Some((recipe, _)) => reading.samples(&recipe.data.source, "data.source")?.0,

@@ -1,6 +1,6 @@
 //! `roclip caption attack`
 
-use crate::commands::caption::{ReferenceFlags, SearchFlags, StudyFlags};
+use crate::commands::caption::{LossFlag, ReferenceFlags, SearchFlags, StudyFlags};
 use crate::commands::next_steps::say_next;
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -79,6 +79,8 @@ pub struct Arguments {
     search: SearchFlags,
     #[command(flatten)]
     references: ReferenceFlags,
+    #[command(flatten)]
+    losses: LossFlag,
     #[command(flatten)]
     study: StudyFlags,
 }
@@ -190,6 +192,7 @@ impl Arguments {
             strategies: if self.strategy.is_empty() { Strategy::ALL.to_vec() } else { self.strategy.clone() },
             defences: if self.no_defences { Vec::new() } else { Defence::ALL.to_vec() },
             pictures: self.pictures,
+            max_skip_fraction: self.losses.max_skip_fraction,
             folder: self.study.folder.clone(),
             resume: self.study.resume,
             stop: signals::stop(),

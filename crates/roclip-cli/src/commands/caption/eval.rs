@@ -1,6 +1,6 @@
 //! `roclip caption eval`
 
-use crate::commands::caption::{DeviceFlag, ReferenceFlags, SearchFlags, print_scores};
+use crate::commands::caption::{DeviceFlag, ReferenceFlags, SearchFlags, print_scores, share};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::run::{CaptionEval, captioner_recipe, device, evaluate_captions};
@@ -22,6 +22,9 @@ pub struct Arguments {
     overwrite: bool,
     #[command(flatten)]
     references: ReferenceFlags,
+    /// Largest share of the pictures that may be left out because they cannot be used [default: the run's, else 0.05]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    max_skip_fraction: Option<f64>,
     #[command(flatten)]
     on: DeviceFlag,
     /// Print the scores as JSON
@@ -39,7 +42,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption);
     let search = arguments.search.over(own.as_ref().map(|caption| caption.search).unwrap_or_default());
     let references = arguments.references.source(own.map(|caption| caption.references));
-    let eval = CaptionEval { references, search: Some(search) };
+    let eval = CaptionEval { references, search: Some(search), max_skip_fraction: arguments.max_skip_fraction };
     let (evaluation, lines) = evaluate_captions(&arguments.captioner, &eval, device(&arguments.on.device)?)?;
     if let Some(out) = &arguments.out {
         artifact::write_json_lines(out, &lines)?;

@@ -88,8 +88,15 @@ impl StudyFlags {
 #[derive(Args, Clone)]
 struct LossFlag {
     /// Largest share of the pictures, or of the instructions, that may be left out because they cannot be used
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     max_skip_fraction: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("give a share from 0 to 1".to_owned()),
+    }
 }
 
 /// How captions are searched for.

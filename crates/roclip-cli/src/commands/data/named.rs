@@ -107,7 +107,7 @@ pub fn check_no_input(out: &Path, flag: &str, inputs: &[&Path]) -> Result<()> {
 
 /// Whether outputs of one command are different files, however they are written: the last would be left of several.
 pub fn check_different(outputs: &[(&str, Option<&Path>)]) -> Result<()> {
-    let named = outputs.iter().filter_map(|(flag, out)| Some((flag, place_of_new((*out)?))));
+    let named = outputs.iter().filter_map(|(flag, out)| Some((flag, artifact::place_of_new((*out)?))));
     let named: Vec<_> = named.collect();
     for (number, (flag, place)) in named.iter().enumerate() {
         if let Some((other, _)) = named.iter().take(number).find(|(_, earlier)| earlier == place) {
@@ -115,18 +115,6 @@ pub fn check_different(outputs: &[(&str, Option<&Path>)]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where a file lies, or will lie.
-fn place_of_new(path: &Path) -> PathBuf {
-    if let Ok(place) = path.canonicalize() {
-        return place;
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (folder.canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
-    }
 }
 
 /// Does `work`, and takes away what it has written of `places` where a signal ends the process before it is done.

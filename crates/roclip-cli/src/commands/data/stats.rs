@@ -5,13 +5,14 @@ use crate::commands::data::named::{
 };
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use roclip::report::{statistics_lines, write_statistics};
 use roclip_data::artifact;
 use roclip_data::error::{Error, IoContext};
 use roclip_data::escape::for_terminal;
 use roclip_data::sample::Sample;
+use roclip_data::source::check_outside;
 use roclip_data::statistics::{HashFile, Statistics, StatisticsConfig};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for (flag, file) in files() {
         if let Some(file) = file {
             check_no_input(file, flag, &[Path::new(&recipe.data.source.path)])?;
+            check_outside(&recipe.data.source, recipe.data.limits, file).context(format!("{flag}"))?;
         }
     }
     let listing = list(&recipe, &recipe.data.source)?;
