@@ -305,10 +305,10 @@ fn what_cannot_be_is_refused_before_work() {
     attack(&["--beam", "0"], &["beam is 0"]);
     attack(&["--pictures", "0"], &["--pictures is 0"]);
     attack(&["--val-data", "bare.csv"], &["without caption"]);
-    let torn = "image,caption\n000.png,a red thing\nabsent.png,a blue thing\ngone.png,a thing\n";
+    let torn = "image,caption\n000.png,a red thing\n001.png,a thing\nabsent.png,a blue thing\ngone.png,a thing\n";
     std::fs::write(lab.path("torn.csv"), torn).unwrap();
-    attack(&["--val-data", "torn.csv"], &["2 of 3", "--max-skip-fraction"]);
-    lab.fails(&["caption", "eval", "attend", "--val-data", "torn.csv"], 1, &["2 of 3", "--max-skip-fraction"]);
+    attack(&["--val-data", "torn.csv"], &["2 of 4", "--max-skip-fraction"]);
+    lab.fails(&["caption", "eval", "attend", "--val-data", "torn.csv"], 1, &["2 of 4", "--max-skip-fraction"]);
     lab.ok(&["caption", "eval", "attend", "--val-data", "torn.csv", "--max-skip-fraction", "0.7"]);
     std::fs::write(lab.path("foreign.csv"), "image,caption\n000.png,zyx wvu tsr qpo\n").unwrap();
     lab.fails(

@@ -301,7 +301,8 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     // A file of the folder that is read would be lost, and a new one would be read by the next reader.
     std::fs::create_dir(lab.path("folder")).unwrap();
     std::fs::copy(lab.path("060.png"), lab.path("folder/060.png")).unwrap();
-    for (flag, name) in [("--hashes", "folder/060.png"), ("--copies", "folder/new.jsonl"), ("--out", "folder/new.html")] {
+    for (flag, name) in [("--hashes", "folder/060.png"), ("--copies", "folder/new.jsonl"), ("--out", "folder/new.html")]
+    {
         let arguments = ["data", "stats", "folder", flag, name, "--overwrite"];
         lab.fails(&arguments, 1, &[flag, "lies in the data"]);
     }
