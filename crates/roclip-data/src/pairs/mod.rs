@@ -121,6 +121,11 @@ impl Pairs {
         (0..self.sample_count()).map_while(|number| self.sample(number))
     }
 
+    /// Whether they stay in an index, so that a look at all of them reads it whole.
+    pub fn is_indexed(&self) -> bool {
+        matches!(self.store, Store::Indexed(_))
+    }
+
     /// All samples at once, for what looks at each of them many times.
     pub fn all_samples(&self) -> Cow<'_, [Sample]> {
         match &self.store {

@@ -8,6 +8,7 @@ use crate::doctor::{attacks, backdoor};
 use crate::error::{Error, Result};
 use crate::model::Head;
 use crate::recipe::ObjectiveName;
+use crate::run::never_matches;
 use roclip_data::plural::count;
 use roclip_data::poison::{Manifest, Row};
 use std::collections::{BTreeMap, HashSet};
@@ -22,6 +23,7 @@ const USUAL_RATE: f64 = 1e-4;
 /// What a run folder alone tells.
 pub(super) fn of_run(run: &Finished) -> Vec<Finding> {
     let mut findings = vec![loss(run), learning_rate(run)];
+    findings.extend(matching(run));
     findings.extend(attacks::parity(run));
     match poison(run) {
         None => findings.push(finding("poison", None, Severity::Note, "the run has no poison: nothing to explain", "")),
@@ -84,6 +86,12 @@ pub(super) fn without_data(error: &Error) -> Finding {
         ),
         "put the data back where the run's run.toml names it",
     )
+}
+
+/// A defence that was never at work.
+fn matching(run: &Finished) -> Option<Finding> {
+    let (what, remedy) = never_matches(&run.recipe)?;
+    Some(finding("matching", None, Severity::Problem, what, remedy))
 }
 
 /// What the run was poisoned with.

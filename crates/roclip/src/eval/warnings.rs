@@ -60,6 +60,23 @@ pub fn foreign(training: &SourceConfig, evaluation: &SourceConfig) -> Option<Str
     })
 }
 
+/// Most of the `classes` that are measured are of no picture that is trained on, where some are. Data whose classes have other names say nothing.
+pub fn unseen(training: &[Sample], classes: &[String]) -> Option<String> {
+    let seen: BTreeSet<&str> = training.iter().filter_map(|sample| sample.class.as_deref()).collect();
+    let unseen: Vec<&str> = classes.iter().map(String::as_str).filter(|class| !seen.contains(class)).collect();
+    if unseen.len() == classes.len() || unseen.len() * 2 <= classes.len() {
+        return None;
+    }
+    let first: Vec<String> = unseen.iter().take(SHOWN).map(|name| format!("`{}`", for_terminal(name))).collect();
+    Some(format!(
+        "no picture that is trained on is of {} of the {} classes that are measured ({}, ...): accuracy on them is about chance; \
+         give data.source and eval.source the same classes (eval.source.emoji.concepts for the built-in pictures)",
+        unseen.len(),
+        classes.len(),
+        first.join(", ")
+    ))
+}
+
 /// Samples of several splits where none was chosen. `key` is the place of the source in the recipe.
 pub fn splits(counts: &BTreeMap<String, usize>, source: &SourceConfig, key: &str) -> Option<String> {
     if source.split.is_some() || counts.len() < 2 {
@@ -205,6 +222,20 @@ pub(super) fn measurable(
 mod tests {
     use super::*;
     use roclip_data::sample::ImageBytes;
+
+    #[test]
+    fn classes_that_training_does_not_have_are_said_where_it_has_others() {
+        let of = |class: &str| Sample {
+            class: Some(class.to_owned()),
+            ..Sample::new("data".into(), class, ImageBytes::Memory((*b"bytes").into()))
+        };
+        let classes = ["cat", "dog", "cow", "hen"].map(str::to_owned);
+        let said = unseen(&[of("cat")], &classes).unwrap();
+        assert!(said.contains("3 of the 4 classes") && said.contains("`dog`"), "{said}");
+        assert_eq!(unseen(&[of("cat"), of("dog")], &classes), None);
+        assert_eq!(unseen(&[of("n02121808")], &classes), None, "other names");
+        assert_eq!(unseen(&[], &classes), None);
+    }
 
     #[test]
     fn targeted_images_that_cannot_be_measured_are_said() {

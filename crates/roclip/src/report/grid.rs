@@ -3,6 +3,7 @@
 use crate::report::chart::{Dot, scatter};
 use crate::report::group::{Group, Study, asr, attacks, legend, psr, zero_shot};
 use crate::report::table::{percent, scrolling};
+use crate::report::verdict::{PSR, Verdict};
 use crate::results::RunRecord;
 use maud::{Markup, html};
 use std::cmp::Ordering;
@@ -28,6 +29,8 @@ enum Kind {
 /// A figure of a row.
 struct Measure {
     title: String,
+    /// What [`Verdict::grey`] calls it; none of accuracies, which are never grey.
+    rate: Option<String>,
     kind: Kind,
     of: Figure,
 }
@@ -86,19 +89,22 @@ fn values<'a>(groups: &[&Group<'a>], key: &str) -> Vec<&'a str> {
 
 fn measures(study: &Study) -> Vec<Measure> {
     let mut found = Vec::new();
-    let mut add = |title: &str, kind, of: Figure| found.push(Measure { title: title.to_owned(), kind, of });
+    let mut add = |title: &str, kind, rate: Option<&str>, of: Figure| {
+        found.push(Measure { title: title.to_owned(), rate: rate.map(str::to_owned), kind, of });
+    };
     if study.runs().any(|run| psr(run).is_some()) {
-        add("PSR", Kind::Attack, Box::new(|run| Some(psr(run)?.rate)));
+        add("PSR", Kind::Attack, Some(PSR), Box::new(|run| Some(psr(run)?.rate)));
     }
     for attack in attacks(&study.groups) {
-        add(&format!("ASR {attack}"), Kind::Attack, Box::new(move |run| Some(asr(&attack)(run)?.rate)));
+        let of = attack.clone();
+        add(&format!("ASR {attack}"), Kind::Attack, Some(&attack), Box::new(move |run| Some(asr(&of)(run)?.rate)));
     }
-    add("zero-shot", Kind::Accuracy, Box::new(|run| Some(zero_shot(run)?.rate)));
+    add("zero-shot", Kind::Accuracy, None, Box::new(|run| Some(zero_shot(run)?.rate)));
     if study.runs().any(|run| run.summary.linear_probe.is_some()) {
-        add("linear probe", Kind::Accuracy, Box::new(|run| Some(run.summary.linear_probe?.top1.rate)));
+        add("linear probe", Kind::Accuracy, None, Box::new(|run| Some(run.summary.linear_probe?.top1.rate)));
     }
     if study.runs().any(|run| confirmed(run).is_some()) {
-        add("poison matched with its own class", Kind::Harm, Box::new(confirmed));
+        add("poison matched with its own class", Kind::Harm, None, Box::new(confirmed));
     }
     found
 }
@@ -113,20 +119,35 @@ fn confirmed(run: &RunRecord) -> Option<f64> {
     (matched > 0.0).then(|| hits / matched)
 }
 
-pub fn section(study: &Study) -> Markup {
+pub fn section(study: &Study, verdicts: &[Verdict]) -> Markup {
     let measures = measures(study);
+    let doubts = Doubts { study, verdicts };
     html! {
         p.note {
             "Means over seeds; darker is more, red where more is worse. Rows that a setting changes nothing of have no axis for it. \
              Poison matched with its own class: of the poisoned pairs in the last matching epoch, those whose match speaks of the \
-             attacker's class; there matching confirms the poison."
+             attacker's class; there matching confirms the poison. Grey cells prove nothing (see the verdict)."
         }
         @for family in families(study) {
             h3 { (family.name) }
-            @for planes in planes(&family) { (planes_of(&planes, &measures)) }
+            @for planes in planes(&family) { (planes_of(&planes, &measures, &doubts)) }
         }
         (legend(&study.groups))
         div.charts { @for measure in measures.iter().filter(|measure| measure.kind == Kind::Attack) { (frontier(study, measure)) } }
+    }
+}
+
+/// Which figures prove nothing.
+struct Doubts<'a, 'b> {
+    study: &'b Study<'a>,
+    verdicts: &'b [Verdict],
+}
+
+impl Doubts<'_, '_> {
+    fn greys(&self, group: &Group, measure: &Measure) -> bool {
+        let mut of_groups = self.study.groups.iter().zip(self.verdicts);
+        let verdict = of_groups.find(|(known, _)| std::ptr::eq(*known, group)).map(|(_, verdict)| verdict);
+        verdict.zip(measure.rate.as_ref()).is_some_and(|(verdict, rate)| verdict.grey.contains(rate))
     }
 }
 
@@ -158,21 +179,22 @@ fn planes<'a, 'b>(family: &Family<'a, 'b>) -> Vec<Plane<'a, 'b>> {
     found
 }
 
-fn planes_of(plane: &Plane, measures: &[Measure]) -> Markup {
+fn planes_of(plane: &Plane, measures: &[Measure], doubts: &Doubts) -> Markup {
     html! {
         @if !plane.fixed.is_empty() { p.note { (plane.fixed) } }
-        div.wrap { @for measure in measures { (heat_map(plane, measure)) } }
+        div.wrap { @for measure in measures { (heat_map(plane, measure, doubts)) } }
     }
 }
 
-fn heat_map(plane: &Plane, measure: &Measure) -> Markup {
+fn heat_map(plane: &Plane, measure: &Measure, doubts: &Doubts) -> Markup {
     let downs = values(&plane.members, plane.down);
     let acrosses = plane.across.map_or(vec![""], |key| values(&plane.members, key));
     let cell = |down: &str, across: &str| {
         let here = |group: &&&Group| {
             value(group, plane.down) == down && plane.across.is_none_or(|key| value(group, key) == across)
         };
-        plane.members.iter().find(here).and_then(|group| group.mean(&measure.of))
+        let group = plane.members.iter().find(here)?;
+        Some((group.mean(&measure.of)?, doubts.greys(group, measure)))
     };
     let all: Vec<f64> = plane.members.iter().filter_map(|group| group.mean(&measure.of)).collect();
     if all.is_empty() {
@@ -197,7 +219,8 @@ fn heat_map(plane: &Plane, measure: &Measure) -> Markup {
                         th { (down) }
                         @for across in &acrosses {
                             @match cell(down, across) {
-                                Some(rate) => td.(format!("{kind} heat-{}", shade(rate))) { (percent(rate)) },
+                                Some((rate, true)) => td.grey { (percent(rate)) },
+                                Some((rate, false)) => td.(format!("{kind} heat-{}", shade(rate))) { (percent(rate)) },
                                 None => td { "–" },
                             }
                         }

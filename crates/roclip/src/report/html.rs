@@ -250,7 +250,7 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     let mut sections: Vec<Section> =
         vec![("table", "The table", html! { (table::results(study, verdicts)) (table::details(study)) })];
     if grid::is_grid(study) {
-        sections.push(("grid", "The settings that were swept", grid::section(study)));
+        sections.push(("grid", "The settings that were swept", grid::section(study, verdicts)));
     }
     if has_targets {
         sections.push(("targets", "Picture by picture", targets::section(study, &gallery)?));

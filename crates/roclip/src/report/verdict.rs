@@ -174,7 +174,10 @@ fn at_chance(run: &RunRecord) -> Option<String> {
     let least = (2.0 * chance).min((1.0 + chance) / 2.0);
     (rate.rate < least).then(|| {
         let what = accuracy_of(run);
-        format!("{what} {:.1} % of {classes} classes is about chance ({:.1} %)", 100.0 * rate.rate, 100.0 * chance)
+        let [own, chance, least] = [rate.rate, chance, least].map(|rate| 100.0 * rate);
+        format!(
+            "{what} {own:.1} % of {classes} classes is near chance ({chance:.1} %; at least {least:.1} % is asked for)"
+        )
     })
 }
 

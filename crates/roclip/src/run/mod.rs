@@ -60,11 +60,13 @@ pub use pair_features::PairFeatures;
 pub use patch::{Surrogate, search_patch};
 pub use pictures::{Figure, Gallery, kept_pictures, picture_url};
 pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
-pub use prompt::{Inspected, MeasuredPrompts, inspect_prompts, measure_prompts, train_prompts};
+pub use prompt::{
+    Inspected, MeasuredPrompts, check_inspections, inspect_prompts, kept_detection, measure_prompts, train_prompts,
+};
 pub use resume::Start;
 pub use session::train;
 pub use stop::{Asked, Saved, Stop};
 pub use summary::{Inheritance, PhaseEvaluation, ReboundPoint, Summary};
 pub use suspects::{COMBINED, Drop, Judged, Looked, MethodScores, Suspects, suspects};
 pub use torch_bridge::{leave_at_once, torch_version};
-pub use warnings::warnings;
+pub use warnings::{never_matches, warnings};

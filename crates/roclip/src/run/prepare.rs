@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{self, Description, Loaded, Provenance};
 use crate::error::{Error, Result};
-use crate::eval::{CaptionEvaluator, Evaluator, GUESSES, foreign_evaluation, unchosen_splits};
+use crate::eval::{CaptionEvaluator, Evaluator, GUESSES, foreign_evaluation, unchosen_splits, unseen_classes};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use crate::run::memory::check_fits;
@@ -291,6 +291,10 @@ fn measured(recipe: &Recipe, listed: Listed, model: ModelConfig, evaluator: Opti
     let evaluator = evaluator.map_or_else(|| Evaluator::new(&recipe.eval, recipe.data.reading()), Ok)?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.splits(), &recipe.data.source, "data.source"));
+    // The samples of an index are not read for it.
+    if !pairs.is_indexed() {
+        warnings.extend(unseen_classes(&pairs.all_samples(), &evaluator.classes));
+    }
     let references = match &recipe.caption {
         Some(caption) => Some(CaptionEvaluator::new(&caption.references, recipe.data.reading())?),
         None => None,

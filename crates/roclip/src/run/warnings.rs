@@ -37,13 +37,8 @@ pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
             recipe.eval.source.path
         ));
     }
-    let roclip = &recipe.objective.roclip;
-    let first_match = roclip.match_start.unwrap_or(roclip.period);
-    if clean.is_none() && recipe.objective.name == ObjectiveName::Roclip && first_match > recipe.train.epochs {
-        found.push(format!(
-            "RoCLIP defends nothing here: its first matching epoch is {first_match}, and the run ends with epoch {}; lower --match-start or --match-period, or raise --epochs",
-            recipe.train.epochs
-        ));
+    if let Some((what, remedy)) = never_matches(recipe) {
+        found.push(format!("{what}; {remedy}"));
     }
     if clean.is_none() && recipe.objective.name == ObjectiveName::Roclip && recipe.augment.image.is_none() {
         found.push(
@@ -51,6 +46,19 @@ pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
         );
     }
     found
+}
+
+/// Of a recipe that ends before RoCLIP's first matching epoch: what is wrong, and what to do.
+pub fn never_matches(recipe: &Recipe) -> Option<(String, &'static str)> {
+    let (roclip, epochs) = (&recipe.objective.roclip, recipe.train.epochs);
+    let first_match = roclip.match_start.unwrap_or(roclip.period);
+    let matches = recipe.clean.is_some() || recipe.objective.name != ObjectiveName::Roclip || first_match <= epochs;
+    (!matches).then(|| {
+        (
+            format!("RoCLIP defends nothing here: its first matching epoch is {first_match}, and the run ends with epoch {epochs}"),
+            "lower --match-start or --match-period, or raise --epochs",
+        )
+    })
 }
 
 #[cfg(test)]

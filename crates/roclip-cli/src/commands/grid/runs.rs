@@ -6,6 +6,7 @@ use crate::commands::{invocation, parent, signals};
 use anyhow::{Context, Result, bail};
 use roclip::report::read_run;
 use roclip_data::escape::for_terminal;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,7 @@ fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
     let started = Instant::now();
     let mut told = started;
     let mut waiting = waiting.into_iter();
+    let mut warned: BTreeMap<String, Vec<String>> = BTreeMap::new();
     while !signals::stop().wanted() {
         while locked(running).len() < jobs {
             let Some(job) = waiting.next() else { break };
@@ -80,6 +82,7 @@ fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
             locked(running).push(one);
         }
         if locked(running).is_empty() {
+            say_warnings(&warned);
             return Ok(());
         }
         std::thread::sleep(LOOK_EVERY);
@@ -87,6 +90,9 @@ fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
             if status.success() {
                 let measured = figures(&one.job.run);
                 say(&format!("[{:4.0}s] done  {}{measured}", started.elapsed().as_secs_f64(), one.job.name));
+                for warning in warnings(&one.job.run) {
+                    warned.entry(warning).or_default().push(one.job.name.clone());
+                }
             } else if status.code().is_some_and(|code| SIGNALLED.contains(&code)) {
                 // A terminal's Ctrl-C reaches the runs and this process at about the same time.
                 std::thread::sleep(LOOK_EVERY);
@@ -152,6 +158,27 @@ fn figures(run: &Path) -> String {
     said.extend(last.psr.map(|hits| format!("{} of {} targeted pictures fooled", hits.hits, hits.n)));
     said.extend(last.asr.iter().map(|(attack, hits)| format!("ASR {} {}", for_terminal(attack), percent(hits.rate()))));
     if said.is_empty() { String::new() } else { format!(": {}", said.join(", ")) }
+}
+
+/// The warnings of a run, each once: only its log has shown them.
+fn warnings(run: &Path) -> BTreeSet<String> {
+    let log = std::fs::read_to_string(run.join("train.log")).unwrap_or_default();
+    log.lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect()
+}
+
+/// Runs that a warning names.
+const NAMED_RUNS: usize = 3;
+
+/// Says each warning of the runs, and whose it is.
+fn say_warnings(warned: &BTreeMap<String, Vec<String>>) {
+    for (warning, runs) in warned {
+        let named = runs.iter().take(NAMED_RUNS).cloned().collect::<Vec<_>>().join(", ");
+        let more = match runs.len().saturating_sub(NAMED_RUNS) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        say(&format!("{warning} ({named}{more})"));
+    }
 }
 
 /// The last that a run said.
