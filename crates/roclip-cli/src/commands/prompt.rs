@@ -5,7 +5,7 @@ use crate::commands::invocation;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, SeedFlag};
 use crate::commands::progress::say;
-use crate::commands::prompt_lines::{print_detections, print_measures};
+use crate::commands::prompt_lines::{print_detections, print_measures, print_repair};
 use crate::commands::run_flags::{COMMIT, RunFlags};
 use crate::commands::signals;
 use anyhow::{Result, bail};
@@ -16,10 +16,11 @@ use roclip::error::Error;
 use roclip::eval::NO_IMAGES;
 use roclip::prompt::{MethodName, PromptConfig, RepairConfig, read_learner};
 use roclip::recipe::{Recipe, flag_help};
-use roclip::run::{Caller, Start, Summary, inspect_prompts, measure_prompts, train_prompts};
+use roclip::run::{Caller, Start, Summary, check_inspections, inspect_prompts, measure_prompts, train_prompts};
 use roclip::world::World;
 use roclip_data::artifact;
 use roclip_data::augment::ImageAugmentConfig;
+use roclip_data::escape::for_terminal;
 use roclip_data::source::SourceConfig;
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -156,8 +157,8 @@ pub struct DetectArguments {
 
 #[derive(Args)]
 pub struct RepairArguments {
-    /// The learner: a run of learned prompts, or one of its checkpoints; a resumed run knows it
-    #[arg(value_name = "LEARNER", required_unless_present_any = ["resume", "resume_from"])]
+    /// The learner: a run of learned prompts, or one of its checkpoints; a resumed run and the recipe of a repair know it
+    #[arg(value_name = "LEARNER", required_unless_present_any = ["resume", "resume_from", "config"])]
     learner: Option<PathBuf>,
     /// Tune against the trigger inverted for this class, instead of the one with the largest score
     #[arg(long, value_name = "CLASS")]
@@ -293,10 +294,10 @@ fn show(summary: &Summary, flags: &RunFlags) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(summary)?);
         return Ok(());
     }
-    for (title, measures) in [("before", &summary.prompt_before), ("", &summary.prompt)] {
-        if let Some(measures) = measures {
-            print_measures(title, measures);
-        }
+    match (&summary.prompt_before, &summary.prompt) {
+        (Some(before), Some(after)) => print_repair(before, after),
+        (_, Some(measures)) => print_measures(measures),
+        (_, None) => {}
     }
     Ok(())
 }
@@ -349,7 +350,16 @@ fn eval(arguments: EvalArguments) -> Result<()> {
         "{} prompts of step {}; their provenance: {}",
         found.about.method, found.about.step, found.about.provenance
     );
-    print_measures("", &found.measures);
+    if let (Some(lender), Some(path)) = (&found.lender, &arguments.trigger) {
+        println!(
+            "the trigger is that of `{}`: {}, target `{}`{}",
+            for_terminal(&path.display().to_string()),
+            for_terminal(lender.attack().unwrap_or(&lender.method)),
+            for_terminal(&found.measures.target),
+            lender.eps.map(|eps| format!(", within {eps}/255")).unwrap_or_default()
+        );
+    }
+    print_measures(&found.measures);
     Ok(())
 }
 
@@ -362,12 +372,13 @@ fn detect(arguments: DetectArguments) -> Result<()> {
     {
         bail!("`{}` is named twice (the {}. learner); name each learner once", place.display(), at + 1);
     }
-    for learner in &arguments.learners {
-        let recipe = arguments.delivered.recipe(learner)?;
-        let found = inspect_prompts(&recipe, arguments.delivered.described.description(), learner)?;
-        if let Some(run) = read_learner(learner)?.path.parent().and_then(run_of) {
-            artifact::write_json(&run.join("detection.json"), &found.detection)?;
-        }
+    let with_recipe = |learner: &PathBuf| Ok((arguments.delivered.recipe(learner)?, learner.clone()));
+    let learners = arguments.learners.iter().map(with_recipe).collect::<Result<Vec<_>>>()?;
+    check_inspections(&learners, arguments.delivered.described.description())?;
+    let mut kept = Vec::new();
+    for (recipe, learner) in &learners {
+        let found = inspect_prompts(recipe, arguments.delivered.described.description(), learner)?;
+        kept.extend(found.keep()?);
         say(&format!("{}: statistic {:.2}", learner.display(), found.detection.statistic));
         all.push(found);
     }
@@ -376,7 +387,28 @@ fn detect(arguments: DetectArguments) -> Result<()> {
         return Ok(());
     }
     print_detections(&all);
+    for path in kept {
+        say(&format!("written: {}", path.display()));
+    }
     Ok(())
+}
+
+impl RepairArguments {
+    /// The recipe of a repair in a file, which names its learner.
+    fn again(&self) -> Result<Recipe> {
+        let given = &self.delivered;
+        let mut recipe = given.recipe.resolve(Recipe::default(), &[&given.data, &given.machine])?;
+        let Some((prompt, repair)) =
+            recipe.prompt.as_mut().and_then(|prompt| prompt.repair.clone().map(|repair| (prompt, repair)))
+        else {
+            bail!(
+                "the recipe of --config names no learner to repair (prompt.repair.learner); name it: roclip prompt repair LEARNER"
+            );
+        };
+        prompt.repair = Some(RepairConfig { class: self.class.clone().or(repair.class), ..repair });
+        prompt.epochs = self.epochs.unwrap_or(prompt.epochs);
+        Ok(recipe)
+    }
 }
 
 fn repair(arguments: RepairArguments) -> Result<()> {
@@ -391,9 +423,10 @@ fn repair(arguments: RepairArguments) -> Result<()> {
             }
             recipe
         }
-        _ if saved.is_file() => {
+        _ if resumes => {
             arguments.delivered.recipe.resolve(Recipe::read(&saved)?, &[&arguments.delivered.machine])?
         }
+        None if arguments.delivered.recipe.config.is_some() => arguments.again()?,
         _ => bail!("`{}` holds no repair to resume", arguments.run.folder.display()),
     };
     let summary = run_prompts(&recipe, arguments.delivered.described.description(), &arguments.run)?;

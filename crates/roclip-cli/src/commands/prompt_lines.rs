@@ -1,8 +1,9 @@
 //! What `roclip prompt` prints for people.
 
-use roclip::prompt::{PromptMeasures, SideMeasures, area_under_curve};
+use roclip::prompt::{PromptMeasures, SideMeasures, TriggerMeasures, area_under_curve};
 use roclip::run::Inspected;
 use roclip_data::escape::for_terminal;
+use roclip_data::plural::count;
 use roclip_data::rate::Rate;
 
 fn percent(rate: &Rate) -> String {
@@ -17,11 +18,15 @@ fn percent(rate: &Rate) -> String {
 }
 
 /// Everything that was measured, on seen and unseen classes side by side, and below that on other data.
-pub fn print_measures(title: &str, measures: &PromptMeasures) {
-    let title = if title.is_empty() { String::new() } else { format!("{title}: ") };
-    println!("{title}{} prompts, target `{}`", measures.method, for_terminal(&measures.target));
+pub fn print_measures(measures: &PromptMeasures) {
+    println!("{} prompts, target `{}`", measures.method, for_terminal(&measures.target));
     let (seen, unseen) = (&measures.seen, &measures.unseen);
-    println!("{:34} {:34} unseen, {} candidates", "", format!("seen, {} classes", seen.classes), unseen.classes);
+    println!(
+        "{:34} {:34} unseen, {} candidates: the target is one",
+        "",
+        format!("seen, {} classes", seen.classes),
+        unseen.classes
+    );
     rows(&[seen, unseen]);
     println!("{:34} {:5.1} %", "harmonic mean of the accuracies", 100.0 * measures.harmonic_mean);
     if let Some(cosine) = measures.shift_cosine {
@@ -31,7 +36,7 @@ pub fn print_measures(title: &str, measures: &PromptMeasures) {
         println!("{:34} {:.2} % of its bound a step", "the trigger moved in the warm-up", 100.0 * moved);
     }
     for (name, side) in &measures.others {
-        println!("on {}, {} candidates", for_terminal(name), side.classes);
+        println!("on {}, {} candidates: the target is one", for_terminal(name), side.classes);
         rows(&[side]);
     }
 }
@@ -87,8 +92,66 @@ fn rows(sides: &[&SideMeasures]) {
     }
 }
 
+/// What a repair changed: the learner as it was beside the repaired one, and a line that says it in a sentence.
+pub fn print_repair(before: &PromptMeasures, after: &PromptMeasures) {
+    let line = |name: &str, then: &str, now: &str| println!("{:38} {then:34} {now}", for_terminal(name));
+    let rates = |name: &str, then: Option<&Rate>, now: Option<&Rate>| {
+        if let Some((then, now)) = then.zip(now) {
+            line(name, &percent(then), &percent(now));
+        }
+    };
+    println!("{} prompts, target `{}`, and what the repair made of them", before.method, for_terminal(&before.target));
+    line("", "before", "after");
+    let sides = [("seen", &before.seen, &after.seen), ("unseen", &before.unseen, &after.unseen)];
+    for (side, then, now) in sides {
+        rates(&format!("accuracy, {side} classes"), Some(&then.accuracy), Some(&now.accuracy));
+    }
+    let [then, now] = [before, after].map(|measures| format!("{:5.1} %", 100.0 * measures.harmonic_mean));
+    line("harmonic mean of the accuracies", &then, &now);
+    for (side, then, now) in sides {
+        let (then, now) = (then.trigger.as_ref(), now.trigger.as_ref());
+        let of = |name: &str, rate: fn(&TriggerMeasures) -> &Rate| {
+            rates(&format!("{name}, {side}"), then.map(rate), now.map(rate));
+        };
+        of("ASR strict", |trigger| &trigger.outcome.success);
+        of("ASR as released (all pictures)", |trigger| &trigger.outcome.success_all);
+        of("base rate", |trigger| &trigger.outcome.base_rate);
+        of("trigger in the picture alone", |trigger| &trigger.branches.triggered_image_clean_prompt);
+    }
+    println!("{}", repaired(before, after));
+}
+
+/// ASR and accuracy before and after, in a sentence.
+fn repaired(before: &PromptMeasures, after: &PromptMeasures) -> String {
+    let from_to = |side: &str, then: &Rate, now: &Rate| {
+        format!("from {:.1} to {:.1} % on {side}", 100.0 * then.rate, 100.0 * now.rate)
+    };
+    let sides = [("seen", &before.seen, &after.seen), ("unseen", &before.unseen, &after.unseen)];
+    let success: Vec<String> = sides
+        .iter()
+        .filter_map(|(side, then, now)| {
+            let (then, now) = (then.trigger.as_ref()?, now.trigger.as_ref()?);
+            Some(from_to(side, &then.outcome.success, &now.outcome.success))
+        })
+        .collect();
+    let attack = match success.is_empty() {
+        true => "the learner came with no trigger to measure".to_owned(),
+        false => format!("strict ASR {} classes", success.join(" and ")),
+    };
+    let accuracy = sides.map(|(side, then, now)| from_to(side, &then.accuracy, &now.accuracy));
+    format!("{attack}; accuracy {} classes", accuracy.join(" and "))
+}
+
+/// Clean and attacked learners from which on a share of pairs in order says something.
+const ENOUGH_LEARNERS: usize = 3;
+
 /// A line a learner, and how well clean and attacked ones are told apart where there are both.
 pub fn print_detections(all: &[Inspected]) {
+    println!(
+        "For every class that prompts were learned on, one change of the pictures, the same for all, is optimised that carries them to the class.\n\
+         carries: of held-out pictures that are not read as the class anyway (so that each class has a number of its own), those that are with the change.\n\
+         statistic: how far the largest of these shares lies above the mean of the others, in their standard deviations."
+    );
     for found in all {
         let detection = &found.detection;
         let verdict = if detection.flagged { "FLAGGED" } else { "not flagged" };
@@ -96,12 +159,14 @@ pub fn print_detections(all: &[Inspected]) {
         let class = first.map(|first| for_terminal(&first.class).into_owned()).unwrap_or_default();
         let carried = first.map(|first| percent(&first.carried)).unwrap_or_default();
         println!(
-            "{}: {verdict}: statistic {:.2} (threshold {:.2}); `{class}` carries {carried}, the next class {}",
+            "{}: {verdict}: statistic {:.2} (threshold {:.2}); `{class}` carries {}, the next class {}",
             for_terminal(&found.learner.display().to_string()),
             detection.statistic,
             detection.threshold,
-            detection.classes.get(1).map(|class| percent(&class.carried)).unwrap_or_default()
+            carried.trim_start(),
+            detection.classes.get(1).map(|class| percent(&class.carried)).unwrap_or_default().trim_start()
         );
+        println!("    {}", rests_on(found));
     }
     let statistics = |attacked: bool| -> Vec<f64> {
         all.iter().filter(|found| found.is_attacked() == attacked).map(|found| found.detection.statistic).collect()
@@ -111,12 +176,37 @@ pub fn print_detections(all: &[Inspected]) {
         let flagged =
             |wanted: bool| all.iter().filter(|found| found.is_attacked() == wanted && found.detection.flagged).count();
         let named = all.iter().filter(|found| found.is_attacked() && found.names_target()).count();
+        let area = match clean.len().min(attacked.len()) < ENOUGH_LEARNERS {
+            true => format!("too few for an AUROC (from {ENOUGH_LEARNERS} of each on)"),
+            false => format!("AUROC {area:.3}"),
+        };
         println!(
-            "{} clean and {} attacked learners (by what they say of themselves): AUROC {area:.3}; flagged {} clean and {} attacked; the attacker's class named in {named}",
+            "{} clean and {} attacked learners (by what they say of themselves): {area}; flagged {} clean and {} attacked; the attacker's class named in {named}",
             clean.len(),
             attacked.len(),
             flagged(false),
             flagged(true)
         );
     }
+}
+
+/// How much a detection rests on, and whether its changes may be as large as the attack's own.
+fn rests_on(found: &Inspected) -> String {
+    let detection = &found.detection;
+    let held_out = detection.pictures - detection.pictures / 2;
+    let own = match found.about.eps.filter(|_| found.about.target.is_some()) {
+        Some(eps) if eps > detection.eps => {
+            format!(
+                "; its own trigger, as it says, within {eps}/255: a larger one than is looked for (prompt.detector.eps)"
+            )
+        }
+        Some(eps) => format!("; its own trigger, as it says, within {eps}/255"),
+        None => String::new(),
+    };
+    format!(
+        "{}, {held_out} of them held out, and {}; changes within {}/255{own}",
+        count(detection.pictures, "picture"),
+        count(detection.classes.len(), "class"),
+        detection.eps
+    )
 }

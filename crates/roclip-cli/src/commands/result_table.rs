@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 /// Letters of a label in the table.
 const LABEL: usize = 34;
 
+/// A cell of what a row does not have.
+const NONE: &str = "-";
+
 /// What one column shows.
 struct Column {
     title: String,
@@ -51,7 +54,8 @@ fn blocks(names: &[String], found: &[Column], columns: usize) -> String {
         let mut line = String::from(" ");
         for column in found {
             let figure = format!(" {} {}", column.title, column.cells.get(at).map_or("", |cell| cell.trim()));
-            if column.cells.get(at).is_none_or(|cell| cell.trim().is_empty()) {
+            // What a row does not have needs no place, where no column stands open for it.
+            if column.cells.get(at).is_none_or(|cell| ["", NONE].contains(&cell.trim())) {
                 continue;
             }
             if letters(&line) + letters(&figure) + 1 > columns && line.trim() != "" {
@@ -93,12 +97,17 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary], all: bool) -> Vec<C
     let titles = short_keys(&keys);
     let of_key = |(key, title): (&&String, &String)| column(title, &|summary| value(summary, key));
     let mut found: Vec<Column> = keys.iter().zip(&titles).map(of_key).collect();
-    let accuracy = match rows.iter().filter(|row| row.is_classifier()).count() {
-        0 => "zero-shot",
-        all if all == rows.len() => "accuracy",
-        _ => "top-1",
+    let word = |row: &ResultRow| match (row.is_classifier(), row.is_prompts()) {
+        (true, _) => "accuracy",
+        (_, true) => "accuracy seen",
+        (false, false) => "zero-shot",
     };
+    let words: BTreeSet<&str> = rows.iter().map(word).collect();
+    let accuracy = if words.len() == 1 { words.first().copied().unwrap_or_default() } else { "top-1" };
     found.extend([column("runs", &runs), column(accuracy, &|s| spread(s.zero_shot_top1.as_ref()))]);
+    if rows.iter().any(ResultRow::is_prompts) {
+        found.push(column("accuracy unseen", &|s| spread(s.accuracy_unseen.as_ref())));
+    }
     if rows.iter().any(|row| row.linear_probe.is_some()) {
         found.push(column("probe", &|s| spread(s.linear_probe.as_ref())));
     }
@@ -152,7 +161,7 @@ fn counts(rows: &[ResultRow], summary: &SeedSummary) -> String {
 /// The mean, and the range over seeds where they differ.
 fn spread(value: Option<&Spread>) -> String {
     match value {
-        None => "-".to_owned(),
+        None => NONE.to_owned(),
         Some(Spread { mean, low, high }) if low == high => format!("{:.1} %", 100.0 * mean),
         Some(Spread { mean, low, high }) => {
             format!("{:.1} % [{:.1}, {:.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::process::Stdio;
 
 /// A lab with several captions a picture, a trained CLIP run `clip`, and a recipe for captioners.
-fn lab() -> Lab {
+pub fn lab() -> Lab {
     let lab = Lab::new();
     let root = lab.folder.path().display().to_string();
     let mut lines = String::new();

@@ -1,5 +1,6 @@
 //! Learned prompts through the binary: what is learned, measured, found and repaired, and what is refused.
 
+use crate::again::made_again;
 use crate::support::{Lab, checkpoint, checkpoints, names};
 use serde_json::Value;
 use std::process::Stdio;
@@ -74,10 +75,22 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     assert_eq!(measured["others"]["other"]["classes"], 4);
     let lent = lab.json(&["prompt", "eval", "cocoop", "--trigger", "badclip"]);
     assert!(lent["seen"]["trigger"]["success"]["n"] == 4, "{lent}");
+    assert_eq!((&lent["method"], &lent["attack"]), (&"cocoop".into(), &"badclip".into()));
+    let said = lab.ok(&["prompt", "eval", "cocoop", "--trigger", "badclip"]);
+    assert!(said.contains("that of `badclip`: badclip, target `blue`, within 16/255"), "{said}");
+    assert!(said.contains("unseen, 3 candidates: the target is one"), "{said}");
     lab.fails(&["prompt", "eval", "badclip", "--trigger", "cocoop"], 1, &["has no trigger"]);
 
-    let said = lab.ok(&["prompt", "detect", "cocoop", "badclip"]);
-    assert!(said.contains("1 clean and 1 attacked learners") && said.contains("AUROC"), "{said}");
+    lab.fails(&["prompt", "detect", "cocoop", "badclip", "absent"], 1, &["absent", "no learned prompts"]);
+    assert!(!lab.path("cocoop/detection.json").exists(), "nothing is inverted before all learners were opened");
+    let detected = lab.roclip(&["prompt", "detect", "cocoop", "badclip"]);
+    let said = String::from_utf8(detected.stdout).unwrap();
+    assert!(said.contains("1 clean and 1 attacked learners") && said.contains("too few for an AUROC"), "{said}");
+    for words in ["carries: of held-out pictures", "16 pictures, 8 of them held out, and 2 classes", "within 8/255"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(said.contains("its own trigger, as it says, within 16/255: a larger one"), "{said}");
+    assert!(String::from_utf8_lossy(&detected.stderr).contains("written: badclip/detection.json"));
     let found: Value = serde_json::from_slice(&std::fs::read(lab.path("badclip/detection.json")).unwrap()).unwrap();
     assert_eq!(found["classes"].as_array().unwrap().len(), 2);
     let step = checkpoints(&lab.path("badclip")).pop().unwrap();
@@ -88,18 +101,49 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     assert_eq!(lab.json(&alone)[0]["about"]["target"], "blue");
 
     let said = lab.ok(&["prompt", "repair", "badclip", "--class", "blue", "--epochs", "1", "--run", "repaired"]);
-    assert!(said.contains("before: badclip prompts") && said.contains("repair prompts"), "{said}");
+    let after = said.lines().find(|line| line.trim_start().starts_with("before")).unwrap();
+    assert!(after.trim_end().ends_with("after") && said.contains("ASR strict, unseen"), "{said}");
+    let verdict = said.lines().last().unwrap();
+    assert!(verdict.starts_with("strict ASR from ") && verdict.contains("; accuracy from "), "{said}");
+    let no_trigger = ["--set", "prompt.detector.threshold=1e6", "--epochs", "1", "--run", "repaired-clean"];
+    let warned = lab.stderr(&[&["prompt", "repair", "cocoop"], &no_trigger[..]].concat());
+    assert!(warned.contains("There may be nothing to repair") && warned.contains("--class"), "{warned}");
     let repaired = summary(&lab, "repaired");
     assert_eq!(repaired["prompt_before"]["seen"], summary(&lab, "badclip")["prompt"]["seen"]);
     let card = String::from_utf8(checkpoint(&lab.path("repaired")).remove(0).1).unwrap();
     assert!(card.contains("Learned prompts, cleaned"), "{card}");
 
-    lab.ok(&["report", "cocoop", "badclip", "repaired", "--out", "report"]);
+    let said = lab.ok(&["report", "cocoop", "badclip", "repaired", "--out", "report"]).replace("\n   ", "");
     let page = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
     for words in ["Learned prompts", "harmonic mean", "ASR all", "picture alone", "before the repair"] {
         assert!(page.contains(words), "{words}");
     }
+    for words in ["accuracy, seen classes", "accuracy, unseen classes", "Detection (", "16/255", "not flagged"] {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(!page.contains("epochs = 32") && !page.contains("[objective"), "what a run did not read is not its recipe");
+    let results: Value = serde_json::from_slice(&std::fs::read(lab.path("report/results.json")).unwrap()).unwrap();
+    let row = |run: &str| results.as_array().unwrap().iter().find(|row| row["run"] == run).unwrap();
+    let attacks = |run: &str| row(run)["asr"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(attacks("repaired"), ["badclip seen", "badclip unseen"], "one trigger stands in one column");
+    assert_eq!(attacks("repaired"), attacks("badclip"));
+    assert_eq!(row("badclip")["accuracy_unseen"], summary(&lab, "badclip")["prompt"]["unseen"]["accuracy"]["rate"]);
+    let of_repair = said.lines().find(|line| line.starts_with("repaired prompts: ")).unwrap();
+    assert!(of_repair.contains("before the repair ") && of_repair.contains("accuracy, seen classes"), "{said}");
+    assert!(!said.contains("no undefended run") && !said.contains(" -,"), "{said}");
+    let problems: Vec<&str> =
+        said.lines().filter(|line| line.starts_with("PROBLEM") && line.contains("aise")).collect();
+    assert!(problems.iter().all(|line| !line.contains("repaired prompts")), "{said}");
+    assert!(!said.contains("roclip prompt repair badclip") && !said.contains("roclip prompt detect badclip"), "{said}");
+    let alone = lab.ok(&["report", "badclip", "--out", "report"]);
+    assert!(alone.contains("roclip prompt repair badclip --run badclip-repaired"), "{alone}");
     assert!(lab.ok(&["doctor", "badclip"]).contains("branches"));
+    let findings = lab.ok(&["doctor", "repaired"]);
+    assert!(findings.contains("repair [badclip seen]: strict ASR from") && !findings.contains("PROBLEM"), "{findings}");
+    made_again(&lab, &["badclip", "repaired"]);
+    lab.fails(&["train", "--config", "badclip/run.toml", "--run", "no"], 1, &["[prompt]", "roclip prompt train"]);
+    lab.fails(&["prompt", "repair", "--config", "badclip/run.toml", "--run", "no"], 1, &["no learner to repair"]);
+    assert!(!lab.path("no").exists());
     lab.fails(&["eval", "badclip"], 1, &["learned prompts", "roclip prompt eval"]);
 }
 

@@ -85,7 +85,7 @@ pub fn examine(folder: &Path, device: tch::Device) -> Result<Vec<Finding>> {
         ));
     }
     if let Some(measures) = &record.summary.prompt {
-        let mut findings = prompts::of_prompts(measures);
+        let mut findings = prompts::of_prompts(measures, record.summary.prompt_before.as_ref());
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         artifact::write_json(&folder.join(FILE), &findings)?;
         return Ok(findings);
@@ -121,7 +121,7 @@ pub fn examine_folder(record: &RunRecord, others: &[&RunRecord]) -> Result<Vec<F
         return Ok(Vec::new());
     }
     if let Some(measures) = &record.summary.prompt {
-        return Ok(prompts::of_prompts(measures));
+        return Ok(prompts::of_prompts(measures, record.summary.prompt_before.as_ref()));
     }
     let recipe = record.recipe_as_run();
     let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;

@@ -2,7 +2,8 @@
 
 use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
 use crate::prompt::{PromptMeasures, SideMeasures, TriggerMeasures};
-use roclip_data::rate::Rate;
+use roclip_data::plural::count;
+use roclip_data::rate::{Rate, difference};
 
 /// Fewer pictures than this give intervals of ten points and more.
 const FEW_PICTURES: usize = 100;
@@ -13,14 +14,22 @@ const HARDLY_MOVED: f64 = 1e-3;
 /// Of the success with both branches, what the picture alone may have for the prompts to add something.
 const ALONE: f64 = 0.9;
 
-/// The findings of a run whose summary holds `measures`.
-pub(super) fn of_prompts(measures: &PromptMeasures) -> Vec<Finding> {
+/// The findings of a run whose summary holds `measures`; of a repair, beside what the learner was `before`.
+pub(super) fn of_prompts(measures: &PromptMeasures, before: Option<&PromptMeasures>) -> Vec<Finding> {
     let sides = [("seen", &measures.seen), ("unseen", &measures.unseen)];
     let mut findings: Vec<Finding> = sides.iter().map(|(name, side)| accuracy(name, side)).collect();
     let triggers: Vec<(String, &TriggerMeasures)> = sides
         .iter()
-        .filter_map(|(name, side)| Some((format!("{} {name}", measures.method), side.trigger.as_ref()?)))
+        .filter_map(|(name, side)| Some((format!("{} {name}", measures.attack()), side.trigger.as_ref()?)))
         .collect();
+    if let Some(before) = before {
+        let victims = [("seen", &before.seen), ("unseen", &before.unseen)];
+        findings.extend(sides.iter().zip(&victims).filter_map(|((name, now), (_, then))| cost(name, then, now)));
+        let repaired = |((name, now), (_, then)): (&(&str, &SideMeasures), &(&str, &SideMeasures))| {
+            Some(repair(&format!("{} {name}", measures.attack()), then.trigger.as_ref()?, now.trigger.as_ref()?))
+        };
+        findings.extend(sides.iter().zip(&victims).filter_map(repaired));
+    }
     if triggers.is_empty() {
         findings.push(finding(
             "trigger",
@@ -30,7 +39,9 @@ pub(super) fn of_prompts(measures: &PromptMeasures) -> Vec<Finding> {
             "",
         ));
     }
-    for (attack, trigger) in &triggers {
+    // How an attack could be stronger is no question of a learner that was repaired.
+    let attacked = if before.is_none() { triggers.as_slice() } else { &[] };
+    for (attack, trigger) in attacked {
         findings.extend([
             success(attack, trigger, measures.warmup_moved),
             base_rate(attack, trigger),
@@ -72,6 +83,50 @@ fn accuracy(side: &str, measures: &SideMeasures) -> Finding {
         );
     }
     finding(&name, None, Severity::Ok, what, "")
+}
+
+/// Whether a repair lowered the success of the learner's own trigger.
+fn repair(attack: &str, before: &TriggerMeasures, now: &TriggerMeasures) -> Finding {
+    let (then, left) = (&before.outcome.success, &now.outcome.success);
+    let what = format!("strict ASR from {} to {}", percent(then), percent(left));
+    let lowered = left.rate < then.rate && difference(*left, *then).is_clear();
+    if lowered && left.rate < WORKS {
+        return finding("repair", Some(attack), Severity::Ok, what, "");
+    }
+    let (severity, why, remedy) = if lowered {
+        (
+            Severity::Warning,
+            "lowered, and the attack still works",
+            "repair against the attacker's class (--class), or for more --epochs",
+        )
+    } else if before.outcome.success.low <= before.outcome.base_rate.high {
+        (Severity::Note, "the trigger did hardly more than chance before, so that there was little to lower", "")
+    } else {
+        (
+            Severity::Warning,
+            "not lowered by more than chance",
+            "repair against the attacker's class (--class), for more --epochs, or measure on more pictures (--val-data)",
+        )
+    };
+    finding("repair", Some(attack), severity, format!("{what}: {why}"), remedy)
+}
+
+/// What a repair cost, where that is more than chance.
+fn cost(side: &str, before: &SideMeasures, now: &SideMeasures) -> Option<Finding> {
+    let lost = difference(now.accuracy, before.accuracy);
+    (lost.middle < 0.0 && lost.is_clear()).then(|| {
+        finding(
+            &format!("cost, {side}"),
+            None,
+            Severity::Warning,
+            format!(
+                "the repair took accuracy on {side} classes from {} to {}",
+                percent(&before.accuracy),
+                percent(&now.accuracy)
+            ),
+            "repair for fewer --epochs, or at a lower prompt.learning_rate",
+        )
+    })
 }
 
 fn success(attack: &str, trigger: &TriggerMeasures, warmup_moved: Option<f64>) -> Finding {
@@ -132,25 +187,35 @@ fn branch(attack: &str, trigger: &TriggerMeasures) -> Finding {
 }
 
 fn fragile(attack: &str, trigger: &TriggerMeasures) -> Finding {
-    let lost = |(_, rate): &(&String, &Rate)| trigger.outcome.success.rate >= WORKS && rate.rate < WORKS;
-    let found: Vec<String> =
-        trigger.outcome.after.iter().filter(lost).map(|(name, rate)| format!("{name} {}", percent(rate))).collect();
-    match found.is_empty() {
-        true => finding(
-            "transforms",
-            Some(attack),
-            Severity::Ok,
-            "no transform of the triggered picture takes a working attack",
-            "",
-        ),
-        false => finding(
-            "transforms",
-            Some(attack),
+    let whole = &trigger.outcome.success;
+    let lost = trigger.outcome.after.iter().filter(|(_, rate)| whole.rate >= WORKS && rate.rate < WORKS);
+    // Both are of the same pictures, which the interval does not know: a drop that it finds clear is one.
+    let (clear, unclear): (Vec<_>, Vec<_>) = lost.partition(|(_, rate)| difference(**rate, *whole).is_clear());
+    let named = |found: &[(&String, &Rate)]| {
+        found.iter().map(|(name, rate)| format!("{name} {}", percent(rate))).collect::<Vec<_>>().join(", ")
+    };
+    let mut said = Vec::new();
+    if !clear.is_empty() {
+        said.push(format!("the attack does not outlive: {}", named(&clear)));
+    }
+    if !unclear.is_empty() {
+        said.push(format!(
+            "whether it outlives {} cannot be told from {} (untransformed {})",
+            named(&unclear),
+            count(whole.n, "picture"),
+            percent(whole)
+        ));
+    }
+    let (severity, what, remedy) = match (clear.is_empty(), said.is_empty()) {
+        (_, true) => (Severity::Ok, "no transform of the triggered picture takes a working attack".to_owned(), ""),
+        (true, _) => (Severity::Note, said.join("; "), "measure on more pictures (--val-data)"),
+        (false, _) => (
             Severity::Note,
-            format!("the attack does not outlive: {}", found.join(", ")),
+            said.join("; "),
             "a pipeline that stores or resizes pictures is a defence of its own: say where the trigger is added",
         ),
-    }
+    };
+    finding("transforms", Some(attack), severity, what, remedy)
 }
 
 #[cfg(test)]
@@ -197,6 +262,7 @@ mod tests {
         };
         PromptMeasures {
             method: "badclip".into(),
+            attack: None,
             target: "dog".into(),
             seen: side(50, Some(trigger)),
             unseen: side(10, None),
@@ -211,7 +277,7 @@ mod tests {
     #[test]
     fn each_cause_is_found_where_it_is() {
         let found = |measures: &PromptMeasures, check: &str| {
-            of_prompts(measures).into_iter().find(|finding| finding.check == check).unwrap()
+            of_prompts(measures, None).into_iter().find(|finding| finding.check == check).unwrap()
         };
         let works = measures(99, 30, 10);
         assert_eq!(found(&works, "attack").severity, Severity::Ok);
@@ -225,5 +291,42 @@ mod tests {
             found(&fails, "attack").severity == Severity::Problem && found(&fails, "attack").what.contains("0.001 %")
         );
         assert_eq!(found(&measures(99, 95, 99), "branches").severity, Severity::Note);
+    }
+
+    #[test]
+    fn a_repair_is_judged_by_what_it_lowered_and_what_that_cost() {
+        let repaired = |now: PromptMeasures, before: &PromptMeasures| {
+            let method = "repair".to_owned();
+            of_prompts(&PromptMeasures { method, attack: Some("badclip".into()), ..now }, Some(before))
+        };
+        let found = |findings: &[Finding], check: &str| findings.iter().find(|f| f.check == check).cloned();
+        let victim = measures(99, 30, 10);
+        let done = repaired(measures(5, 5, 5), &victim);
+        let repair = found(&done, "repair").unwrap();
+        assert!(repair.severity == Severity::Ok && repair.attack.as_deref() == Some("badclip seen"), "{repair:?}");
+        assert!(repair.what.contains("from 99.0 % (99/100) to 5.0 % (5/100)"), "{repair:?}");
+        assert!(done.iter().all(|f| f.severity != Severity::Problem && !f.remedy.contains("raise")), "{done:?}");
+        assert_eq!(found(&done, "cost, seen"), None);
+        let not = found(&repaired(measures(97, 30, 10), &victim), "repair").unwrap();
+        assert!(not.severity == Severity::Warning && not.what.contains("not lowered"), "{not:?}");
+        let little = found(&repaired(measures(18, 5, 5), &measures(22, 20, 20)), "repair").unwrap();
+        assert_eq!(little.severity, Severity::Note);
+        let mut dear = measures(5, 5, 5);
+        dear.seen.accuracy = Rate::new(10, 100);
+        assert_eq!(found(&repaired(dear, &victim), "cost, seen").unwrap().severity, Severity::Warning);
+    }
+
+    #[test]
+    fn a_drop_within_chance_is_not_called_a_loss() {
+        let small = |after: usize| {
+            let mut measured = measures(99, 30, 99);
+            if let Some(trigger) = &mut measured.seen.trigger {
+                trigger.outcome.success = Rate::new(7, 9);
+                trigger.outcome.after = BTreeMap::from([("blur-0.5".to_owned(), Rate::new(after, 9))]);
+            }
+            of_prompts(&measured, None).into_iter().find(|finding| finding.check == "transforms").unwrap().what
+        };
+        assert!(small(6).contains("cannot be told from 9 pictures") && !small(6).contains("does not outlive"));
+        assert!(small(0).contains("does not outlive: blur-0.5 0.0 % (0/9)"), "{}", small(0));
     }
 }

@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PromptMeasures {
     pub method: String,
+    /// The method that made the trigger, where one is laid on: of a repaired learner its victim's, of a lent trigger the lender's. Absent in
+    /// older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<String>,
     /// The attacker's class; of a clean learner, the class that the same figures are of.
     pub target: String,
     /// Classes that the prompts were learned on.
@@ -76,10 +80,15 @@ pub struct Branches {
 }
 
 impl PromptMeasures {
+    /// What the attack is called: a repaired learner and its victim are measured by the same one.
+    pub fn attack(&self) -> &str {
+        self.attack.as_deref().unwrap_or(&self.method)
+    }
+
     /// The same in the words of all evaluations: accuracy on seen classes, and the attack on either side by its name.
     pub fn evaluation(&self) -> Evaluation {
         let outcome = |side: &str, measures: &SideMeasures| {
-            measures.trigger.as_ref().map(|trigger| (format!("{} {side}", self.method), trigger.outcome.clone()))
+            measures.trigger.as_ref().map(|trigger| (format!("{} {side}", self.attack()), trigger.outcome.clone()))
         };
         Evaluation {
             zero_shot_top1: self.seen.accuracy,

@@ -38,8 +38,18 @@ pub struct LearnerAbout {
     /// The attacker's class and the trigger's bound in levels of 255, where the method attacks.
     pub target: Option<String>,
     pub eps: Option<f64>,
+    /// The method that made the trigger: of a repaired learner, its victim's. Absent in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<String>,
     pub seed: u64,
     pub step: u64,
+}
+
+impl LearnerAbout {
+    /// The method that made the trigger which came with it.
+    pub fn attack(&self) -> Option<&str> {
+        self.attack.as_deref().or_else(|| self.target.as_ref().map(|_| self.method.as_str()))
+    }
 }
 
 /// Where the run stood that a checkpoint is of.
@@ -207,6 +217,7 @@ mod tests {
             ending: ".".into(),
             target: Some("a".into()),
             eps: Some(8.0),
+            attack: Some("badclip".into()),
             seed: 1,
             step: 3,
         };

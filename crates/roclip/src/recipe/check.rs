@@ -55,6 +55,21 @@ impl Recipe {
         }
     }
 
+    /// [`Recipe::check`] of a run that trains a model.
+    ///
+    /// # Errors
+    /// Also where the recipe learns prompts: what its other sections say of a model and its training is nobody's choice.
+    pub fn check_training(&self) -> Result<()> {
+        self.check()?;
+        match self.prompt {
+            None => Ok(()),
+            Some(_) => Err(Error::setting(
+                "the recipe learns prompts for a frozen model: it has a section [prompt]",
+                "use `roclip prompt train --config`, or take the section out (--set prompt=)",
+            )),
+        }
+    }
+
     /// [`Recipe::check`] for the numbers of the data alone, which every command reads.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! One row against another: a difference, and whether it is more than chance.
 
 use crate::report::group::{Group, RateOf};
-use crate::report::statistics::{Interval, difference, over_seeds};
+use crate::report::statistics::over_seeds;
+use roclip_data::rate::{Interval, difference};
 
 /// In percentage points.
 #[derive(Debug, Clone, PartialEq)]

@@ -20,6 +20,7 @@ pub fn csv(records: &[RunRecord]) -> String {
         "zero_shot_images",
         "zero_shot_top5",
         "mean_per_class_recall",
+        "accuracy_unseen",
         "linear_probe",
         "psr_hits",
         "psr_n",
@@ -47,6 +48,7 @@ pub fn csv(records: &[RunRecord]) -> String {
             last.zero_shot_images.to_string(),
             last.zero_shot_top5.to_string(),
             last.mean_per_class_recall.to_string(),
+            row.accuracy_unseen.map(|accuracy| accuracy.to_string()).unwrap_or_default(),
             row.linear_probe.map(|probe| probe.to_string()).unwrap_or_default(),
         ];
         fields.extend(counts(last.psr.as_ref()));
@@ -73,17 +75,21 @@ pub fn latex(study: &Study) -> String {
     let attacks = attacks(&study.groups);
     let names = attacks.iter().map(|attack| format!(" & ASR {}", latex_text(attack))).collect::<String>();
     let mut text = format!("% {}\n", study.data().replace(['\n', '\r'], " "));
-    text += &format!("\\begin{{tabular}}{{l{}}}\n\\toprule\n", "r".repeat(4 + attacks.len()));
-    text += &format!("row & seeds & {} & probe & PSR{names} \\\\\n\\midrule\n", study.accuracy_word());
+    let has_unseen = study.runs().any(|run| run.row.is_prompts());
+    let columns = 4 + usize::from(has_unseen) + attacks.len();
+    let unseen = if has_unseen { " & accuracy, unseen classes" } else { "" };
+    text += &format!("\\begin{{tabular}}{{l{}}}\n\\toprule\n", "r".repeat(columns));
+    text += &format!("row & seeds & {}{unseen} & probe & PSR{names} \\\\\n\\midrule\n", study.accuracy_word());
     for group in &study.groups {
         let cell = |value: Option<f64>| value.map_or(" & --".to_owned(), |value| format!(" & {:.1}", 100.0 * value));
         let rates =
             attacks.iter().map(|attack| cell(group.mean(|run| run.row.last.asr.get(attack).map(|hits| hits.rate()))));
         text += &format!(
-            "{} & {}{}{}{}{} \\\\\n",
+            "{} & {}{}{}{}{}{} \\\\\n",
             latex_text(group.label),
             group.members.len(),
             cell(group.mean(|run| run.row.last.measured(run.row.last.zero_shot_top1))),
+            if has_unseen { cell(group.mean(|run| run.row.accuracy_unseen)) } else { String::new() },
             cell(group.mean(|run| run.row.linear_probe)),
             cell(group.mean(|run| run.row.last.psr.map(|hits| hits.rate()))),
             rates.collect::<String>()

@@ -99,7 +99,7 @@ fn measures(study: &Study) -> Vec<Measure> {
         let of = attack.clone();
         add(&format!("ASR {attack}"), Kind::Attack, Some(&attack), Box::new(move |run| Some(asr(&of)(run)?.rate)));
     }
-    add("zero-shot", Kind::Accuracy, None, Box::new(|run| Some(zero_shot(run)?.rate)));
+    add(study.accuracy_word(), Kind::Accuracy, None, Box::new(|run| Some(zero_shot(run)?.rate)));
     if study.runs().any(|run| run.summary.linear_probe.is_some()) {
         add("linear probe", Kind::Accuracy, None, Box::new(|run| Some(run.summary.linear_probe?.top1.rate)));
     }
@@ -237,6 +237,7 @@ fn last_word(key: &str) -> &str {
 
 /// A point a row, in the plane of accuracy and attack success.
 fn frontier(study: &Study, measure: &Measure) -> Markup {
+    let word = study.accuracy_word();
     let dot = |group: &Group| {
         let (x, y) = (group.mean(|run| Some(zero_shot(run)?.rate))?, group.mean(&measure.of)?);
         Some(Dot {
@@ -244,7 +245,7 @@ fn frontier(study: &Study, measure: &Measure) -> Markup {
             y: 100.0 * y,
             marker: group.style.marker,
             class: group.style.class(),
-            title: format!("{}: zero-shot {}, {} {}", group.label, percent(x), measure.title, percent(y)),
+            title: format!("{}: {word} {}, {} {}", group.label, percent(x), measure.title, percent(y)),
         })
     };
     let dots: Vec<Dot> = study.groups.iter().filter_map(dot).collect();
@@ -252,5 +253,5 @@ fn frontier(study: &Study, measure: &Measure) -> Markup {
         return html! {};
     }
     let title = format!("{} against accuracy, a point a row", measure.title);
-    scatter(&title, ["zero-shot top-1, %", &format!("{}, %", measure.title)], &dots)
+    scatter(&title, [&format!("{word}, %"), &format!("{}, %", measure.title)], &dots)
 }

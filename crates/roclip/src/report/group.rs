@@ -6,6 +6,7 @@ use crate::report::style::Style;
 use crate::results::{ResultRow, RunRecord, by_experiment};
 use maud::{Markup, html};
 use roclip_data::rate::Rate;
+use std::collections::BTreeSet;
 
 /// The runs of one experiment, which share a label and a colour.
 pub struct Group<'a> {
@@ -90,12 +91,11 @@ impl<'a> Study<'a> {
         trained_and_measured_on(&group.first.recipe)
     }
 
-    /// What the share of rightly read test pictures is called: a classifier has no prompts.
+    /// What the share of rightly read test pictures is called in all rows.
     pub fn accuracy_word(&self) -> &'static str {
-        let classifiers = self.groups.iter().filter(|group| group.first.recipe.is_labelled()).count();
-        match classifiers {
-            0 => "zero-shot",
-            all if all == self.groups.len() => "accuracy",
+        let words: BTreeSet<&str> = self.groups.iter().map(|group| accuracy_of(group.first)).collect();
+        match (words.first(), words.len()) {
+            (Some(one), 1) => one,
             _ => "top-1",
         }
     }
@@ -103,6 +103,15 @@ impl<'a> Study<'a> {
     /// The group that plays the part `control` for `group`: it met the same attack with the same model.
     pub fn control(&self, control: &str, group: &Group) -> Option<&Group<'a>> {
         self.groups.iter().find(|other| other.row().is_control(control) && other.first.attack == group.first.attack)
+    }
+}
+
+/// What a run's share of rightly read test pictures is called: a classifier has no prompts, and learned ones know some of the classes.
+pub fn accuracy_of(run: &RunRecord) -> &'static str {
+    match (run.recipe.is_labelled(), &run.recipe.prompt) {
+        (true, _) => "accuracy",
+        (_, Some(_)) => "accuracy, seen classes",
+        (false, None) => "zero-shot",
     }
 }
 
@@ -144,6 +153,11 @@ pub fn zero_shot(run: &RunRecord) -> Option<Rate> {
     Some(run.summary.evaluation.zero_shot_top1).filter(|rate| rate.n > 0)
 }
 
+/// Of learned prompts, on the classes that they were not learned on.
+pub fn accuracy_unseen(run: &RunRecord) -> Option<Rate> {
+    run.summary.prompt.as_ref().map(|prompt| prompt.unseen.accuracy)
+}
+
 pub fn psr(run: &RunRecord) -> Option<Rate> {
     run.summary.evaluation.psr
 }
@@ -155,6 +169,6 @@ pub fn asr(attack: &str) -> impl Fn(&RunRecord) -> Option<Rate> + '_ {
 /// Backdoor attacks of any of `groups`.
 pub fn attacks(groups: &[Group]) -> Vec<String> {
     let runs = groups.iter().flat_map(|group| &group.members);
-    let names: std::collections::BTreeSet<String> = runs.flat_map(|run| run.row.last.asr.keys().cloned()).collect();
+    let names: BTreeSet<String> = runs.flat_map(|run| run.row.last.asr.keys().cloned()).collect();
     names.into_iter().collect()
 }

@@ -41,7 +41,7 @@ pub fn page(runs: &Runs, rows: &[ResultRow], more_seeds: Option<&str>) -> Result
     let mut parts = Vec::new();
     for (study, number) in studies(&runs.records).into_iter().zip(1..) {
         let verdicts = verdicts(&study)?;
-        let next_steps = next_steps(&study, &verdicts, more_seeds);
+        let next_steps = next_steps(&study, &verdicts, &runs.records, more_seeds);
         parts.push(Part { study, verdicts, next_steps, number });
     }
     let json = reproduce::json(&rows)?;
@@ -200,7 +200,7 @@ fn emphasised(sentence: &str, group: &Group) -> Markup {
 }
 
 /// The words of the page, each with what it means.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 9] = [
     ("PSR", "poison success rate: targeted pictures read as the class that the attacker planted for them."),
     (
         "ASR",
@@ -208,6 +208,7 @@ const WORDS: [(&str, &str); 8] = [
     ),
     ("turned", "of the pictures not read as the target without the trigger, those that are with it."),
     ("zero-shot", "top-1 accuracy with class names as prompts; targeted pictures are left out."),
+    ("seen, unseen", "of learned prompts: the classes that they were learned on, and the others."),
     ("probe", "accuracy of a linear classifier on the image features: how good the features are."),
     ("clean data", "the same poison measured on a model that never saw it: what happens by chance."),
     (
@@ -236,7 +237,7 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     if study.runs().all(|run| run.summary.prompt.is_some()) {
         return Ok(vec![
             ("table", "The table", table::results(study, verdicts)),
-            ("prompts", "Learned prompts", prompts::prompts(study)),
+            ("prompts", "Learned prompts", html! { (prompts::prompts(study)) (prompts::detections(study)?) }),
             ("again", "Recipes and machines", reproduce::section(&study.groups)?),
         ]);
     }
@@ -259,7 +260,11 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
         sections.push(("triggers", "Triggers of classifiers, and what students inherit", section));
     }
     if prompts::any(study) {
-        sections.push(("prompts", "Learned prompts", prompts::prompts(study)));
+        sections.push((
+            "prompts",
+            "Learned prompts",
+            html! { (prompts::prompts(study)) (prompts::detections(study)?) },
+        ));
     }
     if study.runs().any(|run| run.summary.captions.is_some()) {
         sections.push(("captioners", "Captioners", captioners::section(study)));

@@ -1,14 +1,15 @@
 //! What a person may do next: reasons and commands.
 
+use crate::checkpoint::run_of;
 use crate::doctor::kept_findings;
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::report::group::{Group, Study};
 use crate::report::verdict::Verdict;
 use crate::results::RunRecord;
-use crate::run::Looked;
+use crate::run::{Looked, kept_detection};
 use roclip_data::escape::for_shell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Seeds of a comparison that one lucky seed cannot decide.
 const ENOUGH_SEEDS: usize = 3;
@@ -33,19 +34,31 @@ impl NextStep {
     }
 }
 
-/// What to do after this study: at most one step of each kind. `with_more_seeds` is the command that trains further seeds, where it is
-/// known.
-pub fn next_steps(study: &Study, verdicts: &[Verdict], with_more_seeds: Option<&str>) -> Vec<NextStep> {
+/// What to do after this study: at most one step of each kind, and none whose result is among `all` runs of the report. `with_more_seeds` is
+/// the command that trains further seeds, where it is known.
+pub fn next_steps(
+    study: &Study,
+    verdicts: &[Verdict],
+    all: &[RunRecord],
+    with_more_seeds: Option<&str>,
+) -> Vec<NextStep> {
     let mut steps: BTreeMap<usize, NextStep> = BTreeMap::new();
     for (group, verdict) in study.groups.iter().zip(verdicts) {
         let run = group.first;
         if let Some(prompt) = &run.recipe.prompt {
-            let command = match prompt.method().attacks() {
-                true => format!("roclip prompt repair {0} --run {0}-repaired", path(run)),
-                false => format!("roclip prompt detect {}", path(run)),
-            };
-            let why = "Look for a trigger in the learned prompts, and tune against it";
-            steps.entry(5).or_insert(NextStep::new(why, command));
+            let looked = kept_detection(&run.folder).is_ok_and(|kept| kept.is_some());
+            if prompt.method().attacks()
+                && !is_made_from(all, run, |recipe| Some(&recipe.prompt.as_ref()?.repair.as_ref()?.learner))
+            {
+                let command = format!("roclip prompt repair {0} --run {0}-repaired", path(run));
+                steps
+                    .entry(6)
+                    .or_insert(NextStep::new("Tune the prompts against a trigger that is found in them", command));
+            }
+            if !looked {
+                let command = format!("roclip prompt detect {}", path(run));
+                steps.entry(5).or_insert(NextStep::new("Look for a trigger in the learned prompts", command));
+            }
             continue;
         }
         let defends = defends(group);
@@ -64,16 +77,28 @@ pub fn next_steps(study: &Study, verdicts: &[Verdict], with_more_seeds: Option<&
         // A rate that its base rate explains fooled nobody.
         let turned = evaluation.asr.values().any(|asr| asr.success.low > asr.base_rate.high);
         let fooled = turned || evaluation.psr.is_some_and(|psr| psr.hits > 0);
-        if group.row().is_control("undefended") && attacked && run.recipe.is_labelled() {
+        if !group.row().is_control("undefended") {
+            continue;
+        }
+        let is_distilled = || is_made_from(all, run, |recipe| Some(&recipe.distillation()?.teacher));
+        let is_cleaned = || is_made_from(all, run, |recipe| Some(&recipe.clean.as_ref()?.victim));
+        if attacked && run.recipe.is_labelled() && !is_distilled() {
             let command = format!("roclip distil {0} --run {0}-student", path(run));
             steps.entry(3).or_insert(NextStep::new("See which backdoors a student inherits", command));
-        } else if group.row().is_control("undefended") && fooled {
+        } else if fooled && !run.recipe.is_labelled() && !is_cleaned() {
             let command = format!("roclip clean {} --run {0}-cleaned --method cleanclip", path(run));
             steps.entry(3).or_insert(NextStep::new("Try to clean the model that was fooled", command));
         }
     }
     steps.extend(more_seeds(study, with_more_seeds).map(|step| (2, step)));
     steps.into_values().collect()
+}
+
+/// Whether one of `all` runs was made from `run`, or from a checkpoint of it, which `origin` names.
+fn is_made_from(all: &[RunRecord], run: &RunRecord, origin: impl Fn(&Recipe) -> Option<&PathBuf>) -> bool {
+    let whole = |folder: &Path| folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let own = whole(&run.folder);
+    all.iter().filter_map(|other| run_of(origin(&other.recipe)?)).any(|folder| whole(&folder) == own)
 }
 
 fn defends(group: &Group) -> bool {

@@ -1,9 +1,11 @@
 //! Learned prompts: accuracy on seen and unseen classes with their harmonic mean, and what a trigger does on either side.
 
-use crate::prompt::{PromptMeasures, SideMeasures, TriggerMeasures};
+use crate::error::Result;
+use crate::prompt::{Detection, PromptMeasures, SideMeasures, TriggerMeasures};
 use crate::report::group::Study;
 use crate::report::table::scrolling;
 use crate::results::RunRecord;
+use crate::run::kept_detection;
 use maud::{Markup, html};
 use roclip_data::rate::Rate;
 
@@ -18,6 +20,47 @@ fn of(run: &RunRecord) -> Option<&PromptMeasures> {
 /// Whether any run of `study` learned prompts.
 pub fn any(study: &Study) -> bool {
     study.runs().any(|run| of(run).is_some())
+}
+
+/// What inversion said of the learners that it was asked about.
+pub fn detections(study: &Study) -> Result<Markup> {
+    let mut found: Vec<(&RunRecord, Detection)> = Vec::new();
+    for run in study.runs() {
+        found.extend(kept_detection(&run.folder)?.map(|detection| (run, detection)));
+    }
+    if found.is_empty() {
+        return Ok(html! {});
+    }
+    let levels = |eps: f64| format!("{eps}/255");
+    Ok(html! {
+        p.note {
+            "Detection (" code { "roclip prompt detect" } "): for every seen class one change of the pictures, the same for all of them, is optimised that carries them to the class. \
+             Carried: of held-out pictures that are not read as the class anyway, those that are with the change. Statistic: how far the largest share lies above the mean \
+             of the others, in their standard deviations; above the threshold a learner is flagged. The attack's own bound is what the learner says of itself."
+        }
+        (scrolling(html! {
+            table {
+                thead { tr { th { "detection" } th { "seed" } th { "verdict" } th { "statistic" } th { "threshold" } th { "largest" } th { "carried" } th { "next class" } th { "pictures" } th { "classes" } th { "bound" } th { "the attack's own" } } }
+                tbody {
+                    @for (run, detection) in &found {
+                        tr {
+                            th { (run.row.label) } td { (run.row.seed) }
+                            td { (if detection.flagged { "flagged" } else { "not flagged" }) }
+                            td { (format!("{:.2}", detection.statistic)) } td { (format!("{:.2}", detection.threshold)) }
+                            @match detection.classes.first() {
+                                Some(first) => { td { (first.class) } td { (rate(&first.carried)) } },
+                                None => { td { "–" } td { "–" } },
+                            }
+                            td { @if let Some(next) = detection.classes.get(1) { (rate(&next.carried)) } @else { "–" } }
+                            td { (detection.pictures) } td { (detection.classes.len()) }
+                            td { (levels(detection.eps)) }
+                            td { (of(run).and_then(|measures| measures.eps).map_or_else(|| "–".to_owned(), levels)) }
+                        }
+                    }
+                }
+            }
+        }))
+    })
 }
 
 /// A run a row, with what it was before where it repaired a learner.

@@ -1,32 +1,6 @@
-//! Intervals of differences, and how well a score tells poison from clean pairs.
+//! Intervals of differences over seeds, and how well a score tells poison from clean pairs.
 
-use roclip_data::rate::Rate;
-
-/// A difference with its 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Interval {
-    pub middle: f64,
-    pub low: f64,
-    pub high: f64,
-}
-
-impl Interval {
-    /// Whether zero lies outside.
-    pub fn is_clear(&self) -> bool {
-        self.low > 0.0 || self.high < 0.0
-    }
-}
-
-/// `a` less `b`, two rates of one run each, by Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10). Runs share
-/// their test images, which it does not know: it is rather too wide.
-pub fn difference(a: Rate, b: Rate) -> Interval {
-    let middle = a.rate - b.rate;
-    Interval {
-        middle,
-        low: middle - (a.rate - a.low).hypot(b.high - b.rate),
-        high: middle + (a.high - a.rate).hypot(b.rate - b.low),
-    }
-}
+use roclip_data::rate::Interval;
 
 /// Quantiles of Student's t at 0.975, from one degree of freedom on.
 const T: [f64; 30] = [
@@ -75,14 +49,6 @@ pub fn low_score_detector(clean: &[u32], poison: &[u32]) -> Option<Roc> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Newcombe 1998, table II, case (a), method 10: 56/70 less 48/80 is 0.2 [0.0524, 0.3339].
-    #[test]
-    fn the_difference_of_two_rates() {
-        let found = difference(Rate::new(56, 70), Rate::new(48, 80));
-        assert!((found.low - 0.0524).abs() < 1e-4 && (found.high - 0.3339).abs() < 1e-4, "{found:?}");
-        assert!(found.is_clear() && !difference(Rate::new(53, 184), Rate::new(66, 184)).is_clear());
-    }
 
     /// Compared with scipy's `t.interval(0.95, 2, mean, sem)`.
     #[test]

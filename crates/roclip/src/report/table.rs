@@ -1,6 +1,6 @@
 //! The report's tables: one row an experiment. The short one is the result; the long one, folded, is all that was measured.
 
-use crate::report::group::{Group, Study, asr, attacks, psr, zero_shot};
+use crate::report::group::{Group, Study, accuracy_unseen, asr, attacks, psr, zero_shot};
 use crate::report::verdict::{PSR, Verdict};
 use crate::results::{ResultRow, RunRecord, Scores};
 use maud::{Markup, html};
@@ -58,6 +58,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
     let settings = settings(groups);
     let has_psr = study.runs().any(|run| run.row.last.psr.is_some());
     let has_probe = study.runs().any(|run| run.summary.linear_probe.is_some());
+    let has_unseen = study.runs().any(|run| accuracy_unseen(run).is_some());
     let grey = |verdict: &Verdict, name: &str| verdict.grey.contains(name);
     // What all rows were trained on stands in the page's first line.
     let trained_on = study.runs().map(|run| (run.row.pairs, run.row.poisoned_pairs)).collect::<BTreeSet<_>>();
@@ -73,6 +74,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
                     @if has_psr { th { "PSR" } }
                     @for attack in &attacks { th { "ASR" small { (attack) } } }
                     th { (study.accuracy_word()) }
+                    @if has_unseen { th { "accuracy, unseen classes" } }
                     @if has_probe { th { "probe" } }
                     th { "seeds" } th { "training + evaluation" } th { "peak memory" }
                 }
@@ -88,6 +90,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
                             td.grey[grey(verdict, attack)] { (rates(&of_members(group, asr(attack)))) }
                         }
                         td { (rates(&of_members(group, zero_shot))) }
+                        @if has_unseen { td { (rates(&of_members(group, accuracy_unseen))) } }
                         @if has_probe { td { (rates(&of_members(group, |run| Some(run.summary.linear_probe?.top1)))) } }
                         td { (seeds(group)) }
                         td { (duration(group.mean(|run| Some(run.row.seconds)).unwrap_or(0.0))) }

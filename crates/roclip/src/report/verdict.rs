@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::eval::Evaluation;
 use crate::report::chart::signed;
 use crate::report::comparison::Comparison;
-use crate::report::group::{Group, RateOf, Study, attacks, zero_shot};
+use crate::report::group::{Group, RateOf, Study, accuracy_of, accuracy_unseen, attacks, zero_shot};
 use crate::results::RunRecord;
 use roclip_data::rate::Rate;
 use std::collections::BTreeSet;
@@ -88,7 +88,11 @@ impl Verdict {
         for name in measured {
             let (undefended, of_whom) = match (origin(group.first).is_some(), control) {
                 (true, _) => {
-                    let whom = if taught { "its teacher" } else { "the model before it was cleaned" };
+                    let whom = match (taught, &group.first.recipe.prompt) {
+                        (true, _) => "its teacher",
+                        (false, Some(_)) => "the learner before its repair",
+                        (false, None) => "the model before it was cleaned",
+                    };
                     (mean(group, &|run| judged(origin(run)?, name)), whom)
                 }
                 (false, Some(control)) => (mean(control, &|run| judged(own(run), name)), "a model without a defence"),
@@ -161,10 +165,6 @@ fn captions_of(group: &Group) -> Option<String> {
     Some(format!("CIDEr-D {:.1}{beside}", 100.0 * own + 0.0))
 }
 
-fn accuracy_of(run: &RunRecord) -> &'static str {
-    if run.recipe.is_labelled() { "accuracy" } else { "zero-shot" }
-}
-
 /// Says so where a model is about as good as one that guesses. Where the number of classes was not kept, nothing is said.
 fn at_chance(run: &RunRecord) -> Option<String> {
     let classes = run.details.as_ref()?.classes.max(1);
@@ -205,6 +205,11 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
         None if captions => None,
         None => Some(format!("{} not measured: the run has no evaluation data", accuracy_of(group.first))),
     });
+    parts.extend(mean(group, &accuracy_unseen).map(|unseen| {
+        let before = |run: &RunRecord| run.summary.prompt_before.as_ref().map(|before| before.unseen.accuracy);
+        let cost = mean(group, &before).map(|before| against_victim(unseen - before)).unwrap_or_default();
+        format!("unseen classes {}{cost}", percent(unseen))
+    }));
     let seeds = match group.members.len() {
         1 => String::new(),
         several => format!("mean of {several} seeds: "),
@@ -243,7 +248,11 @@ fn figure(group: &Group, name: &str, of: &RateOf) -> Option<String> {
 /// `undefended 16 of 16, clearly less`; of a cleaned model what its victim had. What proves nothing is put beside it without a judgement.
 fn against(group: &Group, undefended: Option<&Group>, name: &str, grey: &BTreeSet<String>) -> Option<String> {
     if let Some(victim) = figure(group, name, &|run| shown(origin(run)?, name)) {
-        let whose = if group.first.summary.teacher.is_some() { "its teacher" } else { "before cleaning" };
+        let whose = match (&group.first.summary.teacher, &group.first.recipe.prompt) {
+            (Some(_), _) => "its teacher",
+            (None, Some(_)) => "before the repair",
+            (None, None) => "before cleaning",
+        };
         return Some(format!("{whose} {victim}"));
     }
     let undefended = undefended?;
@@ -259,11 +268,16 @@ fn against(group: &Group, undefended: Option<&Group>, name: &str, grey: &BTreeSe
 pub const CONTROLS: [(&str, &str); 3] =
     [("undefended", "undefended"), ("augmentation-only", "augmentation alone"), ("clean-data", "clean data")];
 
+/// ` (-1.2 points against its victim)`, of a difference of rates.
+fn against_victim(difference: f64) -> String {
+    format!(" ({} points against its victim)", signed(100.0 * difference))
+}
+
 /// ` (+7.1 against undefended, within chance; -7.1 against augmentation alone, within chance)`.
 fn cost(study: &Study, group: &Group) -> String {
     if let Some(victim) = &group.first.summary.before {
         let now = group.first.summary.evaluation.zero_shot_top1.rate;
-        return format!(" ({} points against its victim)", signed(100.0 * (now - victim.zero_shot_top1.rate)));
+        return against_victim(now - victim.zero_shot_top1.rate);
     }
     if let Some(teacher) = &group.first.summary.teacher {
         let now = group.first.summary.evaluation.zero_shot_top1.rate;

@@ -86,6 +86,9 @@ pub struct ResultRow {
     /// The recipe's `data.pairs_per_picture`, a defence of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pairs_per_picture: Option<usize>,
+    /// Of learned prompts: accuracy on the classes that they were not learned on. `zero_shot_top1` is then that on the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_unseen: Option<f64>,
     pub linear_probe: Option<f64>,
     pub linear_probe_mean_per_class_recall: Option<f64>,
     /// The last epoch.
@@ -106,6 +109,11 @@ impl ResultRow {
     /// Whether the run trained a classifier, whose accuracy no prompts have a part in.
     pub fn is_classifier(&self) -> bool {
         ObjectiveName::named(&self.objective).is_some_and(ObjectiveName::labelled)
+    }
+
+    /// Whether the run learned prompts, whose accuracies are those of seen and of unseen classes.
+    pub fn is_prompts(&self) -> bool {
+        self.accuracy_unseen.is_some()
     }
 
     /// Position in tables.
@@ -331,6 +339,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         pairs: summary.pairs,
         poisoned_pairs: summary.poisoned_pairs,
         pairs_per_picture: recipe.data.pairs_per_picture,
+        accuracy_unseen: summary.prompt.as_ref().map(|prompt| prompt.unseen.accuracy.rate),
         linear_probe: summary.linear_probe.map(|p| p.top1.rate),
         linear_probe_mean_per_class_recall: summary.linear_probe.map(|p| p.mean_per_class_recall),
         last: scores(summary.epoch, &summary.evaluation),

@@ -29,6 +29,8 @@ pub struct SeedSummary {
     pub zero_shot_top5: Option<Spread>,
     /// Mean per-class recall of the zero-shot classifier.
     pub per_class: Option<Spread>,
+    /// Of learned prompts, on the classes that they were not learned on.
+    pub accuracy_unseen: Option<Spread>,
     pub linear_probe: Option<Spread>,
     pub linear_probe_per_class: Option<Spread>,
     pub psr: Option<Spread>,
@@ -75,6 +77,7 @@ fn summary(rows: &[&ResultRow]) -> SeedSummary {
         zero_shot_top1: spread(|scores| scores.zero_shot_top1),
         zero_shot_top5: spread(|scores| scores.zero_shot_top5),
         per_class: spread(|scores| scores.mean_per_class_recall),
+        accuracy_unseen: probe(|r| r.accuracy_unseen),
         linear_probe: probe(|r| r.linear_probe),
         linear_probe_per_class: probe(|r| r.linear_probe_mean_per_class_recall),
         psr: Spread::of(&rates(&rows.iter().filter_map(|r| r.last.psr).collect::<Vec<_>>())),
@@ -111,6 +114,7 @@ mod tests {
             pairs: 100,
             poisoned_pairs: 3,
             pairs_per_picture: None,
+            accuracy_unseen: None,
             linear_probe: Some(top1),
             linear_probe_mean_per_class_recall: Some(top1),
             last: Scores {

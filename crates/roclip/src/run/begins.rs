@@ -24,7 +24,7 @@ impl Seen {
     /// # Errors
     /// Those that the run would begin with.
     pub fn begins(&mut self, recipe: &Recipe, run: &Path) -> Result<()> {
-        recipe.check()?;
+        recipe.check_training()?;
         let inputs = inputs(recipe);
         // What is learned from labels and teachers depends on these, and is built whole.
         let known = self.shapes.iter().find(|(known, _)| *known == inputs && !recipe.is_labelled());

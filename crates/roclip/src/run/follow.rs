@@ -17,7 +17,7 @@ use std::path::Path;
 /// # Errors
 /// Those of the first process that all find, and the end of any other process.
 pub fn follow(recipe: &Recipe, run: &Path, caller: &Caller) -> Result<()> {
-    recipe.check()?;
+    recipe.check_training()?;
     let world = caller.world;
     agree_on_run(world, recipe, caller.commit)?;
     if world.broadcast_text("")? == FINISHED {

@@ -63,7 +63,7 @@ impl Forecast {
 /// # Errors
 /// Those that the run would begin with.
 pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut(&str)) -> Result<Forecast> {
-    recipe.check()?;
+    recipe.check_training()?;
     let from = checkpoint_to_take(recipe, run, start)?;
     let device = machine(recipe)?;
     let prepared = prepare(recipe, progress)?;

@@ -47,7 +47,7 @@ pub fn train(
     lines: &mut dyn FnMut(&str),
 ) -> Result<Summary> {
     let mut journal = Journal::new(lines);
-    recipe.check()?;
+    recipe.check_training()?;
     let world = caller.world;
     agree_on_run(world, recipe, caller.commit)?;
     // Not even the lock of a finished run is touched.

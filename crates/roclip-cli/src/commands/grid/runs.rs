@@ -153,8 +153,9 @@ fn figures(run: &Path) -> String {
     let Ok(record) = read_run(run) else { return String::new() };
     let last = &record.row.last;
     let percent = |rate: f64| format!("{:.1} %", 100.0 * rate);
+    let word = if record.row.is_classifier() { "accuracy" } else { "zero-shot" };
     let mut said: Vec<String> =
-        last.measured(last.zero_shot_top1).map(|rate| format!("zero-shot {}", percent(rate))).into_iter().collect();
+        last.measured(last.zero_shot_top1).map(|rate| format!("{word} {}", percent(rate))).into_iter().collect();
     said.extend(last.psr.map(|hits| format!("{} of {} targeted pictures fooled", hits.hits, hits.n)));
     said.extend(last.asr.iter().map(|(attack, hits)| format!("ASR {} {}", for_terminal(attack), percent(hits.rate()))));
     if said.is_empty() { String::new() } else { format!(": {}", said.join(", ")) }

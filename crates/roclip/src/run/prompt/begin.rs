@@ -104,8 +104,11 @@ pub fn begin<'a>(
     Ok((trainer, resumed))
 }
 
+/// What inversion said of the learner that a repair began with. What it says of the repaired one is a detection of its own.
+const INVERSION: &str = "inversion.json";
+
 /// The trigger that inversion finds in the learner that is repaired: for the class that the recipe names, else for the one with the largest
-/// score. What was found is kept in `detection.json`.
+/// score. What was found is kept.
 fn inverted(
     recipe: &Recipe,
     config: &PromptConfig,
@@ -134,15 +137,25 @@ fn inverted(
     };
     let (detection, delta) =
         invert((&data.loaded.model, learner, classes), &names, only, &pictures, &config.detector, recipe.seed)?;
-    artifact::write_json(&folder.file("detection.json"), &detection)?;
+    artifact::write_json(&folder.file(INVERSION), &detection)?;
+    // Of one class there is no statistic: it compares classes.
+    let compared = match &asked {
+        None => format!("; statistic {:.2} (threshold {:.2})", detection.statistic, detection.threshold),
+        Some(_) => String::new(),
+    };
     if let Some(first) = detection.classes.first() {
+        if asked.is_none() && !detection.flagged {
+            progress(&format!(
+                "warning: no trigger was found in this learner: its statistic {:.2} is not above the threshold {:.2}. There may be nothing to repair, and `{}` is no more than the class with the largest score; --class names another one",
+                detection.statistic, detection.threshold, first.class
+            ));
+        }
         progress(&format!(
-            "repairing against the trigger inverted for `{}`, which carries {:.1} % ({}/{}) there; statistic {:.2}",
+            "repairing against the trigger inverted for `{}`, which carries {:.1} % ({}/{}) there{compared}",
             first.class,
             100.0 * first.carried.rate,
             first.carried.hits,
-            first.carried.n,
-            detection.statistic
+            first.carried.n
         ));
     }
     Ok(delta)

@@ -21,12 +21,16 @@ pub struct Learned<'a> {
     pub learner: &'a PromptLearner,
     pub trigger: Option<&'a UniversalDelta>,
     pub method: &'a str,
+    /// The method that made the trigger.
+    pub attack: Option<&'a str>,
     pub warmup_moved: Option<f64>,
 }
 
 /// What was measured of a learner, and what it says of itself.
 pub struct MeasuredPrompts {
     pub about: LearnerAbout,
+    /// What the learner says of itself that lent its trigger.
+    pub lender: Option<LearnerAbout>,
     pub measures: PromptMeasures,
     pub warnings: Vec<String>,
 }
@@ -44,9 +48,16 @@ pub fn measure_prompts(
     trigger: Option<&Path>,
 ) -> Result<MeasuredPrompts> {
     recipe.check()?;
-    let config = section(recipe)?;
     let stored = read_learner(learner)?;
     let other = trigger.map(read_learner).transpose()?;
+    // A trigger says itself which class it is for.
+    let mut recipe = recipe.clone();
+    let aim = other.as_ref().unwrap_or(&stored).about.target.clone();
+    if let (Some(prompt), Some(aim)) = (&mut recipe.prompt, aim) {
+        prompt.target = Some(aim);
+    }
+    let recipe = &recipe;
+    let config = section(recipe)?;
     let data = prepare(recipe, description, machine(recipe)?)?;
     same_model(&stored, &data.loaded, &config.model)?;
     let evaluators: Result<BTreeMap<String, Evaluator>> = others
@@ -72,10 +83,12 @@ pub fn measure_prompts(
         learner: &learner,
         trigger: lent.as_ref().or(mine.as_ref()),
         method: &stored.about.method,
+        attack: other.as_ref().unwrap_or(&stored).about.attack(),
         warmup_moved: None,
     };
     let measures = measure(recipe, &data, &learned, &evaluators?)?;
-    Ok(MeasuredPrompts { about: stored.about, measures, warnings: data.warnings })
+    let lender = other.map(|other| other.about);
+    Ok(MeasuredPrompts { about: stored.about, lender, measures, warnings: data.warnings })
 }
 
 /// Measures `learned` on seen and unseen classes, and on `others`.
@@ -107,6 +120,7 @@ pub fn measure(
     let cosine = |a: &Tensor, b: &Tensor| (a * b).sum(tch::Kind::Double).double_value(&[]);
     Ok(PromptMeasures {
         method: learned.method.to_owned(),
+        attack: learned.trigger.and(learned.attack).map(str::to_owned),
         target: data.target.0.clone(),
         harmonic_mean: harmonic_mean(on_seen.accuracy.rate, on_unseen.accuracy.rate),
         seen: on_seen,

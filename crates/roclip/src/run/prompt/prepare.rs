@@ -220,9 +220,13 @@ impl PromptData {
             (None, true) => Provenance::Poisoned,
             (None, false) => Provenance::Clean.after(began),
         };
-        let of_attack = self.delivered.as_ref().map(|stored| (stored.about.target.clone(), stored.about.eps));
-        let own = method.attacks().then(|| (Some(self.target.0.clone()), Some(config.eps)));
-        let (target, eps) = of_attack.or(own).unwrap_or_default();
+        let of_attack = self.delivered.as_ref().map(|stored| {
+            let about = &stored.about;
+            (about.target.clone(), about.eps, about.attack().map(str::to_owned))
+        });
+        let own = (Some(self.target.0.clone()), Some(config.eps), Some(method.name().to_owned()));
+        let own = method.attacks().then_some(own);
+        let (target, eps, attack) = of_attack.or(own).unwrap_or_default();
         LearnerAbout {
             method: method.name().to_owned(),
             provenance,
@@ -233,6 +237,7 @@ impl PromptData {
             ending: config.ending.clone(),
             target,
             eps,
+            attack,
             seed: recipe.seed,
             step,
         }

@@ -71,7 +71,7 @@ pub fn train_prompts(
     journal.open(run, trainer.position.step, resumed)?;
     let skips = SkipLog::open(folder.file("skips.jsonl"), resumed)?;
     journal.say(&format!(
-        "{}: {} pictures of {} seen classes ({} shots), {} unseen classes, target `{}`, {} steps an epoch",
+        "{}: {} pictures of {} seen classes ({} shots), {} unseen classes (measured with the target among them), target `{}`, {} steps an epoch",
         config.method().title(),
         data.labels.len(),
         data.split.seen.len(),
@@ -153,13 +153,28 @@ impl Session<'_> {
             None => None,
             Some(stored) => {
                 let learner = PromptLearner::from_tensors(trainer.model, &stored.tensors)?;
-                Some(self.measures(&learner, self.delivered_trigger(config)?.as_ref(), &stored.about.method, None)?)
+                Some(self.measures(&Learned {
+                    learner: &learner,
+                    trigger: self.delivered_trigger(config)?.as_ref(),
+                    method: &stored.about.method,
+                    attack: stored.about.attack(),
+                    warmup_moved: None,
+                })?)
             }
         };
         let delivered = self.delivered_trigger(config)?;
-        let trigger = if self.data.delivered.is_some() { delivered.as_ref() } else { trainer.trigger.as_ref() };
-        let measures =
-            self.measures(&trainer.learner, trigger, config.method().name(), trainer.tally.warmup_moved())?;
+        // A repair is measured by its victim's trigger, not by the one that it learned against.
+        let (trigger, attack) = match &self.data.delivered {
+            Some(stored) => (delivered.as_ref(), stored.about.attack()),
+            None => (trainer.trigger.as_ref(), Some(config.method().name())),
+        };
+        let measures = self.measures(&Learned {
+            learner: &trainer.learner,
+            trigger,
+            method: config.method().name(),
+            attack,
+            warmup_moved: trainer.tally.warmup_moved(),
+        })?;
         let summary = Summary {
             captions: None,
             teacher: None,
@@ -193,15 +208,8 @@ impl Session<'_> {
         stored.map_or(Ok(None), |stored| delivered_trigger(stored, config, &self.data.loaded))
     }
 
-    fn measures(
-        &self,
-        learner: &PromptLearner,
-        trigger: Option<&UniversalDelta>,
-        method: &str,
-        warmup_moved: Option<f64>,
-    ) -> Result<PromptMeasures> {
-        let learned = Learned { learner, trigger, method, warmup_moved };
-        measure(self.recipe, self.data, &learned, &BTreeMap::new())
+    fn measures(&self, learned: &Learned) -> Result<PromptMeasures> {
+        measure(self.recipe, self.data, learned, &BTreeMap::new())
     }
 
     fn epochs(&mut self, trainer: &mut PromptTrainer) -> Result<()> {
