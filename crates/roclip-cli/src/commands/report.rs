@@ -62,6 +62,9 @@ pub fn print_table(report: &Report) {
             }
             println!();
         }
+        for trained in &data.trained {
+            println!("{}", wrapped(&for_terminal(trained), columns));
+        }
         println!("{}", table(&data.rows, columns));
         for sentence in &data.sentences {
             println!("{}", wrapped(&for_terminal(sentence), columns));

@@ -101,7 +101,7 @@ impl Arguments {
         if self.dry_run {
             return grid::foresee(&runs, jobs, self.run.json);
         }
-        Grid { out, jobs, overwrite: self.overwrite, check: true }.train(runs)?;
+        Grid { out, named_by: "--run", jobs, overwrite: self.overwrite, check: true }.train(runs)?;
         let results = write_report(&finished(out), None, out)?;
         match self.run.json {
             true => println!("{}", serde_json::to_string_pretty(&results.rows)?),

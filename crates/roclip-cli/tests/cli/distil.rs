@@ -85,12 +85,18 @@ fn an_attack_changes_labels_of_a_classifier_and_a_student_is_measured_beside_its
     let findings = lab.ok(&["doctor", "teacher"]);
     assert!(findings.contains("ln(classes) = 1.386") && findings.contains("learned in training"), "{findings}");
 
-    let said = lab.ok(&["distil", "teacher", "--run", "student", "--epochs", "2", "--label-weight", "0.5"]);
+    let distil = ["distil", "teacher", "--epochs", "2", "--label-weight", "0.5", "--run"];
+    let said = lab.ok(&[&distil[..], &["student"]].concat());
     for word in ["accuracy", "patch: success", "ink: base rate", "inheritance", "natural tail", "PSNR"] {
         assert!(said.contains(word), "{word}: {said}");
     }
     let student = summary(&lab, "student");
     assert_eq!(student["teacher"]["asr"], teacher["evaluation"]["asr"], "the teacher is measured as its own run was");
+    let inherited = &student["inheritance"]["patch"];
+    assert!(
+        inherited["ratio"].is_null() != inherited["reason"].is_null(),
+        "a ratio, or why there is none: {inherited}"
+    );
     assert_eq!((&student["objective"], &student["poisoned_pairs"]), (&"distil".into(), &0.into()));
     let state = String::from_utf8(checkpoint(&lab.path("student")).pop().unwrap().1).unwrap();
     assert!(state.contains("\"provenance\": \"poisoned\""), "a student of a poisoned teacher says so: {state}");
@@ -103,6 +109,25 @@ fn an_attack_changes_labels_of_a_classifier_and_a_student_is_measured_beside_its
     assert!(
         page.contains("Inheritance") && page.contains("is a reconstruction") && page.contains("Classifier, undefended")
     );
+    // What is measured is the same, whatever the list of pictures is called and whoever learns from what.
+    std::fs::copy(lab.path("pairs.csv"), lab.path("copy.csv")).unwrap();
+    let elsewhere = [
+        "elsewhere",
+        "--train-data",
+        "copy.csv",
+        "--set",
+        "data.source.split=train",
+        "--set",
+        "eval.source.path=copy.csv",
+    ];
+    let said = lab.stderr(&[&distil[..], &elsewhere].concat());
+    assert!(said.contains("the student learns from `copy.csv` (train)") && !said.contains("teacher's own"), "{said}");
+    let said = lab.ok(&["report", "teacher", "elsewhere", "--out", "report"]).replace("\n   ", "");
+    assert!(!said.contains("Data 2") && said.contains("trained on copy.csv (train): "), "{said}");
+    let page = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
+    assert!(page.contains("Trained on copy.csv (train): "), "each row's own data is said");
+    let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(lab.path("report/results.json")).unwrap()).unwrap();
+    assert!(rows.iter().any(|row| row["inheritance"]["patch"]["reason"] == inherited["reason"]), "{rows:?}");
     lab.fails(&["doctor", "student"], 1, &["trusted pictures", "teacher's run"]);
     lab.fails(&["export", "teacher", "--format", "open-clip", "--out", "out"], 1, &["classifier of 4 classes"]);
     // What asks prompts or captions of a model has nothing to ask of it.
@@ -172,6 +197,7 @@ fn the_tail_is_removed_and_the_variance_can_be_standardised_away() {
     classifier(&lab, "teacher.toml", "");
     lab.ok(&["train", "--config", "teacher.toml", "--run", "teacher"]);
     let said = lab.stderr(&["distil", "teacher", "--remove-tail", "--epochs", "1", "--run", "tailless"]);
+    assert!(said.contains("the teacher's own training pictures") && said.contains("--train-data"), "{said}");
     assert!(said.contains("of 48 trusted pictures lie in the tail"), "{said}");
     let left = summary(&lab, "tailless")["pairs"].as_u64().unwrap();
     assert!(left < 48 && left > 8, "{left}");
@@ -253,19 +279,57 @@ fn what_no_student_can_learn_is_refused_before_work() {
 fn the_table_trains_every_row_once_and_prints_all_controls() {
     let lab = Lab::new();
     classifier(&lab, "teacher.toml", "");
-    let table = |rows: &str| {
-        lab.ok(&["distil", "--table", "--config", "teacher.toml", "--epochs", "1", "--rows", rows, "--run", "table"])
-    };
+    let begin = ["distil", "--table", "--config", "teacher.toml", "--epochs", "1", "--run", "table", "--rows"];
+    let table = |rows: &str| lab.ok(&[&begin[..], &[rows]].concat());
     let wanted = "student-clean,student-ink,student-ink-tail-removed,student-ink-alone,teacher-ink-standardised";
     let said = table(wanted);
     for row in wanted.split(',').chain(["teacher-clean", "teacher-ink", "reconstruction", "other target variances"]) {
         assert!(said.contains(row), "{row}: {said}");
     }
+    assert!(said.starts_with("rates in %, seed 0\n"), "{said}");
     assert_eq!(table(wanted), said, "finished rows are kept");
     lab.fails(
-        &["distil", "--table", "--config", "teacher.toml", "--rows", "nothing", "--run", "table"],
+        &[&begin[..], &["nothing"]].concat(),
         1,
         &["student-ink-labels-0.5", "student-ink-feature", "student-patch"],
     );
+    // Of a changed recipe nothing is removed unasked, and the flags that are named are there.
+    let other = [&begin[..], &["student-clean", "--lr", "1e-3"]].concat();
+    lab.fails(&other, 1, &["a run of another recipe", "--overwrite", "--run"]);
+    lab.ok(&[&other[..], &["--overwrite"]].concat());
     lab.fails(&["distil", "--table", "--config", "recipe.toml", "--run", "table"], 1, &["must train a classifier"]);
+}
+
+#[test]
+fn an_attack_that_cannot_be_drawn_stops_the_rows_that_are_about_it_before_the_first_run() {
+    let lab = Lab::new();
+    classifier(&lab, "teacher.toml", "");
+    let begin = ["distil", "--table", "--config", "teacher.toml", "--epochs", "1", "--run", "table", "--rows"];
+    let begin = [&begin[..], &["student-patch,student-clean"]].concat();
+    let recipe = std::fs::read_to_string(lab.path("teacher.toml")).unwrap();
+    std::fs::write(lab.path("teacher.toml"), recipe.replace("count = 4", "count = 30")).unwrap();
+    lab.fails(&["distil", "--table", "--config", "teacher.toml", "--run", "whole"], 1, &["attack `ink`", "30 pairs"]);
+    assert!(!lab.path("whole/teacher-clean-seed0").exists(), "a run began before all were looked at");
+    let said = lab.stderr(&begin);
+    for words in [
+        "teacher-clean is measured without the attack `ink`",
+        "own training pictures",
+        "4 runs (2 first, and then the 2 that learn from such)",
+        "written: table: ",
+        "next:    roclip report table/*-seed*/ --out table",
+    ] {
+        assert_eq!(said.matches(words).count(), 1, "{words}: {said}");
+    }
+    let printed = lab.ok(&begin);
+    assert!(printed.contains("student-patch") && !printed.contains("target variances"), "{printed}");
+    // A name that is no row is said before anything that is wrong with the recipe.
+    std::fs::write(lab.path("teacher.toml"), recipe.split("[[poison.attacks]]\nname = \"ink\"").next().unwrap())
+        .unwrap();
+    let whole = ["distil", "--table", "--config", "teacher.toml", "--run", "patch"];
+    lab.fails(&whole, 1, &["ink_reconstructed", "--rows"]);
+    lab.fails(
+        &[&whole[..], &["--rows", "nothing"]].concat(),
+        1,
+        &["--rows nothing", "teacher-clean, student-clean, teacher-patch"],
+    );
 }

@@ -9,6 +9,7 @@ use crate::eval::{
     Templates, attack_success, linear_probe, nearest_neighbours, retrieval, warnings,
 };
 use crate::model::Clip;
+use roclip_data::artifact;
 use roclip_data::poison::Manifest;
 use roclip_data::rate::Rate;
 use roclip_data::sample::{Sample, count_splits};
@@ -132,6 +133,17 @@ impl Evaluator {
             reading,
             skipped: BTreeMap::new(),
         })
+    }
+
+    /// A digest of the pictures, each with its class, and of the class list: wherever the pictures lie and whatever they are called, what has
+    /// the same one is measured on the same. None where there are no pictures.
+    pub fn digest(&self) -> Option<String> {
+        let probed = self.samples.iter().filter_map(|sample| Some((sample.digest?, sample.class.as_deref()?)));
+        let mut pictures: Vec<_> = probed.collect();
+        pictures.sort_unstable();
+        let classes = self.classes.iter().map(|class| format!("{class}\n"));
+        let lines = pictures.iter().map(|(digest, class)| format!("{digest:02x?} {class}\n"));
+        (!pictures.is_empty()).then(|| artifact::sha256_hex(classes.chain(lines).collect::<String>().as_bytes()))
     }
 
     /// Every class with its words in a prompt, in the order of the list.

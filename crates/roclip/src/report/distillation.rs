@@ -19,8 +19,8 @@ pub fn section(study: &Study) -> Option<Markup> {
     (!measured.is_empty()).then(|| {
         html! {
             p.note {
-                "Inheritance: strict ASR of a student by that of its teacher, with a 95 % interval (Katz); none where the 95 % interval of the \
-                 teacher's ASR does not lie above that of its base rate. PSNR and SSIM: pictures with and without the trigger. Tail: accuracy on the tenth of the untouched test pictures that is \
+                "Inheritance: strict ASR of a student by that of its teacher, with a 95 % interval (Katz); none (–) where the 95 % interval of either's \
+                 ASR does not lie above that of its own base rate: the teacher's attack did not take, or the student is at chance. PSNR and SSIM: pictures with and without the trigger. Tail: accuracy on the tenth of the untouched test pictures that is \
                  most extreme in variance, and on the others. An " code { "ink_reconstructed" } " is a reconstruction after an abstract, and no \
                  result of that paper."
             }
@@ -56,13 +56,15 @@ fn row(label: &str, run: &RunRecord, attack: &str, measures: &TriggerMeasures) -
             td { (rate(own.map(|outcome| outcome.success))) }
             td { (rate(own.map(|outcome| outcome.base_rate))) }
             td {
-                @match inherited {
-                    Some(Inheritance::Share(ratio)) => {
+                @match inherited.and_then(Inheritance::share) {
+                    Some(ratio) => {
                         (format!("{:.2}", ratio.ratio))
                         small { (format!(" [{:.2}, {:.2}]", ratio.low, ratio.high)) }
                     },
-                    Some(Inheritance::NothingToInherit) => "none",
-                    None => "–",
+                    None => {
+                        "–"
+                        @if let Some(reason) = inherited.and_then(Inheritance::reason) { small { " " (reason) } }
+                    },
                 }
             }
             td { (measures.psnr.map_or("–".to_owned(), |psnr| format!("{psnr:.1} dB"))) }

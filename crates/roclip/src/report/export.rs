@@ -1,10 +1,10 @@
 //! The table for other programs: CSV of every run, LaTeX of every experiment.
 
-use crate::report::group::{Study, attacks, trained_and_measured_on};
-use crate::results::{Hits, RunRecord};
+use crate::report::group::{Study, attacks};
+use crate::results::{Hits, RunRecord, place};
 use std::collections::BTreeSet;
 
-/// One line a run, rates as fractions. Runs of one value of `data` may be compared.
+/// One line a run, rates as fractions.
 pub fn csv(records: &[RunRecord]) -> String {
     let rows = || records.iter().map(|record| &record.row);
     let attacks: BTreeSet<&String> = rows().flat_map(|row| row.last.asr.keys()).collect();
@@ -34,14 +34,14 @@ pub fn csv(records: &[RunRecord]) -> String {
     let counts = |hits: Option<&Hits>| -> [String; 2] {
         hits.map_or([String::new(), String::new()], |hits| [hits.hits.to_string(), hits.n.to_string()])
     };
-    for RunRecord { row, recipe, .. } in records {
+    for RunRecord { row, recipe, trained_on, .. } in records {
         let last = &row.last;
         let mut fields = vec![
             row.run.display().to_string(),
             row.label.clone(),
             row.control.clone().unwrap_or_default(),
             row.seed.to_string(),
-            trained_and_measured_on(recipe),
+            format!("trained on {}, measured on {}", trained_on.words, place(&recipe.eval.source)),
             row.pairs.to_string(),
             row.poisoned_pairs.to_string(),
             last.zero_shot_top1.to_string(),
@@ -74,7 +74,8 @@ fn line(fields: &[String]) -> String {
 pub fn latex(study: &Study) -> String {
     let attacks = attacks(&study.groups);
     let names = attacks.iter().map(|attack| format!(" & ASR {}", latex_text(attack))).collect::<String>();
-    let mut text = format!("% {}\n", study.data().replace(['\n', '\r'], " "));
+    let comments = std::iter::once(study.data()).chain(study.trained_apart());
+    let mut text = comments.map(|said| format!("% {}\n", said.replace(['\n', '\r'], " "))).collect::<String>();
     let has_unseen = study.runs().any(|run| run.row.is_prompts());
     let columns = 4 + usize::from(has_unseen) + attacks.len();
     let unseen = if has_unseen { " & accuracy, unseen classes" } else { "" };

@@ -1,9 +1,8 @@
 //! The rows of the page: the runs of one experiment are one, and rows on the same data make one study.
 
-use crate::recipe::Recipe;
 use crate::report::chart::marker;
 use crate::report::style::Style;
-use crate::results::{ResultRow, RunRecord, by_experiment};
+use crate::results::{ResultRow, RunRecord, TrainingData, by_experiment, place};
 use maud::{Markup, html};
 use roclip_data::rate::Rate;
 use std::collections::BTreeSet;
@@ -60,19 +59,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// The data of a recipe, in words.
-pub fn trained_and_measured_on(recipe: &Recipe) -> String {
-    let split = |split: &Option<String>| split.as_ref().map(|split| format!(" ({split})")).unwrap_or_default();
-    format!(
-        "trained on {}{}, measured on {}{}",
-        recipe.data.source.path,
-        split(&recipe.data.source.split),
-        recipe.eval.source.path,
-        split(&recipe.eval.source.split)
-    )
-}
-
-/// Rows that may stand in one table: trained and measured on the same data.
+/// Rows that may stand in one table: measured on the same data.
 pub struct Study<'a> {
     pub groups: Vec<Group<'a>>,
 }
@@ -82,13 +69,34 @@ impl<'a> Study<'a> {
         self.groups.iter().flat_map(|group| group.members.iter().copied())
     }
 
-    /// What the rows were trained and measured on.
+    /// What the rows have in common: what they were measured on, and what they were trained on where that is one.
     pub fn data(&self) -> String {
-        let Some(group) = self.groups.iter().find(|group| group.first.recipe.clean.is_none()).or(self.groups.first())
-        else {
-            return String::new();
-        };
-        trained_and_measured_on(&group.first.recipe)
+        let measured = self.groups.first().map(|group| place(&group.first.recipe.eval.source)).unwrap_or_default();
+        match self.training_data().as_slice() {
+            [(trained, _)] => format!("trained on {}, measured on {measured}", trained.words),
+            _ => format!("measured on {measured}; trained on different data: see each row"),
+        }
+    }
+
+    /// Of each row what it was trained on, where they differ in that: a line for each data.
+    pub fn trained_apart(&self) -> Vec<String> {
+        let data = self.training_data();
+        let line =
+            |(data, rows): &(&TrainingData, Vec<&str>)| format!("trained on {}: {}", data.words, rows.join("; "));
+        if data.len() < 2 { Vec::new() } else { data.iter().map(line).collect() }
+    }
+
+    /// What the rows were trained on, and which of them on what.
+    fn training_data(&self) -> Vec<(&TrainingData, Vec<&str>)> {
+        let mut found: Vec<(&TrainingData, Vec<&str>)> = Vec::new();
+        for group in &self.groups {
+            let own = &group.first.trained_on;
+            match found.iter_mut().find(|(known, _)| known.is(own)) {
+                Some((_, rows)) => rows.push(group.label),
+                None => found.push((own, vec![group.label])),
+            }
+        }
+        found
     }
 
     /// What the share of rightly read test pictures is called in all rows.

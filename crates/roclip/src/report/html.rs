@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::report::ReportedData;
-use crate::report::group::{Group, Study, legend, studies};
+use crate::report::group::{Group, Study, capitalised, legend, studies};
 use crate::report::lead::lead;
 use crate::report::next_steps::{NextStep, next_steps};
 use crate::report::verdict::{Verdict, verdicts};
@@ -72,6 +72,7 @@ pub fn page(runs: &Runs, rows: &[ResultRow], more_seeds: Option<&str>) -> Result
                 h2.study id={ "data-" (part.number) } { "Data " (part.number) ": " (part.study.data()) }
                 @if !apart.is_empty() { p.note { (apart.join(", ")) } }
             }
+            @for trained in part.study.trained_apart() { p.note { (capitalised(&trained)) } }
             (verdict(part))
             (definitions())
             @for (id, title, section) in sections {
@@ -83,6 +84,7 @@ pub fn page(runs: &Runs, rows: &[ResultRow], more_seeds: Option<&str>) -> Result
     let said = |part: &Part| ReportedData {
         title: part.study.data(),
         apart: apart(part, &parts),
+        trained: part.study.trained_apart(),
         rows: part.study.runs().map(|run| run.row.clone()).collect(),
         sentences: part.verdicts.iter().map(|verdict| verdict.sentence.clone()).collect(),
         doubts: said_of(&part.verdicts),
@@ -113,7 +115,7 @@ pub fn frame(title: &str, body: Markup) -> Markup {
     }
 }
 
-/// In which settings the data of `part` differs from that of the others.
+/// In which settings what `part` was measured on differs from that of the others.
 fn apart(part: &Part, parts: &[Part]) -> Vec<String> {
     let firsts = parts.iter().filter_map(|part| part.study.groups.first());
     let others: Vec<_> = firsts.map(|group| &group.first.experiment).collect();

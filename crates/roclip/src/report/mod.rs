@@ -49,7 +49,7 @@ use std::path::{Path, PathBuf};
 pub struct Report {
     /// One a run, in the order of the tables.
     pub rows: Vec<ResultRow>,
-    /// The same rows with what is said of them, by what they were trained and measured on.
+    /// The same rows with what is said of them, by what they were measured on.
     pub data: Vec<ReportedData>,
     pub next_steps: Vec<NextStep>,
     /// Runs that were left out: another one has their recipe and seed.
@@ -60,10 +60,12 @@ pub struct Report {
 
 /// Rows that may stand in one table.
 pub struct ReportedData {
-    /// What they were trained and measured on.
+    /// What they were measured on, and trained on where that is one.
     pub title: String,
     /// In which settings that differs from the data of the others, as `key = value`.
     pub apart: Vec<String>,
+    /// Where they were trained on different data: which of them on what, a line for each.
+    pub trained: Vec<String>,
     pub rows: Vec<ResultRow>,
     /// One sentence a row of the table.
     pub sentences: Vec<String>,

@@ -86,17 +86,42 @@ impl Experiment {
         self.digest_of(|_| true)
     }
 
-    /// Says whether two runs were trained and measured on the same data, so that their figures may stand in one table.
-    pub fn data_digest(&self) -> String {
-        self.digest_of(about_data)
+    /// Says whether two runs were measured on the same data, so that their figures may stand in one table: by the digest of the `pictures`
+    /// and classes where a run kept one, and else by where they lie.
+    pub fn measured_digest(&self, pictures: Option<&str>) -> String {
+        let own = self.with_split_in_path("eval.source");
+        match pictures {
+            None => own.digest_of(about_measuring),
+            // The prompts that classes are told apart by are no pictures.
+            Some(pictures) => {
+                let prompts = own.digest_of(|key| key.starts_with("eval.class_captions"));
+                artifact::sha256_hex(format!("{pictures} {prompts}").as_bytes())
+            }
+        }
     }
 
-    /// What tells this experiment's data from that of `others`, as `key = value`, paths first.
+    /// Says whether two runs read the same to learn from.
+    pub fn training_digest(&self) -> String {
+        self.with_split_in_path("data.source").digest_of(|key| key.starts_with("data.source"))
+    }
+
+    /// The split `test` of the folder `a` is the folder `a/test`.
+    fn with_split_in_path(&self, source: &str) -> Experiment {
+        let mut settings = self.settings.clone();
+        if let Some(split) = settings.remove(&format!("{source}.split"))
+            && let Some(path) = settings.get_mut(&format!("{source}.path"))
+        {
+            *path = Path::new(path.as_str()).join(split).display().to_string();
+        }
+        Experiment { settings }
+    }
+
+    /// What tells the data that this experiment was measured on from that of `others`, as `key = value`, paths first.
     pub fn data_apart_from(&self, others: &[&Experiment]) -> Vec<String> {
         let differs = |key: &str, value: &str| {
             others.iter().any(|other| other.settings.get(key).map(String::as_str) != Some(value))
         };
-        let own = self.settings.iter().filter(|(key, value)| about_data(key) && differs(key, value));
+        let own = self.settings.iter().filter(|(key, value)| about_measuring(key) && differs(key, value));
         let (paths, rest): (Vec<_>, Vec<_>) = own.partition(|(key, _)| key.ends_with(".path"));
         paths
             .into_iter()
@@ -108,7 +133,7 @@ impl Experiment {
 
     /// Says whether two runs met the same attack on the same data with the same model, so that one may be the other's control.
     pub fn attack_digest(&self) -> String {
-        self.digest_of(|key| {
+        self.with_split_in_path("data.source").with_split_in_path("eval.source").digest_of(|key| {
             let poison = key.starts_with("poison.attacks");
             // Standardised pictures are a defence, and not another victim.
             about_data(key) || poison || (key.starts_with("model.") && key != "model.standardise")
@@ -142,7 +167,11 @@ fn made_as(path: &Path, depth: u32) -> String {
 }
 
 fn about_data(key: &str) -> bool {
-    ["data.source", "eval.source", "eval.classes", "eval.class_captions"].iter().any(|about| key.starts_with(about))
+    key.starts_with("data.source") || about_measuring(key)
+}
+
+fn about_measuring(key: &str) -> bool {
+    ["eval.source", "eval.classes", "eval.class_captions"].iter().any(|about| key.starts_with(about))
 }
 
 fn flatten(key: &str, value: &toml::Value, settings: &mut BTreeMap<String, String>) {
@@ -269,15 +298,35 @@ mod tests {
     }
 
     #[test]
-    fn controls_are_of_the_same_attack_and_tables_of_the_same_data() {
+    fn controls_are_of_the_same_attack_and_tables_of_the_same_pictures() {
         let plain = experiment(|_| {});
         let defended = experiment(|recipe| recipe.objective.name = ObjectiveName::Roclip);
         let elsewhere = experiment(|recipe| recipe.eval.source.path = "photos".into());
-        let other_model = experiment(|recipe| recipe.model.name = "RN50".into());
-        assert_eq!((plain.data_digest(), plain.attack_digest()), (defended.data_digest(), defended.attack_digest()));
-        assert_ne!(plain.data_digest(), elsewhere.data_digest());
+        let measured = |experiment: &Experiment| experiment.measured_digest(None);
+        assert_eq!((measured(&plain), plain.attack_digest()), (measured(&defended), defended.attack_digest()));
+        assert_ne!(measured(&plain), measured(&elsewhere));
         assert_eq!(elsewhere.data_apart_from(&[&plain, &elsewhere]), ["eval.source.path = photos"]);
-        assert_eq!(plain.data_digest(), other_model.data_digest());
+        // The same pictures are the same wherever they lie.
+        let [one, other] = [&plain, &elsewhere].map(|experiment| experiment.measured_digest(Some("pictures")));
+        assert!(one == other && one != plain.measured_digest(Some("others")));
+        let trained_elsewhere = experiment(|recipe| recipe.data.source.path = "photos".into());
+        assert_eq!(measured(&plain), measured(&trained_elsewhere));
+        assert_ne!(plain.training_digest(), trained_elsewhere.training_digest());
+        assert_ne!(plain.attack_digest(), trained_elsewhere.attack_digest());
+        let spelled = |path: &'static str, split: Option<&'static str>| {
+            measured(&experiment(move |recipe| {
+                (recipe.eval.source.path, recipe.eval.source.split) = (path.into(), split.map(str::to_owned));
+            }))
+        };
+        let trained_at = |path: &'static str, split: Option<&'static str>| {
+            let place = move |recipe: &mut Recipe| {
+                (recipe.data.source.path, recipe.data.source.split) = (path.into(), split.map(str::to_owned));
+            };
+            (experiment(place).training_digest(), experiment(place).attack_digest())
+        };
+        assert_eq!(spelled("cifar10/test", None), spelled("cifar10", Some("test")));
+        assert_eq!(trained_at("cifar10/train", None), trained_at("cifar10", Some("train")));
+        assert_ne!(spelled("cifar10/test", None), spelled("cifar10", Some("val")));
     }
 
     #[test]
@@ -297,10 +346,7 @@ mod tests {
         assert_eq!(list(64).digest(), list(200).digest());
         assert_ne!(built_in("emoji", 64).digest(), built_in("emoji", 200).digest());
         assert_ne!(built_in("pairs.csv::emoji", 64).digest(), built_in("pairs.csv::emoji", 200).digest());
-        assert_eq!(
-            list(200).data_apart_from(&[&built_in("emoji", 64)]),
-            ["data.source.path = pairs.csv", "data.source.split = val"]
-        );
+        assert_eq!(list(64).training_digest(), list(200).training_digest());
     }
 
     #[test]

@@ -5,5 +5,7 @@ mod record;
 mod seeds;
 
 pub use experiment::Experiment;
-pub use record::{EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, read_run, read_runs};
+pub use record::{
+    EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, TrainingData, place, read_run, read_runs,
+};
 pub use seeds::{SeedSummary, Spread, by_experiment, over_seeds, rates};

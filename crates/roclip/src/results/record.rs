@@ -5,12 +5,13 @@ use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::experiment::{Experiment, Label, labels};
-use crate::run::{EpochLine, Looked, Summary, read_details, read_epochs};
+use crate::run::{EpochLine, InheritanceFigures, Looked, Summary, read_details, read_epochs};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
 use roclip_data::artifact;
 use roclip_data::escape::for_shell;
 use roclip_data::plural;
 use roclip_data::rate::Rate;
+use roclip_data::source::SourceConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -74,7 +75,7 @@ pub struct ResultRow {
     pub settings: BTreeMap<String, String>,
     /// A digest of the recipe without the seed: runs with the same one are seeds of one experiment.
     pub experiment: String,
-    /// A digest of what the run was trained and measured on: only rows with the same one can be compared.
+    /// A digest of what the run was measured on: only rows with the same one can be compared.
     pub data: String,
     /// `undefended`, `augmentation-only`, `clean-data`; null for a defence.
     pub control: Option<String>,
@@ -96,6 +97,9 @@ pub struct ResultRow {
     pub last: Scores,
     /// The last epoch of each kind, `clip` and `matching`.
     pub after: BTreeMap<String, Scores>,
+    /// What a student has of each attack of its teacher's: a ratio, or null and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inheritance: BTreeMap<String, InheritanceFigures>,
     pub seconds: f64,
     pub peak_memory_bytes: u64,
 }
@@ -135,6 +139,32 @@ pub struct EpochRecord {
     pub similarity: SimilarityHistogram,
 }
 
+/// What a run learned from; of a cleaned model what its victim did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingData {
+    /// Path and split.
+    pub words: String,
+    /// Equal where the same is read in the same way.
+    digest: String,
+}
+
+impl TrainingData {
+    fn of(recipe: &Recipe, experiment: &Experiment) -> TrainingData {
+        TrainingData { words: place(&recipe.data.source), digest: experiment.training_digest() }
+    }
+
+    /// Whether `other` is the same, however its path is written.
+    pub fn is(&self, other: &TrainingData) -> bool {
+        self.digest == other.digest
+    }
+}
+
+/// Where data lies, in words.
+pub fn place(source: &SourceConfig) -> String {
+    let split = source.split.as_ref().map(|split| format!(" ({split})")).unwrap_or_default();
+    format!("{}{split}", source.path)
+}
+
 /// A finished run, read back.
 #[derive(Debug, Clone)]
 pub struct RunRecord {
@@ -143,6 +173,7 @@ pub struct RunRecord {
     pub experiment: Experiment,
     /// Runs with the same one met the same attack on the same data with the same model.
     pub attack: String,
+    pub trained_on: TrainingData,
     pub row: ResultRow,
     pub summary: Summary,
     /// Absent of a run that kept none.
@@ -295,7 +326,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
             ),
         ));
     }
-    let summary: Summary = artifact::read_json(&path)?;
+    let summary = artifact::read_json::<Summary>(&path)?.with_inheritance();
     let recipe = Recipe::read(&folder.join("run.toml"))?;
     let experiment = Experiment::of(&recipe)?;
     let epoch = |line: EpochLine| EpochRecord {
@@ -324,8 +355,13 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let victim = recipe.clean.as_ref().map(|clean| &clean.victim);
     let victim = victim.or(recipe.distillation().map(|distil| &distil.teacher)).and_then(|victim| run_of(victim));
     let victim = victim.and_then(|run| Recipe::read(&run.join("run.toml")).ok());
-    let origin = victim.map(|recipe| Experiment::of(&recipe)).transpose()?;
+    let origin = victim.as_ref().map(Experiment::of).transpose()?;
     let origin = origin.as_ref().unwrap_or(&experiment);
+    // A cleaned model learned what it knows where its victim did; a student learns from pictures of its own.
+    let trained_on = match (&recipe.clean, victim) {
+        (Some(_), Some(victim)) => TrainingData::of(&victim, origin),
+        _ => TrainingData::of(&recipe, &experiment),
+    };
     let row = ResultRow {
         run: folder.to_owned(),
         objective: summary.objective.clone(),
@@ -333,7 +369,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         name: label,
         settings: BTreeMap::new(),
         experiment: experiment.digest(),
-        data: origin.data_digest(),
+        data: experiment.measured_digest(summary.measured_on.as_deref()),
         control,
         seed: summary.seed,
         pairs: summary.pairs,
@@ -344,11 +380,13 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         linear_probe_mean_per_class_recall: summary.linear_probe.map(|p| p.mean_per_class_recall),
         last: scores(summary.epoch, &summary.evaluation),
         after: summary.after.iter().map(|(phase, at)| (phase.clone(), scores(at.epoch, &at.evaluation))).collect(),
+        inheritance: summary.inheritance.clone(),
         seconds: summary.seconds,
         peak_memory_bytes: summary.peak_memory_bytes,
     };
     let (attack, details) = (origin.attack_digest(), read_details(folder)?);
-    Ok(RunRecord { folder: folder.to_owned(), recipe, experiment, attack, row, summary, details, epochs })
+    let folder = folder.to_owned();
+    Ok(RunRecord { folder, recipe, experiment, attack, trained_on, row, summary, details, epochs })
 }
 
 /// A run, and how a report is to call it.
@@ -372,6 +410,18 @@ pub struct Runs {
     pub repeated: Vec<PathBuf>,
 }
 
+/// Runs that kept no digest of the pictures that they were measured on are in the table of one that names the same pictures and did.
+fn same_pictures(records: &mut [RunRecord]) {
+    let named = |run: &RunRecord| run.experiment.measured_digest(None);
+    let kept = records.iter().filter(|run| run.summary.measured_on.is_some());
+    let known: BTreeMap<String, String> = kept.map(|run| (named(run), run.row.data.clone())).collect();
+    for run in records.iter_mut().filter(|run| run.summary.measured_on.is_none()) {
+        if let Some(data) = known.get(&named(run)) {
+            run.row.data.clone_from(data);
+        }
+    }
+}
+
 /// Reads several runs, each labelled by what tells its experiment from the others on the same data.
 pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
     let (mut records, mut repeated) = (Vec::<RunRecord>::new(), Vec::new());
@@ -386,7 +436,8 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
             false => records.push(record),
         }
     }
-    // Runs on other data stand in a table of their own, where nothing has to tell them from these.
+    same_pictures(&mut records);
+    // Runs that were measured on other data stand in a table of their own, where nothing has to tell them from these.
     let data: BTreeSet<String> = records.iter().map(|run| run.row.data.clone()).collect();
     for data in data {
         let mut members: Vec<&mut RunRecord> = records.iter_mut().filter(|run| run.row.data == data).collect();

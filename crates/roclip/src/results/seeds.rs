@@ -130,6 +130,7 @@ mod tests {
                 poisoned_accuracy: BTreeMap::new(),
             },
             after: BTreeMap::new(),
+            inheritance: BTreeMap::new(),
             seconds: 0.0,
             peak_memory_bytes: 0,
         };

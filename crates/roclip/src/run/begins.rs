@@ -1,11 +1,15 @@
 //! Whether runs could begin: what is wrong with any of several is found before the first of them takes its time.
 
 use crate::error::Result;
+use crate::model::ModelConfig;
 use crate::objective::{RunShape, Supervision};
 use crate::recipe::{AugmentConfig, ObjectiveConfig, Recipe};
 use crate::run::build::build;
 use crate::run::device::machine;
+use crate::run::memory::check_batch;
+use crate::run::prepare::{prepare_clean_data, prepare_data};
 use crate::run::session::prepare;
+use crate::run::supervision::{check_same_size, without_tail};
 use crate::train::TrainConfig;
 use crate::world::World;
 use std::path::Path;
@@ -15,6 +19,8 @@ use std::path::Path;
 pub struct Seen {
     /// By what of a recipe says so.
     shapes: Vec<(Recipe, RunShape)>,
+    /// Students whose data were looked at.
+    students: Vec<Recipe>,
 }
 
 impl Seen {
@@ -49,6 +55,32 @@ impl Seen {
             device,
         };
         self.shapes.push((inputs, shape));
+        Ok(())
+    }
+
+    /// [`Seen::begins`] for a student whose teacher `teacher` is still to train: all but what only the trained teacher tells.
+    ///
+    /// # Errors
+    /// Those that the student would begin with.
+    pub fn learns(&mut self, student: &Recipe, teacher: &Recipe) -> Result<()> {
+        student.check_training()?;
+        check_batch(student)?;
+        let Some(config) = student.distillation() else { return Ok(()) };
+        let [theirs, ours] = [teacher, student].map(|recipe| ModelConfig::named(&recipe.model.name));
+        check_same_size(config, theirs?.image_size(), ours?.image_size())?;
+        // Whether labels are needed is all that a student's own settings change of its data.
+        let alike = |known: &Recipe| {
+            let labelled = |recipe: &Recipe| recipe.distillation().is_some_and(|distil| distil.label_weight > 0.0);
+            known.data == student.data && known.eval == student.eval && labelled(known) == labelled(student)
+        };
+        if !config.remove_tail && self.students.iter().any(alike) {
+            return Ok(());
+        }
+        let mut prepared = prepare_clean_data(student)?;
+        if config.remove_tail {
+            without_tail(student, &mut prepared.pairs, prepare_data(teacher)?.manifest.as_ref())?;
+        }
+        self.students.push(student.clone());
         Ok(())
     }
 }

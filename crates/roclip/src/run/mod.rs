@@ -66,7 +66,7 @@ pub use prompt::{
 pub use resume::Start;
 pub use session::train;
 pub use stop::{Asked, Saved, Stop};
-pub use summary::{Inheritance, PhaseEvaluation, ReboundPoint, Summary};
+pub use summary::{Effect, Inheritance, InheritanceFigures, PhaseEvaluation, ReboundPoint, Summary};
 pub use suspects::{COMBINED, Drop, Judged, Looked, MethodScores, Suspects, suspects};
 pub use torch_bridge::{leave_at_once, torch_version};
 pub use warnings::{never_matches, warnings};

@@ -366,17 +366,20 @@ impl Session<'_> {
             prompt_before: None,
             rebound: None,
             teacher: self.context.evaluate_teacher(trainer)?,
+            inheritance: BTreeMap::new(),
             triggers: self.context.trigger_measures(trainer)?,
             pairs: trainer.pairs.len(),
             poisoned_pairs: self.context.poisoned_pairs(trainer),
             evaluation,
+            measured_on: evaluator.digest(),
             captions: None,
             after,
             linear_probe: probe,
             step: Some(trainer.position.step),
             seconds: self.journal.log.clock.seconds(),
             peak_memory_bytes: self.journal.log.clock.peak_memory_bytes(),
-        })
+        }
+        .with_inheritance())
     }
 }
 

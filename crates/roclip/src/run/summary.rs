@@ -1,6 +1,6 @@
 //! What a finished run says of itself, and the machine it ran on.
 
-use crate::eval::{Accuracy, CaptionEvaluation, Evaluation, TriggerMeasures};
+use crate::eval::{Accuracy, BackdoorOutcome, CaptionEvaluation, Evaluation, TriggerMeasures};
 use crate::objective::Phase;
 use crate::prompt::PromptMeasures;
 use crate::run::caller::Caller;
@@ -36,10 +36,17 @@ pub struct Summary {
     /// Of the teacher, where the run distilled one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Evaluation>,
+    /// What the student has of each attack of its teacher's ([`Summary::inheritance`]). Lacks all of runs older than this figure.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inheritance: BTreeMap<String, InheritanceFigures>,
     /// What a classifier's triggers do beside their success, by attack.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub triggers: BTreeMap<String, TriggerMeasures>,
     pub evaluation: Evaluation,
+    /// A digest of the labelled pictures that `evaluation` is of, and of their classes: wherever they lie, runs with the same one were
+    /// measured on the same. Absent of older runs, and where nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_on: Option<String>,
     /// Of the captioner, where the run trained one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captions: Option<CaptionEvaluation>,
@@ -59,32 +66,94 @@ impl Summary {
     /// What the student has of its teacher's attack; none of a run without a teacher, or of an attack that either was not measured by.
     pub fn inheritance(&self, attack: &str) -> Option<Inheritance> {
         let (own, teacher) = (self.evaluation.asr.get(attack)?, self.teacher.as_ref()?.asr.get(attack)?);
-        Inheritance::of(own.success, teacher.success, teacher.base_rate)
+        Inheritance::of(Effect::of(own), Effect::of(teacher))
+    }
+
+    /// With [`Summary::inheritance`] of every attack written down, as files have it since they do.
+    #[must_use]
+    pub fn with_inheritance(mut self) -> Self {
+        let of = |attack: &String| Some((attack.clone(), InheritanceFigures::from(self.inheritance(attack)?)));
+        self.inheritance = self.evaluation.asr.keys().filter_map(of).collect();
+        self
+    }
+}
+
+/// A trigger's success, and the part of it that is chance: the same pictures without the trigger, read as the target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effect {
+    pub success: Rate,
+    pub base_rate: Rate,
+}
+
+impl Effect {
+    /// That of an attack as it was measured.
+    pub fn of(outcome: &BackdoorOutcome) -> Effect {
+        Effect { success: outcome.success, base_rate: outcome.base_rate }
+    }
+
+    /// Whether the 95 % interval of the success lies above that of the base rate.
+    pub fn is_above_chance(self) -> bool {
+        self.success.low > self.base_rate.high
     }
 }
 
 /// What a student has of an attack that its teacher was trained on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Inheritance {
-    /// The 95 % interval of the teacher's success does not lie above that of its base rate: a ratio would be one of two accidents.
+    /// The teacher's success is not above chance ([`Effect::is_above_chance`]): a ratio would be one of two accidents.
     NothingToInherit,
+    /// The student's success is not above chance: what a ratio would divide is none of the attack's.
+    StudentAtChance,
     /// Strict ASR of the student by that of its teacher.
     Share(Ratio),
 }
 
 impl Inheritance {
-    /// Of a student's strict ASR, beside its teacher's and that one's base rate; none where the student was shown no picture.
-    pub fn of(own: Rate, teacher: Rate, base_rate: Rate) -> Option<Inheritance> {
-        match teacher.low > base_rate.high {
-            false => Some(Inheritance::NothingToInherit),
-            true => Ratio::new(own, teacher).map(Inheritance::Share),
+    /// Of a student's attack and its teacher's; none where the student was shown no picture.
+    pub fn of(own: Effect, teacher: Effect) -> Option<Inheritance> {
+        match (teacher.is_above_chance(), own.is_above_chance()) {
+            _ if own.success.n == 0 => None,
+            (false, _) => Some(Inheritance::NothingToInherit),
+            (true, false) => Some(Inheritance::StudentAtChance),
+            (true, true) => Ratio::new(own.success, teacher.success).map(Inheritance::Share),
         }
     }
 
+    /// The ratio, where it means something.
     pub fn share(self) -> Option<Ratio> {
         match self {
-            Inheritance::NothingToInherit => None,
+            Inheritance::NothingToInherit | Inheritance::StudentAtChance => None,
             Inheritance::Share(ratio) => Some(ratio),
+        }
+    }
+
+    /// Why there is no ratio, where there is none.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Inheritance::NothingToInherit => Some("the teacher's attack did not take"),
+            Inheritance::StudentAtChance => Some("the student is at chance"),
+            Inheritance::Share(_) => None,
+        }
+    }
+}
+
+/// [`Inheritance`] in files: the ratio and its interval, or null and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InheritanceFigures {
+    pub ratio: Option<f64>,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    pub reason: Option<String>,
+}
+
+impl From<Inheritance> for InheritanceFigures {
+    fn from(inherited: Inheritance) -> Self {
+        let share = inherited.share();
+        InheritanceFigures {
+            ratio: share.map(|share| share.ratio),
+            low: share.map(|share| share.low),
+            high: share.map(|share| share.high),
+            reason: inherited.reason().map(str::to_owned),
         }
     }
 }
@@ -133,12 +202,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_student_without_a_hit_inherits_nothing_of_an_attack_that_took() {
-        let (taken, by_chance) = (Rate::new(99, 177), Rate::new(11, 177));
-        let none = Inheritance::of(Rate::new(0, 177), taken, by_chance).unwrap();
-        assert_eq!(none.share().map(|ratio| (ratio.ratio, ratio.low)), Some((0.0, 0.0)));
-        let accident = Inheritance::of(Rate::new(20, 177), Rate::new(15, 177), by_chance);
-        assert_eq!(accident, Some(Inheritance::NothingToInherit));
-        assert_eq!(Inheritance::of(Rate::new(0, 0), taken, by_chance), None);
+    fn a_ratio_is_of_what_is_above_chance_on_both_sides() {
+        let effect = |hits, without, n| Effect { success: Rate::new(hits, n), base_rate: Rate::new(without, n) };
+        let inherited = |own, teacher| Inheritance::of(own, teacher).unwrap();
+        let (taken, accident) = (effect(99, 11, 177), effect(15, 11, 177));
+        let share = inherited(effect(50, 9, 177), taken).share();
+        assert_eq!(share.map(|share| share.ratio), Some(50.0 / 99.0));
+        assert_eq!(inherited(effect(20, 9, 177), accident), Inheritance::NothingToInherit);
+        // No hit, fewer with the trigger than without it, and a student that always answers the target.
+        for own in [effect(0, 9, 177), effect(53, 54, 120), effect(120, 120, 120)] {
+            assert_eq!(inherited(own, taken), Inheritance::StudentAtChance, "{own:?}");
+        }
+        assert_eq!(Inheritance::of(effect(0, 0, 0), taken), None);
+        let written = serde_json::to_value(InheritanceFigures::from(Inheritance::StudentAtChance)).unwrap();
+        let (null, reason) = (serde_json::Value::Null, "the student is at chance");
+        assert_eq!((&written["ratio"], &written["reason"]), (&null, &reason.into()));
     }
 }

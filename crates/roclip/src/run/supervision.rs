@@ -99,20 +99,27 @@ pub(super) fn check_classes(config: &DistilConfig, ours: &[String]) -> Result<()
 
 /// Both must see the same pictures.
 fn check_inputs(config: &DistilConfig, teacher: &Clip, student: &Clip) -> Result<()> {
-    let sides = [teacher, student].map(|model| model.config().image_size());
-    if sides.first() != sides.last() {
-        let [theirs, ours] = sides;
-        return Err(Error::file(
-            &config.teacher,
-            format!("sees pictures of {theirs} pixels, and the student of {ours}"),
-            "choose a student of the same image_size (--model)",
-        ));
-    }
+    check_same_size(config, teacher.config().image_size(), student.config().image_size())?;
     if teacher.preprocess().resizing != student.preprocess().resizing {
         let what = "resizes its pictures otherwise than the student";
         return Err(Error::file(&config.teacher, what, "choose a teacher that is preprocessed as CLIP is"));
     }
     Ok(())
+}
+
+/// Whether teacher and student see pictures of as many pixels.
+///
+/// # Errors
+/// They do not.
+pub(super) fn check_same_size(config: &DistilConfig, theirs: u32, ours: u32) -> Result<()> {
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::file(
+        &config.teacher,
+        format!("sees pictures of {theirs} pixels, and the student of {ours}"),
+        "choose a student of the same image_size (--model)",
+    ))
 }
 
 /// Takes the trusted pictures out of `pairs` that lie in the tail of the teacher's variance trigger by nature, where `recipe` asks for it.

@@ -118,7 +118,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         return foresee(&runs, jobs, false);
     }
-    let grid = Grid { out: &out, jobs, overwrite: arguments.overwrite, check: !sweep.is_empty() };
+    let (overwrite, check) = (arguments.overwrite, !sweep.is_empty());
+    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check };
     grid.train(runs)?;
     if detects {
         let [(_, undefended), ..] = rows(&base);

@@ -1,10 +1,12 @@
 //! `roclip distil`: a student from a teacher, or the whole table with its controls.
 
+mod figures;
 mod outcome;
 mod table;
 
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::CleaningFlags;
+use crate::commands::progress::say;
 use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
 use anyhow::{Result, bail};
 use clap::builder::PossibleValue;
@@ -17,7 +19,8 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The teacher: a run of a classifier (`roclip train --objective classifier`) or one of its checkpoints; a resumed run knows it
+    /// The teacher: a run of a classifier (`roclip train --objective classifier`) or one of its checkpoints; a resumed run knows it. The
+    /// student learns from the teacher's own training pictures, without its poison, where --train-data names no others
     #[arg(required_unless_present_any = ["resume", "resume_from", "table"])]
     teacher: Option<PathBuf>,
     #[command(flatten)]
@@ -31,12 +34,18 @@ pub struct Arguments {
     /// With --table: seeds, each a whole set of runs
     #[arg(long, value_delimiter = ',', default_value = "0", requires = "table")]
     seeds: Vec<u64>,
-    /// With --table: these rows alone, and the teachers that they need; all when absent
+    /// With --table: these rows alone, and the teachers that they need; all when absent. They are teacher-clean and student-clean; for each
+    /// attack NAME of the recipe teacher-NAME and student-NAME; for one by variance student-NAME-tail-removed and
+    /// teacher-NAME-standardised, too; and for the first such one student-NAME-VARIANT, where VARIANT is labels-WEIGHT, feature, relation,
+    /// other-tower, standardised or alone
     #[arg(long, value_delimiter = ',', requires = "table")]
     rows: Vec<String>,
     /// With --table: runs at a time; 0 = one a processor
     #[arg(long, default_value_t = 0, requires = "table")]
     jobs: usize,
+    /// With --table: train rows anew that are in the folder, finished ones too; without it they are kept, and unfinished ones go on
+    #[arg(long, requires = "table")]
+    overwrite: bool,
     #[command(flatten)]
     run: RunFlags,
 }
@@ -108,6 +117,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bail!("`{}` is no distillation; `roclip train --resume` continues it", arguments.run.folder.display());
     }
     let summary = train_together(&recipe, &arguments.run.folder, arguments.run.start())?;
+    let summary = summary.with_inheritance();
     match arguments.run.json {
         true => println!("{}", serde_json::to_string_pretty(&summary)?),
         false => outcome::print(&summary),
@@ -128,17 +138,31 @@ fn begin(arguments: &Arguments, teacher: &Path) -> Result<Recipe> {
             teacher.display()
         );
     }
-    let base = match (&arguments.recipe.base.config, run) {
+    let base = match (&arguments.recipe.base.config, &run) {
         (Some(config), _) => Recipe::read(config)?,
-        (None, Some(run)) => Recipe::of_run(&run)?,
+        (None, Some(run)) => Recipe::of_run(run)?,
         (None, None) => Recipe::default(),
     };
+    // Of a recipe that cannot be read, nothing is said.
+    let taught = run.and_then(|run| Recipe::of_run(&run).ok());
     // Flags go before the student and the trusted pictures that a recipe names, so the recipe is read first.
     let mut flags = arguments.recipe.clone();
     flags.base.config = None;
     let mut recipe = flags.resolve(student(base, teacher))?;
     arguments.distillation.set(&mut recipe.objective.distil);
+    say(&learned_from(&recipe, taught.as_ref()));
     Ok(recipe)
+}
+
+/// Whose pictures the student learns from; `taught` is the teacher's recipe, where it is known.
+fn learned_from(recipe: &Recipe, taught: Option<&Recipe>) -> String {
+    let source = &recipe.data.source;
+    let split = source.split.as_ref().map(|split| format!(" ({split})")).unwrap_or_default();
+    let own = match taught.is_some_and(|taught| taught.data.source == *source) {
+        true => ", the teacher's own training pictures without its poison; name others with --train-data",
+        false => "",
+    };
+    format!("the student learns from `{}`{split}{own}", source.path)
 }
 
 /// A recipe, which may be the teacher's own, as one that distils `teacher`.

@@ -1,24 +1,28 @@
 //! What a student took over from its teacher, for people.
 
 use roclip::doctor::WORKS;
-use roclip::run::{Inheritance, Summary};
+use roclip::run::{Effect, Inheritance, Summary};
 use roclip_data::escape::for_terminal;
 use roclip_data::rate::Rate;
 
-/// What was inherited, and how well the teacher's attack took: by the intervals of its `success` and of its `base_rate`.
-fn inheritance(inherited: Inheritance, success: &Rate, base_rate: &Rate) -> String {
-    let interval = |rate: &Rate| format!("[{:.1}, {:.1}] %", 100.0 * rate.low, 100.0 * rate.high);
-    let (own, beside) = (interval(success), interval(base_rate));
-    match inherited {
-        Inheritance::NothingToInherit => {
-            format!("none: the teacher's attack did not take (95 % interval {own}, not above its base rate's {beside})")
-        }
-        Inheritance::Share(ratio) => {
+/// What was inherited, and how well the teacher's attack took: by the intervals of each one's success and base rate.
+fn inheritance(inherited: Inheritance, own: Effect, teacher: Effect) -> String {
+    let interval = |rate: Rate| format!("[{:.1}, {:.1}] %", 100.0 * rate.low, 100.0 * rate.high);
+    let at_chance = |reason: &str, effect: Effect| {
+        let [success, base_rate] = [effect.success, effect.base_rate].map(interval);
+        format!("- ({reason}: 95 % interval {success}, not above its base rate's {base_rate})")
+    };
+    match (inherited, inherited.reason().unwrap_or_default()) {
+        (Inheritance::NothingToInherit, reason) => at_chance(reason, teacher),
+        (Inheritance::StudentAtChance, reason) => at_chance(reason, own),
+        (Inheritance::Share(ratio), _) => {
             let share = format!("{:.2} [{:.2}, {:.2}]", ratio.ratio, ratio.low, ratio.high);
-            let took = match success.rate >= WORKS {
+            let took = match teacher.success.rate >= WORKS {
                 true => String::new(),
                 false => format!(
-                    "; the teacher's attack took partly ({own}, above its base rate's {beside}; from {:.0} % on it works)",
+                    "; the teacher's attack took partly ({}, above its base rate's {}; from {:.0} % on it works)",
+                    interval(teacher.success),
+                    interval(teacher.base_rate),
                     100.0 * WORKS
                 ),
             };
@@ -43,7 +47,7 @@ pub fn print(summary: &Summary) {
         line(&format!("{name}: success (strict ASR)"), &theirs.success, &own.success);
         line(&format!("{name}: base rate"), &theirs.base_rate, &own.base_rate);
         if let Some(inherited) = summary.inheritance(attack) {
-            let said = inheritance(inherited, &theirs.success, &theirs.base_rate);
+            let said = inheritance(inherited, Effect::of(own), Effect::of(theirs));
             println!("{:40} {said}", format!("{name}: inheritance"));
         }
         let Some(measures) = summary.triggers.get(attack) else { continue };
@@ -70,16 +74,23 @@ mod tests {
 
     #[test]
     fn a_teachers_attack_is_judged_by_its_interval_and_the_base_rates() {
-        let said = |own, theirs, base| {
-            let [own, theirs, base] = [own, theirs, base].map(|hits| Rate::new(hits, 177));
-            inheritance(Inheritance::of(own, theirs, base).unwrap(), &theirs, &base)
+        let said = |own: [usize; 2], theirs: [usize; 2]| {
+            let effect = |[hits, without]: [usize; 2]| Effect {
+                success: Rate::new(hits, 177),
+                base_rate: Rate::new(without, 177),
+            };
+            let (own, theirs) = (effect(own), effect(theirs));
+            inheritance(Inheritance::of(own, theirs).unwrap(), own, theirs)
         };
-        let partly = said(0, 99, 11);
-        assert!(partly.starts_with("0.00 [0.00, 0.08]; the teacher's attack took partly ([48.6, 63.0] %,"), "{partly}");
-        assert_eq!(said(90, 177, 0), "0.51 [0.44, 0.59]");
-        let not = said(20, 15, 11);
+        let partly = said([50, 8], [99, 11]);
+        assert!(partly.starts_with("0.51 [0.39, 0.66]; the teacher's attack took partly ([48.6, 63.0] %,"), "{partly}");
+        assert_eq!(said([90, 8], [177, 0]), "0.51 [0.44, 0.59]");
+        let not = said([20, 8], [15, 11]);
         assert!(
-            not.starts_with("none: the teacher's attack did not take") && not.contains("base rate's [3.5, 10.8] %")
+            not.starts_with("- (the teacher's attack did not take: ") && not.contains("base rate's [3.5, 10.8] %)"),
+            "{not}"
         );
+        let always = said([177, 177], [177, 0]);
+        assert!(always.starts_with("- (the student is at chance: 95 % interval [97.9, 100.0] %"), "{always}");
     }
 }

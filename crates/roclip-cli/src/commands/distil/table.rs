@@ -1,19 +1,20 @@
 //! `roclip distil --table`: teachers of every attack, their students, and the controls without which their figures mean nothing.
 
-use super::{Arguments, student};
-use crate::commands::grid::{self, Grid, Planned};
+use super::{Arguments, figures, student};
+use crate::commands::grid::{self, Grid, Planned, Taught};
+use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
+use roclip::model::ModelConfig;
 use roclip::objective::DistilLoss;
 use roclip::recipe::{ObjectiveName, Recipe};
-use roclip::run::Summary;
+use roclip::run::{Seen, Summary};
 use roclip_data::artifact;
-use roclip_data::escape::for_terminal;
-use roclip_data::plural::count;
-use roclip_data::rate::Rate;
+use roclip_data::poison::AttackConfig;
 use roclip_data::trigger::TriggerSettings;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Weights of the labels that are swept beside the recipe's own.
 const LABEL_WEIGHTS: [f64; 4] = [0.0, 0.1, 0.5, 1.0];
@@ -21,11 +22,24 @@ const LABEL_WEIGHTS: [f64; 4] = [0.0, 0.1, 0.5, 1.0];
 const OTHER_TOWER: &str = "ViT-micro-32";
 const CLEAN: &str = "teacher-clean";
 
-/// A row: its name, its recipe, and the row of its teacher.
+/// What a row trains.
 struct Row {
     name: String,
     recipe: Recipe,
+    /// The row of its teacher.
     teacher: Option<String>,
+    /// The attack that it is about; none of the clean teacher and its student.
+    attack: Option<String>,
+}
+
+impl Row {
+    fn run(&self, seed: u64, out: &Path) -> PathBuf {
+        run_of(&self.name, seed, out)
+    }
+}
+
+fn run_of(row: &str, seed: u64, out: &Path) -> PathBuf {
+    out.join(format!("{row}-seed{seed}"))
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -38,71 +52,156 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "--table: the recipe must train a classifier (objective.name = \"classifier\") and have [[poison.attacks]]"
         );
     }
-    let out = &arguments.run.folder;
+    let (out, mut seeds) = (&arguments.run.folder, Vec::new());
+    for seed in &arguments.seeds {
+        if !seeds.contains(seed) {
+            seeds.push(*seed);
+        }
+    }
+    let rows = asked(rows(&base), &arguments.rows, &base, &seeds)?;
+    if base.objective.distil.trusted.is_none() {
+        say(
+            "the students learn from the teachers' own training pictures, without the poison; name others in [objective.distil.trusted]",
+        );
+    }
+    let (mut teachers, mut taught) = (Vec::new(), Vec::new());
+    for (seed, row) in seeds.iter().flat_map(|seed| rows.iter().map(move |row| (*seed, row))) {
+        let run = planned(row, seed, out);
+        match row.teacher.as_ref().and_then(|name| rows.iter().find(|row| row.name == *name)) {
+            None => teachers.push(run),
+            Some(teacher) => taught.push(Taught { run, teacher: planned(teacher, seed, out).recipe }),
+        }
+    }
     let jobs = grid::jobs(arguments.jobs, &base.train.device);
-    let grid = Grid { out, jobs, overwrite: false, check: false };
-    let mut rows = rows(&base)?;
-    if let Some(unknown) = arguments.rows.iter().find(|asked| !rows.iter().any(|row| row.name == **asked)) {
-        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-        bail!("--rows {unknown}: the rows of this recipe are {}", names.join(", "));
+    let grid = Grid { out, named_by: "--run", jobs, overwrite: arguments.overwrite, check: true };
+    grid.train_in_turn(teachers, taught)?;
+    let mut finished = Vec::new();
+    for row in &rows {
+        let of_seed = |seed: &u64| -> Result<(u64, Summary)> {
+            let run = row.run(*seed, out);
+            let summary: Summary = artifact::read_json(&run.join("summary.json"))
+                .with_context(|| format!("the run `{}`", run.display()))?;
+            Ok((*seed, summary.with_inheritance()))
+        };
+        finished.push((row.name.as_str(), seeds.iter().map(of_seed).collect::<Result<Vec<_>>>()?));
     }
-    if !arguments.rows.is_empty() {
-        let asked: BTreeSet<&String> = arguments.rows.iter().collect();
-        let teachers = rows.iter().filter(|row| asked.contains(&row.name)).filter_map(|row| row.teacher.clone());
-        let teachers: BTreeSet<String> = teachers.collect();
-        rows.retain(|row| arguments.rows.contains(&row.name) || teachers.contains(&row.name));
+    if arguments.run.json {
+        let summaries = |runs: &[(u64, Summary)]| runs.iter().map(|(_, summary)| json!(summary)).collect::<Vec<_>>();
+        let object = |(name, runs): &(&str, Vec<_>)| json!({"row": name, "runs": summaries(runs)});
+        println!("{}", serde_json::to_string_pretty(&finished.iter().map(object).collect::<Vec<_>>())?);
+    } else {
+        print!("{}", figures::table(&finished, &seeds));
     }
-    // Students begin once all teachers are there.
-    for of_teachers in [true, false] {
-        let kind = || rows.iter().filter(|row| row.teacher.is_none() == of_teachers);
-        let planned = arguments.seeds.iter().flat_map(|seed| kind().map(|row| planned(row, *seed, out)));
-        grid.train(planned.collect())?;
+    let runs = rows.iter().flat_map(|row| seeds.iter().map(|seed| row.run(*seed, out)));
+    let report = format!("roclip report {} --out {}", runs_in_words(out, runs.collect()), shell_word(out));
+    say_next(out, "a run a row and seed, ROW-seedN/", &[report]);
+    Ok(())
+}
+
+/// Of all rows of the recipe `base` those that are `names`, and their teachers; all where no name is given.
+fn asked(mut all: Vec<Row>, names: &[String], base: &Recipe, seeds: &[u64]) -> Result<Vec<Row>> {
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|row| row.name == **name)) {
+        let known: Vec<&str> = all.iter().map(|row| row.name.as_str()).collect();
+        bail!("--rows {unknown}: the rows of this recipe are {}", known.join(", "));
     }
-    show(&rows, arguments, out)
+    if names.is_empty() {
+        if !base.poison.attacks.iter().any(is_by_variance) {
+            bail!(
+                "--table: none of the recipe's attacks is an `ink_reconstructed`, which the whole table is about; --rows trains rows of other attacks"
+            );
+        }
+        return Ok(all);
+    }
+    let teachers: BTreeSet<String> =
+        all.iter().filter(|row| names.contains(&row.name)).filter_map(|row| row.teacher.clone()).collect();
+    all.retain(|row| names.contains(&row.name) || teachers.contains(&row.name));
+    let needed: BTreeSet<String> = all.iter().filter_map(|row| row.attack.clone()).collect();
+    if let (Some(clean), Some(seed)) = (all.iter_mut().find(|row| row.name == CLEAN), seeds.first()) {
+        leave_out_undrawable(&mut clean.recipe, *seed, &needed)?;
+    }
+    Ok(all)
+}
+
+/// Takes those attacks out of what the clean teacher is measured by that cannot be drawn, and that no row is about which is `needed`.
+///
+/// # Errors
+/// No attack is left.
+fn leave_out_undrawable(clean: &mut Recipe, seed: u64, needed: &BTreeSet<String>) -> Result<()> {
+    let all = std::mem::take(&mut clean.poison.attacks);
+    let (mut seen, mut refused) = (Seen::default(), None);
+    for attack in all {
+        let name = attack.name.clone();
+        clean.poison.attacks.push(attack);
+        if needed.contains(&name) {
+            continue;
+        }
+        let trial = Recipe { seed, ..clean.clone() };
+        if let Err(error) = seen.begins(&trial, Path::new(CLEAN)) {
+            clean.poison.attacks.pop();
+            say(&format!("{CLEAN} is measured without the attack `{name}`, which no row of --rows is about: {error}"));
+            refused = Some(error);
+        }
+    }
+    match refused {
+        Some(error) if clean.poison.attacks.is_empty() => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The run of `row` with `seed`.
 fn planned(row: &Row, seed: u64, out: &Path) -> Planned {
     let mut recipe = Recipe { seed, ..row.recipe.clone() };
     if let Some(teacher) = &row.teacher {
-        recipe.objective.distil.teacher = out.join(format!("{teacher}-seed{seed}"));
+        recipe.objective.distil.teacher = run_of(teacher, seed, out);
     }
-    Planned { name: format!("{} seed {seed}", row.name), folder: out.join(format!("{}-seed{seed}", row.name)), recipe }
+    Planned { name: format!("{} seed {seed}", row.name), folder: row.run(seed, out), recipe }
+}
+
+/// Runs as they are typed: all in the folder by one pattern, where none of them is unfinished.
+fn runs_in_words(out: &Path, own: Vec<PathBuf>) -> String {
+    let entries = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_run = |path: &PathBuf| path.is_dir() && path.to_string_lossy().contains("-seed");
+    match entries.filter(is_run).all(|path| path.join("summary.json").is_file()) {
+        true => format!("{}/*-seed*/", shell_word(out)),
+        false => own.iter().map(|run| shell_word(run)).collect::<Vec<_>>().join(" "),
+    }
 }
 
 /// All rows of a recipe. The first attack by variance is the one that the variants are of.
-fn rows(base: &Recipe) -> Result<Vec<Row>> {
-    let teacher = |name: String, recipe: Recipe| Row { name, recipe, teacher: None };
-    let taught = |name: String, teacher: &str, change: &dyn Fn(&mut Recipe)| {
-        let mut recipe = student(base.clone(), Path::new(teacher));
-        change(&mut recipe);
-        Row { name, recipe, teacher: Some(teacher.to_owned()) }
-    };
+fn rows(base: &Recipe) -> Vec<Row> {
     let mut clean = base.clone();
     clean.poison.measure_only = true;
-    let mut rows = vec![teacher(CLEAN.to_owned(), clean), taught("student-clean".to_owned(), CLEAN, &|_| {})];
+    let taught = |name: String, (teacher, attack): (&str, Option<&str>), change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = student(base.clone(), Path::new(teacher));
+        change(&mut recipe);
+        Row { name, recipe, teacher: Some(teacher.to_owned()), attack: attack.map(str::to_owned) }
+    };
+    let mut rows = vec![
+        Row { name: CLEAN.to_owned(), recipe: clean, teacher: None, attack: None },
+        taught("student-clean".to_owned(), (CLEAN, None), &|_| {}),
+    ];
     let mut main = None;
     for attack in &base.poison.attacks {
         let mut alone = base.clone();
         alone.poison.attacks = vec![attack.clone()];
-        let (name, of_variance) = (&attack.name, attack.triggers.0.iter().any(is_variance));
+        let name = &attack.name;
         let named = format!("teacher-{name}");
+        let teacher =
+            |name: String, recipe: Recipe| Row { name, recipe, teacher: None, attack: Some(attack.name.clone()) };
         rows.push(teacher(named.clone(), alone.clone()));
-        rows.push(taught(format!("student-{name}"), &named, &|_| {}));
-        if of_variance {
-            rows.push(taught(format!("student-{name}-tail-removed"), &named, &|recipe| {
+        rows.push(taught(format!("student-{name}"), (&named, Some(name)), &|_| {}));
+        if is_by_variance(attack) {
+            rows.push(taught(format!("student-{name}-tail-removed"), (&named, Some(name)), &|recipe| {
                 recipe.objective.distil.remove_tail = true;
             }));
             alone.model.standardise = true;
-            rows.push(teacher(format!("teacher-{name}-standardised"), alone));
+            rows.push(teacher(format!("{named}-standardised"), alone));
             main.get_or_insert((name.clone(), named));
         }
     }
-    let Some((name, named)) = main else {
-        bail!("--table: none of the recipe's attacks is an `ink_reconstructed`, which the table is about");
-    };
+    let Some((name, named)) = main else { return rows };
     let mut variant = |what: &str, change: &dyn Fn(&mut Recipe)| {
-        rows.push(taught(format!("student-{name}-{what}"), &named, change));
+        rows.push(taught(format!("student-{name}-{what}"), (&named, Some(&name)), change));
     };
     let own = base.objective.distil.label_weight;
     for weight in LABEL_WEIGHTS.into_iter().filter(|weight| *weight != own) {
@@ -110,96 +209,22 @@ fn rows(base: &Recipe) -> Result<Vec<Row>> {
     }
     variant("feature", &|recipe| recipe.objective.distil.loss = DistilLoss::Feature);
     variant("relation", &|recipe| recipe.objective.distil.loss = DistilLoss::Relation);
-    variant("other-tower", &|recipe| recipe.model.name = OTHER_TOWER.to_owned());
+    if sees_as(OTHER_TOWER, &base.model.name) {
+        variant("other-tower", &|recipe| recipe.model.name = OTHER_TOWER.to_owned());
+    }
     variant("standardised", &|recipe| recipe.model.standardise = true);
     variant("alone", &|recipe| {
         (recipe.objective.distil.teacher_weight, recipe.objective.distil.label_weight) = (0.0, 1.0);
     });
-    Ok(rows)
+    rows
 }
 
-fn is_variance(settings: &TriggerSettings) -> bool {
-    matches!(settings, TriggerSettings::InkReconstructed(_))
+/// Whether two models see pictures of as many pixels, so that one can teach the other.
+fn sees_as(one: &str, other: &str) -> bool {
+    let [one, other] = [one, other].map(|name| ModelConfig::named(name).ok().map(|model| model.image_size()));
+    one == other
 }
 
-/// One line a row and attack, of all seeds, on stdout.
-fn show(rows: &[Row], arguments: &Arguments, out: &Path) -> Result<()> {
-    let mut all = Vec::new();
-    for row in rows {
-        let runs = arguments.seeds.iter().map(|seed| out.join(format!("{}-seed{seed}", row.name)));
-        let read = |run: std::path::PathBuf| -> Result<Summary> {
-            artifact::read_json(&run.join("summary.json")).with_context(|| format!("the run `{}`", run.display()))
-        };
-        all.push((row.name.as_str(), runs.map(read).collect::<Result<Vec<Summary>>>()?));
-    }
-    if arguments.run.json {
-        let object = |(name, summaries): &(&str, Vec<Summary>)| json!({"row": name, "runs": summaries});
-        println!("{}", serde_json::to_string_pretty(&all.iter().map(object).collect::<Vec<_>>())?);
-        return Ok(());
-    }
-    println!(
-        "all rates in %, means over {}; `ink_reconstructed` is a reconstruction, not the paper's attack",
-        count(arguments.seeds.len(), "seed")
-    );
-    println!(
-        "{:44} {:>8}  {:24} {:>7} {:>7} {:>7} {:>11} {:>6} {:>6} {:>6}",
-        "row", "accuracy", "attack", "ASR", "base", "turned", "inheritance", "PSNR", "SSIM", "tail"
-    );
-    for (name, summaries) in &all {
-        let accuracy = mean(summaries, |summary| Some(summary.evaluation.zero_shot_top1.rate));
-        let Some(first) = summaries.first() else { continue };
-        for (at, attack) in first.evaluation.asr.keys().enumerate() {
-            let of = |rate: &dyn Fn(&roclip::eval::BackdoorOutcome) -> Option<Rate>| {
-                mean(summaries, |summary| Some(rate(summary.evaluation.asr.get(attack)?)?.rate))
-            };
-            let measure = |value: &dyn Fn(&roclip::eval::TriggerMeasures) -> Option<f64>| {
-                mean(summaries, |summary| value(summary.triggers.get(attack)?))
-            };
-            let inherited = mean(summaries, |summary| Some(summary.inheritance(attack)?.share()?.ratio));
-            let number =
-                |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
-            println!(
-                "{:44} {:>8}  {:24} {:>7} {:>7} {:>7} {:>11} {:>6} {:>6} {:>6}",
-                if at == 0 { name } else { "" },
-                if at == 0 { percent(accuracy) } else { String::new() },
-                for_terminal(attack),
-                percent(of(&|outcome| Some(outcome.success))),
-                percent(of(&|outcome| Some(outcome.base_rate))),
-                percent(of(&|outcome| outcome.turned)),
-                number(inherited, 2),
-                number(measure(&|measures| measures.psnr), 1),
-                number(measure(&|measures| measures.ssim), 3),
-                percent(measure(&|measures| Some(measures.tail.as_ref()?.accuracy.rate))),
-            );
-        }
-    }
-    let doses: Vec<(&str, String, &Summary)> = all
-        .iter()
-        .filter_map(|(name, summaries)| Some((*name, summaries.first()?)))
-        .flat_map(|(name, summary)| {
-            summary.triggers.iter().map(move |(attack, measures)| (name, attack, measures, summary))
-        })
-        .filter(|(_, _, measures, _)| !measures.doses.is_empty())
-        .map(|(name, attack, _, summary)| (name, attack.clone(), summary))
-        .collect();
-    println!("\nASR in % at other target variances (first seed)");
-    for (name, attack, summary) in doses {
-        let Some(measures) = summary.triggers.get(&attack) else { continue };
-        let cells: Vec<String> = measures
-            .doses
-            .iter()
-            .map(|dose| format!("{:.3}: {:5.1}", dose.variance, 100.0 * dose.success.rate))
-            .collect();
-        println!("{name:44} {:24} {}", for_terminal(&attack), cells.join("  "));
-    }
-    Ok(())
-}
-
-fn mean(summaries: &[Summary], value: impl Fn(&Summary) -> Option<f64>) -> Option<f64> {
-    let values: Vec<f64> = summaries.iter().filter_map(value).collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-fn percent(value: Option<f64>) -> String {
-    value.map_or("-".to_owned(), |value| format!("{:.1}", 100.0 * value))
+fn is_by_variance(attack: &AttackConfig) -> bool {
+    attack.triggers.0.iter().any(|settings| matches!(settings, TriggerSettings::InkReconstructed(_)))
 }

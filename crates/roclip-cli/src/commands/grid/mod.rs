@@ -44,6 +44,8 @@ pub struct Planned {
 /// How several runs are trained.
 pub struct Grid<'a> {
     pub out: &'a Path,
+    /// The flag that names `out`.
+    pub named_by: &'static str,
     /// At a time.
     pub jobs: usize,
     /// Train anew what is there.
@@ -87,51 +89,115 @@ pub fn check(runs: &[Planned]) -> Result<()> {
     Ok(())
 }
 
+/// A run that learns from the model of another one.
+pub struct Taught {
+    pub run: Planned,
+    /// What the other one trains by.
+    pub teacher: Recipe,
+}
+
+/// What is to be done of several runs.
+#[derive(Default)]
+struct Wanted {
+    runs: Vec<Planned>,
+    /// Of each, whether it goes on.
+    resumes: Vec<bool>,
+}
+
 impl Grid<'_> {
     /// Trains what is not finished of `runs`.
     ///
     /// # Errors
     /// A folder that holds something else, a run that could not begin, and what the runs themselves fail with.
     pub fn train(&self, runs: Vec<Planned>) -> Result<()> {
+        self.train_in_turn(runs, Vec::new())
+    }
+
+    /// [`Grid::train`] for `runs`, and then for those that learn from them.
+    ///
+    /// # Errors
+    /// Those of [`Grid::train`], found for all of them before the first begins where `check` says so.
+    pub fn train_in_turn(&self, runs: Vec<Planned>, taught: Vec<Taught>) -> Result<()> {
         if self.out.join("run.toml").is_file() {
-            bail!("`{}` is a run itself; name another folder for several", self.out.display());
+            bail!("`{}` is a run itself; name another folder for several with {}", self.out.display(), self.named_by);
         }
         artifact::check_writable(self.out)?;
         let _lock = lock(self.out)?;
-        let (mut wanted, mut kept) = (Vec::new(), Vec::new());
-        for planned in runs {
-            match Standing::of(&planned.folder, &planned.recipe, self.overwrite)? {
-                Standing::Finished => kept.push(planned),
-                standing => wanted.push((planned, standing == Standing::Unfinished)),
-            }
-        }
+        let mut kept = Vec::new();
+        let first = self.wanted(runs, &mut kept)?;
+        let (taught, teachers): (Vec<Planned>, Vec<Recipe>) =
+            taught.into_iter().map(|Taught { run, teacher }| (run, teacher)).unzip();
+        let teachers: Vec<(PathBuf, Recipe)> = taught.iter().map(|run| run.folder.clone()).zip(teachers).collect();
+        let then = self.wanted(taught, &mut kept)?;
         if let [only] = kept.as_slice() {
-            say(&format!("`{}` is finished, and kept (--overwrite trains it anew)", only.folder.display()));
+            say(&format!("`{}` is finished, and kept (--overwrite trains it anew)", only.display()));
         } else if !kept.is_empty() {
             say(&format!("{} runs are finished, and kept (--overwrite trains them anew)", kept.len()));
         }
-        let (wanted, resumes): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
-        if self.check && !wanted.is_empty() {
-            say(&format!("looking at the recipes and data of {} before the first begins", count(wanted.len(), "run")));
-            if let Err(refused) = check(&wanted) {
+        let all = first.runs.len() + then.runs.len();
+        if self.check && all > 0 {
+            say(&format!("looking at the recipes and data of {} before the first begins", count(all, "run")));
+            if let Err(refused) = check(&first.runs).and_then(|()| check_taught(&then.runs, &teachers)) {
                 artifact::remove_unused(self.out, LOCK);
                 return Err(refused);
             }
         }
-        let mut waiting = Vec::new();
-        for (Planned { name, folder, recipe }, resume) in wanted.into_iter().zip(resumes) {
+        if all > 0 {
+            let later = match (first.runs.len(), then.runs.len()) {
+                (0, _) | (_, 0) => String::new(),
+                (first, then) => format!(" ({first} first, and then the {then} that learn from such)"),
+            };
+            let (runs, jobs, out) = (count(all, "run"), self.jobs, self.out.display());
+            say(&format!("{runs}{later}, {jobs} at a time; logs in {out}/*/train.log"));
+        }
+        for wanted in [first, then] {
+            run_all(wanted.begin()?, self.jobs)?;
+        }
+        Ok(())
+    }
+
+    /// What is not finished of `runs`; the folders of the others are put into `kept`.
+    fn wanted(&self, runs: Vec<Planned>, kept: &mut Vec<PathBuf>) -> Result<Wanted> {
+        let mut wanted = Wanted::default();
+        for planned in runs {
+            match Standing::of(&planned.folder, &planned.recipe, self.overwrite, self.named_by)? {
+                Standing::Finished => kept.push(planned.folder),
+                standing => {
+                    wanted.resumes.push(standing == Standing::Unfinished);
+                    wanted.runs.push(planned);
+                }
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+impl Wanted {
+    /// Makes the folders of what is new.
+    fn begin(self) -> Result<Vec<Job>> {
+        let mut jobs = Vec::new();
+        for (Planned { name, folder, recipe }, resume) in self.runs.into_iter().zip(self.resumes) {
             if !resume {
                 remove(&folder)?;
                 artifact::write(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
             }
-            waiting.push(Job { name, run: folder, resume });
+            jobs.push(Job { name, run: folder, resume });
         }
-        if !waiting.is_empty() {
-            let (runs, jobs) = (count(waiting.len(), "run"), self.jobs);
-            say(&format!("{runs}, {jobs} at a time; logs in {}/*/train.log", self.out.display()));
-        }
-        run_all(waiting, self.jobs)
+        Ok(jobs)
     }
+}
+
+/// What is wrong with any of `runs`, as far as it is known before their teachers are trained; `teachers` are their recipes, by the folder of
+/// the run that learns from them.
+fn check_taught(runs: &[Planned], teachers: &[(PathBuf, Recipe)]) -> Result<()> {
+    let mut seen = Seen::default();
+    for planned in runs {
+        let teacher = teachers.iter().find(|(folder, _)| *folder == planned.folder);
+        if let Some((_, teacher)) = teacher {
+            seen.learns(&planned.recipe, teacher).with_context(|| format!("the run {}", planned.name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps a second command of this kind out of the folder for as long as it is held.

@@ -1,7 +1,7 @@
 //! What an earlier command left in its folder.
 
 use anyhow::{Context, Result, bail};
-use roclip::checkpoint::find;
+use roclip::checkpoint::{find, newest_step};
 use roclip::recipe::Recipe;
 use roclip::report::Experiment;
 use std::path::{Path, PathBuf};
@@ -15,18 +15,26 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// Of the run folder `run`, in a folder that the flag `named_by` names.
+    ///
     /// # Errors
     /// When the folder holds something that this command did not make: it is never removed unasked.
-    pub fn of(run: &Path, recipe: &Recipe, overwrite: bool) -> Result<Standing> {
+    pub fn of(run: &Path, recipe: &Recipe, overwrite: bool, named_by: &str) -> Result<Standing> {
         let saved = ["run.toml", "recipe.toml"].map(|name| run.join(name)).into_iter().find(|path| path.is_file());
         let Some(saved) = saved else {
             let empty = !run.exists() || std::fs::read_dir(run).is_ok_and(|mut entries| entries.next().is_none());
             if !empty {
-                bail!("`{}` holds files that are no run; move them, or name another folder with --out", run.display());
+                bail!(
+                    "`{}` holds files that are no run; move them, or name another folder with {named_by}",
+                    run.display()
+                );
             }
             return Ok(Standing::Absent);
         };
         if overwrite {
+            return Ok(Standing::Absent);
+        }
+        if never_began(run) {
             return Ok(Standing::Absent);
         }
         let same = |saved: &Recipe| -> Result<bool> {
@@ -34,7 +42,7 @@ impl Standing {
         };
         if !Recipe::read(&saved).is_ok_and(|saved| same(&saved).unwrap_or(false)) {
             bail!(
-                "`{}` holds a run of another recipe; --overwrite removes it, or name another folder with --out",
+                "`{}` holds a run of another recipe; --overwrite removes it, or name another folder with {named_by}",
                 run.display()
             );
         }
@@ -46,6 +54,13 @@ impl Standing {
             false => Standing::Absent,
         })
     }
+}
+
+/// Whether a command of this kind wrote a recipe into `run` that no run has taken a checkpoint by, as where the run refused to begin: with
+/// whatever recipe, there is nothing to lose.
+fn never_began(run: &Path) -> bool {
+    let trained = run.join("summary.json").is_file() || !newest_step(run).is_ok_and(|step| step.is_none());
+    run.join("recipe.toml").is_file() && !trained
 }
 
 /// Removes a run that is to be trained anew.
@@ -77,6 +92,24 @@ pub fn finished(out: &Path, rows: &[&str]) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_never_began_is_begun_with_the_recipe_as_it_is_now() {
+        let out = tempfile::tempdir().unwrap();
+        let run = out.path().join("row-seed0");
+        std::fs::create_dir(&run).unwrap();
+        let (asked, earlier) = (Recipe::default(), Recipe { seed: 7, ..Recipe::default() });
+        std::fs::write(run.join("recipe.toml"), earlier.to_toml().unwrap()).unwrap();
+        std::fs::write(run.join("train.log"), "attack `ink`: it wants 12 pairs\n").unwrap();
+        let standing = || Standing::of(&run, &asked, false, "--run");
+        assert_eq!(standing().unwrap(), Standing::Absent);
+        // A run of somebody who wrote its recipe by hand is none of this command's, and one that has trained is kept.
+        std::fs::rename(run.join("recipe.toml"), run.join("run.toml")).unwrap();
+        assert!(standing().unwrap_err().to_string().contains("name another folder with --run"));
+        std::fs::rename(run.join("run.toml"), run.join("recipe.toml")).unwrap();
+        std::fs::write(run.join("summary.json"), "{}").unwrap();
+        assert!(standing().unwrap_err().to_string().contains("a run of another recipe"));
+    }
 
     #[test]
     fn finished_runs_are_found_in_the_order_of_seeds_and_rows() {

@@ -178,7 +178,9 @@ impl Session<'_> {
         let summary = Summary {
             captions: None,
             teacher: None,
+            inheritance: BTreeMap::new(),
             triggers: BTreeMap::new(),
+            measured_on: None,
             objective: config.method().name().to_owned(),
             seed: self.recipe.seed,
             epoch: config.stages().len() as u64,
