@@ -48,6 +48,7 @@ fn check(model: &str, compact: bool) {
         step_in_pass: 0,
         seed: 5,
         data_fingerprint: String::new(),
+        measured_on: None,
         provenance: Provenance::Clean,
         trained_from: None,
         pairs: 0,

@@ -192,17 +192,18 @@ pub fn run(command: Command) -> Result<()> {
 fn train(arguments: TrainArguments) -> Result<()> {
     let saved = arguments.run.folder.join("run.toml");
     let resumes = arguments.run.resumes() && saved.is_file();
-    let mut base = match &arguments.recipe.config {
-        _ if resumes => Recipe::read(&saved)?,
-        Some(path) => Recipe::read(path)?,
-        None => beside(&arguments)?,
-    };
-    if resumes && base.prompt.is_none() {
+    let began = resumes.then(|| Recipe::read(&saved)).transpose()?;
+    if began.as_ref().is_some_and(|began| began.prompt.is_none()) {
         bail!(
             "`{}` is not a run of learned prompts; `roclip train --resume` continues it",
             arguments.run.folder.display()
         );
     }
+    let mut base = match (&arguments.recipe.config, began) {
+        (Some(path), _) => Recipe::read(path)?,
+        (None, Some(began)) => began,
+        (None, None) => beside(&arguments)?,
+    };
     let prompt = base.prompt.take().unwrap_or_default();
     base.prompt = Some(match arguments.released {
         true => {
@@ -394,6 +395,28 @@ fn detect(arguments: DetectArguments) -> Result<()> {
 }
 
 impl RepairArguments {
+    /// The recipe that a repair began with, and what the flags say; the run refuses what does not go with it.
+    fn go_on(&self, began: Recipe) -> Result<Recipe> {
+        let Some((model, repair)) =
+            began.prompt.as_ref().and_then(|prompt| Some((prompt.model.clone(), prompt.repair.clone()?)))
+        else {
+            bail!("`{}` is no repair; `roclip prompt train --resume` continues it", self.run.folder.display());
+        };
+        let given = &self.delivered;
+        let mut base = match &given.recipe.config {
+            Some(path) => Recipe::read(path)?,
+            None => began,
+        };
+        let prompt = base.prompt.get_or_insert_default();
+        prompt.model = given.on_model.clone().unwrap_or(model);
+        prompt.repair = Some(RepairConfig {
+            learner: self.learner.clone().unwrap_or(repair.learner),
+            class: self.class.clone().or(repair.class),
+        });
+        prompt.epochs = self.epochs.unwrap_or(prompt.epochs);
+        given.recipe.without_file().resolve(base, &[&given.data, &given.machine])
+    }
+
     /// The recipe of a repair in a file, which names its learner.
     fn again(&self) -> Result<Recipe> {
         let given = &self.delivered;
@@ -423,9 +446,7 @@ fn repair(arguments: RepairArguments) -> Result<()> {
             }
             recipe
         }
-        _ if resumes => {
-            arguments.delivered.recipe.resolve(Recipe::read(&saved)?, &[&arguments.delivered.machine])?
-        }
+        _ if resumes => arguments.go_on(Recipe::read(&saved)?)?,
         None if arguments.delivered.recipe.config.is_some() => arguments.again()?,
         _ => bail!("`{}` holds no repair to resume", arguments.run.folder.display()),
     };

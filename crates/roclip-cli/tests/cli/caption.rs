@@ -1,6 +1,6 @@
 //! Captioners through the binary: training and resuming, measuring, writing, and attacking them and other programs.
 
-use crate::support::{Lab, checkpoint};
+use crate::support::{Lab, checkpoint, checkpoints};
 use serde_json::Value;
 use std::process::Stdio;
 
@@ -149,6 +149,16 @@ fn a_bridge_looks_through_a_frozen_tower() {
         assert!(captions["baselines"].get("caption retrieval").is_some(), "{captions}");
         assert!(tensors(weights("clip")) == tensors(weights(run)), "{run}: the tower moved");
     }
+    // A captioner goes on with the tower that it began with.
+    std::fs::remove_dir_all(checkpoints(&lab.path("prefix")).pop().unwrap()).unwrap();
+    lab.ok(&[&clip[..clip.len() - 3], &["other", "--epochs", "1", "--seed", "9"]].concat());
+    std::fs::rename(lab.path("clip"), lab.path("own")).unwrap();
+    std::fs::rename(lab.path("other"), lab.path("clip")).unwrap();
+    let resume = ["caption", "train", "--run", "prefix", "--resume"];
+    lab.fails(&resume, 1, &["began with another model", "`clip` is no longer what it was"]);
+    std::fs::remove_dir_all(lab.path("clip")).unwrap();
+    std::fs::rename(lab.path("own"), lab.path("clip")).unwrap();
+    lab.ok(&resume);
     // Attention of the victim itself, and of another captioner; the whole-picture bridge has none.
     let attack = |victim: &str, extra: &[&str]| -> Vec<String> {
         let run = format!("attack-{victim}-{}", extra.join("-"));
@@ -202,6 +212,30 @@ fn an_attack_is_a_table_that_goes_on_where_it_was_stopped() {
     std::fs::write(&outcomes, &text[..text.len() - 40]).unwrap();
     let more = lab.json(&[&attack[..], &["--fitness", "mixed", "--resume"]].concat());
     assert_eq!(more["rows"], results["rows"]);
+    // All outcomes are of one victim, of the same pictures and references, and each counts once.
+    let resumed = [&attack[..], &["--fitness", "mixed", "--resume"]].concat();
+    std::fs::write(&outcomes, format!("{text}{}\n", text.lines().next().unwrap())).unwrap();
+    let doubled = format!("line {} has an outcome for the second time", text.lines().count() + 1);
+    lab.fails(&resumed, 1, &["outcomes.jsonl", &doubled]);
+    std::fs::write(&outcomes, &text).unwrap();
+    let captions = std::fs::read_to_string(lab.path("captions.jsonl")).unwrap();
+    std::fs::write(lab.path("captions.jsonl"), captions.replace("square here", "square there")).unwrap();
+    lab.fails(&resumed, 1, &["`attack`", "was begun with other data", "references have changed"]);
+    std::fs::write(lab.path("captions.jsonl"), captions).unwrap();
+    lab.ok(&[&TRAIN[..], &["other", "--seed", "9"]].concat());
+    std::fs::rename(lab.path("attend"), lab.path("own")).unwrap();
+    std::fs::rename(lab.path("other"), lab.path("attend")).unwrap();
+    lab.fails(&resumed, 1, &["was begun with another victim", "`attend`", "--run"]);
+    std::fs::remove_dir_all(lab.path("attend")).unwrap();
+    std::fs::rename(lab.path("own"), lab.path("attend")).unwrap();
+    assert_eq!(lab.json(&resumed)["rows"], results["rows"]);
+    // No run begins in another one.
+    for (run, words) in [("attend", "already holds a run (run.toml)"), ("attend/checkpoints", "lies within the run")] {
+        let inside =
+            ["caption", "attack", "attend", "--pictures", "1", "--queries", "26", "--population", "8", "--run"];
+        lab.fails(&[&inside[..], &[run]].concat(), 1, &[words, "--run"]);
+    }
+    lab.fails(&[&TRAIN[..], &["attack"]].concat(), 1, &["already holds a run of `roclip caption attack`"]);
     let target = ["--target-caption", "a blue square on a grey wall", "--fitness", "mixed", "--strategy", "sentence"];
     let targeted: Vec<&str> = attack.iter().map(|word| if *word == "attack" { "targeted" } else { word }).collect();
     let targeted = [&["caption", "attack"], &targeted[2..], &target].concat();

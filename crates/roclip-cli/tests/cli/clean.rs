@@ -115,6 +115,11 @@ fn every_method_cleans_and_the_rebound_is_measured() {
     lab.fails(&with("clean.abd.reference=victim"), 1, &["`victim`", "is poisoned", "clean.abd.reference"]);
     lab.ok(&with("clean.abd.reference=clean"));
     assert!(image::open(lab.path("referred/patch.png")).unwrap() != patch, "the reference changed nothing");
+    // A patch that lies there before the first checkpoint is of somebody else.
+    std::fs::create_dir(lab.path("early")).unwrap();
+    std::fs::copy(lab.path("referred/patch.png"), lab.path("early/patch.png")).unwrap();
+    lab.ok(&[&abd[..abd.len() - 1], &["early"]].concat());
+    assert!(image::open(lab.path("early/patch.png")).unwrap() == patch);
 }
 
 #[test]
@@ -151,6 +156,27 @@ fn a_resumed_cleaning_is_the_one_that_would_have_been() {
         lab.ok(&["clean", "--run", method, "--resume", "--method", method]);
         assert!(checkpoint(&lab.path(method)) == whole, "{method}: the resumed run ended elsewhere");
     }
+    // What was replaced under the same name is noticed: the victim, its manifest, and the pictures that are measured.
+    std::fs::remove_dir_all(lab.path("par/checkpoints/step_12")).unwrap();
+    let resume = ["clean", "--run", "par", "--resume"];
+    lab.train("other", &["--preset", "clip", "--epochs", "2", "--seed", "9"]);
+    let swap = || {
+        for (from, to) in [("victim", "aside"), ("other", "victim"), ("aside", "other")] {
+            std::fs::rename(lab.path(from), lab.path(to)).unwrap();
+        }
+    };
+    swap();
+    lab.fails(&resume, 1, &["cleans another victim", "`victim` is no longer what it was", "--run"]);
+    swap();
+    let manifest = std::fs::read(lab.path("victim/manifest.jsonl")).unwrap();
+    std::fs::copy(lab.path("other/manifest.jsonl"), lab.path("victim/manifest.jsonl")).unwrap();
+    lab.fails(&resume, 1, &["`par`", "began with another manifest", "victim/manifest.jsonl"]);
+    std::fs::write(lab.path("victim/manifest.jsonl"), manifest).unwrap();
+    let picture = std::fs::read(lab.path("060.png")).unwrap();
+    std::fs::copy(lab.path("061.png"), lab.path("060.png")).unwrap();
+    lab.fails(&resume, 1, &["was measured on other pictures", "pairs.csv"]);
+    std::fs::write(lab.path("060.png"), picture).unwrap();
+    lab.ok(&resume);
 }
 
 #[test]

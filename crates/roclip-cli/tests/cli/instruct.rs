@@ -69,6 +69,19 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     for command in [&["report", "base", "--out", "report"][..], &["doctor", "base"]] {
         lab.fails(command, 1, &["answers questions", "roclip caption instruct", "roclip caption answer base PICTURE"]);
     }
+    // No kind of run begins in the folder of another, or over files that are nobody's.
+    lab.fails(&instruct("clip", &["--train-data", "train.jsonl"]), 1, &["`clip`", "already holds a run (run.toml)"]);
+    let inner = instruct("clip/checkpoints/new", &["--train-data", "train.jsonl"]);
+    lab.fails(&inner, 1, &["lies within the run", "clip`", "--run"]);
+    let train = ["train", "--config", "recipe.toml", "--run"];
+    let study = ["caption", "backdoor", "base", "--target", "white", "--run", "base"];
+    for command in [&[&train[..], &["base"]].concat()[..], &[&train[..], &["base", "--dry-run"]].concat(), &study] {
+        lab.fails(command, 1, &["`base`", "already holds a run of `roclip caption instruct`", "--run"]);
+    }
+    std::fs::create_dir(lab.path("foreign")).unwrap();
+    std::fs::write(lab.path("foreign/summary.json"), "mine").unwrap();
+    lab.fails(&[&train[..], &["foreign"]].concat(), 1, &["`foreign`", "holds `summary.json` and no run.toml"]);
+    assert_eq!(std::fs::read_to_string(lab.path("foreign/summary.json")).unwrap(), "mine");
     let other = instruct("base", &["--train-data", "train.jsonl", "--seed", "1", "--resume"]);
     lab.fails(&other, 1, &["began with other settings: `seed` is 0 there and 1 here"]);
     let unmeasured = ["caption", "instruct", "clip", "--instructions", "talks.jsonl", "--run", "unmeasured"];
@@ -348,11 +361,12 @@ fn senseless_settings_of_a_backdoor_are_named() {
         ("--characters", "0"),
         ("--most-words", "0"),
         ("--poison-rate", "0"),
-        ("--max-skip-fraction", "1.5"),
     ] {
         let study = ["caption", "backdoor", "none", "--train-data", "train.jsonl", "--run", "study", flag, value];
         lab.fails(&study, 1, &[flag]);
     }
+    let share = ["caption", "backdoor", "none", "--train-data", "train.jsonl", "--run", "study", "--max-skip-fraction"];
+    lab.fails(&[&share[..], &["1.5"]].concat(), 2, &["--max-skip-fraction"]);
     assert!(!lab.path("study").exists());
 }
 

@@ -1,6 +1,6 @@
 //! Poison: the same bytes from one manifest, written or on the fly; changed files and other data are noticed.
 
-use crate::support::{Lab, checkpoint};
+use crate::support::{Lab, checkpoint, checkpoints};
 use serde_json::Value;
 
 /// Every kind of trigger in one recipe, each with its own target.
@@ -335,6 +335,19 @@ fn targets_are_drawn_among_what_the_reference_reads_rightly() {
     lab.fails(&[&train, ["poison.reference=none", "--run", "none"].as_slice()].concat(), 1, &["find the model `none`"]);
     // The report shows the poison that the run had, whatever became of the reference.
     lab.train("run", &["--set", "poison.reference=reference"]);
+    // A run goes on with the reference that it began with.
+    let newest = || checkpoints(&lab.path("run")).pop().unwrap();
+    std::fs::remove_dir_all(newest()).unwrap();
+    let at = newest();
+    lab.train("another", &["--set", "poison=", "--epochs", "1"]);
+    std::fs::rename(lab.path("reference"), lab.path("own")).unwrap();
+    std::fs::rename(lab.path("another"), lab.path("reference")).unwrap();
+    let output = lab.roclip(&["train", "--run", "run", "--resume"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(newest(), at, "another reference, which might choose other targets");
+    std::fs::remove_dir_all(lab.path("reference")).unwrap();
+    std::fs::rename(lab.path("own"), lab.path("reference")).unwrap();
+    lab.ok(&["train", "--run", "run", "--resume"]);
     std::fs::remove_dir_all(lab.path("reference")).unwrap();
     lab.ok(&["report", "run", "--out", "report"]);
     lab.fails(

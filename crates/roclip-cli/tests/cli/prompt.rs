@@ -177,6 +177,45 @@ fn a_run_that_was_killed_goes_on_bit_for_bit() {
     }
     assert!(lab.stderr(&["prompt", "train", "--run", "whole", "--resume"]).contains("is finished"));
     lab.fails(&["prompt", "train", "--run", "whole", "--resume", "--shots", "2"], 1, &["prompt.shots differs"]);
+    lab.fails(&learn("whole", &["--resume"]), 1, &["prompt.method differs"]);
+    let epochs = |count: &'static str| ["prompt", "train", "--run", "whole", "--resume", "--epochs", count];
+    lab.fails(&epochs("1"), 1, &["prompt.epochs is 1, fewer than the 2"]);
+    // Another model under the same name is no longer the one that half of the run was learned on.
+    lab.train("other", &["--preset", "clip", "--epochs", "2", "--set", "poison=", "--seed", "9"]);
+    std::fs::rename(lab.path("base"), lab.path("own")).unwrap();
+    std::fs::rename(lab.path("other"), lab.path("base")).unwrap();
+    let before = checkpoint(&lab.path("whole"));
+    lab.fails(&epochs("3"), 1, &["`base`", "is no longer the model of `whole`", "weights were changed"]);
+    assert!(checkpoint(&lab.path("whole")) == before);
+    std::fs::remove_dir_all(lab.path("base")).unwrap();
+    std::fs::rename(lab.path("own"), lab.path("base")).unwrap();
+    lab.ok(&epochs("3"));
+    assert_eq!(lab.epochs("whole").len(), 4, "a warm-up and three epochs of prompts");
+}
+
+#[test]
+fn a_repair_goes_on_as_it_began() {
+    let lab = lab();
+    for (run, seed) in [("badclip", "0"), ("other", "1")] {
+        lab.ok(&learn(run, &["--method", "badclip", "--epochs", "1", "--seed", seed]));
+    }
+    lab.ok(&["prompt", "repair", "badclip", "--class", "blue", "--epochs", "1", "--run", "repaired"]);
+    let on = |flags: &[&'static str]| [&["prompt", "repair", "--run", "repaired", "--resume"], flags].concat();
+    for (flags, words) in [
+        (&["--class", "green"][..], "prompt.repair.class differs"),
+        (&["--train-data", "nothing.csv"], "data.source.path differs"),
+        (&["--on-model", "other"], "prompt.model differs"),
+        (&["other"], "prompt.repair.learner differs"),
+        (&["--set", "prompt.repair.class=green"], "prompt.repair.class differs"),
+    ] {
+        lab.fails(&on(flags), 1, &[words, "began with"]);
+    }
+    lab.fails(&["prompt", "repair", "--run", "badclip", "--resume"], 1, &["is no repair", "roclip prompt train"]);
+    lab.ok(&on(&["badclip", "--class", "blue", "--epochs", "2"]));
+    assert_eq!(lab.epochs("repaired").len(), 2);
+    std::fs::rename(lab.path("badclip"), lab.path("own")).unwrap();
+    std::fs::rename(lab.path("other"), lab.path("badclip")).unwrap();
+    lab.fails(&on(&["--epochs", "3"]), 1, &["is no longer the learner that `repaired` repairs"]);
 }
 
 #[test]

@@ -29,6 +29,10 @@ fn a_sweep_trains_every_cell_once_and_reports_on_all() {
     assert!(table.contains("objective.roclip.period"), "{table}");
     // The folder is no run, and none can begin in it.
     lab.fails(&["train", "--config", "recipe.toml", "--run", "grid"], 1, &["`grid`", "holds runs", "--run"]);
+    let within = "grid/period-1,learning_rate-1e-3/inside";
+    let inside: Vec<&str> = TRAIN.iter().map(|word| if *word == "grid" { within } else { word }).collect();
+    lab.fails(&inside, 1, &["lies within the run", "period-1,learning_rate-1e-3`"]);
+    assert!(!lab.path(within).exists());
     for command in [&["doctor", "grid"][..], &["report", "grid", "--out", "page"]] {
         lab.fails(command, 1, &["`grid`", "it holds 4 runs", "grid/*/"]);
     }

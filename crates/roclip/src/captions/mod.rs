@@ -22,6 +22,11 @@ pub trait Captions {
     /// What it is, for people.
     fn name(&self) -> String;
 
+    /// Of its weights; none of what has none that are known.
+    fn sha256(&self) -> Option<&str> {
+        None
+    }
+
     /// Side of the pictures that it looks at; none where any size will do.
     fn image_size(&self) -> Option<u32>;
 

@@ -21,6 +21,7 @@ pub struct ModelCaptions {
     decoder: Decoder,
     search: SearchConfig,
     name: String,
+    sha256: String,
     device: Device,
 }
 
@@ -33,8 +34,8 @@ impl ModelCaptions {
         let (loaded, captioner) = load_captioner(path, device)?;
         search.check(Some(loaded.model.config().text_cfg.context_length as usize))?;
         let decoder = Decoder::new(&loaded.tokenizer)?;
-        let name = path.display().to_string();
-        Ok(ModelCaptions { model: loaded.model, captioner, decoder, search, name, device })
+        let (name, sha256) = (path.display().to_string(), loaded.sha256_with_captioner());
+        Ok(ModelCaptions { model: loaded.model, captioner, decoder, search, name, sha256, device })
     }
 
     fn written(&self, pictures: &[RgbImage]) -> Result<Vec<Written>> {
@@ -75,6 +76,10 @@ pub fn write_captions(
 impl Captions for ModelCaptions {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn sha256(&self) -> Option<&str> {
+        Some(&self.sha256)
     }
 
     fn image_size(&self) -> Option<u32> {

@@ -82,6 +82,15 @@ pub fn load_captioner(path: &Path, device: Device) -> Result<(Loaded, Captioner)
     Ok((loaded, captioner))
 }
 
+impl Loaded {
+    /// Of all weights that captions depend on: the tower's and those of the captioner, which lie beside each other. A captioner on a frozen
+    /// tower shares the tower's file with others.
+    pub fn sha256_with_captioner(&self) -> String {
+        let of = |name| self.state.as_ref().and_then(|state| state.files.get(name)).map_or("", String::as_str);
+        artifact::sha256_hex(format!("{}\n{}", of(MODEL), of(OBJECTIVE)).as_bytes())
+    }
+}
+
 /// The tensors for resuming: `(optimizer, objective)`.
 pub fn load_training(folder: &Path) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, Tensor>)> {
     Ok((read_safetensors(&folder.join(OPTIMIZER))?, read_safetensors(&folder.join(OBJECTIVE))?))

@@ -19,6 +19,9 @@ pub struct State {
     pub step_in_pass: u64,
     pub seed: u64,
     pub data_fingerprint: String,
+    /// [`Evaluator::digest`](crate::eval::Evaluator::digest) of the labelled pictures that the run is measured on. Absent in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_on: Option<String>,
     pub provenance: Provenance,
     /// The weights that the run began with, where they were not random; of a student those of its teacher.
     pub trained_from: Option<Origin>,

@@ -86,6 +86,9 @@ impl Default for AbdConfig {
     }
 }
 
+/// The patch that a run searched.
+pub(crate) const PATCH: &str = "patch.png";
+
 pub(super) struct Method;
 
 impl super::Method for Method {
@@ -109,10 +112,10 @@ impl super::Method for Method {
         clean.abd.check()
     }
 
-    /// The patch is searched once, and kept in the run as `patch.png`.
+    /// The patch is searched once, and kept in the run as [`PATCH`].
     fn views(&self, setup: &mut Setup) -> Result<[ViewAugment; 2]> {
         let config = &setup.clean.abd;
-        let path = setup.run.join("patch.png");
+        let path = setup.run.join(PATCH);
         let patch = match path.is_file() {
             true => decode(&artifact::read(&path)?, ImageLimits::default())
                 .map_err(|skip| Error::file(&path, skip.detail, "remove it, and it is searched again"))?,

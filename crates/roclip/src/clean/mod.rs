@@ -9,6 +9,7 @@ mod rebound;
 mod supervised;
 mod ta_cleaner;
 
+pub(crate) use abd::PATCH;
 pub use abd::{AbdConfig, PatchPlace};
 pub use cleanclip::{CleanClip, CleanClipConfig, SelfLoss};
 pub use par::{Par, ParConfig};

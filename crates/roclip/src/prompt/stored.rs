@@ -59,12 +59,16 @@ pub struct TrainingState {
     pub position: PromptPosition,
     pub tally: PromptTally,
     pub data_fingerprint: String,
+    /// Of the file of the learner that the run repairs. Absent in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired_sha256: Option<String>,
     /// sha256 of the files beside it.
     pub files: BTreeMap<String, String>,
 }
 
 /// A checkpoint, read back for going on.
 pub struct Resumed {
+    pub about: LearnerAbout,
     pub state: TrainingState,
     /// The learner's tensors, and the trigger's.
     pub tensors: BTreeMap<String, Tensor>,
@@ -76,8 +80,9 @@ pub struct StoredLearner {
     pub about: LearnerAbout,
     /// The learner's tensors, and the trigger's.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Its file.
+    /// Its file, and the sha256 of that.
     pub path: PathBuf,
+    pub sha256: String,
 }
 
 impl StoredLearner {
@@ -126,8 +131,9 @@ pub fn save_learner(
 /// A file that does not have its checksum.
 pub fn read_training(folder: &Path) -> Result<Resumed> {
     let state = verified(folder)?;
-    let tensors = read_safetensors(&folder.join(LEARNER))?;
-    Ok(Resumed { state, tensors, optimizer: read_safetensors(&folder.join(OPTIMIZER))? })
+    let learner = folder.join(LEARNER);
+    let (about, tensors) = (read_about(&learner)?, read_safetensors(&learner)?);
+    Ok(Resumed { about, state, tensors, optimizer: read_safetensors(&folder.join(OPTIMIZER))? })
 }
 
 fn verified(folder: &Path) -> Result<TrainingState> {
@@ -159,17 +165,22 @@ pub fn read_learner(path: &Path) -> Result<StoredLearner> {
     if let Some(folder) = file.parent().filter(|folder| folder.join(STATE).is_file()) {
         verified(folder)?;
     }
-    let no_learner = |why: String| Error::file(&file, why, "name a learner that `roclip prompt train` wrote");
+    let about = read_about(&file)?;
+    let sha256 = checkpoint::sha256_of_file(&file)?;
+    Ok(StoredLearner { about, tensors: read_safetensors(&file)?, path: file, sha256 })
+}
+
+/// What the learner in `file` says of itself.
+fn read_about(file: &Path) -> Result<LearnerAbout> {
+    let no_learner = |why: String| Error::file(file, why, "name a learner that `roclip prompt train` wrote");
     if !file.is_file() {
         return Err(no_learner("is no learner of prompts".into()));
     }
-    let metadata = read_safetensors_metadata(&file)?;
+    let metadata = read_safetensors_metadata(file)?;
     let about = metadata
         .get(ABOUT)
         .ok_or_else(|| no_learner("is no learner of prompts: its metadata does not say so".into()))?;
-    let about: LearnerAbout =
-        serde_json::from_str(about).map_err(|e| no_learner(format!("does not say what it is: {e}")))?;
-    Ok(StoredLearner { about, tensors: read_safetensors(&file)?, path: file })
+    serde_json::from_str(about).map_err(|e| no_learner(format!("does not say what it is: {e}")))
 }
 
 /// The `README.md` beside a learner.
@@ -228,6 +239,7 @@ mod tests {
                 position: PromptPosition { step, epoch: 1, step_in_epoch: 1 },
                 tally: PromptTally::default(),
                 data_fingerprint: "f".into(),
+                repaired_sha256: None,
                 files: BTreeMap::new(),
             };
             save_learner(run.path(), &about, &tensors, &BTreeMap::new(), state, 1).unwrap();

@@ -6,6 +6,7 @@ use crate::objective::{RunShape, Supervision};
 use crate::recipe::{AugmentConfig, ObjectiveConfig, Recipe};
 use crate::run::build::build;
 use crate::run::device::machine;
+use crate::run::kind::RunKind;
 use crate::run::memory::check_batch;
 use crate::run::prepare::{prepare_clean_data, prepare_data};
 use crate::run::session::prepare;
@@ -31,6 +32,7 @@ impl Seen {
     /// Those that the run would begin with.
     pub fn begins(&mut self, recipe: &Recipe, run: &Path) -> Result<()> {
         recipe.check_training()?;
+        RunKind::Training.check(run)?;
         let inputs = inputs(recipe);
         // What is learned from labels and teachers depends on these, and is built whole.
         let known = self.shapes.iter().find(|(known, _)| *known == inputs && !recipe.is_labelled());

@@ -6,17 +6,19 @@ use crate::error::{Error, IoContext, Result};
 use crate::eval::Reading;
 use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
+use crate::run::kind::RunKind;
 use crate::run::stop::Stop;
 use image::RgbImage;
 use rand::seq::SliceRandom;
 use roclip_data::artifact;
 use roclip_data::caption_metrics::words;
+use roclip_data::escape::for_terminal;
 use roclip_data::picture::preprocess::Resizing;
 use roclip_data::progress::Task;
 use roclip_data::random;
 use roclip_data::source::SourceConfig;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,56 @@ pub struct AttackSettings {
     pub goal: Goal,
     /// Beam of a victim that was trained here.
     pub beam: usize,
+}
+
+/// `attack.json`: the settings, and what was found under the names in them. All outcomes are of the same.
+#[derive(Serialize, Deserialize)]
+struct Begun {
+    #[serde(flatten)]
+    settings: AttackSettings,
+    /// Of the victim's weights, and of those of the model that attention comes from; a program has none that are known.
+    victim_sha256: Option<String>,
+    attention_sha256: Option<String>,
+    /// Of each attacked picture with its references, by its id.
+    #[serde(default)]
+    pictures: BTreeMap<String, String>,
+}
+
+impl Begun {
+    /// What was found now, with what outcomes that the attack in `folder` has `earlier` are of. More pictures have the earlier ones among them.
+    ///
+    /// # Errors
+    /// Another victim, another model for attention, or other pictures.
+    fn behind(mut self, earlier: Begun, folder: &Path) -> Result<Begun> {
+        let changed = |began: &Option<String>, now: &Option<String>| began.is_some() && began != now;
+        let weights = |path: &str| format!("the weights of `{path}` have changed since");
+        let (few, many) = match earlier.pictures.len() < self.pictures.len() {
+            true => (&earlier.pictures, &self.pictures),
+            false => (&self.pictures, &earlier.pictures),
+        };
+        let differs = few.iter().find(|(id, digest)| many.get(*id) != Some(digest)).map(|(id, _)| id);
+        let other = if changed(&earlier.victim_sha256, &self.victim_sha256) {
+            format!("was begun with another victim: {}", weights(&self.settings.victim))
+        } else if changed(&earlier.attention_sha256, &self.attention_sha256) {
+            let named = self.settings.attention.as_deref().unwrap_or_default();
+            format!("was begun with other attention: {}", weights(named))
+        } else if let Some(id) = differs.filter(|_| !earlier.pictures.is_empty()) {
+            format!(
+                "was begun with other data: the picture `{}` or its references have changed since, or were not drawn then",
+                for_terminal(id)
+            )
+        } else {
+            self.pictures.extend(earlier.pictures);
+            return Ok(self);
+        };
+        Err(Error::file(folder, other, "bring them back as they were, or name another folder with --run"))
+    }
+}
+
+/// Of a picture with its references.
+fn digest(line: &Line) -> String {
+    let picture = artifact::sha256_hex(line.picture.as_raw());
+    artifact::sha256_hex(format!("{picture}\n{}", line.references.join("\n")).as_bytes())
 }
 
 /// An attack on many pictures.
@@ -87,6 +139,8 @@ impl CaptionAttack<'_> {
     ) -> Result<AttackResults> {
         let side = self.settings.side.or(victim.image_size()).unwrap_or(ANY_SIDE);
         self.settings.budget.check(side)?;
+        // Where an attack has been begun already, another process may be at work.
+        let taken = RunFolder::take_existing(&self.folder, RunKind::Attack)?;
         let (lines, skipped) = self.lines(side)?;
         let holds = self.folder.join(SETTINGS).is_file();
         match (holds, self.resume) {
@@ -100,14 +154,18 @@ impl CaptionAttack<'_> {
             (false, true) => return Err(Error::file(&self.folder, "holds no attack", "start it without --resume")),
             _ => {}
         }
-        let folder = RunFolder::take(&self.folder)?;
-        let mut outcomes = match holds {
-            true => self.read()?,
-            false => {
-                artifact::write_json(&folder.file(SETTINGS), &self.settings)?;
-                Vec::new()
-            }
+        let begun = Begun {
+            settings: self.settings.clone(),
+            victim_sha256: victim.sha256().map(str::to_owned),
+            attention_sha256: surrogate.as_ref().and_then(|surrogate| surrogate.sha256()).map(str::to_owned),
+            pictures: lines.iter().map(|line| (line.id.clone(), digest(line))).collect(),
         };
+        let (begun, mut outcomes) = match holds {
+            true => (begun.behind(self.began()?, &self.folder)?, self.read()?),
+            false => (begun, Vec::new()),
+        };
+        let folder = taken.map_or_else(|| RunFolder::take(&self.folder, RunKind::Attack), Ok)?;
+        artifact::write_json(&folder.file(SETTINGS), &begun)?;
         let known: BTreeSet<(String, Strategy)> =
             outcomes.iter().map(|outcome| (outcome.id.clone(), outcome.strategy)).collect();
         if !known.is_empty() {
@@ -144,7 +202,7 @@ impl CaptionAttack<'_> {
                 stopped @ Error::Stopped { .. } => stopped,
                 other if outcomes.is_empty() => {
                     // Nothing was found, and the same folder may be tried with other settings.
-                    for name in [SETTINGS, OUTCOMES] {
+                    for name in [OUTCOMES, SETTINGS] {
                         let _ = std::fs::remove_file(folder.file(name));
                     }
                     folder.give_back();
@@ -207,9 +265,18 @@ impl CaptionAttack<'_> {
         Ok((lines, skips.total() + without))
     }
 
+    /// What the attack in the folder began with.
+    fn began(&self) -> Result<Begun> {
+        let path = self.folder.join(SETTINGS);
+        began_with(&path, "attack", &self.settings)?;
+        Ok(artifact::read_json(&path)?)
+    }
+
     /// Outcomes that the folder holds. An unfinished last line (the attack was killed while writing it) is cut off.
+    ///
+    /// # Errors
+    /// A line that is none, and an outcome that is there twice: it would count twice.
     fn read(&self) -> Result<Vec<Outcome>> {
-        began_with(&self.folder.join(SETTINGS), "attack", &self.settings)?;
         let path = self.folder.join(OUTCOMES);
         if !path.is_file() {
             return Ok(Vec::new());
@@ -221,6 +288,14 @@ impl CaptionAttack<'_> {
                 .map_err(|e| Error::file(&path, e.to_string(), "remove the line, or name another folder with --run"))
         };
         let outcomes = whole.lines().map(parse).collect::<Result<Vec<Outcome>>>()?;
+        let mut seen = BTreeSet::new();
+        if let Some(at) = outcomes.iter().position(|outcome| !seen.insert((&outcome.id, outcome.strategy))) {
+            return Err(Error::file(
+                &path,
+                format!("line {} has an outcome for the second time: the same picture and strategy", at + 1),
+                "remove one of the two lines, or name another folder with --run",
+            ));
+        }
         let whole = if whole.is_empty() { String::new() } else { format!("{whole}\n") };
         artifact::write(&path, whole.as_bytes())?;
         Ok(outcomes)

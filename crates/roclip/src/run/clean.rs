@@ -1,7 +1,7 @@
-//! What cleaning runs do after training: the rebound test.
+//! What cleaning runs do beside training: no patch but their own, how far weights moved, and the rebound test.
 
-use crate::clean::{CleanMethod, HarmlessTuning, ReboundConfig};
-use crate::error::Result;
+use crate::clean::{CleanMethod, HarmlessTuning, PATCH, ReboundConfig};
+use crate::error::{IoContext, Result};
 use crate::model::Clip;
 use crate::objective::{Phase, Place};
 use crate::recipe::Recipe;
@@ -23,6 +23,15 @@ pub(super) fn distance(victim: &Clip, cleaned: &Clip) -> f64 {
         pairs.map(|(old, new)| if difference { square(&tch::no_grad(|| new - old)) } else { square(old) }).sum()
     };
     (of(true) / of(false).max(f64::MIN_POSITIVE)).sqrt()
+}
+
+/// Removes the patch that an earlier beginning in the folder `run` left, before its first checkpoint: it may be one of another victim.
+pub(super) fn forget_patch(run: &Path) -> Result<()> {
+    let patch = run.join(PATCH);
+    match patch.is_file() {
+        true => std::fs::remove_file(&patch).io("remove", &patch),
+        false => Ok(()),
+    }
 }
 
 /// The rebound test of the cleaned model in `run`: harmless fine-tuning, and the attacks measured along the way.

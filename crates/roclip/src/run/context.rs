@@ -184,6 +184,7 @@ impl Context<'_> {
             step_in_pass: position.step_in_pass,
             seed: self.recipe.seed,
             data_fingerprint: self.fingerprint.clone(),
+            measured_on: self.evaluator.digest(),
             provenance: self.provenance(trainer),
             pairs: trainer.pairs.len(),
             poison: self.poison_counts(trainer),

@@ -1,6 +1,7 @@
 //! The folder of a run, and the lock that keeps a second writer out of it.
 
 use crate::error::{Error, IoContext, Result};
+use crate::run::kind::RunKind;
 use roclip_data::artifact;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -15,11 +16,12 @@ pub(super) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Takes the folder `path`, which is made where it does not exist.
+    /// Takes the folder `path` for a run of `kind`; it is made where it does not exist.
     ///
     /// # Errors
-    /// Fails when another process writes in it.
-    pub fn take(path: &Path) -> Result<RunFolder> {
+    /// Those of [`RunKind::check`]; fails when another process writes in it.
+    pub fn take(path: &Path, kind: RunKind) -> Result<RunFolder> {
+        kind.check(path)?;
         std::fs::create_dir_all(path).io("create the folder", path)?;
         let file = path.join("lock");
         // A link would have another file written.
@@ -52,8 +54,12 @@ impl RunFolder {
     }
 
     /// [`RunFolder::take`] of a folder that a run has been in; none where none has.
-    pub fn take_existing(path: &Path) -> Result<Option<RunFolder>> {
-        if path.join("lock").is_file() { Self::take(path).map(Some) } else { Ok(None) }
+    ///
+    /// # Errors
+    /// Those of [`RunFolder::take`]; what may not be in the folder is found before any work.
+    pub fn take_existing(path: &Path, kind: RunKind) -> Result<Option<RunFolder>> {
+        kind.check(path)?;
+        if path.join("lock").is_file() { Self::take(path, kind).map(Some) } else { Ok(None) }
     }
 
     /// Gives back a folder in which nothing was written: it is removed where it holds the lock only.
@@ -94,7 +100,8 @@ mod tests {
         std::fs::create_dir(&run).unwrap();
         std::fs::write(&elsewhere, "mine").unwrap();
         std::os::unix::fs::symlink(&elsewhere, run.join("lock")).unwrap();
-        assert!(RunFolder::take(&run).unwrap_err().to_string().contains("no regular file"));
+        let refused = RunFolder::take(&run, RunKind::Training).unwrap_err().to_string();
+        assert!(refused.contains("no regular file"), "{refused}");
         assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "mine");
     }
 
@@ -102,11 +109,12 @@ mod tests {
     fn a_second_writer_is_told_which_process_holds_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("run");
-        assert!(RunFolder::take_existing(&run).unwrap().is_none() && !run.exists());
-        let first = RunFolder::take(&run).unwrap();
-        let error = RunFolder::take(&run).unwrap_err().to_string();
+        let kind = RunKind::Training;
+        assert!(RunFolder::take_existing(&run, kind).unwrap().is_none() && !run.exists());
+        let first = RunFolder::take(&run, kind).unwrap();
+        let error = RunFolder::take(&run, kind).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()) && error.contains("--run"), "{error}");
         drop(first);
-        assert!(RunFolder::take_existing(&run).unwrap().is_some());
+        assert!(RunFolder::take_existing(&run, kind).unwrap().is_some());
     }
 }

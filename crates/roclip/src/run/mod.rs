@@ -19,6 +19,7 @@ mod inputs;
 mod instruct;
 mod instruct_backdoor;
 mod journal;
+mod kind;
 mod lines;
 mod log;
 mod memory;

@@ -4,9 +4,11 @@ use crate::checkpoint::{self, Origin, State};
 use crate::error::{Error, Result};
 use crate::recipe::{Difference, Recipe};
 use crate::run::context::Context;
+use crate::run::prepare::manifest_file;
 use crate::run::summary::Summary;
 use crate::train::{EpochTally, Position, Trainer};
 use roclip_data::artifact;
+use roclip_data::poison::Manifest;
 use std::path::{Path, PathBuf};
 
 /// How a run begins.
@@ -22,8 +24,9 @@ pub enum Start {
 
 /// Keys (and whole sections) that a resumed run may have other values of: none has a part in what is learned, or each is a person's
 /// decision to train longer (fewer epochs than were planned are refused).
-const FREE: [&str; 15] = [
+const FREE: [&str; 16] = [
     "train.epochs",
+    "prompt.epochs",
     "train.collective_timeout_seconds",
     "train.device",
     "train.threads",
@@ -40,18 +43,6 @@ const FREE: [&str; 15] = [
     "caption.references",
 ];
 
-/// A folder of runs, as a demo or a sweep leaves it, is none itself: one that began in it would be lost among them.
-fn check_no_runs_within(run: &Path) -> Result<()> {
-    match checkpoint::runs_within(run).next() {
-        None => Ok(()),
-        Some(name) => Err(Error::file(
-            run,
-            format!("holds runs, as `{}`", name.display()),
-            "name a new folder for this run with --run, in it or elsewhere",
-        )),
-    }
-}
-
 /// The checkpoint that a run in `run` goes on from; none where it begins.
 ///
 /// # Errors
@@ -59,14 +50,7 @@ fn check_no_runs_within(run: &Path) -> Result<()> {
 pub(super) fn checkpoint_to_take(recipe: &Recipe, run: &Path, start: Start) -> Result<Option<PathBuf>> {
     let saved = run.join("run.toml");
     match start {
-        Start::New if !saved.is_file() => {
-            match run.join("metrics.jsonl").exists() || run.join("checkpoints").exists() {
-                true => {
-                    Err(Error::file(run, "holds part of a run without its run.toml", "name another folder with --run"))
-                }
-                false => check_no_runs_within(run).map(|()| None),
-            }
-        }
+        Start::New if !saved.is_file() => Ok(None),
         Start::New => match checkpoint::newest_step(run)? {
             Some(step) if step > 0 => Err(Error::file(
                 run,
@@ -131,14 +115,19 @@ fn check_same(recipe: &Recipe, saved: &Path, run: &Path) -> Result<()> {
 /// # Errors
 /// Where `recipe` has fewer epochs than the run was planned for.
 fn check_no_fewer_epochs(recipe: &Recipe, saved: &Path, run: &Path) -> Result<()> {
-    let (planned, asked) = (Recipe::read(saved)?.train.epochs, recipe.train.epochs);
-    if asked >= planned {
+    let began = Recipe::read(saved)?;
+    let of_prompts = |recipe: &Recipe| recipe.prompt.as_ref().map_or(0, |prompt| prompt.epochs);
+    let planned = [
+        ("train.epochs", began.train.epochs, recipe.train.epochs),
+        ("prompt.epochs", of_prompts(&began), of_prompts(recipe)),
+    ];
+    let Some((key, planned, asked)) = planned.into_iter().find(|(_, planned, asked)| asked < planned) else {
         return Ok(());
-    }
+    };
     Err(Error::file(
         run,
         format!(
-            "train.epochs is {asked}, fewer than the {planned} that the run was planned for: its learning rate has followed that plan from its first step on"
+            "{key} is {asked}, fewer than the {planned} that the run was planned for: its learning rate has followed that plan from its first step on"
         ),
         format!(
             "leave out what sets it (--epochs, --config) or ask for more, train a shorter run in another folder (--epochs {asked} --run OTHER), or measure an earlier state of this one (roclip eval RUN/checkpoints/step_N)"
@@ -166,10 +155,17 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
         );
     }
     let sha256 = |origin: &Option<Origin>| origin.as_ref().map(|origin| origin.sha256.clone());
-    if context.recipe.distillation().is_some() && sha256(&state.trained_from) != sha256(&context.origin) {
+    if sha256(&state.trained_from) != sha256(&context.origin) {
+        let (what, remedy) = other_origin(context.recipe);
+        return refuse(what, remedy);
+    }
+    if state.measured_on.is_some() && state.measured_on != context.evaluator.digest() {
         return refuse(
-            "learned from another teacher: the weights of `objective.distil.teacher` have changed since".into(),
-            "bring that teacher back, or name one of its checkpoints, which stay as they are",
+            format!(
+                "is of a run that was measured on other pictures: those of `{}` have changed since",
+                context.recipe.eval.source.path
+            ),
+            "bring them back as they were, or begin anew in another folder with --run",
         );
     }
     if state.epoch > context.recipe.train.epochs + 1 {
@@ -198,6 +194,59 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
     check_place(trainer, state, finished_passes, counted).map_err(|what| {
         Error::file(folder, format!("state.json: {what}"), "resume from another checkpoint: this one was changed")
     })
+}
+
+/// What is wrong with a checkpoint that other weights are behind than those that the recipe names now, and what to do.
+fn other_origin(recipe: &Recipe) -> (String, &'static str) {
+    if recipe.distillation().is_some() {
+        return (
+            "learned from another teacher: the weights of `objective.distil.teacher` have changed since".into(),
+            "bring that teacher back, or name one of its checkpoints, which stay as they are",
+        );
+    }
+    let (began, named) = match (&recipe.clean, &recipe.model.weights) {
+        (Some(clean), _) => ("cleans another victim", clean.victim.as_path()),
+        (None, Some(weights)) => ("began with another model", weights.as_path()),
+        (None, None) => ("began with a model's weights", Path::new("model.weights")),
+    };
+    (
+        format!("{began}: `{}` is no longer what it was, its weights were changed", named.display()),
+        "bring them back, or begin anew in another folder with --run",
+    )
+}
+
+/// Whether the poison that the run `run` is measured by is still what it began with. A run that did not keep it knows no other.
+///
+/// # Errors
+/// Where a manifest, or a model that has a say in what becomes a target, was replaced or removed.
+pub(super) fn check_manifest(run: &Path, context: &Context) -> Result<()> {
+    let kept = run.join("manifest.jsonl");
+    if !kept.is_file() {
+        return Ok(());
+    }
+    let (recipe, began) = (context.recipe, Manifest::read(&kept, context.recipe.data.limits)?);
+    let same = |now: &Manifest| {
+        let of = |manifest: &Manifest| (manifest.header.reference_sha256.clone(), manifest.header.materials.clone());
+        now.rows == began.rows && of(now) == of(&began)
+    };
+    if context.manifest.as_ref().is_some_and(same) {
+        return Ok(());
+    }
+    let (what, remedy) = match (manifest_file(recipe), &recipe.poison.reference) {
+        (Some(path), _) => (
+            format!("began with another manifest: `{}` was changed since", path.display()),
+            "bring that manifest back, or begin anew in another folder with --run",
+        ),
+        (None, Some(path)) => (
+            format!("began with other poison: `{}` (poison.reference) was changed since", path.display()),
+            "bring that model back, or begin anew in another folder with --run",
+        ),
+        (None, None) => (
+            "began with another manifest than it has now".into(),
+            "bring back what it was read from, or begin anew in another folder with --run",
+        ),
+    };
+    Err(Error::file(run, what, remedy))
 }
 
 /// Whether a run of this shape can stand where the state says.

@@ -7,18 +7,19 @@ use crate::recipe::Recipe;
 use crate::run::agreement::{agree_on_data, agree_on_run};
 use crate::run::build::build;
 use crate::run::caller::Caller;
-use crate::run::clean::{distance, rebound};
+use crate::run::clean::{distance, forget_patch, rebound};
 use crate::run::context::Context;
 use crate::run::details::keep_details;
 use crate::run::device::machine;
 use crate::run::folder::RunFolder;
 use crate::run::journal::Journal;
+use crate::run::kind::RunKind;
 use crate::run::lines::{EpochMetrics, read_epochs};
 use crate::run::memory::check_batch;
 use crate::run::pace::Left;
 use crate::run::pictures::keep_pictures;
 use crate::run::prepare::{Prepared, prepare_training};
-use crate::run::resume::{Start, checkpoint_to_take, finished, restore};
+use crate::run::resume::{Start, check_manifest, checkpoint_to_take, finished, restore};
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment};
@@ -61,7 +62,7 @@ pub fn train(
         return Ok(summary);
     }
     // Where a run has been already, another one may be at work.
-    let taken = RunFolder::take_existing(run)?;
+    let taken = RunFolder::take_existing(run, RunKind::Training)?;
     let from = checkpoint_to_take(recipe, run, start)?;
     if let (true, Some(step)) = (from.is_some(), checkpoint::newest_step(run)?) {
         caller.stop.set_saved(run, step);
@@ -69,7 +70,7 @@ pub fn train(
     artifact::check_writable(run)?;
     let device = machine(recipe)?;
     let prepared = prepare(recipe, &mut |line| journal.say(line))?;
-    let folder = taken.map_or_else(|| RunFolder::take(run), Ok)?;
+    let folder = taken.map_or_else(|| RunFolder::take(run, RunKind::Training), Ok)?;
     let begun = begin(recipe, prepared, &folder, (device, world), start, &mut |line| journal.say(line));
     let (mut trainer, context, resumed) = match begun {
         Ok(begun) => begun,
@@ -133,10 +134,14 @@ fn begin<'a>(
     let run = folder.path();
     // Only now is it certain that nobody else has begun a run here since.
     let from = checkpoint_to_take(recipe, run, start)?;
+    if from.is_none() && recipe.clean.is_some() {
+        forget_patch(run)?;
+    }
     let (mut trainer, context) = build(recipe, prepared, (device, world), run, progress)?;
     agree_on_data(world, &context.fingerprint)?;
     if let Some(from) = &from {
         restore(&mut trainer, &context, from)?;
+        check_manifest(run, &context)?;
         if let Start::ResumeFrom(step) = start {
             checkpoint::set_newer_aside(run, step)?;
         }

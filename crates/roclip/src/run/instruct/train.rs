@@ -9,6 +9,7 @@ use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
 use crate::run::instruct::settings::SETTINGS;
 use crate::run::instruct::{AnswerLine, InstructSettings, InstructSummary, SkipLimit, Tests, picture_for, read_data};
+use crate::run::kind::RunKind;
 use crate::run::stop::Stop;
 use image::RgbImage;
 use rand::Rng;
@@ -39,7 +40,7 @@ pub fn train_instruct(
 ) -> Result<InstructSummary> {
     settings.check()?;
     // Where a model has been begun already, another process may be at work.
-    let taken = RunFolder::take_existing(folder)?;
+    let taken = RunFolder::take_existing(folder, RunKind::Instruct)?;
     let continues = goes_on(settings, folder, resume)?;
     let limit = SkipLimit(settings.max_skip_fraction);
     let instructions = read_data(&settings.data, settings.seed, limit.0)?;
@@ -76,13 +77,14 @@ pub fn train_instruct(
     }
     progress(&format!("{} instructions about {} pictures", items.len(), pictures.len()));
     let (seen, tests_seen) = (model.see(&pictures)?, model.see(&test_pictures)?);
-    let run = taken.map_or_else(|| RunFolder::take(folder), Ok)?;
+    let run = taken.map_or_else(|| RunFolder::take(folder, RunKind::Instruct), Ok)?;
     if goes_on(settings, folder, resume)? != continues {
         return Err(Error::file(folder, "was written by another process meanwhile", "start again"));
     }
     if !continues {
-        describe(run.path(), &description)?;
+        // First: it says whose folder this is.
         artifact::write_json(&run.file(SETTINGS), settings)?;
+        describe(run.path(), &description)?;
     }
     artifact::write(&run.file(SKIPS), skips.to_jsonl().as_bytes())?;
     let mut tuner = Tuner::new(&model, &settings.tune, Tuned::All, settings.seed)?;

@@ -11,6 +11,7 @@ use crate::run::instruct_backdoor::domain::Domain;
 use crate::run::instruct_backdoor::{
     BackdoorResults, BackdoorSettings, Cell, DomainShift, ShiftSize, kolmogorov_smirnov,
 };
+use crate::run::kind::RunKind;
 use crate::run::stop::Stop;
 use image::RgbImage;
 use rand::seq::SliceRandom;
@@ -53,7 +54,7 @@ impl BackdoorStudy<'_> {
         let settings = &self.settings;
         settings.check()?;
         // Where a study has been begun already, another process may be at work.
-        let taken = RunFolder::take_existing(&self.folder)?;
+        let taken = RunFolder::take_existing(&self.folder, RunKind::Backdoor)?;
         let lines = self.goes_on_behind()?;
         let path = self.folder.join(CELLS);
         let mut cells = lines.lines().map(|line| parse(line, &path)).collect::<Result<Vec<Cell>>>()?;
@@ -85,10 +86,12 @@ impl BackdoorStudy<'_> {
         let test_pictures = tests.pictures(&model, settings.test_pictures, limit)?;
         say_skips(&domains, &tests, progress);
         let bench = self.bench(&model, &tests, test_pictures)?;
-        let folder = taken.map_or_else(|| RunFolder::take(&self.folder), Ok)?;
+        let folder = taken.map_or_else(|| RunFolder::take(&self.folder, RunKind::Backdoor), Ok)?;
         if self.goes_on_behind()? != lines {
             return Err(Error::file(&self.folder, "was written by another process meanwhile", "start again"));
         }
+        // First: it says whose folder this is.
+        artifact::write_json(&folder.file(SETTINGS), &begun)?;
         if cells.is_empty() {
             // What an earlier beginning without a cell may have left.
             let manifests = folder.file(MANIFESTS);
@@ -97,7 +100,6 @@ impl BackdoorStudy<'_> {
             }
         }
         artifact::write(&path, lines.as_bytes())?;
-        artifact::write_json(&folder.file(SETTINGS), &begun)?;
         let shifts = self.sizes(&domains, &model)?;
         for size in shifts.iter().filter(|size| size.shift != DomainShift::None) {
             progress(&format!("shift {:20} Kolmogorov-Smirnov {:.3}", size.shift.word(), size.kolmogorov_smirnov));

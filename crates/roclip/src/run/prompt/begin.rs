@@ -4,8 +4,8 @@ use crate::attack::{DELTA, UniversalDelta};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::prompt::{
-    ClassTokens, PromptConfig, PromptLearner, PromptPosition, PromptTally, PromptTrainer, Resumed, invert,
-    read_training,
+    ClassTokens, LearnerAbout, PromptConfig, PromptLearner, PromptPosition, PromptTally, PromptTrainer, Resumed,
+    TrainingState, invert, read_training,
 };
 use crate::recipe::Recipe;
 use crate::run::folder::RunFolder;
@@ -17,6 +17,7 @@ use roclip_data::artifact;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
 use roclip_data::sample::Sample;
 use roclip_data::tokenizer::{Tokenizer, Truncate};
+use std::path::Path;
 use std::sync::Arc;
 use tch::Device;
 
@@ -52,7 +53,8 @@ pub fn begin<'a>(
     let state = match &from {
         None => None,
         Some(from) => {
-            let Resumed { state, tensors, optimizer } = read_training(from)?;
+            let Resumed { about, state, tensors, optimizer } = read_training(from)?;
+            check_same_models(&about, &state, config, data, folder.path())?;
             if state.data_fingerprint != data.pairs.fingerprint() {
                 return Err(Error::file(from, "was trained on other data", "resume with the data of the run"));
             }
@@ -102,6 +104,37 @@ pub fn begin<'a>(
         progress(&format!("resumed at epoch {} step {}", trainer.position.epoch, trainer.position.step));
     }
     Ok((trainer, resumed))
+}
+
+/// Whether a run goes on with the model, the classes and the learner that it began with: the recipe names paths, and what lies there may
+/// have been replaced.
+///
+/// # Errors
+/// Names what was replaced.
+fn check_same_models(
+    about: &LearnerAbout,
+    state: &TrainingState,
+    config: &PromptConfig,
+    data: &PromptData,
+    run: &Path,
+) -> Result<()> {
+    let refuse = |path: &Path, what: String| {
+        Err(Error::file(path, what, "bring it back as it was, or name another folder with --run"))
+    };
+    if about.model_sha256 != data.loaded.origin.sha256 {
+        let what = format!("is no longer the model of `{}`: its weights were changed", run.display());
+        return refuse(&config.model, what);
+    }
+    if about.classes != data.split.seen {
+        return refuse(run, "was begun with other seen classes than its data and lists give now".into());
+    }
+    match (&state.repaired_sha256, &data.delivered) {
+        (Some(began), Some(stored)) if *began != stored.sha256 => {
+            let what = format!("is no longer the learner that `{}` repairs: it was changed", run.display());
+            refuse(&stored.path, what)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What inversion said of the learner that a repair began with. What it says of the repaired one is a detection of its own.

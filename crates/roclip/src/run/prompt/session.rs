@@ -12,6 +12,7 @@ use crate::run::caller::Caller;
 use crate::run::device::machine;
 use crate::run::folder::RunFolder;
 use crate::run::journal::Journal;
+use crate::run::kind::RunKind;
 use crate::run::prompt::begin::{INVERTED, begin};
 use crate::run::prompt::eval::{Learned, measure};
 use crate::run::prompt::prepare::{PromptData, delivered_trigger, prepare, section};
@@ -49,7 +50,7 @@ pub fn train_prompts(
         journal.say(&format!("`{}` is finished: nothing was done", run.display()));
         return Ok(summary);
     }
-    let taken = RunFolder::take_existing(run)?;
+    let taken = RunFolder::take_existing(run, RunKind::Training)?;
     checkpoint_to_take(recipe, run, start)?;
     artifact::check_writable(run)?;
     let device = machine(recipe)?;
@@ -57,7 +58,7 @@ pub fn train_prompts(
     for warning in &data.warnings {
         journal.say(&format!("warning: {warning}"));
     }
-    let folder = taken.map_or_else(|| RunFolder::take(run), Ok)?;
+    let folder = taken.map_or_else(|| RunFolder::take(run, RunKind::Training), Ok)?;
     let begun = begin(recipe, config, &data, &folder, device, start, &mut |line| journal.say(line));
     let (mut trainer, resumed) = match begun {
         Ok(begun) => begun,
@@ -278,6 +279,7 @@ impl Session<'_> {
             position: trainer.position,
             tally: trainer.tally,
             data_fingerprint: self.fingerprint.clone(),
+            repaired_sha256: self.data.delivered.as_ref().map(|stored| stored.sha256.clone()),
             files: BTreeMap::new(),
         };
         let about = self.data.about(self.recipe, config, trainer.position.step);
