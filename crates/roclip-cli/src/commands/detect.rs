@@ -1,10 +1,10 @@
 //! `roclip detect`
 
-use crate::commands::data::leaving_nothing;
 use crate::commands::described_model::DescribedModel;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
 use crate::commands::progress::say;
+use crate::commands::signals::leaving_nothing;
 use anyhow::{Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};

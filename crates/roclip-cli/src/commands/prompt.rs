@@ -328,6 +328,12 @@ impl DeliveredFlags {
 }
 
 fn eval(arguments: EvalArguments) -> Result<()> {
+    let names: Vec<&String> = arguments.on.iter().map(|(name, _)| name).collect();
+    if let Some((_, name)) =
+        names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|other| other == *name))
+    {
+        bail!("--on names `{}` twice; give each data set a name of its own", for_terminal(name));
+    }
     let mut recipe = arguments.delivered.recipe(&arguments.learner)?;
     // A repaired learner is measured as any other.
     if let Some(prompt) = &mut recipe.prompt {
@@ -372,6 +378,14 @@ fn detect(arguments: DetectArguments) -> Result<()> {
         places.iter().enumerate().find(|(at, place)| places.iter().take(*at).any(|p| p == *place))
     {
         bail!("`{}` is named twice (the {}. learner); name each learner once", place.display(), at + 1);
+    }
+    let mut seen: Vec<(String, &PathBuf)> = Vec::new();
+    for learner in &arguments.learners {
+        let sha256 = read_learner(learner)?.sha256;
+        if let Some((_, other)) = seen.iter().find(|(known, _)| *known == sha256) {
+            bail!("`{}` and `{}` are one learner; name each once", other.display(), learner.display());
+        }
+        seen.push((sha256, learner));
     }
     let with_recipe = |learner: &PathBuf| Ok((arguments.delivered.recipe(learner)?, learner.clone()));
     let learners = arguments.learners.iter().map(with_recipe).collect::<Result<Vec<_>>>()?;

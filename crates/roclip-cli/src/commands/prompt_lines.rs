@@ -167,6 +167,12 @@ pub fn print_detections(all: &[Inspected]) {
             detection.classes.get(1).map(|class| percent(&class.carried)).unwrap_or_default().trim_start()
         );
         println!("    {}", rests_on(found));
+        for class in &detection.unjudged {
+            println!(
+                "    `{}` cannot be judged: every held-out picture is read as it without any change, which prompts of use do not do",
+                for_terminal(class)
+            );
+        }
     }
     let statistics = |attacked: bool| -> Vec<f64> {
         all.iter().filter(|found| found.is_attacked() == attacked).map(|found| found.detection.statistic).collect()

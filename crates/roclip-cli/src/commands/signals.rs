@@ -4,13 +4,19 @@
 use crate::commands::progress::{clear, say};
 use anyhow::{Context, Result};
 use roclip::run::{Asked, Saved, Stop, leave_at_once};
+use roclip_data::artifact;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 static STOP: LazyLock<Stop> = LazyLock::new(Stop::default);
 /// What is done before the process leaves at once.
 static LEAVING: Mutex<Option<Box<dyn Fn() + Send>>> = Mutex::new(None);
+
+/// Whether all that this process writes is written: it ends by itself at once.
+static WRITTEN: AtomicBool = AtomicBool::new(false);
 
 /// What ends the work of this process early.
 pub fn stop() -> &'static Stop {
@@ -30,6 +36,16 @@ pub fn before_leaving(work: Option<Box<dyn Fn() + Send>>) {
     *LEAVING.lock().unwrap_or_else(PoisonError::into_inner) = work;
 }
 
+/// Does `work`, the last that the process has to do, and takes away what it has written of `places` where a signal ends the process before it
+/// is done.
+pub fn leaving_nothing<T>(places: Vec<PathBuf>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    before_leaving(Some(Box::new(move || places.iter().for_each(|place| artifact::abandon(place)))));
+    let done = work();
+    WRITTEN.store(done.is_ok(), Ordering::SeqCst);
+    before_leaving(None);
+    done
+}
+
 /// Handles signals from now on.
 pub fn handle() -> Result<()> {
     // Whoever started this with `nohup` means it to outlive the terminal.
@@ -45,6 +61,8 @@ pub fn handle() -> Result<()> {
 fn received(signal: i32) {
     match STOP.ask(128 + signal) {
         Asked::Ends => say("stopping after this step; once more to leave at once"),
+        // What is left is to say what was done.
+        Asked::NothingToSave if WRITTEN.load(Ordering::SeqCst) => {}
         Asked::NothingToSave | Asked::Again => leave(),
     }
 }
@@ -66,6 +84,7 @@ fn leave() -> ! {
             "stopped; step {step} is saved, and the same command with --resume goes on from there (run `{}`)",
             run.display()
         )),
+        None if WRITTEN.load(Ordering::SeqCst) => say("stopped; all was written before"),
         None => say("stopped; nothing was saved, and the same command starts again"),
     }
     leave_at_once(exit_code())

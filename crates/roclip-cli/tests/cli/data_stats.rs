@@ -172,7 +172,7 @@ fn pictures_that_somebody_changed_are_found() {
     for words in ["1  encoded again", "2  DIFFERENT: b (other bytes), c (", "1  in the file of hashes, and no longer"] {
         assert!(said.contains(words), "{words}: {said}");
     }
-    assert!(String::from_utf8_lossy(&output.stderr).contains("2 of 3 pictures are not what they were"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("3 of 4 pictures are not what they were"));
     let other = ["data", "verify", "--train-data", "pairs.csv", "--against", "hashes.jsonl"];
     lab.fails(&other, 1, &["of other data"]);
     lab.fails(&["data", "verify", "--train-data", "pairs.csv"], 1, &["sha256", "--hashes FILE"]);
@@ -305,6 +305,13 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     {
         let arguments = ["data", "stats", "folder", flag, name, "--overwrite"];
         lab.fails(&arguments, 1, &[flag, "lies in the data"]);
+    }
+    // Nor is a picture that a list names.
+    for (flag, name) in [("--hashes", "063.png"), ("--copies", "./063.png"), ("--out", "063.png")] {
+        lab.fails(&["data", "stats", "pairs.csv", flag, name, "--overwrite"], 1, &[flag, "picture of the data"]);
+    }
+    for name in ["063.png", "folder/060.png", "ids.txt"] {
+        lab.fails(&["data", "index", "pairs.csv", "--out", name, "--overwrite"], 1, &["is no index"]);
     }
     assert_eq!(std::fs::read(lab.path("folder/060.png")).unwrap(), std::fs::read(lab.path("060.png")).unwrap());
     assert_eq!(std::fs::read_dir(lab.path("folder")).unwrap().count(), 1);

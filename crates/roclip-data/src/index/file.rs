@@ -122,6 +122,12 @@ pub(super) fn tail(facts: &[u8]) -> Vec<u8> {
     length.into_iter().chain(crc32c::crc32c(facts).to_le_bytes()).chain(MAGIC).collect()
 }
 
+/// Whether a file says that it is an index, of this version or of another.
+pub fn is_index(path: &Path) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    crate::bounded::open(path).and_then(|(file, _)| file.read_exact_at(&mut magic, 0)).is_ok() && magic == MAGIC
+}
+
 /// Opens an index and reads what it says of itself.
 ///
 /// # Errors

@@ -16,6 +16,6 @@ mod record;
 mod stored;
 mod write;
 
-pub use file::FORMAT;
+pub use file::{FORMAT, is_index};
 pub use open::{IndexUse, Indexed, existing, make, open_or_make};
 pub use stored::Index;

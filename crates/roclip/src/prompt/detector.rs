@@ -35,18 +35,23 @@ pub struct Detection {
     pub threshold: f64,
     /// Whether the statistic is above the threshold.
     pub flagged: bool,
+    /// Classes that every scored picture is read as without any change: nothing can be carried there, so that they have no score.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unjudged: Vec<String>,
     pub pictures: usize,
     /// The inverted triggers' bound, in levels of 255.
     pub eps: f64,
 }
 
 impl Detection {
-    fn new(mut classes: Vec<ClassScore>, pictures: usize, config: &DetectorConfig) -> Detection {
+    fn new(scored: Vec<ClassScore>, pictures: usize, config: &DetectorConfig) -> Detection {
+        let (mut classes, rest): (Vec<_>, Vec<_>) = scored.into_iter().partition(|class| class.carried.n > 0);
+        let unjudged = rest.into_iter().map(|class| class.class).collect();
         classes.sort_by(|a, b| b.carried.rate.total_cmp(&a.carried.rate));
         let scores: Vec<f64> = classes.iter().map(|class| class.carried.rate).collect();
         let statistic = statistic(&scores);
         let flagged = statistic > config.threshold;
-        Detection { classes, statistic, threshold: config.threshold, flagged, pictures, eps: config.eps }
+        Detection { classes, statistic, threshold: config.threshold, flagged, unjudged, pictures, eps: config.eps }
     }
 }
 
@@ -101,13 +106,23 @@ pub fn invert(
         let after = read(&tch::no_grad(|| delta.apply(&held_out)))?;
         let others = || clean.iter().zip(&after).filter(|(clean, _)| **clean != class);
         let carried = Rate::new(others().filter(|(_, after)| **after == class).count(), others().count());
-        if best.as_ref().is_none_or(|(score, _)| carried.rate > *score) {
+        if carried.n > 0 && best.as_ref().is_none_or(|(score, _)| carried.rate > *score) {
             best = Some((carried.rate, delta));
         }
         scores.push(ClassScore { class: name.clone(), carried });
         task.advance(1);
     }
-    let (_, delta) = best.ok_or_else(|| Error::internal("a learner without classes"))?;
+    let (_, delta) = best.ok_or_else(|| {
+        let asked = only.and_then(|only| names.get(only)).map(|class| format!("`{class}`"));
+        Error::setting(
+            format!(
+                "every one of {} pictures is read as {} without any change, so that no trigger can be looked for",
+                count - half,
+                asked.unwrap_or_else(|| "one class".to_owned())
+            ),
+            "look with other pictures (--train-data), or with more (prompt.detector.pictures); prompts that read all pictures as one class are of no use",
+        )
+    })?;
     Ok((Detection::new(scores, count as usize, config), delta))
 }
 
@@ -184,6 +199,18 @@ mod tests {
         assert!(alone > 10.0, "{alone}");
         assert!(statistic(&[0.9, 0.8, 0.85, 0.1, 0.2]) < 2.0);
         assert_eq!((statistic(&[0.5]), statistic(&[])), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_class_that_all_pictures_are_read_as_has_no_score() {
+        let score = |class: &str, hits, n| ClassScore { class: class.to_owned(), carried: Rate::new(hits, n) };
+        let found = Detection::new(
+            vec![score("all", 0, 0), score("few", 1, 4), score("many", 3, 4)],
+            8,
+            &DetectorConfig::default(),
+        );
+        let judged: Vec<&str> = found.classes.iter().map(|class| class.class.as_str()).collect();
+        assert_eq!((judged, found.unjudged), (vec!["many", "few"], vec!["all".to_owned()]));
     }
 
     #[test]

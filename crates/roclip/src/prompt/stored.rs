@@ -5,7 +5,7 @@ use crate::attack::DELTA;
 use crate::checkpoint::{self, Provenance};
 use crate::error::{Error, Result};
 use crate::model::{read_safetensors, read_safetensors_metadata, write_safetensors};
-use crate::prompt::{PromptPosition, PromptTally};
+use crate::prompt::{MethodName, PromptPosition, PromptTally};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,9 @@ pub fn read_training(folder: &Path) -> Result<Resumed> {
 fn verified(folder: &Path) -> Result<TrainingState> {
     let state: TrainingState = artifact::read_json(&folder.join(STATE))?;
     let remedy = "use another checkpoint: this one is damaged or was changed";
+    if let Some(name) = [LEARNER, OPTIMIZER].into_iter().find(|name| !state.files.contains_key(*name)) {
+        return Err(Error::file(&folder.join(STATE), format!("has no checksum of {name}"), remedy));
+    }
     checkpoint::check_files(folder, &state.files, STATE, remedy)?;
     Ok(state)
 }
@@ -167,7 +170,13 @@ pub fn read_learner(path: &Path) -> Result<StoredLearner> {
     }
     let about = read_about(&file)?;
     let sha256 = checkpoint::sha256_of_file(&file)?;
-    Ok(StoredLearner { about, tensors: read_safetensors(&file)?, path: file, sha256 })
+    let tensors = read_safetensors(&file)?;
+    let finite = |tensor: &Tensor| tensor.isfinite().all().int64_value(&[]) == 1;
+    if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !finite(tensor)) {
+        let what = format!("has values in `{}` that are not finite", for_terminal(name));
+        return Err(Error::file(&file, what, "use another checkpoint or file: nothing can be measured with it"));
+    }
+    Ok(StoredLearner { about, tensors, path: file, sha256 })
 }
 
 /// What the learner in `file` says of itself.
@@ -180,7 +189,20 @@ fn read_about(file: &Path) -> Result<LearnerAbout> {
     let about = metadata
         .get(ABOUT)
         .ok_or_else(|| no_learner("is no learner of prompts: its metadata does not say so".into()))?;
-    serde_json::from_str(about).map_err(|e| no_learner(format!("does not say what it is: {e}")))
+    let about: LearnerAbout =
+        serde_json::from_str(about).map_err(|e| no_learner(format!("does not say what it is: {e}")))?;
+    let known = |method: &str| {
+        [false, true].iter().any(|repairs| MethodName::ALL.iter().any(|name| name.method(*repairs).name() == method))
+    };
+    if let Some(other) =
+        [Some(about.method.as_str()), about.attack.as_deref()].into_iter().flatten().find(|method| !known(method))
+    {
+        return Err(no_learner(format!("is of a method that is not known (`{}`)", for_terminal(other))));
+    }
+    if about.classes.is_empty() {
+        return Err(no_learner("names no class that its prompts were learned on".into()));
+    }
+    Ok(about)
 }
 
 /// The `README.md` beside a learner.
@@ -259,5 +281,20 @@ mod tests {
         std::fs::write(folder.join(LEARNER), bytes).unwrap();
         assert!(read_learner(run.path()).err().unwrap().to_string().contains("checksum"));
         assert!(read_learner(&run.path().join("no")).err().unwrap().to_string().contains("no learned prompts"));
+        // What a stranger may deliver.
+        let hostile = |change: fn(&mut LearnerAbout), value: f64, says: &str| {
+            let mut about = about.clone();
+            change(&mut about);
+            let metadata = BTreeMap::from([(ABOUT.to_owned(), serde_json::to_string(&about).unwrap())]);
+            let tensors =
+                BTreeMap::from([(DELTA.to_owned(), Tensor::full([3, 2, 2], value, (Kind::Float, Device::Cpu)))]);
+            write_safetensors(&alone, &tensors, &metadata).unwrap();
+            let said = read_learner(&alone).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(said.contains(says) && !said.contains('\u{1b}'), "{said}");
+        };
+        hostile(|_| {}, f64::NAN, "not finite");
+        hostile(|about| about.classes.clear(), 1.0, "no class");
+        hostile(|about| about.method = "\u{1b}]0;x\u{7}".into(), 1.0, "not known");
+        hostile(|about| about.attack = Some("\u{1b}[2J".into()), 1.0, "not known");
     }
 }

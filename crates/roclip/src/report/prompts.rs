@@ -45,7 +45,10 @@ pub fn detections(study: &Study) -> Result<Markup> {
                     @for (run, detection) in &found {
                         tr {
                             th { (run.row.label) } td { (run.row.seed) }
-                            td { (if detection.flagged { "flagged" } else { "not flagged" }) }
+                            td {
+                                (if detection.flagged { "flagged" } else { "not flagged" })
+                                @if !detection.unjudged.is_empty() { small { "not judged: " (detection.unjudged.join(", ")) } }
+                            }
                             td { (format!("{:.2}", detection.statistic)) } td { (format!("{:.2}", detection.threshold)) }
                             @match detection.classes.first() {
                                 Some(first) => { td { (first.class) } td { (rate(&first.carried)) } },

@@ -1,8 +1,9 @@
 //! `roclip data drop`
 
-use crate::commands::data::named::{NamedData, check_new, check_no_input, leaving_nothing};
+use crate::commands::data::named::{NamedData, check_new, check_no_input};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
+use crate::commands::signals::leaving_nothing;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip_data::escape::{for_shell, for_terminal};

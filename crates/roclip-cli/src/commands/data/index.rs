@@ -1,11 +1,12 @@
 //! `roclip data index`
 
-use crate::commands::data::named::{Lookers, NamedData, check_new, check_no_input, leaving_nothing};
+use crate::commands::data::named::{Lookers, NamedData, check_new, check_no_input};
 use crate::commands::progress::say;
+use crate::commands::signals::leaving_nothing;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip_data::escape::for_terminal;
-use roclip_data::index::{Index, existing, make};
+use roclip_data::index::{Index, existing, is_index, make};
 use serde_json::json;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(out) = &arguments.out {
         check_new(out, "--out", Some(arguments.overwrite))?;
         check_no_input(out, "--out", &[Path::new(&source.path)])?;
+        if out.symlink_metadata().is_ok() && !is_index(out) {
+            bail!("--out `{}` is no index, and --overwrite replaces an index only; name another place", out.display());
+        }
     } else if !arguments.overwrite
         && let Ok(index) = existing(source, limits, None)
         && index.stale().is_none()

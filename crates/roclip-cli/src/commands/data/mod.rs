@@ -7,7 +7,7 @@ mod named;
 mod stats;
 mod verify;
 
-pub use named::{check_different, leaving_nothing};
+pub use named::check_different;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -21,7 +21,7 @@ pub enum Command {
     /// (natural backdoors)
     Stats(stats::Arguments),
     /// Compare every picture with the sha256 that the data has of it, or with the hashes of an earlier look: has somebody changed it since?
-    /// Exit code 1 where some are other pictures
+    /// Exit code 1 where some are other pictures, cannot be read, or are gone
     Verify(verify::Arguments),
     /// Write the data set again without some of it, in its own format: CSV stays CSV, JSON lines, tar shards, Parquet and folders likewise
     Drop(drop::Arguments),

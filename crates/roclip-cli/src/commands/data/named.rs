@@ -2,13 +2,13 @@
 
 use crate::commands::overrides::{BaseFlags, Overrides, SourceFlags};
 use crate::commands::progress::say;
-use crate::commands::signals::before_leaving;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
 use roclip_data::artifact;
 use roclip_data::escape::for_shell;
 use roclip_data::pairs::DropList;
+use roclip_data::sample::{ImageBytes, Sample};
 use roclip_data::source::{Listing, SourceConfig, list_samples};
 use std::path::{Path, PathBuf};
 
@@ -105,6 +105,20 @@ pub fn check_no_input(out: &Path, flag: &str, inputs: &[&Path]) -> Result<()> {
     Ok(())
 }
 
+/// Whether `out` is none of the pictures that were listed: with --overwrite it would be lost.
+pub fn check_no_picture(out: &Path, flag: &str, samples: &[Sample]) -> Result<()> {
+    let place = artifact::place_of_new(out);
+    let is_out = |path: &&PathBuf| path.file_name() == place.file_name() && artifact::place_of_new(path) == place;
+    let mut files = samples.iter().filter_map(|sample| match &sample.image {
+        ImageBytes::File(path) => Some(path),
+        _ => None,
+    });
+    match files.find(is_out) {
+        Some(_) => bail!("{flag} `{}` is a picture of the data; name another place", out.display()),
+        None => Ok(()),
+    }
+}
+
 /// Whether outputs of one command are different files, however they are written: the last would be left of several.
 pub fn check_different(outputs: &[(&str, Option<&Path>)]) -> Result<()> {
     let named = outputs.iter().filter_map(|(flag, out)| Some((flag, artifact::place_of_new((*out)?))));
@@ -115,12 +129,4 @@ pub fn check_different(outputs: &[(&str, Option<&Path>)]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Does `work`, and takes away what it has written of `places` where a signal ends the process before it is done.
-pub fn leaving_nothing<T>(places: Vec<PathBuf>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    before_leaving(Some(Box::new(move || places.iter().for_each(|place| artifact::abandon(place)))));
-    let done = work();
-    before_leaving(None);
-    done
 }

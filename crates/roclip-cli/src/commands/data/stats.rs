@@ -1,10 +1,11 @@
 //! `roclip data stats`
 
 use crate::commands::data::named::{
-    Lookers, NamedData, check_different, check_new, check_no_input, leaving_nothing, list,
+    Lookers, NamedData, check_different, check_new, check_no_input, check_no_picture, list,
 };
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
+use crate::commands::signals::leaving_nothing;
 use anyhow::{Context, Result};
 use clap::Args;
 use roclip::report::{statistics_lines, write_statistics};
@@ -61,10 +62,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for (flag, file) in files() {
         if let Some(file) = file {
             check_no_input(file, flag, &[Path::new(&recipe.data.source.path)])?;
-            check_outside(&recipe.data.source, recipe.data.limits, file).context(format!("{flag}"))?;
+            check_outside(&recipe.data.source, recipe.data.limits, file).context(flag)?;
         }
     }
     let listing = list(&recipe, &recipe.data.source)?;
+    for (flag, file) in files() {
+        if let Some(file) = file {
+            check_no_picture(file, flag, &listing.samples)?;
+        }
+    }
     let config = StatisticsConfig {
         limits: recipe.data.limits,
         workers: arguments.lookers.of(&recipe),

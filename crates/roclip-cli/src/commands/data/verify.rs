@@ -63,11 +63,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
             }
         }
     }
-    match found.different.count {
+    // A picture that is gone or cannot be read any more is not what it was, either.
+    let other = [(found.different.count, "other"), (found.unreadable.count, "unreadable"), (found.gone, "gone")];
+    let said: Vec<String> =
+        other.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    match other.iter().map(|(count, _)| count).sum::<usize>() {
         0 => Ok(()),
-        different => bail!(
-            "{different} of {} pictures are not what they were; look at them, and leave them out with `roclip data drop` or --drop",
-            found.pictures
+        changed => bail!(
+            "{changed} of {} pictures are not what they were ({}); look at them, and leave them out with `roclip data drop` or --drop",
+            found.pictures + found.gone,
+            said.join(", ")
         ),
     }
 }
