@@ -158,13 +158,15 @@ pub fn print_detections(all: &[Inspected]) {
         let first = detection.classes.first();
         let class = first.map(|first| for_terminal(&first.class).into_owned()).unwrap_or_default();
         let carried = first.map(|first| percent(&first.carried)).unwrap_or_default();
+        let next =
+            detection.classes.get(1).map(|next| format!(", the next class {}", percent(&next.carried).trim_start()));
         println!(
-            "{}: {verdict}: statistic {:.2} (threshold {:.2}); `{class}` carries {}, the next class {}",
+            "{}: {verdict}: statistic {:.2} (threshold {:.2}); `{class}` carries {}{}",
             for_terminal(&found.learner.display().to_string()),
             detection.statistic,
             detection.threshold,
             carried.trim_start(),
-            detection.classes.get(1).map(|class| percent(&class.carried)).unwrap_or_default().trim_start()
+            next.unwrap_or_default()
         );
         println!("    {}", rests_on(found));
         for class in &detection.unjudged {
@@ -212,7 +214,7 @@ fn rests_on(found: &Inspected) -> String {
     format!(
         "{}, {held_out} of them held out, and {}; changes within {}/255{own}",
         count(detection.pictures, "picture"),
-        count(detection.classes.len(), "class"),
+        count(detection.classes.len() + detection.unjudged.len(), "class"),
         detection.eps
     )
 }

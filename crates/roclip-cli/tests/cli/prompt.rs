@@ -92,7 +92,8 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     assert!(said.contains("its own trigger, as it says, within 16/255: a larger one"), "{said}");
     assert!(String::from_utf8_lossy(&detected.stderr).contains("written: badclip/detection.json"));
     let found: Value = serde_json::from_slice(&std::fs::read(lab.path("badclip/detection.json")).unwrap()).unwrap();
-    assert_eq!(found["classes"].as_array().unwrap().len(), 2);
+    let listed = |key: &str| found[key].as_array().map_or(0, Vec::len);
+    assert_eq!(listed("classes") + listed("unjudged"), 2, "{found}");
     let step = checkpoints(&lab.path("badclip")).pop().unwrap();
     std::fs::copy(step.join("learner.safetensors"), lab.path("delivered.safetensors")).unwrap();
     let alone = ["prompt", "detect", "delivered.safetensors", "--on-model", "base", "--train-data", "pairs.csv"];
@@ -100,7 +101,7 @@ fn prompts_are_learned_measured_searched_and_repaired() {
         [alone.as_slice(), &["--set", "prompt.detector.pictures=16", "--set", "prompt.detector.steps=3"]].concat();
     assert_eq!(lab.json(&alone)[0]["about"]["target"], "blue");
 
-    let said = lab.ok(&["prompt", "repair", "badclip", "--class", "blue", "--epochs", "1", "--run", "repaired"]);
+    let said = lab.ok(&["prompt", "repair", "badclip", "--class", "green", "--epochs", "1", "--run", "repaired"]);
     let after = said.lines().find(|line| line.trim_start().starts_with("before")).unwrap();
     assert!(after.trim_end().ends_with("after") && said.contains("ASR strict, unseen"), "{said}");
     let verdict = said.lines().last().unwrap();

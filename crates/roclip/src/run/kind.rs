@@ -69,7 +69,7 @@ impl RunKind {
                 "name another folder with --run: this one's files would be written over",
             );
         }
-        if let Some(name) = self.written().iter().find(|name| path.join(name).exists()) {
+        if let Some(name) = self.written().iter().find(|name| is_file_or_folder(&path.join(name))) {
             return refuse(
                 format!("holds `{name}` and no {}: another's files, or part of a run", self.mark()),
                 "name another folder with --run: they would be written over",
@@ -90,6 +90,11 @@ impl RunKind {
             None => Ok(()),
         }
     }
+}
+
+/// A device, as a log that is thrown away leads to, is not written over.
+fn is_file_or_folder(path: &Path) -> bool {
+    path.is_file() || path.is_dir()
 }
 
 /// The run that the folder `path`, which need not exist, lies within.
