@@ -6,6 +6,7 @@
 //! ([`OwnRows`]), or the whole one. The gradient of a gather sums over the processes what each sends to a row, so that the mean of all
 //! parameters' gradients over the processes is the gradient of one process.
 
+mod average;
 mod collectives;
 mod launch;
 mod rows;
@@ -17,7 +18,7 @@ pub use rows::OwnRows;
 use crate::error::{Error, Result, TorchContext};
 use std::rc::Rc;
 use std::time::Duration;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use torch_bridge::Group;
 
 /// The longest that the others wait while the first process evaluates or saves. One that has ended is noticed at once.
@@ -158,26 +159,6 @@ impl World {
         let border = |rank: usize| (blocks * rank / self.size() * block).min(count);
         border(self.rank())..border(self.rank() + 1)
     }
-
-    /// `tensors` averaged over the processes, in place; and the average of `number`, a scalar.
-    pub fn average(&self, tensors: &[Tensor], number: &Tensor) -> Result<Tensor> {
-        if self.is_alone() {
-            return Ok(number.detach());
-        }
-        tch::no_grad(|| {
-            let flat = tensors.iter().chain([number]).map(|tensor| tensor.detach().flatten(0, -1));
-            let mut flat = Tensor::cat(&flat.collect::<Vec<_>>(), 0).to_kind(Kind::Float);
-            self.collectives.all_reduce(&flat)?;
-            let _ = flat.g_div_scalar_(self.size() as f64);
-            let mut from = 0;
-            for tensor in tensors {
-                let length = tensor.numel() as i64;
-                tensor.shallow_clone().copy_(&flat.narrow(0, from, length).view_as(tensor));
-                from += length;
-            }
-            Ok(flat.get(from))
-        })
-    }
 }
 
 fn text_of(bytes: &[u8]) -> Result<String> {
@@ -191,10 +172,10 @@ mod tests {
     use super::*;
     use crate::objective::{cross_entropy_of, info_nce_of};
     use std::net::TcpListener;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     /// `work` as each of `size` processes.
-    fn together<T: Send>(size: usize, work: impl Fn(World) -> T + Sync) -> Vec<T> {
+    pub(super) fn together<T: Send>(size: usize, work: impl Fn(World) -> T + Sync) -> Vec<T> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let join = |rank| {
             let serve = rank == 0;
@@ -209,13 +190,13 @@ mod tests {
         })
     }
 
-    fn numbers(seed: f64, shape: &[i64]) -> Tensor {
+    pub(super) fn numbers(seed: f64, shape: &[i64]) -> Tensor {
         let count: i64 = shape.iter().product();
         let index = Tensor::arange(count, (Kind::Double, Device::Cpu));
         ((index * 12.9898 + seed * 78.233).sin() * 43758.5453).frac().reshape(shape).to_kind(Kind::Float)
     }
 
-    fn values(tensor: &Tensor) -> Vec<f32> {
+    pub(super) fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::try_from(tensor.flatten(0, -1).contiguous()).unwrap()
     }
 
