@@ -12,6 +12,8 @@ import io
 import json
 import os
 import random
+import signal
+import statistics
 import struct
 import subprocess
 import tarfile
@@ -98,6 +100,25 @@ def run(command):
     return time.monotonic() - started, used.ru_utime + used.ru_stime, anonymous, output.read().decode()
 
 
+def step_milliseconds(binary, base, run_folder):
+    """Median milliseconds of a step, behind the first hundred of five hundred."""
+    words = ["--set", "train.log_every_steps=1", "--index", "always", "--run", str(run_folder)]
+    process = subprocess.Popen([binary, "train", *base, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics, times = run_folder / "metrics.jsonl", []
+    while len(times) < 500 and process.poll() is None:
+        time.sleep(0.2)
+        # A line that is being written has no end yet.
+        lines = metrics.read_text().split("\n")[:-1] if metrics.exists() else []
+        rows = [json.loads(line) for line in lines]
+        times = [row["elapsed_seconds"] for row in rows if row["event"] == "step"]
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    times = times[100:500]
+    if len(times) < 400:
+        raise SystemExit("training ended before its five hundredth step")
+    return f"{1000 * statistics.median(b - a for a, b in zip(times, times[1:])):.1f} ms"
+
+
 def measure(binary, data, count, kind, folder):
     model = folder / "model.json"
     model.write_text(json.dumps(MODEL))
@@ -116,6 +137,7 @@ def measure(binary, data, count, kind, folder):
         return run([binary, "train", *base, "--index", how, "--dry-run", "--run", str(folder / "run")])[:3]
 
     start("always")  # Once unmeasured: the file is in the system's cache then, as after any index that was just made.
+    step = step_milliseconds(binary, base, folder / "steps")
     attack = (
         'poison.attacks=[{name="b",badnets={patch_pixels=4},target="dog",count=50},'
         '{name="t",targeted={targets=2,captions_per_target=20}}]'
@@ -126,7 +148,7 @@ def measure(binary, data, count, kind, folder):
     measured.append(run([binary, *poison])[:3])
     shown = [f"{seconds:.1f} s ({cpu:.1f} s), {memory / (1 << 20):.0f} MiB" for seconds, cpu, memory in measured]
     shown[2:-1] = shown[2:-1] or ["-"]
-    print(f"| {kind} | {count:,} | {index['bytes'] / count:.0f} | {' | '.join(shown)} |", flush=True)
+    print(f"| {kind} | {count:,} | {index['bytes'] / count:.0f} | {' | '.join(shown)} | {step} |", flush=True)
 
 
 def main():
@@ -137,8 +159,8 @@ def main():
     parser.add_argument("--folder", help="where the temporary data is written")
     arguments = parser.parse_args()
     binary = os.path.abspath(arguments.binary)
-    print("| data | pairs | index, bytes a pair | making it | start with it | start without | `poison make` |")
-    print("|---|---|---|---|---|---|---|")
+    print("| data | pairs | index, bytes a pair | making it | start with it | start without | `poison make` | a step |")
+    print("|---|---|---|---|---|---|---|---|")
     for kind, sizes, write in (("CSV", arguments.pairs, write_csv), ("tar", arguments.tar_pairs, write_tars)):
         for count in sizes:
             with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
