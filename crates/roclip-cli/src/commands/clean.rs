@@ -5,6 +5,7 @@ use crate::commands::described_model::say_which_weights;
 use crate::commands::grid::sweep_axis;
 use crate::commands::invocation;
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::numbers::of_key;
 use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
 use crate::commands::run_flags::{HOLDS, RunFlags, train};
@@ -50,7 +51,7 @@ pub struct Arguments {
     #[arg(long, hide_possible_values = true, value_parser = methods(), help = methods_help())]
     method: Option<CleanMethod>,
     /// Trusted pairs, drawn among the victim's training data without its poison (or among --train-data); all when absent
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<usize>("clean.pairs"))]
     pairs: Option<usize>,
     /// Weight of CleanCLIP's in-modal losses (lambda 2)
     #[arg(long, value_name = "WEIGHT")]

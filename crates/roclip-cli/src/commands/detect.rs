@@ -2,6 +2,7 @@
 
 use crate::commands::described_model::DescribedModel;
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::numbers::of_key;
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
 use crate::commands::progress::say;
 use crate::commands::signals::leaving_nothing;
@@ -82,10 +83,10 @@ pub struct PairsArguments {
     #[arg(long, value_delimiter = ',', hide_possible_values = true, value_parser = methods([]).try_map(|given| Method::named(&given).ok_or("not a method")), help = methods_help())]
     methods: Vec<Method>,
     /// Neighbours of the methods that ask some
-    #[arg(long, default_value_t = Config::default().neighbours)]
+    #[arg(long, default_value_t = Config::default().neighbours, value_parser = of_key::<usize>("objective.safeclip.plausibility.neighbours"))]
     neighbours: usize,
     /// Pairs, drawn at random, among which the methods of density seek neighbours
-    #[arg(long, default_value_t = Config::default().references)]
+    #[arg(long, default_value_t = Config::default().references, value_parser = of_key::<usize>("objective.safeclip.plausibility.references"))]
     references: usize,
     /// Leave out this share of the pairs, the most suspicious
     #[arg(long, value_name = "SHARE", conflicts_with = "level")]

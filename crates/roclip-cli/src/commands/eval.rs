@@ -3,6 +3,7 @@
 use crate::commands::data::check_different;
 use crate::commands::described_model::{DescribedModel, say_which_weights};
 use crate::commands::eval_lines::{SUPERVISED, print, print_table};
+use crate::commands::numbers::up_to;
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
@@ -65,7 +66,7 @@ pub struct Arguments {
     #[arg(long)]
     linear_probe: bool,
     /// Measure the accuracy of the K nearest among all labelled training images too, which are all read for it
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = up_to::<usize>(10_000))]
     neighbours: Option<usize>,
     /// Write what the model makes of each picture: id, label, prediction, probability and the five likeliest classes, as JSON lines (.jsonl)
     /// or a table (.csv)

@@ -19,6 +19,7 @@ pub mod init;
 pub mod invocation;
 pub mod layout;
 pub mod next_steps;
+pub mod numbers;
 pub mod overrides;
 pub mod parent;
 pub mod poison;

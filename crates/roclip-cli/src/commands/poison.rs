@@ -3,9 +3,11 @@
 use crate::commands::data::check_different;
 use crate::commands::described_model::DescribedModel;
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::numbers::{of_key, up_to};
 use crate::commands::overrides::{BaseFlags, BatchFlag, DataFlags, MachineFlags, ModelFlags, Overrides, SeedFlag};
 use crate::commands::progress::say;
 use anyhow::{Context, Error, Result, anyhow, bail};
+use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand};
 use roclip::attack::{BadClipConfig, Negatives};
 use roclip::checkpoint::run_of;
@@ -91,7 +93,7 @@ pub struct MakeArguments {
     #[arg(long, value_name = "QUALITY", requires = "write", value_parser = clap::value_parser!(u8).range(1..=100))]
     jpeg: Option<u8>,
     /// With --out-shards: pairs a shard
-    #[arg(long, default_value = "10000", requires = "write")]
+    #[arg(long, default_value = "10000", requires = "write", value_parser = up_to::<usize>(1_000_000_000).try_map(NonZeroUsize::try_from))]
     pairs_per_shard: NonZeroUsize,
     /// Print JSON on stdout
     #[arg(long)]
@@ -119,7 +121,7 @@ pub struct InspectArguments {
     #[arg(long, value_name = "FILE", default_value = "poison.html")]
     out: PathBuf,
     /// Pictures of each attack
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = up_to::<usize>(1_000_000))]
     rows: usize,
 }
 
@@ -145,7 +147,7 @@ pub struct PatchArguments {
     #[arg(long)]
     patch_pixels: Option<u32>,
     /// Passes of the search over the pictures (released: 50)
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<u64>("clean.abd.patch_epochs"))]
     patch_epochs: Option<u64>,
     /// Adam's step (released: 1e-3)
     #[arg(long)]

@@ -5,7 +5,7 @@ use crate::commands::result_table::table;
 use crate::commands::width::{columns, wrapped};
 use anyhow::Result;
 use clap::Args;
-use roclip::report::{NamedRun, Report, write_named_report};
+use roclip::report::{NamedRun, Report, key_legend, write_named_report};
 use roclip_data::escape::for_terminal;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +66,9 @@ pub fn print_table(report: &Report) {
             println!("{}", wrapped(&for_terminal(trained), columns));
         }
         println!("{}", table(&data.rows, columns));
+        if let Some(legend) = key_legend(&data.rows) {
+            println!("{}", wrapped(&for_terminal(&legend), columns));
+        }
         for sentence in &data.sentences {
             println!("{}", wrapped(&for_terminal(sentence), columns));
         }

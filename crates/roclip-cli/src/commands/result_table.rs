@@ -1,6 +1,6 @@
 //! Results for a terminal: a table of one line an experiment, or a block of short lines each where the terminal is narrow.
 
-use roclip::report::{ResultRow, SeedSummary, Spread, over_seeds};
+use roclip::report::{ResultRow, SeedSummary, Spread, over_seeds, short_keys};
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
@@ -89,14 +89,13 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary], all: bool) -> Vec<C
         several => count(several.len(), "run"),
     };
     // Columns of the keys in which rows of one name differ.
-    let keys: BTreeSet<&String> = rows.iter().flat_map(|row| row.settings.keys()).collect();
+    let keys = short_keys(rows.iter().flat_map(|row| row.settings.keys()));
     let value = |summary: &SeedSummary, key: &String| {
         let row = members(rows, summary).next();
         row.and_then(|row| row.settings.get(key)).map(|value| for_terminal(value).into_owned()).unwrap_or_default()
     };
-    let titles = short_keys(&keys);
-    let of_key = |(key, title): (&&String, &String)| column(title, &|summary| value(summary, key));
-    let mut found: Vec<Column> = keys.iter().zip(&titles).map(of_key).collect();
+    let of_key = |(key, title): (&String, &String)| column(title, &|summary| value(summary, key));
+    let mut found: Vec<Column> = keys.iter().map(of_key).collect();
     let word = |row: &ResultRow| match (row.is_classifier(), row.is_prompts()) {
         (true, _) => "accuracy",
         (_, true) => "accuracy seen",
@@ -130,21 +129,6 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary], all: bool) -> Vec<C
     found
 }
 
-/// Keys of recipes by so many of their last words as tell each from the others; one word is enough for most.
-fn short_keys(keys: &BTreeSet<&String>) -> Vec<String> {
-    let last = |key: &str, count: usize| -> String {
-        let words: Vec<&str> = key.split('.').collect();
-        words.get(words.len().saturating_sub(count)..).unwrap_or_default().join(".")
-    };
-    let alone =
-        |key: &str, count: usize| keys.iter().filter(|other| last(other, count) == last(key, count)).count() == 1;
-    let short = |key: &&String| {
-        let most = key.split('.').count();
-        (1..most).find(|count| alone(key, *count)).map_or_else(|| (*key).clone(), |count| last(key, count))
-    };
-    keys.iter().map(short).collect()
-}
-
 fn members<'a>(rows: &'a [ResultRow], summary: &'a SeedSummary) -> impl Iterator<Item = &'a ResultRow> {
     rows.iter().filter(|row| row.label == summary.label)
 }
@@ -175,17 +159,4 @@ fn letters(text: &str) -> usize {
 
 fn width(column: &Column) -> usize {
     column.cells.iter().map(|cell| letters(cell)).chain([letters(&column.title)]).max().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_keys_never_share_a_title() {
-        let keys = ["data.source.path", "eval.source.path", "eval.templates", "objective.roclip.period", "seed"];
-        let keys = keys.map(str::to_owned);
-        let titles = short_keys(&keys.iter().collect());
-        assert_eq!(titles, ["data.source.path", "eval.source.path", "templates", "period", "seed"]);
-    }
 }

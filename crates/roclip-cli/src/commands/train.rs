@@ -3,6 +3,7 @@
 use crate::commands::forecast_lines::print_forecast;
 use crate::commands::grid::{self, Grid, Planned, check_number, sweep_axis};
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::numbers::up_to;
 use crate::commands::overrides::RecipeFlags;
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
@@ -10,8 +11,10 @@ use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
-use roclip::recipe::{Recipe, Sweep};
-use roclip::report::write_report;
+use roclip::recipe::{Cell, Recipe, Sweep};
+use roclip::report::{Experiment, write_report};
+use roclip_data::plural::count;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -25,11 +28,12 @@ pub struct Arguments {
     #[arg(long)]
     dry_run: bool,
     /// Train once with each value of a recipe's key, as in objective.roclip.period=1,2,4, each in a folder of its own in --run, and report
-    /// on all; several make a grid. The same command goes on where it was stopped. `roclip demo --sweep` trains the controls, too
+    /// on all; several make a grid. Cells that a key changes nothing of are trained once. The same command goes on where it was stopped.
+    /// `roclip demo --sweep` trains the controls, too
     #[arg(long, value_name = "KEY=VALUE,VALUE", conflicts_with_all = ["resume", "resume_from"], value_parser = sweep_axis)]
     sweep: Vec<String>,
     /// Runs of a sweep at a time; 0 = one a processor, or one on a GPU
-    #[arg(long, default_value_t = 0, requires = "sweep")]
+    #[arg(long, default_value_t = 0, requires = "sweep", value_parser = up_to::<usize>(1024))]
     jobs: usize,
     /// Train runs of a sweep anew that are in the folder, finished ones too
     #[arg(long, requires = "sweep")]
@@ -93,11 +97,7 @@ impl Arguments {
         if base.train.threads == 0 {
             base.train.threads = grid::threads(jobs);
         }
-        let planned = |cell| -> Result<Planned> {
-            let name = sweep.name(cell, |_| true);
-            Ok(Planned { folder: out.join(&name), recipe: sweep.recipe(&base, cell)?, name })
-        };
-        let runs = sweep.cells().iter().map(planned).collect::<Result<Vec<_>>>()?;
+        let runs = planned(&sweep, &base, out)?;
         if self.dry_run {
             return grid::foresee(&runs, jobs, self.run.json);
         }
@@ -109,6 +109,50 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// Cells that are one run, as what they differ in is nothing that a run by their recipes reads.
+struct Same {
+    made: String,
+    recipe: Recipe,
+    cells: Vec<Cell>,
+}
+
+/// The runs of a sweep around `base` in `out`, each once.
+fn planned(sweep: &Sweep, base: &Recipe, out: &Path) -> Result<Vec<Planned>> {
+    let cells = sweep.cells();
+    let mut runs: Vec<Same> = Vec::new();
+    for cell in &cells {
+        let recipe = sweep.recipe(base, cell)?;
+        let made = Experiment::exactly(&recipe)?.digest();
+        match runs.iter_mut().find(|run| run.made == made) {
+            Some(run) => run.cells.push(cell.clone()),
+            None => runs.push(Same { made, recipe, cells: vec![cell.clone()] }),
+        }
+    }
+    if runs.len() < cells.len() {
+        let varies = |at: usize| {
+            let several = |run: &Same| {
+                run.cells.iter().filter_map(|cell| cell.values().nth(at)).collect::<BTreeSet<_>>().len() > 1
+            };
+            runs.iter().any(several)
+        };
+        let keys: Vec<&str> = sweep.keys().enumerate().filter(|(at, _)| varies(*at)).map(|(_, key)| key).collect();
+        say(&format!(
+            "{} changes nothing of some cells, which are trained once: {} for {} cells",
+            keys.join(", "),
+            count(runs.len(), "run"),
+            cells.len()
+        ));
+    }
+    let planned = |Same { recipe, cells, .. }: Same| {
+        // Any cell of them may have been trained by an earlier command with fewer values.
+        let names: Vec<String> = cells.iter().map(|cell| sweep.name(cell, |_| true)).collect();
+        let trained = names.iter().find(|name| out.join(name).join("run.toml").is_file());
+        let name = trained.or(names.first()).cloned().unwrap_or_default();
+        Planned { folder: out.join(&name), recipe, name }
+    };
+    Ok(runs.into_iter().map(planned).collect())
 }
 
 /// All finished runs in the folder of a sweep, by name.

@@ -52,6 +52,56 @@ fn a_sweep_trains_every_cell_once_and_reports_on_all() {
 }
 
 #[test]
+fn cells_that_a_key_changes_nothing_of_are_trained_once() {
+    let lab = Lab::new();
+    let train = ["train", "--config", "recipe.toml", "--run", "grid", "--epochs=1", "--set", "eval.probe="];
+    let sweep = ["--sweep", "objective.name=clip,roclip", "--sweep", "objective.roclip.period=1,2"];
+    let said = lab.stderr(&[&train[..], &sweep].concat());
+    let words = "objective.roclip.period changes nothing of some cells, which are trained once: 3 runs for 4 cells";
+    assert!(said.contains(words), "{said}");
+    let first = ["name-clip,period-1", "name-roclip,period-1", "name-roclip,period-2"].map(str::to_owned);
+    assert_eq!(folders(&lab.path("grid")), first.clone().into());
+    // The other way round, what is there is not trained again.
+    let turned = ["--sweep", "objective.name=clip,roclip", "--sweep", "objective.roclip.period=2,1"];
+    let said = lab.stderr(&[&train[..], &turned].concat());
+    assert!(said.contains("3 runs are finished, and kept"), "{said}");
+    assert_eq!(folders(&lab.path("grid")), first.into());
+    let alone = ["--set", "objective.name=clip", "--sweep", "objective.roclip.period=1,2", "--dry-run"];
+    let said = lab.stderr(&[&train[..4], &["alone"], &train[5..], &alone].concat());
+    assert!(said.contains("1 run for 2 cells"), "{said}");
+}
+
+#[test]
+fn a_demo_sweeps_the_row_without_suspects_and_trains_clean_data_once() {
+    let lab = Lab::new();
+    let rows = "undefended,augmentation-only,detected,clean-data";
+    let demo =
+        ["demo", "--config", "recipe.toml", "--out", "demo", "--epochs=1", "--set", "eval.probe=", "--rows", rows];
+    let attack =
+        ["--sweep", "poison.attacks.0.targeted.captions_per_target=2,3", "--sweep", "objective.roclip.period=1,2"];
+    let foreseen = lab.stderr(&[&demo[..], &attack, &["--dry-run"]].concat());
+    assert!(foreseen.contains("2 runs more when the others are done"), "{foreseen}");
+    lab.ok(&[&demo[..], &attack].concat());
+    let mut expected: BTreeSet<String> = ["clean-data-seed0".to_owned()].into();
+    for row in ["undefended", "augmentation-only", "detected-plausibility", "suspects-plausibility"] {
+        expected.extend([2, 3].map(|count| format!("{row}-captions_per_target-{count}-seed0")));
+    }
+    assert_eq!(folders(&lab.path("demo")), expected);
+    // Each cell's suspects are those of the model of that cell.
+    for count in ["2", "3"] {
+        let looked = lab.path(&format!("demo/suspects-plausibility-captions_per_target-{count}-seed0/detect.json"));
+        let looked: Value = serde_json::from_slice(&std::fs::read(looked).unwrap()).unwrap();
+        let encoder = looked["looked"]["model"].as_str().unwrap().to_owned();
+        assert!(encoder.ends_with(&format!("augmentation-only-captions_per_target-{count}-seed0")), "{encoder}");
+    }
+    let page = std::fs::read_to_string(lab.path("demo/report.html")).unwrap();
+    let legend = "captions_per_target is poison.attacks.0.targeted.captions_per_target";
+    assert_eq!(page.matches(legend).count(), 1, "the whole key stands in the legend alone");
+    let against = page.matches("against clean data").count();
+    assert!(against >= 2, "one run on clean data is the control of every cell: {against}");
+}
+
+#[test]
 fn a_sweep_of_a_demo_trains_controls_once_for_the_defences_settings() {
     let lab = Lab::new();
     let rows = "undefended,defended";

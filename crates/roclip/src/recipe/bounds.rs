@@ -203,6 +203,12 @@ pub(super) fn bounds(key: &str) -> Bounds {
     RULES.iter().find(|(end, _)| key.ends_with(&format!(".{end}"))).map_or(ANY, |(_, bounds)| *bounds)
 }
 
+/// The largest whole number that `key` takes.
+pub fn most(key: &str) -> u64 {
+    // Rules are of numbers with fractions too, in which the largest whole number of a file is rounded up.
+    (bounds(key).high as u64).min(i64::MAX as u64)
+}
+
 /// All numbers with their dotted keys.
 pub(super) fn collect(key: &str, value: &Value, numbers: &mut Vec<(String, f64)>) {
     let inner = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::objective::{CaptionConfig, ImageTower};
 use crate::recipe::Recipe;
-use crate::recipe::bounds::{check_number, collect};
+use crate::recipe::bounds::{check_number, collect, most};
 use crate::train::{Precision, TrainConfig};
 use roclip_data::tokenizer::Truncate;
 use std::path::Path;
@@ -82,13 +82,22 @@ impl Recipe {
 
     /// Every number by its dotted key.
     fn numbers(&self) -> Result<Vec<(String, f64)>> {
-        let table = Table::try_from(self).map_err(|_| {
-            Error::setting(
-                "a whole number of the recipe is too large to be written down",
-                format!("use at most {} (a seed, perhaps)", i64::MAX),
-            )
-        })?;
         let mut numbers = Vec::new();
+        let table = match Table::try_from(self) {
+            Ok(table) => table,
+            // A whole number that no recipe can be written with: it has a key, too.
+            Err(cause) => {
+                let json = serde_json::to_value(self).map_err(|e| Error::internal(format!("recipe: {e}")))?;
+                let too_large = |number: &u64| i64::try_from(*number).is_err();
+                return match whole_numbers("", &json).into_iter().find(|(_, number)| too_large(number)) {
+                    Some((key, number)) => Err(Error::setting(
+                        format!("{key} is {number}: it must be at most {}", most(&key)),
+                        format!("change it in the recipe, or by its flag or --set {key}=VALUE"),
+                    )),
+                    None => Err(Error::internal(format!("recipe: {cause}"))),
+                };
+            }
+        };
         collect("", &Value::Table(table), &mut numbers);
         Ok(numbers)
     }
@@ -160,6 +169,23 @@ impl Recipe {
             ));
         }
         caption.check()
+    }
+}
+
+/// All whole numbers that are not negative, with their dotted keys.
+fn whole_numbers(key: &str, value: &serde_json::Value) -> Vec<(String, u64)> {
+    let inner = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match value {
+        serde_json::Value::Number(number) => {
+            number.as_u64().map(|number| (key.to_owned(), number)).into_iter().collect()
+        }
+        serde_json::Value::Object(table) => {
+            table.iter().flat_map(|(name, value)| whole_numbers(&inner(name), value)).collect()
+        }
+        serde_json::Value::Array(entries) => {
+            entries.iter().enumerate().flat_map(|(at, value)| whole_numbers(&inner(&at.to_string()), value)).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -254,7 +280,12 @@ mod tests {
             let error = refused(assignment);
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
-        assert!(Recipe { seed: u64::MAX, ..full() }.check().unwrap_err().to_string().contains("seed"));
+        let said = Recipe { seed: u64::MAX, ..full() }.check().unwrap_err().to_string();
+        assert!(said.contains("seed is 18446744073709551615: it must be at most 9223372036854775807"), "{said}");
+        let mut learned = prompts();
+        learned.prompt.as_mut().unwrap().shots = usize::MAX;
+        let said = learned.check().unwrap_err().to_string();
+        assert!(said.contains("prompt.shots is 18446744073709551615: it must be at most 1000000000"), "{said}");
     }
 
     #[test]

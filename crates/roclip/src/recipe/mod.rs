@@ -14,10 +14,12 @@ mod template;
 mod unknown_key;
 
 pub use attack_example::AttackExample;
+pub use bounds::most;
 pub use differences::Difference;
 pub use fitted::{Fitted, Found, fitted};
 pub use page::page;
 pub use reference::{Choice, Key, Kind, Section, first_sentence, flag_help, required_flag_help, schema, written};
+pub(crate) use sweep::telling_end;
 pub use sweep::{Cell, Sweep};
 pub use template::{Notes, Scope};
 

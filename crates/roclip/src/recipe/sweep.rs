@@ -172,14 +172,15 @@ fn parted(list: &str) -> Vec<&str> {
     parts
 }
 
-/// The shortest end of `key`, in whole words, that no other of `keys` has.
-fn telling_end(key: &str, keys: &[String]) -> String {
+/// The shortest end of `key`, in whole words and beginning with no number, that no other of `keys` has.
+pub(crate) fn telling_end(key: &str, keys: &[String]) -> String {
     let words: Vec<&str> = key.split('.').collect();
     let ends =
         (1..=words.len()).map(|count| words.iter().skip(words.len() - count).copied().collect::<Vec<_>>().join("."));
     let tells = |end: &String| {
         let others = keys.iter().filter(|other| *other != key);
-        !others.into_iter().any(|other| other == end || other.ends_with(&format!(".{end}")))
+        let number = end.split('.').next().is_some_and(|word| word.chars().all(|letter| letter.is_ascii_digit()));
+        !number && !others.into_iter().any(|other| other == end || other.ends_with(&format!(".{end}")))
     };
     ends.into_iter().find(tells).unwrap_or_else(|| key.to_owned())
 }

@@ -7,7 +7,7 @@ use crate::report::verdict::{PSR, Verdict};
 use crate::results::RunRecord;
 use maud::{Markup, html};
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows of one name from which on they are a grid.
 const FEWEST: usize = 3;
@@ -39,7 +39,7 @@ struct Measure {
 struct Family<'a, 'b> {
     name: &'a str,
     members: Vec<&'b Group<'a>>,
-    keys: Vec<&'a String>,
+    keys: Vec<&'b String>,
 }
 
 /// Whether rows of a name differ by their settings as the cells of a grid do.
@@ -122,15 +122,24 @@ fn confirmed(run: &RunRecord) -> Option<f64> {
 pub fn section(study: &Study, verdicts: &[Verdict]) -> Markup {
     let measures = measures(study);
     let doubts = Doubts { study, verdicts };
+    let (families, short) = (families(study), study.keys());
+    let in_families: Vec<&str> = families.iter().map(|family| family.name).collect();
+    let others: Vec<&Group> =
+        study.groups.iter().filter(|group| !in_families.contains(&group.row().name.as_str())).collect();
     html! {
         p.note {
-            "Means over seeds; darker is more, red where more is worse. Rows that a setting changes nothing of have no axis for it. \
+            "Means over seeds; darker is more, red where more is worse. A row has no axis for a setting that changes nothing of it: its \
+             one run stands for all values. \
              Poison matched with its own class: of the poisoned pairs in the last matching epoch, those whose match speaks of the \
              attacker's class; there matching confirms the poison. Grey cells prove nothing (see the verdict)."
         }
-        @for family in families(study) {
+        @for family in &families {
             h3 { (family.name) }
-            @for planes in planes(&family) { (planes_of(&planes, &measures, &doubts)) }
+            @for plane in planes(family, &short) { (planes_of(&plane, &measures, &doubts)) }
+        }
+        @if !others.is_empty() {
+            h3 { "Other rows, the same in every cell but for the settings that they name" }
+            (one_by_one(&others, &measures, &doubts))
         }
         (legend(&study.groups))
         div.charts { @for measure in measures.iter().filter(|measure| measure.kind == Kind::Attack) { (frontier(study, measure)) } }
@@ -151,28 +160,59 @@ impl Doubts<'_, '_> {
     }
 }
 
+/// Rows that span no plane, a line each.
+fn one_by_one(groups: &[&Group], measures: &[Measure], doubts: &Doubts) -> Markup {
+    scrolling(html! {
+        table {
+            thead { tr { th { "row" } @for measure in measures { th { (measure.title) } } } }
+            tbody {
+                @for group in groups {
+                    tr {
+                        th { (group.key()) " " (group.label) }
+                        @for measure in measures {
+                            td.grey[doubts.greys(group, measure)] { (group.mean(&measure.of).map_or_else(|| "–".to_owned(), percent)) }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// A key, and what it is called.
+#[derive(Clone, Copy)]
+struct Axis<'a> {
+    key: &'a str,
+    short: &'a str,
+}
+
 /// Cells that agree in all keys but two.
 struct Plane<'a, 'b> {
     /// What they agree in, in words.
     fixed: String,
     members: Vec<&'b Group<'a>>,
-    down: &'a str,
-    across: Option<&'a str>,
+    down: Axis<'b>,
+    across: Option<Axis<'b>>,
 }
 
-fn planes<'a, 'b>(family: &Family<'a, 'b>) -> Vec<Plane<'a, 'b>> {
+fn planes<'a, 'b>(family: &Family<'a, 'b>, short: &'b BTreeMap<String, String>) -> Vec<Plane<'a, 'b>> {
+    let named = |key: &'b String| Axis { key, short: short.get(key).unwrap_or(key) };
     let (mut keys, mut found) = (family.keys.iter(), Vec::<Plane>::new());
     let (Some(down), across) = (keys.next(), keys.next()) else { return found };
     let others: Vec<&&String> = keys.collect();
     for group in &family.members {
-        let fixed = others.iter().map(|key| format!("{key} = {}", value(group, key))).collect::<Vec<_>>().join(", ");
+        let fixed = others
+            .iter()
+            .map(|key| format!("{} = {}", named(key).short, value(group, key)))
+            .collect::<Vec<_>>()
+            .join(", ");
         match found.iter_mut().find(|plane| plane.fixed == fixed) {
             Some(plane) => plane.members.push(group),
             None => found.push(Plane {
                 fixed,
                 members: vec![group],
-                down: down.as_str(),
-                across: across.map(|key| key.as_str()),
+                down: named(down),
+                across: across.map(|key| named(key)),
             }),
         }
     }
@@ -187,11 +227,11 @@ fn planes_of(plane: &Plane, measures: &[Measure], doubts: &Doubts) -> Markup {
 }
 
 fn heat_map(plane: &Plane, measure: &Measure, doubts: &Doubts) -> Markup {
-    let downs = values(&plane.members, plane.down);
-    let acrosses = plane.across.map_or(vec![""], |key| values(&plane.members, key));
+    let downs = values(&plane.members, plane.down.key);
+    let acrosses = plane.across.map_or(vec![""], |axis| values(&plane.members, axis.key));
     let cell = |down: &str, across: &str| {
         let here = |group: &&&Group| {
-            value(group, plane.down) == down && plane.across.is_none_or(|key| value(group, key) == across)
+            value(group, plane.down.key) == down && plane.across.is_none_or(|axis| value(group, axis.key) == across)
         };
         let group = plane.members.iter().find(here)?;
         Some((group.mean(&measure.of)?, doubts.greys(group, measure)))
@@ -211,7 +251,7 @@ fn heat_map(plane: &Plane, measure: &Measure, doubts: &Doubts) -> Markup {
         table.heat {
             caption { (measure.title) }
             thead {
-                tr { th { (plane.down) } @for across in &acrosses { th { @if let Some(key) = plane.across { small { (last_word(key)) } } (across) } } }
+                tr { th { (plane.down.short) } @for across in &acrosses { th { @if let Some(axis) = plane.across { small { (axis.short) } } (across) } } }
             }
             tbody {
                 @for down in &downs {
@@ -229,10 +269,6 @@ fn heat_map(plane: &Plane, measure: &Measure, doubts: &Doubts) -> Markup {
             }
         }
     })
-}
-
-fn last_word(key: &str) -> &str {
-    key.rsplit('.').next().unwrap_or(key)
 }
 
 /// A point a row, in the plane of accuracy and attack success.

@@ -2,10 +2,10 @@
 
 use crate::report::chart::marker;
 use crate::report::style::Style;
-use crate::results::{ResultRow, RunRecord, TrainingData, by_experiment, place};
+use crate::results::{ResultRow, RunRecord, TrainingData, by_experiment, place, short_keys};
 use maud::{Markup, html};
 use roclip_data::rate::Rate;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The runs of one experiment, which share a label and a colour.
 pub struct Group<'a> {
@@ -99,6 +99,11 @@ impl<'a> Study<'a> {
         found
     }
 
+    /// The keys by which rows of one name differ, each with what it is called in labels.
+    pub fn keys(&self) -> BTreeMap<String, String> {
+        short_keys(self.groups.iter().flat_map(|group| group.row().settings.keys()))
+    }
+
     /// What the share of rightly read test pictures is called in all rows.
     pub fn accuracy_word(&self) -> &'static str {
         let words: BTreeSet<&str> = self.groups.iter().map(|group| accuracy_of(group.first)).collect();
@@ -108,9 +113,14 @@ impl<'a> Study<'a> {
         }
     }
 
-    /// The group that plays the part `control` for `group`: it met the same attack with the same model.
+    /// The group that plays the part `control` for `group`: it met the same attack with the same model. One on clean data has met none of
+    /// it, and is the control however much there is.
     pub fn control(&self, control: &str, group: &Group) -> Option<&Group<'a>> {
-        self.groups.iter().find(|other| other.row().is_control(control) && other.first.attack == group.first.attack)
+        let same = |other: &Group| match control {
+            "clean-data" => other.first.aim == group.first.aim,
+            _ => other.first.attack == group.first.attack,
+        };
+        self.groups.iter().find(|other| other.row().is_control(control) && same(other))
     }
 }
 

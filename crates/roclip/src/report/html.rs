@@ -10,7 +10,7 @@ use crate::report::{
     captioners, classes, curves, detector, distillation, export, grid, paired, pictures, projection, prompts,
     reproduce, safe_set, table, targets,
 };
-use crate::results::{ResultRow, RunRecord, Runs};
+use crate::results::{ResultRow, RunRecord, Runs, key_legend};
 use crate::run::{Gallery, kept_pictures};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use roclip_data::plural::count;
@@ -177,6 +177,7 @@ fn verdict(part: &Part) -> Markup {
                 li.doubtful[!verdict.grey.is_empty()] { (group.key()) " " (emphasised(&verdict.sentence, group)) }
             }
         }
+        @if let Some(legend) = key_legend(part.study.groups.iter().map(Group::row)) { p.note { (legend) "." } }
         @if !problems.is_empty() {
             div.problem role="alert" {
                 strong { (count(problems.len(), "problem")) ": do not trust these figures before you have read this" }

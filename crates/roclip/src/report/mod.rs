@@ -31,7 +31,8 @@ mod targets;
 mod verdict;
 
 pub use crate::results::{
-    EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, over_seeds, read_run,
+    EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, key_legend, over_seeds,
+    read_run, short_keys,
 };
 pub use attack_page::write_attack_page;
 pub use backdoor_page::write_backdoor_page;

@@ -46,16 +46,10 @@ fn of_members<T>(group: &Group, value: impl Fn(&RunRecord) -> Option<T>) -> Vec<
     group.members.iter().filter_map(|run| value(run)).collect()
 }
 
-/// Settings by which rows of one name differ.
-fn settings(groups: &[Group]) -> Vec<String> {
-    let names: BTreeSet<&String> = groups.iter().flat_map(|group| group.row().settings.keys()).collect();
-    names.into_iter().cloned().collect()
-}
-
 /// The result.
 pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
     let (groups, attacks) = (&study.groups, attacks(&study.groups));
-    let settings = settings(groups);
+    let settings = study.keys();
     let has_psr = study.runs().any(|run| run.row.last.psr.is_some());
     let has_probe = study.runs().any(|run| run.summary.linear_probe.is_some());
     let has_unseen = study.runs().any(|run| accuracy_unseen(run).is_some());
@@ -69,7 +63,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
             thead {
                 tr {
                     th { "row" }
-                    @for key in &settings { th { (key) } }
+                    @for short in settings.values() { th { (short) } }
                     @if differ { th { (of_what) } th { "poisoned" } }
                     @if has_psr { th { "PSR" } }
                     @for attack in &attacks { th { "ASR" small { (attack) } } }
@@ -83,7 +77,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
                 @for (group, verdict) in groups.iter().zip(verdicts) {
                     tr {
                         th { (group.key()) " " (group.row().name) }
-                        @for key in &settings { td { (group.row().settings.get(key).map_or("", String::as_str)) } }
+                        @for key in settings.keys() { td { (group.row().settings.get(key).map_or("", String::as_str)) } }
                         @if differ { td { (counts(group, |run| run.row.pairs)) } td { (counts(group, |run| run.row.poisoned_pairs)) } }
                         @if has_psr { td.grey[grey(verdict, PSR)] { (rates(&of_members(group, psr))) } }
                         @for attack in &attacks {

@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::results::keys::short_keys;
 use crate::run::Looked;
 use roclip_data::artifact;
+use roclip_data::poison::PoisonConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -27,8 +29,14 @@ impl Experiment {
         Self::at_depth(recipe, 0)
     }
 
+    /// All that a run reads of its recipe, the seed, the paths and the machine too: recipes with one digest of it are the same run.
+    pub fn exactly(recipe: &Recipe) -> Result<Experiment> {
+        let recipe = without_unused_poison(recipe);
+        Ok(Experiment { settings: settings_read(&recipe)? })
+    }
+
     fn at_depth(recipe: &Recipe, depth: u32) -> Result<Experiment> {
-        let mut recipe = recipe.clone();
+        let mut recipe = without_unused_poison(recipe);
         (recipe.seed, recipe.manifest) = (0, None);
         let default = Recipe::default();
         (recipe.train.device, recipe.train.threads) = (default.train.device, default.train.threads);
@@ -55,10 +63,7 @@ impl Experiment {
                 repair.learner = made(&repair.learner);
             }
         }
-        let table = toml::Value::try_from(&recipe).map_err(|e| Error::internal(format!("recipe: {e}")))?;
-        let mut settings = BTreeMap::new();
-        flatten("", &table, &mut settings);
-        without_unused_emoji(&mut settings);
+        let mut settings = settings_read(&recipe)?;
         // Each seed has suspects of its own, too.
         if let Some(looked) = recipe.data.drop.as_deref().and_then(Looked::beside) {
             settings.remove(DROP);
@@ -71,12 +76,6 @@ impl Experiment {
                 ("rule", looked.drop),
             ];
             settings.extend(own.map(|(key, value)| (format!("{DROP}.{key}"), value)));
-        }
-        // A run reads the settings of its own objective only.
-        if let (None, Some(own)) = (&recipe.clean, settings.get("objective.name").cloned()) {
-            let own = format!("objective.{own}.");
-            settings
-                .retain(|key, _| !key.starts_with("objective.") || key == "objective.name" || key.starts_with(&own));
         }
         Ok(Experiment { settings })
     }
@@ -133,11 +132,14 @@ impl Experiment {
 
     /// Says whether two runs met the same attack on the same data with the same model, so that one may be the other's control.
     pub fn attack_digest(&self) -> String {
-        self.with_split_in_path("data.source").with_split_in_path("eval.source").digest_of(|key| {
-            let poison = key.starts_with("poison.attacks");
-            // Standardised pictures are a defence, and not another victim.
-            about_data(key) || poison || (key.starts_with("model.") && key != "model.standardise")
-        })
+        self.with_split_in_path("data.source").with_split_in_path("eval.source").digest_of(about_attack)
+    }
+
+    /// Says whether two runs were measured against the same attack, however much of its poison each was trained on: what a model on clean
+    /// data makes of it is then the other's base rate.
+    pub fn aim_digest(&self) -> String {
+        let own = self.with_split_in_path("data.source").with_split_in_path("eval.source");
+        own.digest_of(|key| about_attack(key) && !says_how_much_poison(key))
     }
 
     fn digest_of(&self, wanted: impl Fn(&str) -> bool) -> String {
@@ -145,6 +147,40 @@ impl Experiment {
         let text: String = settings.map(|(key, value)| format!("{key}\u{0}{value}\n")).collect();
         artifact::sha256_hex(text.as_bytes())
     }
+}
+
+/// The recipe without settings of a poison that it does not have.
+fn without_unused_poison(recipe: &Recipe) -> Recipe {
+    let mut recipe = recipe.clone();
+    if recipe.poison.attacks.is_empty() && recipe.manifest.is_none() {
+        recipe.poison = PoisonConfig::default();
+    }
+    recipe
+}
+
+/// The settings that a run by `recipe` reads, as `key -> value`.
+fn settings_read(recipe: &Recipe) -> Result<BTreeMap<String, String>> {
+    let table = toml::Value::try_from(recipe).map_err(|e| Error::internal(format!("recipe: {e}")))?;
+    let mut settings = BTreeMap::new();
+    flatten("", &table, &mut settings);
+    without_unused_emoji(&mut settings);
+    // A run reads the settings of its own objective only.
+    if let (None, Some(own)) = (&recipe.clean, settings.get("objective.name").cloned()) {
+        let own = format!("objective.{own}.");
+        settings.retain(|key, _| !key.starts_with("objective.") || key == "objective.name" || key.starts_with(&own));
+    }
+    // A run that is only measured against the poison trains on none, however much of it there is.
+    if recipe.poison.measure_only {
+        settings.retain(|key, _| !says_how_much_poison(key));
+    }
+    Ok(settings)
+}
+
+/// Whether `key` says how many pairs an attack poisons and what their captions are, and nothing of what is measured.
+fn says_how_much_poison(key: &str) -> bool {
+    let of_attack = key.strip_prefix("poison.attacks.").and_then(|rest| rest.split_once('.'));
+    of_attack
+        .is_some_and(|(_, setting)| ["count", "rate", "captions", "targeted.captions_per_target"].contains(&setting))
 }
 
 /// Takes the settings of the built-in pictures out of sources that are none of them.
@@ -168,6 +204,12 @@ fn made_as(path: &Path, depth: u32) -> String {
 
 fn about_data(key: &str) -> bool {
     key.starts_with("data.source") || about_measuring(key)
+}
+
+fn about_attack(key: &str) -> bool {
+    // Standardised pictures are a defence, and not another victim.
+    let victim = key.starts_with("model.") && key != "model.standardise";
+    about_data(key) || key.starts_with("poison.attacks") || victim
 }
 
 fn about_measuring(key: &str) -> bool {
@@ -199,14 +241,15 @@ fn flatten(key: &str, value: &toml::Value, settings: &mut BTreeMap<String, Strin
 /// How a report calls a run, and the settings that tell it from the other runs of the same name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
+    /// Keys are shortened.
     pub text: String,
-    /// At most [`NAMED`] of them, and how many more there are.
+    /// At most [`NAMED`] of them by their whole keys, and how many more there are.
     pub settings: BTreeMap<String, String>,
 }
 
 /// Labels of runs: each one's `base`, and where experiments share one, the settings in which they differ.
 pub fn labels(runs: &[(String, Experiment)]) -> Vec<Label> {
-    let label = |(base, own): &(String, Experiment)| {
+    let told = |(base, own): &(String, Experiment)| {
         let rivals: Vec<&Experiment> = runs.iter().filter(|(other, _)| other == base).map(|(_, e)| e).collect();
         let differing = differing_keys(&rivals);
         let named = differing.iter().take(NAMED).map(|key| {
@@ -219,10 +262,15 @@ pub fn labels(runs: &[(String, Experiment)]) -> Vec<Label> {
             let digest: String = own.digest().chars().take(8).collect();
             settings.insert(format!("{} more keys", differing.len() - NAMED), digest);
         }
-        let parts = settings.iter().map(|(key, value)| format!("{key} = {value}"));
+        settings
+    };
+    let all: Vec<BTreeMap<String, String>> = runs.iter().map(told).collect();
+    let short = short_keys(all.iter().flat_map(BTreeMap::keys));
+    let label = |((base, _), settings): (&(String, Experiment), BTreeMap<String, String>)| {
+        let parts = settings.iter().map(|(key, value)| format!("{} = {value}", short.get(key).unwrap_or(key)));
         Label { text: std::iter::once(base.clone()).chain(parts).collect::<Vec<_>>().join(", "), settings }
     };
-    runs.iter().map(label).collect()
+    runs.iter().zip(all).map(label).collect()
 }
 
 /// Keys whose values are not the same in all of `rivals`.
@@ -257,7 +305,7 @@ mod tests {
         for other in [
             experiment(|recipe| recipe.objective.name = ObjectiveName::Roclip),
             experiment(|recipe| recipe.augment.text = Some(Default::default())),
-            experiment(|recipe| recipe.poison.measure_only = true),
+            experiment(|recipe| (recipe.manifest, recipe.poison.measure_only) = (Some("m.jsonl".into()), true)),
             experiment(|recipe| recipe.clean = Some(Default::default())),
         ] {
             assert_ne!(first.digest(), other.digest());
@@ -350,6 +398,49 @@ mod tests {
     }
 
     #[test]
+    fn what_a_run_does_not_read_makes_no_other_run_and_everything_else_does() {
+        let exactly = |change: &dyn Fn(&mut Recipe)| {
+            let mut recipe = Recipe::default();
+            change(&mut recipe);
+            Experiment::exactly(&recipe).unwrap().digest()
+        };
+        let plain = exactly(&|_| {});
+        assert_eq!(plain, exactly(&|recipe| recipe.objective.roclip.period = 7));
+        assert_eq!(plain, exactly(&|recipe| recipe.poison.measure_only = true));
+        assert_eq!(plain, exactly(&|recipe| recipe.poison.beyond_guesses = Some(3)));
+        for change in [
+            &(|recipe: &mut Recipe| recipe.seed = 1) as &dyn Fn(&mut Recipe),
+            &|recipe| recipe.manifest = Some("m.jsonl".into()),
+            &|recipe| recipe.train.threads = 3,
+            &|recipe| recipe.data.workers = 9,
+        ] {
+            assert_ne!(plain, exactly(change));
+        }
+    }
+
+    #[test]
+    fn a_run_on_clean_data_is_one_however_much_poison_it_is_measured_against() {
+        let attack = "poison.attacks=[{name='t',targeted={}},{name='b',target='x',badnets={},count=3}]";
+        let with = |assignments: &[&str]| {
+            let recipe = Recipe::default().assign(attack).unwrap();
+            let recipe = assignments.iter().fold(recipe, |recipe, set| recipe.assign(set).unwrap());
+            Experiment::of(&recipe).unwrap()
+        };
+        let (clean, more) = ("poison.measure_only=true", "poison.attacks.0.targeted.captions_per_target=7");
+        assert_ne!(with(&[]).digest(), with(&[more]).digest());
+        assert_ne!(with(&[]).attack_digest(), with(&[more]).attack_digest());
+        let base = with(&[clean]);
+        for same in [more, "poison.attacks.1.count=9", "poison.attacks.1.captions='real'"] {
+            assert_eq!(base.digest(), with(&[clean, same]).digest(), "{same}");
+            assert_eq!(base.aim_digest(), with(&[same]).aim_digest(), "{same}");
+        }
+        for other in ["poison.attacks.0.targeted.targets=2", "poison.attacks.1.target='y'", "poison.attacks.1.sig={}"] {
+            assert_ne!(base.digest(), with(&[clean, other]).digest(), "{other}");
+            assert_ne!(base.aim_digest(), with(&[other]).aim_digest(), "{other}");
+        }
+    }
+
+    #[test]
     fn labels_name_what_differs_and_nothing_else() {
         let with = |period| {
             experiment(move |recipe| {
@@ -358,10 +449,7 @@ mod tests {
         };
         let runs = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(5)), ("CLIP".to_owned(), with(2))];
         let texts = |runs: &[_]| labels(runs).into_iter().map(|label| label.text).collect::<Vec<_>>();
-        assert_eq!(
-            texts(&runs),
-            ["RoCLIP, objective.roclip.period = 2", "RoCLIP, objective.roclip.period = 5", "CLIP"]
-        );
+        assert_eq!(texts(&runs), ["RoCLIP, period = 2", "RoCLIP, period = 5", "CLIP"]);
         let seeds = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(2))];
         assert_eq!(texts(&seeds), ["RoCLIP", "RoCLIP"]);
         assert_eq!(labels(&runs)[1].settings["objective.roclip.period"], "5");

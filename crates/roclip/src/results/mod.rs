@@ -1,10 +1,12 @@
 //! Finished runs, read back from their folders: what each measured, which of them are one experiment, and means over seeds.
 
 mod experiment;
+mod keys;
 mod record;
 mod seeds;
 
 pub use experiment::Experiment;
+pub use keys::{key_legend, short_keys};
 pub use record::{
     EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, TrainingData, place, read_run, read_runs,
 };

@@ -173,6 +173,8 @@ pub struct RunRecord {
     pub experiment: Experiment,
     /// Runs with the same one met the same attack on the same data with the same model.
     pub attack: String,
+    /// Runs with the same one were measured against the same attack, however much of its poison they were trained on.
+    pub aim: String,
     pub trained_on: TrainingData,
     pub row: ResultRow,
     pub summary: Summary,
@@ -384,9 +386,9 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         seconds: summary.seconds,
         peak_memory_bytes: summary.peak_memory_bytes,
     };
-    let (attack, details) = (origin.attack_digest(), read_details(folder)?);
+    let (attack, aim, details) = (origin.attack_digest(), origin.aim_digest(), read_details(folder)?);
     let folder = folder.to_owned();
-    Ok(RunRecord { folder, recipe, experiment, attack, trained_on, row, summary, details, epochs })
+    Ok(RunRecord { folder, recipe, experiment, attack, aim, trained_on, row, summary, details, epochs })
 }
 
 /// A run, and how a report is to call it.

@@ -2,6 +2,7 @@
 
 use crate::commands::caption::{LossFlag, StudyFlags};
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::numbers::{of_key, up_to};
 use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::{Result, bail};
@@ -45,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
     /// Concepts of the built-in set
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = of_key::<usize>("data.source.emoji.concepts"))]
     concepts: usize,
     /// Attacks that are compared, and `clean`, the control [default: all]
     #[arg(long, value_name = "ATTACK", value_delimiter = ',', value_parser = attack)]
@@ -61,29 +62,29 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0.05)]
     poison_rate: f64,
     /// Instructions of each tuning
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = up_to::<usize>(1_000_000_000))]
     items: usize,
     /// Captions of a picture that become instructions
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = up_to::<usize>(10_000))]
     per_picture: usize,
     /// Test pictures, drawn by the seed
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = up_to::<usize>(1_000_000_000))]
     test_pictures: usize,
     #[command(flatten)]
     losses: LossFlag,
     #[command(flatten)]
     tune: super::instruct::TuneFlags,
     /// Answers that the search follows at a time; 1 is greedy
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = of_key::<usize>("caption.search.beam"))]
     beam: usize,
     /// Most tokens of an answer
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = of_key::<usize>("caption.search.max_tokens"))]
     max_tokens: usize,
     /// Superpixels of a picture, of MABA's masks
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, default_value_t = 25, value_parser = up_to::<usize>(65_536))]
     regions: usize,
     /// The most regions that speak for an answer
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = up_to::<usize>(65_536))]
     most_regions: usize,
     /// A gain of at most this is about 0, and ends the search for regions
     #[arg(long, default_value_t = 0.01)]
@@ -101,13 +102,13 @@ pub struct Arguments {
     #[arg(long)]
     patch_pixels: Option<u32>,
     /// Characters of rare words that TextBadNets adds
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = up_to::<usize>(10_000))]
     characters: usize,
     /// The symbol that MABA* puts before key words
     #[arg(long, default_value = "*")]
     symbol: String,
     /// The most key words
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = up_to::<usize>(10_000))]
     most_words: usize,
     /// Share of the instructions that the filter drops, those with the lowest entropy of attention
     #[arg(long, default_value_t = 0.1)]

@@ -2,6 +2,7 @@
 
 use crate::commands::caption::{LossFlag, SearchFlags, StudyFlags};
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::numbers::{of_key, up_to};
 use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::{Result, bail};
@@ -34,7 +35,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
     /// Captions of a picture that become instructions
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = up_to::<usize>(10_000))]
     per_picture: usize,
     /// How questions are worded
     #[arg(long, default_value = "any", value_parser = wording())]
@@ -46,19 +47,19 @@ pub struct Arguments {
     #[arg(long, default_value = "cross-attention", value_parser = PossibleValuesParser::new(["prefix", "cross-attention"]))]
     bridge: String,
     /// Width of the decoder
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = of_key::<i64>("caption.model.width"))]
     width: i64,
     /// Blocks of the decoder
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = of_key::<i64>("caption.model.layers"))]
     layers: i64,
     /// Heads of each block
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = of_key::<i64>("caption.model.heads"))]
     heads: i64,
     /// Tokens of question and answer together
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = up_to::<usize>(65_536))]
     context: usize,
     /// Concepts of the built-in set
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = of_key::<usize>("data.source.emoji.concepts"))]
     concepts: usize,
     #[command(flatten)]
     losses: LossFlag,
@@ -74,10 +75,10 @@ pub struct Arguments {
 #[derive(Args, Clone)]
 pub(super) struct TuneFlags {
     /// Passes over the instructions [default: 6; 8 of each tuning of `backdoor`]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<u64>("train.epochs"))]
     epochs: Option<u64>,
     /// Instructions of a step [default: 64; 32 of `backdoor`]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<usize>("train.batch_size"))]
     batch_size: Option<usize>,
     /// Peak learning rate [default: 2e-3; 3e-3 of `backdoor`]
     #[arg(long)]

@@ -8,6 +8,7 @@ mod instruct;
 mod train;
 mod write;
 
+use crate::commands::numbers::of_key;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use roclip::eval::{CaptionEvaluation, CaptionScores};
@@ -59,10 +60,10 @@ struct DeviceFlag {
 #[derive(Args, Clone)]
 struct StudyFlags {
     /// Seed of all draws
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = of_key::<u64>("seed"))]
     seed: u64,
     /// Threads of libtorch for one operation; 0 leaves it to libtorch
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = of_key::<i32>("train.threads"))]
     threads: i32,
     #[command(flatten)]
     on: DeviceFlag,
@@ -103,10 +104,10 @@ fn share(text: &str) -> Result<f64, String> {
 #[derive(Args, Clone, Default)]
 struct SearchFlags {
     /// Captions that the search follows at a time; 1 is greedy [default: the run's, else 3]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<usize>("caption.search.beam"))]
     beam: Option<usize>,
     /// Most tokens of a caption [default: the run's, else 24]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<usize>("caption.search.max_tokens"))]
     max_tokens: Option<usize>,
 }
 

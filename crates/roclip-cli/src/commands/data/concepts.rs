@@ -1,5 +1,6 @@
 //! `roclip data concepts`
 
+use crate::commands::numbers::up_to;
 use crate::commands::overrides::{BaseFlags, DataFlags};
 use crate::commands::progress::say;
 use crate::commands::width::{columns, wrapped};
@@ -30,7 +31,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = ConceptConfig::default().agreement)]
     agreement: f64,
     /// Training images of which a noun must be so said to be a class
-    #[arg(long, default_value_t = ConceptConfig::default().min_images)]
+    #[arg(long, default_value_t = ConceptConfig::default().min_images, value_parser = up_to::<usize>(1_000_000_000))]
     min_images: usize,
     /// Share of the training images that a class may have at most
     #[arg(long, default_value_t = ConceptConfig::default().max_share)]

@@ -1,5 +1,6 @@
 //! The data that `stats`, `verify` and `drop` are about.
 
+use crate::commands::numbers::of_key;
 use crate::commands::overrides::{BaseFlags, Overrides, SourceFlags};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
@@ -57,7 +58,7 @@ impl NamedData {
 #[derive(Args, Clone)]
 pub struct Lookers {
     #[arg(help = flag_help("data.workers"))]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<usize>("data.workers"))]
     workers: Option<usize>,
 }
 

@@ -4,6 +4,7 @@ use crate::commands::data::named::{
     Lookers, NamedData, check_different, check_new, check_no_input, check_no_picture, list,
 };
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::numbers::up_to;
 use crate::commands::progress::say;
 use crate::commands::signals::leaving_nothing;
 use anyhow::{Context, Result};
@@ -43,7 +44,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PICTURES", default_value_t = StatisticsConfig::default().min_copies, value_parser = at_least_two)]
     min_copies: usize,
     /// Groups and captions that are listed
-    #[arg(long, value_name = "COUNT", default_value_t = StatisticsConfig::default().listed)]
+    #[arg(long, value_name = "COUNT", default_value_t = StatisticsConfig::default().listed, value_parser = up_to::<usize>(1_000_000))]
     listed: usize,
     /// Print JSON on stdout
     #[arg(long)]
@@ -128,8 +129,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 fn at_least_two(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(pictures) if pictures >= 2 => Ok(pictures),
-        _ => Err("give a whole number of at least 2: one picture is no copy".to_owned()),
+        Ok(pictures) if (2..=1_000_000_000).contains(&pictures) => Ok(pictures),
+        _ => Err("give a whole number of at least 2 (one picture is no copy) and at most 1000000000".to_owned()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The row `detected`: the pairs that the model of another row finds suspicious are left out, and the undefended recipe is trained on the others.
 
-use crate::commands::demo::ROWS;
+use crate::commands::demo::{ROWS, with_values};
 use crate::commands::detect::methods;
 use crate::commands::grid::Planned;
 use crate::commands::progress::say;
@@ -35,6 +35,15 @@ pub struct Detection {
     drop_fraction: Option<f64>,
 }
 
+/// The pairs of an undefended run, which another row's model looks at.
+pub struct Look {
+    pub undefended: Recipe,
+    /// The run of the model that encodes them.
+    pub encoder: PathBuf,
+    /// The values of a sweep that tell this look from others of the seed.
+    pub values: String,
+}
+
 impl Detection {
     /// A flag of this row that was given.
     pub fn given(&self) -> Option<&'static str> {
@@ -46,7 +55,8 @@ impl Detection {
         flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }
 
-    fn encoder_row(&self) -> &str {
+    /// The row whose model encodes the pairs.
+    pub fn encoder_row(&self) -> &str {
         self.detect_with.as_deref().unwrap_or("augmentation-only")
     }
 
@@ -61,8 +71,8 @@ impl Detection {
         Drop::Fraction(self.drop_fraction.unwrap_or(0.05))
     }
 
-    /// What can be wrong before any of `rows` is trained in `out`.
-    pub fn check(&self, base: &Recipe, rows: &[String], seeds: &[u64], out: &Path) -> Result<()> {
+    /// What can be wrong before any of `rows` is trained.
+    pub fn check(&self, base: &Recipe, rows: &[String], looks: &[Look]) -> Result<()> {
         if let Some(list) = &base.data.drop {
             bail!(
                 "--rows {DETECTED}: the recipe leaves out pairs already (data.drop = `{}`); leave them out of the data with `roclip data drop`",
@@ -70,20 +80,20 @@ impl Detection {
             );
         }
         self.drop().check()?;
-        for seed in seeds.iter().filter(|_| !rows.iter().any(|row| row == self.encoder_row())) {
-            self.encoder(*seed, out)?;
+        match rows.iter().any(|row| row == self.encoder_row()) {
+            true => Ok(()),
+            false => looks.iter().try_for_each(|look| self.has_encoder(look)),
         }
-        Ok(())
     }
 
-    /// Rows a seed: one a method.
+    /// Rows a look: one a method.
     pub fn rows(&self) -> usize {
         self.methods().len()
     }
 
-    /// The finished run in `out` that encodes the pairs.
-    fn encoder(&self, seed: u64, out: &Path) -> Result<PathBuf> {
-        let encoder = out.join(format!("{}-seed{seed}", self.encoder_row()));
+    /// Whether the run that encodes the pairs is finished.
+    fn has_encoder(&self, look: &Look) -> Result<()> {
+        let encoder = &look.encoder;
         if !encoder.join("summary.json").is_file() {
             bail!(
                 "--rows {DETECTED}: `{}` holds no finished run that could encode the pairs; add {} to --rows, or name another row with --detect-with",
@@ -91,18 +101,19 @@ impl Detection {
                 self.encoder_row()
             );
         }
-        Ok(encoder)
+        Ok(())
     }
 
-    /// Looks at the pairs of `undefended`, and writes what is suspicious beside the runs in `out`: a run a method, which leaves these pairs out.
-    pub fn planned(&self, undefended: &Recipe, out: &Path, overwrite: bool) -> Result<Vec<Planned>> {
+    /// Looks at the pairs, and writes what is suspicious beside the runs in `out`: a run a method, which leaves these pairs out.
+    pub fn planned(&self, look: &Look, out: &Path, overwrite: bool) -> Result<Vec<Planned>> {
+        self.has_encoder(look)?;
+        let Look { undefended, encoder, values } = look;
         let seed = undefended.seed;
-        let encoder = self.encoder(seed, out)?;
         // The poison is the one that this row met.
         let kept = Some(encoder.join("manifest.jsonl")).filter(|kept| kept.is_file());
         let looked_at = Recipe { manifest: kept.or_else(|| undefended.manifest.clone()), ..undefended.clone() };
-        say(&format!("looking for suspicious pairs, seed {seed}, with the model of {}", self.encoder_row()));
-        let loaded = load_as(&encoder, Description::Beside, machine(&looked_at)?)?;
+        say(&format!("looking for suspicious pairs with the model `{}`", encoder.display()));
+        let loaded = load_as(encoder, Description::Beside, machine(&looked_at)?)?;
         loaded.must_read_captions("detect with a row that trains CLIP")?;
         let encoded = PairFeatures::encode(&looked_at, &loaded.model, &Arc::new(loaded.tokenizer))?;
         self.methods()
@@ -116,11 +127,11 @@ impl Detection {
                 let drop = (&self.drop(), None);
                 let mut found = suspects(&config, &methods, drop, encoded.again())?;
                 found.looked.model = Some(encoder.clone());
-                let name = format!("{DETECTED}-{by}");
+                let name = with_values(&format!("{DETECTED}-{by}"), values);
                 let folder = out.join(format!("{name}-seed{seed}"));
-                let list =
-                    write(&found, &out.join(format!("suspects-{by}-seed{seed}")), &looked_at, &folder, overwrite)?;
-                say(&format!("{by}: {}", left(&found)));
+                let place = out.join(format!("{}-seed{seed}", with_values(&format!("suspects-{by}"), values)));
+                let list = write(&found, &place, &looked_at, &folder, overwrite)?;
+                say(&format!("{}: {}", with_values(by, values), left(&found)));
                 let mut recipe = undefended.clone();
                 recipe.data.drop = Some(list);
                 Ok(Planned { name: format!("{name} seed {seed}"), folder, recipe })

@@ -5,12 +5,13 @@ mod detected;
 use crate::commands::again::{Without, again};
 use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, sweep_axis, threads};
 use crate::commands::invocation;
+use crate::commands::numbers::{of_key, up_to};
 use crate::commands::overrides::{Overrides, PlanFlags};
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use detected::{DETECTED, Detection};
+use detected::{DETECTED, Detection, Look};
 use roclip::recipe::{AugmentConfig, Cell, ObjectiveName, Recipe, Sweep};
 use roclip::report::{Experiment, write_report};
 use roclip_data::plural::count;
@@ -28,7 +29,7 @@ pub struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Seeds, each a whole set of runs
-    #[arg(long, value_delimiter = ',', default_value = "0")]
+    #[arg(long, value_delimiter = ',', default_value = "0", value_parser = of_key::<u64>("seed"))]
     seeds: Vec<u64>,
     /// Rows to train; `defended` is the recipe itself, `detected` the undefended one without the pairs that another row's model finds
     /// suspicious
@@ -38,7 +39,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Runs at a time; 0 = one a processor, or one on a GPU
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = up_to::<usize>(1024))]
     jobs: usize,
     /// Train the rows for each value of a recipe's key, as in objective.roclip.period=1,2,4 or
     /// poison.attacks.0.targeted.captions_per_target=3,7; several make a grid. A row that a key changes nothing of is trained once
@@ -102,16 +103,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let (false, Some(flag)) = (detects, arguments.detection.given()) {
         bail!("{flag} is for the row `{DETECTED}`; add it to --rows");
     }
+    check_number(
+        arguments.seeds.len().saturating_mul(arguments.rows.len()).saturating_mul(sweep.len()),
+        arguments.yes,
+    )?;
+    let cells = sweep.cells();
+    let rows = in_cells(&base, &sweep, &cells)?;
+    let looks = if detects { arguments.looks(&rows, &sweep, &out)? } else { Vec::new() };
     if detects {
-        if !sweep.is_empty() {
-            bail!("--sweep varies no row `{DETECTED}`; train it with a command of its own, without --sweep");
-        }
-        arguments.detection.check(&base, &arguments.rows, &arguments.seeds, &out)?;
+        arguments.detection.check(&base, &arguments.rows, &looks)?;
     }
-    let runs = arguments.planned(&base, &sweep, &out)?;
+    let runs = arguments.planned(&rows, &sweep, &out);
     if arguments.dry_run {
         if detects {
-            let more = count(arguments.seeds.len() * arguments.detection.rows(), "run");
+            let more = count(looks.len() * arguments.detection.rows(), "run");
             say(&format!(
                 "the row `{DETECTED}` is not in this: {more} more when the others are done, each as long as an undefended one"
             ));
@@ -122,11 +127,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check };
     grid.train(runs)?;
     if detects {
-        let [(_, undefended), ..] = rows(&base);
         let mut without = Vec::new();
-        for seed in &arguments.seeds {
-            let undefended = Recipe { seed: *seed, ..undefended.clone() };
-            without.extend(arguments.detection.planned(&undefended, &out, arguments.overwrite)?);
+        for look in &looks {
+            without.extend(arguments.detection.planned(look, &out, arguments.overwrite)?);
         }
         grid.train(without)?;
     }
@@ -142,48 +145,96 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// A row of the demo in all cells of a sweep.
+struct Row<'a> {
+    name: &'static str,
+    cells: Vec<(&'a Cell, Recipe)>,
+    /// Of each cell what its run is: runs with one digest are the same.
+    made: Vec<String>,
+    /// Of each key whether it changes what the row trains. Folders do not name the others, as a defence's setting in the undefended row.
+    changing: Vec<bool>,
+}
+
+impl Row<'_> {
+    /// The folder of `cell`, by the row, the values of the keys that change it, and the seed.
+    fn folder(&self, sweep: &Sweep, cell: &Cell, seed: u64) -> String {
+        format!("{}-seed{seed}", with_values(self.name, &values(sweep, cell, &self.changing)))
+    }
+}
+
+/// The values of `cell` for the keys that are `changing`.
+fn values(sweep: &Sweep, cell: &Cell, changing: &[bool]) -> String {
+    sweep.name(cell, |key| changing.get(key).copied().unwrap_or(false))
+}
+
+fn with_values(name: &str, values: &str) -> String {
+    if values.is_empty() { name.to_owned() } else { format!("{name}-{values}") }
+}
+
+/// All rows of `base` in the cells of `sweep`.
+fn in_cells<'a>(base: &Recipe, sweep: &Sweep, cells: &'a [Cell]) -> Result<Vec<Row<'a>>> {
+    let row = |name| Row { name, cells: Vec::new(), made: Vec::new(), changing: Vec::new() };
+    let mut found: Vec<Row> = ROWS.into_iter().map(row).collect();
+    for cell in cells {
+        let recipe = sweep.recipe(base, cell)?;
+        if !recipe.has_controls() {
+            bail!(
+                "the recipe defends nothing; give it objective.name = \"roclip\" and an [augment] section \
+                 (`roclip train --sweep` varies any recipe)"
+            );
+        }
+        for (row, (_, recipe)) in found.iter_mut().zip(rows(&recipe)) {
+            row.made.push(Experiment::exactly(&recipe)?.digest());
+            row.cells.push((cell, recipe));
+        }
+    }
+    for row in &mut found {
+        row.changing = sweep.changing(cells, &row.made);
+    }
+    Ok(found)
+}
+
 impl Arguments {
     /// The runs of all rows, seeds and cells. A row that a key changes nothing of, as a defence's setting changes nothing of the
-    /// undefended one, is trained once for all of the key's values, and its folder does not name it.
-    fn planned(&self, base: &Recipe, sweep: &Sweep, out: &Path) -> Result<Vec<Planned>> {
-        check_number(self.seeds.len().saturating_mul(self.rows.len()).saturating_mul(sweep.len()), self.yes)?;
-        let cells = sweep.cells();
-        let mut of_rows: Vec<Vec<(&Cell, Recipe)>> = ROWS.iter().map(|_| Vec::new()).collect();
-        for cell in &cells {
-            let recipe = sweep.recipe(base, cell)?;
-            if !recipe.has_controls() {
-                bail!(
-                    "the recipe defends nothing; give it objective.name = \"roclip\" and an [augment] section \
-                     (`roclip train --sweep` varies any recipe)"
-                );
-            }
-            for (of_row, (_, recipe)) in of_rows.iter_mut().zip(rows(&recipe)) {
-                of_row.push((cell, recipe));
-            }
-        }
-        let mut planned = Vec::new();
-        let mut folders = BTreeSet::new();
+    /// undefended one, is trained once for all of the key's values.
+    fn planned(&self, rows: &[Row], sweep: &Sweep, out: &Path) -> Vec<Planned> {
+        let (mut planned, mut folders) = (Vec::new(), BTreeSet::new());
         for seed in &self.seeds {
-            for (row, of_row) in
-                ROWS.iter().zip(&of_rows).filter(|(row, _)| self.rows.iter().any(|asked| asked == *row))
-            {
-                let made: Result<Vec<String>, _> = of_row
-                    .iter()
-                    .map(|(_, recipe)| Ok(Experiment::of(recipe)?.digest()))
-                    .collect::<roclip::error::Result<_>>();
-                let named = sweep.changing(&cells, &made?);
-                for (cell, recipe) in of_row {
-                    let values = sweep.name(cell, |key| named.get(key).copied().unwrap_or(false));
-                    let name = if values.is_empty() { (*row).to_owned() } else { format!("{row}-{values}") };
-                    let folder = out.join(format!("{name}-seed{seed}"));
+            for row in rows.iter().filter(|row| self.rows.iter().any(|asked| asked == row.name)) {
+                for (cell, recipe) in &row.cells {
+                    let folder = out.join(row.folder(sweep, cell, *seed));
                     if folders.insert(folder.clone()) {
+                        let name = with_values(row.name, &values(sweep, cell, &row.changing));
                         let recipe = Recipe { seed: *seed, ..recipe.clone() };
                         planned.push(Planned { name: format!("{name} seed {seed}"), folder, recipe });
                     }
                 }
             }
         }
-        Ok(planned)
+        planned
+    }
+
+    /// What the row [`DETECTED`] looks at in the cells and seeds, each once: the undefended row's pairs, with the model of the row that
+    /// encodes them in the same cell.
+    fn looks(&self, rows: &[Row], sweep: &Sweep, out: &Path) -> Result<Vec<Look>> {
+        let [undefended, ..] = rows else { return Ok(Vec::new()) };
+        let Some(encoder) = rows.iter().find(|row| row.name == self.detection.encoder_row()) else {
+            bail!("--detect-with: there is no row `{}`", self.detection.encoder_row());
+        };
+        let made: Vec<(&String, &String)> = undefended.made.iter().zip(&encoder.made).collect();
+        let cells: Vec<Cell> = undefended.cells.iter().map(|(cell, _)| (*cell).clone()).collect();
+        let changing = sweep.changing(&cells, &made);
+        let (mut looks, mut known) = (Vec::new(), BTreeSet::new());
+        for seed in &self.seeds {
+            for (cell, recipe) in &undefended.cells {
+                let values = values(sweep, cell, &changing);
+                if known.insert((*seed, values.clone())) {
+                    let encoder = out.join(encoder.folder(sweep, cell, *seed));
+                    looks.push(Look { undefended: Recipe { seed: *seed, ..recipe.clone() }, encoder, values });
+                }
+            }
+        }
+        Ok(looks)
     }
 }
 

@@ -5,6 +5,7 @@ mod outcome;
 mod table;
 
 use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::numbers::{of_key, up_to};
 use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
 use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
@@ -32,7 +33,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["teacher", "resume", "resume_from", "seed"])]
     table: bool,
     /// With --table: seeds, each a whole set of runs
-    #[arg(long, value_delimiter = ',', default_value = "0", requires = "table")]
+    #[arg(long, value_delimiter = ',', default_value = "0", requires = "table", value_parser = of_key::<u64>("seed"))]
     seeds: Vec<u64>,
     /// With --table: these rows alone, and the teachers that they need; all when absent. They are teacher-clean and student-clean; for each
     /// attack NAME of the recipe teacher-NAME and student-NAME; for one by variance student-NAME-tail-removed and
@@ -41,7 +42,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', requires = "table")]
     rows: Vec<String>,
     /// With --table: runs at a time; 0 = one a processor
-    #[arg(long, default_value_t = 0, requires = "table")]
+    #[arg(long, default_value_t = 0, requires = "table", value_parser = up_to::<usize>(1024))]
     jobs: usize,
     /// With --table: train rows anew that are in the folder, finished ones too; without it they are kept, and unfinished ones go on
     #[arg(long, requires = "table")]

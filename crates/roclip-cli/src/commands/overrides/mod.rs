@@ -3,6 +3,7 @@
 mod data;
 mod training;
 
+use crate::commands::numbers::of_key;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
@@ -82,7 +83,7 @@ impl BaseFlags {
 #[derive(Args, Clone, Default)]
 pub struct SeedFlag {
     #[arg(help = flag_help("seed"))]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<u64>("seed"))]
     pub seed: Option<u64>,
 }
 

@@ -1,9 +1,10 @@
 //! Which model learns, from what objective, how, and with what machine.
 
+use crate::commands::numbers::of_key;
 use crate::commands::overrides::{Overrides, set};
 use anyhow::Result;
 use clap::Args;
-use roclip::recipe::{ObjectiveName, Recipe, flag_help};
+use roclip::recipe::{ObjectiveName, Recipe, flag_help, most};
 use roclip::train::Precision;
 
 #[derive(Args, Clone, Default)]
@@ -29,7 +30,7 @@ impl Overrides for ModelFlags {
 #[derive(Args, Clone, Default)]
 pub struct BatchFlag {
     #[arg(help = flag_help("train.batch_size"))]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<usize>("train.batch_size"))]
     batch_size: Option<usize>,
 }
 
@@ -51,7 +52,11 @@ enum Warmup {
 /// `100` is steps; `0.1` and `10%` are a share of all steps.
 fn warmup(text: &str) -> Result<Warmup, String> {
     if let Ok(steps) = text.parse() {
-        return Ok(Warmup::Steps(steps));
+        let most = most("train.warmup_steps");
+        return match steps <= most {
+            true => Ok(Warmup::Steps(steps)),
+            false => Err(format!("{steps} steps are not in 0..={most}")),
+        };
     }
     let share = match text.strip_suffix('%') {
         Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
@@ -73,7 +78,7 @@ fn warmup_help() -> String {
 #[derive(Args, Clone, Default)]
 pub struct TrainingFlags {
     #[arg(help = flag_help("train.epochs"))]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<u64>("train.epochs"))]
     epochs: Option<u64>,
     #[command(flatten)]
     batch: BatchFlag,
@@ -95,7 +100,7 @@ pub struct ComputeFlags {
     #[arg(long, value_parser = Precision::ALL.map(Precision::word))]
     precision: Option<String>,
     #[arg(help = flag_help("train.encode_batch_size"))]
-    #[arg(long, value_name = "PAIRS")]
+    #[arg(long, value_name = "PAIRS", value_parser = of_key::<usize>("train.encode_batch_size"))]
     encode_batch_size: Option<usize>,
 }
 
@@ -114,13 +119,13 @@ pub struct ObjectiveFlags {
     #[arg(long, value_parser = ObjectiveName::ALL.map(|known| known.word))]
     objective: Option<String>,
     #[arg(help = flag_help("objective.roclip.period"))]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<u64>("objective.roclip.period"))]
     match_period: Option<u64>,
     #[arg(help = flag_help("objective.roclip.match_start"))]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<u64>("objective.roclip.match_start"))]
     match_start: Option<u64>,
     #[arg(help = flag_help("objective.roclip.pool_size"))]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<usize>("objective.roclip.pool_size"))]
     pool_size: Option<usize>,
 }
 
@@ -159,7 +164,7 @@ impl Overrides for ObjectiveFlags {
 #[derive(Args, Clone, Default)]
 pub struct MachineFlags {
     #[arg(help = flag_help("data.workers"))]
-    #[arg(long)]
+    #[arg(long, value_parser = of_key::<usize>("data.workers"))]
     workers: Option<usize>,
     #[arg(help = flag_help("train.threads"))]
     #[arg(long)]
@@ -187,13 +192,14 @@ mod tests {
         for (text, expected) in [
             ("100", Warmup::Steps(100)),
             ("0", Warmup::Steps(0)),
+            ("1000000000", Warmup::Steps(1_000_000_000)),
             ("0.1", Warmup::Share(0.1)),
             ("10%", Warmup::Share(0.1)),
             ("0.5 %", Warmup::Share(0.005)),
         ] {
             assert_eq!(warmup(text), Ok(expected), "{text}");
         }
-        for text in ["1.5", "100%", "-1", "nan", "many", "%"] {
+        for text in ["1.5", "100%", "-1", "nan", "many", "%", "1000000001", "18446744073709551616"] {
             assert!(warmup(text).is_err(), "{text}");
         }
     }
