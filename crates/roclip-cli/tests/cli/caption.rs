@@ -93,7 +93,7 @@ fn a_captioner_learns_is_measured_and_resumes_bit_for_bit() {
     assert_eq!(&measured, captions);
     let greedy = lab.json(&["caption", "eval", "attend", "--beam", "1", "--out", "greedy.jsonl"]);
     lab.fails(&["caption", "eval", "attend", "--out", "greedy.jsonl"], 1, &["exists already", "--overwrite"]);
-    lab.fails(&["caption", "eval", "attend", "--beam", "99999999"], 1, &["the beam is 99999999", "at most 1000"]);
+    lab.fails(&["caption", "eval", "attend", "--beam", "99999999"], 2, &["--beam", "99999999 is not in 0..=1000"]);
     assert_eq!(greedy["search"]["beam"], 1);
     assert_eq!(std::fs::read_to_string(lab.path("greedy.jsonl")).unwrap().lines().count(), 16);
 
@@ -338,6 +338,16 @@ fn what_cannot_be_is_refused_before_work() {
     attack(&["--queries", "20"], &["20 queries"]);
     attack(&["--beam", "0"], &["beam is 0"]);
     attack(&["--pictures", "0"], &["--pictures is 0"]);
+    for (flag, most) in [("--queries", "100000000"), ("--population", "1000000"), ("--pixels", "4194304")] {
+        let command = ["caption", "attack", "attend", "--run", "attack", flag, "18446744073709551615"];
+        lab.fails(&command, 2, &[flag, "18446744073709551615 is not in 0..=", most]);
+    }
+    attack(&["--target-caption", "zyx wvu"], &["--target-caption", "none of its words", "wvu, zyx"]);
+    let towards = ["caption", "attack", "attend", "--run", "towards", "--pictures", "1", "--strategy", "none/noise"];
+    let towards = [&towards[..], &["--queries", "30", "--target-caption", "a picture of a zyx square"]].concat();
+    let said = lab.roclip(&towards).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("warning: --target-caption: the victim does not know zyx, so"), "{said}");
     attack(&["--val-data", "bare.csv"], &["without caption"]);
     let torn = "image,caption\n000.png,a red thing\n001.png,a thing\nabsent.png,a blue thing\ngone.png,a thing\n";
     std::fs::write(lab.path("torn.csv"), torn).unwrap();

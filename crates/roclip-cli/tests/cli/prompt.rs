@@ -96,6 +96,14 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     assert_eq!(listed("classes") + listed("unjudged"), 2, "{found}");
     let step = checkpoints(&lab.path("badclip")).pop().unwrap();
     std::fs::copy(step.join("learner.safetensors"), lab.path("delivered.safetensors")).unwrap();
+    lab.fails(&["prompt", "detect", "badclip", "delivered.safetensors"], 1, &["are one learner"]);
+    // The same tensors behind a header with other blanks.
+    let bytes = std::fs::read(lab.path("delivered.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    let again =
+        [&(length + 8).to_le_bytes(), &bytes[8..8 + length as usize], &[b' '; 8], &bytes[8 + length as usize..]];
+    std::fs::write(lab.path("again.safetensors"), again.concat()).unwrap();
+    lab.fails(&["prompt", "detect", "badclip", "again.safetensors"], 1, &["are one learner"]);
     let alone = ["prompt", "detect", "delivered.safetensors", "--on-model", "base", "--train-data", "pairs.csv"];
     let alone =
         [alone.as_slice(), &["--set", "prompt.detector.pictures=16", "--set", "prompt.detector.steps=3"]].concat();
@@ -241,6 +249,11 @@ fn what_cannot_be_learned_is_refused_before_the_work() {
         assert!(!lab.path("refused").exists(), "{extra:?} left files behind");
     };
     refused(&["--shots", "99"], &["`blue` has 12 pictures", "99 shots", "--shots"]);
+    // A number that no recipe can be written with is refused by its flag.
+    for (flag, most) in [("--shots", "1000000000"), ("--epochs", "1000000"), ("--seed", "9223372036854775807")] {
+        let command = learn("refused", &[flag, "18446744073709551615"]);
+        lab.fails(&command, 2, &[flag, "18446744073709551615 is not in 0..=", most]);
+    }
     refused(&["--target", "purple"], &["`purple`", "not among", "--target"]);
     refused(&["--target", "red"], &["`red`", "unseen class"]);
     refused(&["--eps", "0"], &["prompt.eps is 0"]);

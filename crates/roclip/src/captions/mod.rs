@@ -30,6 +30,11 @@ pub trait Captions {
     /// Side of the pictures that it looks at; none where any size will do.
     fn image_size(&self) -> Option<u32>;
 
+    /// Whether it can write `word` at all; none where its vocabulary is not known.
+    fn knows(&self, _word: &str) -> Option<bool> {
+        None
+    }
+
     /// One caption for each picture, in their order.
     fn captions(&mut self, pictures: &[RgbImage]) -> Result<Vec<String>>;
 

@@ -7,7 +7,7 @@ use crate::model::Clip;
 use crate::model::captioner::{Captioner, SearchConfig, Written};
 use image::RgbImage;
 use roclip_data::picture::preprocess::normalise_into;
-use roclip_data::tokenizer::Decoder;
+use roclip_data::tokenizer::{Decoder, Tokenizer};
 use std::path::Path;
 use tch::{Device, Tensor};
 
@@ -18,6 +18,7 @@ const AT_A_TIME: usize = 64;
 pub struct ModelCaptions {
     model: Clip,
     captioner: Captioner,
+    tokenizer: Tokenizer,
     decoder: Decoder,
     search: SearchConfig,
     name: String,
@@ -35,7 +36,8 @@ impl ModelCaptions {
         search.check(Some(loaded.model.config().text_cfg.context_length as usize))?;
         let decoder = Decoder::new(&loaded.tokenizer)?;
         let (name, sha256) = (path.display().to_string(), loaded.sha256_with_captioner());
-        Ok(ModelCaptions { model: loaded.model, captioner, decoder, search, name, sha256, device })
+        let (model, tokenizer) = (loaded.model, loaded.tokenizer);
+        Ok(ModelCaptions { model, captioner, tokenizer, decoder, search, name, sha256, device })
     }
 
     fn written(&self, pictures: &[RgbImage]) -> Result<Vec<Written>> {
@@ -84,6 +86,12 @@ impl Captions for ModelCaptions {
 
     fn image_size(&self) -> Option<u32> {
         Some(self.model.config().image_size())
+    }
+
+    fn knows(&self, word: &str) -> Option<bool> {
+        // The whole vocabulary spells any word.
+        let kept = self.tokenizer.compact();
+        Some(kept.is_none_or(|kept| !self.tokenizer.encode(word).contains(&kept.unknown())))
     }
 
     fn captions(&mut self, pictures: &[RgbImage]) -> Result<Vec<String>> {

@@ -3,7 +3,7 @@
 
 use crate::attack::DELTA;
 use crate::checkpoint::{self, Provenance};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TorchContext};
 use crate::model::{read_safetensors, read_safetensors_metadata, write_safetensors};
 use crate::prompt::{MethodName, PromptPosition, PromptTally};
 use roclip_data::artifact;
@@ -11,7 +11,7 @@ use roclip_data::escape::for_terminal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// What is delivered.
 pub const LEARNER: &str = "learner.safetensors";
@@ -89,6 +89,21 @@ impl StoredLearner {
     /// The trigger `[3, size, size]` that came with it.
     pub fn delta(&self) -> Option<&Tensor> {
         self.tensors.get(DELTA)
+    }
+
+    /// Of the tensors' names, shapes and values, however the file that holds them was written.
+    ///
+    /// # Errors
+    /// What copying a tensor fails with.
+    pub fn tensors_sha256(&self) -> Result<String> {
+        let mut all = Vec::new();
+        for (name, tensor) in &self.tensors {
+            let host = tensor.to_device(Device::Cpu).contiguous();
+            let mut bytes = vec![0; host.numel() * host.kind().elt_size_in_bytes()];
+            host.f_copy_data_u8(&mut bytes, host.numel()).torch("copying a tensor")?;
+            all.push(format!("{name} {:?} {:?} {}", host.kind(), host.size(), artifact::sha256_hex(&bytes)));
+        }
+        Ok(artifact::sha256_hex(all.join("\n").as_bytes()))
     }
 }
 
@@ -236,7 +251,7 @@ fn card(about: &LearnerAbout) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
+    use tch::Kind;
 
     #[test]
     fn a_learner_is_read_back_from_its_run_and_alone_and_a_changed_one_is_refused() {
@@ -276,6 +291,16 @@ mod tests {
             let read = read_learner(path).unwrap();
             assert!(read.about == about && read.delta().is_some());
         }
+        // Written again by another program, the same prompts have another file.
+        let again = run.path().join("again.safetensors");
+        let metadata = read_safetensors_metadata(&alone).unwrap().into_iter().chain([("by".into(), "another".into())]);
+        write_safetensors(&again, &read_safetensors(&alone).unwrap(), &metadata.collect()).unwrap();
+        let (one, other) = (read_learner(&alone).unwrap(), read_learner(&again).unwrap());
+        assert_ne!(one.sha256, other.sha256);
+        assert_eq!(one.tensors_sha256().unwrap(), other.tensors_sha256().unwrap());
+        let mut changed = read_learner(&again).unwrap();
+        changed.tensors.insert(DELTA.to_owned(), Tensor::zeros([3, 2, 2], (Kind::Float, Device::Cpu)));
+        assert_ne!(one.tensors_sha256().unwrap(), changed.tensors_sha256().unwrap());
         let mut bytes = std::fs::read(folder.join(LEARNER)).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(folder.join(LEARNER), bytes).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::commands::caption::{LossFlag, ReferenceFlags, SearchFlags, StudyFlags};
 use crate::commands::next_steps::say_next;
+use crate::commands::numbers::up_to;
 use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::{Result, bail};
@@ -13,7 +14,9 @@ use roclip::error::Error;
 use roclip::report::write_attack_page;
 use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe};
 use roclip_data::caption_metrics::words;
+use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::exit;
 use std::time::Duration;
@@ -43,16 +46,16 @@ pub struct Arguments {
     #[arg(long, value_name = "STRATEGY", value_parser = strategy)]
     strategy: Vec<Strategy>,
     /// Pictures that are attacked, drawn from the data by the seed
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = up_to::<usize>(1_000_000_000))]
     pictures: usize,
     /// Pixels that are changed [default: 0.78 % of the picture]
-    #[arg(long)]
+    #[arg(long, value_parser = up_to::<usize>(2048 * 2048))]
     pixels: Option<usize>,
     /// Captions of the victim that each attack may ask for, that of the clean picture included
-    #[arg(long, default_value_t = 121)]
+    #[arg(long, default_value_t = 121, value_parser = up_to::<usize>(100_000_000))]
     queries: usize,
     /// Members of the population
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = up_to::<usize>(1_000_000))]
     population: usize,
     /// Largest change of a colour, of 255
     #[arg(long, default_value_t = 40)]
@@ -133,6 +136,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         (None, None) => bail!("name a captioner, or a program with --external"),
     };
+    if let Some(caption) = &arguments.target_caption {
+        check_target(caption, victim.as_ref())?;
+    }
     let attack = arguments.attack(source, search.beam, victim.as_ref());
     let surrogate = surrogate.as_mut().map(|surrogate| surrogate as &mut dyn Captions);
     let results = match attack.run(victim.as_mut(), surrogate, &mut say) {
@@ -157,6 +163,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     say_next(&arguments.study.folder, "results.json, outcomes.jsonl, pictures/", &[]);
     say(&format!("page:    {}", page.display()));
+    Ok(())
+}
+
+/// Says which words of the caption that is attacked towards the victim can never write.
+///
+/// # Errors
+/// All of them.
+fn check_target(caption: &str, victim: &dyn Captions) -> Result<()> {
+    let all: BTreeSet<String> = words(caption).into_iter().collect();
+    let unknown: Vec<&str> = all.iter().filter(|word| victim.knows(word) == Some(false)).map(String::as_str).collect();
+    let listed = for_terminal(&unknown.join(", ")).into_owned();
+    if unknown.len() == all.len() {
+        bail!(
+            "--target-caption: the victim knows none of its words ({listed}), and can never write one; take words of the captions that it learned from"
+        );
+    }
+    if !unknown.is_empty() {
+        say(&format!(
+            "warning: --target-caption: the victim does not know {listed}, so that the target cannot be reached whole"
+        ));
+    }
     Ok(())
 }
 
