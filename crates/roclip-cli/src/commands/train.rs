@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
 use roclip::recipe::{Cell, Recipe, Sweep};
-use roclip::report::{Experiment, write_report};
+use roclip::report::{Experiment, check_report_folder, write_report};
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -93,6 +93,7 @@ impl Arguments {
         let sweep = Sweep::parse(&self.sweep)?;
         check_number(sweep.len(), self.yes)?;
         let out = &self.run.folder;
+        check_report_folder(out, "--run")?;
         let jobs = grid::jobs(self.jobs, &base.train.device);
         if base.train.threads == 0 {
             base.train.threads = grid::threads(jobs);
@@ -101,7 +102,8 @@ impl Arguments {
         if self.dry_run {
             return grid::foresee(&runs, jobs, self.run.json);
         }
-        Grid { out, named_by: "--run", jobs, overwrite: self.overwrite, check: true }.train(runs)?;
+        Grid { out, named_by: "--run", jobs, overwrite: self.overwrite, check: true, check_staying: true }
+            .train(runs)?;
         let results = write_report(&finished(out), None, out)?;
         match self.run.json {
             true => println!("{}", serde_json::to_string_pretty(&results.rows)?),

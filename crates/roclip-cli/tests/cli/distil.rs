@@ -293,6 +293,25 @@ fn the_table_trains_every_row_once_and_prints_all_controls() {
         1,
         &["student-ink-labels-0.5", "student-ink-feature", "student-patch"],
     );
+    // What was trained on other pictures does not stand beside what is trained now, and a student not beside another teacher than its own.
+    let again = [&begin[..], &["student-clean"]].concat();
+    let (first, second) = (lab.path("000.png"), std::fs::read(lab.path("001.png")).unwrap());
+    let kept = std::fs::read(&first).unwrap();
+    std::fs::write(&first, second).unwrap();
+    std::fs::remove_dir_all(lab.path("table/teacher-clean-seed0")).unwrap();
+    let refused = ["is finished and would stand in one table", "other data", "--overwrite"];
+    lab.fails(&again, 1, &refused);
+    assert!(!lab.path("table/teacher-clean-seed0").exists(), "nothing was begun");
+    for run in
+        ["student-ink", "student-ink-tail-removed", "student-ink-alone", "teacher-ink-standardised", "teacher-ink"]
+    {
+        std::fs::remove_dir_all(lab.path(&format!("table/{run}-seed0"))).unwrap();
+    }
+    lab.fails(&again, 1, &refused);
+    assert!(lab.path("table/teacher-clean-seed0/summary.json").exists(), "its student is looked at behind it");
+    std::fs::write(&first, kept).unwrap();
+    std::fs::remove_dir_all(lab.path("table/teacher-clean-seed0")).unwrap();
+    lab.ok(&again);
     // Of a changed recipe nothing is removed unasked, and the flags that are named are there.
     let other = [&begin[..], &["student-clean", "--lr", "1e-3"]].concat();
     lab.fails(&other, 1, &["a run of another recipe", "--overwrite", "--run"]);

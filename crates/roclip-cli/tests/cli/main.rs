@@ -27,6 +27,7 @@ mod reports;
 mod runs;
 mod safeclip;
 mod sources;
+mod staying;
 mod steps;
 mod support;
 mod sweeps;

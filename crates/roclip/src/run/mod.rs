@@ -64,7 +64,7 @@ pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
 pub use prompt::{
     Inspected, MeasuredPrompts, check_inspections, inspect_prompts, kept_detection, measure_prompts, train_prompts,
 };
-pub use resume::Start;
+pub use resume::{Start, check_unchanged};
 pub use session::train;
 pub use stop::{Asked, Saved, Stop};
 pub use summary::{Effect, Inheritance, InheritanceFigures, PhaseEvaluation, ReboundPoint, Summary};

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use detected::{DETECTED, Detection, Look};
 use roclip::recipe::{AugmentConfig, Cell, ObjectiveName, Recipe, Sweep};
-use roclip::report::{Experiment, write_report};
+use roclip::report::{Experiment, check_report_folder, write_report};
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -99,6 +99,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         base.train.threads = threads(jobs);
     }
     let out = arguments.out.clone().unwrap_or_else(|| if arguments.quick { QUICK_FOLDER } else { FOLDER }.into());
+    check_report_folder(&out, "--out")?;
     let detects = arguments.rows.iter().any(|row| row == DETECTED);
     if let (false, Some(flag)) = (detects, arguments.detection.given()) {
         bail!("{flag} is for the row `{DETECTED}`; add it to --rows");
@@ -124,14 +125,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         return foresee(&runs, jobs, false);
     }
     let (overwrite, check) = (arguments.overwrite, !sweep.is_empty());
-    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check };
+    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check, check_staying: true };
     grid.train(runs)?;
     if detects {
         let mut without = Vec::new();
         for look in &looks {
             without.extend(arguments.detection.planned(look, &out, arguments.overwrite)?);
         }
-        grid.train(without)?;
+        // All that is finished there was looked at before.
+        Grid { check_staying: false, ..grid }.train(without)?;
     }
     // All rows that are finished there, whichever this command was asked to train.
     let more_seeds = with_seeds(&invocation::typed(), MORE_SEEDS);

@@ -73,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let jobs = grid::jobs(arguments.jobs, &base.train.device);
-    let grid = Grid { out, named_by: "--run", jobs, overwrite: arguments.overwrite, check: true };
+    let grid = Grid { out, named_by: "--run", jobs, overwrite: arguments.overwrite, check: true, check_staying: true };
     grid.train_in_turn(teachers, taught)?;
     let mut finished = Vec::new();
     for row in &rows {

@@ -4,6 +4,7 @@
 mod foresee;
 mod runs;
 mod standing;
+mod staying;
 
 pub use foresee::foresee;
 pub use standing::finished;
@@ -16,6 +17,7 @@ use roclip_data::artifact;
 use roclip_data::plural::count;
 use runs::{Job, run_all};
 use standing::{Standing, remove};
+use staying::Staying;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -52,6 +54,8 @@ pub struct Grid<'a> {
     pub overwrite: bool,
     /// Find what is wrong with any run before the first begins.
     pub check: bool,
+    /// Look whether finished runs in the folder are of what there is today.
+    pub check_staying: bool,
 }
 
 /// `asked` runs at a time; for 0 as many as there are processors, or one on a device that they would have to share.
@@ -135,6 +139,27 @@ impl Grid<'_> {
             say(&format!("{} runs are finished, and kept (--overwrite trains them anew)", kept.len()));
         }
         let all = first.runs.len() + then.runs.len();
+        let to_train: Vec<&Planned> = first.runs.iter().chain(&then.runs).collect();
+        let mut later = None;
+        if self.check_staying && all > 0 {
+            let staying = Staying::beside(&to_train, self.out);
+            let looked = staying.check_recipes(&to_train, self.named_by).and_then(|()| {
+                if !staying.is_empty() {
+                    say(&format!(
+                        "looking whether what {} learned from is unchanged",
+                        count(staying.len(), "finished run")
+                    ));
+                }
+                staying.check_data(&to_train, self.named_by)
+            });
+            match looked {
+                Ok(students) => later = Some(students),
+                Err(refused) => {
+                    artifact::remove_unused(self.out, LOCK);
+                    return Err(refused);
+                }
+            }
+        }
         if self.check && all > 0 {
             say(&format!("looking at the recipes and data of {} before the first begins", count(all, "run")));
             if let Err(refused) = check(&first.runs).and_then(|()| check_taught(&then.runs, &teachers)) {
@@ -150,10 +175,11 @@ impl Grid<'_> {
             let (runs, jobs, out) = (count(all, "run"), self.jobs, self.out.display());
             say(&format!("{runs}{later}, {jobs} at a time; logs in {out}/*/train.log"));
         }
-        for wanted in [first, then] {
-            run_all(wanted.begin()?, self.jobs)?;
+        run_all(first.begin()?, self.jobs)?;
+        if let Some(students) = later {
+            students.check_data(&[], self.named_by)?;
         }
-        Ok(())
+        run_all(then.begin()?, self.jobs)
     }
 
     /// What is not finished of `runs`; the folders of the others are put into `kept`.
@@ -181,7 +207,11 @@ impl Wanted {
                 remove(&folder)?;
                 artifact::write(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
             }
-            jobs.push(Job { name, run: folder, resume });
+            // A run goes on with the recipe that it began with, on the machine as it is asked for now.
+            let (train, data) = (&recipe.train, &recipe.data);
+            let machine = format!("--threads={} --workers={} --device={}", train.threads, data.workers, train.device);
+            let machine = machine.split(' ').map(str::to_owned).collect();
+            jobs.push(Job { name, run: folder, resume: resume.then_some(machine) });
         }
         Ok(jobs)
     }

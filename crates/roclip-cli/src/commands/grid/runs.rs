@@ -6,6 +6,7 @@ use crate::commands::{invocation, parent, signals};
 use anyhow::{Context, Result, bail};
 use roclip::report::read_run;
 use roclip_data::escape::for_terminal;
+use roclip_data::threads::refused;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
@@ -25,7 +26,8 @@ const SIGNALLED: std::ops::RangeInclusive<i32> = 129..=143;
 pub struct Job {
     pub name: String,
     pub run: PathBuf,
-    pub resume: bool,
+    /// The flags that a run goes on with; none where it begins.
+    pub resume: Option<Vec<String>>,
 }
 
 /// A run under way. It ends with its handle: no error leaves one behind.
@@ -76,7 +78,7 @@ fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
     while !signals::stop().wanted() {
         while locked(running).len() < jobs {
             let Some(job) = waiting.next() else { break };
-            let how = if job.resume { "go on with" } else { "start" };
+            let how = if job.resume.is_some() { "go on with" } else { "start" };
             say(&format!("[{:4.0}s] {how} {}", started.elapsed().as_secs_f64(), job.name));
             let one = start(job)?;
             locked(running).push(one);
@@ -193,16 +195,17 @@ fn start(job: Job) -> Result<Running> {
     let log = log.with_context(|| format!("cannot write in `{}`", job.run.display()))?;
     let mut command = invocation::program()?;
     command.arg("train").arg("--run").arg(&job.run).stderr(log);
-    match job.resume {
-        true => command.arg("--resume"),
-        false => command.arg("--config").arg(job.run.join("recipe.toml")),
+    match &job.resume {
+        Some(flags) => command.arg("--resume").args(flags),
+        None => command.arg("--config").arg(job.run.join("recipe.toml")),
     };
     let mut child =
         parent::spawn(&mut command).with_context(|| format!("cannot start `{}`", command.get_program().display()))?;
     let latest = Arc::default();
     if let Some(messages) = child.stdout.take() {
         let (row, latest) = (progress::row(&job.name), Arc::clone(&latest));
-        std::thread::spawn(move || listen(messages, &row, &latest));
+        let listening = std::thread::Builder::new().spawn(move || listen(messages, &row, &latest));
+        listening.map_err(|cause| refused("listens to a run", &cause))?;
     }
     Ok(Running { job, child, latest })
 }

@@ -1,0 +1,94 @@
+//! Finished runs that stay in the folder of a demo, a sweep or a table, beside what is trained now: one table holds both.
+
+use crate::commands::grid::Planned;
+use anyhow::{Context, Result, bail};
+use roclip::recipe::Recipe;
+use roclip::report::Experiment;
+use roclip::run::check_unchanged;
+use std::path::{Path, PathBuf};
+
+/// A finished run that nobody trains anew.
+struct Stay {
+    run: PathBuf,
+    recipe: Recipe,
+}
+
+/// The finished runs of a folder that are not among those to be trained.
+pub struct Staying(Vec<Stay>);
+
+impl Staying {
+    /// Of the folder `out`, where `to_train` are trained.
+    pub fn beside(to_train: &[&Planned], out: &Path) -> Staying {
+        let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+        let mut runs: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|run| run.join("summary.json").is_file() && !to_train.iter().any(|planned| planned.folder == *run))
+            .collect();
+        runs.sort();
+        let read = |run: PathBuf| Recipe::read(&run.join("run.toml")).ok().map(|recipe| Stay { run, recipe });
+        Staying(runs.into_iter().filter_map(read).collect())
+    }
+
+    /// Whether `to_train` are, but for their seeds, what the rows of their names are that stay.
+    ///
+    /// # Errors
+    /// Names the first key that differs.
+    pub fn check_recipes(&self, to_train: &[&Planned], named_by: &str) -> Result<()> {
+        for planned in to_train {
+            let Some((row, _)) = seeded(&planned.folder) else { continue };
+            for stay in self.0.iter().filter(|stay| seeded(&stay.run).is_some_and(|(other, _)| other == row)) {
+                // Each seed has a teacher of its own, which may be still to train; it is a row that is compared by itself.
+                let mut ours = Recipe { seed: stay.recipe.seed, ..planned.recipe.clone() };
+                ours.objective.distil.teacher.clone_from(&stay.recipe.objective.distil.teacher);
+                if Experiment::of(&stay.recipe)?.digest() == Experiment::of(&ours)?.digest() {
+                    continue;
+                }
+                let differences = stay.recipe.differences(&ours)?;
+                let key = differences.first().map_or("a setting", |difference| difference.key.as_str());
+                bail!(
+                    "`{}` was trained with another {key} than the run {} would be, and seeds of one row are compared as one experiment; \
+                     leave out what sets it, or name another folder with {named_by}",
+                    stay.run.display(),
+                    planned.name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether those that stay were trained on what there is today. Those that learned from one of `to_train`, a teacher that is trained
+    /// anew, are left for [`Staying::check_data`] of what is given back.
+    ///
+    /// # Errors
+    /// Names the run, and what has changed since.
+    pub fn check_data(self, to_train: &[&Planned], named_by: &str) -> Result<Staying> {
+        let learned = |stay: &Stay| {
+            stay.recipe.distillation().is_some_and(|distil| to_train.iter().any(|one| one.folder == distil.teacher))
+        };
+        let (later, now): (Vec<Stay>, Vec<Stay>) = self.0.into_iter().partition(learned);
+        for Stay { run, .. } in now {
+            check_unchanged(&run).with_context(|| {
+                format!(
+                    "the run `{}` is finished and would stand in one table with what is trained now; bring back what it was trained on, let \
+                     --overwrite train it anew, or name another folder with {named_by}",
+                    run.display()
+                )
+            })?;
+        }
+        Ok(Staying(later))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// `ROW-seedN` apart.
+fn seeded(run: &Path) -> Option<(&str, u64)> {
+    let (row, seed) = run.file_name()?.to_str()?.rsplit_once("-seed")?;
+    Some((row, seed.parse().ok()?))
+}

@@ -1,0 +1,65 @@
+//! Finished runs that stay beside new ones: what they learned from, and the machine that others go on with.
+
+use crate::support::Lab;
+
+const SWEEP: [&str; 9] =
+    ["train", "--config", "recipe.toml", "--epochs=1", "--set", "eval.probe=", "--run", "grid", "--sweep"];
+
+/// Every training caption that says `from` says `to`.
+fn reword(lab: &Lab, from: &str, to: &str) {
+    let captions = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    assert!(captions.contains(from));
+    std::fs::write(lab.path("pairs.csv"), captions.replace(from, to)).unwrap();
+}
+
+#[test]
+fn a_finished_run_of_other_data_does_not_stand_beside_new_ones() {
+    let lab = Lab::new();
+    let sweep = |rates: &'static str| [&SWEEP[..], &[rates]].concat();
+    let (one, two) = (sweep("train.learning_rate=1e-3"), sweep("train.learning_rate=1e-3,2e-3"));
+    lab.ok(&one);
+    reword(&lab, "a picture of a", "this is a");
+    let said = ["grid/learning_rate-1e-3` is finished", "was trained on other data", "--overwrite", "--run"];
+    lab.fails(&two, 1, &said);
+    assert!(!lab.path("grid/learning_rate-2e-3").exists(), "nothing was begun");
+    // Pictures count as captions do.
+    reword(&lab, "this is a", "a picture of a");
+    let (kept, other) = (std::fs::read(lab.path("000.png")).unwrap(), std::fs::read(lab.path("001.png")).unwrap());
+    std::fs::write(lab.path("000.png"), other).unwrap();
+    lab.fails(&two, 1, &said);
+    std::fs::write(lab.path("000.png"), kept).unwrap();
+    lab.ok(&two);
+}
+
+#[test]
+fn a_row_of_a_demo_is_kept_while_its_data_and_its_settings_are_what_they_were() {
+    let lab = Lab::new();
+    let demo = ["demo", "--config", "recipe.toml", "--epochs=1", "--set", "eval.probe=", "--out", "rows", "--rows"];
+    let of = |more: &[&'static str]| [&demo[..], more].concat();
+    lab.ok(&of(&["undefended"]));
+    // A row that nobody asks for today stands in the same table.
+    reword(&lab, "a picture of a", "this is a");
+    let said = ["rows/undefended-seed0` is finished", "was trained on other data", "--overwrite", "--out"];
+    lab.fails(&of(&["clean-data"]), 1, &said);
+    reword(&lab, "this is a", "a picture of a");
+    // Another seed of it must be the same experiment.
+    let seed = of(&["undefended", "--seeds", "1", "--lr", "3e-3"]);
+    lab.fails(
+        &seed,
+        1,
+        &["rows/undefended-seed0` was trained with another train.learning_rate", "undefended seed 1", "--out"],
+    );
+    assert!(!lab.path("rows/undefended-seed1").exists());
+}
+
+#[test]
+fn a_run_goes_on_with_the_threads_that_are_asked_for_now() {
+    let lab = Lab::new();
+    let sweep = [&SWEEP[..], &["train.learning_rate=1e-3", "--threads"]].concat();
+    lab.ok(&[&sweep[..], &["1"]].concat());
+    let run = lab.path("grid/learning_rate-1e-3");
+    std::fs::remove_file(run.join("summary.json")).unwrap();
+    lab.ok(&[&sweep[..], &["2", "--workers", "3"]].concat());
+    let recipe = std::fs::read_to_string(run.join("run.toml")).unwrap();
+    assert!(recipe.contains("threads = 2") && recipe.contains("workers = 3"), "{recipe}");
+}
