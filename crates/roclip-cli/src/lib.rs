@@ -133,8 +133,11 @@ pub fn run(invocation: Invocation) -> u8 {
             // The reader of stdout has had enough.
             Some(OutputFailure::NobodyReads) => {}
             Some(OutputFailure::Other) => say_error(&format!("{what}; check the disk")),
-            // A panic is a bug in roclip, and must look like one instead of like a backtrace.
-            None => say_error(&format!("internal: {panic}; please report this")),
+            None => match scarce(what) {
+                Some(remedy) => say_error(&format!("{what}; {remedy}")),
+                // A panic is a bug in roclip, and must look like one instead of like a backtrace.
+                None => say_error(&format!("internal: {panic}; please report this")),
+            },
         }
     }));
     commands::parent::leave_with_parent();
@@ -199,6 +202,30 @@ fn perform(command: Command) -> anyhow::Result<()> {
     }
 }
 
+/// What to do about a panic of `std` or of libtorch that tells of a machine which gives no more; none of others.
+fn scarce(panic: &str) -> Option<&'static str> {
+    let remedies = [
+        (
+            &["failed to spawn thread", "Resource temporarily unavailable"][..],
+            "lower --workers (data.workers) and --threads, or raise `ulimit -u` and `ulimit -v`",
+        ),
+        (&["Too many open files"][..], "raise the files that may be open at once (`ulimit -n`)"),
+        (
+            &[
+                "bad_alloc",
+                "not enough memory",
+                "out of memory",
+                "Cannot allocate memory",
+                "memory allocation",
+                "could not create a primitive",
+            ][..],
+            "lower --batch-size, free some memory, or raise what this shell may use (`ulimit -v`)",
+        ),
+    ];
+    let (_, remedy) = remedies.into_iter().find(|(signs, _)| signs.iter().any(|sign| panic.contains(sign)))?;
+    Some(remedy)
+}
+
 /// Why a line could not be written to stdout.
 enum OutputFailure {
     NobodyReads,
@@ -209,4 +236,19 @@ enum OutputFailure {
 fn output_failure(panic: &str) -> Option<OutputFailure> {
     let cause = panic.strip_prefix("failed printing to std")?;
     Some(if cause.contains("Broken pipe") { OutputFailure::NobodyReads } else { OutputFailure::Other })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_of_a_machine_that_gives_no_more_say_what_to_raise() {
+        let threads =
+            "failed to spawn thread: Os { code: 11, kind: WouldBlock, message: \"Resource temporarily unavailable\" }";
+        assert!(scarce(threads).unwrap().contains("ulimit -u"));
+        assert!(scarce("Torch(\"std::bad_alloc\")").unwrap().contains("ulimit -v"));
+        assert!(scarce("Os { code: 24, message: \"Too many open files\" }").unwrap().contains("ulimit -n"));
+        assert_eq!(scarce("index out of bounds"), None);
+    }
 }

@@ -28,6 +28,7 @@ pub mod source;
 pub mod statistics;
 pub mod survey;
 pub mod table;
+pub mod threads;
 pub mod tokenizer;
 pub mod trigger;
 mod varint;

@@ -7,6 +7,7 @@ use crate::progress::Task;
 use crate::sample::{ImageBytes, PictureDigest, Sample, check_length, unreadable};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
+use crate::threads::of_parts;
 use image::ImageReader;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -171,15 +172,11 @@ pub fn probe_samples(samples: &[Sample], limits: ImageLimits, workers: usize) ->
         };
         part.iter().map(one).collect()
     };
-    let all = &all;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = samples.chunks(share).map(|part| (part, scope.spawn(move || all(part)))).collect();
-        let probed = threads.into_iter().flat_map(|(part, thread)| {
-            // A decoder that panics on one header is asked again, one picture at a time.
-            thread.join().unwrap_or_else(|_| part.iter().map(|sample| probe_alone(sample, limits)).collect())
-        });
-        probed.collect()
-    })
+    let probed = of_parts(samples.chunks(share), all).into_iter().flat_map(|(part, probed)| {
+        // A decoder that panics on one header is asked again, one picture at a time.
+        probed.unwrap_or_else(|_| part.iter().map(|sample| probe_alone(sample, limits)).collect())
+    });
+    probed.collect()
 }
 
 fn probe_alone(sample: &Sample, limits: ImageLimits) -> Result<Probe, Skip> {

@@ -1,6 +1,7 @@
 //! A sample: one image with its captions, as a source names it. Bytes are read when a worker asks for them.
 
 use crate::bounded;
+use crate::error::too_many_files;
 use crate::picture::{ImageLimits, decode};
 use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason};
@@ -69,7 +70,8 @@ pub(crate) fn unreadable(error: &io::Error, path: &Path) -> Skip {
         ErrorKind::FileTooLarge => SkipReason::ImageFileTooLarge,
         _ => SkipReason::ImageFileUnreadable,
     };
-    Skip::new(reason, format!("{}: {error}", path.display()))
+    let remedy = too_many_files(error).map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    Skip::new(reason, format!("{}: {error}{remedy}", path.display()))
 }
 
 /// Of a picture's length and some of its bytes: notices another picture in its place.
@@ -83,6 +85,16 @@ pub struct StatedHash {
     pub of_download: bool,
 }
 
+/// The id of the sample that its source calls `key`: the key itself, unless it ends as the id of a caption does (`a#2` is the third caption of
+/// `a`). Such a key gets one more `#` behind it, as does one that has some there already, so that ids of different keys stay different.
+pub fn id_of(key: &str) -> String {
+    let number = key.trim_end_matches('#').rsplit_once('#').map(|(_, number)| number);
+    match number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())) {
+        true => format!("{key}#"),
+        false => key.to_owned(),
+    }
+}
+
 /// One image with its captions, as a source names it.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -92,7 +104,8 @@ pub struct Sample {
     /// Its name within the source.
     pub key: String,
     /// Unique within the data and the same on every machine: the key, with the end of the path of its part of the data before it where
-    /// several parts are joined. Random streams, manifests and skips name a sample so.
+    /// several parts are joined, and never what a caption of another sample is called ([`id_of`]). Random streams, manifests and skips name a
+    /// sample so.
     pub id: String,
     pub image: ImageBytes,
     /// The digest of the picture's bytes when it was probed; none before.
@@ -111,12 +124,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A sample without captions and class, whose id is its key.
+    /// A sample without captions and class, whose id is that of its key.
     pub fn new(source: Arc<str>, key: impl Into<String>, image: ImageBytes) -> Self {
         let key = key.into();
         Sample {
             source,
-            id: key.clone(),
+            id: id_of(&key),
             key,
             image,
             digest: None,
@@ -158,6 +171,21 @@ pub fn count_splits(samples: &[Sample]) -> BTreeMap<String, usize> {
 mod tests {
     use super::*;
     use std::process::Command;
+
+    #[test]
+    fn a_picture_that_the_shell_lets_nobody_open_says_what_to_raise() {
+        let skip = unreadable(&io::Error::from_raw_os_error(24), Path::new("a.jpg"));
+        assert!(skip.detail.contains("ulimit -n"), "{}", skip.detail);
+    }
+
+    #[test]
+    fn no_sample_has_the_id_of_a_caption_or_of_another_sample() {
+        let keys = ["a", "a#", "a#0", "a#0#", "a#0#0", "a##0", "#7", "a#x", "a#1x", "x/a#0", "a#0.jpg"];
+        let ids = keys.map(id_of);
+        let expected = ["a", "a#", "a#0#", "a#0##", "a#0#0#", "a##0#", "#7#", "a#x", "a#1x", "x/a#0#", "a#0.jpg"]
+            .map(str::to_owned);
+        assert_eq!(ids, expected);
+    }
 
     #[test]
     fn an_image_that_is_no_regular_file_is_a_skip_at_once() {

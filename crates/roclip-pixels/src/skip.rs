@@ -41,6 +41,7 @@ pub enum SkipReason {
     RowUnreadable,
     RowWithoutImage,
     SampleRepeated,
+    SeveralClasses,
     ShardTooLarge,
     ShardTruncated,
     ShardUnreadable,
@@ -57,6 +58,7 @@ impl SkipReason {
             self,
             SkipReason::MemberUnused
                 | SkipReason::MetadataUnreadable
+                | SkipReason::SeveralClasses
                 | SkipReason::TooManyCaptions
                 | SkipReason::ShardTooLarge
                 | SkipReason::ShardTruncated
@@ -116,6 +118,7 @@ impl fmt::Display for SkipReason {
             SkipReason::RowUnreadable => "row cannot be read",
             SkipReason::RowWithoutImage => "row has no image",
             SkipReason::SampleRepeated => "sample stands in the source twice",
+            SkipReason::SeveralClasses => "picture of several classes, used as one without a class",
             SkipReason::ShardTooLarge => "shard too large",
             SkipReason::ShardTruncated => "shard is cut off or damaged",
             SkipReason::ShardUnreadable => "shard or folder cannot be read",
@@ -164,6 +167,7 @@ impl SkipReason {
             SkipReason::RowUnreadable => "rows cannot be read",
             SkipReason::RowWithoutImage => "rows have no image",
             SkipReason::SampleRepeated => "samples stand in the source twice",
+            SkipReason::SeveralClasses => "pictures of several classes, used as ones without a class",
             SkipReason::ShardTooLarge => "shards too large",
             SkipReason::ShardTruncated => "shards are cut off or damaged",
             SkipReason::ShardUnreadable => "shards or folders cannot be read",

@@ -1,8 +1,10 @@
 //! Children that do not outlive the process that started them. The parent holds the writing end of the child's stdin; when it ends, for
 //! whatever reason, that end closes, and the child saves what it has and leaves.
 
+use crate::commands::progress::say_error;
 use crate::commands::signals;
 use roclip::world::VARIABLES as LAUNCHER_VARIABLES;
+use roclip_data::threads::refused;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
@@ -29,7 +31,7 @@ pub fn leave_with_parent() {
     if !is_tied() {
         return;
     }
-    std::thread::spawn(|| {
+    let watch = || {
         let mut byte = [0];
         loop {
             match std::io::stdin().read(&mut byte) {
@@ -40,5 +42,9 @@ pub fn leave_with_parent() {
             }
         }
         signals::parent_is_gone();
-    });
+    };
+    if let Err(cause) = std::thread::Builder::new().name("parent".into()).spawn(watch) {
+        say_error(&refused("watches the process that started this one", &cause).to_string());
+        std::process::exit(1);
+    }
 }

@@ -2,9 +2,11 @@
 //! wait. Where there is nothing to save, the first does not wait either.
 
 use crate::commands::progress::{clear, say};
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use roclip::run::{Asked, Saved, Stop, leave_at_once};
 use roclip_data::artifact;
+use roclip_data::error::too_many_files;
+use roclip_data::threads::refused;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
@@ -50,11 +52,15 @@ pub fn leaving_nothing<T>(places: Vec<PathBuf>, work: impl FnOnce() -> Result<T>
 pub fn handle() -> Result<()> {
     // Whoever started this with `nohup` means it to outlive the terminal.
     let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up)).context("cannot handle signals")?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up)).map_err(|cause| match too_many_files(&cause) {
+            Some(remedy) => anyhow!("cannot handle signals: {cause}; {remedy}"),
+            None => anyhow!("cannot handle signals: {cause}"),
+        })?;
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || signals.forever().for_each(received))
-        .context("cannot start a thread that handles signals")?;
+        .map_err(|cause| refused("handles signals", &cause))?;
     Ok(())
 }
 

@@ -275,3 +275,14 @@ fn a_damaged_log_of_metrics_is_judged_by_nobody() {
     std::fs::write(&path, &whole).unwrap();
     lab.ok(&["doctor", "run"]);
 }
+
+/// What a shell allows is used up: an ordinary error says what to raise.
+#[test]
+fn limits_of_the_shell_are_told_as_errors() {
+    let lab = Lab::new();
+    let line = format!("ulimit -n 4; exec {} data stats pairs.csv", env!("CARGO_BIN_EXE_roclip"));
+    let output =
+        std::process::Command::new("bash").args(["-c", &line]).current_dir(lab.folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("ulimit -n"), "{said}");
+}

@@ -221,6 +221,60 @@ fn what_the_data_lost_is_said_where_it_is_written_again() {
     }
     let found = lab.json(&[&drop[..], &["--overwrite"]].concat());
     assert_eq!((&found["left_out"]["shard-truncated"], &found["kept_pictures"]), (&1.into(), &3.into()));
+    // Cut inside its last member, of which nothing is written.
+    std::fs::write(lab.path("0.tar"), &whole[..whole.len() - 1024 - 500]).unwrap();
+    let cut = [&drop[..], &["--overwrite", "--set", "data.max_skip_fraction=1"]].concat();
+    let found = lab.json(&cut);
+    assert_eq!((&found["left_out"]["shard-truncated"], &found["kept_pictures"]), (&1.into(), &2.into()));
+    assert_eq!(lab.json(&["data", "stats", "kept.tar"])["statistics"]["pictures"], 2);
+    let strict = [&drop[..], &["--overwrite", "--set", "data.max_skip_fraction=0"]].concat();
+    lab.fails(&strict, 1, &["0.tar", "data.max_skip_fraction"]);
+}
+
+/// A picture that its source calls as another's caption would be called is neither mistaken for it nor lost.
+#[test]
+fn names_that_look_like_those_of_captions_stay_apart_from_scores_to_drop_lists() {
+    let lab = Lab::new();
+    let colours = crate::support::CLASSES;
+    let mut rows = String::new();
+    for number in 0..24 {
+        let captions =
+            [format!("a {} square", colours[number % 4]), format!("one {} box, {number}", colours[number % 4])];
+        rows += &format!("{}\n", serde_json::json!({"image": format!("{number:03}.png"), "captions": captions}));
+    }
+    // The same pictures under the names of captions of others.
+    for number in 0..6 {
+        let name = format!("{number:03}.png#0");
+        std::fs::copy(lab.path(&format!("{:03}.png", number + 30)), lab.path(&name)).unwrap();
+        rows +=
+            &format!("{}\n", serde_json::json!({"image": name, "caption": format!("a {} thing", colours[number % 4])}));
+    }
+    std::fs::write(lab.path("named.jsonl"), rows).unwrap();
+    let data =
+        ["--train-data", "named.jsonl", "--set", "data.source.split=", "--set", "poison=", "--set", "eval.probe="];
+    lab.train("model", &[&data[..], &["--preset", "clip", "--epochs", "1"]].concat());
+    let detect = ["detect", "pairs", "model", "--out", "suspects", "--neighbours", "4", "--drop-fraction", "0.4"];
+    lab.ok(&detect);
+    let text = |name: &str| std::fs::read_to_string(lab.path(name)).unwrap();
+    let scores: Vec<Value> = text("suspects/scores.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let ids: std::collections::BTreeSet<&str> = scores.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), scores.len()), (54, 54));
+    assert!(ids.contains("000.png#0") && ids.contains("000.png#0#"), "{ids:?}");
+    let dropped = text("suspects/drop.txt").lines().count();
+    assert_eq!(dropped, 22);
+    lab.train("without", &[&data[..], &["--preset", "clip", "--epochs", "1", "--drop", "suspects/drop.txt"]].concat());
+    let summary: Value = serde_json::from_str(&text("without/summary.json")).unwrap();
+    assert_eq!(summary["pairs"], 54 - dropped);
+    // One of each, by name: the caption goes, and its namesake stays; and the other way round.
+    for (ids, expected) in [("000.png#0\n", (0, 1)), ("000.png#0#\n", (1, 0))] {
+        std::fs::write(lab.path("ids.txt"), ids).unwrap();
+        let drop = ["data", "drop", "named.jsonl", "--ids", "ids.txt", "--out", "kept.jsonl", "--overwrite"];
+        let found = lab.json(&drop);
+        assert_eq!((&found["dropped_pictures"], &found["dropped_captions"]), (&expected.0.into(), &expected.1.into()));
+        let kept = text("kept.jsonl");
+        assert_eq!(kept.contains("000.png#0"), expected.0 == 0);
+        assert_eq!(kept.contains("a red square\",\"one red box, 0\""), expected.1 == 0, "{kept:.300}");
+    }
 }
 
 #[test]

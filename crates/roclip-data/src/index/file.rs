@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Version of the format, and of what is read of the data: an index that was made of fewer or other rows is made anew.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 pub(super) const MAGIC: [u8; 8] = *b"roclipix";
 /// Samples of a block: few, since a batch reads a block for each of its pairs.
 pub(super) const BLOCK_SAMPLES: usize = 64;

@@ -11,6 +11,7 @@ use crate::picture::ImageLimits;
 use crate::probe::Prober;
 use crate::progress::Task;
 use crate::sample::Sample;
+use crate::threads::of_parts;
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -115,15 +116,9 @@ impl Index {
             }
             other
         };
-        let part = &part;
-        let found = std::thread::scope(|scope| {
-            let starts = (0..self.samples()).step_by(share);
-            let threads: Vec<_> = starts.map(|from| scope.spawn(move || part(from))).collect();
-            let joined = threads
-                .into_iter()
-                .map(|thread| thread.join().map_err(|_| Error::internal("a thread that checked an index died")));
-            joined.collect::<Result<Vec<_>>>()
-        })?;
+        let parts = of_parts((0..self.samples()).step_by(share), part).into_iter();
+        let found = parts.map(|(_, part)| part.map_err(|_| Error::internal("a thread that checked an index died")));
+        let found = found.collect::<Result<Vec<_>>>()?;
         self.find([""])?; // Reads all hashes.
         self.intact()?;
         Ok(found.concat())

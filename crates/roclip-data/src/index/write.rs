@@ -11,6 +11,7 @@ use crate::probe::Prober;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::source::{Described, Listing, SourceConfig, Streamed, list_samples, stream_samples};
+use crate::threads::refused;
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -90,10 +91,20 @@ fn attempt(
                 let (sender, blocks) = sync_channel(AHEAD);
                 packing.push(to_pack);
                 packed.push(blocks);
-                scope.spawn(move || pack_all(chunks, sender, limits));
+                let started = std::thread::Builder::new().spawn_scoped(scope, move || pack_all(chunks, sender, limits));
+                if let Err(cause) = started {
+                    // Those that have started end where nobody hands them anything.
+                    packing.clear();
+                    return Err(refused("checks pictures for an index", &cause));
+                }
             }
             let packed = std::mem::take(&mut packed);
-            let writing = scope.spawn(move || write_blocks(path, file, &packed));
+            let writing = std::thread::Builder::new()
+                .spawn_scoped(scope, move || write_blocks(path, file, &packed))
+                .map_err(|cause| {
+                    packing.clear();
+                    refused("writes an index", &cause)
+                })?;
             let mut hand =
                 Hand { packing: std::mem::take(&mut packing), next: 0, chunk: Vec::new(), shared: Named::default() };
             let mut take = |sample: Sample| hand.on(sample);
@@ -102,8 +113,8 @@ fn attempt(
             drop(hand);
             let written =
                 writing.join().unwrap_or_else(|_| Err(Error::internal("the thread that wrote an index died")));
-            (listed.map(|streamed| (streamed, shared)), written)
-        });
+            Ok((listed.map(|streamed| (streamed, shared)), written))
+        })?;
         // A writer that failed is why there was nobody to hand samples to.
         let written = written?;
         match listed? {

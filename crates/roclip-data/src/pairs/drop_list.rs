@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Ids of samples, and of single captions (`a.jpg#2` is the third caption of `a.jpg`).
+/// Ids of samples, and of single captions (`a.jpg#2` is the third caption of `a.jpg`; no sample has such an id).
 #[derive(Debug, Clone)]
 pub struct DropList {
     path: PathBuf,
@@ -230,7 +230,6 @@ impl DropList {
 
     /// Takes out the pairs of the captions that are named.
     fn leave_out_expanded(&self, pairs: &mut Pairs) {
-        // An id of several samples' own, as `a#1` may be, is no caption.
         pairs.retain(|pair, sample| sample.is_none_or(|sample| sample.id == pair.id || !self.names(&pair.id)));
     }
 
@@ -261,7 +260,7 @@ mod tests {
             sample("a.jpg", &["1", "2", "3"]),
             sample("b.jpg", &["4"]),
             sample("c.jpg", &["5", "6"]),
-            sample("c.jpg#9", &["7"]),
+            sample("c.jpg#0", &["7"]),
         ]
     }
 
@@ -303,7 +302,7 @@ mod tests {
         assert_eq!(left("poison/a/0\na.jpg#1\nx\n").unwrap(), (6, 0, 2, 1, Some("x".to_owned())));
         assert_eq!(left("b.jpg\nc.jpg\n").unwrap(), (5, 2, 0, 0, None));
         assert!(left("x\n").unwrap_err().to_string().contains("its only id (`x`) is not in the data"));
-        let all = "a.jpg\nb.jpg\nc.jpg\nc.jpg#9\n";
+        let all = "a.jpg\nb.jpg\nc.jpg\nc.jpg#0#\n";
         assert!(left(all).unwrap_err().to_string().contains("everything"));
     }
 
@@ -312,11 +311,17 @@ mod tests {
         let ids = |text: &str, mode| left(text, mode).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
         assert_eq!(
             ids("a.jpg#1\nb.jpg\n", CaptionMode::Expand),
-            ["a.jpg#0", "a.jpg#2", "c.jpg#0", "c.jpg#1", "c.jpg#9"]
+            ["a.jpg#0", "a.jpg#2", "c.jpg#0", "c.jpg#1", "c.jpg#0#"]
         );
-        assert_eq!(ids("c.jpg#9\n", CaptionMode::Expand).len(), 6, "a picture of that name goes, no caption");
+        // A picture that its source calls `c.jpg#0` is none of the captions of `c.jpg`.
+        let (named, rest) = (ids("c.jpg#0\n", CaptionMode::Expand), ["a.jpg#0", "a.jpg#1", "a.jpg#2", "b.jpg"]);
+        assert_eq!(
+            (&named[..4], &named[4..]),
+            (&rest.map(str::to_owned)[..], &["c.jpg#1", "c.jpg#0#"].map(str::to_owned)[..])
+        );
+        assert_eq!(ids("c.jpg#0#\n", CaptionMode::Expand)[4..], ["c.jpg#0", "c.jpg#1"]);
         let drawn = left("a.jpg#0\na.jpg#2\nc.jpg#0\nc.jpg#1\n", CaptionMode::Draw);
-        assert_eq!(drawn, [("a.jpg".to_owned(), 1), ("b.jpg".to_owned(), 1), ("c.jpg#9".to_owned(), 1)]);
+        assert_eq!(drawn, [("a.jpg".to_owned(), 1), ("b.jpg".to_owned(), 1), ("c.jpg#0#".to_owned(), 1)]);
     }
 
     #[test]
@@ -351,7 +356,7 @@ mod tests {
             (2, 1, 2, Some("b.jpg#0"))
         );
         assert!(found("x\ny\n").unwrap_err().to_string().contains("none of its 2 ids"));
-        let all = found("a.jpg\nb.jpg\nc.jpg\nc.jpg#9\n").unwrap_err().to_string();
+        let all = found("a.jpg\nb.jpg\nc.jpg\nc.jpg#0#\n").unwrap_err().to_string();
         assert!(all.contains("everything"), "{all}");
     }
 }

@@ -17,10 +17,10 @@ use crate::index::Index;
 use crate::pairs::indexed::Indexed;
 use crate::pairs::pair::repeats;
 use crate::sample::{Sample, count_splits};
+use crate::threads::{of_parts, processors};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::num::NonZero;
 use std::sync::Arc;
 
 /// The pairs of a run: a view of its samples that does not say how they are held.
@@ -170,15 +170,11 @@ impl Pairs {
             let numbers = from..count.min(from + share);
             numbers.map_while(|number| self.sample(number)).map(|sample| look(&sample)).collect::<Vec<T>>()
         };
-        let part = &part;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..count).step_by(share).map(|from| scope.spawn(move || part(from))).collect();
-            let mut all = Vec::with_capacity(count);
-            for thread in threads {
-                all.extend(thread.join().map_err(|_| Error::internal("a thread that looked at samples died"))?);
-            }
-            Ok(all)
-        })
+        let mut all = Vec::with_capacity(count);
+        for (_, part) in of_parts((0..count).step_by(share), part) {
+            all.extend(part.map_err(|_| Error::internal("a thread that looked at samples died"))?);
+        }
+        Ok(all)
     }
 
     /// Shows every pair and its place to `look`, in as many parts as the machine has processors: what `look` made of each part, in the order
@@ -191,8 +187,7 @@ impl Pairs {
         begin: impl Fn() -> S + Sync,
         look: impl Fn(&mut S, usize, &Pair) + Sync,
     ) -> Result<Vec<S>> {
-        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let share = self.len().div_ceil(workers).max(1);
+        let share = self.len().div_ceil(processors()).max(1);
         let part = |from: usize| {
             let mut state = begin();
             for at in from..self.len().min(from + share) {
@@ -201,12 +196,9 @@ impl Pairs {
             }
             state
         };
-        let part = &part;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.len()).step_by(share).map(|from| scope.spawn(move || part(from))).collect();
-            let ended = |_| Error::internal("a thread that looked at pairs died");
-            threads.into_iter().map(|thread| thread.join().map_err(ended)).collect()
-        })
+        let ended = |_| Error::internal("a thread that looked at pairs died");
+        let parts = of_parts((0..self.len()).step_by(share), part);
+        parts.into_iter().map(|(_, part)| part.map_err(ended)).collect()
     }
 
     /// Keeps the pairs that `keeps` says, who sees each with its sample.

@@ -10,6 +10,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::escape::for_terminal;
 use crate::sample::StatedHash;
 use crate::skip::{Skip, SkipReason};
+use crate::source::json;
 use crate::source::kept::{Kept, Leave};
 use crate::source::records::{Record, Records};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses, is_image};
@@ -128,6 +129,7 @@ impl Csv {
                     "name its encoding with --csv-encoding (latin-1, windows-1252, utf-16, ...), or save it as UTF-8";
                 Error::file(&self.path, format!("has no header: {what}"), utf8)
             })?;
+            let fields: Vec<String> = fields.iter().map(|name| captions::tidy(name).to_owned()).collect();
             match self.columns(&fields) {
                 Ok(columns) => return Ok((separator, columns)),
                 Err(error) if best.as_ref().is_none_or(|(most, _)| fields.len() > *most) => {
@@ -236,20 +238,39 @@ fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
         at.and_then(|at| fields.get(at)).map(|text| captions::tidy(text).to_owned()).filter(|text| !text.is_empty())
     };
     let line = record.line;
-    let image =
-        field(Some(columns.image)).ok_or_else(|| Skip::new(SkipReason::RowWithoutImage, format!("line {line}")))?;
+    let image = fields.get(columns.image).filter(|image| !captions::tidy(image).is_empty()).cloned();
+    let image = image.ok_or_else(|| Skip::new(SkipReason::RowWithoutImage, format!("line {line}")))?;
     let caption = field(columns.caption);
-    if columns.caption.is_some() && caption.is_none() && field(columns.class).is_none() {
-        return Err(Skip::new(SkipReason::NoCaption, image));
+    let (class, several) = match class_of(field(columns.class)) {
+        Ok(class) => (class, None),
+        Err(skip) => (None, Some(Skip { detail: format!("{image}: {}", skip.detail), ..skip })),
+    };
+    if caption.is_none() && class.is_none() {
+        match several {
+            Some(several) => return Err(Skip::new(SkipReason::NoClass, several.detail)),
+            None if columns.caption.is_some() => return Err(Skip::new(SkipReason::NoCaption, image)),
+            None => {}
+        }
     }
-    let image = without_number(&image).to_owned();
+    let bare = captions::tidy(&image);
+    let path = without_number(bare);
+    let image = if path == bare { image } else { path.to_owned() };
     let captions = caption.into_iter().collect();
     let [sha256, original_width] = columns.stated.map(field);
     let stated = sha256
         .and_then(|hex| artifact::sha256_of_hex(&hex))
         .map(|sha256| StatedHash { sha256, of_download: original_width.is_some() });
-    let (split, class) = (field(columns.split), field(columns.class));
-    Ok(Row { image, captions, split, class, stated, ..Row::default() })
+    let split = field(columns.split);
+    Ok(Row { image, captions, left_out: several, split, class, stated, ..Row::default() })
+}
+
+/// The class that a field names, which may be a list of JSON.
+///
+/// # Errors
+/// A skip for a list of several.
+fn class_of(field: Option<String>) -> std::result::Result<Option<String>, Skip> {
+    let list = field.as_deref().filter(|text| text.starts_with('[')).and_then(|text| json::parse(text).ok());
+    list.map_or(Ok(field), |list| json::class(Some(&list.value)))
 }
 
 /// Flickr's token files number the captions of an image: `a.jpg#3`.

@@ -7,6 +7,9 @@ use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
+/// Of several classes so many are told.
+const CLASSES_SHOWN: usize = 5;
+
 /// A text of JSON.
 #[derive(Debug)]
 pub(super) struct Parsed {
@@ -194,6 +197,35 @@ pub(super) fn word(value: Option<&Value>) -> Option<String> {
     }
 }
 
+/// The one class that a value names: a word, or a list with one.
+///
+/// # Errors
+/// A skip for a list of several, of which nothing says which is meant.
+pub(super) fn class(value: Option<&Value>) -> Result<Option<String>, Skip> {
+    let Some(Value::Array(list)) = value else { return Ok(word(value)) };
+    let mut classes: Vec<String> = Vec::new();
+    for class in list.iter().filter_map(|entry| word(Some(entry))) {
+        if !classes.contains(&class) {
+            classes.push(class);
+        }
+    }
+    if classes.len() < 2 {
+        return Ok(classes.pop());
+    }
+    let shown: Vec<&str> = classes.iter().take(CLASSES_SHOWN).map(String::as_str).collect();
+    let more = if classes.len() > shown.len() { ", ..." } else { "" };
+    let what = format!("it is of {} classes (`{}`{more}), and one is used", classes.len(), shown.join("`, `"));
+    Err(Skip::new(SkipReason::SeveralClasses, what))
+}
+
+/// [`class`] of the first of `names` that an object has.
+///
+/// # Errors
+/// The same.
+pub(super) fn class_of(fields: &Map<String, Value>, names: &[&str]) -> Result<Option<String>, Skip> {
+    names.iter().find_map(|name| class(fields.get(*name)).transpose()).transpose()
+}
+
 /// `text` with `null` for NaN and Infinity outside of strings.
 fn without_odd_numbers(text: &str) -> String {
     let mut json = String::with_capacity(text.len());
@@ -261,6 +293,20 @@ mod tests {
         for broken in ["", "{", "{} {}", "1e999", &"[".repeat(100_000)] {
             assert!(parse(broken).is_err(), "{broken:.20}");
         }
+    }
+
+    #[test]
+    fn a_list_with_one_class_is_that_class_and_several_are_none() {
+        let found = |text: &str| class(Some(&parse(text).unwrap().value));
+        for one in [r#""cat""#, r#"["cat"]"#, r#"[null, " cat ", "", "cat"]"#] {
+            assert_eq!(found(one).unwrap().as_deref(), Some("cat"), "{one}");
+        }
+        for none in ["null", "[]", r#"[{"name": "cat"}]"#, "{}"] {
+            assert_eq!(found(none).unwrap(), None, "{none}");
+        }
+        let skip = found("[3, 1, 3, 0, 7, 8, 9]").unwrap_err();
+        assert_eq!(skip.reason, SkipReason::SeveralClasses);
+        assert_eq!(skip.detail, "it is of 6 classes (`3`, `1`, `0`, `7`, `8`, ...), and one is used");
     }
 
     #[test]

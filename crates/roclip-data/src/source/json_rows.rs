@@ -202,7 +202,7 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         Some(Value::Object(image)) => ["path", "file_name"].iter().find_map(|name| image.get(*name)?.as_str()),
         _ => None,
     };
-    let Some(image) = image.map(captions::tidy).filter(|image| !image.is_empty()) else {
+    let Some(image) = image.filter(|image| !captions::tidy(image).is_empty()) else {
         let addresses = fields.iter().any(|(name, value)| {
             value.is_string() && ADDRESS_NAMES.iter().any(|address| name.eq_ignore_ascii_case(address))
         });
@@ -213,7 +213,10 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         let names: Vec<&str> = fields.keys().take(20).map(String::as_str).collect();
         return Err(Skip::new(SkipReason::RowWithoutImage, format!("it has the fields `{}`", names.join("`, `"))));
     };
-    let class = word(field(fields, &config.class_column, &CLASS_NAMES)?);
+    let (class, several) = match json::class(field(fields, &config.class_column, &CLASS_NAMES)?) {
+        Ok(class) => (class, None),
+        Err(skip) => (None, Some(Skip { detail: format!("{image}: {}", skip.detail), ..skip })),
+    };
     let found = Texts::of(field(fields, &config.caption_column, &CAPTION_NAMES)?);
     let left_out = found.left_out(image);
     if found.texts.is_empty() && class.is_none() {
@@ -225,10 +228,11 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         };
         let labels_only = has(&config.class_column, &CLASS_NAMES) && !has(&config.caption_column, &CAPTION_NAMES);
         let reason = if labels_only { SkipReason::NoClass } else { SkipReason::NoCaption };
-        return Err(left_out.unwrap_or_else(|| Skip::new(reason, image)));
+        let detail = several.map_or_else(|| image.to_owned(), |several| several.detail);
+        return Err(left_out.unwrap_or_else(|| Skip::new(reason, detail)));
     }
     // The sample is there all the same.
-    let left_out = left_out.map(|skip| Skip::new(SkipReason::MetadataUnreadable, skip.detail));
+    let left_out = left_out.map(|skip| Skip::new(SkipReason::MetadataUnreadable, skip.detail)).or(several);
     let split = word(field(fields, &config.split_column, &["split"])?);
     let stated = if config.with_sha256 { stated_hash(fields) } else { None };
     Ok(Row { image: image.to_owned(), captions: found.texts, left_out, split, class, stated, ..Row::default() })
@@ -344,6 +348,24 @@ mod tests {
             assert!(lines.contains(&format!("\"line {line}\"")), "{line}: {lines}");
         }
         assert_eq!(listing.skips.total(), 7, "{lines}");
+    }
+
+    #[test]
+    fn a_list_of_classes_is_a_class_where_it_names_one() {
+        let text = "{\"image\": \"a.jpg\", \"caption\": \"x\", \"classes\": [\"cat\"]}\n\
+            {\"image\": \"b.jpg\", \"caption\": \"y\", \"label\": [\"cat\", \"dog\"]}\n\
+            {\"image\": \"c.jpg\", \"class\": [\"cat\", \"dog\"]}\n{\"image\": \"d.jpg\", \"labels\": [3]}\n";
+        let listing = read(text, SourceConfig::default()).unwrap();
+        let classes: Vec<_> = listing.samples.iter().map(|s| (s.id.as_str(), s.class.as_deref())).collect();
+        assert_eq!(classes, [("a.jpg", Some("cat")), ("b.jpg", None), ("d.jpg", Some("3"))]);
+        let told = listing.skips.to_jsonl();
+        assert!(told.contains("b.jpg: it is of 2 classes (`cat`, `dog`)") && told.contains("c.jpg: it is"), "{told}");
+        let of = |reason| listing.skips.count(|found| found == reason);
+        assert_eq!(
+            (of(SkipReason::SeveralClasses), of(SkipReason::NoClass), listing.skips.total()),
+            (1, 1, 2),
+            "{told}"
+        );
     }
 
     #[test]

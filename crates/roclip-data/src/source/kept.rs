@@ -48,7 +48,11 @@ pub(super) struct Leave {
 impl Leave {
     pub(super) fn add(&mut self, sample: &Sample, leaving: Leaving) {
         // In a shard `a.v2` may stay where `a` goes.
-        let may_belong_to_another = !matches!(sample.image, ImageBytes::File(_)) && sample.key.contains('.');
+        // A name with blanks around it is that of this picture, and not of the one without.
+        let may_belong_to_another = match sample.image {
+            ImageBytes::File(_) => captions::tidy(&sample.key) != sample.key,
+            _ => sample.key.contains('.'),
+        };
         if leaving != Leaving::Nothing || may_belong_to_another {
             self.samples.push((Arc::clone(&sample.source), sample.key.clone(), leaving));
         }
@@ -108,6 +112,7 @@ impl<'a> Fates<'a> {
 
     /// Of a row with these captions of the picture `image`.
     pub(super) fn of(&mut self, image: &str, captions: &[String]) -> Fate {
+        let image = if self.leave.contains_key(image) { image } else { captions::tidy(image) };
         let left_out = match self.leave.get(image) {
             None | Some(Leaving::Nothing) => return Fate::Kept,
             Some(Leaving::Whole) => return Fate::Dropped,

@@ -139,7 +139,7 @@ pub(super) fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> Result<(Sa
     let Some(image) = parts.image else {
         return Err(parts.trouble.unwrap_or_else(|| Skip::new(SkipReason::NoImage, "no jpg, png or webp member")));
     };
-    let (broken, metadata) = match parts.metadata {
+    let (broken, mut metadata) = match parts.metadata {
         Some(Ok(mut metadata)) => (metadata.ambiguous.take(), metadata),
         Some(Err(detail)) => (Some(format!("it is not JSON: {detail}")), Metadata::default()),
         None => (None, Metadata::default()),
@@ -154,9 +154,13 @@ pub(super) fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> Result<(Sa
         }
     }
     let class = metadata.class.or(parts.class);
+    let several = metadata.several.take().filter(|_| class.is_none());
     // A part that was lost could have held the caption, so it is the reason.
     let lost = left_out.or(parts.trouble);
     if captions.is_empty() && (class.is_none() || lost.is_some()) {
+        if let Some(several) = several {
+            return Err(lost.unwrap_or_else(|| Skip::new(SkipReason::NoClass, several.detail)));
+        }
         let detail = match &broken {
             Some(skip) => format!("no txt member, and metadata that cannot be used: {}", skip.detail),
             None => "neither a txt member nor `caption` or `captions` in the JSON".into(),
@@ -176,7 +180,7 @@ pub(super) fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> Result<(Sa
         stated: metadata.stated.map(Box::new),
         ..Sample::new(Arc::clone(source), key, image)
     };
-    Ok((sample, lost.or(broken)))
+    Ok((sample, lost.or(broken).or(several)))
 }
 
 #[cfg(test)]

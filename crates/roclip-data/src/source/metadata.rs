@@ -3,7 +3,9 @@
 use crate::artifact;
 use crate::escape::for_terminal;
 use crate::sample::StatedHash;
+use crate::skip::Skip;
 use crate::source::json::{self, Texts};
+use crate::source::rows::CLASS_NAMES;
 use serde_json::{Map, Value};
 
 /// The fields that mean something here; img2dataset writes many more.
@@ -14,6 +16,8 @@ pub(super) struct Metadata {
     /// Of `caption`, which is the same.
     pub caption: Texts,
     pub class: Option<String>,
+    /// Why it has no class, where it names several.
+    pub several: Option<Skip>,
     pub group: Option<String>,
     pub split: Option<String>,
     pub stated: Option<StatedHash>,
@@ -22,8 +26,20 @@ pub(super) struct Metadata {
 }
 
 /// Their names.
-const FIELDS: [&str; 9] =
-    ["captions", "caption", "class", "concept", "subgroup", "group", "split", "sha256", "original_width"];
+const FIELDS: [&str; 12] = [
+    "captions",
+    "caption",
+    "class",
+    "label",
+    "concept",
+    "classes",
+    "labels",
+    "subgroup",
+    "group",
+    "split",
+    "sha256",
+    "original_width",
+];
 
 impl Metadata {
     /// # Errors
@@ -49,10 +65,15 @@ impl Metadata {
 
     fn of(fields: &Map<String, Value>) -> Metadata {
         let word = |names: &[&str]| names.iter().find_map(|name| json::word(fields.get(*name)));
+        let (class, several) = match json::class_of(fields, &CLASS_NAMES) {
+            Ok(class) => (class, None),
+            Err(skip) => (None, Some(skip)),
+        };
         Metadata {
             captions: Texts::of(fields.get("captions")),
             caption: Texts::of(fields.get("caption")),
-            class: word(&["class", "concept"]),
+            class,
+            several,
             group: word(&["subgroup", "group"]),
             split: word(&["split"]),
             stated: stated_hash(fields),

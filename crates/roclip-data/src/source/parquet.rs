@@ -21,6 +21,8 @@ mod kept;
 mod rows;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::write_texts;
 
 pub(super) struct Parquet {
     root: PathBuf,

@@ -232,12 +232,17 @@ fn without_end_of_line(text: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
+/// A field without ends of lines around it, but with its blanks, which may be those of a name.
+fn without_line_ends(field: &str) -> String {
+    field.trim_matches(['\r', '\n']).to_owned()
+}
+
 fn split(text: &[u8], separator: u8, end: End) -> Result<Vec<String>, String> {
     let line = without_end_of_line(text);
     if !line.contains(&b'"') {
         // Most rows are as plain as that, and are read several times as fast.
         let Ok(line) = std::str::from_utf8(line) else { return Err(NO_UTF8.to_owned()) };
-        return Ok(line.split(char::from(separator)).map(|field| field.trim().to_owned()).collect());
+        return Ok(line.split(char::from(separator)).map(without_line_ends).collect());
     }
     // A tab-separated text that merely begins with a quoted word is not a quoted one.
     let quoting = separator != b'\t' || end == End::Whole;
@@ -252,7 +257,7 @@ fn split(text: &[u8], separator: u8, end: End) -> Result<Vec<String>, String> {
         .from_reader(line);
     let mut record = ::csv::StringRecord::new();
     match reader.read_record(&mut record) {
-        Ok(_) => Ok(record.iter().map(|field| field.trim().to_owned()).collect()),
+        Ok(_) => Ok(record.iter().map(without_line_ends).collect()),
         // The reader of the line knows no number of it.
         Err(e) if matches!(e.kind(), ::csv::ErrorKind::Utf8 { .. }) => Err(NO_UTF8.to_owned()),
         Err(e) => Err(e.to_string()),

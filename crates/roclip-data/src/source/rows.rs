@@ -46,12 +46,12 @@ pub(super) const CAPTION_NAMES: [&str; 11] = [
     "alt",
     "prompt",
 ];
-pub(super) const CLASS_NAMES: [&str; 3] = ["class", "label", "concept"];
+pub(super) const CLASS_NAMES: [&str; 5] = ["class", "label", "concept", "classes", "labels"];
 
 /// One row.
 #[derive(Debug, Default)]
 pub(super) struct Row {
-    /// The path of the picture, or its name where the row has the picture itself.
+    /// The path of the picture as it stands there, or its name without the blanks around it where the row has the picture itself.
     pub image: String,
     /// The encoded picture, where the row has it, which is then a picture of its own.
     pub picture: Option<ImageBytes>,
@@ -132,7 +132,10 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn take(&mut self, row: Row) -> std::result::Result<(), Skip> {
+    fn take(&mut self, mut row: Row) -> std::result::Result<(), Skip> {
+        if row.picture.is_none() && !self.root.holds_blank(&row.image) {
+            row.image = captions::tidy(&row.image).to_owned();
+        }
         let known = match &self.passing {
             None => self.index.get(&row.image).and_then(|at| self.listing.samples.get_mut(*at)),
             Some(_) => self.listing.samples.last_mut().filter(|sample| sample.key == row.image),
@@ -272,6 +275,11 @@ impl Root {
             (Some(folder), None) => Root::new(folder, self.outside),
             _ => self,
         }
+    }
+
+    /// Whether `image` has blanks around it that belong to the name of a file. Elsewhere they are those of whoever wrote the list.
+    fn holds_blank(&self, image: &str) -> bool {
+        captions::tidy(image) != image && self.image(image).is_ok_and(|path| std::fs::symlink_metadata(path).is_ok())
     }
 
     /// Where the image of a row lies.

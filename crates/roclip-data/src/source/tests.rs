@@ -291,3 +291,56 @@ fn folders_and_joined_parts_are_written_again() {
     let captions = kept(folder.path(), "f", &["train/cat/2.jpg"], "f-out").unwrap_err().to_string();
     assert!(captions.contains("exists already"), "{captions}");
 }
+
+/// Two files whose names differ by blanks are two pictures; blanks that no file has are whoever's that wrote the list.
+#[test]
+fn blanks_around_a_name_are_part_of_it_where_a_file_is_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["a.jpg", " a.jpg", "a.jpg ", "b.jpg"];
+    names.iter().for_each(|name| std::fs::write(folder.path().join(name), name).unwrap());
+    let written = ["a.jpg", " a.jpg", "a.jpg ", " a.jpg ", " b.jpg ", "b.jpg"];
+    let rows = |row: &dyn Fn(usize, &str) -> String| -> String {
+        written.iter().enumerate().map(|(number, name)| row(number, name)).collect()
+    };
+    let json = rows(&|number, name| format!("{}\n", serde_json::json!({"image": name, "caption": number.to_string()})));
+    let csv = format!("image,caption\n{}", rows(&|number, name| format!("\"{name}\",{number}\n")));
+    let plain = format!("image,caption\n{}", rows(&|number, name| format!("{name},{number}\n")));
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    write("p.jsonl", json);
+    write("p.csv", csv);
+    write("q.csv", plain);
+    let columns: [(&str, &[&str]); 2] = [("image", &written), ("caption", &["0", "1", "2", "3", "4", "5"])];
+    super::parquet::write_texts(&folder.path().join("p.parquet"), &columns);
+    for name in ["p.jsonl", "p.csv", "q.csv", "p.parquet"] {
+        let path = folder.path().join(name);
+        let config = |path: &Path| SourceConfig {
+            path: path.display().to_string(),
+            image_root: Some(folder.path().to_owned()),
+            ..SourceConfig::default()
+        };
+        let seen = |listing: &Listing| -> Vec<(String, String)> {
+            listing.samples.iter().map(|s| (s.id.clone(), s.captions.join("+"))).collect()
+        };
+        let listing = list_samples(&config(&path), ImageLimits::default()).unwrap();
+        let expected = [("a.jpg", "0+3"), (" a.jpg", "1"), ("a.jpg ", "2"), ("b.jpg", "4+5")];
+        let of = |expected: &[(&str, &str)]| -> Vec<(String, String)> {
+            expected.iter().map(|(id, captions)| ((*id).to_owned(), (*captions).to_owned())).collect()
+        };
+        assert_eq!(seen(&listing), of(&expected), "{name}");
+        let read = listing.samples.iter().map(|s| String::from_utf8(s.image.read(99).unwrap()).unwrap());
+        assert!(read.eq(["a.jpg", " a.jpg", "a.jpg ", "b.jpg"].map(str::to_owned)), "{name}");
+        // What is dropped of a list is the same picture.
+        for left_out in 0..expected.len() {
+            let out = folder.path().join(format!("kept-{left_out}-{name}"));
+            let leaving = |sample: &Sample| match sample.id == expected[left_out].0 {
+                true => Leaving::Whole,
+                false => Leaving::Nothing,
+            };
+            write_kept(&config(&path), ImageLimits::default(), &listing.samples, &leaving, &out).unwrap();
+            let mut rest = expected.to_vec();
+            rest.remove(left_out);
+            let again = list_samples(&config(&out), ImageLimits::default()).unwrap();
+            assert_eq!(seen(&again), of(&rest), "{name} without {left_out}");
+        }
+    }
+}

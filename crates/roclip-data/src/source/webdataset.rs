@@ -151,7 +151,7 @@ impl WebDataset {
                             sample.split = sample.split.or_else(|| split_of(shard).map(str::to_owned));
                             sample.stated = sample.stated.filter(|_| self.memory.with_sha256);
                             if !seen.insert(&sample.key) {
-                                sample.id = format!("{}/{}", stem(shard_name), sample.key);
+                                sample.id = format!("{}/{}", stem(shard_name), sample.id);
                             }
                             take(sample)?;
                         }

@@ -6,6 +6,7 @@ use crate::progress::Task;
 use crate::sample::Sample;
 use crate::skip::Skip;
 use crate::statistics::perceptual::PerceptualHash;
+use crate::threads::of_parts;
 use sha2::{Digest, Sha256};
 
 /// Samples a thread looks at before their findings are handed on.
@@ -69,19 +70,11 @@ pub fn each_in_order<T: Send, E>(
             task.advance(1);
             done
         };
-        let found: Vec<Vec<T>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = block
-                .chunks(share)
-                .map(|part| (part, scope.spawn(move || part.iter().map(one).collect::<Vec<T>>())))
-                .collect();
-            // Work that panicked outside of its guard is a bug, and is seen as one when it panics again here.
-            let done = threads.into_iter().map(|(part, thread)| match thread.join() {
-                Ok(found) => found,
-                Err(_) => part.iter().map(work).collect(),
-            });
-            done.collect()
-        });
-        for one in found.into_iter().flatten() {
+        let done = of_parts(block.chunks(share), |part| part.iter().map(one).collect::<Vec<T>>());
+        // Work that panicked outside of its guard is a bug, and is seen as one when it panics again here.
+        let found =
+            done.into_iter().flat_map(|(part, found)| found.unwrap_or_else(|_| part.iter().map(work).collect()));
+        for one in found {
             take(place, one)?;
             place += 1;
         }

@@ -9,6 +9,7 @@ use roclip_data::picture::preprocess::{self, Resizing};
 use roclip_data::progress::Task;
 use roclip_data::sample::Sample;
 use roclip_data::skip::{Skip, SkipReport};
+use roclip_data::threads::of_parts;
 use roclip_data::tokenizer::Tokenizer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -98,10 +99,18 @@ impl ImageEncoder<'_> {
         let (decoder, mut chunks) = (self.decoder(size), samples.chunks(self.batch_size.max(1)));
         std::thread::scope(|scope| {
             // While the model looks at some pictures, the next ones are decoded.
-            let mut decode = || chunks.next().map(|chunk| (chunk, scope.spawn(|| decoder.pictures(chunk, alter))));
+            let mut decode = || {
+                let chunk = chunks.next()?;
+                let thread = std::thread::Builder::new().spawn_scoped(scope, || decoder.pictures(chunk, alter));
+                Some((chunk, thread.ok()))
+            };
             let mut next = decode();
             while let Some((chunk, pictures)) = next.take() {
-                let pictures = pictures.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let pictures = match pictures {
+                    Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                    // The system gives no more threads.
+                    None => decoder.pictures(chunk, alter),
+                };
                 next = decode();
                 let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
                 let mut places = Vec::with_capacity(chunk.len());
@@ -154,15 +163,8 @@ impl Decoder {
         if share >= samples.len() {
             return samples.iter().map(one).collect();
         }
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                samples.chunks(share).map(|part| scope.spawn(|| part.iter().map(one).collect::<Vec<_>>())).collect();
-            let joined = threads.into_iter().map(|thread| match thread.join() {
-                Ok(pictures) => pictures,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            joined.flatten().collect()
-        })
+        let parts = of_parts(samples.chunks(share), |part| part.iter().map(one).collect::<Vec<_>>()).into_iter();
+        parts.flat_map(|(_, part)| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     }
 }
 

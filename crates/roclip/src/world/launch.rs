@@ -22,6 +22,9 @@ pub struct Launch {
 /// The variables that name a process's place among others: no child of one of them takes that place, too.
 pub const VARIABLES: [&str; 5] = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"];
 
+/// More processes than any machine room has: a `WORLD_SIZE` beyond it is a slip.
+const MOST_PROCESSES: usize = 1_000_000;
+
 impl Launch {
     /// What the environment says; none where this is the only process.
     ///
@@ -49,7 +52,16 @@ impl Launch {
         const NAME: &str = "LOCAL_RANK";
         match Launch::read(variable)? {
             None => Ok(None),
-            Some(_) => variable(NAME).map(|value| number(NAME, &value)).transpose(),
+            Some(Launch { size, .. }) => {
+                let place = variable(NAME).map(|value| number(NAME, &value)).transpose()?;
+                match place.filter(|place| *place >= size) {
+                    None => Ok(place),
+                    Some(place) => Err(Error::setting(
+                        format!("LOCAL_RANK is {place}, and WORLD_SIZE {size}"),
+                        "number the processes of each machine from 0, or unset LOCAL_RANK",
+                    )),
+                }
+            }
         }
     }
 
@@ -78,6 +90,12 @@ impl Launch {
             };
         };
         let size: usize = number("WORLD_SIZE", &size)?;
+        if size > MOST_PROCESSES {
+            return Err(Error::setting(
+                format!("WORLD_SIZE is {size}, which is no number of processes (at most {MOST_PROCESSES})"),
+                "set it to how many processes share the work, or unset it to work in one process",
+            ));
+        }
         Launch::check_numbers(variable)?;
         if size < 2 {
             return Ok(None);
@@ -92,13 +110,17 @@ impl Launch {
             })
         };
         let rank: usize = number("RANK", &needed("RANK")?)?;
+        let port: u16 = number("MASTER_PORT", &needed("MASTER_PORT")?)?;
+        if port == 0 {
+            return Err(Error::setting("MASTER_PORT is 0", "set it to one free port, the same for all processes"));
+        }
         let restarts = "TORCHELASTIC_RESTART_COUNT";
         let restarts: u64 = variable(restarts).map_or(Ok(0), |value| number(restarts, &value))?;
         Ok(Some(Launch {
             rank,
             size,
             host: needed("MASTER_ADDR")?,
-            port: number("MASTER_PORT", &needed("MASTER_PORT")?)?,
+            port,
             agent_serves: variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
             restarts,
             prefix: format!("roclip/{restarts}"),
@@ -115,7 +137,10 @@ fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
     value.trim().parse().map_err(|_| {
         Error::setting(
             format!("the environment's {name} is `{value}`"),
-            "a launcher sets it to a number: correct or unset it",
+            match name {
+                "MASTER_PORT" => "a launcher sets it to a number from 1 to 65535: correct or unset it",
+                _ => "a launcher sets it to a number: correct or unset it",
+            },
         )
     })
 }
@@ -141,6 +166,15 @@ mod tests {
         assert!(!launch.rendezvous(Duration::ZERO).serve);
         let first = read(&[&plain[..1], &[("RANK", "0")], &plain[2..]].concat()).unwrap().unwrap();
         assert!(first.rendezvous(Duration::ZERO).serve);
+        for (name, value, told) in [
+            ("WORLD_SIZE", "1000000000000", "no number of processes"),
+            ("MASTER_PORT", "0", "MASTER_PORT is 0"),
+            ("MASTER_PORT", "1000000000000", "from 1 to 65535"),
+            ("RANK", "1000000000000", "RANK is 1000000000000, and WORLD_SIZE 2"),
+        ] {
+            let error = read(&[&[(name, value)], &plain[..]].concat()).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
         for missing in ["RANK", "MASTER_ADDR", "MASTER_PORT"] {
             let left: Vec<_> = plain.into_iter().filter(|(name, _)| *name != missing).collect();
             let error = read(&left).unwrap_err().to_string();
@@ -165,6 +199,8 @@ mod tests {
         assert_eq!(of(&[&several[..], &[("LOCAL_RANK", "1")]].concat()).unwrap(), Some(1));
         let error = of(&[&several[..], &[("LOCAL_RANK", "x")]].concat()).unwrap_err().to_string();
         assert!(error.contains("LOCAL_RANK is `x`"), "{error}");
+        let error = of(&[&several[..], &[("LOCAL_RANK", "1000000000000")]].concat()).unwrap_err().to_string();
+        assert!(error.contains("LOCAL_RANK is 1000000000000, and WORLD_SIZE 4"), "{error}");
     }
 
     #[test]

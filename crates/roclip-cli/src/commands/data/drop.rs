@@ -45,7 +45,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
     // All of the data, whatever a recipe would train on.
     let source = SourceConfig { split: None, labels: None, ..recipe.data.source };
     let limits = recipe.data.limits;
-    let Listing { samples, skips, .. } = list_samples(&source, limits)?;
+    let listing = list_samples(&source, limits)?;
+    if listing.skips.count(SkipReason::loses_shard) > 0 {
+        // What is lost of a shard is not written again.
+        listing.check_shares(recipe.data.max_skip_fraction, "data.source")?;
+    }
+    let Listing { samples, skips, .. } = listing;
     let found = list.found_in(&samples)?;
     let leaving = |sample: &Sample| {
         let captions = list.captions_of(sample);

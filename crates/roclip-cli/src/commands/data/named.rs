@@ -11,7 +11,7 @@ use roclip_data::escape::for_shell;
 use roclip_data::pairs::DropList;
 use roclip_data::sample::{ImageBytes, Sample};
 use roclip_data::source::{Listing, SourceConfig, list_samples};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Which data.
 #[derive(Args, Clone)]
@@ -109,15 +109,11 @@ pub fn check_no_input(out: &Path, flag: &str, inputs: &[&Path]) -> Result<()> {
 /// Whether `out` is none of the pictures that were listed: with --overwrite it would be lost.
 pub fn check_no_picture(out: &Path, flag: &str, samples: &[Sample]) -> Result<()> {
     let place = artifact::place_of_new(out);
-    let is_out = |path: &&PathBuf| path.file_name() == place.file_name() && artifact::place_of_new(path) == place;
-    let mut files = samples.iter().filter_map(|sample| match &sample.image {
-        ImageBytes::File(path) => Some(path),
-        _ => None,
-    });
-    match files.find(is_out) {
-        Some(_) => bail!("{flag} `{}` is a picture of the data; name another place", out.display()),
-        None => Ok(()),
+    let is_out = |path: &Path| path.file_name() == place.file_name() && artifact::place_of_new(path) == place;
+    if samples.iter().any(|sample| matches!(&sample.image, ImageBytes::File(path) if is_out(path))) {
+        bail!("{flag} `{}` is a picture of the data; name another place", out.display());
     }
+    Ok(())
 }
 
 /// Whether outputs of one command are different files, however they are written: the last would be left of several.

@@ -52,25 +52,21 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let files = || [("--out", &arguments.out), ("--hashes", &arguments.hashes), ("--copies", &arguments.copies)];
-    for (flag, file) in files() {
-        if let Some(file) = file {
-            check_new(file, flag, Some(arguments.overwrite))?;
-        }
+    let named = [("--out", &arguments.out), ("--hashes", &arguments.hashes), ("--copies", &arguments.copies)];
+    let outputs: Vec<(&str, &Path)> =
+        named.into_iter().filter_map(|(flag, file)| Some((flag, file.as_deref()?))).collect();
+    for (flag, file) in &outputs {
+        check_new(file, flag, Some(arguments.overwrite))?;
     }
-    check_different(&files().map(|(flag, file)| (flag, file.as_deref())))?;
+    check_different(&named.map(|(flag, file)| (flag, file.as_deref())))?;
     let recipe = arguments.data.recipe()?;
-    for (flag, file) in files() {
-        if let Some(file) = file {
-            check_no_input(file, flag, &[Path::new(&recipe.data.source.path)])?;
-            check_outside(&recipe.data.source, recipe.data.limits, file).context(flag)?;
-        }
+    for (flag, file) in &outputs {
+        check_no_input(file, flag, &[Path::new(&recipe.data.source.path)])?;
+        check_outside(&recipe.data.source, recipe.data.limits, file).context(*flag)?;
     }
     let listing = list(&recipe, &recipe.data.source)?;
-    for (flag, file) in files() {
-        if let Some(file) = file {
-            check_no_picture(file, flag, &listing.samples)?;
-        }
+    for (flag, file) in &outputs {
+        check_no_picture(file, flag, &listing.samples)?;
     }
     let config = StatisticsConfig {
         limits: recipe.data.limits,
@@ -81,7 +77,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let samples = listing.samples;
     let mut has_list = false;
-    let places = files().into_iter().filter_map(|(_, file)| file.clone()).collect();
+    let places = outputs.iter().map(|(_, file)| file.to_path_buf()).collect();
     let found = leaving_nothing(places, || {
         let found = match &arguments.hashes {
             None => Statistics::of(&samples, listing.skips, config, |_, _| Ok(())),

@@ -205,3 +205,14 @@ fn carriage_returns_are_text_or_ends_of_rows_and_nothing_is_lost() {
     assert_eq!(seen(&mac), [("0.png", vec!["a"]), ("1.png", vec!["b"])]);
     assert_eq!(mac.skips.count(|reason| reason == SkipReason::NoCaption), 1);
 }
+
+#[test]
+fn a_list_of_classes_is_a_class_where_it_names_one() {
+    let text = "image,caption,classes\na.jpg,x,\"[\"\"cat\"\"]\"\nb.jpg,y,\"[\"\"cat\"\", \"\"dog\"\"]\"\nc.jpg,,\"[1, 2]\"\nd.jpg,z,[odd\n";
+    let listing = read(text, SourceConfig::default()).unwrap();
+    let classes: Vec<_> = listing.samples.iter().map(|s| (s.id.as_str(), s.class.as_deref())).collect();
+    assert_eq!(classes, [("a.jpg", Some("cat")), ("b.jpg", None), ("d.jpg", Some("[odd"))]);
+    let told = listing.skips.to_jsonl();
+    assert!(told.contains("b.jpg: it is of 2 classes (`cat`, `dog`)") && told.contains("c.jpg: it is"), "{told}");
+    assert_eq!(listing.skips.total(), 2, "{told}");
+}

@@ -80,7 +80,9 @@ pub(super) fn class_names(metadata: &ParquetMetaData) -> HashMap<String, Vec<Str
     let value: Value = kept.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let features = value.pointer("/info/features").and_then(Value::as_object);
     let named = features.into_iter().flatten().filter_map(|(column, feature)| {
-        let names = feature.get("names")?.as_array()?;
+        // A list of classes has them in the feature of its entries.
+        let one = || feature.get("feature").or_else(|| feature.get(0));
+        let names = feature.get("names").or_else(|| one()?.get("names"))?.as_array()?;
         Some((column.clone(), names.iter().filter_map(Value::as_str).map(str::to_owned).collect()))
     });
     named.collect()

@@ -129,16 +129,15 @@ impl<'a> Table<'a> {
             odd_field = odd_field.or_else(|| odd(&column, &field));
             let mut value = value(field);
             if let Some(names) = classes.get(&column) {
-                let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
-                value = match number.and_then(|number| names.get(number)) {
-                    Some(name) => json!(name),
-                    // `datasets` writes -1 where there is no label.
-                    None if value.as_i64().is_some_and(|number| number < 0) => Value::Null,
-                    None => value,
+                value = match value {
+                    Value::Array(list) => list.into_iter().map(|one| named(one, names)).collect(),
+                    one => named(one, names),
                 };
             }
             if let Some(bytes) = bytes.filter(|_| picture.is_none()) {
-                let path = value.as_str().or_else(|| value.get("path")?.as_str()).filter(|path| !path.is_empty());
+                let path = value.as_str().or_else(|| value.get("path")?.as_str());
+                // No file of this name lies anywhere that would say whether blanks belong to it.
+                let path = path.map(captions::tidy).filter(|path| !path.is_empty());
                 let named = path.map_or_else(|| place.replace(' ', "-"), str::to_owned);
                 value = json!(named);
                 picture = Some((column.clone(), bytes));
@@ -220,6 +219,17 @@ impl<'a> Table<'a> {
                 Err(Skip::new(SkipReason::NoImage, detail))
             }
         }
+    }
+}
+
+/// The class behind a number of a column that has `names`.
+fn named(value: Value, names: &[String]) -> Value {
+    let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+    match number.and_then(|number| names.get(number)) {
+        Some(name) => json!(name),
+        // `datasets` writes -1 where there is no label.
+        None if value.as_i64().is_some_and(|number| number < 0) => Value::Null,
+        None => value,
     }
 }
 

@@ -44,6 +44,7 @@ fn seen(listing: &Listing) -> Vec<(&str, Vec<&str>, Option<&str>)> {
 
 enum Column {
     Texts(Vec<String>),
+    Lists(Vec<Vec<String>>),
     Bytes(Vec<Vec<u8>>),
     Floats(Vec<f64>),
     Dates(Vec<i32>),
@@ -55,6 +56,9 @@ fn write(path: &Path, columns: &[(&str, Column)]) {
         .iter()
         .map(|(name, column)| match column {
             Column::Texts(_) => format!("required binary {name} (UTF8);"),
+            Column::Lists(_) => {
+                format!("required group {name} (LIST) {{ repeated group list {{ required binary element (UTF8); }} }}")
+            }
             Column::Bytes(_) => format!("required binary {name};"),
             Column::Floats(_) => format!("required double {name};"),
             Column::Dates(_) => format!("required int32 {name} (DATE);"),
@@ -72,6 +76,13 @@ fn write(path: &Path, columns: &[(&str, Column)]) {
                 let texts = bytes(texts.iter().map(|text| text.clone().into_bytes()).collect());
                 out.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
             }
+            Column::Lists(lists) => {
+                let texts = bytes(lists.iter().flatten().map(|text| text.clone().into_bytes()).collect());
+                let repetitions: Vec<i16> =
+                    lists.iter().flat_map(|list| (0..list.len()).map(|at| i16::from(at > 0))).collect();
+                let definitions = vec![1; repetitions.len()];
+                out.typed::<ByteArrayType>().write_batch(&texts, Some(&definitions), Some(&repetitions)).unwrap();
+            }
             Column::Bytes(values) => {
                 out.typed::<ByteArrayType>().write_batch(&bytes(values.clone()), None, None).unwrap();
             }
@@ -82,6 +93,11 @@ fn write(path: &Path, columns: &[(&str, Column)]) {
     }
     group.close().unwrap();
     writer.close().unwrap();
+}
+
+/// A file with columns of texts.
+pub(in crate::source) fn write_texts(path: &Path, columns: &[(&str, &[&str])]) {
+    write(path, &columns.iter().map(|(name, values)| (*name, texts(values))).collect::<Vec<_>>());
 }
 
 fn texts(texts: &[&str]) -> Column {
@@ -203,6 +219,26 @@ fn lists_paths_and_what_img2dataset_fetched_are_read() {
     assert_eq!(seen(&fetched), [("00000/000000000.jpg", vec!["A dog"], None)]);
     let skips = fetched.skips.to_jsonl();
     assert!(skips.contains("failed_to_download") && skips.contains("does not lie in"), "{skips}");
+}
+
+#[test]
+fn a_list_of_classes_is_a_class_where_it_names_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.parquet");
+    let lists = [vec!["cat"], vec!["cat", "dog"], vec!["dog", "dog"], vec!["cat", "dog"]];
+    let lists = lists.map(|list| list.into_iter().map(str::to_owned).collect()).to_vec();
+    let columns = [
+        ("image", texts(&["a.jpg", "b.jpg", "c.jpg", "d.jpg"])),
+        ("caption", texts(&["one", "two", "", ""])),
+        ("classes", Column::Lists(lists)),
+    ];
+    write(&path, &columns);
+    let listing = list(&path).unwrap();
+    let expected = [("a.jpg", vec!["one"], Some("cat")), ("b.jpg", vec!["two"], None), ("c.jpg", vec![], Some("dog"))];
+    assert_eq!(seen(&listing), expected);
+    let told = listing.skips.to_jsonl();
+    assert!(told.contains("b.jpg: it is of 2 classes (`cat`, `dog`)") && told.contains("d.jpg: it is"), "{told}");
+    assert_eq!(listing.skips.total(), 2, "{told}");
 }
 
 #[test]

@@ -61,6 +61,14 @@ pub fn section(recipe: &Recipe) -> Result<&PromptConfig> {
 
 /// The frozen model, with both its towers.
 pub fn frozen_model(path: &Path, description: Description, device: Device) -> Result<Loaded> {
+    if !path.exists() {
+        let tried = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        return Err(Error::setting(
+            format!("the frozen model `{}` is not there: tried `{}`", path.display(), tried.display()),
+            "a relative path starts at the current folder: work in the folder that the prompts were learned in, or name the model with \
+             --on-model (`roclip prompt train`: MODEL)",
+        ));
+    }
     let loaded = checkpoint::load_as(path, description, device).map_err(|error| {
         Error::setting(
             format!("`{}` is no CLIP that prompts can be learned for: {error}", path.display()),
@@ -295,4 +303,16 @@ pub fn unlabelled(samples: &[&Sample], count: usize, seed: u64, encoder: ImageEn
 /// Seeds libtorch's generator for `purpose`.
 pub fn seed_torch(seed: u64, purpose: &str) {
     tch::manual_seed(random::stream(seed, purpose, 0, "").next_u64() as i64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frozen_model_that_is_elsewhere_is_told_with_the_path_that_was_tried() {
+        let error = frozen_model(Path::new("runs/gone"), Description::Beside, Device::Cpu).err().unwrap().to_string();
+        let tried = std::env::current_dir().unwrap().join("runs/gone");
+        assert!(error.contains("--on-model") && error.contains(&tried.display().to_string()), "{error}");
+    }
 }
