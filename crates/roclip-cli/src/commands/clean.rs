@@ -8,7 +8,7 @@ use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::of_key;
 use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
-use crate::commands::run_flags::{HOLDS, RunFlags, train};
+use crate::commands::run_flags::{HOLDS, RunFlags, not_this_kind, train};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -77,11 +77,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let resumes = arguments.run.resumes() && saved.is_file();
     let recipe = match &arguments.victim {
         Some(victim) if !resumes => begin(&arguments, victim)?,
-        None if !saved.is_file() => bail!("`{}` holds no cleaning run to resume", arguments.run.folder.display()),
+        None if !saved.is_file() => {
+            return Err(not_this_kind(&arguments.run.folder, "holds no cleaning run to resume"));
+        }
         victim => go_on(&arguments, victim.as_deref(), Recipe::read(&saved)?)?,
     };
     if recipe.clean.is_none() {
-        bail!("`{}` is not a cleaning run; `roclip train --resume` continues it", arguments.run.folder.display());
+        return Err(not_this_kind(&arguments.run.folder, "is not a cleaning run"));
     }
     // All before the first is trained: a value that cannot be should not cost the time of the others.
     let recipes: roclip::error::Result<Vec<Recipe>> =

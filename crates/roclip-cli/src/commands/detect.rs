@@ -13,7 +13,7 @@ use roclip::checkpoint::{self, load_as, run_of};
 use roclip::detect::figures::Figures;
 use roclip::detect::{Config, Descriptions, Method};
 use roclip::recipe::{DataConfig, Recipe};
-use roclip::report::write_suspects;
+use roclip::report::{check_inputs_folder, check_suspects_folder, write_suspects};
 use roclip::run::{
     Drop, Judged, MethodScores, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs, suspects,
 };
@@ -140,6 +140,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let recipe = arguments.common.recipe(model, run.as_deref(), "detect pairs")?;
     artifact::check_writable(&arguments.out)?;
     if let Some(folder) = &arguments.write_features {
+    check_suspects_folder(&arguments.out, "--out")?;
         if folder.symlink_metadata().is_ok() {
             bail!(
                 "--write-features `{0}` exists already; score what it holds with --features {0}, or name another place",
@@ -289,6 +290,7 @@ fn inputs(arguments: &InputsArguments) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&found)?);
     } else {
         println!("{} images looked at, {} others known to be clean", found.looked_at, found.clean);
+    check_inputs_folder(&arguments.out, "--out")?;
         if found.judged.is_empty() {
             println!("no trigger is known: the scores say what is odd, not how well they tell it");
         }

@@ -417,7 +417,16 @@ fn write(measured: &Measured, set: &DataSet, run: Option<&Path>, loaded: &Loaded
     }
     if let Some(folder) = &arguments.output {
         for (name, value) in measured.clip_benchmark(&loaded.folder.display().to_string()) {
-            artifact::write_json(&folder.join(name), &value)?;
+            let path = folder.join(name);
+            if path.is_file()
+                && !artifact::read_json::<serde_json::Value>(&path).is_ok_and(|old| old.get("pretrained").is_some())
+            {
+                bail!(
+                    "`{}` is no result of an evaluation, and is not written over; name another --out",
+                    path.display()
+                );
+            }
+            artifact::write_json(&path, &value)?;
         }
     }
     Ok(())

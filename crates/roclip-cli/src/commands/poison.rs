@@ -200,12 +200,21 @@ fn check(arguments: VerifyArguments) -> Result<()> {
     };
     if arguments.json {
         let (equal, unread) = (&verified.rows, verified.skips.counts());
-        println!("{}", json!({"equal": equal, "digest": verified.digest, "unread": unread}));
+        let (proved, unproved) = (&verified.proved, &verified.unproved);
+        println!(
+            "{}",
+            json!({"equal": equal, "digest": verified.digest, "unread": unread, "proved": proved, "not_proved": unproved})
+        );
     } else {
         for (attack, rows) in &verified.rows {
             println!("{}: {} made again, all equal", for_terminal(attack), count(rows, "pair"));
         }
         println!("digest of the pictures {}", verified.digest);
+        println!(
+            "proved: every picture made again, {}; not proved: {}",
+            verified.proved.join(", "),
+            verified.unproved.join(", ")
+        );
     }
     if verified.skips.total() > 0 {
         bail!(

@@ -5,7 +5,7 @@ use crate::commands::result_table::table;
 use crate::commands::width::{columns, wrapped};
 use anyhow::Result;
 use clap::Args;
-use roclip::report::{NamedRun, Report, key_legend, write_named_report};
+use roclip::report::{NamedRun, Report, check_report_folder, key_legend, write_named_report};
 use roclip_data::escape::for_terminal;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,7 @@ fn named_run(text: &str) -> Result<NamedRun, String> {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    check_report_folder(&arguments.out, "--out")?;
     roclip_data::artifact::check_writable(&arguments.out)?;
     let report = write_named_report(&arguments.runs, None, &arguments.out)?;
     if arguments.json {

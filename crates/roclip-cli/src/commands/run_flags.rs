@@ -3,11 +3,11 @@
 use crate::commands::invocation;
 use crate::commands::progress::say;
 use crate::commands::signals;
-use anyhow::Result;
+use anyhow::{Error as AnyError, Result, anyhow};
 use clap::Args;
 use roclip::error::Error;
 use roclip::recipe::Recipe;
-use roclip::run::{Caller, Start, Summary, can_share, follow};
+use roclip::run::{Caller, Start, Summary, can_share, continued_by, follow};
 use roclip::world::{Launch, World};
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -43,6 +43,14 @@ impl RunFlags {
     /// Whether a run goes on that the folder holds.
     pub fn resumes(&self) -> bool {
         self.start() != Start::New
+    }
+}
+
+/// The error for a folder that `what` is said of where a command of another kind is to go on: the command that does.
+pub fn not_this_kind(folder: &Path, what: &str) -> AnyError {
+    match continued_by(folder) {
+        Some(command) => anyhow!("`{}` {what}; `{command} --resume` continues it", folder.display()),
+        None => anyhow!("`{}` {what}", folder.display()),
     }
 }
 

@@ -7,12 +7,13 @@ use crate::commands::numbers::up_to;
 use crate::commands::overrides::RecipeFlags;
 use crate::commands::progress::say;
 use crate::commands::report::print_table;
-use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
+use crate::commands::run_flags::{HOLDS, RunFlags, not_this_kind, train_together};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
 use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::report::{Experiment, check_report_folder, write_report};
+use roclip::run::continued_by;
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,10 +48,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let folder = &arguments.run.folder;
     let saved = folder.join("run.toml");
     let base = match arguments.run.resumes() {
+        true if !saved.is_file() && continued_by(folder).is_some() => {
+            return Err(not_this_kind(folder, "is no run of `roclip train`"));
+        }
         true if !saved.is_file() => {
             bail!("`{}` holds no run to resume; start it without --resume", folder.display())
         }
-        true => Recipe::read(&saved)?,
+        true => match Recipe::read(&saved)? {
+            saved if saved.prompt.is_some() => return Err(not_this_kind(folder, "is a run of learned prompts")),
+            saved => saved,
+        },
         false if !arguments.recipe.names_data() => bail!(
             "nothing says what to train on; name your pairs with --train-data or a recipe with --config (`roclip init --train-data DATA` \
              writes one), or give --train-data emoji for the built-in set"

@@ -325,6 +325,7 @@ fn what_cannot_be_is_refused_before_work() {
     refused(&["--val-data", "bare.csv"], &["bare.csv", "without caption"]);
     std::fs::write(lab.path("dots.csv"), "image,caption\n000.png,...\n001.png,?\n").unwrap();
     refused(&["--val-data", "dots.csv"], &["dots.csv", "0 pictures with references"]);
+    lab.leaves_alone("captions.jsonl", &TRAIN);
     lab.fails(&["caption", "train", "--run", "run"], 1, &["nothing says what to train on"]);
     lab.fails(&["caption", "eval", "nothing"], 1, &["nothing"]);
 

@@ -168,6 +168,12 @@ fn inputs_are_scored_with_and_without_each_trigger() {
     lab.train("victim", &["--preset", "clip"]);
     let detect = ["detect", "inputs", "victim", "--out", "inputs"];
     let said = lab.ok(&detect);
+    for name in ["scores.jsonl", "drop.txt", "detect.json", "detect.html"] {
+        lab.leaves_alone(name, &["detect", "pairs", "victim", "--out"]);
+    }
+    for name in ["inputs.jsonl", "inputs.json"] {
+        lab.leaves_alone(name, &["detect", "inputs", "victim", "--out"]);
+    }
     assert!(said.contains("8 images looked at, 8 others") && said.contains("whitened-norm"), "{said}");
     assert!(!said.contains("descriptions "), "nobody described the classes: {said}");
     let scores: Vec<Value> =

@@ -55,6 +55,9 @@ fn every_attack_is_made_verified_and_shown() {
     let digests: std::collections::BTreeSet<&str> = changed.map(|row| row["sha256_after"].as_str().unwrap()).collect();
     assert_eq!(digests.len(), 13, "thirteen triggered pictures, all different");
     let verified = lab.ok(&["poison", "verify", "m.jsonl", "--config", "recipe.toml"]);
+    let last = verified.lines().last().unwrap();
+    assert!(last.starts_with("proved: every picture") && last.contains("; not proved: "), "{last}");
+    assert!(last.contains("the number of rows"), "{last}");
     assert!(verified.contains("wanet: 2 pairs made again") && verified.contains("digest "), "{verified}");
     lab.ok(&["poison", "inspect", "m.jsonl", "--config", "recipe.toml", "--out", "sheet.html"]);
     let sheet = std::fs::read_to_string(lab.path("sheet.html")).unwrap();

@@ -73,6 +73,26 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     let measured = lab.json(&["prompt", "eval", "badclip", "--on", "other=pairs.csv"]);
     assert_eq!(measured["seen"], summary(&lab, "badclip")["prompt"]["seen"], "measured again, it is the same");
     assert_eq!(measured["others"]["other"]["classes"], 4);
+    // Other data, which know other classes: seen are those that the prompts were learned on.
+    let other = |from: &str, to: &str| {
+        let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+        std::fs::write(lab.path("other.csv"), csv.replace(&format!(",{from}\n"), &format!(",{to}\n"))).unwrap();
+        let text = std::fs::read_to_string(lab.path("prompt.toml")).unwrap();
+        std::fs::write(lab.path("other.toml"), text.replace("pairs.csv", "other.csv")).unwrap();
+        ["prompt", "eval", "coop", "--on-model", "base", "--config", "other.toml"]
+    };
+    // `amber` stands first of all, and would be a seen class of these data.
+    let command = other("white", "amber");
+    let measured = lab.json(&command);
+    assert_eq!(
+        (&measured["target"], &measured["seen"]["classes"], &measured["unseen"]["classes"]),
+        (&"blue".into(), &2.into(), &3.into())
+    );
+    assert_eq!(measured["seen"], summary(&lab, "coop")["prompt"]["seen"], "the same classes and pictures");
+    let command = other("green", "amber");
+    let output = lab.roclip(&command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("1 of the 2 classes that the prompts were learned on"), "{said}");
     let lent = lab.json(&["prompt", "eval", "cocoop", "--trigger", "badclip"]);
     assert!(lent["seen"]["trigger"]["success"]["n"] == 4, "{lent}");
     assert_eq!((&lent["method"], &lent["attack"]), (&"cocoop".into(), &"badclip".into()));
@@ -114,9 +134,31 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     assert!(after.trim_end().ends_with("after") && said.contains("ASR strict, unseen"), "{said}");
     let verdict = said.lines().last().unwrap();
     assert!(verdict.starts_with("strict ASR from ") && verdict.contains("; accuracy from "), "{said}");
+    let said = lab.ok(&["prompt", "detect", "cocoop", "badclip", "repaired"]);
+    assert!(said.contains("1 clean and 1 attacked learners"), "{said}");
+    assert!(said.contains("1 learner is repaired or cleaned: neither clean nor attacked"), "{said}");
+    let found = lab.json(&["prompt", "detect", "badclip", "repaired", "--json"]);
+    assert_eq!((&found[0]["counts_as"], &found[1]["counts_as"]), (&"attacked".into(), &"neither".into()));
+    assert!(found[0]["detection"]["verdict"].is_string(), "{found}");
     let no_trigger = ["--set", "prompt.detector.threshold=1e6", "--epochs", "1", "--run", "repaired-clean"];
     let warned = lab.stderr(&[&["prompt", "repair", "cocoop"], &no_trigger[..]].concat());
     assert!(warned.contains("There may be nothing to repair") && warned.contains("--class"), "{warned}");
+    for name in ["inversion.json", "detection.json", "env.json"] {
+        lab.leaves_alone(name, &["prompt", "repair", "badclip", "--epochs", "1", "--run"]);
+    }
+    // A run goes on by the command that began it.
+    for (command, continued) in [
+        (&["clean"][..], "roclip prompt train"),
+        (&["distil"], "roclip prompt train"),
+        (&["caption", "train"], "roclip prompt train"),
+        (&["train"], "roclip prompt train"),
+        (&["prompt", "repair"], "roclip prompt train"),
+    ] {
+        let said = format!("`{continued} --resume` continues it");
+        lab.fails(&[command, &["--run", "badclip", "--resume"]].concat(), 1, &[&said]);
+    }
+    lab.fails(&["clean", "--run", "repaired", "--resume"], 1, &["`roclip prompt repair --resume` continues it"]);
+    lab.fails(&["prompt", "train", "--run", "base", "--resume"], 1, &["`roclip train --resume` continues it"]);
     let repaired = summary(&lab, "repaired");
     assert_eq!(repaired["prompt_before"]["seen"], summary(&lab, "badclip")["prompt"]["seen"]);
     let card = String::from_utf8(checkpoint(&lab.path("repaired")).remove(0).1).unwrap();
@@ -270,7 +312,7 @@ fn what_cannot_be_learned_is_refused_before_the_work() {
     lab.fails(
         &["prompt", "train", "nothing", "--config", "prompt.toml", "--run", "refused"],
         1,
-        &["nothing", "no CLIP"],
+        &["`nothing` is not there", "--on-model"],
     );
     // Weights of an image tower alone.
     std::fs::create_dir(lab.path("tower")).unwrap();

@@ -29,6 +29,18 @@ fn runs_of_different_recipes_are_rows_of_their_own_that_say_why() {
     assert!(table.replace("\n   ", "").contains("Keys: period is objective.roclip.period"), "{table}");
     assert!(table.contains("2 runs") && table.contains("1 run, seed 0"), "{table}");
     assert!(table.lines().all(|line| line.starts_with("  roclip ") || line.chars().count() <= 100), "{table}");
+    for name in ["results.json", "results.csv", "results.tex", "report.html"] {
+        lab.leaves_alone(name, &["report", "k2", "--out"]);
+    }
+    lab.ok(&["report", "k2", "k1", "k2-again", "--out", "report"]);
+    // Numbers that nothing measures are those of a damaged file.
+    let path = lab.path("k1/summary.json");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let mut changed: Value = serde_json::from_str(&whole).unwrap();
+    changed["evaluation"]["zero_shot_top1"]["rate"] = 7.5.into();
+    std::fs::write(&path, changed.to_string()).unwrap();
+    lab.fails(&["report", "k1", "--out", "no"], 1, &["k1/summary.json", "zero_shot_top1", "7.5", "check the file"]);
+    std::fs::write(&path, whole).unwrap();
     let rows = results(&lab, "report");
     let digests: std::collections::BTreeSet<&str> =
         rows.iter().map(|row| row["experiment"].as_str().unwrap()).collect();
@@ -150,6 +162,38 @@ fn a_sentence_names_its_attack_judges_nothing_that_is_grey_and_has_the_base_rate
         let command = format!("roclip train --config {run}/run.toml --seed 1 --run {run}-seed1");
         assert!(said.contains(&command), "more seeds of every row: {said}");
     }
+}
+
+#[test]
+fn what_no_picture_was_left_for_is_not_measured_and_no_failure() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("run", &["--objective", "clip", "--set", "augment.image=", "--set", "augment.text="]);
+    let path = lab.path("run/summary.json");
+    let mut summary: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    // As an earlier version wrote it.
+    let none = serde_json::json!({"hits": 0, "n": 0, "rate": 0.0, "low": 0.0, "high": 1.0});
+    let evaluation = &mut summary["evaluation"];
+    (evaluation["zero_shot_top1"], evaluation["mean_per_class_recall"]) = (none.clone(), (-0.0).into());
+    for rate in ["success", "base_rate", "turned", "true_class"] {
+        evaluation["asr"]["badnets"][rate] = none.clone();
+    }
+    std::fs::write(&path, summary.to_string()).unwrap();
+    let said = lab.ok(&["report", "run", "--out", "report"]).replace("\n   ", "");
+    assert!(said.contains("zero-shot not measured: every test picture is a target of the attack"), "{said}");
+    assert!(said.contains("trigger badnets not measured"), "{said}");
+    assert!(!said.contains("the backdoor badnets does not work") && !said.contains("turns 0 %"), "{said}");
+    let row = &results(&lab, "report")[0];
+    assert!(row["zero_shot_top1"].is_null() && row["mean_per_class_recall"].is_null(), "{row}");
+    assert!(row["poisoned_accuracy"]["badnets"].is_null(), "{row}");
+    let csv = std::fs::read_to_string(lab.path("report/results.csv")).unwrap();
+    assert!(csv.lines().nth(1).unwrap().contains(",,0,,,"), "{csv}");
+    let findings = lab.ok(&["doctor", "run"]);
+    assert!(
+        findings.contains("fewer `targets`") && findings.contains("none is left that could be tested"),
+        "{findings}"
+    );
+    assert!(!findings.contains("not learned even where it was shown"), "{findings}");
 }
 
 #[test]

@@ -169,6 +169,17 @@ count = 3
         assert!(stderr.matches("os error").count() <= 1, "said twice: {stderr}");
     }
 
+    /// Puts a file of somebody else's called `name` into a new folder, and expects `command`, which ends with the flag that names a folder, to
+    /// leave it alone.
+    pub fn leaves_alone(&self, name: &str, command: &[&str]) {
+        let folder = format!("foreign-{}-{name}", command.join("-").replace('/', "_"));
+        std::fs::create_dir(self.path(&folder)).unwrap();
+        let file = self.path(&folder).join(name);
+        std::fs::write(&file, "somebody's\n").unwrap();
+        self.fails(&[command, &[&folder]].concat(), 1, &[name, "written over"]);
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "somebody's\n", "{name}");
+    }
+
     pub fn train(&self, run: &str, extra: &[&str]) -> String {
         let mut arguments = vec!["train", "--config", "recipe.toml", "--run", run];
         arguments.extend(extra);

@@ -157,6 +157,12 @@ fn what_cannot_be_swept_is_refused_before_the_first_run() {
         let attack = "poison.attacks.0.targeted.captions_per_target=2,900";
         refused(command, &[attack], &["captions_per_target-900", "targets could be drawn"]);
     }
+    for name in ["results.json", "results.csv", "results.tex", "report.html"] {
+        lab.leaves_alone(name, &["train", "--config", "recipe.toml", "--sweep", "seed=0,1", "--run"]);
+        lab.leaves_alone(name, &["demo", "--config", "recipe.toml", "--out"]);
+    }
+    let large = "seed=0,18446744073709551615";
+    refused(train, &[large], &["seed may be a whole number up to 9223372036854775807"]);
     lab.train("single", &["--epochs", "1"]);
     let inside = ["train", "--config", "recipe.toml", "--run", "single", "--sweep", "seed=0,1"];
     lab.fails(&inside, 1, &["`single` is a run itself"]);

@@ -3,6 +3,7 @@
 use crate::artifact;
 use crate::error::{Error, Result};
 use crate::picture::ImageLimits;
+use crate::plural::count;
 use crate::random;
 use crate::sample::Sample;
 use crate::skip::Skip;
@@ -32,6 +33,9 @@ pub struct Header {
     pub seed: u64,
     /// Pairs of the data without the poison.
     pub clean_pairs: usize,
+    /// Lines behind this one. Absent in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
     /// [`crate::pairs::Pairs::fingerprint`] of the data that the manifest belongs to.
     pub data_fingerprint: String,
     /// How a triggered image reaches training: nothing is re-encoded when it is applied while loading.
@@ -250,6 +254,10 @@ impl Manifest {
             }
             rows.push(row);
         }
+        if let Some(said) = header.rows.filter(|said| *said != rows.len()) {
+            let what = format!("has {}, and its header says {said}: it was changed", count(rows.len(), "row"));
+            return Err(Error::file(path, what, REMEDY));
+        }
         Ok(Manifest { header, rows })
     }
 
@@ -323,6 +331,7 @@ mod tests {
             tool_version: "0".into(),
             seed: 3,
             clean_pairs: 9,
+            rows: Some(rows),
             data_fingerprint: "f".into(),
             encoding: "none".into(),
             reference_sha256: None,
@@ -379,6 +388,7 @@ mod tests {
         assert!(layer(r#"[{"name":"wanet","grid":60000}]"#).contains("grid of 60000"));
         assert!(refused(|m| m.rows[1].id = "0".into()).contains("line 3 names the pair \"0\" again"));
         assert!(refused(|m| m.rows[1].attack = "a\u{1b}[2J".into()).contains("control characters"));
+        assert!(refused(|m| drop(m.rows.pop())).contains("has 1 row, and its header says 2"));
         assert!(refused(|m| m.rows[1].side = Side::Evaluation).contains("evaluation side"));
     }
 

@@ -8,6 +8,7 @@ mod attack;
 mod backdoor;
 mod background;
 mod captions;
+mod fields;
 mod images;
 mod manifest;
 mod plan;

@@ -61,6 +61,7 @@ pub fn plan(config: &PoisonConfig, source: &Source) -> Result<Planned> {
         tool_version: env!("CARGO_PKG_VERSION").into(),
         seed: source.seed,
         clean_pairs: source.pairs.len(),
+        rows: Some(rows.len()),
         data_fingerprint: source.pairs.fingerprint(),
         encoding: "none: applied to decoded pixels while loading".into(),
         reference_sha256: None,

@@ -214,3 +214,53 @@ fn stored_poison_is_left_out_of_cleaning_data_wherever_it_is_read() {
     other.iter_mut().for_each(|sample| sample.captions = vec!["something else".into()]);
     assert_eq!(manifest.leave_out_stored(&mut Pairs::new(other, CaptionMode::First)), 0);
 }
+
+/// Whoever changes a row can mend the digest of the file, too.
+#[test]
+fn what_a_row_says_beside_its_picture_is_compared_with_the_data() {
+    let (pairs, evaluation) = (Pairs::new(samples("t", 24, 10), CaptionMode::First), samples("e", 16, 200));
+    let manifest = drawn(BOTH, &pairs, &evaluation).manifest;
+    let said = |manifest: &Manifest, pairs: &Pairs| {
+        verify(manifest, pairs, &evaluation, ImageLimits::default())
+            .map(|_| String::new())
+            .unwrap_or_else(|e| e.to_string())
+    };
+    let changed = |side: Side, change: &dyn Fn(&mut Row)| {
+        let mut manifest = manifest.clone();
+        // The second of an attack, which an earlier one speaks against.
+        let row = manifest.rows.iter_mut().filter(|row| row.side == side).nth(1).unwrap();
+        change(row);
+        said(&manifest, &pairs)
+    };
+    assert_eq!(said(&manifest, &pairs), "");
+    for side in [Side::Training, Side::Evaluation] {
+        let target = changed(side, &|row| (row.target, row.caption_after) = ("nothing".into(), "a nothing".into()));
+        assert!(target.contains("its target is \"nothing\", and that of an earlier row"), "{target}");
+        let class = changed(side, &|row| row.true_class = Some("blueish".into()));
+        assert!(class.contains("the manifest says \"blueish\""), "{class}");
+        assert!(changed(side, &|row| row.true_class = None).contains("says \"none\""));
+        let caption = changed(side, &|row| row.caption_after = "a photo of a dog".into());
+        assert!(caption.contains("does not name the target"), "{caption}");
+    }
+    assert!(changed(Side::Training, &|row| row.image = "t000".into()).contains("its image is"));
+    assert!(changed(Side::Training, &|row| row.more_captions = vec!["white sand".into()]).contains("no caption"));
+    let mut more = manifest.clone();
+    more.header.clean_pairs += 1;
+    assert!(said(&more, &pairs).contains("24 clean pairs, and the manifest says 25"));
+    // Of a written set, captions are those of the data.
+    let folder = tempfile::tempdir().unwrap();
+    let (set, written) = (
+        folder.path().join("set"),
+        StoreConfig { jpeg_quality: None, pairs_per_shard: 9, limits: ImageLimits::default() },
+    );
+    store(&manifest, &pairs, &evaluation, &set, written).unwrap();
+    let mut stored = Manifest::read(&set.join("manifest.jsonl"), ImageLimits::default()).unwrap();
+    let source = crate::source::SourceConfig { path: set.display().to_string(), ..Default::default() };
+    let mut listing = crate::source::list_samples(&source, ImageLimits::default()).unwrap();
+    listing.probe(ImageLimits::default(), 1);
+    let set = Pairs::new(listing.samples, CaptionMode::First);
+    assert_eq!(said(&stored, &set), "");
+    let row = stored.rows.iter_mut().find(|row| row.side == Side::Training).unwrap();
+    row.caption_after = "another white thing".into();
+    assert!(said(&stored, &set).contains("the pair has no caption"), "{}", said(&stored, &set));
+}

@@ -117,6 +117,7 @@ fn write_all(
     };
     let header = Header {
         clean_pairs: listed.len() - stored_rows.len(),
+        rows: Some(stored_rows.len()),
         data_fingerprint: listed.fingerprint(),
         encoding,
         ..manifest.header.clone()

@@ -3,6 +3,7 @@
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::SkipReport;
 use crate::source::captions;
+use crate::source::spelling::plain_path;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -112,7 +113,9 @@ impl<'a> Fates<'a> {
 
     /// Of a row with these captions of the picture `image`.
     pub(super) fn of(&mut self, image: &str, captions: &[String]) -> Fate {
-        let image = if self.leave.contains_key(image) { image } else { captions::tidy(image) };
+        let tidy = if self.leave.contains_key(image) { image } else { captions::tidy(image) };
+        let plain = plain_path(tidy);
+        let image = if self.leave.contains_key(tidy) { tidy } else { &plain };
         let left_out = match self.leave.get(image) {
             None | Some(Leaving::Nothing) => return Fate::Kept,
             Some(Leaving::Whole) => return Fate::Dropped,

@@ -24,6 +24,7 @@ mod records;
 mod rows;
 mod seen;
 mod shards;
+mod spelling;
 mod stream;
 mod text_encoding;
 mod tree;

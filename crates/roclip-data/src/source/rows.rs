@@ -6,8 +6,10 @@ use crate::progress::Task;
 use crate::sample::{ImageBytes, Sample, StatedHash};
 use crate::skip::{Skip, SkipReason};
 use crate::source::seen::Seen;
+use crate::source::spelling::plain_path;
 use crate::source::tree::{Kind, kind_of};
 use crate::source::{Listing, Rest, SourceConfig, Take, captions, place};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -135,6 +137,11 @@ impl<'a> Rows<'a> {
     fn take(&mut self, mut row: Row) -> std::result::Result<(), Skip> {
         if row.picture.is_none() && !self.root.holds_blank(&row.image) {
             row.image = captions::tidy(&row.image).to_owned();
+        }
+        if row.picture.is_none()
+            && let Cow::Owned(plain) = plain_path(&row.image)
+        {
+            row.image = plain;
         }
         let known = match &self.passing {
             None => self.index.get(&row.image).and_then(|at| self.listing.samples.get_mut(*at)),

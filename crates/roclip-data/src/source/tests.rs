@@ -344,3 +344,32 @@ fn blanks_around_a_name_are_part_of_it_where_a_file_is_called_so() {
         }
     }
 }
+
+/// All rows of one picture are one sample, however its path is spelled.
+#[test]
+fn spellings_of_one_path_are_one_sample_in_every_list() {
+    let coco = r#"{"images": [{"id": 1, "file_name": "./img/a.png"}, {"id": 2, "file_name": "img//a.png"}, {"id": 3, "file_name": "img/a.png"}],
+        "annotations": [{"image_id": 1, "caption": "x"}, {"image_id": 2, "caption": "y"}, {"image_id": 3, "caption": "z"}]}"#;
+    for (name, text) in [
+        ("pairs.csv", "image,caption\n./img/a.png,x\nimg//a.png,y\nimg/a.png,z\n"),
+        (
+            "pairs.jsonl",
+            "{\"image\": \"./img/a.png\", \"caption\": \"x\"}\n{\"image\": \"img//a.png\", \"caption\": \"y\"}\n\
+             {\"image\": \"img/a.png\", \"caption\": \"z\"}\n",
+        ),
+        ("captions.json", coco),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let config = SourceConfig { path: path.display().to_string(), ..SourceConfig::default() };
+        let listing = list_samples(&config, ImageLimits::default()).unwrap();
+        let found: Vec<_> = listing.samples.iter().map(|sample| (sample.id.as_str(), sample.captions.len())).collect();
+        assert_eq!(found, [("img/a.png", 3)], "{name}");
+        // What is left out of it is left out of every row.
+        let out = folder.path().join(format!("kept-{name}"));
+        let rows = || std::fs::read_to_string(&out).unwrap().matches("a.png").count();
+        write_kept(&config, ImageLimits::default(), &listing.samples, &|_| Leaving::Whole, &out).unwrap();
+        assert_eq!(rows(), 0, "{name}");
+    }
+}

@@ -68,6 +68,13 @@ impl PromptLearner {
         PromptLearner { context: own(context), meta: meta.map(|meta| meta.map(own)) }
     }
 
+    /// The name of a tensor that every learner has, or that goes with others, and `tensors` lack.
+    pub fn lacking(tensors: &BTreeMap<String, Tensor>) -> Option<&'static str> {
+        let has_network = META.iter().any(|name| tensors.contains_key(*name));
+        let network = META.into_iter().filter(|_| has_network);
+        std::iter::once(CONTEXT).chain(network).find(|name| !tensors.contains_key(*name))
+    }
+
     /// The learner among the tensors of a file.
     ///
     /// # Errors
@@ -79,7 +86,7 @@ impl PromptLearner {
         let unfit = |name: &str, why: String| {
             Error::setting(
                 format!("the learner's `{name}` {why}"),
-                "name the model that it was learned on with --model",
+                "name the model that it was learned on with --on-model, or use another file of it where this one is damaged",
             )
         };
         let take = |name: &str| -> Result<Tensor> {
@@ -93,7 +100,7 @@ impl PromptLearner {
         if context.dim() != 2 || context.size().get(1) != Some(&width) {
             return Err(unfit(CONTEXT, format!("is {:?} and the model's tokens have {width} numbers", context.size())));
         }
-        let meta = match tensors.contains_key(META[0]) {
+        let meta = match META.iter().any(|name| tensors.contains_key(*name)) {
             false => None,
             true => {
                 let meta = [take(META[0])?, take(META[1])?, take(META[2])?, take(META[3])?];

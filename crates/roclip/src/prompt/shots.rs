@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Classes by name: `(label, words of a prompt)`.
 pub type ClassWords = Vec<(String, String)>;
 
+/// Of a list of classes so many are named.
+const NAMED: usize = 8;
+
 /// Seen and unseen classes, each in the order of the class list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
@@ -73,6 +76,67 @@ impl Split {
         Ok(Split { seen, unseen })
     }
 
+    /// Of prompts that were learned on `learned` before: those classes, and the others of `classes`, or the ones that `unseen` names. What is
+    /// to be known of the two lists is said, too.
+    ///
+    /// # Errors
+    /// Data that share no class with the prompts, or have fewer than two others; and those of [`Split::new`] for `unseen`.
+    pub fn of_learned(
+        classes: &ClassWords,
+        learned: &ClassWords,
+        unseen: Option<&[String]>,
+    ) -> Result<(Split, Vec<String>)> {
+        let is_in = |list: &ClassWords, class: &(String, String)| list.iter().any(|other| other.0 == class.0);
+        let shared: Vec<String> = classes.iter().filter(|class| is_in(learned, class)).map(|c| c.0.clone()).collect();
+        if shared.is_empty() {
+            return Err(Error::setting(
+                format!(
+                    "the prompts were learned on {}, and none of them is among the {} classes of the pictures ({})",
+                    named(learned),
+                    classes.len(),
+                    named(classes)
+                ),
+                "measure them on pictures of classes that they were learned on (--val-data, --classes), and on others beside them (--on)",
+            ));
+        }
+        let mut said = Vec::new();
+        let others = match unseen {
+            Some(names) => {
+                let split = Split::new(classes, Some(&shared), Some(names))?;
+                let both: ClassWords = split.unseen.iter().filter(|class| is_in(learned, class)).cloned().collect();
+                if !both.is_empty() {
+                    said.push(format!(
+                        "prompt.unseen names classes that the prompts were learned on: {}",
+                        named(&both)
+                    ));
+                }
+                split.unseen
+            }
+            None => classes.iter().filter(|class| !is_in(learned, class)).cloned().collect(),
+        };
+        if others.len() < 2 {
+            return Err(Error::setting(
+                format!(
+                    "of the {} classes of the pictures {} {} none that the prompts were learned on",
+                    classes.len(),
+                    others.len(),
+                    if others.len() == 1 { "is" } else { "are" }
+                ),
+                "give pictures of at least two other classes (--val-data, --classes): what prompts do to unseen classes is half of the measurement",
+            ));
+        }
+        let lacking: ClassWords = learned.iter().filter(|class| !is_in(classes, class)).cloned().collect();
+        if !lacking.is_empty() {
+            said.push(format!(
+                "{} of the {} classes that the prompts were learned on are not among those of the pictures, and stand for choice only: {}",
+                lacking.len(),
+                learned.len(),
+                named(&lacking)
+            ));
+        }
+        Ok((Split { seen: learned.clone(), unseen: others }, said))
+    }
+
     /// The attacker's class and its place among the seen ones; the first where none is asked for.
     ///
     /// # Errors
@@ -101,6 +165,13 @@ impl Split {
             }
         }
     }
+}
+
+/// Classes in words, the first few by name.
+fn named(classes: &ClassWords) -> String {
+    let shown: Vec<String> = classes.iter().take(NAMED).map(|class| for_terminal(&class.0).into_owned()).collect();
+    let more = if classes.len() > shown.len() { ", ..." } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// `classes` with `target` in front where they lack it, and its place: without it, no picture could be read as the target.
@@ -182,6 +253,26 @@ mod tests {
         let split = Split::new(&all, None, None).unwrap();
         assert!(split.target(Some("d")).unwrap_err().to_string().contains("unseen class"));
         assert!(split.target(Some("x")).unwrap_err().to_string().contains("not among"));
+    }
+
+    #[test]
+    fn seen_are_the_classes_that_the_prompts_were_learned_on() {
+        let (all, list) = (classes(&["a", "b", "c", "d", "e"]), |names: &[&str]| classes(names));
+        let of = |learned: &[&str], unseen: Option<&[String]>| Split::of_learned(&all, &list(learned), unseen);
+        let (split, said) = of(&["d", "b"], None).unwrap();
+        assert_eq!((names(&split.seen), names(&split.unseen)), (vec!["d", "b"], vec!["a", "c", "e"]));
+        assert!(said.is_empty(), "{said:?}");
+        // A class that the pictures lack stays a choice, and is told.
+        let (split, said) = of(&["b", "x", "y"], None).unwrap();
+        assert_eq!((names(&split.seen), names(&split.unseen)), (vec!["b", "x", "y"], vec!["a", "c", "d", "e"]));
+        assert!(said.len() == 1 && said[0].starts_with("2 of the 3") && said[0].contains("x, y"), "{said:?}");
+        let refused = |learned: &[&str]| of(learned, None).unwrap_err().to_string();
+        assert!(refused(&["x", "y"]).contains("none of them is among the 5 classes"), "{}", refused(&["x", "y"]));
+        assert!(refused(&["a", "b", "c", "d"]).contains("1 is none that"), "{}", refused(&["a", "b", "c", "d"]));
+        let both = ["c".to_owned(), "a".to_owned(), "b".to_owned()];
+        let (split, said) = of(&["a", "b"], Some(&both)).unwrap();
+        assert_eq!(names(&split.unseen), ["c", "a", "b"]);
+        assert!(said[0].contains("prompt.unseen names classes") && said[0].contains("a, b"), "{said:?}");
     }
 
     #[test]

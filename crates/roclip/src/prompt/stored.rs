@@ -5,11 +5,11 @@ use crate::attack::DELTA;
 use crate::checkpoint::{self, Provenance};
 use crate::error::{Error, Result, TorchContext};
 use crate::model::{read_safetensors, read_safetensors_metadata, write_safetensors};
-use crate::prompt::{MethodName, PromptPosition, PromptTally};
+use crate::prompt::{MethodName, PromptLearner, PromptPosition, PromptTally};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
@@ -191,6 +191,10 @@ pub fn read_learner(path: &Path) -> Result<StoredLearner> {
         let what = format!("has values in `{}` that are not finite", for_terminal(name));
         return Err(Error::file(&file, what, "use another checkpoint or file: nothing can be measured with it"));
     }
+    if let Some(name) = PromptLearner::lacking(&tensors) {
+        let what = format!("lacks the tensor `{name}`: it is damaged, or was changed");
+        return Err(Error::file(&file, what, "use another checkpoint or file: nothing can be measured with it"));
+    }
     Ok(StoredLearner { about, tensors, path: file, sha256 })
 }
 
@@ -216,6 +220,13 @@ fn read_about(file: &Path) -> Result<LearnerAbout> {
     }
     if about.classes.is_empty() {
         return Err(no_learner("names no class that its prompts were learned on".into()));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some((twice, _)) = about.classes.iter().find(|(class, _)| !seen.insert(class)) {
+        return Err(no_learner(format!(
+            "names the class `{}` twice among those that it was learned on",
+            for_terminal(twice)
+        )));
     }
     Ok(about)
 }
@@ -269,7 +280,9 @@ mod tests {
             seed: 1,
             step: 3,
         };
-        let tensors = BTreeMap::from([(DELTA.to_owned(), Tensor::ones([3, 2, 2], (Kind::Float, Device::Cpu)))]);
+        let ones = |size: &[i64]| Tensor::ones(size, (Kind::Float, Device::Cpu));
+        let tensors = [(DELTA, ones(&[3, 2, 2])), ("prompt_learner.ctx", ones(&[1, 4]))];
+        let tensors = BTreeMap::from(tensors.map(|(name, tensor)| (name.to_owned(), tensor)));
         let run = tempfile::tempdir().unwrap();
         for step in [3, 5] {
             let state = TrainingState {
@@ -318,7 +331,9 @@ mod tests {
             assert!(said.contains(says) && !said.contains('\u{1b}'), "{said}");
         };
         hostile(|_| {}, f64::NAN, "not finite");
+        hostile(|_| {}, 1.0, "lacks the tensor `prompt_learner.ctx`: it is damaged");
         hostile(|about| about.classes.clear(), 1.0, "no class");
+        hostile(|about| about.classes.extend(about.classes.clone()), 1.0, "twice");
         hostile(|about| about.method = "\u{1b}]0;x\u{7}".into(), 1.0, "not known");
         hostile(|about| about.attack = Some("\u{1b}[2J".into()), 1.0, "not known");
     }

@@ -1,7 +1,7 @@
 //! `KEY=VALUE` on top of a recipe, for every key that it has.
 
 use crate::error::{Error, Result};
-use crate::recipe::{Recipe, unknown_key};
+use crate::recipe::{Recipe, most, unknown_key};
 use toml::{Table, Value};
 
 /// No key of a recipe lies deeper.
@@ -48,9 +48,17 @@ impl Recipe {
             "" => section.remove(last),
             text => section.insert(last.to_owned(), value(text)),
         };
-        root.try_into()
-            .map_err(|e: toml::de::Error| refuse(unknown_key::explained(e.to_string().trim()).replace('\n', " ")))
+        root.try_into().map_err(|e: toml::de::Error| match is_beyond_any_file(text.trim()) {
+            true => refuse(format!("{} may be a whole number up to {}", key.trim(), most(key.trim()))),
+            false => refuse(unknown_key::explained(e.to_string().trim()).replace('\n', " ")),
+        })
     }
+}
+
+/// Whether `text` is a whole number that no TOML file can hold.
+fn is_beyond_any_file(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_err()
 }
 
 /// What is not TOML is text.

@@ -16,6 +16,7 @@ mod group;
 mod html;
 mod lead;
 mod next_steps;
+mod own;
 mod paired;
 mod pictures;
 mod projection;
@@ -38,6 +39,7 @@ pub use attack_page::write_attack_page;
 pub use backdoor_page::write_backdoor_page;
 pub use data_set::{statistics_lines, write_statistics};
 pub use next_steps::NextStep;
+pub use own::{check_inputs_folder, check_report_folder, check_suspects_folder};
 pub use sheet::write_sheet;
 pub use suspects::write_suspects;
 
@@ -85,6 +87,7 @@ pub fn write_named_report(runs: &[NamedRun], more_seeds: Option<&str>, output: &
     if runs.is_empty() {
         return Err(Error::setting("no runs to report on", "name one or more run folders"));
     }
+    check_report_folder(output, "--out")?;
     let runs = read_runs(runs)?;
     let rows: Vec<ResultRow> = runs.records.iter().map(|record| record.row.clone()).collect();
     // The page reads the runs' pictures, and can fail; then no file is written.

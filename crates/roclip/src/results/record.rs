@@ -5,9 +5,8 @@ use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::experiment::{Experiment, Label, labels};
-use crate::run::{EpochLine, InheritanceFigures, Looked, Summary, read_details, read_epochs};
+use crate::run::{EpochLine, InheritanceFigures, Looked, Summary, read_details, read_epochs, read_measured};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
-use roclip_data::artifact;
 use roclip_data::escape::for_shell;
 use roclip_data::plural;
 use roclip_data::rate::Rate;
@@ -328,7 +327,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
             ),
         ));
     }
-    let summary = artifact::read_json::<Summary>(&path)?.with_inheritance();
+    let summary = read_measured::<Summary>(&path)?.with_inheritance();
     let recipe = Recipe::read(&folder.join("run.toml"))?;
     let experiment = Experiment::of(&recipe)?;
     let epoch = |line: EpochLine| EpochRecord {

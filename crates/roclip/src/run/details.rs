@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::eval::Details;
+use crate::run::numbers::read_measured;
 use roclip_data::artifact;
 use std::path::Path;
 
@@ -14,5 +15,5 @@ pub(super) fn keep_details(run: &Path, details: &Details) -> Result<()> {
 /// The details that the run in `folder` kept; none of a run that kept none.
 pub fn read_details(folder: &Path) -> Result<Option<Details>> {
     let path = folder.join(FILE);
-    Ok(if path.is_file() { Some(artifact::read_json(&path)?) } else { None })
+    Ok(if path.is_file() { Some(read_measured(&path)?) } else { None })
 }

@@ -1,7 +1,7 @@
 //! The folder of a run, and the lock that keeps a second writer out of it.
 
 use crate::error::{Error, IoContext, Result};
-use crate::run::kind::RunKind;
+use crate::run::kind::{LOCK, RunKind};
 use roclip_data::artifact;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ impl RunFolder {
     pub fn take(path: &Path, kind: RunKind) -> Result<RunFolder> {
         kind.check(path)?;
         std::fs::create_dir_all(path).io("create the folder", path)?;
-        let file = path.join("lock");
+        let file = path.join(LOCK);
         // A link would have another file written.
         if std::fs::symlink_metadata(&file).is_ok_and(|found| !found.is_file()) {
             return Err(Error::file(&file, "is no regular file", "remove it: a run keeps its lock there"));
@@ -59,12 +59,12 @@ impl RunFolder {
     /// Those of [`RunFolder::take`]; what may not be in the folder is found before any work.
     pub fn take_existing(path: &Path, kind: RunKind) -> Result<Option<RunFolder>> {
         kind.check(path)?;
-        if path.join("lock").is_file() { Self::take(path, kind).map(Some) } else { Ok(None) }
+        if path.join(LOCK).is_file() { Self::take(path, kind).map(Some) } else { Ok(None) }
     }
 
     /// Gives back a folder in which nothing was written: it is removed where it holds the lock only.
     pub fn give_back(self) {
-        artifact::remove_unused(&self.path, "lock");
+        artifact::remove_unused(&self.path, LOCK);
     }
 
     pub fn path(&self) -> &Path {

@@ -2,7 +2,15 @@
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use roclip_data::artifact;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// The file that a run locks, with the number of its process.
+pub(super) const LOCK: &str = "lock";
+/// More than any number of a process has.
+const LOCK_BYTES: usize = 32;
 
 /// What runs in a folder. Each kind writes a file of its own there before all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,18 +48,63 @@ impl RunKind {
         }
     }
 
-    /// What a run of this kind would write over, or take for its own.
+    /// Everything that a run of this kind, or a command that measures it, writes into its folder beside [`RunKind::mark`].
     fn written(self) -> &'static [&'static str] {
         match self {
-            RunKind::Training => {
-                &["metrics.jsonl", "checkpoints", "summary.json", "manifest.jsonl", "log.jsonl", "skips.jsonl"]
-            }
+            RunKind::Training => &[
+                "env.json",
+                "metrics.jsonl",
+                "checkpoints",
+                "summary.json",
+                "manifest.jsonl",
+                "log.jsonl",
+                "skips.jsonl",
+                "details.json",
+                "pictures.json",
+                "captions.jsonl",
+                "before.json",
+                "diverged.json",
+                "splits",
+                "tensorboard",
+                "patch.png",
+                "inversion.json",
+                "detection.json",
+                "doctor.json",
+                "eval",
+            ],
             RunKind::Instruct => {
                 &["weights", "model.json", "summary.json", "answers.jsonl", "losses.jsonl", "skips.jsonl"]
             }
-            RunKind::Attack => &["outcomes.jsonl", "results.json", "attack.html"],
+            RunKind::Attack => &["outcomes.jsonl", "results.json", "attack.html", "pictures"],
             RunKind::Backdoor => &["cells.jsonl", "results.json", "manifests", "backdoor.html"],
         }
+    }
+
+    /// Why the file [`RunKind::mark`] in the folder `path` was not written by a run of this kind; none where it was, and where there is none.
+    fn foreign_mark(self, path: &Path) -> Option<String> {
+        let (mark, file) = (self.mark(), path.join(self.mark()));
+        if !file.is_file() {
+            return None;
+        }
+        let keys: &[&str] = match self {
+            RunKind::Training => {
+                return match Recipe::read(&file) {
+                    Err(error) => Some(format!("holds a `{mark}` that is no recipe of a run: {error}")),
+                    Ok(_) if self.is_alone(path) => Some(format!("holds `{mark}` and nothing else of a run")),
+                    Ok(_) => None,
+                };
+            }
+            RunKind::Instruct => &["tower", "tune"],
+            RunKind::Attack | RunKind::Backdoor => &["settings"],
+        };
+        let found: Option<serde_json::Value> = artifact::read_json(&file).ok();
+        let own = found.is_some_and(|found| keys.iter().all(|key| found.get(key).is_some()));
+        (!own).then(|| format!("holds a `{mark}` that is not of {}", self.title()))
+    }
+
+    /// Whether nothing that a run leaves lies beside its mark, as where somebody keeps a recipe under that name.
+    fn is_alone(self, path: &Path) -> bool {
+        !path.join(LOCK).exists() && !self.written().iter().any(|name| path.join(name).exists())
     }
 
     /// Whether a run of this kind may be in the folder `path`: one is there already, or nothing that it would write over.
@@ -59,10 +112,13 @@ impl RunKind {
     /// # Errors
     /// A folder that holds another kind of run, several runs or files of someone else, or that lies within a run.
     pub fn check(self, path: &Path) -> Result<()> {
+        let refuse = |what: String, remedy: &str| Err(Error::file(path, what, remedy));
+        if let Some(what) = self.foreign_mark(path) {
+            return refuse(what, "name another folder with --run: it would be written over");
+        }
         if path.join(self.mark()).is_file() {
             return Ok(());
         }
-        let refuse = |what: String, remedy: &str| Err(Error::file(path, what, remedy));
         if let Some(kind) = Self::ALL.into_iter().find(|kind| path.join(kind.mark()).is_file()) {
             return refuse(
                 format!("already holds {} ({})", kind.title(), kind.mark()),
@@ -73,6 +129,12 @@ impl RunKind {
             return refuse(
                 format!("holds `{name}` and no {}: another's files, or part of a run", self.mark()),
                 "name another folder with --run: they would be written over",
+            );
+        }
+        if !is_lock(&path.join(LOCK)) {
+            return refuse(
+                format!("holds a `{LOCK}` that no run has written"),
+                "name another folder with --run: it would be written over",
             );
         }
         // A folder of runs, as a demo or a sweep leaves it, is none itself: one that began in it would be lost among them.
@@ -92,9 +154,41 @@ impl RunKind {
     }
 }
 
+/// The command that goes on with what the folder `run` holds; none where it holds no run.
+pub fn continued_by(run: &Path) -> Option<&'static str> {
+    let kind = RunKind::ALL.into_iter().find(|kind| run.join(kind.mark()).is_file())?;
+    Some(match kind {
+        RunKind::Training => {
+            let recipe = Recipe::read(&run.join(kind.mark())).ok()?;
+            match &recipe.prompt {
+                Some(prompt) if prompt.repair.is_some() => "roclip prompt repair",
+                Some(_) => "roclip prompt train",
+                None if recipe.clean.is_some() => "roclip clean",
+                None if recipe.distillation().is_some() => "roclip distil",
+                None if recipe.caption.is_some() => "roclip caption train",
+                None => "roclip train",
+            }
+        }
+        RunKind::Instruct => "roclip caption instruct",
+        RunKind::Attack => "roclip caption attack",
+        RunKind::Backdoor => "roclip caption backdoor",
+    })
+}
+
 /// A device, as a log that is thrown away leads to, is not written over.
 fn is_file_or_folder(path: &Path) -> bool {
     path.is_file() || path.is_dir()
+}
+
+/// Whether what is at `path`, if anything, is the lock of a run: the number of a process, or nothing. What is no regular file is refused when
+/// the lock is taken.
+fn is_lock(path: &Path) -> bool {
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        return true;
+    }
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LOCK_BYTES as u64).read_to_string(&mut text));
+    read.is_ok() && text.len() < LOCK_BYTES && text.trim().bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The run that the folder `path`, which need not exist, lies within.
@@ -109,12 +203,67 @@ fn run_around(path: &Path) -> Option<PathBuf> {
 /// A recipe that somebody named `run.toml` makes no run of the folder that it lies in.
 fn is_run(folder: &Path) -> bool {
     let began = RunKind::ALL.iter().any(|kind| folder.join(kind.mark()).is_file());
-    began && ["lock", "checkpoints", "weights"].iter().any(|name| folder.join(name).exists())
+    began && [LOCK, "checkpoints", "weights"].iter().any(|name| folder.join(name).exists())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a run of this kind writes first, as far as it is looked at.
+    fn mark(kind: RunKind) -> &'static str {
+        match kind {
+            RunKind::Training => "seed = 3\n",
+            RunKind::Instruct => r#"{"tower": "run", "tune": {}}"#,
+            RunKind::Attack | RunKind::Backdoor => r#"{"settings": {}}"#,
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_run_writes_is_written_over_where_it_is_somebodys() {
+        for kind in RunKind::ALL {
+            let lab = tempfile::tempdir().unwrap();
+            for name in kind.written().iter().chain(&[kind.mark(), LOCK]) {
+                let folder = lab.path().join(format!("with-{name}"));
+                std::fs::create_dir(&folder).unwrap();
+                std::fs::write(folder.join(name), "somebody = 'else'\n").unwrap();
+                let said = kind.check(&folder).unwrap_err().to_string();
+                assert!(said.contains(name) && said.contains("--run"), "{name}: {said}");
+            }
+        }
+        // A recipe that somebody keeps as `run.toml` is theirs until a run has begun beside it.
+        let lab = tempfile::tempdir().unwrap();
+        std::fs::write(lab.path().join("run.toml"), mark(RunKind::Training)).unwrap();
+        let said = RunKind::Training.check(lab.path()).unwrap_err().to_string();
+        assert!(said.contains("nothing else of a run"), "{said}");
+        std::fs::write(lab.path().join(LOCK), "4711\n").unwrap();
+        RunKind::Training.check(lab.path()).unwrap();
+    }
+
+    #[test]
+    fn every_kind_of_run_has_the_command_that_goes_on_with_it() {
+        let lab = tempfile::tempdir().unwrap();
+        let said = |file: &str, text: &str| {
+            let run = lab.path().join(artifact::sha256_hex(format!("{file}{text}").as_bytes()));
+            std::fs::create_dir(&run).unwrap();
+            std::fs::write(run.join(file), text).unwrap();
+            continued_by(&run)
+        };
+        for (text, command) in [
+            ("seed = 1", "roclip train"),
+            ("[prompt]\nmodel = 'm'", "roclip prompt train"),
+            ("[prompt]\nmodel = 'm'\n[prompt.repair]\nlearner = 'l'", "roclip prompt repair"),
+            ("[clean]\nvictim = 'v'", "roclip clean"),
+            ("[objective]\nname = 'distil'\n[objective.distil]\nteacher = 't'", "roclip distil"),
+            ("[caption]", "roclip caption train"),
+        ] {
+            assert_eq!(said("run.toml", text), Some(command), "{text}");
+        }
+        assert_eq!(said("instruct.json", ""), Some("roclip caption instruct"));
+        assert_eq!(said("attack.json", ""), Some("roclip caption attack"));
+        assert_eq!(said("backdoor.json", ""), Some("roclip caption backdoor"));
+        assert_eq!(said("notes.txt", ""), None);
+    }
 
     #[test]
     fn a_run_begins_in_no_other_run_and_over_nobodys_files() {
@@ -128,7 +277,7 @@ mod tests {
         ] {
             let run = path(file).with_extension("");
             std::fs::create_dir_all(run.join("inner")).unwrap();
-            std::fs::write(run.join(file), "").unwrap();
+            std::fs::write(run.join(file), mark(kind)).unwrap();
             std::fs::write(run.join("lock"), "").unwrap();
             for other in RunKind::ALL {
                 let said = other.check(&run);

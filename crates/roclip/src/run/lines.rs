@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::objective::Phase;
+use crate::run::numbers::check_measured;
 use crate::train::{
     MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary, StepDone, StepMetrics, Trainer, read_metrics,
 };
@@ -29,9 +30,10 @@ pub struct EpochLine {
 pub fn read_epochs(run: &Path) -> Result<Vec<EpochLine>> {
     let lines = read_metrics(run)?.into_iter().filter(|line| line.get("event").is_some_and(|event| event == "epoch"));
     let parse = |line| {
-        serde_json::from_value(line).map_err(|e| {
-            Error::file(&run.join("metrics.jsonl"), e.to_string(), "was it written by another version? train again")
-        })
+    let path = run.join("metrics.jsonl");
+        check_measured(&path, &line)?;
+        serde_json::from_value(line)
+            .map_err(|e| Error::file(&path, e.to_string(), "was it written by another version? train again"))
     };
     lines.map(parse).collect()
 }

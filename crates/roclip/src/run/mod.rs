@@ -23,6 +23,7 @@ mod kind;
 mod lines;
 mod log;
 mod memory;
+mod numbers;
 mod pace;
 mod pair_features;
 mod patch;
@@ -56,7 +57,9 @@ pub use instruct_backdoor::{
     BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, ShiftSize, auroc,
     kolmogorov_smirnov, verify_instructions,
 };
+pub use kind::continued_by;
 pub use lines::{EpochLine, read_epochs};
+pub use numbers::read_measured;
 pub use pair_features::PairFeatures;
 pub use patch::{Surrogate, search_patch};
 pub use pictures::{Figure, Gallery, kept_pictures, picture_url};

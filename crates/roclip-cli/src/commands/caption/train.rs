@@ -7,7 +7,7 @@ use crate::commands::overrides::{
     BaseFlags, MachineFlags, ManifestFlag, ModelFlags, Overrides, SeedFlag, SourceFlags, TrainingFlags,
 };
 use crate::commands::progress::say;
-use crate::commands::run_flags::{RunFlags, train};
+use crate::commands::run_flags::{RunFlags, not_this_kind, train};
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -15,6 +15,7 @@ use roclip::eval::NO_IMAGES;
 use roclip::model::captioner::{Architecture, Bridge};
 use roclip::objective::{CaptionConfig, ImageTower};
 use roclip::recipe::{ModelSettings, Recipe, flag_help};
+use roclip::run::continued_by;
 use roclip_data::source::SourceConfig;
 use std::path::{Path, PathBuf};
 
@@ -134,11 +135,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let folder = &arguments.run.folder;
     let saved = folder.join("run.toml");
     let recipe = match arguments.run.resumes() {
+        true if continued_by(folder).is_some() && !saved.is_file() => {
+            return Err(not_this_kind(folder, "trains no captioner"));
+        }
         true if !saved.is_file() => bail!("`{}` holds no run to resume; start it without --resume", folder.display()),
         true => {
             let saved = Recipe::read(&saved)?;
             if saved.caption.is_none() {
-                bail!("`{}` trains no captioner; `roclip train --resume` continues it", folder.display());
+                return Err(not_this_kind(folder, "trains no captioner"));
             }
             arguments.base.resolve(saved, &[&arguments.seed, &arguments.training, &arguments.machine])?
         }

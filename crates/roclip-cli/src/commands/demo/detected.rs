@@ -9,7 +9,7 @@ use clap::Args;
 use roclip::checkpoint::{Description, load_as};
 use roclip::detect::{Config, Method};
 use roclip::recipe::Recipe;
-use roclip::report::write_suspects;
+use roclip::report::{check_suspects_folder, write_suspects};
 use roclip::run::{COMBINED, Drop, PairFeatures, Suspects, machine, suspects};
 use roclip_data::escape::for_terminal;
 use std::collections::BTreeSet;
@@ -142,6 +142,7 @@ impl Detection {
 
 /// Writes scores, list and page to `place`, for the run in `folder`; gives the list's path.
 fn write(found: &Suspects, place: &Path, recipe: &Recipe, folder: &Path, overwrite: bool) -> Result<PathBuf> {
+    check_suspects_folder(place, "--out")?;
     let list = place.join("drop.txt");
     // The list may have been made with other settings, and a run of the same name trained without what it names.
     let same = std::fs::read_to_string(&list).is_ok_and(|earlier| earlier == found.list());

@@ -8,7 +8,7 @@ use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::{of_key, up_to};
 use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
-use crate::commands::run_flags::{HOLDS, RunFlags, train_together};
+use crate::commands::run_flags::{HOLDS, RunFlags, not_this_kind, train_together};
 use anyhow::{Result, bail};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
@@ -111,11 +111,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let resumes = arguments.run.resumes() && saved.is_file();
     let recipe = match &arguments.teacher {
         Some(teacher) if !resumes => begin(&arguments, teacher)?,
-        None if !saved.is_file() => bail!("`{}` holds no distillation to resume", arguments.run.folder.display()),
+        None if !saved.is_file() => {
+            return Err(not_this_kind(&arguments.run.folder, "holds no distillation to resume"));
+        }
         teacher => go_on(&arguments, teacher.as_deref(), Recipe::read(&saved)?)?,
     };
     if recipe.distillation().is_none() {
-        bail!("`{}` is no distillation; `roclip train --resume` continues it", arguments.run.folder.display());
+        return Err(not_this_kind(&arguments.run.folder, "is no distillation"));
     }
     let summary = train_together(&recipe, &arguments.run.folder, arguments.run.start())?;
     let summary = summary.with_inheritance();

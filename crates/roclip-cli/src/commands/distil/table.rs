@@ -8,8 +8,7 @@ use anyhow::{Context, Result, bail};
 use roclip::model::ModelConfig;
 use roclip::objective::DistilLoss;
 use roclip::recipe::{ObjectiveName, Recipe};
-use roclip::run::{Seen, Summary};
-use roclip_data::artifact;
+use roclip::run::{Seen, Summary, read_measured};
 use roclip_data::poison::AttackConfig;
 use roclip_data::trigger::TriggerSettings;
 use serde_json::json;
@@ -79,8 +78,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for row in &rows {
         let of_seed = |seed: &u64| -> Result<(u64, Summary)> {
             let run = row.run(*seed, out);
-            let summary: Summary = artifact::read_json(&run.join("summary.json"))
-                .with_context(|| format!("the run `{}`", run.display()))?;
+            let summary: Summary =
+                read_measured(&run.join("summary.json")).with_context(|| format!("the run `{}`", run.display()))?;
             Ok((*seed, summary.with_inheritance()))
         };
         finished.push((row.name.as_str(), seeds.iter().map(of_seed).collect::<Result<Vec<_>>>()?));

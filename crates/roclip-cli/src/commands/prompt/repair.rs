@@ -3,7 +3,7 @@
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::of_key;
 use crate::commands::prompt::{DeliveredFlags, HOLDS, run_prompts, show};
-use crate::commands::run_flags::RunFlags;
+use crate::commands::run_flags::{RunFlags, not_this_kind};
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::prompt::RepairConfig;
@@ -34,7 +34,7 @@ impl Arguments {
         let Some((model, repair)) =
             began.prompt.as_ref().and_then(|prompt| Some((prompt.model.clone(), prompt.repair.clone()?)))
         else {
-            bail!("`{}` is no repair; `roclip prompt train --resume` continues it", self.run.folder.display());
+            return Err(not_this_kind(&self.run.folder, "is no repair"));
         };
         let given = &self.delivered;
         let mut base = match &given.recipe.config {
@@ -82,7 +82,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         _ if resumes => arguments.go_on(Recipe::read(&saved)?)?,
         None if arguments.delivered.recipe.config.is_some() => arguments.again()?,
-        _ => bail!("`{}` holds no repair to resume", arguments.run.folder.display()),
+        _ => return Err(not_this_kind(&arguments.run.folder, "holds no repair to resume")),
     };
     let summary = run_prompts(&recipe, arguments.delivered.described.description(), &arguments.run)?;
     show(&summary, &arguments.run)?;

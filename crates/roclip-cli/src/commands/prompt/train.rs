@@ -6,7 +6,7 @@ use crate::commands::numbers::of_key;
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, SeedFlag};
 use crate::commands::progress::say;
 use crate::commands::prompt::{HOLDS, run_prompts, show};
-use crate::commands::run_flags::RunFlags;
+use crate::commands::run_flags::{RunFlags, not_this_kind};
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -96,10 +96,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let resumes = arguments.run.resumes() && saved.is_file();
     let began = resumes.then(|| Recipe::read(&saved)).transpose()?;
     if began.as_ref().is_some_and(|began| began.prompt.is_none()) {
-        bail!(
-            "`{}` is not a run of learned prompts; `roclip train --resume` continues it",
-            arguments.run.folder.display()
-        );
+        return Err(not_this_kind(&arguments.run.folder, "is not a run of learned prompts"));
     }
     let mut base = match (&arguments.recipe.config, began) {
         (Some(path), _) => Recipe::read(path)?,

@@ -266,6 +266,7 @@ impl Bench<'_> {
             tool_version: env!("CARGO_PKG_VERSION").into(),
             seed: self.settings.seed,
             clean_pairs: domain.items.len(),
+            rows: Some(rows.len()),
             data_fingerprint: domain.fingerprint.clone(),
             encoding: OF_INSTRUCTIONS.into(),
             reference_sha256: None,

@@ -38,7 +38,25 @@ pub fn verify_instructions(path: &Path, manifest: &Manifest) -> Result<Verified>
     }
     let items: HashMap<&str, usize> =
         domain.items.iter().enumerate().map(|(at, item)| (item.id.as_str(), at)).collect();
-    let mut verified = Verified { rows: BTreeMap::new(), digest: String::new(), skips: SkipReport::default() };
+    if domain.items.len() != manifest.header.clean_pairs {
+        let (found, said) = (domain.items.len(), manifest.header.clean_pairs);
+        return Err(Error::setting(
+            format!("the study has {found} instructions, and the manifest says {said}"),
+            REMEDY,
+        ));
+    }
+    let mut verified = Verified {
+        rows: BTreeMap::new(),
+        digest: String::new(),
+        skips: SkipReport::default(),
+        proved: ["one target an attack", "that answers name it", "the number of instructions"]
+            .map(str::to_owned)
+            .to_vec(),
+        unproved: ["which instructions the attack draws", "the wording of turns"].map(str::to_owned).to_vec(),
+    };
+    let told = if manifest.header.rows.is_some() { &mut verified.proved } else { &mut verified.unproved };
+    told.push("the number of rows".into());
+    let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
     let mut digests = String::new();
     let task = Task::begin("making poison again", manifest.rows.len(), "instructions");
     for (number, row) in (2..).zip(&manifest.rows) {
@@ -53,6 +71,16 @@ pub fn verify_instructions(path: &Path, manifest: &Manifest) -> Result<Verified>
         };
         if row.caption_before.as_deref() != Some(&item.turn()) {
             return Err(Error::setting(format!("{place}: the study's instruction reads otherwise"), REMEDY));
+        }
+        let target = *targets.entry(&row.attack).or_insert(&row.target);
+        if target != row.target {
+            let said = format!("{place}: its target is {:?}, and that of an earlier row {target:?}", row.target);
+            return Err(Error::setting(said, REMEDY));
+        }
+        if row.true_class.is_some() && row.true_class != sample.class {
+            let said =
+                format!("{place}: the class of its image is not {:?}", row.true_class.as_deref().unwrap_or("none"));
+            return Err(Error::setting(said, REMEDY));
         }
         if !names_target(row) {
             let said = format!("{place}: what becomes of it does not name the target `{}`", for_terminal(&row.target));

@@ -58,7 +58,7 @@ pub fn measure_prompts(
     }
     let recipe = &recipe;
     let config = section(recipe)?;
-    let data = prepare(recipe, description, machine(recipe)?)?;
+    let data = prepare(recipe, description, machine(recipe)?, Some(&stored))?;
     same_model(&stored, &data.loaded, &config.model)?;
     let evaluators: Result<BTreeMap<String, Evaluator>> = others
         .iter()

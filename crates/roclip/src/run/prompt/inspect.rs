@@ -6,6 +6,7 @@ use crate::eval::ImageEncoder;
 use crate::prompt::{ClassTokens, Detection, LearnerAbout, PromptLearner, StoredLearner, invert, read_learner};
 use crate::recipe::Recipe;
 use crate::run::device::machine;
+use crate::run::numbers::read_measured;
 use crate::run::prompt::prepare::{encoder, frozen_model, same_model, section, unlabelled};
 use roclip_data::artifact;
 use roclip_data::sample::Sample;
@@ -59,7 +60,7 @@ impl Inspected {
 pub fn kept_detection(folder: &Path) -> Result<Option<Detection>> {
     let changed = |name: &str| std::fs::metadata(folder.join(name)).and_then(|meta| meta.modified()).ok();
     let current = changed(DETECTION).zip(changed("summary.json")).is_some_and(|(found, ended)| found >= ended);
-    Ok(if current { Some(artifact::read_json(&folder.join(DETECTION))?) } else { None })
+    Ok(if current { Some(read_measured(&folder.join(DETECTION))?) } else { None })
 }
 
 /// The learner and the frozen model that it was learned on.

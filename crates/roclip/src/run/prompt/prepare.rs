@@ -80,11 +80,16 @@ pub fn frozen_model(path: &Path, description: Description, device: Device) -> Re
     Ok(loaded)
 }
 
-/// Reads everything that `recipe` names.
+/// Reads everything that `recipe` names. The classes of `learned`, where prompts are measured that were learned before, are the seen ones.
 ///
 /// # Errors
 /// Everything that is wrong with the model, the classes and the pictures.
-pub fn prepare(recipe: &Recipe, description: Description, device: Device) -> Result<PromptData> {
+pub fn prepare(
+    recipe: &Recipe,
+    description: Description,
+    device: Device,
+    learned: Option<&StoredLearner>,
+) -> Result<PromptData> {
     let config = section(recipe)?;
     // A learner that is repaired says which model it is of; what is no learner at all is said first.
     let delivered = config.repair.as_ref().map(|repair| read_learner(&repair.learner)).transpose()?;
@@ -101,7 +106,12 @@ pub fn prepare(recipe: &Recipe, description: Description, device: Device) -> Res
     }
     let classes: ClassWords = evaluator.class_words();
     let lists = [class_file(config.seen.as_ref())?, class_file(config.unseen.as_ref())?];
-    let split = Split::new(&classes, lists[0].as_deref(), lists[1].as_deref())?;
+    let unseen = lists[1].as_deref();
+    let (split, mut warnings) = match learned {
+        Some(stored) => Split::of_learned(&classes, &stored.about.classes, unseen)
+            .map_err(|error| Error::in_file(&stored.path, &error))?,
+        None => (Split::new(&classes, lists[0].as_deref(), unseen)?, Vec::new()),
+    };
     let (target_place, _) = split.target(config.target.as_deref())?;
     let target = split.seen.get(target_place).cloned().unwrap_or_default();
     if let Some(stored) = delivered.as_ref().filter(|stored| stored.about.classes != split.seen) {
@@ -127,15 +137,18 @@ pub fn prepare(recipe: &Recipe, description: Description, device: Device) -> Res
         ));
     }
     let training = evaluator.labelled(samples);
-    let drawn = draw_shots(&training, &split.seen, config.shots, recipe.seed)?;
+    // Of a class that the pictures lack, no shots can be left out of what is measured.
+    let here = |class: &&(String, String)| classes.iter().any(|other| other.0 == class.0);
+    let shown: ClassWords = split.seen.iter().filter(here).cloned().collect();
+    let drawn = draw_shots(&training, &shown, config.shots, recipe.seed)?;
     let (mut few, mut labels) = (Vec::new(), Vec::new());
     for (place, label) in drawn {
         let Some(sample) = training.get(place) else { continue };
-        let caption = split.seen.get(label as usize).map(|class| class.1.clone()).unwrap_or_default();
+        let caption = shown.get(label as usize).map(|class| class.1.clone()).unwrap_or_default();
         few.push(Sample { captions: vec![caption], ..sample.clone() });
         labels.push(label);
     }
-    let mut warnings = evaluator.warnings.clone();
+    warnings.extend(evaluator.warnings.clone());
     let mut samples = evaluator.samples;
     let measured = samples.len();
     samples.retain(|sample| !few.iter().any(|shot| shot.source == sample.source && shot.key == sample.key));
@@ -155,7 +168,7 @@ pub fn prepare(recipe: &Recipe, description: Description, device: Device) -> Res
     }
     // A name that does not fit is found before the work, whichever list it stands in.
     let learner = PromptLearner::new(&loaded.model, &loaded.tokenizer, &config.context, None)?;
-    let words: Vec<String> = classes.iter().map(|class| class.1.clone()).collect();
+    let words: Vec<String> = classes.iter().chain(&split.seen).map(|class| class.1.clone()).collect();
     ClassTokens::new(&loaded.model, &loaded.tokenizer, &words, &config.ending, learner.contexts())?;
     warnings.extend(unknown_words(&loaded, config));
     Ok(PromptData {

@@ -54,7 +54,7 @@ pub fn train_prompts(
     checkpoint_to_take(recipe, run, start)?;
     artifact::check_writable(run)?;
     let device = machine(recipe)?;
-    let data = prepare(recipe, description, device)?;
+    let data = prepare(recipe, description, device, None)?;
     for warning in &data.warnings {
         journal.say(&format!("warning: {warning}"));
     }
