@@ -64,6 +64,15 @@ pub fn place_of_new(path: &Path) -> PathBuf {
     }
 }
 
+/// `place` with `ending`, or with a number before it where that is taken: a name that nothing has yet, for a command to be typed.
+pub fn unused_name(place: &Path, ending: &str) -> PathBuf {
+    let named = |number: usize| match number {
+        1 => PathBuf::from(format!("{}{ending}", place.display())),
+        number => PathBuf::from(format!("{}-{number}{ending}", place.display())),
+    };
+    (1..).map(named).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| named(1))
+}
+
 /// Removes what this process is writing of `path`. For a process that is about to leave without an end.
 pub fn abandon(path: &Path) {
     let Some(name) = path.file_name() else { return };

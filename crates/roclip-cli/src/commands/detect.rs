@@ -1,6 +1,7 @@
 //! `roclip detect`
 
 use crate::commands::described_model::DescribedModel;
+use crate::commands::detect_advice::advice;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::of_key;
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
@@ -15,16 +16,13 @@ use roclip::detect::{Config, Descriptions, Method};
 use roclip::recipe::{DataConfig, Recipe};
 use roclip::report::{check_inputs_folder, check_suspects_folder, write_suspects};
 use roclip::run::{
-    Drop, Judged, MethodScores, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs, suspects,
+    Drop, Judged, Looked, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs, suspects,
 };
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::skip::SkipReport;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Of two areas, a difference that advice may rest on.
-const CLEARLY: f64 = 0.05;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -105,6 +103,10 @@ pub struct PairsArguments {
     /// Keep the features of the pairs, for another look with --features
     #[arg(long, value_name = "FOLDER")]
     write_features: Option<PathBuf>,
+    /// Replace the drop.txt of an earlier look in --out, which a run may have been trained without; one that names the same pairs is replaced
+    /// unasked
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -138,9 +140,24 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let model = arguments.model.as_deref();
     let run = model.and_then(run_of);
     let recipe = arguments.common.recipe(model, run.as_deref(), "detect pairs")?;
-    artifact::check_writable(&arguments.out)?;
-    if let Some(folder) = &arguments.write_features {
     check_suspects_folder(&arguments.out, "--out")?;
+    artifact::check_writable(&arguments.out)?;
+    let all = || Method::ALL.map(|known| known.method).to_vec();
+    let methods = if arguments.methods.is_empty() { all() } else { arguments.methods.clone() };
+    let config = Config {
+        seed: recipe.seed,
+        neighbours: arguments.neighbours,
+        references: arguments.references,
+        ..Config::default()
+    };
+    let list = arguments.out.join("drop.txt");
+    let encoded_by = model.filter(|_| arguments.features.is_none()).map(Path::to_owned);
+    let look = Looked { model: encoded_by.clone(), ..Looked::by(&config, &methods, &drop) };
+    // Before the pairs are encoded, which takes the time.
+    if list.is_file() && Looked::beside(&list).is_some_and(|earlier| earlier != look) {
+        arguments.check_replaces(&list)?;
+    }
+    if let Some(folder) = &arguments.write_features {
         if folder.symlink_metadata().is_ok() {
             bail!(
                 "--write-features `{0}` exists already; score what it holds with --features {0}, or name another place",
@@ -184,16 +201,11 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     if let Some(folder) = &arguments.write_features {
         encoded.write(folder)?;
     }
-    let all = || Method::ALL.map(|known| known.method).to_vec();
-    let methods = if arguments.methods.is_empty() { all() } else { arguments.methods.clone() };
-    let config = Config {
-        seed: recipe.seed,
-        neighbours: arguments.neighbours,
-        references: arguments.references,
-        ..Config::default()
-    };
     let mut found = suspects(&config, &methods, (&drop, trusted.as_ref()), encoded)?;
-    found.looked.model = model.filter(|_| arguments.features.is_none()).map(Path::to_owned);
+    found.looked.model = encoded_by;
+    if list.is_file() && !std::fs::read_to_string(&list).is_ok_and(|earlier| earlier == found.list()) {
+        arguments.check_replaces(&list)?;
+    }
     let page = arguments.out.join("detect.html");
     let written = ["scores.jsonl", "drop.txt", "detect.json", "detect.html"].map(|name| arguments.out.join(name));
     leaving_nothing(written.into(), || {
@@ -213,10 +225,25 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     }
     let mut next = vec![format!("open {}", shell_word(&page))];
     if found.dropped.as_ref().is_some_and(|dropped| dropped.pairs > 0) {
-        next.push(train_without(&arguments.out.join("drop.txt"), run.as_deref(), arguments));
+        next.push(train_without(&list, run.as_deref(), arguments));
     }
     say_next(&arguments.out, holds, &next);
     Ok(())
+}
+
+impl PairsArguments {
+    /// # Errors
+    /// Where nobody said that the list of an earlier look may go.
+    fn check_replaces(&self, list: &Path) -> Result<()> {
+        if !self.overwrite {
+            bail!(
+                "`{}` is of an earlier look, and runs may have been trained without what it names; name another folder with --out, or add \
+                 --overwrite",
+                list.display()
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The command that trains what `run` trained, or the recipe that was given, without the pairs that `list` names.
@@ -227,9 +254,13 @@ fn train_without(list: &Path, run: Option<&Path>, arguments: &PairsArguments) ->
         |run: &&Path| Recipe::of_run(run).is_ok_and(|recipe| recipe.clean.is_none() && recipe.prompt.is_none());
     let own = run.filter(|_| !named).filter(trained);
     let config = own.map(|run| run.join("run.toml")).or_else(|| arguments.common.recipe.config.clone());
-    let config = config.map_or_else(|| "RECIPE".to_owned(), |config| shell_word(&config));
-    let run = own.map_or_else(|| "RUN".to_owned(), |run| format!("{}-without", shell_word(run)));
-    format!("roclip train --config {config} --drop {} --run {run}", shell_word(list))
+    let flags = match config {
+        Some(config) => format!("--config {}", shell_word(&config)),
+        None => arguments.common.data.again(),
+    };
+    let without = |run: &Path| PathBuf::from(format!("{}-without", run.display()));
+    let run = artifact::unused_name(&own.map_or_else(|| "runs/without".into(), without), "");
+    format!("roclip train {flags} --drop {} --run {}", shell_word(list), shell_word(&run))
 }
 
 /// Says what the source of pairs could not use.
@@ -259,6 +290,7 @@ fn inputs(arguments: &InputsArguments) -> Result<()> {
     let Common { described, json, .. } = &arguments.common;
     let run = run_of(&arguments.model);
     let recipe = arguments.common.recipe(Some(&arguments.model), run.as_deref(), "detect inputs")?;
+    check_inputs_folder(&arguments.out, "--out")?;
     artifact::check_writable(&arguments.out)?;
     let named = arguments.descriptions.as_deref().map(Descriptions::read).transpose()?;
     let loaded = load_as(&arguments.model, described.description(), machine(&recipe)?)?;
@@ -290,7 +322,6 @@ fn inputs(arguments: &InputsArguments) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&found)?);
     } else {
         println!("{} images looked at, {} others known to be clean", found.looked_at, found.clean);
-    check_inputs_folder(&arguments.out, "--out")?;
         if found.judged.is_empty() {
             println!("no trigger is known: the scores say what is odd, not how well they tell it");
         }
@@ -357,32 +388,12 @@ fn print(found: &Suspects) {
     if !dropped.left.is_empty() {
         println!("  clean: {} are left out", dropped.clean);
     }
-    for (attack, method, alone, together) in better_alone(found) {
-        println!(
-            "  {}: {method} alone tells it better (AUROC {alone:.3}, all together {together:.3}); try --methods {method}",
-            for_terminal(attack)
-        );
+    for line in advice(&found.methods, &dropped.left) {
+        println!("  {line}");
     }
     if let Some((above, all)) = dropped.trusted_above {
         println!("  trusted: {above} of {all} trusted pairs are as suspicious as what is left out");
     }
-}
-
-/// Attacks that still have pairs, and that one method orders clearly better than all of them together: the method and both areas.
-fn better_alone(found: &Suspects) -> Vec<(&str, &'static str, f64, f64)> {
-    let Some(dropped) = &found.dropped else { return Vec::new() };
-    let area = |scores: &MethodScores, attack: &str| {
-        scores.attacks.iter().find(|judged| judged.attack == attack).and_then(|judged| judged.figures.auroc)
-    };
-    let better = |attack: &'_ String| {
-        let together = area(found.methods.last()?, attack)?;
-        let alone = found.methods.iter().filter_map(|method| Some((method.method, area(method, attack)?)));
-        let (method, best) = alone.max_by(|(_, one), (_, other)| one.total_cmp(other))?;
-        (best > together + CLEARLY).then_some((method, best, together))
-    };
-    let left = dropped.left.iter().filter(|(_, (_, left))| *left > 0);
-    left.filter_map(|(attack, _)| better(attack).map(|(method, best, all)| (attack.as_str(), method, best, all)))
-        .collect()
 }
 
 fn print_figures<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a Figures)>) {

@@ -8,6 +8,7 @@ pub mod data;
 pub mod demo;
 pub mod described_model;
 pub mod detect;
+mod detect_advice;
 pub mod distil;
 pub mod doctor;
 pub mod eval;

@@ -1,8 +1,9 @@
 //! What a command says at its end: what was written where, and the next command to type.
 
 use crate::commands::progress::say;
+use roclip_data::artifact;
 use roclip_data::escape::for_shell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Says what lies in `place`, and commands that go on from there.
 pub fn say_next(place: &Path, holds: &str, commands: &[String]) {
@@ -14,6 +15,11 @@ pub fn say_next(place: &Path, holds: &str, commands: &[String]) {
     }
 }
 
+/// A new folder for what is made of `run`: its name with `what` behind it, and a number where that is taken.
+pub fn beside(run: &Path, what: &str) -> PathBuf {
+    artifact::unused_name(Path::new(&format!("{}-{what}", run.display())), "")
+}
+
 /// A path as a shell takes it.
 pub fn shell_word(path: &Path) -> String {
     for_shell(&path.display().to_string())
@@ -22,6 +28,15 @@ pub fn shell_word(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_beside_a_run_is_one_that_nothing_is_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("mine");
+        assert_eq!(beside(&run, "attack"), folder.path().join("mine-attack"));
+        std::fs::create_dir(folder.path().join("mine-attack")).unwrap();
+        assert_eq!(beside(&run, "attack"), folder.path().join("mine-attack-2"));
+    }
 
     #[test]
     fn paths_can_be_typed_as_they_are_shown() {

@@ -204,6 +204,12 @@ fn an_attack_is_a_table_that_goes_on_where_it_was_stopped() {
     }
     let page = std::fs::read_to_string(lab.path("attack/attack.html")).unwrap();
     assert!(page.contains("sentence/as-released") && page.contains("data:image/png"), "{page}");
+    let next = "roclip caption attack attend --pictures 3 --queries 26 --population 8 ";
+    for words in
+        ["half of its BLEU-4", "seed 0;", "of the clean picture behind the same defence", "standard deviation", next]
+    {
+        assert!(page.contains(words), "{words}: {page}");
+    }
     lab.fails(&attack, 1, &["already holds an attack", "--resume", "--run"]);
     lab.fails(&[&attack[..], &["--resume"]].concat(), 1, &["other settings"]);
     // What was written last is cut in half, and more pictures are asked for.

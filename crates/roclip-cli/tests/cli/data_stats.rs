@@ -119,7 +119,12 @@ fn a_natural_backdoor_is_found_and_its_copies_are_dropped() {
     let said = lab.stderr(&[&arguments[..], &limited].concat());
     let same = "--set data.limits.max_pixels=1000000 --train-data cakes";
     assert!(said.contains(&format!("roclip data verify {same} --against hashes.jsonl")), "{said}");
-    assert!(said.contains(&format!("roclip data drop {same} --ids copies.jsonl")), "{said}");
+    // The line is right as it stands, and its output a free place.
+    let typed = format!("roclip data drop {same} --ids copies.jsonl --out cakes-kept");
+    assert!(said.contains(&typed), "{said}");
+    lab.ok(&typed.split(' ').skip(1).collect::<Vec<_>>());
+    let again = lab.stderr(&[&arguments[..], &limited].concat());
+    assert!(again.contains(&format!("{typed}-2")), "{again}");
     lab.fails(&["data", "stats", "--train-data", "cakes", "--min-copies", "1"], 2, &["at least 2"]);
     // Nothing is written over unasked.
     lab.fails(&arguments, 1, &["--out", "exists already", "--overwrite"]);
@@ -169,16 +174,55 @@ fn pictures_that_somebody_changed_are_found() {
     let output = lab.roclip(&verify);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    for words in ["1  encoded again", "2  DIFFERENT: b (other bytes), c (", "1  in the file of hashes, and no longer"] {
+    for words in
+        ["1  encoded again", "2  DIFFERENT: b (other bytes), c (", "1  gone: in the file of hashes, and no longer"]
+    {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(String::from_utf8_lossy(&output.stderr).contains("3 of 4 pictures are not what they were"));
+    // The list of them is what the next command reads, and leaves nothing that is not what it was.
+    let output = lab.roclip(&[&verify[..], &["--changed", "changed.jsonl", "--json"]].concat());
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let example = &found["verified"]["different"]["examples"][0];
+    assert_eq!((&example["id"], &example["detail"]), (&"b".into(), &"other bytes".into()));
+    let typed = "roclip data drop --train-data data --ids changed.jsonl --out data-kept";
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(typed) && said.contains("leave them out as above"), "{said}");
+    lab.ok(&typed.split(' ').skip(1).collect::<Vec<_>>());
+    assert_eq!(lab.json(&["data", "stats", "data-kept"])["statistics"]["usable"], 1);
+    lab.fails(
+        &[&verify[..], &["--changed", "changed.jsonl"]].concat(),
+        1,
+        &["--changed", "exists already", "--overwrite"],
+    );
+    lab.fails(&[&verify[..], &["--changed", "hashes.jsonl", "--overwrite"]].concat(), 1, &["is what is read"]);
     let other = ["data", "verify", "--train-data", "pairs.csv", "--against", "hashes.jsonl"];
     lab.fails(&other, 1, &["of other data"]);
     lab.fails(&["data", "verify", "--train-data", "pairs.csv"], 1, &["sha256", "--hashes FILE"]);
     let cut = std::fs::read(lab.path("hashes.jsonl")).unwrap();
     std::fs::write(lab.path("hashes.jsonl"), &cut[..cut.len() - 20]).unwrap();
     lab.fails(&verify, 1, &["line 4"]);
+}
+
+#[test]
+fn what_could_not_be_read_then_is_unchanged_and_lists_are_kept_beside_themselves() {
+    let lab = Lab::new();
+    std::fs::write(lab.path("060.png"), "x").unwrap();
+    std::fs::remove_file(lab.path("061.png")).unwrap();
+    lab.ok(&["data", "stats", "pairs.csv", "--hashes", "hashes.jsonl"]);
+    let verify = ["data", "verify", "pairs.csv", "--against", "hashes.jsonl"];
+    let said = lab.ok(&verify);
+    assert!(said.contains("2  unreadable, and not in the file of hashes: unreadable then, too"), "{said}");
+    std::fs::remove_file(lab.path("062.png")).unwrap();
+    let output = lab.roclip(&[&verify[..], &["--changed", "changed.jsonl"]].concat());
+    let [table, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(table.contains("1  gone: in the file of hashes") && table.contains(": 062.png ("), "{table}");
+    assert!(said.contains("1 of ") && said.contains("(1 gone)"), "{said}");
+    assert_eq!(std::fs::read_to_string(lab.path("changed.jsonl")).unwrap(), "{\"id\":\"062.png\"}\n");
+    let typed = "roclip data drop --train-data pairs.csv --ids changed.jsonl --out pairs-kept.csv";
+    assert!(said.contains(typed), "{said}");
+    lab.ok(&typed.split(' ').skip(1).collect::<Vec<_>>());
+    lab.fails(&["data", "verify", "pairs-kept.csv", "--against", "hashes.jsonl"], 1, &["(1 gone)", "--changed FILE"]);
 }
 
 /// Whoever changes a picture can change what the data says of it, too.

@@ -41,10 +41,21 @@ fn pairs_are_scored_judged_and_left_out() {
     let said = lab.stderr(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
     let next = "roclip train --config victim/run.toml --drop suspects/drop.txt --run victim-without";
     assert!(said.contains(next), "{said}");
+    // In another round the folder is one that nothing is in yet.
+    std::fs::create_dir(lab.path("victim-without")).unwrap();
+    let said = lab.stderr(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
+    assert!(said.contains(&format!("{next}-2")), "{said}");
+    // The list may be the one that a run was trained without.
+    let other = [&detect[..], &["--drop-fraction", "0.2"]].concat();
+    lab.fails(&other, 1, &["suspects/drop.txt` is of an earlier look", "--out", "--overwrite"]);
+    assert_eq!(dropped, lines(&lab, "suspects/drop.txt"));
+    lab.ok(&[&other[..], &["--overwrite"]].concat());
+    assert!(dropped.len() < lines(&lab, "suspects/drop.txt").len());
+    lab.ok(&[&detect[..], &["--drop-fraction", "0.1", "--overwrite"]].concat());
 
     // Two runs of one seed agree, and a level leaves out few of the trusted pairs.
     let before = lines(&lab, "suspects/scores.jsonl");
-    lab.ok(&[&detect[..], &["--methods", "clip-score,dao", "--json"]].concat());
+    lab.ok(&[&detect[..], &["--methods", "clip-score,dao", "--json", "--overwrite"]].concat());
     assert!(!lab.path("suspects/drop.txt").exists(), "an earlier list passed for this look's");
     lab.ok(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
     assert_eq!(before, lines(&lab, "suspects/scores.jsonl"));
@@ -52,7 +63,7 @@ fn pairs_are_scored_judged_and_left_out() {
     let trusted: Vec<&str> = pairs.lines().filter(|line| !line.contains(",train,")).collect();
     std::fs::write(lab.path("trusted.csv"), trusted.join("\n")).unwrap();
     let level = ["--level", "0.2", "--trusted-data", "trusted.csv"];
-    let said = lab.ok(&[&detect[..], &level].concat());
+    let said = lab.ok(&[&detect[..], &level, &["--overwrite"]].concat());
     let above = said.lines().find_map(|line| line.trim().strip_prefix("trusted: ")).unwrap();
     let above: usize = above.split(' ').next().unwrap().parse().unwrap();
     assert!(above <= 3, "a fifth of 16: {said}");
@@ -158,6 +169,12 @@ fn what_cannot_be_scored_is_refused() {
     detect(&[], &["is empty"]);
     std::fs::write(lab.path("victim/run.toml"), kept).unwrap();
     lab.fails(&["detect", "pairs", "nothing", "--out", "suspects"], 1, &["find the model `nothing`"]);
+    for name in ["scores.jsonl", "drop.txt", "detect.json", "detect.html"] {
+        lab.leaves_alone(name, &["detect", "pairs", "victim", "--out"]);
+    }
+    for name in ["inputs.jsonl", "inputs.json"] {
+        lab.leaves_alone(name, &["detect", "inputs", "victim", "--out"]);
+    }
     lab.fails(&["detect", "pairs", "victim", "--out", "s", "--level", "0.1"], 2, &["--trusted-data"]);
     lab.fails(&["detect", "pairs", "victim", "--out", "s", "--methods", "magic"], 2, &["magic"]);
 }
@@ -168,12 +185,6 @@ fn inputs_are_scored_with_and_without_each_trigger() {
     lab.train("victim", &["--preset", "clip"]);
     let detect = ["detect", "inputs", "victim", "--out", "inputs"];
     let said = lab.ok(&detect);
-    for name in ["scores.jsonl", "drop.txt", "detect.json", "detect.html"] {
-        lab.leaves_alone(name, &["detect", "pairs", "victim", "--out"]);
-    }
-    for name in ["inputs.jsonl", "inputs.json"] {
-        lab.leaves_alone(name, &["detect", "inputs", "victim", "--out"]);
-    }
     assert!(said.contains("8 images looked at, 8 others") && said.contains("whitened-norm"), "{said}");
     assert!(!said.contains("descriptions "), "nobody described the classes: {said}");
     let scores: Vec<Value> =

@@ -50,6 +50,15 @@ pub struct EmojiConfig {
     pub classes: EmojiClasses,
 }
 
+impl EmojiConfig {
+    /// This set with the concepts that `other` has.
+    #[must_use]
+    pub fn with_concepts_of(self, other: &EmojiConfig) -> EmojiConfig {
+        let EmojiConfig { concepts, seed, min_train_styles, include, flags, .. } = other.clone();
+        EmojiConfig { concepts, seed, min_train_styles, include, flags, ..self }
+    }
+}
+
 impl Default for EmojiConfig {
     fn default() -> Self {
         EmojiConfig {

@@ -304,6 +304,38 @@ pub fn write_kept(
     })
 }
 
+/// Where [`write_kept`] could write what `config` names: a name of the data's own kind that is not taken, beside the data where that is
+/// possible; none for data that is not written again.
+///
+/// # Errors
+/// A path or a setting that cannot be.
+pub fn place_of_kept(config: &SourceConfig, limits: ImageLimits) -> Result<Option<PathBuf>> {
+    let parts = parts(config, limits)?;
+    if parts.iter().any(|part| part.path == "emoji") {
+        return Ok(None);
+    }
+    let (beside, ending) = match parts.as_slice() {
+        [part] => {
+            let path = Path::new(&part.path);
+            let is_list = path.is_file() && !shards::is_shard(path);
+            let ending = path.extension().filter(|_| is_list).map(|ending| ending.to_string_lossy().to_lowercase());
+            // Of shards the ending says nothing, and a pattern is no name.
+            let is_named = is_list || path.is_dir();
+            let stem = if is_list { path.file_stem() } else { path.file_name() };
+            let stem = stem.filter(|_| is_named).map(|stem| stem.to_string_lossy().into_owned());
+            (stem.map(|stem| path.with_file_name(format!("{stem}-kept"))), ending)
+        }
+        _ => (None, None),
+    };
+    let ending = ending.map(|ending| format!(".{ending}")).unwrap_or_default();
+    let free = |place: PathBuf| {
+        let named = artifact::unused_name(&place, &ending);
+        check_apart(config, &parts, &named).is_ok().then_some(named)
+    };
+    let others = ["kept", "../kept"].map(PathBuf::from);
+    Ok(beside.into_iter().chain(others).find_map(free))
+}
+
 /// Says that there is nothing, and what there is instead.
 fn nothing(config: &SourceConfig, all: &Listing) -> Error {
     let split = config.split.as_ref().map(|s| format!(" in split `{s}`")).unwrap_or_default();

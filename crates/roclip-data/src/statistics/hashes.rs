@@ -117,6 +117,11 @@ impl HashFile {
         self.by_id.get(id)
     }
 
+    /// Of all pictures, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.by_id.keys().map(|id| &**id)
+    }
+
     pub fn len(&self) -> usize {
         self.by_id.len()
     }

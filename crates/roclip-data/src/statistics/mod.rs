@@ -21,7 +21,7 @@ pub use hashes::{HashFile, Hashes};
 pub use look::{Look, look};
 pub use perceptual::PerceptualHash;
 pub use quantiles::Quantiles;
-pub use verify::{Checked, Verified, verify};
+pub use verify::{Checked, Example, Verified, verify};
 
 use crate::error::{Error, Result};
 use crate::progress::Task;

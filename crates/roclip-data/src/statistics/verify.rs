@@ -4,8 +4,8 @@
 use crate::error::Result;
 use crate::picture::ImageLimits;
 use crate::progress::Task;
-use crate::sample::Sample;
-use crate::skip::SkipReport;
+use crate::sample::{ImageBytes, Sample};
+use crate::skip::{SkipReason, SkipReport};
 use crate::statistics::hashes::HashFile;
 use crate::statistics::look::{Look, each_in_order, look};
 use crate::statistics::perceptual::PerceptualHash;
@@ -15,19 +15,37 @@ use std::collections::HashSet;
 /// Examples of each kind.
 const EXAMPLES: usize = 5;
 
+/// One picture of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Example {
+    pub id: String,
+    /// What is to be said of it beside its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl std::fmt::Display for Example {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.detail {
+            Some(detail) => write!(out, "{} ({detail})", self.id),
+            None => out.write_str(&self.id),
+        }
+    }
+}
+
 /// What became of one kind of pictures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Checked {
     pub count: usize,
-    /// Ids of some of them.
-    pub examples: Vec<String>,
+    /// Some of them.
+    pub examples: Vec<Example>,
 }
 
 impl Checked {
-    fn add(&mut self, example: impl FnOnce() -> String) {
+    fn add(&mut self, id: &str, detail: impl FnOnce() -> Option<String>) {
         self.count += 1;
         if self.examples.len() < EXAMPLES {
-            self.examples.push(example());
+            self.examples.push(Example { id: id.to_owned(), detail: detail() });
         }
     }
 }
@@ -46,14 +64,26 @@ pub struct Verified {
     pub hash_of_download: Checked,
     /// Neither the data nor the file has a hash of it.
     pub without_hash: Checked,
-    /// Cannot be read, so that nobody can say.
+    /// Cannot be read, so that nobody can say. Those that a file of hashes has could be read when it was written.
     pub unreadable: Checked,
-    /// In the file, and no longer in the data.
-    pub gone: usize,
+    /// Cannot be read, and the file of hashes, which has all that could be, does not have them: unreadable then, too, or new.
+    pub unreadable_before: Checked,
+    /// In the file, and no longer in the data, or no longer where the data says.
+    pub gone: Checked,
     /// Of the different ones those whose bytes are compared with the data's own sha256.
     pub by_own_sha256: usize,
     /// Of the equal ones those that a file of hashes does not have, so that the data's own sha256 alone says it.
     pub equal_by_own_sha256: usize,
+    /// Of what is not what it was, the places in the data of all that the data still names.
+    #[serde(skip)]
+    pub changed: Vec<usize>,
+}
+
+impl Verified {
+    /// Pictures that are not what they were: different, unreadable since, or gone.
+    pub fn not_what_they_were(&self) -> usize {
+        self.different.count + self.unreadable.count + self.gone.count
+    }
 }
 
 /// Which of the kinds a picture is.
@@ -92,37 +122,62 @@ pub fn verify(
             if earlier.is_some_and(|earlier| earlier.of(&sample.id).is_some()) {
                 seen.insert(sample.id.as_str());
             }
-            let id = || sample.id.clone();
-            let by_own = earlier.is_none_or(|earlier| earlier.of(&sample.id).is_none());
+            let id = sample.id.as_str();
+            let by_own = earlier.is_none_or(|earlier| earlier.of(id).is_none());
             match looked {
                 Err(skip) => {
-                    found.unreadable.add(|| format!("{} ({})", sample.id, skip.reason));
-                    skips.add(&sample.id, skip);
+                    let detail = || Some(skip.reason.to_string());
+                    match earlier.is_some() {
+                        true if by_own => found.unreadable_before.add(id, detail),
+                        true if is_missing(sample, skip.reason) => {
+                            found.gone.add(id, detail);
+                            found.changed.push(place);
+                        }
+                        _ => {
+                            found.unreadable.add(id, detail);
+                            found.changed.push(place);
+                        }
+                    }
+                    skips.add(id, skip);
                 }
                 Ok(look) => match kind(sample, &look, earlier, near_bits) {
                     Kind::Equal => {
                         found.equal_by_own_sha256 += usize::from(by_own && earlier.is_some());
-                        found.equal.add(id);
+                        found.equal.add(id, || None);
                     }
                     Kind::EncodedAgain(bits) => {
-                        found.encoded_again.add(|| format!("{} ({bits} of 64 bits differ)", sample.id));
+                        found.encoded_again.add(id, || Some(format!("{bits} of 64 bits differ")));
                     }
                     Kind::Different(bits) => {
                         found.by_own_sha256 += usize::from(by_own);
-                        found.different.add(|| match bits {
-                            Some(bits) => format!("{} ({bits} of 64 bits differ)", sample.id),
-                            None => format!("{} (other bytes)", sample.id),
+                        found.changed.push(place);
+                        found.different.add(id, || match bits {
+                            Some(bits) => Some(format!("{bits} of 64 bits differ")),
+                            None => Some("other bytes".to_owned()),
                         });
                     }
-                    Kind::HashOfDownload => found.hash_of_download.add(id),
-                    Kind::WithoutHash => found.without_hash.add(id),
+                    Kind::HashOfDownload => found.hash_of_download.add(id, || None),
+                    Kind::WithoutHash => found.without_hash.add(id, || None),
                 },
             }
             Ok::<(), crate::error::Error>(())
         },
     )?;
-    found.gone = earlier.map_or(0, |earlier| earlier.len() - seen.len());
+    if let Some(earlier) = earlier {
+        let mut absent: Vec<&str> = earlier.ids().filter(|id| !seen.contains(id)).collect();
+        absent.sort_unstable();
+        absent.iter().for_each(|id| found.gone.add(id, || None));
+    }
     Ok((found, skips))
+}
+
+/// Whether a picture that cannot be read for `reason` is a file that is not there.
+fn is_missing(sample: &Sample, reason: SkipReason) -> bool {
+    let file = match &sample.image {
+        ImageBytes::File(path) => Some(path),
+        _ => None,
+    };
+    reason == SkipReason::ImageFileUnreadable && file.is_some_and(|path| path.symlink_metadata().is_err())
 }
 
 /// Hashes that were kept apart from the data win over those in it, which whoever changes a picture can change with it.
@@ -149,7 +204,7 @@ fn kind(sample: &Sample, look: &Look, earlier: Option<&HashFile>, near_bits: u32
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{ImageBytes, StatedHash};
+    use crate::sample::StatedHash;
     use image::{ImageFormat, Rgb, RgbImage};
     use std::io::{Cursor, Write};
 
@@ -197,9 +252,35 @@ mod tests {
             let (found, skips) = verify(&now, Some(&hashes), ImageLimits::default(), workers, 4).unwrap();
             let counts = [&found.equal, &found.encoded_again, &found.different, &found.unreadable, &found.without_hash];
             assert_eq!(counts.map(|kind| kind.count), [1; 5]);
-            assert_eq!((found.gone, found.pictures, skips.total()), (1, 5, 1));
-            assert!(found.different.examples[0].starts_with("other ("));
+            assert_eq!((found.gone.count, found.pictures, skips.total()), (1, 5, 1));
+            let Example { id, detail } = &found.different.examples[0];
+            assert_eq!((id.as_str(), found.gone.examples[0].id.as_str()), ("other", "gone"));
+            assert!(detail.as_ref().unwrap().contains("of 64 bits differ"), "{detail:?}");
+            assert_eq!((found.changed, found.unreadable_before.count), (vec![2, 3], 0));
         }
+    }
+
+    #[test]
+    fn what_could_not_be_read_then_is_unchanged_and_what_is_deleted_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |id: &str| Sample::new("data".into(), id, ImageBytes::File(folder.path().join(id).into()));
+        std::fs::write(folder.path().join("a"), bytes(0.0, ImageFormat::Png)).unwrap();
+        std::fs::write(folder.path().join("b"), bytes(0.3, ImageFormat::Png)).unwrap();
+        std::fs::write(folder.path().join("broken"), b"x").unwrap();
+        let hashes = file(&[of("a"), of("b")]);
+        let all = ["a", "b", "broken", "missing"].map(of);
+        let found = || verify(&all, Some(&hashes), ImageLimits::default(), 2, 4).unwrap().0;
+        let unchanged = found();
+        assert_eq!((unchanged.equal.count, unchanged.unreadable_before.count), (2, 2));
+        assert_eq!((unchanged.not_what_they_were(), unchanged.changed), (0, vec![]));
+        std::fs::remove_file(folder.path().join("a")).unwrap();
+        std::fs::write(folder.path().join("b"), b"x").unwrap();
+        let changed = found();
+        assert_eq!((changed.gone.count, changed.unreadable.count, changed.unreadable_before.count), (1, 1, 2));
+        assert_eq!((changed.gone.examples[0].id.as_str(), changed.changed.as_slice()), ("a", &[0, 1][..]));
+        // Without a file of hashes nobody knows that they were ever readable.
+        let (alone, _) = verify(&all, None, ImageLimits::default(), 1, 4).unwrap();
+        assert_eq!((alone.unreadable.count, alone.unreadable_before.count), (4, 0));
     }
 
     #[test]
@@ -238,7 +319,7 @@ mod tests {
         ];
         let (found, _) = verify(&now, Some(&earlier), ImageLimits::default(), 2, 4).unwrap();
         assert_eq!((found.equal.count, found.encoded_again.count, found.different.count), (2, 1, 1));
-        assert!(found.different.examples[0].starts_with("b ("));
+        assert_eq!(found.different.examples[0].id, "b");
         assert_eq!((found.equal_by_own_sha256, found.by_own_sha256), (1, 0));
     }
 }

@@ -3,6 +3,7 @@
 use crate::attack::aicattack::{Goal, Strategy};
 use crate::error::Result;
 use crate::report::html::frame;
+use crate::report::next_steps::NextStep;
 use crate::run::{AttackResults, attacked_pictures, picture_url};
 use maud::{Markup, html};
 use roclip_data::artifact;
@@ -13,18 +14,33 @@ const SIDE: u32 = 160;
 /// Pictures of the first strategy that are shown.
 const SHOWN: usize = 8;
 
-/// Writes `attack.html` into the folder of the attack.
-pub fn write_attack_page(results: &AttackResults, folder: &Path) -> Result<PathBuf> {
+/// Writes `attack.html` into the folder of the attack, with what to do `next`.
+///
+/// # Errors
+/// A page that cannot be written.
+pub fn write_attack_page(results: &AttackResults, folder: &Path, next: &NextStep) -> Result<PathBuf> {
     let path = folder.join("attack.html");
-    artifact::write(&path, frame("Attack on captions", body(results, folder)?).into_string().as_bytes())?;
+    artifact::write(&path, frame("Attack on captions", body(results, folder, next)?).into_string().as_bytes())?;
     Ok(path)
+}
+
+/// What counts as a success of an attack, in words; ours, since the paper does not say what its own is.
+pub fn success_in_words(goal: &Goal) -> &'static str {
+    match goal {
+        Goal::Untargeted => {
+            "Success is our own definition: the caption changed, and half of its BLEU-4 with the references, or a content word that it shares with them, is gone."
+        }
+        Goal::Targeted(_) => {
+            "Success is our own definition: the caption is the one that is attacked towards, word by word."
+        }
+    }
 }
 
 fn percent(value: f64) -> String {
     format!("{:.1}", 100.0 * value)
 }
 
-fn body(results: &AttackResults, folder: &Path) -> Result<Markup> {
+fn body(results: &AttackResults, folder: &Path, next: &NextStep) -> Result<Markup> {
     let settings = &results.settings;
     let goal = match &settings.goal {
         Goal::Untargeted => "an unlike caption".to_owned(),
@@ -37,13 +53,20 @@ fn body(results: &AttackResults, folder: &Path) -> Result<Markup> {
             "AICAttack against " code { (settings.victim) } ", attention from "
             code { (settings.attention.as_deref().unwrap_or("the victim itself")) } ", after " (goal) ". "
             (results.pictures) " pictures of " (settings.side.unwrap_or_default()) " pixels a side, "
-            (settings.budget.pixels) " pixels changed, " (settings.budget.queries) " queries; " (results.skipped)
-            " pictures could not be used. " code { "as-released" } " is the public code, a version from before the paper. "
-            "Drops are in points, over the pictures that could be attacked; success is our own definition."
+            (settings.budget.pixels) " pixels changed by up to " (settings.budget.amplitude) " of 255, " (settings.budget.queries)
+            " queries, seed " (settings.budget.seed) "; " (results.skipped) " pictures could not be used. " code { "as-released" } " is the public code, a version from before the paper. "
+            "Drops are in points, over the pictures that could be attacked; std is the standard deviation of the BLEU-4 drop over these pictures. "
+            (success_in_words(&settings.goal))
         }
         div.scroll tabindex="0" { (table(results)) }
         h2 { "Behind defences" }
+        p {
+            "Drop of BLEU-4 in points / success in %. Behind a defence both are against the caption of the clean picture behind the same defence: what the defence itself costs is in neither."
+        }
         div.scroll tabindex="0" { (defences(results)) }
+        h2 { "Next" }
+        p { (next.reason()) }
+        @for command in &next.commands { pre { code { (command) } } }
         @if !examples.is_empty() {
             h2 { "Pictures" }
             div.scroll tabindex="0" {

@@ -35,7 +35,7 @@ pub use crate::results::{
     EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, key_legend, over_seeds,
     read_run, short_keys,
 };
-pub use attack_page::write_attack_page;
+pub use attack_page::{success_in_words, write_attack_page};
 pub use backdoor_page::write_backdoor_page;
 pub use data_set::{statistics_lines, write_statistics};
 pub use next_steps::NextStep;

@@ -24,7 +24,8 @@ pub struct NextStep {
 }
 
 impl NextStep {
-    fn new(why: impl Into<String>, command: String) -> NextStep {
+    /// With one command.
+    pub fn new(why: impl Into<String>, command: String) -> NextStep {
         NextStep { why: why.into(), commands: vec![command], more_seeds: false }
     }
 
@@ -145,7 +146,9 @@ fn controls_of(run: &RunRecord) -> String {
 /// them, where it is known.
 fn more_seeds(study: &Study, command: Option<&str>) -> Option<NextStep> {
     let trained: Vec<&Group> = study.groups.iter().filter(|group| is_trained(&group.first.recipe)).collect();
-    let first = trained.iter().find(|group| defends(group) && group.members.len() < ENOUGH_SEEDS)?;
+    let Some(first) = trained.iter().find(|group| defends(group) && group.members.len() < ENOUGH_SEEDS) else {
+        return more_seeds_of_made(study, &trained);
+    };
     let why = match trained.len() {
         1 => "Train more seeds: one may be luck",
         _ => "Train more seeds of every row: one may be luck, and a defence is compared seed by seed with its controls",
@@ -180,6 +183,54 @@ fn more_seeds(study: &Study, command: Option<&str>) -> Option<NextStep> {
         }
     };
     step(without.iter().map(command).collect(), besides)
+}
+
+/// The same where no row defends: learned prompts, and what cleaning or a repair made of rows, which are compared with what they were made
+/// from. `trained` are the rows that are trained anew.
+fn more_seeds_of_made(study: &Study, trained: &[&Group]) -> Option<NextStep> {
+    let made: Vec<&Group> = study.groups.iter().filter(|group| is_tuned(&group.first.recipe)).collect();
+    made.iter().find(|group| group.members.len() < ENOUGH_SEEDS)?;
+    let all = || trained.iter().chain(&made);
+    let seed = all().flat_map(|group| group.members.iter().map(|run| run.row.seed)).max().unwrap_or(0) + 1;
+    let of_seed = |run: &Path| for_shell(&format!("{}-seed{seed}", run.display()));
+    // What a row of the report was made from is made for the seed first; what stands nowhere in it is taken as it is.
+    let origin = |path: &PathBuf| {
+        let whole = |folder: &Path| folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let run = run_of(path).map(|run| whole(&run));
+        let row = all().find(|group| run.as_ref().is_some_and(|run| *run == whole(&group.first.folder)));
+        row.map_or_else(|| for_shell(&path.display().to_string()), |group| of_seed(&group.first.folder))
+    };
+    let command = |group: &&Group| {
+        let (own, new) = (path(group.first), of_seed(&group.first.folder));
+        let recipe = &group.first.recipe;
+        if let Some(clean) = &recipe.clean {
+            let (victim, method) = (origin(&clean.victim), clean.method.method().name());
+            return format!(
+                "roclip clean {victim} --config {own}/run.toml --method {method} --seed {seed} --run {new}"
+            );
+        }
+        match recipe.prompt.as_ref().map(|prompt| &prompt.repair) {
+            Some(Some(repair)) => {
+                let class = repair.class.as_ref().map(|class| format!(" --class {}", for_shell(class)));
+                format!("roclip prompt repair {}{} --run {new}", origin(&repair.learner), class.unwrap_or_default())
+            }
+            Some(None) => format!("roclip prompt train --config {own}/run.toml --seed {seed} --run {new}"),
+            None => format!("roclip train --config {own}/run.toml --seed {seed} --run {new}"),
+        }
+    };
+    let (repairs, others): (Vec<&Group>, Vec<&Group>) = made
+        .iter()
+        .copied()
+        .partition(|group| group.first.recipe.prompt.as_ref().is_some_and(|prompt| prompt.repair.is_some()));
+    let commands = trained.iter().copied().chain(others).chain(repairs).map(|group| command(&group)).collect();
+    let why =
+        "Train more seeds of every row: one may be luck, and what was made of a model is compared with it seed by seed";
+    Some(NextStep { why: why.to_owned(), commands, more_seeds: true })
+}
+
+/// Whether the recipe learns prompts, or makes something of a model that cleans it.
+fn is_tuned(recipe: &Recipe) -> bool {
+    recipe.clean.is_some() || recipe.prompt.is_some()
 }
 
 /// Whether the recipe trains CLIP or a classifier anew.

@@ -104,6 +104,17 @@ pub struct Looked {
 }
 
 impl Looked {
+    /// What a look with these settings is; what encoded the pairs is to be said beside.
+    pub fn by(config: &Config, methods: &[Method], drop: &Drop) -> Looked {
+        Looked {
+            model: None,
+            methods: methods.iter().map(|method| method.name().to_owned()).collect(),
+            neighbours: config.neighbours,
+            references: config.references,
+            drop: drop.words(),
+        }
+    }
+
     /// How `list` was made, where it is a `drop.txt` of this program beside its `detect.json`.
     pub fn beside(list: &Path) -> Option<Looked> {
         #[derive(Deserialize)]
@@ -164,13 +175,7 @@ pub fn suspects(
         rows.iter().map(|row| Some(pair(row)?.poison.as_ref()?.attack.clone())).collect();
     let ids = rows.iter().map(|row| pair(row).map(|pair| pair.id.clone()).unwrap_or_default()).collect();
     let named = methods.iter().map(|method| method.name()).zip(all_scores);
-    let looked = Looked {
-        model: None,
-        methods: methods.iter().map(|method| method.name().to_owned()).collect(),
-        neighbours: config.neighbours,
-        references: config.references,
-        drop: drop.words(),
-    };
+    let looked = Looked::by(config, methods, drop);
     let dropped = dropped(drop, &together, count, &attacks)?;
     let methods = named.chain([(COMBINED, together)]);
     let methods = methods.map(|(method, mut scores)| {

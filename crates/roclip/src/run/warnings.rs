@@ -37,6 +37,16 @@ pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
             recipe.eval.source.path
         ));
     }
+    if let Some(references) = recipe.caption.as_ref().map(|caption| &caption.references) {
+        let (own, theirs) = (&recipe.data.source, &references.emoji);
+        let built_in = own.path == "emoji" && references.path == "emoji";
+        if built_in && theirs.clone().with_concepts_of(&own.emoji) != *theirs {
+            found.push(
+                "captions are measured on other built-in concepts than those that are trained on, and of what was never seen nothing can be said: \
+                 set the keys of caption.references.emoji as those of data.source.emoji".to_owned(),
+            );
+        }
+    }
     if let Some((what, remedy)) = never_matches(recipe) {
         found.push(format!("{what}; {remedy}"));
     }
@@ -56,7 +66,7 @@ pub fn never_matches(recipe: &Recipe) -> Option<(String, &'static str)> {
     (!matches).then(|| {
         (
             format!("RoCLIP defends nothing here: its first matching epoch is {first_match}, and the run ends with epoch {epochs}"),
-            "lower --match-start or --match-period, or raise --epochs",
+            "lower objective.roclip.match_start or objective.roclip.period (--match-start, --match-period), or raise train.epochs (--epochs)",
         )
     })
 }
@@ -64,6 +74,18 @@ pub fn never_matches(recipe: &Recipe) -> Option<(String, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn references_of_other_concepts_are_told_before_the_run() {
+        let mut recipe = Recipe { caption: Some(Default::default()), ..Recipe::default() };
+        assert!(warnings(&recipe, 5120, 0).is_empty());
+        recipe.data.source.emoji.captions = 1;
+        assert!(warnings(&recipe, 5120, 0).is_empty(), "the same concepts");
+        recipe.data.source.emoji.concepts = 12;
+        assert!(warnings(&recipe, 5120, 0).join("").contains("caption.references.emoji"));
+        recipe.data.source.path = "pairs.csv".into();
+        assert!(warnings(&recipe, 5120, 0).is_empty());
+    }
 
     #[test]
     fn a_warm_up_that_does_not_fit_is_told_before_the_run() {

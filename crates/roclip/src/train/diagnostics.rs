@@ -51,8 +51,15 @@ pub struct MatchTally {
     matched: usize,
     duplicates: usize,
     similarity_sum: f64,
-    /// Shares are counts until the end.
-    summary: MatchSummary,
+    summary: MatchCounts,
+}
+
+/// What a [`MatchSummary`] is made of, as far as an epoch has come: shares are counts until the end.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+struct MatchCounts {
+    clean: NeighbourShares,
+    poisoned: BTreeMap<String, NeighbourShares>,
+    examples: Vec<MatchExample>,
 }
 
 impl MatchTally {
@@ -96,7 +103,9 @@ impl MatchTally {
         let mut summary = MatchSummary {
             mean_similarity: self.similarity_sum / total,
             duplicate_share: self.duplicates as f64 / total,
-            ..self.summary.clone()
+            clean: self.summary.clean.clone(),
+            poisoned: self.summary.poisoned.clone(),
+            examples: self.summary.examples.clone(),
         };
         for shares in summary.poisoned.values_mut().chain([&mut summary.clean]) {
             shares.finish();
@@ -221,4 +230,25 @@ pub fn split_lines(pairs: &Pairs, scores: &[f64], split: &Split) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfinished_tally_names_no_means_that_it_has_not_taken() {
+        let tally = MatchTally { matched: 4, duplicates: 1, similarity_sum: 2.0, ..MatchTally::default() };
+        let line = serde_json::to_value(&tally).unwrap();
+        assert!(
+            !line.to_string().contains("mean_similarity") && !line.to_string().contains("duplicate_share"),
+            "{line}"
+        );
+        let finished = serde_json::from_value::<MatchTally>(line).unwrap().finish().unwrap();
+        assert_eq!((finished.mean_similarity, finished.duplicate_share), (0.5, 0.25));
+        // Lines of earlier versions had both, as zeros.
+        let mut older = serde_json::to_value(&tally).unwrap();
+        older["summary"]["mean_similarity"] = 0.0.into();
+        assert_eq!(serde_json::from_value::<MatchTally>(older).unwrap(), tally);
+    }
 }

@@ -1,7 +1,9 @@
 //! `roclip caption attack`
 
+use crate::commands::again::{Without, again};
 use crate::commands::caption::{LossFlag, ReferenceFlags, SearchFlags, StudyFlags};
-use crate::commands::next_steps::say_next;
+use crate::commands::invocation;
+use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::up_to;
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -11,18 +13,20 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, Places, Row, Search, Strategy};
 use roclip::captions::{Captions, ExternalCaptions, ModelCaptions};
 use roclip::error::Error;
-use roclip::report::write_attack_page;
+use roclip::report::{NextStep, success_in_words, write_attack_page};
 use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe};
 use roclip_data::caption_metrics::words;
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Duration;
 
 /// Share of the pixels that is changed where nothing else is said: between those of the released scripts.
 const CHANGED_SHARE: f64 = 0.0078;
+/// Largest change of a colour that there can be.
+const MOST_AMPLITUDE: i32 = 255;
 /// Side of pictures for a program that takes any.
 const ANY_SIDE: u32 = 224;
 
@@ -156,14 +160,50 @@ pub fn run(arguments: Arguments) -> Result<()> {
             results.skipped
         );
     }
-    let page = write_attack_page(&results, &arguments.study.folder)?;
+    let next = next_step(&results, &invocation::typed(), &arguments.study.folder);
+    let page = write_attack_page(&results, &arguments.study.folder, &next)?;
     match arguments.study.json {
         true => println!("{}", serde_json::to_string_pretty(&results)?),
         false => print(&results),
     }
-    say_next(&arguments.study.folder, "results.json, outcomes.jsonl, pictures/", &[]);
+    say(&next.reason());
+    say_next(&arguments.study.folder, "results.json, outcomes.jsonl, pictures/", &next.commands);
     say(&format!("page:    {}", page.display()));
     Ok(())
+}
+
+/// A stronger attack where none had a success, and else another seed; `typed` is the command that attacked.
+fn next_step(results: &AttackResults, typed: &[String], folder: &Path) -> NextStep {
+    let AttackSettings { budget, fitness, goal, .. } = &results.settings;
+    let with = |flags: &[&str], more: &str, name: &str| {
+        let valued = flags.iter().chain(&["--run"]).map(|flag| Without::Valued(flag));
+        let without: Vec<Without> = valued.chain([Without::Flag("--resume"), Without::Flag("--json")]).collect();
+        again(typed, &without, &format!("{more} --run {}", shell_word(&beside(folder, name))))
+    };
+    if results.rows.iter().any(|row| row.success.hits > 0) {
+        let seed = budget.seed + 1;
+        let command = with(&["--seed"], &format!("--seed {seed}"), &format!("seed{seed}"));
+        return NextStep::new("Attack with another seed, which draws other pictures: one may be luck", command);
+    }
+    let (flag, larger) = match budget.amplitude < MOST_AMPLITUDE {
+        true => ("--amplitude", format!("--amplitude {}", (2 * budget.amplitude).clamp(1, MOST_AMPLITUDE))),
+        false => ("--pixels", format!("--pixels {}", 2 * budget.pixels)),
+    };
+    // A search towards a caption has a measure of its own.
+    let flat = *goal == Goal::Untargeted && *fitness != Fitness::Mixed;
+    let (flags, more, why) = match flat {
+        true => (
+            vec![flag, "--fitness"],
+            format!("{larger} --fitness mixed"),
+            "No strategy had a success: allow larger changes (--amplitude, --pixels), and search by a measure that is flat nowhere (--fitness mixed)",
+        ),
+        false => (
+            vec![flag],
+            larger,
+            "No strategy had a success: allow larger changes (--amplitude, --pixels) or more --queries",
+        ),
+    };
+    NextStep::new(why, with(&flags, &more, "stronger"))
 }
 
 /// Says which words of the caption that is attacked towards the victim can never write.
@@ -239,6 +279,10 @@ fn print(results: &AttackResults) {
         budget.queries,
         results.skipped
     );
+    println!(
+        "± is the standard deviation over the pictures; drops behind a defence are from the clean picture behind it"
+    );
+    println!("{}", success_in_words(&results.settings.goal));
     println!(
         "{:22} {:>4} {:>6} {:>13} {:>9} {:>9} {:>7} {:>17} {:>5} {:>5} {:>6} {:>7}   BLEU-4 drop behind a defence",
         "strategy",

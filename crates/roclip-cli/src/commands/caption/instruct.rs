@@ -1,7 +1,7 @@
 //! `roclip caption instruct`
 
 use crate::commands::caption::{LossFlag, SearchFlags, StudyFlags};
-use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::{of_key, up_to};
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -139,7 +139,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     // The word that poisoned answers name by default is one of the built-in set.
     let target = if arguments.train_data.as_deref() == Some("emoji") { "" } else { " --target WORD" };
     let attacked = if arguments.instructions.is_some() { " --train-data PATH" } else { "" };
-    let backdoor = format!("roclip caption backdoor {run}{attacked}{target} --run FOLDER");
+    let new = shell_word(&beside(folder, "backdoor"));
+    let backdoor = format!("roclip caption backdoor {run}{attacked}{target} --run {new}");
     say_next(
         folder,
         "weights/, model.json, summary.json, answers.jsonl",

@@ -2,7 +2,7 @@
 
 use crate::commands::caption::{SearchFlags, print_scores};
 use crate::commands::forecast_lines::print_forecast;
-use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::overrides::{
     BaseFlags, MachineFlags, ManifestFlag, ModelFlags, Overrides, SeedFlag, SourceFlags, TrainingFlags,
 };
@@ -16,7 +16,7 @@ use roclip::model::captioner::{Architecture, Bridge};
 use roclip::objective::{CaptionConfig, ImageTower};
 use roclip::recipe::{ModelSettings, Recipe, flag_help};
 use roclip::run::continued_by;
-use roclip_data::source::SourceConfig;
+use roclip_data::source::{EmojiConfig, SourceConfig};
 use std::path::{Path, PathBuf};
 
 const HOLDS: &str = "checkpoints/, summary.json, captions.jsonl, metrics.jsonl, log.jsonl, tensorboard/";
@@ -125,6 +125,21 @@ impl Overrides for Captioner<'_> {
     }
 }
 
+/// References of the built-in pictures are of the concepts that are trained on, where nobody chose others.
+fn references_follow(base: &BaseFlags, recipe: &mut Recipe) {
+    let Recipe { data, caption: Some(caption), .. } = recipe else { return };
+    let (own, references) = (&data.source, &mut caption.references);
+    let built_in = own.path == "emoji" && references.path == "emoji";
+    let chosen = base.sets_in("caption.references.emoji") || references.emoji != EmojiConfig::default();
+    let followed = references.emoji.clone().with_concepts_of(&own.emoji);
+    if built_in && !chosen && followed != references.emoji {
+        say(
+            "captions are measured on the built-in concepts that are trained on (caption.references.emoji follows data.source.emoji)",
+        );
+        references.emoji = followed;
+    }
+}
+
 /// What the run that `model` belongs to says of its model.
 fn model_of(model: &Path) -> Result<Option<ModelSettings>> {
     let keeps_end = ModelSettings::default().truncate;
@@ -158,7 +173,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
             }
             let Arguments { seed, data, model, training, manifest, machine, .. } = &arguments;
             let captioner = Captioner(&arguments);
-            arguments.base.resolve(base, &[seed, data, model, training, manifest, machine, &captioner])?
+            let mut recipe =
+                arguments.base.resolve(base, &[seed, data, model, training, manifest, machine, &captioner])?;
+            references_follow(&arguments.base, &mut recipe);
+            recipe
         }
     };
     if arguments.dry_run {
@@ -178,7 +196,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let run = shell_word(folder);
     let commands = [
         format!("roclip caption write {run} PICTURE"),
-        format!("roclip caption attack {run} --run FOLDER"),
+        format!("roclip caption attack {run} --run {}", shell_word(&beside(folder, "attack"))),
         format!("roclip caption eval {run} --beam 1"),
     ];
     say_next(folder, HOLDS, &commands);

@@ -1,16 +1,19 @@
 //! The data that `stats`, `verify` and `drop` are about.
 
+use crate::commands::next_steps::shell_word;
 use crate::commands::numbers::of_key;
 use crate::commands::overrides::{BaseFlags, Overrides, SourceFlags};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
-use roclip_data::artifact;
+use roclip_data::artifact::{self, unused_name};
+use roclip_data::error::{Error, IoContext};
 use roclip_data::escape::for_shell;
 use roclip_data::pairs::DropList;
 use roclip_data::sample::{ImageBytes, Sample};
-use roclip_data::source::{Listing, SourceConfig, list_samples};
+use roclip_data::source::{Listing, SourceConfig, list_samples, place_of_kept};
+use serde_json::json;
 use std::path::Path;
 
 /// Which data.
@@ -51,6 +54,19 @@ impl NamedData {
     pub fn again(&self) -> String {
         let flags = self.base.again().into_iter().chain(self.source().again());
         flags.map(|(flag, value)| format!("{flag} {}", for_shell(&value))).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The command that leaves what `list` names out of the data: it is written again, or, where it cannot be, trained on without.
+    pub fn without(&self, recipe: &Recipe, list: &Path) -> Option<String> {
+        let place = place_of_kept(&recipe.data.source, recipe.data.limits).ok()?;
+        let (data, list) = (self.again(), shell_word(list));
+        Some(match place {
+            Some(out) => format!("roclip data drop {data} --ids {list} --out {}", shell_word(&out)),
+            None => {
+                let run = unused_name(Path::new("runs/without"), "");
+                format!("roclip train {data} --drop {list} --run {}", shell_word(&run))
+            }
+        })
     }
 }
 
@@ -126,4 +142,30 @@ pub fn check_different(outputs: &[(&str, Option<&Path>)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes the ids of `samples` to `file`, as JSON lines, since an id may hold any character; `(flag, what)` are the flag that asks for the list
+/// and what the samples are. Whether there is such a list: where there is nothing to name, an older one in its place would be of other data.
+pub fn write_ids<'a>(
+    file: &Path,
+    (flag, what): (&str, &str),
+    samples: impl Iterator<Item = &'a Sample>,
+) -> Result<bool> {
+    let mut samples = samples.peekable();
+    if samples.peek().is_none() {
+        let older = file.symlink_metadata().is_ok();
+        if older {
+            std::fs::remove_file(file).io("remove the older list", file)?;
+        }
+        let removed = if older { "; the older one is removed" } else { "" };
+        say(&format!("{flag} `{}`: there are no {what}, and no list of them is written{removed}", file.display()));
+        return Ok(false);
+    }
+    artifact::write_with(file, |out| {
+        for sample in samples {
+            writeln!(out, "{}", json!({"id": sample.id})).io("write", file)?;
+        }
+        Ok::<(), Error>(())
+    })?;
+    Ok(true)
 }

@@ -1,19 +1,17 @@
 //! `roclip data stats`
 
 use crate::commands::data::named::{
-    Lookers, NamedData, check_different, check_new, check_no_input, check_no_picture, list,
+    Lookers, NamedData, check_different, check_new, check_no_input, check_no_picture, list, write_ids,
 };
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::up_to;
-use crate::commands::progress::say;
 use crate::commands::signals::leaving_nothing;
 use anyhow::{Context, Result};
 use clap::Args;
 use roclip::report::{statistics_lines, write_statistics};
 use roclip_data::artifact;
-use roclip_data::error::{Error, IoContext};
+use roclip_data::error::IoContext;
 use roclip_data::escape::for_terminal;
-use roclip_data::sample::Sample;
 use roclip_data::source::check_outside;
 use roclip_data::statistics::{HashFile, Statistics, StatisticsConfig};
 use serde_json::json;
@@ -90,7 +88,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
             }),
         }?;
         if let Some(file) = &arguments.copies {
-            has_list = write_copies(file, &samples, &found)?;
+            let copies = found.copies.but_first.iter().filter_map(|at| samples.get(*at as usize));
+            has_list = write_ids(file, ("--copies", "near-copies"), copies)?;
         }
         if let Some(file) = &arguments.out {
             write_statistics(&found, &samples, &recipe.data.source.path, recipe.data.limits, file)?;
@@ -108,17 +107,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
             }
         }
     }
-    let data = arguments.data.again();
     if let Some(file) = &arguments.out {
         say_next(file, "the page, with pictures", &[]);
     }
     if let Some(file) = &arguments.hashes {
+        let data = arguments.data.again();
         let command = format!("roclip data verify {data} --against {}", shell_word(file));
         say_next(file, "the hashes of all pictures that can be used", &[command]);
     }
     if let Some(file) = arguments.copies.as_ref().filter(|_| has_list) {
-        let command = format!("roclip data drop {data} --ids {} --out OUT", shell_word(file));
-        say_next(file, "the ids of near-copies but the first of each group", &[command]);
+        let command = arguments.data.without(&recipe, file);
+        say_next(file, "the ids of near-copies but the first of each group", command.as_slice());
     }
     Ok(())
 }
@@ -128,27 +127,4 @@ fn at_least_two(text: &str) -> Result<usize, String> {
         Ok(pictures) if (2..=1_000_000_000).contains(&pictures) => Ok(pictures),
         _ => Err("give a whole number of at least 2 (one picture is no copy) and at most 1000000000".to_owned()),
     }
-}
-
-/// As JSON lines: an id may hold any character. Whether there is such a list; an older one in its place would be of other data.
-fn write_copies(file: &Path, samples: &[Sample], found: &Statistics) -> Result<bool> {
-    if found.copies.but_first.is_empty() {
-        let older = file.symlink_metadata().is_ok();
-        if older {
-            std::fs::remove_file(file).io("remove the older list", file)?;
-        }
-        let removed = if older { "; the older one is removed" } else { "" };
-        say(&format!(
-            "--copies `{}`: there are no near-copies, and no list of them is written{removed}",
-            file.display()
-        ));
-        return Ok(false);
-    }
-    artifact::write_with(file, |out| {
-        for sample in found.copies.but_first.iter().filter_map(|at| samples.get(*at as usize)) {
-            writeln!(out, "{}", json!({"id": sample.id})).io("write", file)?;
-        }
-        Ok::<(), Error>(())
-    })?;
-    Ok(true)
 }

@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
 use roclip::recipe::{Recipe, flag_help, required_flag_help};
+use roclip_data::escape::for_shell;
 use roclip_data::source::SourceConfig;
 use std::path::PathBuf;
 
@@ -109,6 +110,12 @@ impl DataFlags {
     /// Whether the pairs are named, whatever a recipe says.
     pub fn names_training_data(&self) -> bool {
         self.source.names_data()
+    }
+
+    /// The flags that name the pairs in another command, as a shell reads them.
+    pub fn again(&self) -> String {
+        let flags = self.source.again().into_iter().map(|(flag, value)| format!("{flag} {}", for_shell(&value)));
+        flags.collect::<Vec<_>>().join(" ")
     }
 
     /// Whether pairs or labelled images are named.

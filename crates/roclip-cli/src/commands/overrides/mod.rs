@@ -67,6 +67,14 @@ impl BaseFlags {
         self.set.iter().any(|assignment| assignment.split('=').next().is_some_and(|named| named.trim() == key))
     }
 
+    /// Whether `--set` gives a key of this section.
+    pub fn sets_in(&self, section: &str) -> bool {
+        let key = |assignment: &String| {
+            assignment.trim_start().strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
+        };
+        self.set.iter().any(key)
+    }
+
     /// An error where `--set` names a key that the command does not obey: one that is none of `keys` and stands in no section of them.
     pub fn check_keys(&self, command: &str, keys: &[&str]) -> Result<()> {
         let obeyed = |key: &str| keys.iter().any(|known| key == *known || key.starts_with(&format!("{known}.")));

@@ -1,7 +1,7 @@
 //! `roclip prompt train`
 
 use crate::commands::described_model::DescribedModel;
-use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::next_steps::{beside as new_folder, say_next, shell_word};
 use crate::commands::numbers::of_key;
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, SeedFlag};
 use crate::commands::progress::say;
@@ -122,7 +122,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let summary = run_prompts(&recipe, arguments.described.description(), &arguments.run)?;
     show(&summary, &arguments.run)?;
     let run = shell_word(&arguments.run.folder);
-    let next = [format!("roclip prompt detect {run}"), format!("roclip prompt repair {run} --run FOLDER")];
+    let mut next = vec![format!("roclip prompt detect {run}")];
+    // What nobody attacked needs no repair.
+    if recipe.prompt.as_ref().is_some_and(|prompt| prompt.method().attacks()) {
+        let repaired = shell_word(&new_folder(&arguments.run.folder, "repaired"));
+        next.push(format!("roclip prompt repair {run} --run {repaired}"));
+    }
     say_next(&arguments.run.folder, HOLDS, &next);
     Ok(())
 }
