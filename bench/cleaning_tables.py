@@ -26,7 +26,7 @@ runs = {m: [json.loads((s / m / "summary.json").read_text()) for s in seeds if (
 methods = [m for m in methods if runs[m]]
 victims = next(found for found in runs.values() if found)
 attacks = list(victims[0]["evaluation"]["asr"])
-percent = lambda rate: 100 * rate["rate"]
+percent = lambda rate: 100 * rate["rate"] if rate and rate["rate"] is not None else float("nan")
 rows = []
 for name, evaluations in [("victim", [v["before"] for v in victims])] + [(m, [r["evaluation"] for r in runs[m]]) for m in methods]:
     cells = [cell([percent(e["zero_shot_top1"]) for e in evaluations])]

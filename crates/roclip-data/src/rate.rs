@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Rate {
     pub hits: usize,
     pub n: usize,
-    /// `hits / n`.
+    /// `hits / n`; 0 of nothing, where nothing was measured ([`Rate::measured`]).
     pub rate: f64,
     pub low: f64,
     pub high: f64,
@@ -24,6 +25,45 @@ impl Rate {
         let centre = (p + Z * Z / (2.0 * count)) / scale;
         let half = Z * (p * (1.0 - p) / count + Z * Z / (4.0 * count * count)).sqrt() / scale;
         Rate { hits, n, rate: p, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+    }
+
+    /// None where there was nothing to count: a rate of nothing is no 0 %.
+    pub fn measured(self) -> Option<Rate> {
+        (self.n > 0).then_some(self)
+    }
+
+    /// In percent with so many decimals; `-` where nothing was measured.
+    pub fn percent(self, decimals: usize) -> String {
+        self.measured().map_or_else(|| "-".to_owned(), |rate| format!("{:.decimals$}", 100.0 * rate.rate))
+    }
+}
+
+/// A rate in files: of nothing, the share and its interval are null.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    hits: usize,
+    n: usize,
+    rate: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+}
+
+impl From<Rate> for Written {
+    fn from(rate: Rate) -> Self {
+        let known = |value: f64| rate.measured().map(|_| value);
+        Written { hits: rate.hits, n: rate.n, rate: known(rate.rate), low: known(rate.low), high: known(rate.high) }
+    }
+}
+
+impl TryFrom<Written> for Rate {
+    type Error = String;
+
+    fn try_from(Written { hits, n, rate, low, high }: Written) -> std::result::Result<Self, String> {
+        match (n, rate, low, high) {
+            (0, ..) => Ok(Rate::new(hits, n)),
+            (_, Some(rate), Some(low), Some(high)) => Ok(Rate { hits, n, rate, low, high }),
+            _ => Err(format!("{hits} hits of {n} without their rate, or its interval")),
+        }
     }
 }
 
@@ -90,6 +130,19 @@ mod tests {
     fn two_of_sixteen() {
         let rate = Rate::new(2, 16);
         assert!((rate.low - 0.0350).abs() < 5e-4 && (rate.high - 0.3602).abs() < 5e-4, "{rate:?}");
+    }
+
+    #[test]
+    fn of_nothing_there_is_no_rate() {
+        let none = serde_json::to_value(Rate::new(0, 0)).unwrap();
+        assert!(none["rate"].is_null() && none["low"].is_null() && none["n"] == 0, "{none}");
+        assert_eq!(serde_json::from_value::<Rate>(none).unwrap(), Rate::new(0, 0));
+        let older = serde_json::json!({"hits": 0, "n": 0, "rate": 0.0, "low": 0.0, "high": 1.0});
+        assert_eq!(serde_json::from_value::<Rate>(older).unwrap().measured(), None);
+        let some = Rate::new(1, 3);
+        assert_eq!(serde_json::from_value::<Rate>(serde_json::to_value(some).unwrap()).unwrap(), some);
+        assert!(serde_json::from_value::<Rate>(serde_json::json!({"hits": 1, "n": 3})).is_err());
+        assert_eq!([some.percent(1), Rate::new(0, 0).percent(1)], ["33.3", "-"]);
     }
 
     /// Newcombe 1998, table II, case (a), method 10: 56/70 less 48/80 is 0.2 [0.0524, 0.3339].

@@ -232,17 +232,18 @@ fn model_name(victim: &Path, named: Option<&str>) -> Result<String> {
 
 fn print(before: &Evaluation, after: &Evaluation) {
     let line = |name: &str, before: &Rate, after: &Rate| {
-        let show = |r: &Rate| format!("{:6.2} % ({}/{})", 100.0 * r.rate, r.hits, r.n);
+        let show = |r: &Rate| format!("{:>6} % ({}/{})", r.percent(2), r.hits, r.n);
         println!("{name:34} {:>24} {:>24}", show(before), show(after));
     };
     println!("{:34} {:>24} {:>24}", "", "before", "after");
     line("zero-shot top-1", &before.zero_shot_top1, &after.zero_shot_top1);
-    // Of at most five classes the five best guesses are all there are.
-    let all = |rate: &Rate| rate.hits == rate.n;
-    if !all(&before.zero_shot_top5) || !all(&after.zero_shot_top5) {
-        line("zero-shot top-5", &before.zero_shot_top5, &after.zero_shot_top5);
+    if let (Some(before), Some(after)) = (&before.zero_shot_top5, &after.zero_shot_top5) {
+        line("zero-shot top-5", before, after);
     }
-    let recall = |evaluation: &Evaluation| format!("{:6.2} %", 100.0 * evaluation.mean_per_class_recall);
+    let recall = |evaluation: &Evaluation| match evaluation.mean_per_class_recall {
+        Some(recall) => format!("{:6.2} %", 100.0 * recall),
+        None => "-".to_owned(),
+    };
     println!("{:34} {:>24} {:>24}", "zero-shot, mean over classes", recall(before), recall(after));
     if let (Some(before), Some(after)) = (&before.psr, &after.psr) {
         line("targeted poisoning (PSR)", before, after);
@@ -250,7 +251,9 @@ fn print(before: &Evaluation, after: &Evaluation) {
     for (attack, after) in &after.asr {
         if let Some(before) = before.asr.get(attack) {
             line(&format!("{attack}: ASR"), &before.success, &after.success);
-            line(&format!("{attack}: target in top 10"), &before.success_top10, &after.success_top10);
+            if let (Some(before), Some(after)) = (&before.success_top10, &after.success_top10) {
+                line(&format!("{attack}: target in top 10"), before, after);
+            }
             line(&format!("{attack}: true class kept"), &before.true_class, &after.true_class);
         }
     }
@@ -304,13 +307,16 @@ fn print_sweep(sweep: &Sweep, points: &[Point], summaries: &[Summary]) {
 /// ASR and accuracy on the way through harmless fine-tuning, and how far they came back.
 fn print_rebound(summary: &Summary) {
     let Some(points) = &summary.rebound else { return };
-    let cell = |rate: &Rate| format!("{:9.2}", 100.0 * rate.rate);
+    let cell = |rate: &Rate| format!("{:>9}", rate.percent(2));
     let row = |name: &str, rate: &dyn Fn(&Evaluation) -> Option<Rate>| {
         let found: Vec<Rate> = points.iter().filter_map(|point| rate(&point.evaluation)).collect();
         let first = found.first().map_or(0.0, |rate| rate.rate);
         let worst = found.iter().map(|rate| rate.rate).fold(first, f64::max);
         let cells: String = found.iter().map(cell).collect();
-        println!("{name:34} {cells}   rebound {:+.2}", 100.0 * (worst - first));
+        match found.iter().all(|rate| rate.n > 0) {
+            true => println!("{name:34} {cells}   rebound {:+.2}", 100.0 * (worst - first)),
+            false => println!("{name:34} {cells}   not measured"),
+        }
     };
     let steps: String = points.iter().map(|point| format!("{:9}", point.step)).collect();
     println!("{:34} {steps}", "% after harmless steps");

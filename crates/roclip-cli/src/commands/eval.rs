@@ -279,7 +279,7 @@ impl<'a> Task<'a> {
         }
         if arguments.linear_probe {
             evaluator
-                .check_probe(&set.config.probe.clone().unwrap_or_default(), &training)
+                .check_probe(&set.config.probe.clone().unwrap_or_default(), &training, manifest.as_ref())
                 .with_context(|| format!("--linear-probe on `{}`", for_terminal(&set.name)))?;
         }
         let captioned = set.config.retrieval.as_ref().map(|source| evaluator.retrieval_images(source)).transpose()?;

@@ -21,22 +21,26 @@ pub fn print_table(all: &[Measured], about: &str) {
     );
     for set in all {
         let evaluation = &set.evaluation;
-        let (top1, percent) = (&evaluation.zero_shot_top1, |rate: f64| format!("{:.2}", 100.0 * rate));
-        let interval = format!("{} [{}, {}]", percent(top1.rate), percent(top1.low), percent(top1.high));
-        let top5 = if set.has_top5() { percent(evaluation.zero_shot_top5.rate) } else { "-".into() };
+        let top1 = &evaluation.zero_shot_top1;
+        let interval = match top1.measured() {
+            Some(top1) => format!("{} [{:.2}, {:.2}]", top1.percent(2), 100.0 * top1.low, 100.0 * top1.high),
+            None => "-".into(),
+        };
+        let top5 = evaluation.zero_shot_top5.map_or_else(|| "-".into(), |top5| top5.percent(2));
         let probe = match (&set.linear_probe, probed) {
-            (Some(probe), _) => format!(" {:>7}", percent(probe.top1.rate)),
+            (Some(probe), _) => format!(" {:>7}", probe.top1.percent(2)),
             (None, true) => format!(" {:>7}", "-"),
             (None, false) => String::new(),
         };
         let name = for_terminal(&set.dataset);
-        let recall = percent(evaluation.mean_per_class_recall);
+        let recall =
+            evaluation.mean_per_class_recall.map_or_else(|| "-".into(), |recall| format!("{:.2}", 100.0 * recall));
         println!("{name:width$} {:>7} {:>7}   {interval:<24} {top5:>7} {recall:>10}{probe}", top1.n, set.classes);
     }
     for set in all {
         let name = for_terminal(&set.dataset);
         let show =
-            |what: &str, rate: &Rate| println!("{name}: {what} {:.2} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n);
+            |what: &str, rate: &Rate| println!("{name}: {what} {} % ({}/{})", rate.percent(2), rate.hits, rate.n);
         if let Some(psr) = &set.evaluation.psr {
             show("targeted poisoning success (PSR)", psr);
         }
@@ -49,24 +53,23 @@ pub fn print_table(all: &[Measured], about: &str) {
 /// Everything that was measured of one data set, a line each.
 pub fn print(measured: &Measured, about: &str) {
     let show = |name: &str, rate: &Rate| {
-        println!(
-            "{:36} {:6.2} %  {}/{}  [{:.2}, {:.2}]",
-            for_terminal(name),
-            100.0 * rate.rate,
-            rate.hits,
-            rate.n,
-            100.0 * rate.low,
-            100.0 * rate.high
-        )
+        let interval = match rate.measured() {
+            Some(rate) => format!("[{:.2}, {:.2}]", 100.0 * rate.low, 100.0 * rate.high),
+            None => "not measured: no picture is left to measure it on".to_owned(),
+        };
+        println!("{:36} {:>6} %  {}/{}  {interval}", for_terminal(name), rate.percent(2), rate.hits, rate.n);
     };
     println!("{about}");
     let evaluation = &measured.evaluation;
     let what = if measured.classified_by == BY_PROMPTS { "zero-shot" } else { "classifier" };
     show(&format!("{what} top-1"), &evaluation.zero_shot_top1);
-    if measured.has_top5() {
-        show(&format!("{what} top-5"), &evaluation.zero_shot_top5);
+    if let Some(top5) = &evaluation.zero_shot_top5 {
+        show(&format!("{what} top-5"), top5);
     }
-    let per_class = |name: &str, recall: f64| println!("{name:36} {:6.2} %", 100.0 * recall);
+    let per_class = |name: &str, recall: Option<f64>| match recall {
+        Some(recall) => println!("{name:36} {:6.2} %", 100.0 * recall),
+        None => println!("{name:36} {:>6} %  not measured", "-"),
+    };
     per_class(&format!("{what}, mean over classes"), evaluation.mean_per_class_recall);
     if let Some(probe) = &measured.linear_probe {
         show("linear probe", &probe.top1);
@@ -96,8 +99,11 @@ pub fn print(measured: &Measured, about: &str) {
     }
     for (attack, outcome) in &evaluation.asr {
         show(&format!("{attack}: success (strict ASR)"), &outcome.success);
-        show(&format!("{attack}: target in top 5"), &outcome.success_top5);
-        show(&format!("{attack}: target in top 10"), &outcome.success_top10);
+        for (k, rate) in [(5, &outcome.success_top5), (10, &outcome.success_top10)] {
+            if let Some(rate) = rate {
+                show(&format!("{attack}: target in top {k}"), rate);
+            }
+        }
         show(&format!("{attack}: success, target class too"), &outcome.success_all);
         show(&format!("{attack}: base rate"), &outcome.base_rate);
         if let Some(turned) = &outcome.turned {

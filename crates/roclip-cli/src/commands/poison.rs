@@ -291,6 +291,7 @@ fn make(arguments: MakeArguments) -> Result<()> {
             out.display()
         );
     }
+    warnings.extend(evaluator.check_left(&manifest)?);
     warnings.extend(outlook(&manifest, &recipe, &evaluator.samples, model.image_size())?);
     for remark in remarks {
         say(&for_terminal(&remark));
@@ -427,7 +428,7 @@ fn patch(arguments: PatchArguments) -> Result<()> {
     };
     let found = search_patch(&recipe, surrogate, &config, &arguments.out, &mut say)?;
     println!("{}", arguments.out.display());
-    let percent = |rate: &Rate| format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n);
+    let percent = |rate: &Rate| format!("{} % ({}/{})", rate.percent(1), rate.hits, rate.n);
     println!(
         "test pictures with the patch that the surrogate reads as `{}`: {}",
         config.target,

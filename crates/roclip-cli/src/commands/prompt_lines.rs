@@ -1,12 +1,15 @@
 //! What `roclip prompt` prints for people.
 
-use roclip::prompt::{PromptMeasures, SideMeasures, TriggerMeasures, area_under_curve};
-use roclip::run::Inspected;
+use roclip::prompt::{DetectionVerdict, PromptMeasures, SideMeasures, TriggerMeasures, area_under_curve};
+use roclip::run::{CountsAs, Inspected};
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use roclip_data::rate::Rate;
 
 fn percent(rate: &Rate) -> String {
+    if rate.measured().is_none() {
+        return format!("{:>5} (0/0)", "-");
+    }
     format!(
         "{:5.1} % ({}/{}) [{:.1}, {:.1}]",
         100.0 * rate.rate,
@@ -123,9 +126,8 @@ pub fn print_repair(before: &PromptMeasures, after: &PromptMeasures) {
 
 /// ASR and accuracy before and after, in a sentence.
 fn repaired(before: &PromptMeasures, after: &PromptMeasures) -> String {
-    let from_to = |side: &str, then: &Rate, now: &Rate| {
-        format!("from {:.1} to {:.1} % on {side}", 100.0 * then.rate, 100.0 * now.rate)
-    };
+    let from_to =
+        |side: &str, then: &Rate, now: &Rate| format!("from {} to {} % on {side}", then.percent(1), now.percent(1));
     let sides = [("seen", &before.seen, &after.seen), ("unseen", &before.unseen, &after.unseen)];
     let success: Vec<String> = sides
         .iter()
@@ -154,7 +156,10 @@ pub fn print_detections(all: &[Inspected]) {
     );
     for found in all {
         let detection = &found.detection;
-        let verdict = if detection.flagged { "FLAGGED" } else { "not flagged" };
+        let verdict = match detection.verdict() {
+            DetectionVerdict::Flagged => "FLAGGED".to_owned(),
+            _ => detection.words(),
+        };
         let first = detection.classes.first();
         let class = first.map(|first| for_terminal(&first.class).into_owned()).unwrap_or_default();
         let carried = first.map(|first| percent(&first.carried)).unwrap_or_default();
@@ -176,25 +181,34 @@ pub fn print_detections(all: &[Inspected]) {
             );
         }
     }
-    let statistics = |attacked: bool| -> Vec<f64> {
-        all.iter().filter(|found| found.is_attacked() == attacked).map(|found| found.detection.statistic).collect()
-    };
-    let (clean, attacked) = (statistics(false), statistics(true));
-    if let Some(area) = area_under_curve(&clean, &attacked) {
-        let flagged =
-            |wanted: bool| all.iter().filter(|found| found.is_attacked() == wanted && found.detection.flagged).count();
-        let named = all.iter().filter(|found| found.is_attacked() && found.names_target()).count();
+    let said = judged(all);
+    if !said.is_empty() {
+        println!("{said}");
+    }
+}
+
+/// How well clean and attacked learners are told apart, and which ones say nothing about that. Empty where there is nothing to say.
+fn judged(all: &[Inspected]) -> String {
+    let tells = |found: &&Inspected| found.detection.verdict() != DetectionVerdict::CannotTell;
+    let of = |wanted: CountsAs| all.iter().filter(tells).filter(|found| found.counts_as == wanted).collect::<Vec<_>>();
+    let (clean, attacked) = (of(CountsAs::Clean), of(CountsAs::Attacked));
+    let [of_clean, of_attacked] =
+        [&clean, &attacked].map(|learners| learners.iter().map(|found| found.detection.statistic).collect::<Vec<_>>());
+    let mut lines = Vec::new();
+    if let Some(area) = area_under_curve(&of_clean, &of_attacked) {
+        let flagged = |learners: &[&Inspected]| learners.iter().filter(|found| found.detection.flagged).count();
+        let named = attacked.iter().filter(|found| found.names_target()).count();
         let area = match clean.len().min(attacked.len()) < ENOUGH_LEARNERS {
             true => format!("too few for an AUROC (from {ENOUGH_LEARNERS} of each on)"),
             false => format!("AUROC {area:.3}"),
         };
-        println!(
+        lines.push(format!(
             "{} clean and {} attacked learners (by what they say of themselves): {area}; flagged {} clean and {} attacked; the attacker's class named in {named}",
             clean.len(),
             attacked.len(),
-            flagged(false),
-            flagged(true)
-        );
+            flagged(&clean),
+            flagged(&attacked)
+        ));
     }
 }
 
@@ -205,6 +219,27 @@ fn rests_on(found: &Inspected) -> String {
     let own = match found.about.eps.filter(|_| found.about.target.is_some()) {
         Some(eps) if eps > detection.eps => {
             format!(
+    let untold = all.len() - all.iter().filter(tells).count();
+    let neither = of(CountsAs::Neither).len();
+    if neither > 0 {
+        lines.push(format!(
+            "{} repaired or cleaned: neither clean nor attacked, and counted in no AUROC and no false positives",
+            are(neither)
+        ));
+    }
+    if untold > 0 {
+        lines.push(format!(
+            "{} looked at without a result: nearly every class carries nearly all pictures, and none can stand out; counted in nothing above \
+             (smaller changes may tell: prompt.detector.eps, prompt.detector.steps)",
+            are(untold)
+        ));
+    }
+    lines.join("\n")
+}
+
+/// `1 learner is`, `2 learners are`.
+fn are(learners: usize) -> String {
+    format!("{} {}", count(learners, "learner"), if learners == 1 { "is" } else { "are" })
                 "; its own trigger, as it says, within {eps}/255: a larger one than is looked for (prompt.detector.eps)"
             )
         }

@@ -288,6 +288,15 @@ fn the_table_trains_every_row_once_and_prints_all_controls() {
     }
     assert!(said.starts_with("rates in %, seed 0\n"), "{said}");
     assert_eq!(table(wanted), said, "finished rows are kept");
+    let line = said.lines().find(|line| line.starts_with("student-clean")).unwrap();
+    assert!(line.contains("(nobody attacked the teacher)"), "{said}");
+    // Students are told apart by their teachers, and the control is no failed attack.
+    let runs = ["table/teacher-clean-seed0", "table/student-clean-seed0", "table/student-ink-seed0"];
+    let reported = lab.ok(&[&["report"], &runs[..], &["--out", "report"]].concat()).replace("\n   ", "");
+    assert!(reported.contains("Student of a clean teacher: ") && !reported.contains("run:"), "{reported}");
+    assert!(reported.contains("Student of a teacher with ink: "), "{reported}");
+    let wrong = |line: &&str| line.starts_with("PROBLEM Student of a clean") && line.contains("does not work");
+    assert_eq!(reported.lines().find(wrong), None, "{reported}");
     lab.fails(
         &[&begin[..], &["nothing"]].concat(),
         1,

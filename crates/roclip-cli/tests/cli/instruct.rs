@@ -415,6 +415,12 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
     assert!(cell("blended", "expressionism")["clean_model"].is_null());
     assert_eq!(cell("blended", "none")["filtered"]["dropped"], 4);
     assert!(cell("maba", "none")["fixed_place"]["n"].as_u64().unwrap() > 0);
+    // ASR-G is a ratio with its interval, or there is none.
+    let carried = results["generalisation"].as_array().unwrap();
+    assert_eq!(carried.len(), 2, "{carried:?}");
+    for one in carried {
+        assert!(one["n"].as_u64() > Some(0) && one["asr_g"].is_null() == one["high"].is_null(), "{one}");
+    }
     // Manifests say that they are poison, and what becomes of each turn.
     let manifest = std::fs::read_to_string(lab.path("study/manifests/maba-none.jsonl")).unwrap();
     let rows: Vec<Value> = manifest.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -449,9 +455,14 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
     lab.fails(&train, 1, &["instruction tuning", "roclip poison verify"]);
     // The page has every cell, and a report of runs sends people there.
     let page = std::fs::read_to_string(lab.path("study/backdoor.html")).unwrap();
-    for word in
-        ["ASR-G", "base rate", "Shift: expressionism", "Without a shift", "Behind the filter", "tuned on clean data"]
-    {
+    for word in [
+        "ASR-G",
+        "base rate",
+        "Shift: expressionism",
+        "Without a shift",
+        "Behind the filter",
+        "measured without a shift alone",
+    ] {
         assert!(page.contains(word), "{word}");
     }
     assert_eq!(page.matches("<th>blended").count(), 4, "a row of each shift, of ASR-G and of the filter");

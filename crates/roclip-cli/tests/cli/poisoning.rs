@@ -60,6 +60,50 @@ fn targets_that_the_evaluation_data_lacks_are_said() {
 }
 
 #[test]
+fn targets_that_use_up_the_test_pictures_are_refused_and_what_is_left_over_is_said() {
+    let lab = Lab::new();
+    // Sixteen built-in concepts have a test picture each, and the recipe aims at sixteen.
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes/emoji-small.toml");
+    let small = ["--set", "data.source.emoji.concepts=16", "--set", "eval.source.emoji.concepts=16"];
+    let words = ["16 of the 16 labelled pictures", "none is left", "fewer `targets`", "--val-data"];
+    for command in [
+        &["train", "--config", recipe, "--run", "run"][..],
+        &["train", "--config", recipe, "--run", "run", "--dry-run"],
+        &["poison", "make", "--config", recipe, "--out", "m.jsonl"],
+    ] {
+        lab.fails(&[command, &small].concat(), 1, &words);
+    }
+    assert!(!lab.path("m.jsonl").exists() && !lab.path("run/checkpoints").exists());
+    let most = "poison.attacks.0.targeted={targets=12,captions_per_target=1}";
+    let train = ["train", "--config", "recipe.toml", "--preset", "clip", "--epochs", "1", "--run", "run", "--set"];
+    let make = ["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl", "--set"];
+    let few = "12 of the 16 labelled pictures of the evaluation are targets of the attack, and 4 are left";
+    for command in [&make[..], &train[..]] {
+        let said = lab.stderr(&[command, &[most]].concat());
+        assert!(said.contains(few), "{said}");
+    }
+    // A run of an earlier version may have nothing left.
+    let aimed: Vec<String> = rows(&lab, "run/manifest.jsonl")
+        .iter()
+        .filter(|row| row["attack"] == "targeted")
+        .map(|row| format!("{},", row["image"].as_str().unwrap()))
+        .collect();
+    let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    let stays = |line: &&str| !line.contains(",test,") || aimed.iter().any(|image| line.starts_with(image.as_str()));
+    let kept: Vec<&str> = pairs.lines().filter(stays).collect();
+    std::fs::write(lab.path("pairs.csv"), kept.join("\n") + "\n").unwrap();
+    let said = lab.ok(&["eval", "run"]);
+    assert!(said.contains("- %  0/0  not measured") && said.contains("mean over classes"), "{said}");
+    assert!(!said.contains("0.00 %  0/0") && !said.contains("-0.00") && !said.contains("target in top"), "{said}");
+    let measured: Value = lab.json(&["eval", "run"]);
+    let evaluation = &measured["evaluation"];
+    assert!(evaluation["zero_shot_top1"]["rate"].is_null() && evaluation["mean_per_class_recall"].is_null());
+    let badnets = &evaluation["asr"]["badnets"];
+    assert!(badnets["success"]["rate"].is_null() && badnets["success_top10"].is_null(), "{badnets}");
+    lab.fails(&["eval", "run", "--linear-probe"], 1, &["every image that the linear probe could be tested on"]);
+}
+
+#[test]
 fn unreadable_pictures_give_way_to_others_and_are_counted() {
     let lab = Lab::new();
     let make = ["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"];

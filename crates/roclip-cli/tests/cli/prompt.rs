@@ -137,7 +137,7 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     let said = lab.ok(&["prompt", "detect", "cocoop", "badclip", "repaired"]);
     assert!(said.contains("1 clean and 1 attacked learners"), "{said}");
     assert!(said.contains("1 learner is repaired or cleaned: neither clean nor attacked"), "{said}");
-    let found = lab.json(&["prompt", "detect", "badclip", "repaired", "--json"]);
+    let found = lab.json(&["prompt", "detect", "badclip", "repaired"]);
     assert_eq!((&found[0]["counts_as"], &found[1]["counts_as"]), (&"attacked".into(), &"neither".into()));
     assert!(found[0]["detection"]["verdict"].is_string(), "{found}");
     let no_trigger = ["--set", "prompt.detector.threshold=1e6", "--epochs", "1", "--run", "repaired-clean"];

@@ -20,10 +20,10 @@ pub(super) fn parity(run: &Finished) -> Option<Finding> {
     }
     let line = |(phase, at): (&String, &crate::run::PhaseEvaluation)| {
         let psr = at.evaluation.psr.map_or(String::new(), |psr| format!(", PSR {}/{}", psr.hits, psr.n));
-        format!("{phase} (epoch {}): zero-shot {:.1} %{psr}", at.epoch, 100.0 * at.evaluation.zero_shot_top1.rate)
+        format!("{phase} (epoch {}): zero-shot {} %{psr}", at.epoch, at.evaluation.zero_shot_top1.percent(1))
     };
     let lines: Vec<String> = summary.after.iter().map(line).collect();
-    let rates = summary.after.values().map(|at| at.evaluation.zero_shot_top1.rate);
+    let rates = summary.after.values().filter_map(|at| Some(at.evaluation.zero_shot_top1.measured()?.rate));
     let (low, high) = rates.fold((1.0f64, 0.0f64), |(l, h), r| (l.min(r), h.max(r)));
     let severity = if high - low > 0.05 { Severity::Warning } else { Severity::Ok };
     Some(finding(
@@ -61,7 +61,10 @@ pub(super) fn control(run: &Finished) -> Finding {
         .map(|hits| ("targeted", *hits))
         .chain(last.asr.iter().map(|(n, h)| (n.as_str(), judged(n, *h))));
     for (name, hits) in rates {
-        let rate = hits.hits as f64 / hits.n.max(1) as f64;
+        let Some(rate) = hits.rate() else {
+            words.push(format!("{name} not measured (0 pictures)"));
+            continue;
+        };
         words.push(format!("{name} {:.1} % ({}/{})", 100.0 * rate, hits.hits, hits.n));
         if rate < WORKS {
             weak.push(name.to_owned());

@@ -14,6 +14,8 @@ use roclip_data::rate::Rate;
 /// Share of a trigger's difference that must be left, and agreement of differences that a model can learn from.
 const KEPT: f64 = 0.5;
 const CONSISTENT: f64 = 0.25;
+/// What gives a backdoor pictures to be tested on.
+const MORE_PICTURES: &str = "give the attacks fewer `targets`, or name more labelled pictures that are not of the backdoor's target (--val-data)";
 /// Share of its own training pictures that a backdoor which was learned turns.
 const LEARNED: f64 = 0.5;
 
@@ -101,8 +103,10 @@ fn learned(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<
     let row = &case.run.record.row;
     let success = row.last.asr.get(&backdoor.attack).map_or(Rate::new(0, 0), |hits| Rate::new(hits.hits, hits.n));
     let (severity, so, remedy) = conclusion(&measured, &success, row.is_control("undefended"));
-    let percent =
-        |rate: &Rate| format!("{:.0} % [{:.0}, {:.0}]", 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high);
+    let percent = |rate: &Rate| match rate.measured() {
+        Some(rate) => format!("{:.0} % [{:.0}, {:.0}]", 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high),
+        None => "nothing".to_owned(),
+    };
     Ok(Some(finding(
         "learned in training",
         Some(&backdoor.attack),
@@ -127,7 +131,9 @@ fn conclusion(measured: &Learned, success: &Rate, undefended: bool) -> (Severity
     let Learned { in_training, plain, without } = measured;
     let best = if in_training.rate > plain.rate { in_training } else { plain };
     let shown = best.rate;
-    if success.rate >= WORKS {
+    if success.n == 0 {
+        (Severity::Warning, "nothing can be said of other pictures: none is left that could be tested", MORE_PICTURES)
+    } else if success.rate >= WORKS {
         (Severity::Ok, "the attack works", "")
     } else if shown < LEARNED && best.low > without.high {
         let remedy = if undefended { "raise the rate, the epochs or the trigger's strength" } else { "" };
@@ -155,6 +161,10 @@ fn conclusion(measured: &Learned, success: &Rate, undefended: bool) -> (Severity
 
 fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
     let outcome = case.run.record.summary.evaluation.asr.get(&backdoor.attack)?;
+    if outcome.success.n == 0 {
+        let what = format!("not measured: no labelled picture is left that is not of the target `{}`", backdoor.target);
+        return Some(finding("outcome", Some(&backdoor.attack), Severity::Warning, what, MORE_PICTURES));
+    }
     let chance = 1.0 / case.evaluator.classes.len().max(1) as f64;
     let (severity, remedy) = outcome_severity(&outcome.success, &outcome.base_rate, chance);
     Some(finding(
@@ -234,6 +244,9 @@ mod tests {
         assert_eq!(said(90, 90, 80, 10, false), (Severity::Warning, "its"));
         assert_eq!(said(90, 20, 1, 10, false), (Severity::Warning, "the"));
         assert_eq!(said(90, 85, 1, 10, false), (Severity::Warning, "learned"));
+        let [shown, without, none] = [Rate::new(8, 100), Rate::new(6, 100), Rate::new(0, 0)];
+        let (_, so, remedy) = conclusion(&Learned { in_training: shown, plain: shown, without }, &none, true);
+        assert!(so.contains("none is left") && remedy.contains("fewer `targets`"), "{so}");
     }
 
     #[test]

@@ -222,8 +222,18 @@ fn utility(case: &Case) -> Finding {
             "clean accuracy",
             None,
             Severity::Note,
-            "not measured: the run was evaluated on no labelled images".to_owned(),
-            "name some with --val-data: without them nobody knows whether the model has learned, or was fooled",
+            match evaluation.targets.len() {
+                0 => "not measured: the run was evaluated on no labelled images".to_owned(),
+                targets => format!("not measured: all {targets} labelled images are targets of the attack"),
+            },
+            match evaluation.targets.is_empty() {
+                true => {
+                    "name some with --val-data: without them nobody knows whether the model has learned, or was fooled"
+                }
+                false => {
+                    "train again with fewer `targets` in [[poison.attacks]], or with more labelled images (--val-data)"
+                }
+            },
         );
     }
     // With few classes twice chance is too much to ask for: half of the way from chance to perfect is as good.

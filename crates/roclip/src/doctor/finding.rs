@@ -47,5 +47,8 @@ pub(super) fn finding(
 }
 
 pub(super) fn percent(rate: &Rate) -> String {
-    format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n)
+    match rate.measured() {
+        Some(rate) => format!("{:.1} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n),
+        None => "not measured (0 pictures)".to_owned(),
+    }
 }

@@ -231,8 +231,8 @@ mod tests {
             outcome: BackdoorOutcome {
                 target: "dog".into(),
                 success: rate(success),
-                success_top5: rate(success),
-                success_top10: rate(success),
+                success_top5: Some(rate(success)),
+                success_top10: Some(rate(success)),
                 success_all: rate(success),
                 base_rate: rate(20),
                 turned: None,
@@ -255,8 +255,8 @@ mod tests {
         let side = |accuracy, trigger| SideMeasures {
             classes: 10,
             accuracy: rate(accuracy),
-            accuracy_top5: rate(accuracy),
-            mean_per_class_recall: 0.5,
+            accuracy_top5: Some(rate(accuracy)),
+            mean_per_class_recall: Some(0.5),
             zero_shot: rate(50),
             trigger,
         };

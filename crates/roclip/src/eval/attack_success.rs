@@ -2,7 +2,7 @@
 //! definitions of released code are computed beside it, to compare with their figures.
 
 use crate::error::{Error, Result};
-use crate::eval::{BackdoorOutcome, Depth, Predictions, Recognizer, TargetOutcome};
+use crate::eval::{BackdoorOutcome, Depth, Predictions, Recognizer, TargetOutcome, can_miss};
 use fast_image_resize::FilterType;
 use image::RgbImage;
 use roclip_data::picture::jpeg_round_trip;
@@ -111,6 +111,7 @@ pub fn backdoor(
     let victims = || both.iter().filter(|(image, ..)| is_victim(image));
     let n = victims().count();
     let top = |k: usize| Rate::new(victims().filter(|(_, _, with)| within(with, k)).count(), n);
+    let best = |k: usize| can_miss(k, recognizer.classes.len()).then(|| top(k));
     let kept = |(image, _, with): &&(&Sample, &Vec<i64>, &Vec<i64>)| {
         let truth = recognizer.index(image.class.as_deref());
         truth.is_some() && with.first().copied() == truth
@@ -131,8 +132,8 @@ pub fn backdoor(
     let outcome = BackdoorOutcome {
         target: target.to_owned(),
         success: top(1),
-        success_top5: top(5),
-        success_top10: top(10),
+        success_top5: best(5),
+        success_top10: best(10),
         success_all: Rate::new(both.iter().filter(|(_, _, with)| within(with, 1)).count(), both.len()),
         base_rate: Rate::new(victims().filter(|(_, without, _)| within(without, 1)).count(), n),
         turned: Some(turned(victims().map(|(_, without, with)| (within(without, 1), within(with, 1))))),

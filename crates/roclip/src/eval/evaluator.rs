@@ -242,9 +242,23 @@ impl Evaluator {
         attack_success::target_index(&self.classes, target).map(|_| ())
     }
 
-    /// Whether [`Evaluator::probe`] will find labels.
-    pub fn check_probe(&self, config: &ProbeConfig, training: &[Sample]) -> Result<()> {
-        let (train, test) = self.probe_images(training, None);
+    /// Whether `manifest` leaves labelled images that accuracy and its backdoors can be measured on; a line for what can hardly be.
+    ///
+    /// # Errors
+    /// All of them are targets.
+    pub fn check_left(&self, manifest: &Manifest) -> Result<Vec<String>> {
+        warnings::left(&self.samples, &manifest.targeted(), &manifest.backdoors())
+    }
+
+    /// Whether [`Evaluator::probe`] will find labels, and images beside the targets of `manifest`.
+    pub fn check_probe(&self, config: &ProbeConfig, training: &[Sample], manifest: Option<&Manifest>) -> Result<()> {
+        let (train, test) = self.probe_images(training, manifest);
+        if test.is_empty() && manifest.is_some_and(|manifest| !manifest.targeted().is_empty()) {
+            return Err(Error::setting(
+                "every image that the linear probe could be tested on is a target of the attack",
+                "give the attack fewer `targets`, name more labelled images (--val-data), or leave the probe out",
+            ));
+        }
         linear_probe::check_labels(config, &train, &test)
     }
 

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::eval::picture_reading::GUESSES_WRITTEN;
 use crate::eval::{
     Classifier, Depth, Evaluation, Evaluator, Guess, PictureReading, Pictures, Predictions, Recognizer, attack_success,
-    unaltered,
+    can_miss, unaltered,
 };
 use crate::model::Clip;
 use roclip_data::poison::Manifest;
@@ -88,6 +88,7 @@ impl Evaluator {
             let hits = targets.iter().filter(|t| t.rank.is_some_and(|rank| rank <= k)).count();
             (!targets.is_empty()).then(|| Rate::new(hits, targets.len()))
         };
+        let top5 = can_miss(5, self.classes.len());
         let mut asr = BTreeMap::new();
         let mut skips: SkipReport = aimed_at.skips;
         for backdoor in manifest.map(Manifest::backdoors).unwrap_or_default() {
@@ -96,7 +97,7 @@ impl Evaluator {
             skips.merge(lost);
         }
         let (zero_shot_top1, zero_shot_top5) =
-            (recognizer.accuracy(&predictions, &plain, 1), recognizer.accuracy(&predictions, &plain, 5));
+            (recognizer.accuracy(&predictions, &plain, 1), top5.then(|| recognizer.accuracy(&predictions, &plain, 5)));
         let mean_per_class_recall = recognizer.mean_per_class_recall(&predictions, &plain);
         skips.merge(predictions.skips);
         let mut skipped = self.skipped.clone();
@@ -109,7 +110,7 @@ impl Evaluator {
             zero_shot_top5,
             mean_per_class_recall,
             psr: within(1),
-            psr_top5: within(5),
+            psr_top5: within(5).filter(|_| top5),
             psr_by_attack: attack_success::rates_by_attack(&targets),
             targets,
             asr,

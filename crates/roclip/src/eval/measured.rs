@@ -30,11 +30,6 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Whether five guesses can miss.
-    pub fn has_top5(&self) -> bool {
-        self.classes > 5
-    }
-
     /// One object a task, `(file name, object)`, with CLIP_benchmark's keys; the name is its pattern `{dataset}_{pretrained}_{model}_
     /// {language}_{task}.json`. What it has no word for (attack success with its n) stands beside its own metrics.
     pub fn clip_benchmark(&self, pretrained: &str) -> Vec<(String, Value)> {
@@ -49,9 +44,9 @@ impl Measured {
         };
         let evaluation = &self.evaluation;
         let mut zero_shot = Map::new();
-        zero_shot.insert("acc1".into(), json!(evaluation.zero_shot_top1.rate));
-        if self.has_top5() {
-            zero_shot.insert("acc5".into(), json!(evaluation.zero_shot_top5.rate));
+        zero_shot.insert("acc1".into(), json!(evaluation.zero_shot_top1.measured().map(|top1| top1.rate)));
+        if let Some(top5) = &evaluation.zero_shot_top5 {
+            zero_shot.insert("acc5".into(), json!(top5.measured().map(|top5| top5.rate)));
         }
         zero_shot.insert("mean_per_class_recall".into(), json!(evaluation.mean_per_class_recall));
         zero_shot.insert("n".into(), json!(evaluation.zero_shot_top1.n));

@@ -45,7 +45,7 @@ pub use picture_reading::{Guess, PictureReading, Pictures, write_predictions};
 pub use prompts::Prompts;
 pub use reading::Reading;
 pub use recognizer::{GUESSES, Predictions, Recognizer};
-pub use record::{BackdoorOutcome, Depth, Evaluation, TargetOutcome};
+pub use record::{BackdoorOutcome, Depth, Evaluation, TargetOutcome, can_miss};
 pub use retrieval::Retrieval;
 pub use trigger_measures::{Dose, NaturalTail, TriggerMeasures, VarianceTrigger, trigger_measures, variance_triggers};
 pub use warnings::{foreign as foreign_evaluation, splits as unchosen_splits, unseen as unseen_classes};

@@ -72,7 +72,7 @@ impl Recognizer<'_> {
     }
 
     /// [`mean_per_class_recall`] of `predictions`.
-    pub fn mean_per_class_recall(&self, predictions: &Predictions, samples: &[&Sample]) -> f64 {
+    pub fn mean_per_class_recall(&self, predictions: &Predictions, samples: &[&Sample]) -> Option<f64> {
         mean_per_class_recall(predictions.read(samples).filter_map(|(sample, best)| {
             let class = sample.class.as_deref()?;
             Some((class, best.first().copied() == self.index(Some(class))))

@@ -18,10 +18,12 @@ pub struct BackdoorOutcome {
     pub target: String,
     /// Triggered images read as the target (strict ASR).
     pub success: Rate,
-    /// The target is among the five best guesses.
-    pub success_top5: Rate,
-    /// The target is among the ten best guesses.
-    pub success_top10: Rate,
+    /// The target is among the five best guesses; none of at most five classes, which they are all of.
+    #[serde(default)]
+    pub success_top5: Option<Rate>,
+    /// The target is among the ten best guesses; none of at most ten classes.
+    #[serde(default)]
+    pub success_top10: Option<Rate>,
     /// The looser definition of the BadCLIP-Liang and PAR repositories: images of the target class count too, above and below.
     pub success_all: Rate,
     /// The same images without trigger, read as the target.
@@ -50,6 +52,11 @@ pub struct TargetOutcome {
     pub rank: Option<usize>,
 }
 
+/// Whether the `k` best guesses among `classes` classes can miss one: else being among them says nothing.
+pub fn can_miss(k: usize, classes: usize) -> bool {
+    classes > k
+}
+
 impl Evaluation {
     /// Of no images: no rate has anything to be of.
     pub fn of_nothing() -> Evaluation {
@@ -57,8 +64,8 @@ impl Evaluation {
         Evaluation {
             skipped: BTreeMap::new(),
             zero_shot_top1: none,
-            zero_shot_top5: none,
-            mean_per_class_recall: 0.0,
+            zero_shot_top5: None,
+            mean_per_class_recall: None,
             psr: None,
             psr_top5: None,
             psr_by_attack: BTreeMap::new(),
@@ -75,11 +82,15 @@ pub struct Evaluation {
     #[serde(default)]
     pub skipped: BTreeMap<String, usize>,
     pub zero_shot_top1: Rate,
-    pub zero_shot_top5: Rate,
-    pub mean_per_class_recall: f64,
+    /// None of at most five classes.
+    #[serde(default)]
+    pub zero_shot_top5: Option<Rate>,
+    /// None where no image was looked at.
+    #[serde(default)]
+    pub mean_per_class_recall: Option<f64>,
     /// Targeted poisoning: images read as the adversarial class.
     pub psr: Option<Rate>,
-    /// The adversarial class is among the five best guesses.
+    /// The adversarial class is among the five best guesses; none of at most five classes.
     pub psr_top5: Option<Rate>,
     /// `psr` of each targeted attack. Empty in older files.
     #[serde(default)]

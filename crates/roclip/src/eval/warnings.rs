@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use roclip_data::artifact::sha256_hex;
 use roclip_data::escape::for_terminal;
 use roclip_data::picture::ImageLimits;
-use roclip_data::poison::{Aim, Manifest, Side};
+use roclip_data::poison::{Aim, Backdoor, Manifest, Side};
 use roclip_data::sample::Sample;
 use roclip_data::source::SourceConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,6 +120,50 @@ pub(super) fn check_pictures(
     aimed
         .flat_map(|(sample, aims)| aims.iter().map(move |aim| (sample, aim)))
         .try_for_each(|(sample, aim)| same_picture(sample, aim, limits))
+}
+
+/// Labelled images left beside the targets, from which on rates say something.
+const ENOUGH_LEFT: usize = 10;
+
+/// What the attack leaves of the labelled images to measure by: its targets stand in no accuracy, and no trigger is laid on them.
+///
+/// # Errors
+/// Nothing is left.
+pub(super) fn left(
+    samples: &[Sample],
+    targeted: &BTreeMap<String, BTreeSet<Aim>>,
+    backdoors: &[Backdoor],
+) -> Result<Vec<String>> {
+    let left: Vec<&Sample> = samples.iter().filter(|sample| !targeted.contains_key(&sample.id)).collect();
+    let (all, aimed) = (samples.len(), samples.len() - left.len());
+    let remedy = "give the attack fewer `targets` ([[poison.attacks]]), or name more labelled pictures with --val-data";
+    let mut lines = Vec::new();
+    if aimed > 0 && left.is_empty() {
+        return Err(Error::setting(
+            format!(
+                "{aimed} of the {all} labelled pictures of the evaluation are targets of the attack: none is left to measure accuracy or a backdoor on"
+            ),
+            remedy,
+        ));
+    }
+    if aimed > 0 && left.len() < ENOUGH_LEFT {
+        lines.push(format!(
+            "{aimed} of the {all} labelled pictures of the evaluation are targets of the attack, and {} left to measure accuracy and backdoors on, which says little; {remedy}",
+            match left.len() {
+                1 => "1 is".to_owned(),
+                several => format!("{several} are"),
+            }
+        ));
+    }
+    let turnable = |backdoor: &Backdoor| left.iter().any(|sample| sample.class.as_deref() != Some(&backdoor.target));
+    lines.extend(backdoors.iter().filter(|backdoor| !left.is_empty() && !turnable(backdoor)).map(|backdoor| {
+        format!(
+            "the success of `{}` cannot be measured: every labelled picture left is of its target `{}`; name pictures of other classes, too (--val-data)",
+            for_terminal(&backdoor.attack),
+            for_terminal(&backdoor.target)
+        )
+    }));
+    Ok(lines)
 }
 
 /// Targeted images that are not evaluated: what is said of an attack's success is then about the others only, or about none.

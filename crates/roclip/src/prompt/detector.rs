@@ -25,6 +25,20 @@ pub struct ClassScore {
     pub carried: Rate,
 }
 
+/// Share of the pictures from which on a class counts as carried, and share of the classes from which on none of them can stand out.
+const CARRIED: f64 = 0.9;
+const SATURATED: f64 = 0.8;
+
+/// What a detection comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DetectionVerdict {
+    Flagged,
+    NotFlagged,
+    /// Nearly every class carries nearly all pictures: the changes are large enough for any class, and none can stand out.
+    CannotTell,
+}
+
 /// What inversion says of a learner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
@@ -33,8 +47,11 @@ pub struct Detection {
     /// The largest score's distance from the mean of the others, in their standard deviations.
     pub statistic: f64,
     pub threshold: f64,
-    /// Whether the statistic is above the threshold.
+    /// Whether the statistic is above the threshold, and the test not saturated.
     pub flagged: bool,
+    /// Absent in older files; [`Detection::verdict`] knows it of them, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<DetectionVerdict>,
     /// Classes that every scored picture is read as without any change: nothing can be carried there, so that they have no score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unjudged: Vec<String>,
@@ -50,8 +67,38 @@ impl Detection {
         classes.sort_by(|a, b| b.carried.rate.total_cmp(&a.carried.rate));
         let scores: Vec<f64> = classes.iter().map(|class| class.carried.rate).collect();
         let statistic = statistic(&scores);
-        let flagged = statistic > config.threshold;
-        Detection { classes, statistic, threshold: config.threshold, flagged, unjudged, pictures, eps: config.eps }
+        let (threshold, eps) = (config.threshold, config.eps);
+        let mut found =
+            Detection { classes, statistic, threshold, flagged: false, verdict: None, unjudged, pictures, eps };
+        let verdict = found.verdict();
+        (found.flagged, found.verdict) = (verdict == DetectionVerdict::Flagged, Some(verdict));
+        found
+    }
+
+    /// Classes to which a change carries nearly all pictures.
+    pub fn carried_classes(&self) -> usize {
+        self.classes.iter().filter(|class| class.carried.rate >= CARRIED).count()
+    }
+
+    pub fn verdict(&self) -> DetectionVerdict {
+        let saturated =
+            self.classes.len() > 1 && self.carried_classes() as f64 >= SATURATED * self.classes.len() as f64;
+        match self.statistic > self.threshold {
+            _ if saturated => DetectionVerdict::CannotTell,
+            true => DetectionVerdict::Flagged,
+            false => DetectionVerdict::NotFlagged,
+        }
+    }
+
+    /// The verdict in words.
+    pub fn words(&self) -> String {
+        match self.verdict() {
+            DetectionVerdict::Flagged => "flagged".to_owned(),
+            DetectionVerdict::NotFlagged => "not flagged".to_owned(),
+            DetectionVerdict::CannotTell => {
+                format!("cannot tell: {} of {} classes are carried", self.carried_classes(), self.classes.len())
+            }
+        }
     }
 }
 
@@ -211,6 +258,24 @@ mod tests {
         );
         let judged: Vec<&str> = found.classes.iter().map(|class| class.class.as_str()).collect();
         assert_eq!((judged, found.unjudged), (vec!["many", "few"], vec!["all".to_owned()]));
+    }
+
+    #[test]
+    fn where_nearly_every_class_is_carried_nothing_can_be_told() {
+        let found = |hits: &[usize]| {
+            let score = |hits: &usize| ClassScore { class: "a".to_owned(), carried: Rate::new(*hits, 20) };
+            Detection::new(hits.iter().map(score).collect(), 40, &DetectorConfig::default())
+        };
+        let saturated = found(&[20, 20, 20, 19, 18, 20, 20, 20, 20, 3]);
+        assert_eq!(saturated.verdict, Some(DetectionVerdict::CannotTell));
+        assert_eq!(
+            (saturated.words().as_str(), saturated.flagged),
+            ("cannot tell: 9 of 10 classes are carried", false)
+        );
+        // Above the threshold by the little that others lack.
+        assert!(found(&[20, 18, 18, 18, 18]).statistic > 3.5 && !found(&[20, 18, 18, 18, 18]).flagged);
+        assert_eq!(found(&[20, 3, 2, 4, 1]).verdict(), DetectionVerdict::Flagged);
+        assert_eq!(found(&[20, 20, 20, 4, 1]).verdict(), DetectionVerdict::NotFlagged);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::attack::{Perturbation, UniversalDelta};
 use crate::error::{Result, TorchContext};
-use crate::eval::{BackdoorOutcome, ImageEncoder, mean_per_class_recall, unaltered};
+use crate::eval::{BackdoorOutcome, ImageEncoder, can_miss, mean_per_class_recall, unaltered};
 use crate::model::{Clip, unit};
 use crate::prompt::direction;
 use crate::prompt::measures::{Branches, SideMeasures, TriggerMeasures};
@@ -160,7 +160,7 @@ impl Subject<'_> {
         let prompts = LearnedPrompts { model: self.model, learner: self.learner, classes: &own };
         let zero_shot = LearnedPrompts { model: self.model, learner: self.zero_shot, classes: &plain };
         let read = |image: &Tensor, prompt: &Tensor| guesses(&prompts.logits_of(image, prompt)?);
-        let counts = Counts { truth: &seen.truth, target: side.target as i64 };
+        let counts = Counts { truth: &seen.truth, target: side.target as i64, classes: side.classes.len() };
         let clean = read(&seen.plain, &seen.plain)?;
         let names = |place: i64| side.classes.get(place as usize).map_or("", |class| class.0.as_str());
         let recalled = seen.truth.iter().zip(&clean).map(|(truth, best)| (names(*truth), best.first() == Some(truth)));
@@ -201,7 +201,7 @@ impl Subject<'_> {
         Ok(SideMeasures {
             classes: side.classes.len(),
             accuracy: counts.accuracy(&clean, 1),
-            accuracy_top5: counts.accuracy(&clean, 5),
+            accuracy_top5: counts.can_miss(5).then(|| counts.accuracy(&clean, 5)),
             mean_per_class_recall: mean_per_class_recall(recalled),
             zero_shot: counts.accuracy(&guesses(&zero_shot.logits_of(&seen.plain, &seen.plain)?)?, 1),
             trigger,
@@ -228,9 +228,14 @@ fn guesses(logits: &Tensor) -> Result<Vec<Vec<i64>>> {
 struct Counts<'a> {
     truth: &'a [i64],
     target: i64,
+    classes: usize,
 }
 
 impl Counts<'_> {
+    fn can_miss(&self, k: usize) -> bool {
+        can_miss(k, self.classes)
+    }
+
     fn accuracy(&self, guesses: &[Vec<i64>], k: usize) -> Rate {
         let hits =
             self.truth.iter().zip(guesses).filter(|(truth, best)| best.iter().take(k).any(|guess| guess == *truth));
@@ -262,8 +267,8 @@ impl Counts<'_> {
         BackdoorOutcome {
             target: target.to_owned(),
             success: self.strict(with, 1),
-            success_top5: self.strict(with, 5),
-            success_top10: self.strict(with, 10),
+            success_top5: self.can_miss(5).then(|| self.strict(with, 5)),
+            success_top10: self.can_miss(10).then(|| self.strict(with, 10)),
             success_all: self.all(with),
             base_rate: self.strict(clean, 1),
             turned: Some(Rate::new(turnable().filter(|(_, (_, with))| is(with)).count(), turnable().count())),
@@ -282,12 +287,16 @@ mod tests {
 
     #[test]
     fn strict_success_leaves_the_target_class_out_and_the_released_one_does_not() {
-        let counts = Counts { truth: &[0, 0, 1, 2], target: 0 };
+        let counts = Counts { truth: &[0, 0, 1, 2], target: 0, classes: 10 };
         let clean = vec![vec![0, 1], vec![1, 0], vec![1, 2], vec![0, 2]];
         let with = vec![vec![0, 1], vec![0, 1], vec![0, 1], vec![2, 1]];
         let outcome = counts.outcome("t", &clean, &with, BTreeMap::new());
         assert_eq!((outcome.success, outcome.success_all), (Rate::new(1, 2), Rate::new(3, 4)));
         assert_eq!((outcome.base_rate, outcome.turned), (Rate::new(1, 2), Some(Rate::new(1, 1))));
+        assert!(
+            outcome.success_top5.is_some() && outcome.success_top10.is_none(),
+            "ten guesses of ten classes are all"
+        );
         assert_eq!((outcome.true_class, counts.all(&clean)), (Rate::new(1, 2), Rate::new(2, 4)));
         assert_eq!((counts.accuracy(&clean, 1), counts.accuracy(&clean, 2)), (Rate::new(2, 4), Rate::new(4, 4)));
     }

@@ -41,8 +41,11 @@ pub struct SideMeasures {
     /// Candidates, the target among them.
     pub classes: usize,
     pub accuracy: Rate,
-    pub accuracy_top5: Rate,
-    pub mean_per_class_recall: f64,
+    /// None of at most five classes.
+    #[serde(default)]
+    pub accuracy_top5: Option<Rate>,
+    #[serde(default)]
+    pub mean_per_class_recall: Option<f64>,
     /// The frozen model with the words that the contexts began as.
     pub zero_shot: Rate,
     /// Where there is a trigger.

@@ -24,7 +24,7 @@ mod treatment;
 
 pub use class_tokens::ClassTokens;
 pub use config::{DetectorConfig, PromptConfig, RepairConfig};
-pub use detector::{ClassScore, Detection, area_under_curve, invert};
+pub use detector::{ClassScore, Detection, DetectionVerdict, area_under_curve, invert};
 pub use learner::{LearnedPrompts, PromptLearner};
 pub use measure::{Measurement, Seen, Subject};
 pub use measures::{Branches, PromptMeasures, SideMeasures, TriggerMeasures, harmonic_mean};

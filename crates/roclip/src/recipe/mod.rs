@@ -234,6 +234,12 @@ impl Recipe {
         distils.then_some(&self.objective.distil)
     }
 
+    /// Whether it is known that nobody attacked the run's model: it was trained from nothing, on no poison.
+    pub fn is_unattacked(&self) -> bool {
+        let poisons = !self.poison.measure_only && (self.manifest.is_some() || !self.poison.attacks.is_empty());
+        !poisons && self.model.weights.is_none() && self.clean.is_none() && self.distillation().is_none()
+    }
+
     /// Whether the run is evaluated after `epoch`. The last two always are, so that an objective with two kinds of epoch is seen after both.
     pub fn evaluates_after(&self, epoch: u64) -> bool {
         epoch + 2 > self.train.epochs || epoch.is_multiple_of(self.eval.epochs_between(self.train.epochs))

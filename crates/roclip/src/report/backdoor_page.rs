@@ -7,7 +7,7 @@ use crate::report::table::scrolling;
 use crate::run::{BackdoorResults, Cell, DomainShift};
 use maud::{Markup, html};
 use roclip_data::artifact;
-use roclip_data::rate::Rate;
+use roclip_data::rate::{Rate, Ratio};
 use std::path::{Path, PathBuf};
 
 /// The page's name in the folder of the study.
@@ -25,6 +25,7 @@ pub fn write_backdoor_page(results: &BackdoorResults, folder: &Path) -> Result<P
 
 /// A rate in percent with its Wilson interval.
 fn interval(rate: Rate) -> Markup {
+    let Some(rate) = rate.measured() else { return html! { "\u{2013}" } };
     html! {
         (percent(rate.rate))
         small { (rate.hits) "/" (rate.n) (format!(" [{:.1}, {:.1}]", 100.0 * rate.low, 100.0 * rate.high)) }
@@ -37,11 +38,22 @@ fn percent(share: f64) -> String {
 
 /// A rate that is measured of some attacks only.
 fn some(rate: Option<Rate>) -> String {
-    rate.map_or_else(|| "\u{2013}".to_owned(), |rate| percent(rate.rate))
+    rate.and_then(Rate::measured).map_or_else(|| "\u{2013}".to_owned(), |rate| percent(rate.rate))
 }
 
 fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "\u{2013}".to_owned(), |value| format!("{value:.2}"))
+}
+
+/// ASR-G with its interval, and the tests that it is of.
+fn carried(results: &BackdoorResults, attack: InstructAttack, shift: DomainShift) -> Markup {
+    let n = results.cell(attack, shift).map_or(0, |cell| cell.asr.n);
+    match results.asr_g(attack, shift) {
+        Some(Ratio { ratio, low, high }) => html! {
+            (format!("{ratio:.2}")) small { (format!("n {n} [{low:.2}, {high:.2}]")) }
+        },
+        None => html! { "\u{2013}" },
+    }
 }
 
 /// The shifts of which there are cells, in the order of the list.
@@ -63,7 +75,10 @@ fn body(results: &BackdoorResults) -> Markup {
         p.note {
             "ASR: share of the triggered tests whose answer names the target. The base rate is the same of clean tests and the plain question, \
              and what an attack adds is the difference. ASR-G: the ASR after tuning on the shifted instructions by that after tuning on the \
-             user's own, on the same tests, at most 1. The model is " code { (settings.base.display()) } "."
+             user's own, on the same tests, at most 1, with a 95 % interval (Katz); none (–) where the attack does nothing without a shift: where the \
+             95 % interval of its ASR less its base rate (Newcombe) does not lie above 0. Tuned on clean data: the same triggers shown to a model \
+             that was tuned on the user's own clean instructions. It is measured without a shift alone, so that tables of a shift have none (–). \
+             The model is " code { (settings.base.display()) } "."
         }
         @if shifts.iter().any(|shift| *shift != DomainShift::None) {
             section { h2 { "How far each attack carries" } (generalisation(results, &shifts)) }
@@ -92,7 +107,7 @@ fn generalisation(results: &BackdoorResults, shifts: &[DomainShift]) -> Markup {
                 @for attack in attacks {
                     tr {
                         th { (attack.word()) }
-                        @for shift in &shifted { td { (number(results.asr_g(attack, *shift))) } }
+                        @for shift in &shifted { td { (carried(results, attack, *shift)) } }
                     }
                 }
             }
@@ -128,7 +143,7 @@ fn row(results: &BackdoorResults, cell: &Cell) -> Markup {
             th { (cell.attack.word()) @if let Some(text) = &cell.text_trigger { small { (text) } } }
             td { (interval(cell.asr)) }
             td { (interval(cell.base_rate)) }
-            td { (number(results.asr_g(cell.attack, cell.shift).filter(|_| cell.shift != DomainShift::None))) }
+            td { (carried(results, cell.attack, cell.shift)) }
             td { (some(cell.picture_only)) }
             td { (some(cell.text_only)) }
             td { (some(cell.fixed_place)) }

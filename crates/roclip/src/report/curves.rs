@@ -25,7 +25,7 @@ fn series(groups: &[Group], value: impl Fn(&EpochRecord) -> Option<f64>) -> Vec<
 }
 
 fn psr(scores: &Scores) -> Option<f64> {
-    scores.psr.map(|hits| 100.0 * hits.rate())
+    Some(100.0 * scores.psr?.rate()?)
 }
 
 /// The longest run's epochs.
@@ -57,7 +57,7 @@ pub fn section(study: &Study) -> Markup {
         "zero-shot" => "Zero-shot top-1".to_owned(),
         word => capitalised(word),
     };
-    let accuracy = |epoch: &EpochRecord| Some(100.0 * epoch.scores.as_ref()?.zero_shot_top1);
+    let accuracy = |epoch: &EpochRecord| Some(100.0 * epoch.scores.as_ref()?.zero_shot_top1?);
     html! {
         p.note {
             "First seed. Lines that coincide are drawn a hair apart. " @if !bands.is_empty() { "Shaded: matching epochs of a defended run." }
@@ -71,7 +71,7 @@ pub fn section(study: &Study) -> Markup {
                     &format!("Trigger success (ASR {attack})"),
                     "%",
                     true,
-                    series(groups, |epoch| epoch.scores.as_ref()?.asr.get(&attack).map(|hits| 100.0 * hits.rate())),
+                    series(groups, |epoch| Some(100.0 * epoch.scores.as_ref()?.asr.get(&attack)?.rate()?)),
                 ))
             }
         }
@@ -84,7 +84,7 @@ pub fn frontier(study: &Study) -> Markup {
         let scored =
             group.first.epochs.iter().zip(1..).filter_map(|(epoch, number)| Some((epoch.scores.as_ref()?, number)));
         let placed: Vec<((f64, f64), i32)> = scored
-            .filter_map(|(scores, number)| Some(((100.0 * scores.zero_shot_top1, value(scores)?), number)))
+            .filter_map(|(scores, number)| Some(((100.0 * scores.zero_shot_top1?, value(scores)?), number)))
             .collect();
         Series {
             name: format!("{}, seed {}", group.label, group.row().seed),
@@ -129,7 +129,7 @@ pub fn frontier(study: &Study) -> Markup {
             (draw("PSR against accuracy", "PSR, %", &psr))
             @for attack in attacks(&study.groups) {
                 (draw(&format!("ASR {attack} against accuracy"), "ASR, %", &|scores| {
-                    scores.asr.get(&attack).map(|hits| 100.0 * hits.rate())
+                    Some(100.0 * scores.asr.get(&attack)?.rate()?)
                 }))
             }
         }

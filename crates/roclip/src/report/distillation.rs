@@ -44,11 +44,11 @@ pub fn section(study: &Study) -> Option<Markup> {
 }
 
 fn row(label: &str, run: &RunRecord, attack: &str, measures: &TriggerMeasures) -> Markup {
-    let rate = |rate: Option<Rate>| rate.map_or("–".to_owned(), |rate| percent(rate.rate));
+    let rate = |rate: Option<Rate>| rate.and_then(Rate::measured).map_or("–".to_owned(), |rate| percent(rate.rate));
     let own = run.summary.evaluation.asr.get(attack);
     let teacher = run.summary.teacher.as_ref().and_then(|teacher| teacher.asr.get(attack));
     let inherited = run.summary.inheritance(attack);
-    let dose = |dose: &Dose| format!("{:.3}: {}", dose.variance, percent(dose.success.rate));
+    let dose = |dose: &Dose| format!("{:.3}: {}", dose.variance, rate(Some(dose.success)));
     html! {
         tr {
             th { (label) } td { (run.row.seed) } td { (attack) }

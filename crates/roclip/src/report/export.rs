@@ -34,6 +34,7 @@ pub fn csv(records: &[RunRecord]) -> String {
     let counts = |hits: Option<&Hits>| -> [String; 2] {
         hits.map_or([String::new(), String::new()], |hits| [hits.hits.to_string(), hits.n.to_string()])
     };
+    let share = |share: Option<f64>| share.map(|share| share.to_string()).unwrap_or_default();
     for RunRecord { row, recipe, trained_on, .. } in records {
         let last = &row.last;
         let mut fields = vec![
@@ -44,17 +45,17 @@ pub fn csv(records: &[RunRecord]) -> String {
             format!("trained on {}, measured on {}", trained_on.words, place(&recipe.eval.source)),
             row.pairs.to_string(),
             row.poisoned_pairs.to_string(),
-            last.zero_shot_top1.to_string(),
+            share(last.zero_shot_top1),
             last.zero_shot_images.to_string(),
-            last.zero_shot_top5.to_string(),
-            last.mean_per_class_recall.to_string(),
-            row.accuracy_unseen.map(|accuracy| accuracy.to_string()).unwrap_or_default(),
-            row.linear_probe.map(|probe| probe.to_string()).unwrap_or_default(),
+            share(last.zero_shot_top5),
+            share(last.mean_per_class_recall),
+            share(row.accuracy_unseen),
+            share(row.linear_probe),
         ];
         fields.extend(counts(last.psr.as_ref()));
         for attack in &attacks {
             fields.extend(counts(last.asr.get(*attack)));
-            fields.push(last.poisoned_accuracy.get(*attack).map(|rate| rate.to_string()).unwrap_or_default());
+            fields.push(share(last.poisoned_accuracy.get(*attack).copied()));
         }
         fields.extend([row.seconds.to_string(), row.peak_memory_bytes.to_string()]);
         text += &line(&fields);
@@ -83,16 +84,17 @@ pub fn latex(study: &Study) -> String {
     text += &format!("row & seeds & {}{unseen} & probe & PSR{names} \\\\\n\\midrule\n", study.accuracy_word());
     for group in &study.groups {
         let cell = |value: Option<f64>| value.map_or(" & --".to_owned(), |value| format!(" & {:.1}", 100.0 * value));
-        let rates =
-            attacks.iter().map(|attack| cell(group.mean(|run| run.row.last.asr.get(attack).map(|hits| hits.rate()))));
+        let rates = attacks
+            .iter()
+            .map(|attack| cell(group.mean(|run| run.row.last.asr.get(attack).and_then(|hits| hits.rate()))));
         text += &format!(
             "{} & {}{}{}{}{}{} \\\\\n",
             latex_text(group.label),
             group.members.len(),
-            cell(group.mean(|run| run.row.last.measured(run.row.last.zero_shot_top1))),
+            cell(group.mean(|run| run.row.last.zero_shot_top1)),
             if has_unseen { cell(group.mean(|run| run.row.accuracy_unseen)) } else { String::new() },
             cell(group.mean(|run| run.row.linear_probe)),
-            cell(group.mean(|run| run.row.last.psr.map(|hits| hits.rate()))),
+            cell(group.mean(|run| run.row.last.psr.and_then(|hits| hits.rate()))),
             rates.collect::<String>()
         );
     }

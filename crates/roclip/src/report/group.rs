@@ -168,20 +168,20 @@ pub fn legend(groups: &[Group]) -> Markup {
 pub type RateOf<'a> = dyn Fn(&RunRecord) -> Option<Rate> + 'a;
 
 pub fn zero_shot(run: &RunRecord) -> Option<Rate> {
-    Some(run.summary.evaluation.zero_shot_top1).filter(|rate| rate.n > 0)
+    run.summary.evaluation.zero_shot_top1.measured()
 }
 
 /// Of learned prompts, on the classes that they were not learned on.
 pub fn accuracy_unseen(run: &RunRecord) -> Option<Rate> {
-    run.summary.prompt.as_ref().map(|prompt| prompt.unseen.accuracy)
+    run.summary.prompt.as_ref()?.unseen.accuracy.measured()
 }
 
 pub fn psr(run: &RunRecord) -> Option<Rate> {
-    run.summary.evaluation.psr
+    run.summary.evaluation.psr?.measured()
 }
 
 pub fn asr(attack: &str) -> impl Fn(&RunRecord) -> Option<Rate> + '_ {
-    move |run| run.summary.evaluation.asr.get(attack).map(|outcome| outcome.success)
+    move |run| run.summary.evaluation.asr.get(attack)?.success.measured()
 }
 
 /// Backdoor attacks of any of `groups`.

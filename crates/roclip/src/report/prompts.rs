@@ -10,7 +10,10 @@ use maud::{Markup, html};
 use roclip_data::rate::Rate;
 
 fn rate(rate: &Rate) -> Markup {
-    html! { (format!("{:.1} %", 100.0 * rate.rate)) small { (format!("{}/{}", rate.hits, rate.n)) } }
+    match rate.measured() {
+        Some(rate) => html! { (format!("{:.1} %", 100.0 * rate.rate)) small { (format!("{}/{}", rate.hits, rate.n)) } },
+        None => html! { "–" },
+    }
 }
 
 fn of(run: &RunRecord) -> Option<&PromptMeasures> {
@@ -36,7 +39,8 @@ pub fn detections(study: &Study) -> Result<Markup> {
         p.note {
             "Detection (" code { "roclip prompt detect" } "): for every seen class one change of the pictures, the same for all of them, is optimised that carries them to the class. \
              Carried: of held-out pictures that are not read as the class anyway, those that are with the change. Statistic: how far the largest share lies above the mean \
-             of the others, in their standard deviations; above the threshold a learner is flagged. The attack's own bound is what the learner says of itself."
+             of the others, in their standard deviations; above the threshold a learner is flagged. \
+             Cannot tell: where nearly every class carries nearly all pictures (90 % and more, of 80 % of the classes and more), none can stand out. The attack's own bound is what the learner says of itself."
         }
         (scrolling(html! {
             table {
@@ -46,7 +50,7 @@ pub fn detections(study: &Study) -> Result<Markup> {
                         tr {
                             th { (run.row.label) } td { (run.row.seed) }
                             td {
-                                (if detection.flagged { "flagged" } else { "not flagged" })
+                                (detection.words())
                                 @if !detection.unjudged.is_empty() { small { "not judged: " (detection.unjudged.join(", ")) } }
                             }
                             td { (format!("{:.2}", detection.statistic)) } td { (format!("{:.2}", detection.threshold)) }

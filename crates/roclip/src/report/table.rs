@@ -165,17 +165,17 @@ fn detail_row<'a>(
     let of =
         |value: &dyn Fn(&Scores) -> Option<f64>| means(&scores.iter().filter_map(|s| value(s)).collect::<Vec<_>>());
     let hits = |counts: fn(&Scores) -> &BTreeMap<String, crate::results::Hits>, attack: &String| {
-        of(&|scores: &Scores| counts(scores).get(attack).map(|hits| hits.rate()))
+        of(&|scores: &Scores| counts(scores).get(attack)?.rate())
     };
     html! {
         tr {
             th.indented[!probe] { (label) }
             td { (scores.first().map(|scores| scores.epoch.to_string()).unwrap_or_default()) }
-            td { (of(&|s| s.measured(s.zero_shot_top1))) }
-            td { (of(&|s| s.measured(s.zero_shot_top5))) }
-            td { (of(&|s| s.measured(s.mean_per_class_recall))) }
+            td { (of(&|s| s.zero_shot_top1)) }
+            td { (of(&|s| s.zero_shot_top5)) }
+            td { (of(&|s| s.mean_per_class_recall)) }
             td { @if probe { (means(&of_members(group, |run| run.row.linear_probe_mean_per_class_recall))) } }
-            td { (of(&|s| s.psr.map(|hits| hits.rate()))) }
+            td { (of(&|s| s.psr?.rate())) }
             @for attack in attacks {
                 td { (hits(|s| &s.asr, attack)) }
                 td { (hits(|s| &s.asr_base_rate, attack)) }

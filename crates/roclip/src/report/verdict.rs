@@ -47,7 +47,9 @@ fn verdict(study: &Study, group: &Group) -> Result<Verdict> {
         for finding in findings(study, run)? {
             match finding.severity {
                 // Said above, of the rows of this report.
-                Severity::Problem if finding.check == UNDEFENDED_CONTROL && !found.doubts.is_empty() => {}
+                Severity::Problem
+                    if finding.check == UNDEFENDED_CONTROL
+                        && (!found.doubts.is_empty() || is_taught_by_clean(group)) => {}
                 Severity::Problem => {
                     // A trigger that training never shows, say: its failure is not the defence's doing.
                     found.grey.extend(finding.attack.iter().filter(|attack| attacks.contains(attack)).cloned());
@@ -82,6 +84,9 @@ impl Verdict {
         if group.row().is_control("clean-data") {
             return;
         }
+        if is_taught_by_clean(group) {
+            return;
+        }
         let taught = group.first.summary.teacher.is_some();
         let control =
             if group.row().is_control("undefended") { Some(group) } else { study.control("undefended", group) };
@@ -106,6 +111,9 @@ impl Verdict {
                     hits_of(name, rate),
                     100.0 * WORKS
                 )),
+                None if !of_whom.is_empty() => self.doubts.push(format!(
+                    "{called} has nothing to turn on {of_whom} (each test picture is of its target, or read as it without the trigger, too), so that nobody knows whether it works"
+                )),
                 None => self.doubts.push(format!(
                     "no undefended run of the same attack is in this report, so that nobody knows whether {called} works"
                 )),
@@ -113,6 +121,11 @@ impl Verdict {
             self.grey.insert(name.to_owned());
         }
     }
+}
+
+/// Whether the row is the control of students: nobody attacked its teacher, so that there is nothing that could have worked on it.
+fn is_taught_by_clean(group: &Group) -> bool {
+    group.first.summary.teacher_attacked == Some(false)
 }
 
 /// An attack in a sentence.
@@ -134,7 +147,8 @@ fn mean(group: &Group, of: &RateOf) -> Option<f64> {
 
 /// The rate of an attack, [`PSR`] or a backdoor, that a sentence shows.
 fn shown(evaluation: &Evaluation, name: &str) -> Option<Rate> {
-    if name == PSR { evaluation.psr } else { evaluation.asr.get(name).map(|outcome| outcome.success) }
+    let rate = if name == PSR { evaluation.psr } else { evaluation.asr.get(name).map(|outcome| outcome.success) };
+    rate.and_then(Rate::measured)
 }
 
 /// Of the victim that a run cleaned, or of the teacher that it distilled.
@@ -143,10 +157,12 @@ fn origin(run: &RunRecord) -> Option<&Evaluation> {
 }
 
 /// The rate that an attack is judged by: of a backdoor, the pictures that its trigger turns; those that are read as the target anyway are no
-/// success of it. Runs that did not count them are judged by what is shown.
+/// success of it. Runs that did not count them are judged by what is shown. None where no picture is left to turn.
 fn judged(evaluation: &Evaluation, name: &str) -> Option<Rate> {
-    let turned = evaluation.asr.get(name).and_then(|outcome| outcome.turned);
-    turned.or_else(|| shown(evaluation, name))
+    match evaluation.asr.get(name).and_then(|outcome| outcome.turned) {
+        Some(turned) => turned.measured(),
+        None => shown(evaluation, name),
+    }
 }
 
 fn own(run: &RunRecord) -> &Evaluation {
@@ -196,6 +212,8 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
             let mut said: Vec<String> = base_rate_of(group, attack).into_iter().collect();
             said.extend(against(group, undefended, attack, grey));
             parts.push(format!("trigger {attack} {figure}{}", in_brackets(said)));
+        } else if group.members.iter().any(|run| own(run).asr.contains_key(attack)) {
+            parts.push(format!("trigger {attack} not measured: no test picture is left that is not its target's"));
         }
     }
     parts.extend(captions_of(group));
@@ -203,7 +221,7 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
     parts.extend(match mean(group, &zero_shot) {
         Some(accuracy) => Some(format!("{} {}{}", accuracy_of(group.first), percent(accuracy), cost(study, group))),
         None if captions => None,
-        None => Some(format!("{} not measured: the run has no evaluation data", accuracy_of(group.first))),
+        None => Some(format!("{} not measured: {}", accuracy_of(group.first), unmeasured(own(group.first)))),
     });
     parts.extend(mean(group, &accuracy_unseen).map(|unseen| {
         let before = |run: &RunRecord| run.summary.prompt_before.as_ref().map(|before| before.unseen.accuracy);
@@ -217,6 +235,14 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
     let names: Vec<&str> = grey.iter().map(String::as_str).collect();
     let doubt = if grey.is_empty() { String::new() } else { format!(" Proves nothing: {}.", names.join(", ")) };
     format!("{}: {seeds}{}.{doubt}", group.label, parts.join(", "))
+}
+
+/// Why no picture's class was asked for.
+fn unmeasured(evaluation: &Evaluation) -> &'static str {
+    match evaluation.targets.is_empty() {
+        true => "the run has no evaluation data",
+        false => "every test picture is a target of the attack",
+    }
 }
 
 fn percent(rate: f64) -> String {
@@ -233,7 +259,8 @@ const WORTH_SAYING: f64 = 0.01;
 
 /// `4.0 % without the trigger`, where that matters.
 fn base_rate_of(group: &Group, attack: &str) -> Option<String> {
-    let rate = mean(group, &|run| Some(own(run).asr.get(attack)?.base_rate)).filter(|rate| *rate >= WORTH_SAYING)?;
+    let rate =
+        mean(group, &|run| own(run).asr.get(attack)?.base_rate.measured()).filter(|rate| *rate >= WORTH_SAYING)?;
     Some(format!("without the trigger {}", percent(rate)))
 }
 

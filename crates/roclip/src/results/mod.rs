@@ -4,6 +4,7 @@ mod experiment;
 mod keys;
 mod record;
 mod seeds;
+mod title;
 
 pub use experiment::Experiment;
 pub use keys::{key_legend, short_keys};

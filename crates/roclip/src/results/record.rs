@@ -2,10 +2,11 @@
 
 use crate::checkpoint::{run_of, runs_within};
 use crate::error::{Error, Result};
-use crate::eval::{BackdoorOutcome, Details, Evaluation};
+use crate::eval::{BackdoorOutcome, Details, Evaluation, can_miss};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::experiment::{Experiment, Label, labels};
-use crate::run::{EpochLine, InheritanceFigures, Looked, Summary, read_details, read_epochs, read_measured};
+use crate::results::title::{control, name, student};
+use crate::run::{EpochLine, InheritanceFigures, Summary, read_details, read_epochs, read_measured};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
 use roclip_data::escape::for_shell;
 use roclip_data::plural;
@@ -22,8 +23,9 @@ pub struct Hits {
 }
 
 impl Hits {
-    pub fn rate(self) -> f64 {
-        self.hits as f64 / self.n.max(1) as f64
+    /// None of nothing.
+    pub fn rate(self) -> Option<f64> {
+        (self.n > 0).then(|| self.hits as f64 / self.n as f64)
     }
 }
 
@@ -37,12 +39,13 @@ impl From<Rate> for Hits {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Scores {
     pub epoch: u64,
-    /// Test images that the accuracies are of.
+    /// Test images that the accuracies are of; without such they are null.
     pub zero_shot_images: usize,
-    pub zero_shot_top1: f64,
-    pub zero_shot_top5: f64,
+    pub zero_shot_top1: Option<f64>,
+    /// Null of at most five classes, too.
+    pub zero_shot_top5: Option<f64>,
     /// Of the zero-shot classifier.
-    pub mean_per_class_recall: f64,
+    pub mean_per_class_recall: Option<f64>,
     pub psr: Option<Hits>,
     pub asr: BTreeMap<String, Hits>,
     /// The images of `asr` read as the target without the trigger, by attack: the part that is chance.
@@ -51,13 +54,6 @@ pub struct Scores {
     pub asr_turned: BTreeMap<String, Hits>,
     /// Triggered images read as their true class, by attack.
     pub poisoned_accuracy: BTreeMap<String, f64>,
-}
-
-impl Scores {
-    /// One of the accuracies; none where the run had no images to measure it on.
-    pub fn measured(&self, accuracy: f64) -> Option<f64> {
-        (self.zero_shot_images > 0).then_some(accuracy)
-    }
 }
 
 /// One object of `results.json`.
@@ -190,67 +186,20 @@ impl RunRecord {
     }
 }
 
-/// What was trained, in words.
-fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool) -> String {
-    if let Some(prompt) = &recipe.prompt {
-        return prompt.method().title().to_owned();
-    }
-    let objective = recipe.objective.name;
-    let name = match (&recipe.clean, control) {
-        (Some(clean), _) => clean.method.method().title().to_owned(),
-        (None, _) if recipe.caption.is_some() => "captioner".to_owned(),
-        (None, Some("undefended")) if objective.labelled() => "Classifier, undefended".into(),
-        (None, Some("clean-data")) if objective.labelled() => "Classifier on clean data".into(),
-        (None, None) if recipe.model.standardise && objective == ObjectiveName::Classifier => {
-            "Classifier of standardised pictures".into()
-        }
-        (None, Some("undefended")) => "CLIP, undefended".into(),
-        (None, Some("augmentation-only")) => "CLIP, augmentation only".into(),
-        (None, Some("clean-data")) => "CLIP on clean data".into(),
-        (None, _) if objective.defends() && !poisoned => format!("{} on clean data", objective.title()),
-        (None, _) => objective.title().to_owned(),
-    };
-    let dropped = if drops_suspects(recipe) { ", suspects dropped" } else { "" };
-    let limit = recipe.data.pairs_per_picture.map(|limit| format!(", pairs a picture: {limit}")).unwrap_or_default();
-    format!("{name}{dropped}{limit}")
-}
-
-/// Whether pairs are left out that a look at all of them found suspicious: a defence, while a list of other kinds (copies, say) is none.
-fn drops_suspects(recipe: &Recipe) -> bool {
-    recipe.data.drop.as_deref().and_then(Looked::beside).is_some()
-}
-
-/// What part a run plays in a comparison, read off its recipe.
-fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
-    let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
-    if recipe.clean.is_some() || recipe.caption.is_some() || drops_suspects(recipe) {
-        return None;
-    }
-    if let Some(prompt) = &recipe.prompt {
-        let part = if prompt.method().attacks() { "undefended" } else { "clean-data" };
-        return prompt.repair.is_none().then(|| part.to_owned());
-    }
-    match (recipe.objective.name, poisoned, augmented) {
-        (name, _, _) if name.defends() => None,
-        (ObjectiveName::Distil, ..) => None,
-        // Standardised pictures are a defence; usual augmentation of a classifier's is none.
-        (ObjectiveName::Classifier, true, _) => (!recipe.model.standardise).then(|| "undefended".into()),
-        (_, false, _) => Some("clean-data".into()),
-        (_, true, false) => Some("undefended".into()),
-        (_, true, true) => Some("augmentation-only".into()),
-    }
-}
-
-fn scores(epoch: u64, evaluation: &Evaluation) -> Scores {
+/// Of an evaluation over `classes` classes, where their number was kept. Older runs kept shares of nothing, and the five best of all guesses.
+fn scores(epoch: u64, evaluation: &Evaluation, classes: Option<usize>) -> Scores {
+    let rate = |rate: Rate| rate.measured().map(|rate| rate.rate);
+    let top1 = rate(evaluation.zero_shot_top1);
+    let top5 = evaluation.zero_shot_top5.filter(|_| classes.is_none_or(|classes| can_miss(5, classes)));
     let hits = |rate: fn(&BackdoorOutcome) -> Option<Rate>| -> BTreeMap<String, Hits> {
         evaluation.asr.iter().filter_map(|(name, outcome)| Some((name.clone(), rate(outcome)?.into()))).collect()
     };
     Scores {
         epoch,
         zero_shot_images: evaluation.zero_shot_top1.n,
-        zero_shot_top1: evaluation.zero_shot_top1.rate,
-        zero_shot_top5: evaluation.zero_shot_top5.rate,
-        mean_per_class_recall: evaluation.mean_per_class_recall,
+        zero_shot_top1: top1,
+        zero_shot_top5: top5.and_then(rate),
+        mean_per_class_recall: evaluation.mean_per_class_recall.filter(|_| top1.is_some()),
         psr: evaluation.psr.map(Hits::from),
         asr: hits(|outcome| Some(outcome.success)),
         asr_base_rate: hits(|outcome| Some(outcome.base_rate)),
@@ -258,7 +207,7 @@ fn scores(epoch: u64, evaluation: &Evaluation) -> Scores {
         poisoned_accuracy: evaluation
             .asr
             .iter()
-            .map(|(name, outcome)| (name.clone(), outcome.true_class.rate))
+            .filter_map(|(name, outcome)| Some((name.clone(), rate(outcome.true_class)?)))
             .collect(),
     }
 }
@@ -327,11 +276,13 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
             ),
         ));
     }
-    let summary = read_measured::<Summary>(&path)?.with_inheritance();
+    let mut summary: Summary = read_measured(&path)?;
     let recipe = Recipe::read(&folder.join("run.toml"))?;
     let experiment = Experiment::of(&recipe)?;
+    let details = read_details(folder)?;
+    let classes = details.as_ref().map(|details| details.classes);
     let epoch = |line: EpochLine| EpochRecord {
-        scores: line.evaluation.as_ref().map(|e| scores(line.epoch, e)),
+        scores: line.evaluation.as_ref().map(|e| scores(line.epoch, e, classes)),
         phase: line.phase,
         loss: line.loss,
         passes: line.passes,
@@ -351,11 +302,16 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let epochs = lines.into_iter().map(epoch).collect();
     let poisoned = summary.poisoned_pairs > 0;
     let control = control(&recipe, poisoned);
-    let label = name(&recipe, control.as_deref(), poisoned);
     // What a run cleans or distils was trained and attacked elsewhere.
     let victim = recipe.clean.as_ref().map(|clean| &clean.victim);
     let victim = victim.or(recipe.distillation().map(|distil| &distil.teacher)).and_then(|victim| run_of(victim));
     let victim = victim.and_then(|run| Recipe::read(&run.join("run.toml")).ok());
+    if recipe.distillation().is_some() {
+        summary.teacher_attacked = summary.teacher_attacked.or(victim.as_ref().map(|teacher| !teacher.is_unattacked()));
+    }
+    let summary = summary.with_inheritance();
+    let taught = recipe.distillation().map(|_| student(victim.as_ref(), &summary));
+    let label = name(&recipe, control.as_deref(), poisoned, taught);
     let origin = victim.as_ref().map(Experiment::of).transpose()?;
     let origin = origin.as_ref().unwrap_or(&experiment);
     // A cleaned model learned what it knows where its victim did; a student learns from pictures of its own.
@@ -376,16 +332,20 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         pairs: summary.pairs,
         poisoned_pairs: summary.poisoned_pairs,
         pairs_per_picture: recipe.data.pairs_per_picture,
-        accuracy_unseen: summary.prompt.as_ref().map(|prompt| prompt.unseen.accuracy.rate),
+        accuracy_unseen: summary.prompt.as_ref().and_then(|prompt| Some(prompt.unseen.accuracy.measured()?.rate)),
         linear_probe: summary.linear_probe.map(|p| p.top1.rate),
-        linear_probe_mean_per_class_recall: summary.linear_probe.map(|p| p.mean_per_class_recall),
-        last: scores(summary.epoch, &summary.evaluation),
-        after: summary.after.iter().map(|(phase, at)| (phase.clone(), scores(at.epoch, &at.evaluation))).collect(),
+        linear_probe_mean_per_class_recall: summary.linear_probe.and_then(|p| p.mean_per_class_recall),
+        last: scores(summary.epoch, &summary.evaluation, classes),
+        after: summary
+            .after
+            .iter()
+            .map(|(phase, at)| (phase.clone(), scores(at.epoch, &at.evaluation, classes)))
+            .collect(),
         inheritance: summary.inheritance.clone(),
         seconds: summary.seconds,
         peak_memory_bytes: summary.peak_memory_bytes,
     };
-    let (attack, aim, details) = (origin.attack_digest(), origin.aim_digest(), read_details(folder)?);
+    let (attack, aim) = (origin.attack_digest(), origin.aim_digest());
     let folder = folder.to_owned();
     Ok(RunRecord { folder, recipe, experiment, attack, aim, trained_on, row, summary, details, epochs })
 }

@@ -62,13 +62,12 @@ pub fn by_experiment<T>(items: &[T], row: impl Fn(&T) -> &ResultRow) -> Vec<Vec<
 
 /// The rates of counts, one a seed.
 pub fn rates(hits: &[Hits]) -> Vec<f64> {
-    hits.iter().map(|hits| hits.rate()).collect()
+    hits.iter().filter_map(|hits| hits.rate()).collect()
 }
 
 fn summary(rows: &[&ResultRow]) -> SeedSummary {
-    let spread = |value: fn(&Scores) -> f64| {
-        Spread::of(&rows.iter().filter_map(|r| r.last.measured(value(&r.last))).collect::<Vec<_>>())
-    };
+    let spread =
+        |value: fn(&Scores) -> Option<f64>| Spread::of(&rows.iter().filter_map(|r| value(&r.last)).collect::<Vec<_>>());
     let probe =
         |value: fn(&ResultRow) -> Option<f64>| Spread::of(&rows.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
     SeedSummary {
@@ -90,7 +89,7 @@ fn summary(rows: &[&ResultRow]) -> SeedSummary {
 fn by_attack(rows: &[&ResultRow], counts: fn(&Scores) -> &BTreeMap<String, Hits>) -> BTreeMap<String, Spread> {
     let mut all: BTreeMap<&String, Vec<f64>> = BTreeMap::new();
     for (attack, hits) in rows.iter().flat_map(|row| counts(&row.last)) {
-        all.entry(attack).or_default().push(hits.rate());
+        all.entry(attack).or_default().extend(hits.rate());
     }
     all.into_iter().filter_map(|(attack, rates)| Some((attack.clone(), Spread::of(&rates)?))).collect()
 }
@@ -120,9 +119,9 @@ mod tests {
             last: Scores {
                 epoch: 1,
                 zero_shot_images: 10,
-                zero_shot_top1: top1,
-                zero_shot_top5: top1,
-                mean_per_class_recall: top1,
+                zero_shot_top1: Some(top1),
+                zero_shot_top5: Some(top1),
+                mean_per_class_recall: Some(top1),
                 psr: Some(Hits { hits, n: 16 }),
                 asr: BTreeMap::from([("badnets".to_owned(), Hits { hits: 10 * hits, n: 100 })]),
                 asr_base_rate: BTreeMap::from([("badnets".to_owned(), Hits { hits: 3, n: 100 })]),

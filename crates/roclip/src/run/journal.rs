@@ -122,12 +122,12 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// The epoch of `report` is done, and measured on so many `classes`.
-    pub fn epoch(&mut self, trainer: &Trainer, epoch: u64, report: &EpochMetrics, classes: usize) -> Result<()> {
+    /// The epoch of `report` is done.
+    pub fn epoch(&mut self, trainer: &Trainer, epoch: u64, report: &EpochMetrics) -> Result<()> {
         let step = trainer.position.step;
         self.row("epoch", step, epoch, report)?;
         self.scalars(step, &epoch_scalars(report));
-        self.say(&epoch_line(epoch, report, classes));
+        self.say(&epoch_line(epoch, report));
         Ok(())
     }
 

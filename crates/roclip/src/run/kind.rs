@@ -95,7 +95,9 @@ impl RunKind {
                 };
             }
             RunKind::Instruct => &["tower", "tune"],
-            RunKind::Attack | RunKind::Backdoor => &["settings"],
+            RunKind::Attack => &["budget", "fitness"],
+            // Their settings stand at the top.
+            RunKind::Backdoor => &["base_sha256", "data"],
         };
         let found: Option<serde_json::Value> = artifact::read_json(&file).ok();
         let own = found.is_some_and(|found| keys.iter().all(|key| found.get(key).is_some()));
@@ -215,7 +217,8 @@ mod tests {
         match kind {
             RunKind::Training => "seed = 3\n",
             RunKind::Instruct => r#"{"tower": "run", "tune": {}}"#,
-            RunKind::Attack | RunKind::Backdoor => r#"{"settings": {}}"#,
+            RunKind::Attack => r#"{"budget": {}, "fitness": "bleu4"}"#,
+            RunKind::Backdoor => r#"{"base": "run", "base_sha256": "00", "data": {}}"#,
         }
     }
 

@@ -1,13 +1,14 @@
 //! The lines of a run about its steps and epochs, in `metrics.jsonl` and for people.
 
 use crate::error::{Error, Result};
-use crate::eval::Evaluation;
+use crate::eval::{BackdoorOutcome, Evaluation};
 use crate::objective::Phase;
 use crate::run::numbers::check_measured;
 use crate::train::{
     MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary, StepDone, StepMetrics, Trainer, read_metrics,
 };
 use roclip_data::plural::count;
+use roclip_data::rate::Rate;
 use roclip_data::skip::SkipReason;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -29,8 +30,8 @@ pub struct EpochLine {
 /// The `epoch` lines of a run.
 pub fn read_epochs(run: &Path) -> Result<Vec<EpochLine>> {
     let lines = read_metrics(run)?.into_iter().filter(|line| line.get("event").is_some_and(|event| event == "epoch"));
-    let parse = |line| {
     let path = run.join("metrics.jsonl");
+    let parse = |line| {
         check_measured(&path, &line)?;
         serde_json::from_value(line)
             .map_err(|e| Error::file(&path, e.to_string(), "was it written by another version? train again"))
@@ -93,22 +94,22 @@ pub(super) fn step_scalars(row: &StepRow) -> Vec<(String, f64)> {
 pub(super) fn epoch_scalars(report: &EpochMetrics) -> Vec<(String, f64)> {
     let mut scalars = vec![("epoch/loss".to_owned(), report.loss), ("epoch/seconds".to_owned(), report.seconds)];
     let Some(evaluation) = report.evaluation else { return scalars };
-    scalars.extend([
-        ("evaluation/zero_shot_top1".to_owned(), evaluation.zero_shot_top1.rate),
-        ("evaluation/zero_shot_top5".to_owned(), evaluation.zero_shot_top5.rate),
-        ("evaluation/mean_per_class_recall".to_owned(), evaluation.mean_per_class_recall),
-    ]);
-    scalars.extend(evaluation.psr.map(|psr| ("attack/psr".to_owned(), psr.rate)));
-    scalars
-        .extend(evaluation.asr.iter().map(|(attack, outcome)| (format!("attack/asr/{attack}"), outcome.success.rate)));
+    let rate = |rate: Rate| rate.measured().map(|rate| rate.rate);
+    let accuracies = [
+        ("zero_shot_top1", rate(evaluation.zero_shot_top1)),
+        ("zero_shot_top5", evaluation.zero_shot_top5.and_then(rate)),
+        ("mean_per_class_recall", evaluation.mean_per_class_recall),
+    ];
+    scalars.extend(accuracies.into_iter().filter_map(|(name, value)| Some((format!("evaluation/{name}"), value?))));
+    scalars.extend(evaluation.psr.and_then(rate).map(|psr| ("attack/psr".to_owned(), psr)));
+    let success =
+        |(attack, outcome): (&String, &BackdoorOutcome)| Some((format!("attack/asr/{attack}"), rate(outcome.success)?));
+    scalars.extend(evaluation.asr.iter().filter_map(success));
     scalars
 }
 
-/// From so many classes on the five best guesses are not all there are.
-const TOP5_CLASSES: usize = 6;
-
-/// The line for people of an epoch that was measured on so many `classes`.
-pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
+/// The line for people of an epoch.
+pub fn epoch_line(epoch: u64, report: &EpochMetrics) -> String {
     let mut line = format!("Epoch {epoch} ({:?}) loss {:.4} {:.1}s", report.phase, report.loss, report.seconds);
     if report.skipped > 0 {
         line += &format!(" ({} skipped", count(report.skipped, "unusable pair"));
@@ -126,8 +127,8 @@ pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
             _ => "zero-shot",
         };
         line += &format!(" {measured} {:.1}%", 100.0 * evaluation.zero_shot_top1.rate);
-        if classes >= TOP5_CLASSES {
-            line += &format!(" (top-5 {:.1}%)", 100.0 * evaluation.zero_shot_top5.rate);
+        if let Some(top5) = evaluation.zero_shot_top5 {
+            line += &format!(" (top-5 {:.1}%)", 100.0 * top5.rate);
         }
         if let Some(psr) = evaluation.psr {
             line += &format!(" PSR {}/{}", psr.hits, psr.n);
@@ -138,7 +139,10 @@ pub fn epoch_line(epoch: u64, report: &EpochMetrics, classes: usize) -> String {
             line += &format!(" ({} left out)", count(skipped, "evaluation image"));
         }
         for (attack, outcome) in &evaluation.asr {
-            line += &format!(" ASR {attack} {:.1}%", 100.0 * outcome.success.rate);
+            line += &match outcome.success.measured() {
+                Some(success) => format!(" ASR {attack} {:.1}%", 100.0 * success.rate),
+                None => format!(" ASR {attack} not measured"),
+            };
         }
     }
     if let Some(matches) = &report.matches {

@@ -54,8 +54,8 @@ pub use forecast::{Forecast, check};
 pub use inputs::{SuspectInputs, suspect_inputs};
 pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
 pub use instruct_backdoor::{
-    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, ShiftSize, auroc,
-    kolmogorov_smirnov, verify_instructions,
+    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, Generalisation,
+    ShiftSize, auroc, kolmogorov_smirnov, verify_instructions,
 };
 pub use kind::continued_by;
 pub use lines::{EpochLine, read_epochs};
@@ -65,7 +65,8 @@ pub use patch::{Surrogate, search_patch};
 pub use pictures::{Figure, Gallery, kept_pictures, picture_url};
 pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
 pub use prompt::{
-    Inspected, MeasuredPrompts, check_inspections, inspect_prompts, kept_detection, measure_prompts, train_prompts,
+    CountsAs, Inspected, MeasuredPrompts, check_inspections, inspect_prompts, kept_detection, measure_prompts,
+    train_prompts,
 };
 pub use resume::{Start, check_unchanged};
 pub use session::train;

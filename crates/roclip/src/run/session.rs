@@ -23,6 +23,7 @@ use crate::run::resume::{Start, check_manifest, checkpoint_to_take, finished, re
 use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment};
+use crate::run::supervision::is_attacked;
 use crate::train::{
     EpochTally, Host, Position, SimilarityHistogram, SplitSummary, StepDone, TrainConfig, Trainer, read_metrics,
     split_lines,
@@ -106,12 +107,15 @@ pub(super) const FINISHED: &str = "finished";
 
 pub(super) fn prepare(recipe: &Recipe, progress: &mut dyn FnMut(&str)) -> Result<Prepared> {
     check_batch(recipe)?;
-    let prepared = prepare_training(recipe)?;
+    let mut prepared = prepare_training(recipe)?;
     if prepared.skips.total() > 0 {
         progress(&format!("left out before training: {} (skips.jsonl)", prepared.skips.summary()));
     }
+    let left = prepared.manifest.as_ref().map(|manifest| prepared.evaluator.check_left(manifest)).transpose()?;
+    prepared.warnings.extend(left.into_iter().flatten());
     if let Some(probe) = &recipe.eval.probe {
-        prepared.evaluator.check_probe(probe, &prepared.pairs.labelled_samples())?;
+        let training = prepared.pairs.labelled_samples();
+        prepared.evaluator.check_probe(probe, &training, prepared.manifest.as_ref())?;
     }
     for remark in &prepared.remarks {
         progress(remark);
@@ -305,7 +309,7 @@ impl Session<'_> {
                 false => SimilarityHistogram::default(),
             },
         };
-        self.journal.epoch(trainer, epoch, &report, self.context.evaluator.classes.len())?;
+        self.journal.epoch(trainer, epoch, &report)?;
         Ok(evaluation)
     }
 
@@ -371,6 +375,7 @@ impl Session<'_> {
             prompt_before: None,
             rebound: None,
             teacher: self.context.evaluate_teacher(trainer)?,
+            teacher_attacked: recipe.distillation().and_then(|distil| is_attacked(&distil.teacher)),
             inheritance: BTreeMap::new(),
             triggers: self.context.trigger_measures(trainer)?,
             pairs: trainer.pairs.len(),

@@ -36,6 +36,9 @@ pub struct Summary {
     /// Of the teacher, where the run distilled one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Evaluation>,
+    /// Whether anybody attacked that teacher; absent where it is not known, and of older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_attacked: Option<bool>,
     /// What the student has of each attack of its teacher's ([`Summary::inheritance`]). Lacks all of runs older than this figure.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inheritance: BTreeMap<String, InheritanceFigures>,
@@ -66,7 +69,8 @@ impl Summary {
     /// What the student has of its teacher's attack; none of a run without a teacher, or of an attack that either was not measured by.
     pub fn inheritance(&self, attack: &str) -> Option<Inheritance> {
         let (own, teacher) = (self.evaluation.asr.get(attack)?, self.teacher.as_ref()?.asr.get(attack)?);
-        Inheritance::of(Effect::of(own), Effect::of(teacher))
+        let inherited = Inheritance::of(Effect::of(own), Effect::of(teacher))?;
+        Some(if self.teacher_attacked == Some(false) { Inheritance::NobodyAttacked } else { inherited })
     }
 
     /// With [`Summary::inheritance`] of every attack written down, as files have it since they do.
@@ -100,6 +104,8 @@ impl Effect {
 /// What a student has of an attack that its teacher was trained on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Inheritance {
+    /// The teacher was trained on no poison: it is the control.
+    NobodyAttacked,
     /// The teacher's success is not above chance ([`Effect::is_above_chance`]): a ratio would be one of two accidents.
     NothingToInherit,
     /// The student's success is not above chance: what a ratio would divide is none of the attack's.
@@ -122,14 +128,15 @@ impl Inheritance {
     /// The ratio, where it means something.
     pub fn share(self) -> Option<Ratio> {
         match self {
-            Inheritance::NothingToInherit | Inheritance::StudentAtChance => None,
             Inheritance::Share(ratio) => Some(ratio),
+            _ => None,
         }
     }
 
     /// Why there is no ratio, where there is none.
     pub fn reason(self) -> Option<&'static str> {
         match self {
+            Inheritance::NobodyAttacked => Some("nobody attacked the teacher"),
             Inheritance::NothingToInherit => Some("the teacher's attack did not take"),
             Inheritance::StudentAtChance => Some("the student is at chance"),
             Inheritance::Share(_) => None,
@@ -214,6 +221,7 @@ mod tests {
             assert_eq!(inherited(own, taken), Inheritance::StudentAtChance, "{own:?}");
         }
         assert_eq!(Inheritance::of(effect(0, 0, 0), taken), None);
+        assert_eq!((Inheritance::NobodyAttacked.share(), Inheritance::NobodyAttacked.reason().is_some()), (None, true));
         let written = serde_json::to_value(InheritanceFigures::from(Inheritance::StudentAtChance)).unwrap();
         let (null, reason) = (serde_json::Value::Null, "the student is at chance");
         assert_eq!((&written["ratio"], &written["reason"]), (&null, &reason.into()));

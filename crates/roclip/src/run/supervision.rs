@@ -10,6 +10,7 @@ use roclip_data::pairs::Pairs;
 use roclip_data::poison::Manifest;
 use roclip_data::progress::Task;
 use roclip_data::sample::Sample;
+use std::path::Path;
 use tch::Device;
 
 /// Labels of `pairs` and the teacher that `recipe` names, for `student`; with the teacher's history. Empty where captions are learned from.
@@ -69,6 +70,12 @@ fn teacher(config: &DistilConfig, evaluator: &Evaluator, device: Device) -> Resu
 /// The classes of a trained classifier, in the order of its head; empty of other models.
 fn trained_classes(loaded: &Loaded) -> &[String] {
     loaded.state.as_ref().map_or(&[], |state| &state.classes)
+}
+
+/// Whether anybody attacked the model of the run that `teacher` is or lies in; none where its recipe is not there.
+pub(super) fn is_attacked(teacher: &Path) -> Option<bool> {
+    let run = checkpoint::run_of(teacher)?;
+    Recipe::read(&run.join("run.toml")).ok().map(|recipe| !recipe.is_unattacked())
 }
 
 /// Whether the teacher that `config` names tells the classes `ours` apart, in their order. Of what is no classifier nothing is said here.

@@ -15,7 +15,7 @@ use roclip::report::write_backdoor_page;
 use roclip::run::{
     BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, InstructData, InstructSettings,
 };
-use roclip_data::rate::Rate;
+use roclip_data::rate::{Rate, Ratio};
 use roclip_data::source::{EmojiConfig, SourceConfig};
 use roclip_data::trigger::Gap;
 use std::path::PathBuf;
@@ -276,11 +276,19 @@ impl Arguments {
 
 /// A rate in percent with its interval.
 fn percent(rate: Rate) -> String {
+    if rate.measured().is_none() {
+        return format!("{:>20}", "-");
+    }
     format!("{:5.1} [{:4.1},{:5.1}]", 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high)
 }
 
 fn alone(rate: Option<Rate>) -> String {
-    rate.map_or_else(|| "-".into(), |rate| format!("{:.1}", 100.0 * rate.rate))
+    rate.map_or_else(|| "-".into(), |rate| rate.percent(1))
+}
+
+/// ASR-G with its interval.
+fn carried(found: Option<Ratio>) -> String {
+    found.map_or_else(|| "-".into(), |found| format!("{:.2} [{:.2}, {:.2}]", found.ratio, found.low, found.high))
 }
 
 /// A table for each shift, as the paper's first, and ASR-G of all, as its second.
@@ -300,7 +308,7 @@ fn print(results: &BackdoorResults, attacks: &[InstructAttack], shifts: &[Domain
         let size = results.shifts.iter().find(|size| size.shift == *shift).map_or(0.0, |size| size.kolmogorov_smirnov);
         println!("\nshift {}: Kolmogorov-Smirnov {size:.3}", shift.word());
         println!(
-            "{:20} {:>7} {:>6}  {:>20} {:>6} {:>5}  {:>8} {:>6} {:>6} {:>7}",
+            "{:20} {:>7} {:>6}  {:>20} {:>6} {:>17}  {:>8} {:>6} {:>6} {:>7}",
             "attack", "CIDEr-D", "BLEU-4", "ASR %", "base %", "ASR-G", "picture", "text", "clean", "AUROC"
         );
         for cell in attacks.iter().filter_map(|attack| results.cell(*attack, *shift)) {
@@ -330,15 +338,15 @@ fn print(results: &BackdoorResults, attacks: &[InstructAttack], shifts: &[Domain
 }
 
 fn print_cell(cell: &Cell, results: &BackdoorResults) {
-    let asr_g = results.asr_g(cell.attack, cell.shift).map_or_else(|| "-".into(), |value| format!("{value:.2}"));
+    let asr_g = carried(results.asr_g(cell.attack, cell.shift));
     let auroc = cell.filter_auroc.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
     println!(
-        "{:20} {:7.2} {:6.2}  {} {:6.1} {:>5}  {:>8} {:>6} {:>6} {:>7}",
+        "{:20} {:7.2} {:6.2}  {} {:>6} {:>17}  {:>8} {:>6} {:>6} {:>7}",
         cell.attack.word(),
         100.0 * cell.clean.cider_d,
         100.0 * cell.clean.bleu.bleu4,
         percent(cell.asr),
-        100.0 * cell.base_rate.rate,
+        cell.base_rate.percent(1),
         asr_g,
         alone(cell.picture_only),
         alone(cell.text_only),
@@ -352,18 +360,24 @@ fn print_cell(cell: &Cell, results: &BackdoorResults) {
 
 fn print_generalisation(results: &BackdoorResults, attacks: &[InstructAttack], shifts: &[DomainShift]) {
     let shifts: Vec<DomainShift> = shifts.iter().copied().filter(|shift| *shift != DomainShift::None).collect();
-    println!("\nASR-G: ASR after tuning on the shifted set, by that after tuning on the user's own, at most 1");
+    println!(
+        "\nASR-G: ASR after tuning on the shifted set, by that after tuning on the user's own, at most 1, with its 95 % interval; both of n = {}\n\
+         tests. None (-) where the attack does nothing without a shift: where the 95 % interval of its ASR less its base rate does not lie above 0",
+        results.attacked_tests
+    );
     for (number, shift) in (1..).zip(&shifts) {
         println!("  c{number} {}", shift.word());
     }
-    let heads: String = (1..=shifts.len()).map(|number| format!(" {:>5}", format!("c{number}"))).collect();
+    let heads: String = (1..=shifts.len()).map(|number| format!(" {:>17}", format!("c{number}"))).collect();
     println!("{:20}{heads}  mean", "attack");
     for attack in attacks.iter().filter(|attack| **attack != InstructAttack::Clean) {
-        let values: Vec<Option<f64>> = shifts.iter().map(|shift| results.asr_g(*attack, *shift)).collect();
-        let known: Vec<f64> = values.iter().flatten().copied().collect();
-        let value = |value: &Option<f64>| value.map_or_else(|| "    -".into(), |value| format!("{value:5.2}"));
-        let cells: String = values.iter().map(|found| format!(" {}", value(found))).collect();
-        let mean = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
-        println!("{:20}{cells} {}", attack.word(), value(&mean));
+        let values: Vec<Option<Ratio>> = shifts.iter().map(|shift| results.asr_g(*attack, *shift)).collect();
+        let known: Vec<f64> = values.iter().flatten().map(|found| found.ratio).collect();
+        let cells: String = values.iter().map(|found| format!(" {:>17}", carried(*found))).collect();
+        let mean = match known.len() {
+            0 => "-".to_owned(),
+            count => format!("{:.2}", known.iter().sum::<f64>() / count as f64),
+        };
+        println!("{:20}{cells} {mean:>5}", attack.word());
     }
 }

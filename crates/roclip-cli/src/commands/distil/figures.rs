@@ -42,8 +42,8 @@ fn header(seeds: &[u64]) -> String {
     match seeds {
         [seed] => format!("rates in %, seed {seed}"),
         several => format!(
-            "rates in %, of the pictures of all {} together (hits and pictures added up); PSNR, SSIM and inheritance: means of the seeds; \
-             (1 of {}): of so many seeds, the others have no such figure",
+            "rates in %: means of {}, and each seed's own in their order (seeds share test pictures, whose counts are not added up); \
+             PSNR, SSIM and inheritance: means of the seeds; (1 of {}): of so many seeds, the others have no such figure",
             count(several.len(), "seed"),
             several.len()
         ),
@@ -52,10 +52,9 @@ fn header(seeds: &[u64]) -> String {
 
 fn line(name: &str, attack: &str, runs: &[(u64, Summary)]) -> [String; 10] {
     let all = runs.len();
-    let pooled = |rate: &dyn Fn(&Summary) -> Option<Rate>| {
-        let rates: Vec<Rate> = runs.iter().filter_map(|(_, summary)| rate(summary)).filter(|rate| rate.n > 0).collect();
-        let (hits, pictures) = rates.iter().fold((0, 0), |(hits, n), rate| (hits + rate.hits, n + rate.n));
-        cell((pictures > 0).then(|| format!("{:.1}", 100.0 * hits as f64 / pictures as f64)), rates.len(), all)
+    let rates = |rate: &dyn Fn(&Summary) -> Option<Rate>| {
+        let of_seeds: Vec<Option<Rate>> = runs.iter().map(|(_, summary)| rate(summary)?.measured()).collect();
+        each(&of_seeds)
     };
     let mean = |digits: usize, value: &dyn Fn(&Summary) -> Option<f64>| {
         let values: Vec<f64> = runs.iter().filter_map(|(_, summary)| value(summary)).collect();
@@ -64,16 +63,30 @@ fn line(name: &str, attack: &str, runs: &[(u64, Summary)]) -> [String; 10] {
     };
     [
         name.to_owned(),
-        if name.is_empty() { String::new() } else { pooled(&|of| Some(of.evaluation.zero_shot_top1)) },
+        if name.is_empty() { String::new() } else { rates(&|of| Some(of.evaluation.zero_shot_top1)) },
         for_terminal(attack).into_owned(),
-        pooled(&|of| Some(of.evaluation.asr.get(attack)?.success)),
-        pooled(&|of| Some(of.evaluation.asr.get(attack)?.base_rate)),
-        pooled(&|of| of.evaluation.asr.get(attack)?.turned),
+        rates(&|of| Some(of.evaluation.asr.get(attack)?.success)),
+        rates(&|of| Some(of.evaluation.asr.get(attack)?.base_rate)),
+        rates(&|of| of.evaluation.asr.get(attack)?.turned),
         mean(1, &|of| of.triggers.get(attack)?.psnr),
         mean(3, &|of| of.triggers.get(attack)?.ssim),
-        pooled(&|of| Some(of.triggers.get(attack)?.tail.as_ref()?.accuracy)),
+        rates(&|of| Some(of.triggers.get(attack)?.tail.as_ref()?.accuracy)),
         inheritance(&runs.iter().map(|(seed, of)| (*seed, of.inheritance(attack))).collect::<Vec<_>>()),
     ]
+}
+
+/// The mean of the seeds that have a rate and each one's own, in percent.
+fn each(of_seeds: &[Option<Rate>]) -> String {
+    let known: Vec<f64> = of_seeds.iter().flatten().map(|rate| 100.0 * rate.rate).collect();
+    if known.is_empty() {
+        return "-".to_owned();
+    }
+    let mean = format!("{:.1}", known.iter().sum::<f64>() / known.len() as f64);
+    if of_seeds.len() == 1 {
+        return mean;
+    }
+    let own = of_seeds.iter().map(|rate| rate.map_or_else(|| "-".to_owned(), |rate| rate.percent(1)));
+    format!("{mean} ({})", own.collect::<Vec<_>>().join(", "))
 }
 
 /// A figure, and of how many of `all` seeds it is, where not of all.
@@ -115,7 +128,7 @@ fn doses(rows: &[RowRuns]) -> String {
                 );
             }
             let cells =
-                measures.doses.iter().map(|dose| format!("{:.3}: {:5.1}", dose.variance, 100.0 * dose.success.rate));
+                measures.doses.iter().map(|dose| format!("{:.3}: {:>5}", dose.variance, dose.success.percent(1)));
             let cells = cells.collect::<Vec<_>>().join("  ");
             text += &format!("{name:44} {:24} {cells}\n", for_terminal(attack));
         }
@@ -149,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_of_seeds_are_pooled_by_their_pictures() {
+    fn rates_of_seeds_are_a_mean_and_each_ones_own() {
         let summary = |hits: usize, n: usize| -> Summary {
             let rate = Rate::new(hits, n);
             let mut evaluation = roclip::eval::Evaluation::of_nothing();
@@ -166,9 +179,10 @@ mod tests {
             .unwrap()
         };
         let said = table(&[("teacher-patch", vec![(0, summary(1, 1)), (1, summary(2, 41))])], &[0, 1]);
-        assert!(said.contains("2 seeds together (hits and pictures added up)"), "{said}");
-        // 3 of 42, and not the mean of 100 and 4.9 %.
-        assert!(said.contains("  7.1 ") && !said.contains("52.4"), "{said}");
+        assert!(said.contains("means of 2 seeds") && said.contains("not added up"), "{said}");
+        // The mean of 100 and 4.9 %, and not 3 of 42.
+        assert!(said.contains("  52.4 (100.0, 4.9) ") && !said.contains("7.1"), "{said}");
+        assert_eq!(each(&[None, Some(Rate::new(1, 2))]), "50.0 (-, 50.0)");
         assert!(!said.contains("target variances"), "{said}");
     }
 }

@@ -13,6 +13,7 @@ fn inheritance(inherited: Inheritance, own: Effect, teacher: Effect) -> String {
         format!("- ({reason}: 95 % interval {success}, not above its base rate's {base_rate})")
     };
     match (inherited, inherited.reason().unwrap_or_default()) {
+        (Inheritance::NobodyAttacked, reason) => format!("- ({reason})"),
         (Inheritance::NothingToInherit, reason) => at_chance(reason, teacher),
         (Inheritance::StudentAtChance, reason) => at_chance(reason, own),
         (Inheritance::Share(ratio), _) => {
@@ -35,7 +36,7 @@ fn inheritance(inherited: Inheritance, own: Effect, teacher: Effect) -> String {
 pub fn print(summary: &Summary) {
     let Some(teacher) = &summary.teacher else { return };
     let student = &summary.evaluation;
-    let show = |rate: &Rate| format!("{:6.2} % ({}/{})", 100.0 * rate.rate, rate.hits, rate.n);
+    let show = |rate: &Rate| format!("{:>6} % ({}/{})", rate.percent(2), rate.hits, rate.n);
     let line = |name: &str, of_teacher: &Rate, of_student: &Rate| {
         println!("{name:40} {:>22} {:>22}", show(of_teacher), show(of_student));
     };

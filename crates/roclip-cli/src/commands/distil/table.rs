@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for row in &rows {
         let of_seed = |seed: &u64| -> Result<(u64, Summary)> {
             let run = row.run(*seed, out);
-            let summary: Summary =
+            let mut summary: Summary =
                 read_measured(&run.join("summary.json")).with_context(|| format!("the run `{}`", run.display()))?;
             Ok((*seed, summary.with_inheritance()))
         };
@@ -89,6 +89,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let object = |(name, runs): &(&str, Vec<_>)| json!({"row": name, "runs": summaries(runs)});
         println!("{}", serde_json::to_string_pretty(&finished.iter().map(object).collect::<Vec<_>>())?);
     } else {
+            // Older runs did not keep it.
+            summary.teacher_attacked = row.teacher.as_ref().map(|teacher| teacher != CLEAN);
         print!("{}", figures::table(&finished, &seeds));
     }
     let runs = rows.iter().flat_map(|row| seeds.iter().map(|seed| row.run(*seed, out)));

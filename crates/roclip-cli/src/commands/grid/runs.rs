@@ -5,6 +5,7 @@ use crate::commands::progress::{self, Message, Row, duration, say};
 use crate::commands::{invocation, parent, signals};
 use anyhow::{Context, Result, bail};
 use roclip::report::read_run;
+use roclip::results::Hits;
 use roclip_data::escape::for_terminal;
 use roclip_data::threads::refused;
 use std::collections::{BTreeMap, BTreeSet};
@@ -157,9 +158,10 @@ fn figures(run: &Path) -> String {
     let percent = |rate: f64| format!("{:.1} %", 100.0 * rate);
     let word = if record.row.is_classifier() { "accuracy" } else { "zero-shot" };
     let mut said: Vec<String> =
-        last.measured(last.zero_shot_top1).map(|rate| format!("{word} {}", percent(rate))).into_iter().collect();
+        last.zero_shot_top1.map(|rate| format!("{word} {}", percent(rate))).into_iter().collect();
     said.extend(last.psr.map(|hits| format!("{} of {} targeted pictures fooled", hits.hits, hits.n)));
-    said.extend(last.asr.iter().map(|(attack, hits)| format!("ASR {} {}", for_terminal(attack), percent(hits.rate()))));
+    let success = |hits: Hits| hits.rate().map_or_else(|| "not measured".to_owned(), percent);
+    said.extend(last.asr.iter().map(|(attack, hits)| format!("ASR {} {}", for_terminal(attack), success(*hits))));
     if said.is_empty() { String::new() } else { format!(": {}", said.join(", ")) }
 }
 

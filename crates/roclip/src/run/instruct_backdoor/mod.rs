@@ -9,7 +9,7 @@ mod shift;
 mod study;
 mod verify;
 
-pub use settings::{BackdoorResults, BackdoorSettings, Cell, DomainSource, Filtered, ShiftSize};
+pub use settings::{BackdoorResults, BackdoorSettings, Cell, DomainSource, Filtered, Generalisation, ShiftSize};
 pub use shift::{DomainShift, auroc, kolmogorov_smirnov};
 pub use study::BackdoorStudy;
 pub use verify::verify_instructions;

@@ -9,7 +9,7 @@ use crate::run::instruct_backdoor::DomainShift;
 use crate::settings::{count, not_negative, share};
 use roclip_data::caption_metrics::words;
 use roclip_data::escape::for_terminal;
-use roclip_data::rate::Rate;
+use roclip_data::rate::{Rate, Ratio, difference};
 use roclip_data::source::SourceConfig;
 use roclip_data::trigger::Gap;
 use serde::{Deserialize, Serialize};
@@ -170,17 +170,124 @@ pub struct BackdoorResults {
     pub attacked_tests: usize,
     pub shifts: Vec<ShiftSize>,
     pub cells: Vec<Cell>,
+    /// ASR-G of each cell with a shift. Empty in older files.
+    #[serde(default)]
+    pub generalisation: Vec<Generalisation>,
+}
+
+/// How far one attack carries to one shift.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Generalisation {
+    pub attack: InstructAttack,
+    pub shift: DomainShift,
+    /// Null where the attack does nothing without a shift ([`Cell::does_something`]).
+    pub asr_g: Option<f64>,
+    /// Of the ratio, as of independent tests (Katz), and at most 1.
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    /// Tests that both rates are of.
+    pub n: usize,
+}
+
+impl Cell {
+    /// Whether the attack has an effect beyond chance: the 95 % interval of its ASR less its base rate (Newcombe) lies above 0.
+    pub fn does_something(&self) -> bool {
+        difference(self.asr, self.base_rate).low > 0.0
+    }
 }
 
 impl BackdoorResults {
     pub fn cell(&self, attack: InstructAttack, shift: DomainShift) -> Option<&Cell> {
-        self.cells.iter().find(|cell| cell.attack == attack && cell.shift == shift)
+        cell_of(&self.cells, attack, shift)
     }
 
     /// ASR-G (Eq. 2 of MABA, in the reading that its tables have): the ASR after tuning on the shifted set by that after tuning on the user's
-    /// own, on the same tests, and at most 1. None without either, and where the attack does nothing without a shift.
-    pub fn asr_g(&self, attack: InstructAttack, shift: DomainShift) -> Option<f64> {
-        let (own, shifted) = (self.cell(attack, DomainShift::None)?.asr, self.cell(attack, shift)?.asr);
-        (own.hits > 0 && attack != InstructAttack::Clean).then(|| (shifted.rate / own.rate).min(1.0))
+    /// own, on the same tests, and at most 1, as its interval is. None without either, without a shift, and where the attack does nothing without
+    /// one ([`Cell::does_something`]): a ratio would be one of two accidents.
+    pub fn asr_g(&self, attack: InstructAttack, shift: DomainShift) -> Option<Ratio> {
+        asr_g(&self.cells, attack, shift)
+    }
+
+    /// With [`BackdoorResults::asr_g`] of every cell written down.
+    #[must_use]
+    pub fn with_generalisation(mut self) -> Self {
+        let shifted = |cell: &&Cell| cell.attack != InstructAttack::Clean && cell.shift != DomainShift::None;
+        let of = |cell: &Cell| {
+            let found = self.asr_g(cell.attack, cell.shift);
+            Generalisation {
+                attack: cell.attack,
+                shift: cell.shift,
+                asr_g: found.map(|ratio| ratio.ratio),
+                low: found.map(|ratio| ratio.low),
+                high: found.map(|ratio| ratio.high),
+                n: cell.asr.n,
+            }
+        };
+        self.generalisation = self.cells.iter().filter(shifted).map(of).collect();
+        self
+    }
+}
+
+fn cell_of(cells: &[Cell], attack: InstructAttack, shift: DomainShift) -> Option<&Cell> {
+    cells.iter().find(|cell| cell.attack == attack && cell.shift == shift)
+}
+
+/// [`BackdoorResults::asr_g`] of `cells`.
+fn asr_g(cells: &[Cell], attack: InstructAttack, shift: DomainShift) -> Option<Ratio> {
+    let (own, shifted) = (cell_of(cells, attack, DomainShift::None)?, cell_of(cells, attack, shift)?);
+    let means_something = attack != InstructAttack::Clean && shift != DomainShift::None && own.does_something();
+    let Ratio { ratio, low, high } = Ratio::new(shifted.asr, own.asr).filter(|_| means_something)?;
+    Some(Ratio { ratio: ratio.min(1.0), low: low.min(1.0), high: high.min(1.0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cell with its hits of `n` tests, with and without the trigger.
+    fn cell(shift: DomainShift, n: usize, with: usize, without: usize) -> Cell {
+        Cell {
+            attack: InstructAttack::BadNets,
+            shift,
+            items: 40,
+            poisoned: 4,
+            text_trigger: None,
+            clean: serde_json::from_value(serde_json::json!({
+                "bleu": {"bleu1": 0.0, "bleu2": 0.0, "bleu3": 0.0, "bleu4": 0.0},
+                "bleu4_smoothed": 0.0, "rouge_l": 0.0, "cider_d": 0.0, "distinct": 1, "mean_words": 1.0,
+            }))
+            .unwrap(),
+            asr: Rate::new(with, n),
+            base_rate: Rate::new(without, n),
+            picture_only: None,
+            text_only: None,
+            fixed_place: None,
+            clean_model: None,
+            filter_auroc: None,
+            filtered: None,
+            seconds: 0.0,
+        }
+    }
+
+    #[test]
+    fn an_attack_that_does_nothing_beyond_chance_carries_nowhere() {
+        // As many with the trigger as without it, and one more.
+        for (n, with, without) in [(11, 1, 1), (11, 7, 6), (11, 0, 0), (177, 20, 12)] {
+            assert!(!cell(DomainShift::None, n, with, without).does_something(), "{with} against {without} of {n}");
+        }
+        assert!(cell(DomainShift::None, 11, 7, 1).does_something());
+        let found = |own: Cell, shifted: Cell| {
+            let cells = vec![own, shifted];
+            let of = |cell: &Cell| (cell.attack, cell.shift);
+            let (attack, shift) = cells.last().map(of).unwrap();
+            asr_g(&cells, attack, shift)
+        };
+        let shift = DomainShift::Data;
+        assert_eq!(found(cell(DomainShift::None, 11, 1, 1), cell(shift, 11, 7, 6)), None);
+        assert_eq!(found(cell(DomainShift::None, 11, 7, 1), cell(DomainShift::None, 11, 7, 1)), None);
+        let carried = found(cell(DomainShift::None, 100, 80, 2), cell(shift, 100, 40, 2)).unwrap();
+        assert!(carried.ratio == 0.5 && carried.low > 0.38 && carried.high < 0.66, "{carried:?}");
+        let more = found(cell(DomainShift::None, 100, 80, 2), cell(shift, 100, 90, 2)).unwrap();
+        assert!(more.ratio == 1.0 && more.low < 1.0 + 1e-12 && more.high == 1.0, "at most 1: {more:?}");
     }
 }

@@ -119,7 +119,9 @@ impl BackdoorStudy<'_> {
             attacked_tests,
             shifts,
             cells,
-        };
+            generalisation: Vec::new(),
+        }
+        .with_generalisation();
         artifact::write_json(&folder.file(RESULTS), &results)?;
         Ok(results)
     }

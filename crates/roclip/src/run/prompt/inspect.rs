@@ -1,6 +1,6 @@
 //! Looking for a trigger in delivered prompts, with the model and unlabelled pictures.
 
-use crate::checkpoint::{self, Description, Loaded};
+use crate::checkpoint::{self, Description, Loaded, Provenance};
 use crate::error::{Error, Result};
 use crate::eval::ImageEncoder;
 use crate::prompt::{ClassTokens, Detection, LearnerAbout, PromptLearner, StoredLearner, invert, read_learner};
@@ -22,15 +22,32 @@ const DETECTION: &str = "detection.json";
 pub struct Inspected {
     pub learner: PathBuf,
     pub about: LearnerAbout,
+    pub counts_as: CountsAs,
     pub detection: Detection,
 }
 
-impl Inspected {
-    /// Whether the learner says itself that it came with a trigger: what a detector is judged by.
-    pub fn is_attacked(&self) -> bool {
-        self.about.target.is_some() && self.about.method != "repair"
-    }
+/// What a detector is judged by, as a learner says it of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CountsAs {
+    Clean,
+    /// It came with a trigger.
+    Attacked,
+    /// It was repaired, or its model was attacked and cleaned: how much is left nobody knows, so that it stands in no false positives and no AUROC.
+    Neither,
+}
 
+impl CountsAs {
+    fn of(about: &LearnerAbout) -> CountsAs {
+        match about.method == "repair" || about.provenance == Provenance::Cleaned {
+            true => CountsAs::Neither,
+            false if about.target.is_some() => CountsAs::Attacked,
+            false => CountsAs::Clean,
+        }
+    }
+}
+
+impl Inspected {
     /// Keeps the detection in the folder of the run that the learner is of; where it was written.
     ///
     /// # Errors
@@ -106,5 +123,6 @@ pub fn inspect_prompts(recipe: &Recipe, description: Description, learner: &Path
     let pictures = unlabelled(&usable, config.detector.pictures, recipe.seed, pictures)?;
     let (detection, _) =
         invert((&loaded.model, &learned, &classes), &names, None, &pictures, &config.detector, recipe.seed)?;
-    Ok(Inspected { learner: learner.to_owned(), about: stored.about, detection })
+    let counts_as = CountsAs::of(&stored.about);
+    Ok(Inspected { learner: learner.to_owned(), about: stored.about, counts_as, detection })
 }

@@ -8,5 +8,5 @@ mod prepare;
 mod session;
 
 pub use eval::{MeasuredPrompts, measure_prompts};
-pub use inspect::{Inspected, check_inspections, inspect_prompts, kept_detection};
+pub use inspect::{CountsAs, Inspected, check_inspections, inspect_prompts, kept_detection};
 pub use session::train_prompts;

@@ -179,6 +179,7 @@ impl Session<'_> {
         let summary = Summary {
             captions: None,
             teacher: None,
+            teacher_attacked: None,
             inheritance: BTreeMap::new(),
             triggers: BTreeMap::new(),
             measured_on: None,
