@@ -1,10 +1,11 @@
 //! `roclip clean`
 
 use crate::commands::clean_advice::{Advice, Misfit};
+use crate::commands::clean_sweep::{self, Point, clean_all};
 use crate::commands::described_model::say_which_weights;
 use crate::commands::grid::sweep_axis;
 use crate::commands::invocation;
-use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::of_key;
 use crate::commands::overrides::CleaningFlags;
 use crate::commands::progress::say;
@@ -16,6 +17,7 @@ use roclip::checkpoint::{self, run_of};
 use roclip::clean::{CleanConfig, CleanMethod};
 use roclip::eval::Evaluation;
 use roclip::recipe::{Cell, Recipe, Sweep};
+use roclip::report::check_report_folder;
 use roclip::run::{Start, Summary};
 use roclip_data::poison::PoisonConfig;
 use roclip_data::rate::Rate;
@@ -57,9 +59,13 @@ pub struct Arguments {
     #[arg(long, value_name = "WEIGHT")]
     inmodal_weight: Option<f64>,
     /// Clean once with each value of a recipe's key, as in train.learning_rate=3e-4,1e-3,3e-3 or clean.cleanclip.inmodal_weight=0.5,1,2,4,8,
-    /// each in a folder of its own in --run, and print accuracy beside attack success; several make a grid
+    /// each in a folder of its own in --run, and report accuracy beside the attacks' success; several make a grid. The same command goes on
+    /// where it was stopped
     #[arg(long, value_name = "KEY=VALUE,VALUE", value_parser = sweep_axis)]
     sweep: Vec<String>,
+    /// Clean cells of a sweep anew that are in the folder, finished ones too
+    #[arg(long, requires = "sweep", conflicts_with_all = ["resume", "resume_from"])]
+    overwrite: bool,
     /// Fine-tune the cleaned model on harmless pairs, and measure after 0, 10, 30, 100 and 300 steps whether the backdoors come back
     #[arg(long)]
     rebound: bool,
@@ -88,20 +94,37 @@ pub fn run(arguments: Arguments) -> Result<()> {
     // All before the first is trained: a value that cannot be should not cost the time of the others.
     let recipes: roclip::error::Result<Vec<Recipe>> =
         points.iter().map(|point| sweep.recipe(&recipe, &point.cell)).collect();
-    let mut summaries = Vec::new();
     let recipes = recipes?;
-    for (point, recipe) in points.iter().zip(&recipes) {
-        // A sweep that was interrupted has points that have not begun.
-        let begun = point.run.join("run.toml").is_file();
-        summaries.push(train(recipe, &point.run, if begun { arguments.run.start() } else { Start::New })?);
+    let out = &arguments.run.folder;
+    if !sweep.is_empty() {
+        check_report_folder(out, "--run")?;
     }
+    let summaries = match sweep.is_empty() || arguments.run.resumes() {
+        false => clean_all(&points, &recipes, out, arguments.overwrite)?,
+        true => {
+            let clean = |(point, recipe): (&Point, &Recipe)| {
+                // A sweep that was interrupted has points that have not begun.
+                let begun = point.run.join("run.toml").is_file();
+                train(recipe, &point.run, if begun { arguments.run.start() } else { Start::New })
+            };
+            points.iter().zip(&recipes).map(clean).collect::<Result<_>>()?
+        }
+    };
     show(&arguments, &sweep, &points, &recipes, &summaries)?;
+    if let (false, Some(clean)) = (sweep.is_empty(), &recipe.clean) {
+        let page = clean_sweep::report(&clean.victim, out)?;
+        say_next(out, "report.html, results.json, results.csv, results.tex", &[format!("open {}", shell_word(&page))]);
+    }
     for point in &points {
         let run = shell_word(&point.run);
+        let exported = beside(&point.run, "open-clip");
         say_next(
             &point.run,
             HOLDS,
-            &[format!("roclip eval {run}"), format!("roclip export {run} --format open-clip --out FOLDER")],
+            &[
+                format!("roclip eval {run}"),
+                format!("roclip export {run} --format open-clip --out {}", shell_word(&exported)),
+            ],
         );
     }
     Ok(())
@@ -117,7 +140,7 @@ fn show(
 ) -> Result<()> {
     match (!sweep.is_empty(), summaries) {
         (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),
-        (true, all) => print_sweep(sweep, points, all),
+        (true, all) => clean_sweep::print(sweep, points, all),
         (false, [only]) if arguments.run.json => println!("{}", serde_json::to_string_pretty(only)?),
         (false, all) => {
             for ((summary, recipe), point) in all.iter().zip(recipes).zip(points) {
@@ -130,14 +153,6 @@ fn show(
         }
     }
     Ok(())
-}
-
-/// One cleaning run, of a sweep or alone.
-struct Point {
-    /// The values of the sweep's keys.
-    values: Vec<String>,
-    cell: Cell,
-    run: PathBuf,
 }
 
 impl Arguments {
@@ -281,27 +296,6 @@ fn print_distance(summary: &Summary, recipe: &Recipe, run: &Path, resumed: bool)
     };
     say(&format!("warning: {}", advice.words()));
     say(&format!("         {}", advice.command(&typed, run)));
-}
-
-/// Accuracy against attack success: one line a value, and the victim first.
-fn print_sweep(sweep: &Sweep, points: &[Point], summaries: &[Summary]) {
-    let Some(first) = summaries.first() else { return };
-    let attacks: Vec<&String> = first.evaluation.asr.keys().collect();
-    let names: String = attacks.iter().map(|attack| format!(" {attack:>18}")).collect();
-    let key = sweep.words().collect::<Vec<_>>().join(", ");
-    println!("{key:>15} {:>10}{names}   (% ASR)", "zero-shot");
-    let row = |name: &str, evaluation: &Evaluation| {
-        let cell =
-            |attack: &&String| evaluation.asr.get(*attack).map_or(f64::NAN, |outcome| 100.0 * outcome.success.rate);
-        let cells: String = attacks.iter().map(|attack| format!(" {:18.2}", cell(attack))).collect();
-        println!("{name:>15} {:10.2}{cells}", 100.0 * evaluation.zero_shot_top1.rate);
-    };
-    if let Some(before) = &first.before {
-        row("victim", before);
-    }
-    for (point, summary) in points.iter().zip(summaries) {
-        row(&point.values.join(", "), &summary.evaluation);
-    }
 }
 
 /// ASR and accuracy on the way through harmless fine-tuning, and how far they came back.

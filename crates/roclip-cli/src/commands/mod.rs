@@ -4,6 +4,7 @@ pub mod again;
 pub mod caption;
 pub mod clean;
 pub mod clean_advice;
+mod clean_sweep;
 pub mod data;
 pub mod demo;
 pub mod described_model;

@@ -22,7 +22,7 @@ fn percent(rate: &Rate) -> String {
 
 /// Everything that was measured, on seen and unseen classes side by side, and below that on other data.
 pub fn print_measures(measures: &PromptMeasures) {
-    println!("{} prompts, target `{}`", measures.method, for_terminal(&measures.target));
+    println!("{}", heading(measures));
     let (seen, unseen) = (&measures.seen, &measures.unseen);
     println!(
         "{:34} {:34} unseen, {} candidates: the target is one",
@@ -41,6 +41,15 @@ pub fn print_measures(measures: &PromptMeasures) {
     for (name, side) in &measures.others {
         println!("on {}, {} candidates: the target is one", for_terminal(name), side.classes);
         rows(&[side]);
+    }
+}
+
+/// Prompts that nobody attacked have no target: their figures are of a class all the same.
+fn heading(measures: &PromptMeasures) -> String {
+    let (method, class) = (&measures.method, for_terminal(&measures.target));
+    match measures.seen.trigger.is_some() || measures.attack.is_some() {
+        true => format!("{method} prompts, target `{class}`"),
+        false => format!("{method} prompts; unseen classes are measured with `{class}` among them"),
     }
 }
 
@@ -210,15 +219,6 @@ fn judged(all: &[Inspected]) -> String {
             flagged(&attacked)
         ));
     }
-}
-
-/// How much a detection rests on, and whether its changes may be as large as the attack's own.
-fn rests_on(found: &Inspected) -> String {
-    let detection = &found.detection;
-    let held_out = detection.pictures - detection.pictures / 2;
-    let own = match found.about.eps.filter(|_| found.about.target.is_some()) {
-        Some(eps) if eps > detection.eps => {
-            format!(
     let untold = all.len() - all.iter().filter(tells).count();
     let neither = of(CountsAs::Neither).len();
     if neither > 0 {
@@ -240,6 +240,15 @@ fn rests_on(found: &Inspected) -> String {
 /// `1 learner is`, `2 learners are`.
 fn are(learners: usize) -> String {
     format!("{} {}", count(learners, "learner"), if learners == 1 { "is" } else { "are" })
+}
+
+/// How much a detection rests on, and whether its changes may be as large as the attack's own.
+fn rests_on(found: &Inspected) -> String {
+    let detection = &found.detection;
+    let held_out = detection.pictures - detection.pictures / 2;
+    let own = match found.about.eps.filter(|_| found.about.target.is_some()) {
+        Some(eps) if eps > detection.eps => {
+            format!(
                 "; its own trigger, as it says, within {eps}/255: a larger one than is looked for (prompt.detector.eps)"
             )
         }

@@ -19,7 +19,15 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
     let state = String::from_utf8(checkpoint(&lab.path("cleaned")).pop().unwrap().1).unwrap();
     assert!(state.contains("\"provenance\": \"cleaned\""), "{state}");
     lab.ok(&["eval", "cleaned"]);
-    lab.ok(&["report", "victim", "cleaned", "--out", "report"]);
+    let compared = lab.ok(&["report", "victim", "cleaned", "--out", "report"]).replace("\n   ", "");
+    let words = ["points against its victim, ", "Train more seeds of every row"];
+    let next = [
+        "roclip train --config victim/run.toml --seed 1 --run victim-seed1",
+        "roclip clean victim-seed1 --config cleaned/run.toml --method cleanclip --seed 1 --run cleaned-seed1",
+    ];
+    for words in words.iter().chain(&next) {
+        assert!(compared.contains(words), "{words}: {compared}");
+    }
     let results = std::fs::read_to_string(lab.path("report/results.json")).unwrap();
     assert!(results.contains("\"objective\": \"cleanclip\""), "{results}");
     let sweep = [
@@ -36,7 +44,26 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
     ];
     let said = lab.ok(&sweep);
     let rows: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(rows, ["inmodal_weight", "victim", "0.5", "4"], "{said}");
+    assert_eq!(rows[..4], ["inmodal_weight", "victim", "0.5", "4"], "{said}");
+    let psr = cleaned["evaluation"]["psr"]["n"].as_u64().unwrap();
+    assert!(said.contains("PSR") && said.contains(&format!("/{psr};")), "{said}");
+    let reported: Value = read("sweep/results.json");
+    assert_eq!(reported.as_array().map(Vec::len), Some(3), "the victim and two cells: {reported}");
+    // The same command keeps what is finished, and another victim or setting is no such cell.
+    let at = |cell: &str| std::fs::metadata(lab.path(cell).join("summary.json")).unwrap().modified().unwrap();
+    let before = at("sweep/inmodal_weight-4");
+    let again = lab.roclip(&sweep);
+    let [table, kept] = [again.stdout, again.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(kept.contains("2 of 2 cells are finished, and kept") && table == said, "{kept}");
+    assert_eq!(before, at("sweep/inmodal_weight-4"));
+    lab.fails(&[&sweep[..], &["--pairs", "40"]].concat(), 1, &["a run of another recipe", "--overwrite", "--run"]);
+    let step = checkpoints(&lab.path("victim")).pop().unwrap();
+    let mut other = sweep;
+    let named = step.display().to_string();
+    other[1] = &named;
+    lab.fails(&other, 1, &["inmodal_weight-0.5` cleaned another victim", "--overwrite", "--run"]);
+    lab.ok(&[&sweep[..], &["--overwrite"]].concat());
+    assert_ne!(before, at("sweep/inmodal_weight-4"));
     assert_ne!(
         lab.epochs("sweep/inmodal_weight-0.5"),
         lab.epochs("sweep/inmodal_weight-4"),
@@ -115,11 +142,17 @@ fn every_method_cleans_and_the_rebound_is_measured() {
     lab.fails(&with("clean.abd.reference=victim"), 1, &["`victim`", "is poisoned", "clean.abd.reference"]);
     lab.ok(&with("clean.abd.reference=clean"));
     assert!(image::open(lab.path("referred/patch.png")).unwrap() != patch, "the reference changed nothing");
-    // A patch that lies there before the first checkpoint is of somebody else.
+    // A patch that lies there before the run is somebody else's picture; that of a run that never saved is searched again.
     std::fs::create_dir(lab.path("early")).unwrap();
-    std::fs::copy(lab.path("referred/patch.png"), lab.path("early/patch.png")).unwrap();
-    lab.ok(&[&abd[..abd.len() - 1], &["early"]].concat());
-    assert!(image::open(lab.path("early/patch.png")).unwrap() == patch);
+    std::fs::copy(lab.path("abd/patch.png"), lab.path("early/patch.png")).unwrap();
+    let early = [&abd[..abd.len() - 1], &["early", "--set", "clean.abd.reference=clean"]].concat();
+    lab.fails(&early, 1, &["`early`", "patch.png", "another's files", "--run"]);
+    for name in ["run.toml", "env.json"] {
+        std::fs::copy(lab.path("referred").join(name), lab.path("early").join(name)).unwrap();
+    }
+    lab.ok(&early);
+    let found = |run: &str| image::open(lab.path(run).join("patch.png")).unwrap();
+    assert!(found("early") == found("referred"));
 }
 
 #[test]

@@ -70,6 +70,18 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     }
     assert!(before == model(), "the frozen model has changed");
 
+    // Prompts that nobody attacked have no target, and nothing to repair.
+    let again = |method: &str| lab.roclip(&learn(&format!("{method}-anew"), &["--method", method, "--epochs", "1"]));
+    for (method, attacks) in [("coop", false), ("badclip", true)] {
+        let output = again(method);
+        let [said, next] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(said.contains(&format!("{method} prompts, target `blue`")), attacks, "{said}");
+        let repair = format!("roclip prompt repair {method}-anew --run {method}-anew-repaired");
+        assert_eq!(next.contains(&repair), attacks, "{next}");
+    }
+    let report = lab.ok(&["report", "coop", "--out", "report-of-coop"]);
+    assert!(report.contains("roclip prompt train --config coop/run.toml --seed 1 --run coop-seed1"), "{report}");
+
     let measured = lab.json(&["prompt", "eval", "badclip", "--on", "other=pairs.csv"]);
     assert_eq!(measured["seen"], summary(&lab, "badclip")["prompt"]["seen"], "measured again, it is the same");
     assert_eq!(measured["others"]["other"]["classes"], 4);
@@ -185,7 +197,10 @@ fn prompts_are_learned_measured_searched_and_repaired() {
     let problems: Vec<&str> =
         said.lines().filter(|line| line.starts_with("PROBLEM") && line.contains("aise")).collect();
     assert!(problems.iter().all(|line| !line.contains("repaired prompts")), "{said}");
-    assert!(!said.contains("roclip prompt repair badclip") && !said.contains("roclip prompt detect badclip"), "{said}");
+    assert!(
+        !said.contains("roclip prompt repair badclip --") && !said.contains("roclip prompt detect badclip"),
+        "{said}"
+    );
     let alone = lab.ok(&["report", "badclip", "--out", "report"]);
     assert!(alone.contains("roclip prompt repair badclip --run badclip-repaired"), "{alone}");
     assert!(lab.ok(&["doctor", "badclip"]).contains("branches"));

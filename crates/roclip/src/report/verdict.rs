@@ -224,9 +224,9 @@ fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<St
         None => Some(format!("{} not measured: {}", accuracy_of(group.first), unmeasured(own(group.first)))),
     });
     parts.extend(mean(group, &accuracy_unseen).map(|unseen| {
-        let before = |run: &RunRecord| run.summary.prompt_before.as_ref().map(|before| before.unseen.accuracy);
-        let cost = mean(group, &before).map(|before| against_victim(unseen - before)).unwrap_or_default();
-        format!("unseen classes {}{cost}", percent(unseen))
+        let both =
+            |run: &RunRecord| accuracy_unseen(run).zip(run.summary.prompt_before.as_ref()?.unseen.accuracy.measured());
+        format!("unseen classes {}{}", percent(unseen), against_origin(group, "victim", &both))
     }));
     let seeds = match group.members.len() {
         1 => String::new(),
@@ -280,7 +280,12 @@ fn against(group: &Group, undefended: Option<&Group>, name: &str, grey: &BTreeSe
             (None, Some(_)) => "before the repair",
             (None, None) => "before cleaning",
         };
-        return Some(format!("{whose} {victim}"));
+        let both = |run: &RunRecord| judged(own(run), name).zip(judged(origin(run)?, name));
+        let words = match grey.contains(name) {
+            true => None,
+            false => Comparison::within(group, &both).map(|compared| format!(", {}", compared.words())),
+        };
+        return Some(format!("{whose} {victim}{}", words.unwrap_or_default()));
     }
     let undefended = undefended?;
     let theirs = figure(undefended, name, &|run| shown(own(run), name))?;
@@ -295,20 +300,19 @@ fn against(group: &Group, undefended: Option<&Group>, name: &str, grey: &BTreeSe
 pub const CONTROLS: [(&str, &str); 3] =
     [("undefended", "undefended"), ("augmentation-only", "augmentation alone"), ("clean-data", "clean data")];
 
-/// ` (-1.2 points against its victim)`, of a difference of rates.
-fn against_victim(difference: f64) -> String {
-    format!(" ({} points against its victim)", signed(100.0 * difference))
+/// ` (-1.2 points against its victim, within chance)`: what runs have and what they came from.
+fn against_origin(group: &Group, origin: &str, both: &dyn Fn(&RunRecord) -> Option<(Rate, Rate)>) -> String {
+    let compared = Comparison::within(group, both);
+    let said = |it: Comparison| format!(" ({} points against its {origin}, {})", signed(it.points), it.words());
+    compared.map(said).unwrap_or_default()
 }
 
 /// ` (+7.1 against undefended, within chance; -7.1 against augmentation alone, within chance)`.
 fn cost(study: &Study, group: &Group) -> String {
-    if let Some(victim) = &group.first.summary.before {
-        let now = group.first.summary.evaluation.zero_shot_top1.rate;
-        return against_victim(now - victim.zero_shot_top1.rate);
-    }
-    if let Some(teacher) = &group.first.summary.teacher {
-        let now = group.first.summary.evaluation.zero_shot_top1.rate;
-        return format!(" ({} points against its teacher)", signed(100.0 * (now - teacher.zero_shot_top1.rate)));
+    if origin(group.first).is_some() {
+        let both = |run: &RunRecord| own(run).zero_shot_top1.measured().zip(origin(run)?.zero_shot_top1.measured());
+        let whose = if group.first.summary.before.is_some() { "victim" } else { "teacher" };
+        return against_origin(group, whose, &both);
     }
     // A control is compared with those that it builds on.
     let controls = match group.row().control.as_deref() {
