@@ -22,6 +22,7 @@ const ORDER: [(&str, &[&str]); 3] = [
             "artifact",
             "rate",
             "guard",
+            "threads",
             "shard",
             "table",
             "sample",

@@ -67,7 +67,7 @@ pub fn print_table(report: &Report) {
             println!("{}", wrapped(&for_terminal(trained), columns));
         }
         println!("{}", table(&data.rows, columns));
-        if let Some(legend) = key_legend(&data.rows) {
+        if let Some(legend) = key_legend(data.rows.iter().flat_map(|row| row.settings.keys())) {
             println!("{}", wrapped(&for_terminal(&legend), columns));
         }
         for sentence in &data.sentences {

@@ -102,14 +102,16 @@ impl Arguments {
         let out = &self.run.folder;
         check_report_folder(out, "--run")?;
         let jobs = grid::jobs(self.jobs, &base.train.device);
-        if base.train.threads == 0 {
+        let threads_asked = base.train.threads != 0;
+        if !threads_asked {
             base.train.threads = grid::threads(jobs);
         }
         let runs = planned(&sweep, &base, out)?;
         if self.dry_run {
             return grid::foresee(&runs, jobs, self.run.json);
         }
-        Grid { out, named_by: "--run", jobs, overwrite: self.overwrite, check: true, check_staying: true }
+        let overwrite = self.overwrite;
+        Grid { out, named_by: "--run", jobs, overwrite, check: true, threads_asked, check_staying: true }
             .train(runs)?;
         let results = write_report(&finished(out), None, out)?;
         match self.run.json {
@@ -165,7 +167,7 @@ fn planned(sweep: &Sweep, base: &Recipe, out: &Path) -> Result<Vec<Planned>> {
 }
 
 /// All finished runs in the folder of a sweep, by name.
-fn finished(out: &Path) -> Vec<PathBuf> {
+pub fn finished(out: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> =
         entries.map(|entry| entry.path()).filter(|run| run.join("summary.json").is_file()).collect();

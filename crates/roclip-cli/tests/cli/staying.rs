@@ -60,6 +60,14 @@ fn a_run_goes_on_with_the_threads_that_are_asked_for_now() {
     let run = lab.path("grid/learning_rate-1e-3");
     std::fs::remove_file(run.join("summary.json")).unwrap();
     lab.ok(&[&sweep[..], &["2", "--workers", "3"]].concat());
-    let recipe = std::fs::read_to_string(run.join("run.toml")).unwrap();
-    assert!(recipe.contains("threads = 2") && recipe.contains("workers = 3"), "{recipe}");
+    let recipe = || std::fs::read_to_string(run.join("run.toml")).unwrap();
+    assert!(recipe().contains("threads = 2") && recipe().contains("workers = 3"), "{}", recipe());
+    // The demo divides the machine's threads among its runs; one that goes on keeps its own, which its sums depend on.
+    let demo =
+        ["demo", "--config", "recipe.toml", "--epochs=1", "--set", "eval.probe=", "--out", "rows", "--rows=undefended"];
+    lab.ok(&[&demo[..], &["--threads=3"]].concat());
+    std::fs::remove_file(lab.path("rows/undefended-seed0/summary.json")).unwrap();
+    lab.ok(&demo);
+    let kept = std::fs::read_to_string(lab.path("rows/undefended-seed0/run.toml")).unwrap();
+    assert!(kept.contains("threads = 3"), "{kept}");
 }

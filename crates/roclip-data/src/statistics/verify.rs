@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_then_is_unchanged_and_what_is_deleted_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let of = |id: &str| Sample::new("data".into(), id, ImageBytes::File(folder.path().join(id).into()));
+        let of = |id: &str| Sample::new("data".into(), id, ImageBytes::File(folder.path().join(id)));
         std::fs::write(folder.path().join("a"), bytes(0.0, ImageFormat::Png)).unwrap();
         std::fs::write(folder.path().join("b"), bytes(0.3, ImageFormat::Png)).unwrap();
         std::fs::write(folder.path().join("broken"), b"x").unwrap();

@@ -177,7 +177,7 @@ fn verdict(part: &Part) -> Markup {
                 li.doubtful[!verdict.grey.is_empty()] { (group.key()) " " (emphasised(&verdict.sentence, group)) }
             }
         }
-        @if let Some(legend) = key_legend(part.study.groups.iter().map(Group::row)) { p.note { (legend) "." } }
+        @if let Some(legend) = key_legend(part.study.groups.iter().flat_map(|group| group.row().settings.keys())) { p.note { (legend) "." } }
         @if !problems.is_empty() {
             div.problem role="alert" {
                 strong { (count(problems.len(), "problem")) ": do not trust these figures before you have read this" }

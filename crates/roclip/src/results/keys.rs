@@ -1,7 +1,6 @@
 //! Keys of recipes as tables and labels call them.
 
 use crate::recipe::telling_end;
-use crate::results::record::ResultRow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each of `keys` with as many of its last words as tell it from the others; one word is enough for most.
@@ -11,9 +10,9 @@ pub fn short_keys<'a>(keys: impl IntoIterator<Item = &'a String>) -> BTreeMap<St
     all.iter().map(|key| (key.clone(), telling_end(key, &all))).collect()
 }
 
-/// What the shortened keys in the labels of `rows` stand for, as `period is objective.roclip.period`; none where none is shortened.
-pub fn key_legend<'a>(rows: impl IntoIterator<Item = &'a ResultRow>) -> Option<String> {
-    let short = short_keys(rows.into_iter().flat_map(|row| row.settings.keys()));
+/// What the shortened ones of `keys` in labels stand for, as `period is objective.roclip.period`; none where none is shortened.
+pub fn key_legend<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<String> {
+    let short = short_keys(keys);
     let shortened = short.iter().filter(|(key, short)| key != short);
     let said: Vec<String> = shortened.map(|(key, short)| format!("{short} is {key}")).collect();
     (!said.is_empty()).then(|| format!("Keys: {}", said.join("; ")))

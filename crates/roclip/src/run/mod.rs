@@ -40,6 +40,7 @@ mod summary;
 mod supervision;
 mod suspects;
 mod tensorboard;
+mod unchanged;
 mod warnings;
 
 pub use agreement::can_share;
@@ -68,10 +69,11 @@ pub use prompt::{
     CountsAs, Inspected, MeasuredPrompts, check_inspections, inspect_prompts, kept_detection, measure_prompts,
     train_prompts,
 };
-pub use resume::{Start, check_unchanged};
+pub use resume::Start;
 pub use session::train;
 pub use stop::{Asked, Saved, Stop};
 pub use summary::{Effect, Inheritance, InheritanceFigures, PhaseEvaluation, ReboundPoint, Summary};
 pub use suspects::{COMBINED, Drop, Judged, Looked, MethodScores, Suspects, suspects};
 pub use torch_bridge::{leave_at_once, torch_version};
+pub use unchanged::check_unchanged;
 pub use warnings::{never_matches, warnings};

@@ -3,17 +3,13 @@
 use crate::checkpoint::{self, Origin, State};
 use crate::error::{Error, Result};
 use crate::recipe::{Difference, Recipe};
-use crate::run::build::build;
 use crate::run::context::Context;
 use crate::run::prepare::manifest_file;
-use crate::run::session::prepare;
 use crate::run::summary::Summary;
 use crate::train::{EpochTally, Position, Trainer};
-use crate::world::World;
 use roclip_data::artifact;
 use roclip_data::poison::Manifest;
 use std::path::{Path, PathBuf};
-use tch::Device;
 
 /// How a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +187,7 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
 ///
 /// # Errors
 /// Names what has changed.
-fn check_began_with(state: &State, context: &Context, objective: &str, folder: &Path) -> Result<()> {
+pub(super) fn check_began_with(state: &State, context: &Context, objective: &str, folder: &Path) -> Result<()> {
     let refuse = |what: String, remedy: &str| Err(Error::file(folder, what, remedy));
     if state.data_fingerprint != context.fingerprint {
         return refuse("was trained on other data".into(), "resume with the data and manifest of the run");
@@ -208,24 +204,6 @@ fn check_began_with(state: &State, context: &Context, objective: &str, folder: &
         return refuse(what, remedy);
     }
     Ok(())
-}
-
-/// Whether the data, the poison and the weights that the run in the folder `run` began with are what its recipe names today: a run that stays
-/// beside new ones is compared with them. Reads the data, as the run itself would, and writes nothing.
-///
-/// # Errors
-/// Names what has changed since, or can no longer be read.
-pub fn check_unchanged(run: &Path) -> Result<()> {
-    let recipe = Recipe::read(&run.join("run.toml"))?;
-    let Some(step) = checkpoint::newest_step(run)? else { return Ok(()) };
-    let folder = checkpoint::at_step(run, step)?;
-    let silent = &mut |_: &str| {};
-    let prepared = prepare(&recipe, silent)?;
-    // The weights alone decide, wherever they are read to.
-    let (trainer, context) = build(&recipe, prepared, (Device::Cpu, &World::alone()), run, silent)?;
-    let Some(state) = checkpoint::load(&folder, Device::Cpu)?.state else { return Ok(()) };
-    check_began_with(&state, &context, trainer.objective.name(), &folder)?;
-    check_manifest(run, &context)
 }
 
 /// What is wrong with a checkpoint that other weights are behind than those that the recipe names now, and what to do.

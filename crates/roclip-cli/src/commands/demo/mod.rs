@@ -125,7 +125,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         return foresee(&runs, jobs, false);
     }
     let (overwrite, check) = (arguments.overwrite, !sweep.is_empty());
-    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check, check_staying: true };
+    let threads_asked = arguments.recipe.machine.threads.is_some();
+    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check, threads_asked, check_staying: true };
     grid.train(runs)?;
     if detects {
         let mut without = Vec::new();

@@ -72,7 +72,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let jobs = grid::jobs(arguments.jobs, &base.train.device);
-    let grid = Grid { out, named_by: "--run", jobs, overwrite: arguments.overwrite, check: true, check_staying: true };
+    let threads_asked = base.train.threads != 0;
+    let grid = Grid {
+        out,
+        named_by: "--run",
+        jobs,
+        overwrite: arguments.overwrite,
+        check: true,
+        threads_asked,
+        check_staying: true,
+    };
     grid.train_in_turn(teachers, taught)?;
     let mut finished = Vec::new();
     for row in &rows {
@@ -80,6 +89,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let run = row.run(*seed, out);
             let mut summary: Summary =
                 read_measured(&run.join("summary.json")).with_context(|| format!("the run `{}`", run.display()))?;
+            // Older runs did not keep it.
+            summary.teacher_attacked = row.teacher.as_ref().map(|teacher| teacher != CLEAN);
             Ok((*seed, summary.with_inheritance()))
         };
         finished.push((row.name.as_str(), seeds.iter().map(of_seed).collect::<Result<Vec<_>>>()?));
@@ -89,8 +100,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let object = |(name, runs): &(&str, Vec<_>)| json!({"row": name, "runs": summaries(runs)});
         println!("{}", serde_json::to_string_pretty(&finished.iter().map(object).collect::<Vec<_>>())?);
     } else {
-            // Older runs did not keep it.
-            summary.teacher_attacked = row.teacher.as_ref().map(|teacher| teacher != CLEAN);
         print!("{}", figures::table(&finished, &seeds));
     }
     let runs = rows.iter().flat_map(|row| seeds.iter().map(|seed| row.run(*seed, out)));

@@ -7,7 +7,7 @@ mod standing;
 mod staying;
 
 pub use foresee::foresee;
-pub use standing::finished;
+pub use standing::{Standing, finished, remove};
 
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,6 @@ use roclip::run::Seen;
 use roclip_data::artifact;
 use roclip_data::plural::count;
 use runs::{Job, run_all};
-use standing::{Standing, remove};
 use staying::Staying;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -54,6 +53,9 @@ pub struct Grid<'a> {
     pub overwrite: bool,
     /// Find what is wrong with any run before the first begins.
     pub check: bool,
+    /// Whether somebody asked for this number of threads. Where nobody did, a run goes on with the number that it began with, which its sums
+    /// depend on.
+    pub threads_asked: bool,
     /// Look whether finished runs in the folder are of what there is today.
     pub check_staying: bool,
 }
@@ -175,11 +177,11 @@ impl Grid<'_> {
             let (runs, jobs, out) = (count(all, "run"), self.jobs, self.out.display());
             say(&format!("{runs}{later}, {jobs} at a time; logs in {out}/*/train.log"));
         }
-        run_all(first.begin()?, self.jobs)?;
+        run_all(first.begin(self.threads_asked)?, self.jobs)?;
         if let Some(students) = later {
             students.check_data(&[], self.named_by)?;
         }
-        run_all(then.begin()?, self.jobs)
+        run_all(then.begin(self.threads_asked)?, self.jobs)
     }
 
     /// What is not finished of `runs`; the folders of the others are put into `kept`.
@@ -200,7 +202,7 @@ impl Grid<'_> {
 
 impl Wanted {
     /// Makes the folders of what is new.
-    fn begin(self) -> Result<Vec<Job>> {
+    fn begin(self, threads_asked: bool) -> Result<Vec<Job>> {
         let mut jobs = Vec::new();
         for (Planned { name, folder, recipe }, resume) in self.runs.into_iter().zip(self.resumes) {
             if !resume {
@@ -209,8 +211,8 @@ impl Wanted {
             }
             // A run goes on with the recipe that it began with, on the machine as it is asked for now.
             let (train, data) = (&recipe.train, &recipe.data);
-            let machine = format!("--threads={} --workers={} --device={}", train.threads, data.workers, train.device);
-            let machine = machine.split(' ').map(str::to_owned).collect();
+            let mut machine = vec![format!("--workers={}", data.workers), format!("--device={}", train.device)];
+            machine.extend(threads_asked.then(|| format!("--threads={}", train.threads)));
             jobs.push(Job { name, run: folder, resume: resume.then_some(machine) });
         }
         Ok(jobs)
