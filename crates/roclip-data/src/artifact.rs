@@ -252,7 +252,17 @@ pub fn read_text(path: &Path) -> Result<String> {
 }
 
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_slice(&read_at_most(path, TEXT_LIMIT_BYTES)?)
+    json_of(path, &read_json_bytes(path)?)
+}
+
+/// What [`read_json`] reads, for [`json_of`].
+pub fn read_json_bytes(path: &Path) -> Result<Vec<u8>> {
+    read_at_most(path, TEXT_LIMIT_BYTES)
+}
+
+/// The JSON in `bytes`, which were read of `path`.
+pub fn json_of<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes)
         .map_err(|e| Error::file(path, format!("not the JSON expected: {e}"), "check the file"))
 }
 

@@ -32,9 +32,14 @@ impl Rate {
         (self.n > 0).then_some(self)
     }
 
+    /// The rate itself; none where nothing was measured.
+    pub fn share(self) -> Option<f64> {
+        self.measured().map(|rate| rate.rate)
+    }
+
     /// In percent with so many decimals; `-` where nothing was measured.
     pub fn percent(self, decimals: usize) -> String {
-        self.measured().map_or_else(|| "-".to_owned(), |rate| format!("{:.decimals$}", 100.0 * rate.rate))
+        self.share().map_or_else(|| "-".to_owned(), |share| format!("{:.decimals$}", 100.0 * share))
     }
 }
 

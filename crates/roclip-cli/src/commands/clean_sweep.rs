@@ -1,16 +1,16 @@
 //! `roclip clean --sweep`: which cells are cleaned, and what is shown and written of all of them. The same command goes on where it was
 //! stopped, and keeps what is finished.
 
-use crate::commands::grid::{Standing, remove};
+use crate::commands::grid::{Standing, check_stays, remove};
 use crate::commands::progress::say;
 use crate::commands::run_flags::train;
 use crate::commands::train::finished;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use roclip::checkpoint::run_of;
 use roclip::eval::Evaluation;
 use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::report::write_report;
-use roclip::run::{Start, Summary, check_unchanged};
+use roclip::run::{Start, Summary};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::rate::Rate;
@@ -70,13 +70,7 @@ fn standing(run: &Path, recipe: &Recipe, overwrite: bool) -> Result<Standing> {
         );
     }
     if standing == Standing::Finished {
-        check_unchanged(run).with_context(|| {
-            format!(
-                "the cell `{}` is finished and would stand in one table with what is cleaned now; bring back what it began with, let \
-                 --overwrite clean it anew, or name another folder with --run",
-                run.display()
-            )
-        })?;
+        check_stays(run, "--run")?;
     }
     Ok(standing)
 }
@@ -134,9 +128,9 @@ fn lines(key: &str, rows: &[(String, &Evaluation)]) -> Vec<String> {
 
 /// `58.20 (291/500; 53.8 to 62.5)`.
 fn cell(rate: Option<Rate>) -> String {
-    let Some(Rate { hits, n, low, high, .. }) = rate.filter(|rate| rate.n > 0) else { return "-".to_owned() };
-    let share = 100.0 * hits as f64 / n as f64;
-    format!("{share:.2} ({hits}/{n}; {:.1} to {:.1})", 100.0 * low, 100.0 * high)
+    let Some(rate) = rate.and_then(Rate::measured) else { return "-".to_owned() };
+    let Rate { hits, n, low, high, .. } = rate;
+    format!("{} ({hits}/{n}; {:.1} to {:.1})", rate.percent(2), 100.0 * low, 100.0 * high)
 }
 
 #[cfg(test)]

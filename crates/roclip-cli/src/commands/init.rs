@@ -77,7 +77,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         training_source: training.source.clone(),
         evaluation: evaluation.as_ref().map(|(survey, source)| (survey, source.clone())),
         attack: training.attack_example(labelled.as_ref())?,
-        processors: std::thread::available_parallelism().map(usize::from).unwrap_or(1),
+        processors: roclip_data::threads::processors(),
     };
     let Fitted { mut recipe, mut notes, examples, steps } = fitted(found);
     let DataConfig { index, drop, weights, .. } = named.data;

@@ -241,10 +241,7 @@ fn parse(record: Record, columns: &Columns) -> std::result::Result<Row, Skip> {
     let image = fields.get(columns.image).filter(|image| !captions::tidy(image).is_empty()).cloned();
     let image = image.ok_or_else(|| Skip::new(SkipReason::RowWithoutImage, format!("line {line}")))?;
     let caption = field(columns.caption);
-    let (class, several) = match class_of(field(columns.class)) {
-        Ok(class) => (class, None),
-        Err(skip) => (None, Some(Skip { detail: format!("{image}: {}", skip.detail), ..skip })),
-    };
+    let (class, several) = json::one_or_several(class_of(field(columns.class)), &image);
     if caption.is_none() && class.is_none() {
         match several {
             Some(several) => return Err(Skip::new(SkipReason::NoClass, several.detail)),

@@ -218,6 +218,14 @@ pub(super) fn class(value: Option<&Value>) -> Result<Option<String>, Skip> {
     Err(Skip::new(SkipReason::SeveralClasses, what))
 }
 
+/// What [`class`] found for the picture `image`: the class, and apart from it that there are several.
+pub(super) fn one_or_several(found: Result<Option<String>, Skip>, image: &str) -> (Option<String>, Option<Skip>) {
+    match found {
+        Ok(class) => (class, None),
+        Err(skip) => (None, Some(Skip { detail: format!("{image}: {}", skip.detail), ..skip })),
+    }
+}
+
 /// [`class`] of the first of `names` that an object has.
 ///
 /// # Errors

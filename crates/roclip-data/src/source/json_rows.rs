@@ -213,10 +213,8 @@ pub(super) fn row(fields: &Map<String, Value>, config: &SourceConfig) -> std::re
         let names: Vec<&str> = fields.keys().take(20).map(String::as_str).collect();
         return Err(Skip::new(SkipReason::RowWithoutImage, format!("it has the fields `{}`", names.join("`, `"))));
     };
-    let (class, several) = match json::class(field(fields, &config.class_column, &CLASS_NAMES)?) {
-        Ok(class) => (class, None),
-        Err(skip) => (None, Some(Skip { detail: format!("{image}: {}", skip.detail), ..skip })),
-    };
+    let found = json::class(field(fields, &config.class_column, &CLASS_NAMES)?);
+    let (class, several) = json::one_or_several(found, image);
     let found = Texts::of(field(fields, &config.caption_column, &CAPTION_NAMES)?);
     let left_out = found.left_out(image);
     if found.texts.is_empty() && class.is_none() {

@@ -23,7 +23,7 @@ pub(super) fn parity(run: &Finished) -> Option<Finding> {
         format!("{phase} (epoch {}): zero-shot {} %{psr}", at.epoch, at.evaluation.zero_shot_top1.percent(1))
     };
     let lines: Vec<String> = summary.after.iter().map(line).collect();
-    let rates = summary.after.values().filter_map(|at| Some(at.evaluation.zero_shot_top1.measured()?.rate));
+    let rates = summary.after.values().filter_map(|at| at.evaluation.zero_shot_top1.share());
     let (low, high) = rates.fold((1.0f64, 0.0f64), |(l, h), r| (l.min(r), h.max(r)));
     let severity = if high - low > 0.05 { Severity::Warning } else { Severity::Ok };
     Some(finding(

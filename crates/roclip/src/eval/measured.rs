@@ -44,9 +44,9 @@ impl Measured {
         };
         let evaluation = &self.evaluation;
         let mut zero_shot = Map::new();
-        zero_shot.insert("acc1".into(), json!(evaluation.zero_shot_top1.measured().map(|top1| top1.rate)));
+        zero_shot.insert("acc1".into(), json!(evaluation.zero_shot_top1.share()));
         if let Some(top5) = &evaluation.zero_shot_top5 {
-            zero_shot.insert("acc5".into(), json!(top5.measured().map(|top5| top5.rate)));
+            zero_shot.insert("acc5".into(), json!(top5.share()));
         }
         zero_shot.insert("mean_per_class_recall".into(), json!(evaluation.mean_per_class_recall));
         zero_shot.insert("n".into(), json!(evaluation.zero_shot_top1.n));

@@ -188,8 +188,7 @@ impl RunRecord {
 
 /// Of an evaluation over `classes` classes, where their number was kept. Older runs kept shares of nothing, and the five best of all guesses.
 fn scores(epoch: u64, evaluation: &Evaluation, classes: Option<usize>) -> Scores {
-    let rate = |rate: Rate| rate.measured().map(|rate| rate.rate);
-    let top1 = rate(evaluation.zero_shot_top1);
+    let top1 = evaluation.zero_shot_top1.share();
     let top5 = evaluation.zero_shot_top5.filter(|_| classes.is_none_or(|classes| can_miss(5, classes)));
     let hits = |rate: fn(&BackdoorOutcome) -> Option<Rate>| -> BTreeMap<String, Hits> {
         evaluation.asr.iter().filter_map(|(name, outcome)| Some((name.clone(), rate(outcome)?.into()))).collect()
@@ -198,7 +197,7 @@ fn scores(epoch: u64, evaluation: &Evaluation, classes: Option<usize>) -> Scores
         epoch,
         zero_shot_images: evaluation.zero_shot_top1.n,
         zero_shot_top1: top1,
-        zero_shot_top5: top5.and_then(rate),
+        zero_shot_top5: top5.and_then(Rate::share),
         mean_per_class_recall: evaluation.mean_per_class_recall.filter(|_| top1.is_some()),
         psr: evaluation.psr.map(Hits::from),
         asr: hits(|outcome| Some(outcome.success)),
@@ -207,7 +206,7 @@ fn scores(epoch: u64, evaluation: &Evaluation, classes: Option<usize>) -> Scores
         poisoned_accuracy: evaluation
             .asr
             .iter()
-            .filter_map(|(name, outcome)| Some((name.clone(), rate(outcome.true_class)?)))
+            .filter_map(|(name, outcome)| Some((name.clone(), outcome.true_class.share()?)))
             .collect(),
     }
 }
@@ -332,7 +331,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         pairs: summary.pairs,
         poisoned_pairs: summary.poisoned_pairs,
         pairs_per_picture: recipe.data.pairs_per_picture,
-        accuracy_unseen: summary.prompt.as_ref().and_then(|prompt| Some(prompt.unseen.accuracy.measured()?.rate)),
+        accuracy_unseen: summary.prompt.as_ref().and_then(|prompt| prompt.unseen.accuracy.share()),
         linear_probe: summary.linear_probe.map(|p| p.top1.rate),
         linear_probe_mean_per_class_recall: summary.linear_probe.and_then(|p| p.mean_per_class_recall),
         last: scores(summary.epoch, &summary.evaluation, classes),

@@ -94,16 +94,16 @@ pub(super) fn step_scalars(row: &StepRow) -> Vec<(String, f64)> {
 pub(super) fn epoch_scalars(report: &EpochMetrics) -> Vec<(String, f64)> {
     let mut scalars = vec![("epoch/loss".to_owned(), report.loss), ("epoch/seconds".to_owned(), report.seconds)];
     let Some(evaluation) = report.evaluation else { return scalars };
-    let rate = |rate: Rate| rate.measured().map(|rate| rate.rate);
     let accuracies = [
-        ("zero_shot_top1", rate(evaluation.zero_shot_top1)),
-        ("zero_shot_top5", evaluation.zero_shot_top5.and_then(rate)),
+        ("zero_shot_top1", evaluation.zero_shot_top1.share()),
+        ("zero_shot_top5", evaluation.zero_shot_top5.and_then(Rate::share)),
         ("mean_per_class_recall", evaluation.mean_per_class_recall),
     ];
     scalars.extend(accuracies.into_iter().filter_map(|(name, value)| Some((format!("evaluation/{name}"), value?))));
-    scalars.extend(evaluation.psr.and_then(rate).map(|psr| ("attack/psr".to_owned(), psr)));
-    let success =
-        |(attack, outcome): (&String, &BackdoorOutcome)| Some((format!("attack/asr/{attack}"), rate(outcome.success)?));
+    scalars.extend(evaluation.psr.and_then(Rate::share).map(|psr| ("attack/psr".to_owned(), psr)));
+    let success = |(attack, outcome): (&String, &BackdoorOutcome)| {
+        Some((format!("attack/asr/{attack}"), outcome.success.share()?))
+    };
     scalars.extend(evaluation.asr.iter().filter_map(success));
     scalars
 }

@@ -46,10 +46,10 @@ const LEVELS: [&str; 1] = ["eps"];
 /// # Errors
 /// A file that cannot be read, is not what is expected, or has a number that nothing measures.
 pub fn read_measured<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let value: Value = artifact::read_json(path)?;
-    check_measured(path, &value)?;
-    // Once more from the text: then a message says on which line something else is wrong.
-    Ok(artifact::read_json(path)?)
+    let bytes = artifact::read_json_bytes(path)?;
+    check_measured(path, &artifact::json_of(path, &bytes)?)?;
+    // From the text and not from the value: then a message says on which line something else is wrong.
+    Ok(artifact::json_of(path, &bytes)?)
 }
 
 /// Whether all numbers of `value`, which stands in the file `path`, can have been measured.

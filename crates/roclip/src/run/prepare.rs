@@ -13,9 +13,9 @@ use roclip_data::pairs::{CaptionMode, DropList, LeftOutByList, Pairs, limit_pair
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
 use roclip_data::source::{Listing, list_samples, part_count};
+use roclip_data::threads::processors;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -234,6 +234,7 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
         true => IndexUse::Never,
         false => IndexUse::of(&data.index),
     };
+    // The machine has nothing else to do then.
     let (indexed, said) = open_or_make(&data.source, data.limits, &wanted, processors())?;
     let mut remarks: Vec<String> = said.into_iter().collect();
     if let Some(Indexed { index, remark }) = indexed {
@@ -304,11 +305,6 @@ fn measured(recipe: &Recipe, listed: Listed, model: ModelConfig, evaluator: Opti
         warnings.extend(evaluator.warnings.iter().cloned());
     }
     Ok(Prepared { pairs, evaluator, references, manifest: None, model, skips, dropped, warnings, remarks })
-}
-
-/// Threads that make an index: the machine has nothing else to do then.
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Whether the recipe knows of poison.

@@ -190,7 +190,7 @@ pub(super) fn environment(caller: &Caller) -> serde_json::Value {
         "command": caller.command,
         "date": date(),
         "libtorch": torch_bridge::torch_version(),
-        "processors": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
+        "processors": roclip_data::threads::processors(),
         "threads": tch::get_num_threads(),
         "processes": caller.world.size(),
         "cuda": tch::Cuda::is_available(),

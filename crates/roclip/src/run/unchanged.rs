@@ -19,11 +19,11 @@ pub fn check_unchanged(run: &Path) -> Result<()> {
     let recipe = Recipe::read(&run.join("run.toml"))?;
     let Some(step) = checkpoint::newest_step(run)? else { return Ok(()) };
     let folder = checkpoint::at_step(run, step)?;
+    let state = checkpoint::verified(&folder)?;
     let silent = &mut |_: &str| {};
     let prepared = prepare(&recipe, silent)?;
     // The weights alone decide, wherever they are read to.
     let (trainer, context) = build(&recipe, prepared, (Device::Cpu, &World::alone()), run, silent)?;
-    let Some(state) = checkpoint::load(&folder, Device::Cpu)?.state else { return Ok(()) };
     check_began_with(&state, &context, trainer.objective.name(), &folder)?;
     check_manifest(run, &context)
 }

@@ -1,7 +1,7 @@
 //! The mean of gradients over the processes, of which no more is sent than there is.
 
-use super::World;
 use crate::error::Result;
+use crate::world::World;
 use tch::{Kind, Tensor};
 
 /// A matrix of more rows is taken for a table of embeddings, of which a batch reads a few rows: the gradient of all others is zero.

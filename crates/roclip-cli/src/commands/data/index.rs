@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use roclip_data::escape::for_terminal;
 use roclip_data::index::{Index, existing, is_index, make};
+use roclip_data::threads::processors;
 use serde_json::json;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -40,10 +40,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let recipe = arguments.data.recipe()?;
     let (source, limits) = (&recipe.data.source, recipe.data.limits);
-    let workers = match arguments.lookers.named() {
-        Some(workers) => workers,
-        None => std::thread::available_parallelism().map_or(1, NonZero::get),
-    };
+    let workers = arguments.lookers.named().unwrap_or_else(processors);
     if arguments.check {
         let index = existing(source, limits, arguments.out.as_deref())?;
         if let Some(changed) = index.stale() {

@@ -2,14 +2,13 @@
 
 use crate::commands::next_steps::shell_word;
 use crate::commands::numbers::of_key;
-use crate::commands::overrides::{BaseFlags, Overrides, SourceFlags};
+use crate::commands::overrides::{BaseFlags, Overrides, SourceFlags, typed};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
 use roclip_data::artifact::{self, unused_name};
 use roclip_data::error::{Error, IoContext};
-use roclip_data::escape::for_shell;
 use roclip_data::pairs::DropList;
 use roclip_data::sample::{ImageBytes, Sample};
 use roclip_data::source::{Listing, SourceConfig, list_samples, place_of_kept};
@@ -52,8 +51,7 @@ impl NamedData {
 
     /// The flags that name the same data in another command, as a shell reads them.
     pub fn again(&self) -> String {
-        let flags = self.base.again().into_iter().chain(self.source().again());
-        flags.map(|(flag, value)| format!("{flag} {}", for_shell(&value))).collect::<Vec<_>>().join(" ")
+        typed(self.base.again().into_iter().chain(self.source().again()))
     }
 
     /// The command that leaves what `list` names out of the data: it is written again, or, where it cannot be, trained on without.

@@ -8,6 +8,7 @@ mod staying;
 
 pub use foresee::foresee;
 pub use standing::{Standing, finished, remove};
+pub use staying::check_stays;
 
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,7 @@ use roclip::recipe::{Recipe, Sweep};
 use roclip::run::Seen;
 use roclip_data::artifact;
 use roclip_data::plural::count;
+use roclip_data::threads::processors;
 use runs::{Job, run_all};
 use staying::Staying;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -71,10 +73,6 @@ pub fn jobs(asked: usize, device: &str) -> usize {
 /// The threads of each of `jobs` runs.
 pub fn threads(jobs: usize) -> i32 {
     (processors() / jobs).max(1) as i32
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map(usize::from).unwrap_or(1)
 }
 
 /// # Errors
@@ -141,34 +139,10 @@ impl Grid<'_> {
             say(&format!("{} runs are finished, and kept (--overwrite trains them anew)", kept.len()));
         }
         let all = first.runs.len() + then.runs.len();
-        let to_train: Vec<&Planned> = first.runs.iter().chain(&then.runs).collect();
-        let mut later = None;
-        if self.check_staying && all > 0 {
-            let staying = Staying::beside(&to_train, self.out);
-            let looked = staying.check_recipes(&to_train, self.named_by).and_then(|()| {
-                if !staying.is_empty() {
-                    say(&format!(
-                        "looking whether what {} learned from is unchanged",
-                        count(staying.len(), "finished run")
-                    ));
-                }
-                staying.check_data(&to_train, self.named_by)
-            });
-            match looked {
-                Ok(students) => later = Some(students),
-                Err(refused) => {
-                    artifact::remove_unused(self.out, LOCK);
-                    return Err(refused);
-                }
-            }
-        }
-        if self.check && all > 0 {
-            say(&format!("looking at the recipes and data of {} before the first begins", count(all, "run")));
-            if let Err(refused) = check(&first.runs).and_then(|()| check_taught(&then.runs, &teachers)) {
-                artifact::remove_unused(self.out, LOCK);
-                return Err(refused);
-            }
-        }
+        let students = match all {
+            0 => None,
+            _ => self.looked_at(&first, &then, &teachers).inspect_err(|_| artifact::remove_unused(self.out, LOCK))?,
+        };
         if all > 0 {
             let later = match (first.runs.len(), then.runs.len()) {
                 (0, _) | (_, 0) => String::new(),
@@ -178,10 +152,33 @@ impl Grid<'_> {
             say(&format!("{runs}{later}, {jobs} at a time; logs in {out}/*/train.log"));
         }
         run_all(first.begin(self.threads_asked)?, self.jobs)?;
-        if let Some(students) = later {
+        if let Some(students) = students {
             students.check_data(&[], self.named_by)?;
         }
         run_all(then.begin(self.threads_asked)?, self.jobs)
+    }
+
+    /// Looks at what stays in the folder, and at the runs before the first begins, as far as this command does so. Gives back the students that
+    /// stay and can be looked at only behind their teachers.
+    fn looked_at(&self, first: &Wanted, then: &Wanted, teachers: &[(PathBuf, Recipe)]) -> Result<Option<Staying>> {
+        let mut students = None;
+        if self.check_staying {
+            let to_train: Vec<&Planned> = first.runs.iter().chain(&then.runs).collect();
+            let staying = Staying::beside(&to_train, self.out);
+            staying.check_recipes(&to_train, self.named_by)?;
+            if !staying.is_empty() {
+                let runs = count(staying.len(), "finished run");
+                say(&format!("looking whether what {runs} learned from is unchanged"));
+            }
+            students = Some(staying.check_data(&to_train, self.named_by)?);
+        }
+        if self.check {
+            let runs = count(first.runs.len() + then.runs.len(), "run");
+            say(&format!("looking at the recipes and data of {runs} before the first begins"));
+            check(&first.runs)?;
+            check_taught(&then.runs, teachers)?;
+        }
+        Ok(students)
     }
 
     /// What is not finished of `runs`; the folders of the others are put into `kept`.

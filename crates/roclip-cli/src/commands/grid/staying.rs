@@ -66,15 +66,7 @@ impl Staying {
             stay.recipe.distillation().is_some_and(|distil| to_train.iter().any(|one| one.folder == distil.teacher))
         };
         let (later, now): (Vec<Stay>, Vec<Stay>) = self.0.into_iter().partition(learned);
-        for Stay { run, .. } in now {
-            check_unchanged(&run).with_context(|| {
-                format!(
-                    "the run `{}` is finished and would stand in one table with what is trained now; bring back what it was trained on, let \
-                     --overwrite train it anew, or name another folder with {named_by}",
-                    run.display()
-                )
-            })?;
-        }
+        now.iter().try_for_each(|stay| check_stays(&stay.run, named_by))?;
         Ok(Staying(later))
     }
 
@@ -85,6 +77,20 @@ impl Staying {
     pub fn len(&self) -> usize {
         self.0.len()
     }
+}
+
+/// Whether what the finished run in the folder `run` learned from is what there is today, so that it may stand beside new ones.
+///
+/// # Errors
+/// Names the run, and what has changed since.
+pub fn check_stays(run: &Path, named_by: &str) -> Result<()> {
+    check_unchanged(run).with_context(|| {
+        format!(
+            "the run `{}` is finished and would stand in one table with what is trained now; bring back what it was trained on, let \
+             --overwrite train it anew, or name another folder with {named_by}",
+            run.display()
+        )
+    })
 }
 
 /// `ROW-seedN` apart.

@@ -1,11 +1,10 @@
 //! Which pairs are read, what is measured on, and whose poison is laid over them.
 
-use crate::commands::overrides::{Overrides, set};
+use crate::commands::overrides::{Overrides, set, typed};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
 use roclip::recipe::{Recipe, flag_help, required_flag_help};
-use roclip_data::escape::for_shell;
 use roclip_data::source::SourceConfig;
 use std::path::PathBuf;
 
@@ -114,8 +113,7 @@ impl DataFlags {
 
     /// The flags that name the pairs in another command, as a shell reads them.
     pub fn again(&self) -> String {
-        let flags = self.source.again().into_iter().map(|(flag, value)| format!("{flag} {}", for_shell(&value)));
-        flags.collect::<Vec<_>>().join(" ")
+        typed(self.source.again())
     }
 
     /// Whether pairs or labelled images are named.

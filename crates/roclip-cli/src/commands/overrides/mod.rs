@@ -7,6 +7,7 @@ use crate::commands::numbers::of_key;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
+use roclip_data::escape::for_shell;
 use std::path::PathBuf;
 
 pub use data::{DataFlags, ManifestFlag, SourceFlags};
@@ -27,6 +28,11 @@ pub struct BaseFlags {
     /// After all other flags; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+/// Flags with their values, as a shell reads them.
+pub fn typed(flags: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    flags.into_iter().map(|(flag, value)| format!("{flag} {}", for_shell(&value))).collect::<Vec<_>>().join(" ")
 }
 
 impl BaseFlags {

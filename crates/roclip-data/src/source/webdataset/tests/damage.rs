@@ -1,6 +1,18 @@
 //! Shards that are cut off or damaged.
 
 use super::*;
+use tempfile::TempDir;
+
+/// A folder with these shards, by their paths in it.
+fn with_shards(shards: &[(&str, Vec<u8>)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in shards {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    folder
+}
 
 #[test]
 fn a_shard_that_is_cut_or_broken_is_a_counted_loss_and_the_others_are_used() {
@@ -27,14 +39,11 @@ fn a_shard_that_is_cut_or_broken_is_a_counted_loss_and_the_others_are_used() {
 
 #[test]
 fn samples_of_a_damaged_shard_count_against_the_share_that_may_be_lost() {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, bytes) in [
+    let folder = with_shards(&[
         ("0.tar", shard_of("a", 30)),
         ("1.tar", b"no tar".repeat(5_000)),
         ("2.tar", shard_of("c", 30)[..20_000].to_vec()),
-    ] {
-        std::fs::write(folder.path().join(name), bytes).unwrap();
-    }
+    ]);
     let path = folder.path().display().to_string();
     let config = SourceConfig { path, ..SourceConfig::default() };
     let listing = list_samples(&config, Default::default()).unwrap();
@@ -75,17 +84,12 @@ fn zeros_where_members_were_are_a_loss_and_the_end_of_an_archive_is_not() {
 
 #[test]
 fn a_damaged_shard_of_another_split_is_none_of_this_one() {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, bytes) in [
+    let folder = with_shards(&[
         ("train/0.tar", shard_of("a", 30)),
         ("train/1.tar", Vec::new()),
         ("test/0.tar", shard_of("c", 10)),
         ("test/1.tar", shard_of("d", 10)),
-    ] {
-        let path = folder.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
+    ]);
     let path = folder.path().display().to_string();
     let of = |split: &str| {
         let config = SourceConfig { path: path.clone(), split: Some(split.into()), ..SourceConfig::default() };
@@ -103,12 +107,7 @@ fn a_damaged_shard_of_another_split_is_none_of_this_one() {
 
 #[test]
 fn where_the_only_shard_of_a_split_is_damaged_the_error_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, bytes) in [("train/0.tar", shard_of("a", 3)), ("test/0.tar", b"no tar at all".repeat(100))] {
-        let path = folder.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
+    let folder = with_shards(&[("train/0.tar", shard_of("a", 3)), ("test/0.tar", b"no tar at all".repeat(100))]);
     let path = folder.path().display().to_string();
     let of = |split: &str| {
         let config = SourceConfig { path: path.clone(), split: Some(split.into()), ..SourceConfig::default() };
