@@ -9,7 +9,7 @@ pub enum Without<'a> {
     Flag(&'a str),
     /// A flag with its value.
     Valued(&'a str),
-    /// `--set` of this key.
+    /// `--set` and `--sweep` of this key.
     Key(&'a str),
 }
 
@@ -27,8 +27,10 @@ pub fn again(typed: &[String], without: &[Without], more: &str) -> String {
                 takes_value || of_key(word, flag)
             }
             Without::Key(key) => {
-                takes_value = word == "--set" && rest.peek().is_some_and(|next| of_key(next, key));
-                takes_value || word.strip_prefix("--set=").is_some_and(|set| of_key(set, key))
+                let next = rest.peek().is_some_and(|next| of_key(next, key));
+                takes_value = ["--set", "--sweep"].contains(&word.as_str()) && next;
+                let set = ["--set=", "--sweep="].iter().find_map(|flag| word.strip_prefix(flag));
+                takes_value || set.is_some_and(|set| of_key(set, key))
             }
         });
         match left_out {
@@ -63,6 +65,10 @@ mod tests {
                 "clean v --lr=1e-3 --set train.learning_rate=1 --set seed=2 --set=train.learning_rate=3 --resume --lrx 1"
             ),
             "roclip clean v --set seed=2 --lrx 1 --lr 1e-2"
+        );
+        assert_eq!(
+            said("clean v --sweep train.learning_rate=1,2 --sweep train.epochs=3,4 --sweep=train.learning_rate=5"),
+            "roclip clean v --sweep train.epochs=3,4 --lr 1e-2"
         );
         let spaced = ["roclip", "clean", "my run"].map(str::to_owned);
         assert_eq!(again(&spaced, &without, "--json"), "roclip clean 'my run' --json");

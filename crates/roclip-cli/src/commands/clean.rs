@@ -1,6 +1,6 @@
 //! `roclip clean`
 
-use crate::commands::clean_advice::{Advice, Misfit};
+use crate::commands::clean_advice::{Advice, warn, warn_of_cells};
 use crate::commands::clean_sweep::{self, Point, clean_all};
 use crate::commands::described_model::say_which_weights;
 use crate::commands::grid::sweep_axis;
@@ -8,13 +8,12 @@ use crate::commands::invocation;
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::of_key;
 use crate::commands::overrides::CleaningFlags;
-use crate::commands::progress::say;
 use crate::commands::run_flags::{HOLDS, RunFlags, not_this_kind, train};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use roclip::checkpoint::{self, run_of};
-use roclip::clean::{CleanConfig, CleanMethod};
+use roclip::clean::{CleanConfig, CleanMethod, moved_percent};
 use roclip::eval::Evaluation;
 use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::report::check_report_folder;
@@ -99,15 +98,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if !sweep.is_empty() {
         check_report_folder(out, "--run")?;
     }
-    let summaries = match sweep.is_empty() || arguments.run.resumes() {
-        false => clean_all(&points, &recipes, out, arguments.overwrite)?,
+    let summaries = match sweep.is_empty() {
+        false => clean_all(&points, &recipes, out, arguments.overwrite, arguments.run.start())?,
         true => {
-            let clean = |(point, recipe): (&Point, &Recipe)| {
-                // A sweep that was interrupted has points that have not begun.
-                let begun = point.run.join("run.toml").is_file();
-                train(recipe, &point.run, if begun { arguments.run.start() } else { Start::New })
-            };
-            points.iter().zip(&recipes).map(clean).collect::<Result<_>>()?
+            let start = if resumes { arguments.run.start() } else { Start::New };
+            recipes.iter().map(|recipe| train(recipe, out, start)).collect::<Result<_>>()?
         }
     };
     show(&arguments, &sweep, &points, &recipes, &summaries)?;
@@ -143,14 +138,27 @@ fn show(
         (true, all) => clean_sweep::print(sweep, points, all),
         (false, [only]) if arguments.run.json => println!("{}", serde_json::to_string_pretty(only)?),
         (false, all) => {
-            for ((summary, recipe), point) in all.iter().zip(recipes).zip(points) {
+            for summary in all {
                 if let Some(before) = &summary.before {
                     print(before, &summary.evaluation);
                     print_rebound(summary);
-                    print_distance(summary, recipe, &point.run, arguments.run.resumes());
+                }
+                if let Some(moved) = summary.weights_moved {
+                    println!("weights moved by {} (length of the change by the victim's)", moved_percent(moved));
                 }
             }
         }
+    }
+    let advised = points
+        .iter()
+        .zip(recipes)
+        .zip(summaries)
+        .filter_map(|((point, recipe), summary)| Some((point.name(), Advice::of(summary, recipe)?)));
+    let advised: Vec<(String, Advice)> = advised.collect();
+    let typed = arguments.typed(&advised, points);
+    match (sweep.is_empty(), advised.as_slice()) {
+        (true, all) => all.iter().for_each(|(_, advice)| warn(advice, &typed, &arguments.run.folder)),
+        (false, some) => warn_of_cells(some, points.len(), &typed, &arguments.run.folder),
     }
     Ok(())
 }
@@ -166,6 +174,20 @@ impl Arguments {
             cell,
         };
         sweep.cells().into_iter().map(point).collect()
+    }
+
+    /// The command that advice begins with.
+    fn typed(&self, advised: &[(String, Advice)], points: &[Point]) -> Vec<String> {
+        let clean = advised.first().and_then(|(_, advice)| advice.recipe.clean.as_ref());
+        let (true, Some(clean), Some(point)) = (self.run.resumes(), clean, points.first()) else {
+            return invocation::typed();
+        };
+        // A command that went on with a run names neither its victim nor its settings.
+        let [victim, config] =
+            [clean.victim.clone(), point.run.join("run.toml")].map(|path| path.display().to_string());
+        let words = ["roclip", "clean", &victim, "--config", &config, "--method", clean.method.method().name()];
+        let swept = self.sweep.iter().flat_map(|axis| ["--sweep", axis]);
+        words.into_iter().chain(swept).map(str::to_owned).collect()
     }
 
     /// What the flags say of the cleaning itself.
@@ -266,36 +288,16 @@ fn print(before: &Evaluation, after: &Evaluation) {
     for (attack, after) in &after.asr {
         if let Some(before) = before.asr.get(attack) {
             line(&format!("{attack}: ASR"), &before.success, &after.success);
+            line(&format!("{attack}: base rate"), &before.base_rate, &after.base_rate);
+            if let (Some(before), Some(after)) = (&before.turned, &after.turned) {
+                line(&format!("{attack}: turned by the trigger"), before, after);
+            }
             if let (Some(before), Some(after)) = (&before.success_top10, &after.success_top10) {
                 line(&format!("{attack}: target in top 10"), before, after);
             }
             line(&format!("{attack}: true class kept"), &before.true_class, &after.true_class);
         }
     }
-}
-
-/// How far the weights moved, and what to do where that is nothing, or cost much.
-fn print_distance(summary: &Summary, recipe: &Recipe, run: &Path, resumed: bool) {
-    let Some(moved) = summary.weights_moved else { return };
-    println!("weights moved by {:.3} % (length of the change by the victim's)", 100.0 * moved);
-    let (Some(before), Some(clean)) = (&summary.before, &recipe.clean) else { return };
-    let (before, after) = (&before.zero_shot_top1, &summary.evaluation.zero_shot_top1);
-    // An older run did not keep its steps; the advice is then of its rate.
-    let steps = summary.step.unwrap_or(u64::MAX);
-    let Some(misfit) = Misfit::of(moved, before, after, [steps, recipe.train.warmup(steps)]) else { return };
-    let advice = Advice { misfit, recipe, method: clean.method, steps, accuracy: [before.rate, after.rate] };
-    // A command that went on with a run names neither its victim nor its settings.
-    let typed = match resumed {
-        false => invocation::typed(),
-        true => {
-            let [victim, config] = [clean.victim.clone(), run.join("run.toml")].map(|path| path.display().to_string());
-            let method = clean.method.method().name().to_owned();
-            let words = ["roclip", "clean", &victim, "--config", &config, "--method", &method];
-            words.map(str::to_owned).to_vec()
-        }
-    };
-    say(&format!("warning: {}", advice.words()));
-    say(&format!("         {}", advice.command(&typed, run)));
 }
 
 /// ASR and accuracy on the way through harmless fine-tuning, and how far they came back.

@@ -1,20 +1,24 @@
 //! `roclip clean --sweep`: which cells are cleaned, and what is shown and written of all of them. The same command goes on where it was
 //! stopped, and keeps what is finished.
 
-use crate::commands::grid::{Standing, check_stays, remove};
+use crate::commands::grid::{Standing, check_stays, finished, remove};
 use crate::commands::progress::say;
-use crate::commands::run_flags::train;
-use crate::commands::train::finished;
+use crate::commands::run_flags::train_with;
+use crate::commands::signals;
+use crate::commands::warned::Warned;
 use anyhow::{Result, bail};
 use roclip::checkpoint::run_of;
+use roclip::clean::moved_percent;
 use roclip::eval::Evaluation;
 use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::report::write_report;
-use roclip::run::{Start, Summary};
+use roclip::run::{Start, Stop, Summary};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
+use roclip_data::plural::count;
 use roclip_data::rate::Rate;
 use std::path::{Path, PathBuf};
+use std::process::exit;
 
 /// One cleaning run, of a sweep or alone.
 pub struct Point {
@@ -24,11 +28,25 @@ pub struct Point {
     pub run: PathBuf,
 }
 
-/// Cleans what is not finished of `points` by their `recipes`; `overwrite` cleans all of them anew.
+impl Point {
+    /// The name of its folder.
+    pub fn name(&self) -> String {
+        self.run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// Cleans what is not finished of `points` by their `recipes`; `overwrite` cleans all of them anew, and a `start` that resumes goes on with
+/// those that have begun, finished ones too. A signal ends the process before the next of them begins.
 ///
 /// # Errors
 /// A folder that holds something else, a finished cell that is of another recipe, victim or data, and what the runs themselves fail with.
-pub fn clean_all(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool) -> Result<Vec<Summary>> {
+pub fn clean_all(
+    points: &[Point],
+    recipes: &[Recipe],
+    out: &Path,
+    overwrite: bool,
+    start: Start,
+) -> Result<Vec<Summary>> {
     if out.join("run.toml").is_file() {
         bail!("`{}` is a run itself; name another folder for several with --run", out.display());
     }
@@ -36,21 +54,49 @@ pub fn clean_all(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bo
     let standings: Vec<Standing> = points
         .iter()
         .zip(recipes)
-        .map(|(point, recipe)| standing(&point.run, recipe, overwrite))
+        .map(|(point, recipe)| match start != Start::New && point.run.join("run.toml").is_file() {
+            true => Ok(Standing::Unfinished),
+            false => standing(&point.run, recipe, overwrite),
+        })
         .collect::<Result<_>>()?;
     let kept = standings.iter().filter(|standing| **standing == Standing::Finished).count();
     if kept > 0 {
         say(&format!("{kept} of {} cells are finished, and kept (--overwrite cleans them anew)", points.len()));
     }
-    let cell = |((point, recipe), standing): ((&Point, &Recipe), &Standing)| match standing {
+    let mut warned = Warned::default();
+    let mut begin = |point: &Point, recipe: &Recipe, start: Start| {
+        say(&format!("cleaning {}", point.run.display()));
+        train_with(recipe, &point.run, start, &mut |line| warned.say(&point.name(), line))
+    };
+    let clean = |standing, (point, recipe): (&Point, &Recipe)| match standing {
         Standing::Finished => Ok(artifact::read_json(&point.run.join("summary.json"))?),
-        Standing::Unfinished => train(recipe, &point.run, Start::Resume),
+        Standing::Unfinished if start == Start::New => begin(point, recipe, Start::Resume),
+        Standing::Unfinished => begin(point, recipe, start),
         Standing::Absent => {
             remove(&point.run)?;
-            train(recipe, &point.run, Start::New)
+            begin(point, recipe, Start::New)
         }
     };
-    points.iter().zip(recipes).zip(&standings).map(cell).collect()
+    let cells = standings.iter().copied().zip(points.iter().zip(recipes));
+    let summaries = in_turn(cells, signals::stop(), clean)?;
+    if summaries.len() < points.len() {
+        let left = standings.iter().skip(summaries.len()).filter(|standing| **standing != Standing::Finished);
+        let left = count(left.count(), "cell");
+        say(&format!("stopped before {left} of {}; the same command goes on with what is left", points.len()));
+        exit(signals::exit_code())
+    }
+    warned.say_partial(points.len() - kept);
+    Ok(summaries)
+}
+
+/// What `clean` gives for each of `cells`, up to the first that would begin after the end was asked for.
+fn in_turn<C, T>(
+    cells: impl Iterator<Item = (Standing, C)>,
+    stop: &Stop,
+    mut clean: impl FnMut(Standing, C) -> Result<T>,
+) -> Result<Vec<T>> {
+    let goes_on = |(standing, _): &(Standing, C)| *standing == Standing::Finished || !stop.wanted();
+    cells.take_while(goes_on).map(|(standing, cell)| clean(standing, cell)).collect()
 }
 
 /// What an earlier command left of a cell.
@@ -89,33 +135,56 @@ pub fn report(victim: &Path, out: &Path) -> Result<PathBuf> {
     Ok(write_report(&runs, None, out)?.page)
 }
 
-/// Accuracy against the attacks' success, with counts and 95 % intervals: one line a cell, and the victim first.
+/// Accuracy against the attacks' success, with counts and 95 % intervals, and how far the weights moved: one line a cell, and the victim
+/// first.
 pub fn print(sweep: &Sweep, points: &[Point], summaries: &[Summary]) {
     let Some(first) = summaries.first() else { return };
-    let rows = first.before.iter().map(|before| ("victim".to_owned(), before));
-    let cells = points.iter().zip(summaries).map(|(point, summary)| (point.values.join(", "), &summary.evaluation));
+    let rows = first.before.iter().map(|before| Row { name: "victim".to_owned(), evaluation: before, moved: None });
+    let cells = points.iter().zip(summaries).map(|(point, Summary { evaluation, weights_moved, .. })| Row {
+        name: point.values.join(", "),
+        evaluation,
+        moved: *weights_moved,
+    });
     for line in lines(&sweep.words().collect::<Vec<_>>().join(", "), &rows.chain(cells).collect::<Vec<_>>()) {
         println!("{}", for_terminal(&line));
     }
-    println!("(% of the pictures in brackets, and the 95 % interval)");
+    println!(
+        "(% of the pictures in brackets, and the 95 % interval; moved: length of the change of the weights by the victim's)"
+    );
 }
 
-/// A heading, and a line an evaluation; nothing of what none of them has.
-fn lines(key: &str, rows: &[(String, &Evaluation)]) -> Vec<String> {
+/// A line of the table.
+struct Row<'a> {
+    name: String,
+    evaluation: &'a Evaluation,
+    /// Share of their length that the weights moved by; none of the victim.
+    moved: Option<f64>,
+}
+
+/// A heading, and a line a row; nothing of what none of them has.
+fn lines(key: &str, rows: &[Row]) -> Vec<String> {
     let mut columns: Vec<Vec<String>> = Vec::new();
+    let none = || "-".to_owned();
+    if rows.iter().any(|row| row.moved.is_some()) {
+        let moved = rows.iter().map(|row| row.moved.map_or_else(none, moved_percent));
+        columns.push(std::iter::once("moved".to_owned()).chain(moved).collect());
+    }
     let mut column = |name: &str, of: &dyn Fn(&Evaluation) -> Option<Rate>| {
-        let rates: Vec<Option<Rate>> = rows.iter().map(|(_, evaluation)| of(evaluation)).collect();
+        let rates: Vec<Option<Rate>> = rows.iter().map(|row| of(row.evaluation)).collect();
         if rates.iter().any(Option::is_some) {
             columns.push(std::iter::once(name.to_owned()).chain(rates.into_iter().map(cell)).collect());
         }
     };
     column("zero-shot", &|evaluation| Some(evaluation.zero_shot_top1));
     column("PSR", &|evaluation| evaluation.psr);
-    let attacks = rows.first().map(|(_, evaluation)| evaluation.asr.keys().cloned().collect::<Vec<_>>());
+    let attacks = rows.first().map(|row| row.evaluation.asr.keys().cloned().collect::<Vec<_>>());
     for attack in attacks.unwrap_or_default() {
+        // What is read as the target without the trigger, too, is no success of it.
         column(&format!("{attack}: ASR"), &|evaluation| evaluation.asr.get(&attack).map(|outcome| outcome.success));
+        column("base rate", &|evaluation| evaluation.asr.get(&attack).map(|outcome| outcome.base_rate));
+        column("turned", &|evaluation| evaluation.asr.get(&attack)?.turned);
     }
-    let names = std::iter::once(key).chain(rows.iter().map(|(name, _)| name.as_str()));
+    let names = std::iter::once(key).chain(rows.iter().map(|row| row.name.as_str()));
     let wide = |cells: &[String]| cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = columns.iter().map(|column| wide(column)).collect();
     let row = |(at, name): (usize, &str)| {
@@ -136,13 +205,36 @@ fn cell(rate: Option<Rate>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roclip::eval::BackdoorOutcome;
 
     #[test]
     fn a_line_has_every_measure_with_its_counts_and_interval() {
         let mut victim = Evaluation { zero_shot_top1: Rate::new(30, 50), ..Evaluation::of_nothing() };
         victim.psr = Some(Rate::new(9, 10));
         let cleaned = Evaluation { psr: Some(Rate::new(0, 10)), ..victim.clone() };
-        let shown = lines("rate", &[("victim".into(), &victim), ("1e-3".into(), &cleaned)]);
+        // A model that reads all pictures as the target: its trigger turns none.
+        let outcome = BackdoorOutcome {
+            target: "white".into(),
+            success: Rate::new(13, 13),
+            success_top5: None,
+            success_top10: None,
+            success_all: Rate::new(13, 13),
+            base_rate: Rate::new(13, 13),
+            turned: Some(Rate::new(0, 0)),
+            true_class: Rate::new(0, 13),
+            after: Default::default(),
+        };
+        let attacked = Evaluation { asr: [("badnets".to_owned(), outcome)].into(), ..cleaned.clone() };
+        let row = |name: &str, evaluation, moved| Row { name: name.to_owned(), evaluation, moved };
+        let shown = lines("rate", &[row("victim", &attacked, None), row("1e-3", &attacked, Some(2.4e-7))]);
+        let words =
+            |line: &str| line.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("|");
+        assert_eq!(words(&shown[0]), "rate|moved|zero-shot|PSR|badnets: ASR|base rate|turned");
+        assert!(words(&shown[1]).starts_with("victim|-|60.00"), "{shown:?}");
+        assert!(words(&shown[2]).starts_with("1e-3|2.4e-5 %|60.00"), "{shown:?}");
+        let all = "100.00 (13/13; 77.2 to 100.0)";
+        assert!(words(&shown[2]).ends_with(&format!("{all}|{all}|-")), "{shown:?}");
+        let shown = lines("rate", &[row("victim", &victim, None), row("1e-3", &cleaned, None)]);
         assert!(shown[0].contains("zero-shot") && shown[0].ends_with("PSR"), "{shown:?}");
         assert!(shown[1].contains("60.00 (30/50; 46.2 to 72.4)") && shown[1].contains("90.00 (9/10;"), "{shown:?}");
         assert!(
@@ -150,5 +242,20 @@ mod tests {
             "{shown:?}"
         );
         assert_eq!(cell(Some(Rate::new(0, 0))), "-");
+    }
+
+    #[test]
+    fn no_cell_begins_after_the_end_was_asked_for_and_finished_ones_are_read() {
+        let stop = Stop::default();
+        let cells = [Standing::Finished, Standing::Absent, Standing::Finished, Standing::Unfinished, Standing::Absent];
+        let mut begun = Vec::new();
+        let done = in_turn(cells.into_iter().zip(0..), &stop, |standing, at: usize| {
+            if standing != Standing::Finished {
+                begun.push(at);
+                stop.ask(130);
+            }
+            Ok(at)
+        });
+        assert_eq!((done.unwrap(), begun), (vec![0, 1, 2], vec![1]));
     }
 }

@@ -1,5 +1,6 @@
 //! The flags of every command that trains in a run folder.
 
+use crate::commands::folder::folder;
 use crate::commands::invocation;
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -16,7 +17,7 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct RunFlags {
     /// Folder of the run: run.toml, metrics.jsonl, checkpoints/, summary.json
-    #[arg(long = "run", value_name = "FOLDER")]
+    #[arg(long = "run", value_name = "FOLDER", value_parser = folder())]
     pub folder: PathBuf,
     /// Go on from the newest checkpoint in the folder, with the recipe saved there.
     /// Keys that change nothing of what is learned (threads, workers, device, how often to save) and more --epochs may be given, too
@@ -70,7 +71,12 @@ pub const COMMIT: &str = env!("ROCLIP_COMMIT");
 
 /// Trains with progress on stderr. A signal saves a checkpoint first where one is due, and ends the process.
 pub fn train(recipe: &Recipe, run: &Path, start: Start) -> Result<Summary> {
-    leave_if_stopped(roclip::run::train(recipe, run, start, &caller(&World::alone()), &mut say))
+    train_with(recipe, run, start, &mut say)
+}
+
+/// [`train`] with `lines` that receives what is said.
+pub fn train_with(recipe: &Recipe, run: &Path, start: Start, lines: &mut dyn FnMut(&str)) -> Result<Summary> {
+    leave_if_stopped(roclip::run::train(recipe, run, start, &caller(&World::alone()), lines))
 }
 
 /// [`train`] together with the other processes that a launcher has started. One beside the first does not return but where it fails.

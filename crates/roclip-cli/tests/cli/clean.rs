@@ -64,6 +64,11 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
     lab.fails(&other, 1, &["inmodal_weight-0.5` cleaned another victim", "--overwrite", "--run"]);
     lab.ok(&[&sweep[..], &["--overwrite"]].concat());
     assert_ne!(before, at("sweep/inmodal_weight-4"));
+    // A sweep that goes on does the same: what is finished stays, and what has not begun begins.
+    std::fs::remove_dir_all(lab.path("sweep/inmodal_weight-4")).unwrap();
+    let said = lab.stderr(&[&sweep[..], &["--resume"]].concat());
+    assert!(said.contains("inmodal_weight-0.5` is finished at step"), "{said}");
+    assert!(lab.path("sweep/inmodal_weight-4/summary.json").is_file());
     assert_ne!(
         lab.epochs("sweep/inmodal_weight-0.5"),
         lab.epochs("sweep/inmodal_weight-4"),
@@ -228,11 +233,42 @@ fn a_cleaning_that_moves_nothing_names_rates_to_try_and_other_classes_are_no_err
     let still = ["clean", "victim", "--epochs", "3", "--warmup", "0", "--batch-size", "8", "--run", "still"];
     let said = lab.stderr(&[&still[..], &["--lr", "1e-9", "--pairs", "40"]].concat());
     let next = "roclip clean victim --epochs 3 --warmup 0 --batch-size 8 --pairs 40 \
-                --sweep train.learning_rate=1e-8,3e-8,1e-7 --run still-sweep";
-    for words in ["next to nothing", "After 1e-9 try --lr 1e-8", next] {
+                --sweep train.learning_rate=1e-5,3e-5,1e-4 --run still-sweep";
+    for words in ["next to nothing", "After 1e-9 try --lr 1e-5, which cleanclip was released with", next] {
         assert!(said.contains(words), "{words}: {said}");
     }
-    assert!(!said.contains("released"), "{said}");
+    // Where more steps would move nothing, either, the rate is not tried again.
+    let said = lab.stderr(&[&clean[..], &["tiny", "--lr", "1e-9", "--pairs", "40"]].concat());
+    let next = "roclip clean victim --batch-size 8 --pairs 40 --epochs 20 --warmup 0.1 \
+                --sweep train.learning_rate=1e-5,3e-5,1e-4 --run tiny-sweep";
+    for words in ["next to nothing", "More steps alone", "After 1e-9 try --lr 1e-5", next] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // A sweep says so of its cells, in the table, on stderr and in the report; and each warning once.
+    let sweep = [&clean[..], &["rates", "--pairs", "40", "--sweep", "train.learning_rate=1e-8,2e-8"]].concat();
+    let output = lab.roclip(&sweep);
+    let [table, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    let heading = table.lines().next().unwrap();
+    for column in [" moved ", " badnets: ASR ", " base rate ", " turned"] {
+        assert!(heading.contains(column), "{column}: {heading}");
+    }
+    for line in table.lines().skip(2).take(2) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert!(words[1].parse::<f64>().unwrap() < 0.1 && words[2] == "%", "how far the weights moved: {line}");
+    }
+    let next = "roclip clean victim --batch-size 8 --pairs 40 --epochs 20 --warmup 0.1 \
+                --sweep train.learning_rate=1e-5,3e-5,1e-4 --run rates-sweep";
+    let cells = "is still its victim (learning_rate-1e-8, learning_rate-2e-8)";
+    for words in ["warning: this cleaned next to nothing", cells, "After 2e-8 try --lr 1e-5", next] {
+        assert_eq!(said.matches(words).count(), 1, "{words}: {said}");
+    }
+    assert_eq!(said.matches("warning: the warm-up of 50 steps never ends").count(), 1, "{said}");
+    for cell in ["rates/learning_rate-1e-8", "rates/learning_rate-2e-8"] {
+        let log = std::fs::read_to_string(lab.path(cell).join("log.jsonl")).unwrap();
+        assert!(log.contains("the warm-up of 50 steps never ends"), "{cell} keeps its own warning");
+    }
+    let page = std::fs::read_to_string(lab.path("rates/report.html")).unwrap();
+    assert!(page.contains("this cleaned next to nothing") && page.contains("<th>moved</th>"));
     // Labelled pictures of two classes, of which none is the backdoor's target.
     let csv = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
     let some = csv.lines().enumerate().filter(|(at, line)| *at == 0 || line.ends_with("red") || line.ends_with("blue"));

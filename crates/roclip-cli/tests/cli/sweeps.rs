@@ -33,6 +33,8 @@ fn a_sweep_trains_every_cell_once_and_reports_on_all() {
     let inside: Vec<&str> = TRAIN.iter().map(|word| if *word == "grid" { within } else { word }).collect();
     lab.fails(&inside, 1, &["lies within the run", "period-1,learning_rate-1e-3`"]);
     assert!(!lab.path(within).exists());
+    let demo = ["demo", "--config", "recipe.toml", "--dry-run", "--out", within];
+    lab.fails(&demo, 1, &["lies within the run", "outside of it with --out"]);
     for command in [&["doctor", "grid"][..], &["report", "grid", "--out", "page"]] {
         lab.fails(command, 1, &["`grid`", "it holds 4 runs", "grid/*/"]);
     }
@@ -49,6 +51,11 @@ fn a_sweep_trains_every_cell_once_and_reports_on_all() {
     let after = std::fs::metadata(lab.path("grid").join(cells[0]).join("summary.json")).unwrap().modified().unwrap();
     assert_eq!(before, after, "what was finished is kept");
     assert_eq!(results(&lab, "grid").len(), 5, "the report has the rows of both commands");
+    // With the seed as one more key the run of the recipe's own seed is there by another name.
+    let seeds = ["objective.roclip.period=1", "--sweep", "train.learning_rate=1e-3", "--sweep", "seed=0,1"];
+    let said = lab.stderr(&[&TRAIN[..7], &seeds].concat());
+    assert!(said.contains(&format!("grid/{}` is finished, and kept", cells[0])), "{said}");
+    assert_eq!(folders(&lab.path("grid")).len(), 6);
 }
 
 #[test]
@@ -129,7 +136,9 @@ fn a_sweep_of_a_demo_trains_controls_once_for_the_defences_settings() {
 fn a_demo_can_be_foreseen() {
     let lab = Lab::new();
     let demo = ["demo", "--config", "recipe.toml", "--out", "demo", "--epochs=2", "--jobs", "1", "--dry-run"];
-    let said = lab.ok(&[&demo[..], &["--sweep", "objective.roclip.period=1,2"]].concat());
+    let output = lab.roclip(&[&demo[..], &["--sweep", "objective.roclip.period=1,2", "--warmup", "9999"]].concat());
+    let [said, warned] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(warned.matches("the warm-up of 9999 steps never ends").count(), 1, "once for all kinds: {warned}");
     assert!(said.contains("5 runs, 1 at a time; the first, undefended seed 0") && said.contains("all "), "{said}");
     assert!(said.contains("by the steps of one of each kind"), "{said}");
     assert!(!lab.path("demo").exists());

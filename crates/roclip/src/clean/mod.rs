@@ -4,6 +4,7 @@
 mod abd;
 mod cleanclip;
 mod finetune;
+mod moved;
 mod par;
 mod rebound;
 mod supervised;
@@ -12,6 +13,7 @@ mod ta_cleaner;
 pub(crate) use abd::PATCH;
 pub use abd::{AbdConfig, PatchPlace};
 pub use cleanclip::{CleanClip, CleanClipConfig, SelfLoss};
+pub use moved::{HARDLY_MOVED, moved_percent};
 pub use par::{Par, ParConfig};
 pub use rebound::{HarmlessTuning, ReboundConfig};
 pub use ta_cleaner::{TaCleaner, TaCleanerConfig};

@@ -1,5 +1,6 @@
 //! The report's tables: one row an experiment. The short one is the result; the long one, folded, is all that was measured.
 
+use crate::clean::moved_percent;
 use crate::report::group::{Group, Study, accuracy_unseen, asr, attacks, psr, zero_shot};
 use crate::report::verdict::{PSR, Verdict};
 use crate::results::{ResultRow, RunRecord, Scores};
@@ -117,6 +118,7 @@ fn seeds(group: &Group) -> String {
 /// Everything that was measured, folded.
 pub fn details(study: &Study) -> Markup {
     let attacks = attacks(&study.groups);
+    let cleaned = study.runs().any(|run| run.summary.weights_moved.is_some());
     let phases = |group: &Group| -> BTreeSet<String> {
         let phases = group.members.iter().flat_map(|run| run.row.after.keys().cloned()).collect::<BTreeSet<_>>();
         if phases.len() > 1 { phases } else { BTreeSet::new() }
@@ -129,12 +131,15 @@ pub fn details(study: &Study) -> Markup {
                  Without the trigger: the images of the ASR read as the target anyway. Turned: of those read otherwise without the \
                  trigger, the ones read as the target with it. True class: triggered images read as what they are. Rows of a phase are \
                  of its last epoch: an objective with two kinds of epoch is fooled differently after each."
+                @if cleaned { " Moved: how far a cleaning moved the weights, by the length of the victim's; below 0.1 % it did next to nothing." }
             }
             (scrolling(html! {
                 table {
                     thead {
                         tr {
-                            th { "row" } th { "epoch" } th { "top-1" } th { "top-5" } th { "per class" } th { "probe, per class" } th { "PSR" }
+                            th { "row" } th { "epoch" } th { "top-1" } th { "top-5" } th { "per class" } th { "probe, per class" }
+                            @if cleaned { th { "moved" } }
+                            th { "PSR" }
                             @for attack in &attacks {
                                 th { "ASR" small { (attack) } } th { "without the trigger" } th { "turned" } th { "true class" }
                             }
@@ -142,9 +147,9 @@ pub fn details(study: &Study) -> Markup {
                     }
                     tbody {
                         @for group in &study.groups {
-                            (detail_row(group, group.label, &attacks, &|row| Some(&row.last), true))
+                            (detail_row(group, group.label, &attacks, &|row| Some(&row.last), (true, cleaned)))
                             @for phase in phases(group) {
-                                (detail_row(group, &format!("after its last {phase} epoch"), &attacks, &|row| row.after.get(&phase), false))
+                                (detail_row(group, &format!("after its last {phase} epoch"), &attacks, &|row| row.after.get(&phase), (false, cleaned)))
                             }
                         }
                     }
@@ -154,12 +159,13 @@ pub fn details(study: &Study) -> Markup {
     }
 }
 
+/// `last` is the row of the last epoch, which has what is known of the whole run; `cleaned` says that there is a column of what moved.
 fn detail_row<'a>(
     group: &Group<'a>,
     label: &str,
     attacks: &[String],
     scores: &dyn Fn(&'a ResultRow) -> Option<&'a Scores>,
-    probe: bool,
+    (last, cleaned): (bool, bool),
 ) -> Markup {
     let scores: Vec<&Scores> = group.members.iter().filter_map(|run| scores(&run.row)).collect();
     let of =
@@ -169,12 +175,13 @@ fn detail_row<'a>(
     };
     html! {
         tr {
-            th.indented[!probe] { (label) }
+            th.indented[!last] { (label) }
             td { (scores.first().map(|scores| scores.epoch.to_string()).unwrap_or_default()) }
             td { (of(&|s| s.zero_shot_top1)) }
             td { (of(&|s| s.zero_shot_top5)) }
             td { (of(&|s| s.mean_per_class_recall)) }
-            td { @if probe { (means(&of_members(group, |run| run.row.linear_probe_mean_per_class_recall))) } }
+            td { @if last { (means(&of_members(group, |run| run.row.linear_probe_mean_per_class_recall))) } }
+            @if cleaned { td { @if last { (group.mean(|run| run.summary.weights_moved).map_or("–".to_owned(), moved_percent)) } } }
             td { (of(&|s| s.psr?.rate())) }
             @for attack in attacks {
                 td { (hits(|s| &s.asr, attack)) }

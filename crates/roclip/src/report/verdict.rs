@@ -1,5 +1,6 @@
 //! The verdict: one sentence a row, what it cost, and what makes it doubtful.
 
+use crate::clean::HARDLY_MOVED;
 use crate::doctor::{Finding, Severity, UNDEFENDED_CONTROL, WORKS, examine_folder, kept_findings};
 use crate::error::Result;
 use crate::eval::Evaluation;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 pub struct Verdict {
     pub label: String,
     pub sentence: String,
-    /// Why its attack rates prove nothing, one sentence an attack; empty where they do.
+    /// Why its attack rates prove nothing, one sentence an attack, and whether its cleaning did nothing; empty where it is to be believed.
     pub doubts: Vec<String>,
     /// Rates to grey: `PSR`, or a backdoor's name. All of them where the model knows nothing.
     pub grey: BTreeSet<String>,
@@ -60,6 +61,7 @@ fn verdict(study: &Study, group: &Group) -> Result<Verdict> {
             }
         }
     }
+    found.doubts.extend(hardly_cleaned(group).map(str::to_owned));
     found.sentence = sentence(study, group, &attacks, &found.grey);
     Ok(found)
 }
@@ -76,7 +78,7 @@ impl Verdict {
     fn doubt(&mut self, study: &Study, group: &Group, attacks: &[String]) {
         let names = attacks.iter().map(String::as_str).chain([PSR]);
         let measured: Vec<&str> = names.filter(|name| mean(group, &|run| shown(own(run), name)).is_some()).collect();
-        if let Some(doubt) = group.members.iter().find_map(|run| at_chance(run)) {
+        if let Some(doubt) = at_chance(group) {
             self.grey = measured.iter().map(|name| (*name).to_owned()).collect();
             self.doubts.push(format!("{doubt}: a model that knows no classes can be fooled into none"));
             return;
@@ -126,6 +128,15 @@ impl Verdict {
 /// Whether the row is the control of students: nobody attacked its teacher, so that there is nothing that could have worked on it.
 fn is_taught_by_clean(group: &Group) -> bool {
     group.first.summary.teacher_attacked == Some(false)
+}
+
+/// Says so where a cleaning left its victim as it was. The row's figures are then the victim's.
+fn hardly_cleaned(group: &Group) -> Option<&'static str> {
+    let moved = group.mean(|run| run.summary.weights_moved)?;
+    (moved < HARDLY_MOVED).then_some(
+        "this cleaned next to nothing (the weights moved by less than 0.1 %): the model is still its victim; clean with a \
+         higher learning rate or more steps (--lr, --epochs)",
+    )
 }
 
 /// An attack in a sentence.
@@ -181,20 +192,42 @@ fn captions_of(group: &Group) -> Option<String> {
     Some(format!("CIDEr-D {:.1}{beside}", 100.0 * own + 0.0))
 }
 
-/// Says so where a model is about as good as one that guesses. Where the number of classes was not kept, nothing is said.
-fn at_chance(run: &RunRecord) -> Option<String> {
-    let classes = run.details.as_ref()?.classes.max(1);
+/// Seeds of a row that are named one by one.
+const NAMED_SEEDS: usize = 4;
+
+/// Says so where a row's models, or some of them, are about as good as one that guesses. Where the number of classes was not kept, nothing is
+/// said.
+fn at_chance(group: &Group) -> Option<String> {
+    let classes = group.members.iter().find_map(|run| run.details.as_ref())?.classes.max(1);
+    let rates: Vec<(u64, f64)> =
+        group.members.iter().filter_map(|run| Some((run.row.seed, zero_shot(run)?.rate))).collect();
+    near_chance(accuracy_of(group.first), classes, &rates)
+}
+
+/// The same of accuracies by seed, which are called `what`.
+fn near_chance(what: &str, classes: usize, rates: &[(u64, f64)]) -> Option<String> {
     let chance = 1.0 / classes as f64;
-    let rate = zero_shot(run)?;
     // With few classes twice chance is too much to ask for: half of the way from chance to perfect is as good.
     let least = (2.0 * chance).min((1.0 + chance) / 2.0);
-    (rate.rate < least).then(|| {
-        let what = accuracy_of(run);
-        let [own, chance, least] = [rate.rate, chance, least].map(|rate| 100.0 * rate);
-        format!(
-            "{what} {own:.1} % of {classes} classes is near chance ({chance:.1} %; at least {least:.1} % is asked for)"
-        )
-    })
+    let near: Vec<(u64, f64)> = rates.iter().copied().filter(|(_, rate)| *rate < least).collect();
+    let own = match (near.as_slice(), rates.len()) {
+        ([], _) => return None,
+        ([(_, rate)], 1) => format!("{:.1} %", 100.0 * rate),
+        (some, _) => {
+            let named = some.iter().take(NAMED_SEEDS);
+            let mut named: Vec<String> =
+                named.map(|(seed, rate)| format!("{:.1} % (seed {seed})", 100.0 * rate)).collect();
+            if some.len() > NAMED_SEEDS {
+                named.push(format!("so of {} more seeds", some.len() - NAMED_SEEDS));
+            }
+            let last = named.pop().unwrap_or_default();
+            if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) }
+        }
+    };
+    let [chance, least] = [chance, least].map(|rate| 100.0 * rate);
+    Some(format!(
+        "{what} {own} of {classes} classes is near chance ({chance:.1} %; at least {least:.1} % is asked for)"
+    ))
 }
 
 fn sentence(study: &Study, group: &Group, attacks: &[String], grey: &BTreeSet<String>) -> String {
@@ -325,4 +358,24 @@ fn cost(study: &Study, group: &Group) -> String {
         Some(format!("{} against {name}, {}", signed(compared.points), compared.words()))
     });
     in_brackets(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_near_chance_is_that_of_the_seeds_it_names() {
+        let said = |rates: &[(u64, f64)]| near_chance("zero-shot", 4, rates);
+        let behind = "of 4 classes is near chance (25.0 %; at least 50.0 % is asked for)";
+        assert_eq!(said(&[(3, 0.25)]), Some(format!("zero-shot 25.0 % {behind}")));
+        assert_eq!(
+            said(&[(0, 0.19), (1, 0.333)]),
+            Some(format!("zero-shot 19.0 % (seed 0) and 33.3 % (seed 1) {behind}"))
+        );
+        assert_eq!(said(&[(0, 0.9), (1, 0.333)]), Some(format!("zero-shot 33.3 % (seed 1) {behind}")));
+        let many: Vec<(u64, f64)> = (0..6).map(|seed| (seed, 0.2)).collect();
+        assert!(said(&many).unwrap().contains("20.0 % (seed 3) and so of 2 more seeds of 4 classes"));
+        assert_eq!(said(&[(0, 0.5)]), None);
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::commands::forecast_lines::{print_forecast, roughly};
 use crate::commands::grid::{Planned, check};
-use crate::commands::progress::say;
+use crate::commands::warned::Warned;
 use anyhow::Result;
 use roclip::recipe::Recipe;
 use roclip::run::{Forecast, Start};
@@ -27,21 +27,23 @@ impl Kind<'_> {
     }
 }
 
-/// Looks at all of `runs`, of which `jobs` train at a time, and measures the first of each kind.
+/// Looks at all of `runs`, which lie in a folder that the flag `named_by` names and of which `jobs` train at a time, and measures the first of
+/// each kind.
 ///
 /// # Errors
 /// What any of them could not begin with.
-pub fn foresee(runs: &[Planned], jobs: usize, json: bool) -> Result<()> {
-    check(runs)?;
+pub fn foresee(runs: &[Planned], named_by: &'static str, jobs: usize, json: bool) -> Result<()> {
+    check(runs, named_by)?;
     let Some(first) = runs.first() else { return Ok(()) };
     let mut kinds: Vec<Kind> = Vec::new();
+    let mut warned = Warned::default();
     let mut seconds = Some(0.0);
-    for Planned { recipe, folder, .. } in runs {
+    for Planned { recipe, folder, name } in runs {
         let of_run = match kinds.iter().find(|kind| kind.is_of(recipe)) {
             Some(kind) => kind.seconds(recipe),
             None => {
                 let start = if folder.join("run.toml").is_file() { Start::Resume } else { Start::New };
-                let forecast = roclip::run::check(recipe, folder, start, &mut say)?;
+                let forecast = roclip::run::check(recipe, folder, start, &mut |line| warned.say(name, line))?;
                 let of_run = forecast.seconds();
                 kinds.push(Kind { recipe, forecast });
                 of_run
@@ -49,6 +51,7 @@ pub fn foresee(runs: &[Planned], jobs: usize, json: bool) -> Result<()> {
         };
         seconds = seconds.zip(of_run).map(|(all, one)| all + one);
     }
+    warned.say_partial(kinds.len());
     let Some(Kind { forecast, .. }) = kinds.first() else { return Ok(()) };
     // The last of them may train alone.
     let seconds = seconds.map(|all| all / runs.len() as f64 * runs.len().div_ceil(jobs) as f64);

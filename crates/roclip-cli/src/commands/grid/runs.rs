@@ -2,13 +2,14 @@
 //! signal lets each save what it has.
 
 use crate::commands::progress::{self, Message, Row, duration, say};
+use crate::commands::warned::Warned;
 use crate::commands::{invocation, parent, signals};
 use anyhow::{Context, Result, bail};
 use roclip::report::read_run;
 use roclip::results::Hits;
 use roclip_data::escape::for_terminal;
 use roclip_data::threads::refused;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
     let started = Instant::now();
     let mut told = started;
     let mut waiting = waiting.into_iter();
-    let mut warned: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut warned = Warned::default();
     while !signals::stop().wanted() {
         while locked(running).len() < jobs {
             let Some(job) = waiting.next() else { break };
@@ -85,7 +86,7 @@ fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
             locked(running).push(one);
         }
         if locked(running).is_empty() {
-            say_warnings(&warned);
+            warned.say_all();
             return Ok(());
         }
         std::thread::sleep(LOOK_EVERY);
@@ -94,7 +95,7 @@ fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
                 let measured = figures(&one.job.run);
                 say(&format!("[{:4.0}s] done  {}{measured}", started.elapsed().as_secs_f64(), one.job.name));
                 for warning in warnings(&one.job.run) {
-                    warned.entry(warning).or_default().push(one.job.name.clone());
+                    warned.note(&one.job.name, &warning);
                 }
             } else if status.code().is_some_and(|code| SIGNALLED.contains(&code)) {
                 // A terminal's Ctrl-C reaches the runs and this process at about the same time.
@@ -169,21 +170,6 @@ fn figures(run: &Path) -> String {
 fn warnings(run: &Path) -> BTreeSet<String> {
     let log = std::fs::read_to_string(run.join("train.log")).unwrap_or_default();
     log.lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect()
-}
-
-/// Runs that a warning names.
-const NAMED_RUNS: usize = 3;
-
-/// Says each warning of the runs, and whose it is.
-fn say_warnings(warned: &BTreeMap<String, Vec<String>>) {
-    for (warning, runs) in warned {
-        let named = runs.iter().take(NAMED_RUNS).cloned().collect::<Vec<_>>().join(", ");
-        let more = match runs.len().saturating_sub(NAMED_RUNS) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        say(&format!("{warning} ({named}{more})"));
-    }
 }
 
 /// The last that a run said.
