@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::escape::for_terminal;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -19,6 +20,7 @@ pub enum SkipReason {
     ImageFileTooLarge,
     ImageFileUnreadable,
     ImageFormatUnknown,
+    ImageIsAddress,
     ImageNotRegularFile,
     ImageOutsideFolder,
     ImageTooManyPixels,
@@ -96,6 +98,7 @@ impl fmt::Display for SkipReason {
             SkipReason::ImageFileTooLarge => "image file too large",
             SkipReason::ImageFileUnreadable => "image file cannot be read",
             SkipReason::ImageFormatUnknown => "image is of a format that is not read",
+            SkipReason::ImageIsAddress => "image is an address, which is not fetched",
             SkipReason::ImageNotRegularFile => "image is not a regular file",
             SkipReason::ImageOutsideFolder => "image lies outside the folder of the data",
             SkipReason::ImageTooManyPixels => "image has too many pixels",
@@ -145,6 +148,7 @@ impl SkipReason {
             SkipReason::ImageFileTooLarge => "image files too large",
             SkipReason::ImageFileUnreadable => "image files cannot be read",
             SkipReason::ImageFormatUnknown => "images are of formats that are not read",
+            SkipReason::ImageIsAddress => "images are addresses, which are not fetched",
             SkipReason::ImageNotRegularFile => "images are not regular files",
             SkipReason::ImageOutsideFolder => "images lie outside the folder of the data",
             SkipReason::ImageTooManyPixels => "images have too many pixels",
@@ -281,9 +285,11 @@ impl SkipReport {
         self.by_reason.iter().filter(|(reason, _)| wanted(**reason)).map(|(_, samples)| samples.len()).sum()
     }
 
-    /// `3 images cannot be decoded (first: a.jpg), 1 ...`, safe to print on a terminal.
+    /// `3 images cannot be decoded (first: a.jpg), 1 ...`, the reason with most of them first, safe to print on a terminal.
     pub fn summary(&self) -> String {
-        let parts = self.by_reason.iter().map(|(reason, samples)| {
+        let mut reasons: Vec<_> = self.by_reason.iter().collect();
+        reasons.sort_by_key(|(_, samples)| Reverse(samples.len()));
+        let parts = reasons.into_iter().map(|(reason, samples)| {
             let first = samples.iter().next().map(|(id, detail)| format!("{id}: {detail}")).unwrap_or_default();
             format!("{} (first: {})", reason.counted(samples.len()), for_terminal(&first))
         });
@@ -355,6 +361,12 @@ mod tests {
         report.add("b.jpg", Skip::new(SkipReason::ImageUndecodable, "x"));
         report.add("c.jpg", Skip::new(SkipReason::NoCaption, "y"));
         assert_eq!(report.summary(), "2 images cannot be decoded (first: a.jpg: x), 1 no caption (first: c.jpg: y)");
+        // The largest loss is the cause that a reader looks for.
+        report.add("d.jpg", Skip::new(SkipReason::NoCaption, "y"));
+        report.add("e.jpg", Skip::new(SkipReason::NoCaption, "y"));
+        assert!(report.summary().starts_with("3 without caption (first: c.jpg: y), 2 images"), "{}", report.summary());
+        assert_eq!(SkipReason::ImageIsAddress.word(), "image-is-address");
+        assert_eq!(SkipReason::ImageIsAddress.counted(2), "2 images are addresses, which are not fetched");
     }
 
     #[test]

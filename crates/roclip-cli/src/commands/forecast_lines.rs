@@ -12,7 +12,7 @@ pub fn print_forecast(forecast: &Forecast) {
     if let Some(computed) = computed(forecast) {
         println!("compute {computed}");
     }
-    println!("steps   {steps} in {}{left}, the first {warmup_steps} warm up", count(epochs, "epoch"));
+    println!("steps   {steps} in {}{left}, {}", count(epochs, "epoch"), warming_up(*steps, *warmup_steps));
     match (forecast.step_seconds, forecast.seconds()) {
         (Some(step), Some(all)) => {
             let training = step * *steps_left as f64;
@@ -43,6 +43,16 @@ pub fn print_forecast(forecast: &Forecast) {
     println!("        not in these figures: {}", forecast.without.join("; "));
 }
 
+/// How many of a run's steps warm up.
+fn warming_up(steps: u64, warmup_steps: u64) -> String {
+    match warmup_steps {
+        0 => "none of which warm up".to_owned(),
+        1 if steps > 1 => "the first one warms up".to_owned(),
+        some if some < steps => format!("the first {some} warm up"),
+        all => format!("and all of them warm up (the warm-up has {})", count(all, "step")),
+    }
+}
+
 /// How steps are computed, where it is not in 32 bits and in one piece.
 fn computed(forecast: &Forecast) -> Option<String> {
     let precision = (forecast.precision != Precision::default()).then(|| format!("in {}", forecast.precision.word()));
@@ -70,6 +80,17 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_steps_warm_up_than_there_are() {
+        let said = [(100, 10), (10, 0), (10, 1), (10, 10), (10, 100)].map(|(all, warm)| warming_up(all, warm));
+        let all = [
+            "and all of them warm up (the warm-up has 10 steps)",
+            "and all of them warm up (the warm-up has 100 steps)",
+        ];
+        assert_eq!(said[..3], ["the first 10 warm up", "none of which warm up", "the first one warms up"]);
+        assert_eq!(said[3..], all);
+    }
 
     #[test]
     fn times_and_sizes_have_units_that_people_read() {

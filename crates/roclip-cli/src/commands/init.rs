@@ -19,8 +19,6 @@ use std::path::PathBuf;
 
 /// Splits that are evaluated on, the first that there is.
 const TESTS: [&str; 4] = ["test", "val", "validation", "valid"];
-/// What a run leaves out of its data unasked.
-const USUAL_LOSS: f64 = 0.05;
 
 #[derive(Args)]
 #[command(
@@ -32,6 +30,10 @@ const USUAL_LOSS: f64 = 0.05;
 pub struct Arguments {
     #[command(flatten)]
     data: DataFlags,
+    /// Any key of the recipe that is written, as in data.source.outside_paths=true; what it says of the data is heeded when they are looked at.
+    /// May be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// File to write the recipe to, which must not be there yet; it goes to stdout otherwise
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -43,6 +45,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let mut named = Recipe::default();
     arguments.data.apply(&mut named)?;
+    for assignment in &arguments.set {
+        named = named.assign(assignment)?;
+    }
+    named.check_data_numbers()?;
     let limits = named.data.limits;
     let training = Data::read(named.data.source.clone(), limits, "--train-data")?.for_training()?;
     say(&training.line("training data", limits));
@@ -61,15 +67,18 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let unusable = survey.unusable_share();
     if unusable > 0.5 {
         bail!(
-            "--train-data `{}`: {} of {} pictures that were looked at cannot be used: {}; repair the data, or name other data",
+            "--train-data `{}`: {}; repair the data, or name other data",
             training.source.path,
-            survey.unusable.total(),
-            survey.sampled,
-            survey.unusable.summary()
+            training.losses(&survey)
         );
     }
     if survey.captions < 2 {
-        bail!("--train-data `{}` has {} pair; name at least two pairs", training.source.path, survey.captions);
+        bail!(
+            "--train-data `{}` has {}; name at least two pairs{}",
+            training.source.path,
+            count(survey.captions, "pair"),
+            training.left_out()
+        );
     }
     let evaluation = labelled.as_ref().map(|labelled| (labelled.survey(limits), labelled.source.clone()));
     let found = Found {
@@ -79,11 +88,19 @@ pub fn run(arguments: Arguments) -> Result<()> {
         attack: training.attack_example(labelled.as_ref())?,
         processors: roclip_data::threads::processors(),
     };
-    let Fitted { mut recipe, mut notes, examples, steps } = fitted(found);
+    let Fitted { mut recipe, mut notes, examples, .. } = fitted(found);
     let DataConfig { index, drop, weights, .. } = named.data;
     recipe.data = DataConfig { index, drop, weights, ..recipe.data };
+    for assignment in &arguments.set {
+        recipe = recipe.assign(assignment)?;
+    }
+    if !arguments.set.is_empty() {
+        recipe.check()?;
+        notes.retain(|key, _| !arguments.outdates(key));
+    }
+    let allowed = recipe.data.max_skip_fraction;
     let lost = unusable.max(training.lost()).max(labelled.as_ref().map_or(0.0, Data::lost));
-    if lost > USUAL_LOSS {
+    if lost > allowed {
         recipe.data.max_skip_fraction = ((lost * 150.0).ceil() / 100.0).min(1.0);
         let without = count(training.unused.total(), "picture");
         let captions = match training.unused.total() {
@@ -92,8 +109,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 " ({without} of the training data without a caption: write one for each, or drop them with `roclip data drop`)"
             ),
         };
+        let limit = if allowed == DataConfig::default().max_skip_fraction { "usual limit" } else { "limit" };
         let said = format!(
-            "{:.1} % of what was looked at cannot be used{captions}, more than the usual limit of {USUAL_LOSS}: look at it first",
+            "{:.1} % of what was looked at cannot be used{captions}, more than the {limit} of {allowed}: look at it first",
             100.0 * lost
         );
         say(&format!("warning: {said}; data.max_skip_fraction is {} in the recipe", recipe.data.max_skip_fraction));
@@ -101,13 +119,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let text = recipe.template_with(&notes, &examples, Scope::InUse)?;
     let train = &recipe.train;
+    let steps = (survey.captions / train.batch_size.max(1)).max(1) * train.epochs as usize;
     say(&format!(
-        "recipe: {}, batch {}, {}, {}, {} of them to warm up, RoCLIP with augmentation",
+        "recipe: {}, batch {}, {}, {}, {} of them to warm up, {}",
         recipe.model.name,
         train.batch_size,
         count(train.epochs, "epoch"),
         count(steps, "step"),
-        train.warmup(steps as u64)
+        train.warmup(steps as u64).min(steps as u64),
+        defence(&recipe)
     ));
     let file = match &arguments.out {
         None => {
@@ -122,6 +142,22 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     say(&format!("next: roclip train --config {file} --run runs/mine (--dry-run says how long it takes)"));
     Ok(())
+}
+
+impl Arguments {
+    /// Whether a note at `key` may not hold any more, since --set gives the key, or one of the numbers that steps are counted by.
+    fn outdates(&self, key: &str) -> bool {
+        self.set.iter().any(|assignment| {
+            let named = assignment.split('=').next().unwrap_or_default().trim();
+            named == key || named.starts_with("train.") && key.starts_with("train.")
+        })
+    }
+}
+
+/// How the recipe defends, in words.
+fn defence(recipe: &Recipe) -> String {
+    let with = if recipe.augment.image.is_some() { "with" } else { "without" };
+    format!("{} {with} augmentation", recipe.objective.name.title())
 }
 
 /// Samples of one source, and of them those of the split that is used.
@@ -193,8 +229,11 @@ impl Data {
 
     /// The labelled pictures of the same data that are not trained on, where there are any.
     fn held_out(&self) -> Option<Data> {
-        let split = TESTS.into_iter().find(|split| splits(&self.all).contains_key(*split))?;
-        let source = SourceConfig { split: Some(split.to_owned()), ..self.source.clone() };
+        // What is used whole has nothing beside it.
+        self.source.split.as_ref()?;
+        let there = splits(&self.all);
+        TESTS.into_iter().find(|split| there.contains_key(*split))?;
+        let source = SourceConfig { split: None, ..self.source.clone() };
         let data = Data {
             source,
             all: self.all.clone(),
@@ -207,8 +246,18 @@ impl Data {
     }
 
     fn choose(&mut self, wanted: &[&str]) -> Result<()> {
+        if self.source.split.is_some() {
+            // It was asked for, so that nothing else is listed.
+            self.used.clone_from(&self.all);
+            return Ok(());
+        }
         let there = splits(&self.all);
         let named = there.keys().any(|split| !split.is_empty());
+        // An evaluation chooses among several on its own.
+        if self.needs_no_split() && (wanted != TESTS || there.len() == 2) {
+            self.used.clone_from(&self.all);
+            return Ok(());
+        }
         self.source.split = wanted.iter().find(|split| there.contains_key(**split)).map(|split| (*split).to_owned());
         if named && self.source.split.is_none() && there.len() > 1 {
             let names: Vec<String> = there.keys().map(|name| format!("`{}`", for_terminal(name))).collect();
@@ -229,6 +278,17 @@ impl Data {
         Ok(())
     }
 
+    /// Whether some of the parts that are joined are of no split, and each of the others is of one, as where the files of a split were named. Of
+    /// these a split cannot be asked for, and need not be.
+    fn needs_no_split(&self) -> bool {
+        let mut parts: BTreeMap<u32, BTreeSet<Option<&str>>> = BTreeMap::new();
+        for sample in &self.all {
+            parts.entry(sample.part).or_default().insert(sample.split.as_deref());
+        }
+        let is_of = |none: bool| parts.values().any(|splits| splits.iter().any(|split| split.is_none() == none));
+        is_of(true) && is_of(false) && parts.values().all(|splits| splits.len() == 1)
+    }
+
     fn survey(&self, limits: ImageLimits) -> Survey {
         Survey::of(&self.used, limits)
     }
@@ -245,6 +305,22 @@ impl Data {
         let lost = self.skips.count(SkipReason::loses_sample);
         let lost = lost + self.unused.count(|reason| reason == SkipReason::NoCaption);
         self.lost_share.max(lost as f64 / self.listed.max(1) as f64)
+    }
+
+    /// What cannot be used, of the pictures that were looked at for `survey` and of what the source names, the larger loss first.
+    fn losses(&self, survey: &Survey) -> String {
+        let of = count(survey.sampled, "picture");
+        let looked_at =
+            format!("{} of {of} looked at cannot be used: {}", survey.unusable.total(), survey.unusable.summary());
+        let mut before = self.skips.clone();
+        before.merge(self.unused.clone());
+        let lost = before.count(SkipReason::loses_sample);
+        let named = format!("{lost} of {} left out: {}", count(self.listed, "sample"), before.summary());
+        match lost {
+            0 => looked_at,
+            lost if lost > survey.unusable.total() => format!("{named}; and {looked_at}"),
+            _ => format!("{looked_at}; and {named}"),
+        }
     }
 
     fn left_out(&self) -> String {
@@ -303,6 +379,12 @@ impl Data {
                 .collect();
             let others = if others.is_empty() { String::new() } else { format!(" (also {})", others.join(", ")) };
             parts.push(format!("split {split}{others}"));
+        }
+        if self.source.split.is_none() && self.needs_no_split() {
+            let there = splits(&self.all);
+            let named = |name: &str| if name.is_empty() { "none" } else { name }.to_owned();
+            let there: Vec<String> = there.iter().map(|(name, count)| format!("{} {count}", named(name))).collect();
+            parts.push(format!("no split is set: each joined part is of one or of none ({})", there.join(", ")));
         }
         if survey.unusable.total() > 0 {
             parts.push(format!("of {} looked at unusable: {}", survey.sampled, survey.unusable.summary()));

@@ -206,7 +206,7 @@ fn parts_are_weighed_and_a_weight_of_nothing_is_an_error() {
     assert!(said.contains("on 50 pairs"), "{said}");
     for (given, words) in [
         ("1::0", "data.weights.1 is 0"),
-        ("1", "1 weights for 2 parts"),
+        ("1", "1 weight for 2 parts"),
         ("1::x", "give a number for each part"),
         ("1::-2", "data.weights.1 is -2"),
     ] {
@@ -226,6 +226,23 @@ fn separators_encodings_and_addresses_are_told_by_flags_and_errors() {
     lab.fails(&[&stats[..5], &["^^"]].concat(), 1, &["csv_separator"]);
     std::fs::write(lab.path("urls.csv"), "url,caption\nhttps://example.org/a.jpg,a dog\n").unwrap();
     lab.fails(&["data", "stats", "--train-data", "urls.csv"], 1, &["download them with img2dataset first"]);
+}
+
+#[test]
+fn data_of_which_nothing_can_be_used_is_an_error_with_its_reasons() {
+    let lab = Lab::new();
+    std::fs::write(lab.path("broken.png"), "no picture").unwrap();
+    std::fs::write(lab.path("bad.csv"), "image,caption\n../a.png,x\n../b.png,x\nbroken.png,y\nhttps://a.b/c.png,z\n")
+        .unwrap();
+    let words = [
+        "no picture of `bad.csv` can be used: 2 image-outside-folder",
+        "1 image-undecodable",
+        "1 image-is-address",
+        "--set data.source.outside_paths=true",
+    ];
+    lab.fails(&["data", "stats", "bad.csv"], 1, &words);
+    let said = String::from_utf8(lab.roclip(&["data", "stats", "bad.csv"]).stdout).unwrap();
+    assert!(said.contains("0 of 1 can be used"), "{said}");
 }
 
 #[test]

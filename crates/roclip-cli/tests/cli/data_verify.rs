@@ -80,7 +80,25 @@ fn what_could_not_be_read_then_is_unchanged_and_lists_are_kept_beside_themselves
     let typed = "roclip data drop --train-data pairs.csv --ids changed.jsonl --out pairs-kept.csv";
     assert!(said.contains(typed), "{said}");
     lab.ok(&typed.split(' ').skip(1).collect::<Vec<_>>());
-    lab.fails(&["data", "verify", "pairs-kept.csv", "--against", "hashes.jsonl"], 1, &["(1 gone)", "--changed FILE"]);
+    // What is gone can be left out no more: it was left out on purpose, or is to be brought back.
+    let kept = ["data", "verify", "pairs-kept.csv", "--against", "hashes.jsonl"];
+    let renew = "roclip data stats --train-data pairs-kept.csv --hashes hashes.jsonl --overwrite";
+    let words = ["1 of 64 pictures is not what it was (1 gone)", "bring back", "--drop FILE", renew];
+    lab.fails(&kept, 1, &words);
+    let listed = [&kept[..], &["--changed", "gone.jsonl"]].concat();
+    lab.fails(&listed, 1, &[&words[..], &["there are no pictures in the data that are not what they were"]].concat());
+    let said = String::from_utf8(lab.roclip(&listed).stderr).unwrap();
+    assert!(!said.contains("leave them out") && !lab.path("gone.jsonl").exists(), "{said}");
+    // The list by which it was left out says so.
+    let said = lab.ok(&[&kept[..], &["--drop", "changed.jsonl"]].concat());
+    assert!(said.contains("1  left out on purpose") && said.contains(": 062.png") && !said.contains("gone"), "{said}");
+    let found = lab.json(&[&kept[..], &["--set", "data.drop=\"changed.jsonl\""]].concat());
+    assert_eq!((&found["verified"]["left_out"]["count"], &found["verified"]["gone"]["count"]), (&1.into(), &0.into()));
+    std::fs::write(lab.path("other.txt"), "nobody.png\n").unwrap();
+    lab.fails(&[&kept[..], &["--drop", "other.txt"]].concat(), 1, &["other.txt", "nobody.png", "not in the data"]);
+    // And so do new hashes, as they are advised.
+    lab.ok(&renew.split(' ').skip(1).collect::<Vec<_>>());
+    lab.ok(&kept);
 }
 
 /// Whoever changes a picture can change what the data says of it, too.

@@ -126,6 +126,32 @@ fn an_index_that_is_killed_leaves_nothing_that_is_believed() {
 }
 
 #[test]
+fn messages_of_an_index_name_the_flags_of_the_command_and_small_ones_have_a_size() {
+    let lab = Lab::new();
+    let index = ["data", "index", "--config", "recipe.toml", "--out", "s.index"];
+    let made = lab.ok(&index);
+    assert!(
+        made.contains("48 pictures with 48 captions") && made.contains(" KiB") && !made.contains(" 0.0 "),
+        "{made}"
+    );
+    std::fs::write(lab.path("one.csv"), "image,caption\n000.png,a red square\n").unwrap();
+    let one = lab.ok(&["data", "index", "one.csv", "--out", "one.index"]);
+    assert!(one.contains("1 picture with 1 caption, "), "{one}");
+    let other = ["data", "index", "one.csv", "--out", "s.index", "--check"];
+    lab.fails(&other, 1, &["other data", "with --out"]);
+    assert!(!String::from_utf8(lab.roclip(&other).stderr).unwrap().contains("--index"));
+    std::fs::copy(lab.path("001.png"), lab.path("000.png")).unwrap();
+    let said =
+        String::from_utf8(lab.roclip(&["data", "index", "one.csv", "--out", "one.index", "--check"]).stderr).unwrap();
+    assert!(said.contains("1 of 1 picture is not what was listed"), "{said}");
+    let text = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    std::fs::write(lab.path("pairs.csv"), format!("{text}001.png,one more,train,green\n")).unwrap();
+    lab.fails(&[&index[..], &["--check"]].concat(), 1, &["not true any more", "--overwrite instead of --check"]);
+    let train = ["train", "--config", "recipe.toml", "--run", "run", "--index", "s.index"];
+    lab.fails(&train, 1, &["`roclip data index --out s.index --overwrite`", "leave --index out"]);
+}
+
+#[test]
 fn data_in_a_folder_that_cannot_be_written_in_has_its_index_in_the_cache_folder() {
     use std::os::unix::fs::PermissionsExt;
     let lab = Lab::new();

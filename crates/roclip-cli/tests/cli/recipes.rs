@@ -163,6 +163,53 @@ fn init_keeps_what_was_said_of_the_data() {
     assert!(recipe.lines().any(|one| one == "weights = [1.0, 2.0]") || !output.status.success(), "{recipe}{said}");
 }
 
+/// Whoever names the files of a split asks for no other.
+#[test]
+fn a_part_without_splits_is_joined_to_files_of_one_split() {
+    let lab = Lab::new();
+    let rows = |numbers: std::ops::Range<u32>, end: &str| -> String {
+        numbers.map(|number| format!("{number:03}.png,box {number} of many{end}\n")).collect()
+    };
+    std::fs::write(lab.path("of-train.csv"), format!("image,caption,split\n{}", rows(0..12, ",train"))).unwrap();
+    std::fs::write(lab.path("more.csv"), format!("image,caption\n{}", rows(12..24, ""))).unwrap();
+    let init = ["init", "--train-data", "of-train.csv::more.csv", "--out", "mine.toml"];
+    let said = lab.stderr(&init);
+    for words in ["24 pictures", "no split is set", "(none 12, train 12)", "trains without evaluation"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let text = std::fs::read_to_string(lab.path("mine.toml")).unwrap();
+    assert!(!text.lines().any(|line| line.starts_with("split = ")), "{text}");
+    let said = lab.ok(&["train", "--config", "mine.toml", "--run", "run", "--dry-run"]);
+    assert!(said.contains("on 24 pairs"), "{said}");
+    // A part of several splits has some that nobody wants to train on.
+    lab.fails(&["init", "--train-data", "pairs.csv::more.csv"], 1, &["`more.csv`, which has none"]);
+}
+
+#[test]
+fn init_heeds_what_set_says_and_writes_it() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("lists")).unwrap();
+    std::fs::write(lab.path("lists/broken.png"), "no picture").unwrap();
+    let rows: String = (0..23).map(|number| format!("../{number:03}.png,box {number} of many\n")).collect();
+    std::fs::write(lab.path("lists/pairs.csv"), format!("image,caption\n{rows}broken.png,a cat\n")).unwrap();
+    let init = ["init", "--train-data", "lists/pairs.csv"];
+    // The larger loss is the cause.
+    let words = [
+        "23 of 24 samples left out: 23 images lie outside",
+        "--set data.source.outside_paths=true",
+        "1 of 1 picture looked at",
+    ];
+    lab.fails(&init, 1, &words);
+    let set = ["--set", "data.source.outside_paths=true", "--set", "train.epochs=3"];
+    let output = lab.roclip(&[&init[..], &set].concat());
+    let [recipe, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    for line in ["outside_paths = true", "epochs = 3"] {
+        assert!(recipe.lines().any(|one| one == line), "{line}: {recipe}{said}");
+    }
+    assert!(said.contains("24 pictures") && said.contains("3 epochs"), "{said}");
+    lab.fails(&[&init[..], &["--set", "data.source.outside=true"]].concat(), 1, &["data.source.outside=true"]);
+}
+
 #[test]
 fn data_that_cannot_be_trained_on_is_refused_by_init() {
     let lab = Lab::new();

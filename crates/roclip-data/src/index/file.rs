@@ -14,6 +14,7 @@
 //! last, so that an index that was cut off has none.
 
 use crate::error::{Error, IoContext, Result};
+use crate::escape::for_shell;
 use crate::index::record::{Shared, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,9 +37,19 @@ const BLOCK_LIMIT_BYTES: u32 = 256 << 20;
 /// Captions that a small index may speak of: they take eight bytes of memory each.
 const MOST_CAPTIONS: u32 = 1 << 26;
 const FACTS_LIMIT_BYTES: u64 = 256 << 20;
+/// How the names of indexes begin and end that are looked for.
+pub(super) const HIDDEN: &str = ".roclip-";
+pub(super) const ENDING: &str = ".index";
 
-/// What to do with an index that cannot be used.
-pub(super) const REMEDY: &str = "make it anew with `roclip data index --overwrite`";
+/// What to do with the index at `path`, which cannot be used: one that does not lie where it is looked for is made in its own place.
+pub(super) fn remedy(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let out = match name.starts_with(HIDDEN) && name.ends_with(ENDING) {
+        true => String::new(),
+        false => format!(" --out {}", for_shell(&path.display().to_string())),
+    };
+    format!("make it anew with `roclip data index{out} --overwrite` and the flags that name its data")
+}
 
 /// A block, as the directory has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +144,7 @@ pub fn is_index(path: &Path) -> bool {
 /// # Errors
 /// No index, one of another version, one that was cut off, and one that is damaged.
 pub(super) fn open(path: &Path) -> Result<(File, Facts, Vec<Entry>)> {
-    let bad = |what: &str| Error::file(path, what, REMEDY);
+    let bad = |what: &str| Error::file(path, what, remedy(path));
     let (file, length) = crate::bounded::open(path).io("open the index", path)?;
     let mut head = [0; HEAD_BYTES as usize];
     file.read_exact_at(&mut head, 0).map_err(|_| bad("is no index of this program"))?;
@@ -194,7 +205,7 @@ pub(super) fn open(path: &Path) -> Result<(File, Facts, Vec<Entry>)> {
 
 /// The bytes of a piece that ends before `end`.
 pub(super) fn read_piece(file: &File, path: &Path, piece: Piece, end: u64, what: &str) -> Result<Vec<u8>> {
-    let damaged = || Error::file(path, format!("is damaged: {what} has another checksum"), REMEDY);
+    let damaged = || Error::file(path, format!("is damaged: {what} has another checksum"), remedy(path));
     piece.offset.checked_add(piece.length).filter(|to| *to <= end).ok_or_else(damaged)?;
     let mut bytes = vec![0; piece.length as usize];
     file.read_exact_at(&mut bytes, piece.offset).io("read", path)?;

@@ -2,9 +2,11 @@
 
 use crate::artifact;
 use crate::error::{Error, Result};
+use crate::index::file::{ENDING, HIDDEN, remedy};
 use crate::index::stored::Index;
 use crate::index::write::write;
 use crate::picture::ImageLimits;
+use crate::plural::count;
 use crate::source::{Described, SourceConfig, describe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,14 +65,14 @@ pub fn open_or_make(
         IndexUse::Named(path) => {
             let index = Index::open(path)?;
             if !index.is_of(&described) {
-                return Err(of_other_data(path, config));
+                return Err(of_other_data(path, config, "name the index of this data, or leave --index out"));
             }
             match index.stale() {
                 None => Ok((Some(Indexed { index: Arc::new(index), remark: None }), None)),
                 Some(changed) => Err(Error::file(
                     path,
                     format!("is not true any more: {changed}"),
-                    "make it anew with `roclip data index --overwrite`, or leave --index out",
+                    format!("{}, or leave --index out", remedy(path)),
                 )),
             }
         }
@@ -109,10 +111,10 @@ fn automatic(
     write(&path, config, limits, described, workers)?;
     let index = Arc::new(Index::open(&path)?);
     let remark = Some(format!(
-        "made the index `{}` of {} pictures with {} captions: {why}",
+        "made the index `{}` of {} with {}: {why}",
         path.display(),
-        index.samples(),
-        index.captions()
+        count(index.samples(), "picture"),
+        count(index.captions(), "caption")
     ));
     Ok((Some(Indexed { index, remark }), None))
 }
@@ -153,22 +155,18 @@ pub fn existing(config: &SourceConfig, limits: ImageLimits, path: Option<&Path>)
     let Some(path) = found else {
         return Err(Error::setting(
             format!("`{}` has no index beside it or in the cache folder", config.path),
-            "make it with `roclip data index`, or name one that lies elsewhere (--index; `data index --check`: --out)",
+            "make it (without --check), or say with --out where it lies",
         ));
     };
     let index = Index::open(&path)?;
     match index.is_of(&described) {
         true => Ok(index),
-        false => Err(of_other_data(&path, config)),
+        false => Err(of_other_data(&path, config, "name the index of this data with --out, or the data that it is of")),
     }
 }
 
-fn of_other_data(path: &Path, config: &SourceConfig) -> Error {
-    Error::file(
-        path,
-        format!("is the index of other data, or of `{}` read with other settings", config.path),
-        "name the index of this data, or leave --index out",
-    )
+fn of_other_data(path: &Path, config: &SourceConfig, remedy: &str) -> Error {
+    Error::file(path, format!("is the index of other data, or of `{}` read with other settings", config.path), remedy)
 }
 
 fn cannot(config: &SourceConfig) -> Error {
@@ -181,7 +179,7 @@ fn cannot(config: &SourceConfig) -> Error {
 /// Where the index may lie: beside the data, hidden as its own readers wish, or in the cache folder.
 fn places(described: &Described) -> Vec<PathBuf> {
     let digest = artifact::sha256_hex(described.identity.as_bytes());
-    let name = format!(".roclip-{}.index", digest.get(..16).unwrap_or(&digest));
+    let name = format!("{HIDDEN}{}{ENDING}", digest.get(..16).unwrap_or(&digest));
     let beside = described.files.first().and_then(|file| file.parent()).map(Path::to_owned);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);

@@ -3,7 +3,7 @@
 use crate::error::{Error, IoContext, Result};
 use crate::guard::contained;
 use crate::index::blocks::Block;
-use crate::index::file::{BLOCK_SAMPLES, Entry, HASHES_AT_ONCE, REMEDY};
+use crate::index::file::{BLOCK_SAMPLES, Entry, HASHES_AT_ONCE, remedy};
 use crate::index::record;
 use crate::index::stored::Index;
 use crate::index::write::id_hash;
@@ -89,7 +89,8 @@ impl Index {
         self.file.read_exact_at(&mut bytes, offset).io("read", &self.path)?;
         let (hashes, crc) = bytes.split_at(count * 8);
         if crc != crc32c::crc32c(hashes).to_le_bytes() {
-            return Err(Error::file(&self.path, "is damaged: the hashes of its ids have another checksum", REMEDY));
+            let what = "is damaged: the hashes of its ids have another checksum";
+            return Err(Error::file(&self.path, what, remedy(&self.path)));
         }
         Ok(hashes.chunks_exact(8).map(|hash| hash.try_into().map(u64::from_le_bytes).unwrap_or_default()).collect())
     }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, IoContext, Result};
 use crate::index::blocks::Cache;
-use crate::index::file::{self, Entry, Facts, REMEDY};
+use crate::index::file::{self, Entry, Facts};
 use crate::index::record::{Stamp, Tables};
 use crate::skip::SkipReport;
 use crate::source::{Described, Listing};
@@ -117,7 +117,7 @@ impl Index {
     pub fn intact(&self) -> Result<()> {
         match self.failure.get() {
             None => Ok(()),
-            Some(what) => Err(Error::file(&self.path, what.clone(), REMEDY)),
+            Some(what) => Err(Error::file(&self.path, what.clone(), file::remedy(&self.path))),
         }
     }
 }

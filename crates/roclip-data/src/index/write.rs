@@ -159,7 +159,7 @@ impl Named {
         let Some(place) = record::picture_place(&sample.image, &sample.key) else {
             return Err(Error::setting(
                 format!("the picture of `{}` lies in no file whose name is text", for_terminal(&sample.id)),
-                "an index names files: take --index never, which holds the list in memory",
+                "no index can name it; a run with --index never (data.index) holds the list in memory",
             ));
         };
         if let Some((source, of_shard, last, places)) = &self.last

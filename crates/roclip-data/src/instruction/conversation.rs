@@ -114,8 +114,10 @@ impl Found {
             };
             let inside =
                 Path::new(image).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-            if !inside {
-                self.skip(&id, Skip::new(SkipReason::ImageOutsideFolder, image.clone()));
+            if !inside || image.contains("://") {
+                let address = image.contains("://");
+                let reason = if address { SkipReason::ImageIsAddress } else { SkipReason::ImageOutsideFolder };
+                self.skip(&id, Skip::new(reason, image.clone()));
                 continue;
             }
             let known = by_path.get(image).copied();
@@ -277,6 +279,7 @@ mod tests {
             record("a.png", &[("human", "<image> what?")]),
             record("../a.png", &[("human", "<image> what?"), ("gpt", "a cat")]),
             record("gone.png", &[("human", "<image> what?"), ("gpt", "a cat")]),
+            record("https://a.b/c.png", &[("human", "<image> what?"), ("gpt", "a cat")]),
             json!({"conversations": []}),
             json!({"image": "a.png"}),
         ];
@@ -291,13 +294,14 @@ mod tests {
                 read.items.iter().map(|item| (item.question.as_str(), item.answer.as_str())).collect();
             assert_eq!(items, [("what?", "a cat"), ("where?", "here")], "{name}");
             assert_eq!((read.samples.len(), read.items[1].sample), (1, 0));
-            assert_eq!(read.listed, Listed { instructions: 10, unusable: 7, pictures: 2 }, "{name}");
+            assert_eq!(read.listed, Listed { instructions: 11, unusable: 8, pictures: 2 }, "{name}");
             let counts = read.skips.counts();
             for (reason, count) in [
                 ("question-without-picture", 1),
                 ("role-unknown", 1),
                 ("answer-empty", 2),
                 ("image-outside-folder", 1),
+                ("image-is-address", 1),
                 ("row-without-image", 1),
                 ("row-unreadable", 1),
                 ("image-file-unreadable", 1),

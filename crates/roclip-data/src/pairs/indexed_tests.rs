@@ -228,6 +228,7 @@ fn an_index_is_true_while_its_files_are_what_they_were() {
     assert_eq!(changed.len(), 70, "{changed:?}");
     let said = open(IndexUse::Named(path.clone())).err().unwrap().to_string();
     assert!(said.contains("1.tar") && said.contains("not true any more"), "{said}");
+    assert!(said.contains("`roclip data index --overwrite`"), "one that is looked for is made in its place: {said}");
     let again = open(IndexUse::Always).unwrap().0.unwrap();
     let remark = again.remark.unwrap();
     assert!(remark.contains("1.tar` was written to since") || remark.contains("bytes"), "{remark}");

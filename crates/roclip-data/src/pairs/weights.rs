@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::pairs::Pairs;
+use crate::plural::count;
 use crate::random;
 use rand::RngExt;
 
@@ -17,7 +18,7 @@ const MOST: f64 = 1000.0;
 pub fn weigh_parts(pairs: &mut Pairs, weights: &[f64], parts: usize, seed: u64) -> Result<()> {
     if weights.len() != parts {
         return Err(Error::setting(
-            format!("{} weights for {parts} parts of the training data", weights.len()),
+            format!("{} for {} of the training data", count(weights.len(), "weight"), count(parts, "part")),
             "give a weight for each part between `::`, in their order (data.weights, --train-data-upsampling-factors)",
         ));
     }
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn weights_that_cannot_be_are_errors() {
         let error = |weights: &[f64]| weigh_parts(&mut pairs(), weights, 3, 0).unwrap_err().to_string();
-        assert!(error(&[1.0]).contains("1 weights for 3 parts"));
+        assert!(error(&[1.0]).contains("1 weight for 3 parts"));
         for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(error(&[1.0, weight, 1.0]).contains("a weight of"), "{weight}");
         }

@@ -292,15 +292,16 @@ impl Root {
     /// Where the image of a row lies.
     pub(super) fn image(&self, image: &str) -> std::result::Result<PathBuf, Skip> {
         if image.contains("://") {
-            let detail = format!("{image}: addresses are not fetched; download the pictures first (img2dataset does)");
-            return Err(Skip::new(SkipReason::ImageOutsideFolder, detail));
+            let detail = format!("{image}: download the pictures first (img2dataset does), and name the files");
+            return Err(Skip::new(SkipReason::ImageIsAddress, detail));
         }
         let named = Path::new(image);
         let climbs = named.components().any(|part| part == Component::ParentDir);
         let inside = !climbs && (named.is_relative() || named.starts_with(&self.absolute));
         if !inside && !self.outside {
             let detail = format!(
-                "{image} is not in {}: set image_root to a folder that holds all images, or outside_paths = true (of the source)",
+                "{image} is not in {}: name a folder that holds all images with --image-root, or take those outside, too, with --set \
+                 data.source.outside_paths=true (of evaluation data: eval.source.outside_paths=true)",
                 self.path.display()
             );
             return Err(Skip::new(SkipReason::ImageOutsideFolder, detail));

@@ -2,6 +2,7 @@
 //! address of a crawl may show another picture to whoever comes later (split-view poisoning, Carlini et al. 2023).
 
 use crate::error::Result;
+use crate::pairs::DropList;
 use crate::picture::ImageLimits;
 use crate::progress::Task;
 use crate::sample::{ImageBytes, Sample};
@@ -70,6 +71,8 @@ pub struct Verified {
     pub unreadable_before: Checked,
     /// In the file, and no longer in the data, or no longer where the data says.
     pub gone: Checked,
+    /// In the file, and not among the pictures since a list leaves them out: nothing that anybody need look at.
+    pub left_out: Checked,
     /// Of the different ones those whose bytes are compared with the data's own sha256.
     pub by_own_sha256: usize,
     /// Of the equal ones those that a file of hashes does not have, so that the data's own sha256 alone says it.
@@ -97,13 +100,13 @@ enum Kind {
 }
 
 /// Reads every picture and compares it with the sha256 that the data has of it and with `earlier`. Pictures whose perceptual hashes differ
-/// in at most `near_bits` of 64 bits are the same picture.
+/// in at most `near_bits` of 64 bits are the same picture. What `dropped` names, and `samples` lacks, was left out on purpose.
 ///
 /// # Errors
 /// None but those of this program itself.
 pub fn verify(
     samples: &[Sample],
-    earlier: Option<&HashFile>,
+    (earlier, dropped): (Option<&HashFile>, Option<&DropList>),
     limits: ImageLimits,
     workers: usize,
     near_bits: u32,
@@ -166,7 +169,13 @@ pub fn verify(
     if let Some(earlier) = earlier {
         let mut absent: Vec<&str> = earlier.ids().filter(|id| !seen.contains(id)).collect();
         absent.sort_unstable();
-        absent.iter().for_each(|id| found.gone.add(id, || None));
+        for id in absent {
+            let kind = match dropped.is_some_and(|list| list.names(id)) {
+                true => &mut found.left_out,
+                false => &mut found.gone,
+            };
+            kind.add(id, || None);
+        }
     }
     Ok((found, skips))
 }
@@ -249,7 +258,7 @@ mod tests {
         ];
         let hashes = file(&before);
         for workers in [1, 3] {
-            let (found, skips) = verify(&now, Some(&hashes), ImageLimits::default(), workers, 4).unwrap();
+            let (found, skips) = verify(&now, (Some(&hashes), None), ImageLimits::default(), workers, 4).unwrap();
             let counts = [&found.equal, &found.encoded_again, &found.different, &found.unreadable, &found.without_hash];
             assert_eq!(counts.map(|kind| kind.count), [1; 5]);
             assert_eq!((found.gone.count, found.pictures, skips.total()), (1, 5, 1));
@@ -261,6 +270,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_list_leaves_out_is_not_gone() {
+        let before = [0.0, 0.3, 0.6].map(|shift| sample(&format!("{shift}"), bytes(shift, ImageFormat::Png)));
+        let hashes = file(&before);
+        let list = tempfile::NamedTempFile::new().unwrap();
+        // A picture that the list names and the data still has is looked at all the same.
+        list.as_file().write_all(b"0\n0.3\nnobody\n").unwrap();
+        let list = DropList::read(list.path()).unwrap();
+        let earlier = (Some(&hashes), Some(&list));
+        let (found, _) = verify(&before[..1], earlier, ImageLimits::default(), 1, 4).unwrap();
+        assert_eq!((found.equal.count, found.left_out.count, found.gone.count), (1, 1, 1));
+        assert_eq!((found.left_out.examples[0].id.as_str(), found.gone.examples[0].id.as_str()), ("0.3", "0.6"));
+        assert_eq!(found.not_what_they_were(), 1);
+    }
+
+    #[test]
     fn what_could_not_be_read_then_is_unchanged_and_what_is_deleted_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let of = |id: &str| Sample::new("data".into(), id, ImageBytes::File(folder.path().join(id)));
@@ -269,7 +293,7 @@ mod tests {
         std::fs::write(folder.path().join("broken"), b"x").unwrap();
         let hashes = file(&[of("a"), of("b")]);
         let all = ["a", "b", "broken", "missing"].map(of);
-        let found = || verify(&all, Some(&hashes), ImageLimits::default(), 2, 4).unwrap().0;
+        let found = || verify(&all, (Some(&hashes), None), ImageLimits::default(), 2, 4).unwrap().0;
         let unchanged = found();
         assert_eq!((unchanged.equal.count, unchanged.unreadable_before.count), (2, 2));
         assert_eq!((unchanged.not_what_they_were(), unchanged.changed), (0, vec![]));
@@ -279,7 +303,7 @@ mod tests {
         assert_eq!((changed.gone.count, changed.unreadable.count, changed.unreadable_before.count), (1, 1, 2));
         assert_eq!((changed.gone.examples[0].id.as_str(), changed.changed.as_slice()), ("a", &[0, 1][..]));
         // Without a file of hashes nobody knows that they were ever readable.
-        let (alone, _) = verify(&all, None, ImageLimits::default(), 1, 4).unwrap();
+        let (alone, _) = verify(&all, (None, None), ImageLimits::default(), 1, 4).unwrap();
         assert_eq!((alone.unreadable.count, alone.unreadable_before.count), (4, 0));
     }
 
@@ -291,14 +315,14 @@ mod tests {
             stated: Some(Box::new(StatedHash { sha256, of_download: sha256 == [2; 32] })),
             ..sample("a", good.clone())
         };
-        let (found, _) = verify(&[with([2; 32])], None, ImageLimits::default(), 1, 4).unwrap();
+        let (found, _) = verify(&[with([2; 32])], (None, None), ImageLimits::default(), 1, 4).unwrap();
         assert_eq!((found.hash_of_download.count, found.different.count), (1, 0));
         let samples = [with(look.sha256), Sample { id: "b".into(), ..with([1; 32]) }];
-        let (found, _) = verify(&samples, None, ImageLimits::default(), 2, 4).unwrap();
+        let (found, _) = verify(&samples, (None, None), ImageLimits::default(), 2, 4).unwrap();
         assert_eq!((found.equal.count, found.different.count, found.by_own_sha256), (1, 1, 1));
         // What was encoded again since is the picture that was looked at then.
         let earlier = file(&[sample("b", good.clone())]);
-        let (found, _) = verify(&samples[1..], Some(&earlier), ImageLimits::default(), 1, 4).unwrap();
+        let (found, _) = verify(&samples[1..], (Some(&earlier), None), ImageLimits::default(), 1, 4).unwrap();
         assert_eq!(found.equal.count, 1);
     }
 
@@ -317,7 +341,7 @@ mod tests {
             stated("c", bytes(0.6, ImageFormat::Jpeg)),
             stated("new", png(0.9)),
         ];
-        let (found, _) = verify(&now, Some(&earlier), ImageLimits::default(), 2, 4).unwrap();
+        let (found, _) = verify(&now, (Some(&earlier), None), ImageLimits::default(), 2, 4).unwrap();
         assert_eq!((found.equal.count, found.encoded_again.count, found.different.count), (2, 1, 1));
         assert_eq!(found.different.examples[0].id, "b");
         assert_eq!((found.equal_by_own_sha256, found.by_own_sha256), (1, 0));

@@ -27,7 +27,8 @@ const NAMES: usize = 12;
 pub fn statistics_lines(found: &Statistics) -> Vec<String> {
     let Statistics { pictures, usable, pairs, captions, copies, .. } = found;
     let mut lines = vec![format!(
-        "pictures   {usable} of {pictures} can be used, with {pairs} captions ({:.1} a picture), {} without any",
+        "pictures   {usable} of {pictures} can be used, with {} ({:.1} a picture), {} without any",
+        count(*pairs, "caption"),
         *pairs as f64 / (*usable).max(1) as f64,
         captions.pictures_without
     )];
@@ -50,12 +51,15 @@ pub fn statistics_lines(found: &Statistics) -> Vec<String> {
         }
     }
     if *pairs > 0 {
-        lines.push(format!("cut        {} of {pairs} captions are longer than CLIP's 77 tokens", captions.cut));
+        let are = if captions.cut == 1 { "is" } else { "are" };
+        let of = count(*pairs, "caption");
+        lines.push(format!("cut        {} of {of} {are} longer than CLIP's 77 tokens", captions.cut));
         lines.push(format!(
-            "captions   {} different; {} ({}) are those of another pair, too",
+            "captions   {} different; {} ({}) {} of another pair, too",
             captions.distinct,
             captions.repeated,
-            percent(captions.repeated as f64 / *pairs as f64)
+            percent(captions.repeated as f64 / *pairs as f64),
+            if captions.repeated == 1 { "is that" } else { "are those" }
         ));
         for one in captions.most_repeated.iter().take(LINES) {
             lines.push(format!(
@@ -68,8 +72,9 @@ pub fn statistics_lines(found: &Statistics) -> Vec<String> {
     }
     if found.repeated_keys > 0 {
         lines.push(format!(
-            "keys       {} pictures have the key of one in an earlier shard or folder",
-            found.repeated_keys
+            "keys       {} {} the key of one in an earlier shard or folder",
+            count(found.repeated_keys, "picture"),
+            if found.repeated_keys == 1 { "has" } else { "have" }
         ));
     }
     lines.push(format!("copies     {}", copies_in_words(copies)));

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use roclip_data::escape::for_terminal;
 use roclip_data::index::{Index, existing, is_index, make};
+use roclip_data::plural::count;
 use roclip_data::threads::processors;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -44,17 +45,21 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.check {
         let index = existing(source, limits, arguments.out.as_deref())?;
         if let Some(changed) = index.stale() {
-            bail!("`{}` is not true any more: {changed}; make it anew with --overwrite", index.path().display());
+            bail!(
+                "`{}` is not true any more: {changed}; make it anew with --overwrite instead of --check",
+                index.path().display()
+            );
         }
         let other = index.check(limits, workers)?;
         if arguments.json {
             println!("{}", json!({"index": index.path(), "pictures": index.samples(), "changed": other}));
         } else {
             println!(
-                "{}: {} pictures, {} of them are not what was listed",
+                "{}: {}, {} of them {}",
                 index.path().display(),
-                index.samples(),
-                other.len()
+                count(index.samples(), "picture"),
+                other.len(),
+                not_listed(other.len())
             );
         }
         for (id, what) in other.iter().take(SHOWN) {
@@ -62,9 +67,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         if !other.is_empty() {
             bail!(
-                "{} of {} pictures are not what was listed; bring them back, or make the index anew with --overwrite",
+                "{} of {} {}; bring back what was, or make the index anew with --overwrite instead of --check",
                 other.len(),
-                index.samples()
+                count(index.samples(), "picture"),
+                not_listed(other.len())
             );
         }
         return Ok(());
@@ -103,18 +109,46 @@ fn told(index: &Index, seconds: Option<f64>, as_json: bool) -> Result<()> {
         println!("{told}");
         return Ok(());
     }
-    let rate =
-        |seconds: f64| format!(", {seconds:.1} s ({:.0} captions/s)", index.captions() as f64 / seconds.max(1e-9));
+    let rate = |seconds: f64| {
+        let rate = index.captions() as f64 / seconds.max(1e-9);
+        format!(", {} ({rate:.0} captions/s)", duration(seconds))
+    };
     println!(
-        "{}: {} pictures with {} captions, {:.1} MiB{}",
+        "{}: {} with {}, {}{}",
         index.path().display(),
-        index.samples(),
-        index.captions(),
-        bytes as f64 / (1 << 20) as f64,
+        count(index.samples(), "picture"),
+        count(index.captions(), "caption"),
+        size(bytes),
         seconds.map(rate).unwrap_or_default()
     );
     if skips.total() > 0 {
         say(&format!("left out: {}", skips.summary()));
     }
     Ok(())
+}
+
+/// What so many pictures are that differ from the list.
+fn not_listed(pictures: usize) -> &'static str {
+    if pictures == 1 { "is not what was listed" } else { "are not what was listed" }
+}
+
+/// Bytes for people: an index of a small list has some KiB.
+fn size(bytes: u64) -> String {
+    let kib = bytes as f64 / 1024.0;
+    if kib < 1024.0 { format!("{kib:.1} KiB") } else { format!("{:.1} MiB", kib / 1024.0) }
+}
+
+fn duration(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", 1000.0 * seconds) } else { format!("{seconds:.1} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_indexes_have_a_size_and_a_time() {
+        assert_eq!([9_777, 3 << 20].map(size), ["9.5 KiB", "3.0 MiB"]);
+        assert_eq!([0.0123, 2.34].map(duration), ["12 ms", "2.3 s"]);
+    }
 }

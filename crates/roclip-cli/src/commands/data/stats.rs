@@ -6,15 +6,17 @@ use crate::commands::data::named::{
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::up_to;
 use crate::commands::signals::leaving_nothing;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::report::{statistics_lines, write_statistics};
 use roclip_data::artifact;
 use roclip_data::error::IoContext;
 use roclip_data::escape::for_terminal;
 use roclip_data::source::check_outside;
-use roclip_data::statistics::{HashFile, Statistics, StatisticsConfig};
+use roclip_data::statistics::{HashFile, LeftOut, Statistics, StatisticsConfig};
 use serde_json::json;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -107,6 +109,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
             }
         }
     }
+    if found.usable == 0 {
+        bail!(
+            "no picture of `{}` can be used: {}; repair the data, or name other data",
+            recipe.data.source.path,
+            in_words(&found.left_out)
+        );
+    }
     if let Some(file) = &arguments.out {
         say_next(file, "the page, with pictures", &[]);
     }
@@ -120,6 +129,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
         say_next(file, "the ids of near-copies but the first of each group", command.as_slice());
     }
     Ok(())
+}
+
+/// The reasons, the one with most of them first.
+fn in_words(left_out: &BTreeMap<String, LeftOut>) -> String {
+    let mut reasons: Vec<_> = left_out.iter().collect();
+    reasons.sort_by_key(|(_, left)| Reverse(left.count));
+    let said = reasons.into_iter().map(|(reason, left)| match left.examples.first() {
+        Some((id, detail)) => format!("{} {reason} (first: {})", left.count, for_terminal(&format!("{id}: {detail}"))),
+        None => format!("{} {reason}", left.count),
+    });
+    said.collect::<Vec<_>>().join(", ")
 }
 
 fn at_least_two(text: &str) -> Result<usize, String> {

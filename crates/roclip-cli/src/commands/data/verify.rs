@@ -1,12 +1,16 @@
 //! `roclip data verify`
 
-use crate::commands::data::named::{Lookers, NamedData, check_new, check_no_input, check_no_picture, list, write_ids};
-use crate::commands::next_steps::say_next;
+use crate::commands::data::named::{Lookers, NamedData, check_new, check_no_input, check_no_picture, write_ids};
+use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::progress::say;
 use crate::commands::signals::leaving_nothing;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip_data::escape::for_terminal;
-use roclip_data::source::{SourceConfig, check_outside};
+use roclip_data::pairs::DropList;
+use roclip_data::plural::count;
+use roclip_data::sample::Sample;
+use roclip_data::source::{Listing, SourceConfig, check_outside, list_samples};
 use roclip_data::statistics::{Checked, HashFile, StatisticsConfig, Verified, verify};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -20,7 +24,11 @@ pub struct Arguments {
     /// Hashes of an earlier look, written by `roclip data stats --hashes`
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// File of the ids of the pictures that are not what they were to write, for `roclip data drop --ids` and `train --drop`
+    /// List of what was left out of the data on purpose, as `roclip data drop --ids` and `train --drop` read it: what it names is not looked at,
+    /// and where the data no longer has it, it is not counted as gone [recipe key: data.drop]
+    #[arg(long, value_name = "FILE")]
+    drop: Option<PathBuf>,
+    /// File of the ids of the pictures in the data that are not what they were to write, for `roclip data drop --ids` and `train --drop`
     #[arg(long, value_name = "FILE")]
     changed: Option<PathBuf>,
     /// Replace the file of --changed where it is there
@@ -36,39 +44,47 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let recipe = arguments.data.recipe()?;
+    let dropped = arguments.drop.as_ref().or(recipe.data.drop.as_ref());
     if let Some(file) = &arguments.changed {
         check_new(file, "--changed", Some(arguments.overwrite))?;
         let data = [Path::new(&recipe.data.source.path)];
-        let inputs: Vec<&Path> = data.into_iter().chain(arguments.against.as_deref()).collect();
+        let inputs: Vec<&Path> =
+            data.into_iter().chain(arguments.against.as_deref()).chain(dropped.map(PathBuf::as_path)).collect();
         check_no_input(file, "--changed", &inputs)?;
         check_outside(&recipe.data.source, recipe.data.limits, file).context("--changed")?;
     }
     let earlier = arguments.against.as_deref().map(HashFile::read).transpose()?;
     let source = SourceConfig { with_sha256: true, ..recipe.data.source.clone() };
-    let listing = list(&recipe, &source)?;
-    let (samples, limits) = (listing.samples, recipe.data.limits);
+    let limits = recipe.data.limits;
+    let Listing { mut samples, skips, .. } = list_samples(&source, limits)?;
+    let dropped = dropped.map(|path| DropList::read(path)).transpose()?;
+    let known = samples.iter().map(|sample| sample.id.as_str()).chain(earlier.iter().flat_map(HashFile::ids));
+    let dropped = dropped.map(|list| list.among(known));
+    if let Some(list) = &dropped {
+        leave_out(list, &mut samples, earlier.as_ref())?;
+    }
     if let Some(file) = &arguments.changed {
         check_no_picture(file, "--changed", &samples)?;
     }
     let stated = samples.iter().filter(|sample| sample.stated.is_some()).count();
     match &earlier {
         None if stated == 0 => bail!(
-            "none of the {} pictures has a sha256 in the data, and there is nothing to compare with; img2dataset writes them with \
+            "none of the {} has a sha256 in the data, and there is nothing to compare with; img2dataset writes them with \
              --compute_hash sha256, and `roclip data stats --hashes FILE` writes a file for --against",
-            samples.len()
+            count(samples.len(), "picture")
         ),
         Some(earlier) if !samples.iter().any(|sample| earlier.of(&sample.id).is_some()) => bail!(
-            "--against `{}` is of other data: it has the hash of none of the {} pictures",
+            "--against `{}` is of other data: it has the hash of none of the {}",
             arguments.against.as_deref().unwrap_or(Path::new("")).display(),
-            samples.len()
+            count(samples.len(), "picture")
         ),
         _ => {}
     }
     let (found, unreadable) =
-        verify(&samples, earlier.as_ref(), limits, arguments.lookers.of(&recipe), arguments.near)?;
+        verify(&samples, (earlier.as_ref(), dropped.as_ref()), limits, arguments.lookers.of(&recipe), arguments.near)?;
     match arguments.json {
         true => {
-            let left_out = listing.skips.counts();
+            let left_out = skips.counts();
             let reasons = unreadable.counts();
             let found =
                 json!({"data": source.path, "verified": found, "unreadable_by_reason": reasons, "left_out": left_out});
@@ -76,42 +92,74 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         false => {
             print(&found);
-            if listing.skips.total() > 0 {
-                println!("not looked at, since the source leaves it out: {}", listing.skips.summary());
+            if skips.total() > 0 {
+                println!("not looked at, since the source leaves it out: {}", skips.summary());
             }
         }
     }
     if let Some(file) = &arguments.changed {
         let changed = found.changed.iter().filter_map(|place| samples.get(*place));
-        let what = ("--changed", "pictures that are not what they were");
+        let what = ("--changed", "pictures in the data that are not what they were");
         if leaving_nothing(vec![file.clone()], || write_ids(file, what, changed))? {
             let command = arguments.data.without(&recipe, file);
-            say_next(file, "the ids of the pictures that are not what they were", command.as_slice());
+            say_next(file, "the ids of the pictures in the data that are not what they were", command.as_slice());
         }
     }
     // A picture that is gone or cannot be read any more is not what it was, either.
     let other = [(&found.different, "other"), (&found.unreadable, "unreadable"), (&found.gone, "gone")];
     let other = other.iter().filter(|(kind, _)| kind.count > 0);
     let said: Vec<String> = other.map(|(kind, what)| format!("{} {what}", kind.count)).collect();
-    let list = match &arguments.changed {
-        Some(_) => "leave them out as above",
-        None => {
-            "leave them out with `roclip data drop --ids` or `train --drop`, for which --changed FILE writes their ids"
+    let changed = found.not_what_they_were();
+    if changed == 0 {
+        return Ok(());
+    }
+    // Those that are in the data and those that it does not name any more.
+    let of = count(found.pictures + changed - found.changed.len(), "picture");
+    let are = if changed == 1 { "is not what it was" } else { "are not what they were" };
+    bail!("{changed} of {of} {are} ({}); {}", said.join(", "), arguments.advice(&found))
+}
+
+impl Arguments {
+    /// What to do about what `found` is not what it was.
+    fn advice(&self, found: &Verified) -> String {
+        match (&self.changed, found.changed.is_empty(), &self.against) {
+            // Nothing is left that could be left out.
+            (_, true, Some(against)) => format!(
+                "bring back what is gone; where it was left out on purpose, name the list of it with --drop FILE, or keep new hashes: roclip data \
+                 stats {} --hashes {} --overwrite",
+                self.data.again(),
+                shell_word(against)
+            ),
+            (Some(_), ..) => "look at them, and leave them out as above".to_owned(),
+            (None, ..) => "look at them, and leave them out with `roclip data drop --ids` or `train --drop`, for which --changed FILE writes \
+                           their ids"
+                .to_owned(),
         }
-    };
-    match found.not_what_they_were() {
-        0 => Ok(()),
-        changed => bail!(
-            "{changed} of {} pictures are not what they were ({}); look at them, and {list}",
-            // Those that are in the data and those that it does not name any more.
-            found.pictures + changed - found.changed.len(),
-            said.join(", ")
-        ),
     }
 }
 
+/// Takes what `list` names out of `samples`.
+///
+/// # Errors
+/// A list of other data: neither these nor the file of hashes have any of its ids.
+fn leave_out(list: &DropList, samples: &mut Vec<Sample>, earlier: Option<&HashFile>) -> Result<()> {
+    let all = samples.len();
+    // What `roclip data drop` has taken out is in the earlier hashes alone.
+    if !earlier.is_some_and(|earlier| earlier.ids().any(|id| list.names(id))) {
+        list.found_in(samples)?;
+    }
+    list.leave_out_samples(samples);
+    if all > samples.len() {
+        say(&format!(
+            "{} not looked at: the list of what is left out names them",
+            count(all - samples.len(), "picture")
+        ));
+    }
+    Ok(())
+}
+
 fn print(found: &Verified) {
-    println!("{} pictures", found.pictures);
+    println!("{}", count(found.pictures, "picture"));
     let line = |what: &str, kind: &Checked| {
         let examples = match kind.examples.is_empty() {
             true => String::new(),
@@ -148,6 +196,9 @@ fn print(found: &Verified) {
     }
     if found.gone.count > 0 {
         line("gone: in the file of hashes, and no longer in the data", &found.gone);
+    }
+    if found.left_out.count > 0 {
+        line("left out on purpose: the list of what is left out names them", &found.left_out);
     }
     if found.by_own_sha256 > 0 && found.equal.count == 0 {
         println!(

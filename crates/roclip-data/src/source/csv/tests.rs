@@ -87,8 +87,10 @@ fn paths_out_of_the_folder_are_counted_unless_asked_for() {
     let list = |config| Csv::new(path.clone(), config).list().unwrap();
     let strict = list(SourceConfig::default());
     assert_eq!(strict.samples.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), [&inside, "d.jpg"]);
-    assert_eq!(strict.skips.count(|reason| reason == SkipReason::ImageOutsideFolder), 4);
-    assert!(strict.skips.to_jsonl().contains("outside_paths = true"), "{}", strict.skips.to_jsonl());
+    assert_eq!(strict.skips.count(|reason| reason == SkipReason::ImageOutsideFolder), 3);
+    assert_eq!(strict.skips.count(|reason| reason == SkipReason::ImageIsAddress), 1);
+    let said = strict.skips.to_jsonl();
+    assert!(said.contains("--set data.source.outside_paths=true") && said.contains("--image-root"), "{said}");
     let open = list(SourceConfig { outside_paths: true, ..SourceConfig::default() });
     assert_eq!((open.samples.len(), open.skips.total()), (5, 1));
     // A list in the current folder.
