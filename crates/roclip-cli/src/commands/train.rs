@@ -108,7 +108,7 @@ impl Arguments {
         }
         let runs = planned(&sweep, &base, out)?;
         if self.dry_run {
-            return grid::foresee(&runs, jobs, self.run.json);
+            return grid::foresee(&runs, "--run", jobs, self.run.json);
         }
         let overwrite = self.overwrite;
         Grid { out, named_by: "--run", jobs, overwrite, check: true, threads_asked, check_staying: true }

@@ -16,8 +16,9 @@ use crate::world::World;
 use std::path::Path;
 
 /// What [`Seen::begins`] has read and drawn for the recipes so far.
-#[derive(Default)]
 pub struct Seen {
+    /// The flag of the command that names the folder of the runs.
+    named_by: &'static str,
     /// By what of a recipe says so.
     shapes: Vec<(Recipe, RunShape)>,
     /// Students whose data were looked at.
@@ -25,6 +26,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Nothing yet, of runs in a folder that the flag `named_by` names.
+    pub fn nothing(named_by: &'static str) -> Seen {
+        Seen { named_by, shapes: Vec::new(), students: Vec::new() }
+    }
+
     /// Reads what `recipe` names, draws its poison, and builds its model and objective, as a run in the folder `run` would before its
     /// first step. Recipes that share data, poison and batch size read them once. Nothing is written.
     ///
@@ -32,7 +38,7 @@ impl Seen {
     /// Those that the run would begin with.
     pub fn begins(&mut self, recipe: &Recipe, run: &Path) -> Result<()> {
         recipe.check_training()?;
-        RunKind::Training.check(run)?;
+        RunKind::Training.check(run, self.named_by)?;
         let inputs = inputs(recipe);
         // What is learned from labels and teachers depends on these, and is built whole.
         let known = self.shapes.iter().find(|(known, _)| *known == inputs && !recipe.is_labelled());

@@ -1,7 +1,7 @@
 //! The folder of a run, and the lock that keeps a second writer out of it.
 
 use crate::error::{Error, IoContext, Result};
-use crate::run::kind::{LOCK, RunKind};
+use crate::run::kind::{LOCK, RUN_FLAG, RunKind};
 use roclip_data::artifact;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ impl RunFolder {
     /// # Errors
     /// Those of [`RunKind::check`]; fails when another process writes in it.
     pub fn take(path: &Path, kind: RunKind) -> Result<RunFolder> {
-        kind.check(path)?;
+        kind.check(path, RUN_FLAG)?;
         std::fs::create_dir_all(path).io("create the folder", path)?;
         let file = path.join(LOCK);
         // A link would have another file written.
@@ -58,7 +58,7 @@ impl RunFolder {
     /// # Errors
     /// Those of [`RunFolder::take`]; what may not be in the folder is found before any work.
     pub fn take_existing(path: &Path, kind: RunKind) -> Result<Option<RunFolder>> {
-        kind.check(path)?;
+        kind.check(path, RUN_FLAG)?;
         if path.join(LOCK).is_file() { Self::take(path, kind).map(Some) } else { Ok(None) }
     }
 

@@ -7,7 +7,7 @@ use crate::recipe::{ObjectiveName, Recipe};
 use crate::run::build::build;
 use crate::run::clock::peak_memory_bytes;
 use crate::run::device::machine;
-use crate::run::kind::RunKind;
+use crate::run::kind::{RUN_FLAG, RunKind};
 use crate::run::resume::{Start, checkpoint_to_take};
 use crate::run::session::prepare;
 use crate::train::{Host, Precision, StepDone, Trainer};
@@ -65,7 +65,7 @@ impl Forecast {
 /// Those that the run would begin with.
 pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut(&str)) -> Result<Forecast> {
     recipe.check_training()?;
-    RunKind::Training.check(run)?;
+    RunKind::Training.check(run, RUN_FLAG)?;
     let from = checkpoint_to_take(recipe, run, start)?;
     let device = machine(recipe)?;
     let prepared = prepare(recipe, progress)?;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The file that a run locks, with the number of its process.
 pub(super) const LOCK: &str = "lock";
+/// The flag by which a command names the folder of one run.
+pub(super) const RUN_FLAG: &str = "--run";
 /// More than any number of a process has.
 const LOCK_BYTES: usize = 32;
 
@@ -109,14 +111,15 @@ impl RunKind {
         !path.join(LOCK).exists() && !self.written().iter().any(|name| path.join(name).exists())
     }
 
-    /// Whether a run of this kind may be in the folder `path`: one is there already, or nothing that it would write over.
+    /// Whether a run of this kind may be in the folder `path`: one is there already, or nothing that it would write over. `flag` is what
+    /// names the folder.
     ///
     /// # Errors
     /// A folder that holds another kind of run, several runs or files of someone else, or that lies within a run.
-    pub fn check(self, path: &Path) -> Result<()> {
-        let refuse = |what: String, remedy: &str| Err(Error::file(path, what, remedy));
+    pub fn check(self, path: &Path, flag: &str) -> Result<()> {
+        let refuse = |what: String, remedy: String| Err(Error::file(path, what, remedy));
         if let Some(what) = self.foreign_mark(path) {
-            return refuse(what, "name another folder with --run: it would be written over");
+            return refuse(what, format!("name another folder with {flag}: it would be written over"));
         }
         if path.join(self.mark()).is_file() {
             return Ok(());
@@ -124,35 +127,44 @@ impl RunKind {
         if let Some(kind) = Self::ALL.into_iter().find(|kind| path.join(kind.mark()).is_file()) {
             return refuse(
                 format!("already holds {} ({})", kind.title(), kind.mark()),
-                "name another folder with --run: this one's files would be written over",
+                format!("name another folder with {flag}: this one's files would be written over"),
             );
         }
         if let Some(name) = self.written().iter().find(|name| is_file_or_folder(&path.join(name))) {
             return refuse(
                 format!("holds `{name}` and no {}: another's files, or part of a run", self.mark()),
-                "name another folder with --run: they would be written over",
+                format!("name another folder with {flag}: they would be written over"),
             );
         }
         if !is_lock(&path.join(LOCK)) {
             return refuse(
                 format!("holds a `{LOCK}` that no run has written"),
-                "name another folder with --run: it would be written over",
+                format!("name another folder with {flag}: it would be written over"),
             );
         }
         // A folder of runs, as a demo or a sweep leaves it, is none itself: one that began in it would be lost among them.
         if let Some(name) = checkpoint::runs_within(path).next() {
             return refuse(
                 format!("holds runs, as `{}`", name.display()),
-                "name a new folder for this run with --run, in it or elsewhere",
+                format!("name a new folder for this run with {flag}, in it or elsewhere"),
             );
         }
-        match run_around(path) {
-            Some(run) => refuse(
-                format!("lies within the run `{}`", run.display()),
-                "name a folder outside of it with --run: what is in a run is the run's own",
-            ),
-            None => Ok(()),
-        }
+        check_outside_of_runs(path, flag)
+    }
+}
+
+/// Whether a folder of runs, which `flag` names, may be made at `path`.
+///
+/// # Errors
+/// One that lies within a run.
+pub fn check_outside_of_runs(path: &Path, flag: &str) -> Result<()> {
+    match run_around(path) {
+        Some(run) => Err(Error::file(
+            path,
+            format!("lies within the run `{}`", run.display()),
+            format!("name a folder outside of it with {flag}: what is in a run is the run's own"),
+        )),
+        None => Ok(()),
     }
 }
 
@@ -230,17 +242,17 @@ mod tests {
                 let folder = lab.path().join(format!("with-{name}"));
                 std::fs::create_dir(&folder).unwrap();
                 std::fs::write(folder.join(name), "somebody = 'else'\n").unwrap();
-                let said = kind.check(&folder).unwrap_err().to_string();
+                let said = kind.check(&folder, RUN_FLAG).unwrap_err().to_string();
                 assert!(said.contains(name) && said.contains("--run"), "{name}: {said}");
             }
         }
         // A recipe that somebody keeps as `run.toml` is theirs until a run has begun beside it.
         let lab = tempfile::tempdir().unwrap();
         std::fs::write(lab.path().join("run.toml"), mark(RunKind::Training)).unwrap();
-        let said = RunKind::Training.check(lab.path()).unwrap_err().to_string();
+        let said = RunKind::Training.check(lab.path(), RUN_FLAG).unwrap_err().to_string();
         assert!(said.contains("nothing else of a run"), "{said}");
         std::fs::write(lab.path().join(LOCK), "4711\n").unwrap();
-        RunKind::Training.check(lab.path()).unwrap();
+        RunKind::Training.check(lab.path(), RUN_FLAG).unwrap();
     }
 
     #[test]
@@ -283,18 +295,20 @@ mod tests {
             std::fs::write(run.join(file), mark(kind)).unwrap();
             std::fs::write(run.join("lock"), "").unwrap();
             for other in RunKind::ALL {
-                let said = other.check(&run);
+                let said = other.check(&run, RUN_FLAG);
                 assert_eq!(said.is_ok(), kind == other, "{file}, {other:?}");
                 if let Err(error) = said {
                     assert!(error.to_string().contains("already holds a run"), "{error}");
                 }
                 for inner in ["inner", "new", "inner/new/er"] {
-                    let said = other.check(&run.join(inner)).unwrap_err().to_string();
+                    let said = other.check(&run.join(inner), "--out").unwrap_err().to_string();
                     assert!(said.contains("lies within the run"), "{file}, {inner}: {said}");
+                    // As the flag of the command is called.
+                    assert!(said.contains("outside of it with --out") && !said.contains("--run"), "{said}");
                 }
             }
             std::os::unix::fs::symlink(run.join("inner"), path("link")).unwrap();
-            assert!(kind.check(&path("link")).unwrap_err().to_string().contains("lies within"));
+            assert!(kind.check(&path("link"), RUN_FLAG).unwrap_err().to_string().contains("lies within"));
             std::fs::remove_file(path("link")).unwrap();
         }
         // What lies beside runs is free, and so is a folder with a recipe; one with a summary is not.
@@ -302,10 +316,10 @@ mod tests {
         for (folder, file, free) in files {
             std::fs::create_dir(path(folder)).unwrap();
             std::fs::write(path(folder).join(file), "").unwrap();
-            assert_eq!(RunKind::Training.check(&path(folder)).is_ok(), free, "{folder}");
-            assert!(RunKind::Training.check(&path(folder).join("new")).is_ok());
+            assert_eq!(RunKind::Training.check(&path(folder), RUN_FLAG).is_ok(), free, "{folder}");
+            assert!(RunKind::Training.check(&path(folder).join("new"), RUN_FLAG).is_ok());
         }
-        let sweep = RunKind::Instruct.check(lab.path()).unwrap_err().to_string();
+        let sweep = RunKind::Instruct.check(lab.path(), RUN_FLAG).unwrap_err().to_string();
         assert!(sweep.contains("holds runs, as `run`"), "{sweep}");
     }
 }

@@ -122,7 +122,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 "the row `{DETECTED}` is not in this: {more} more when the others are done, each as long as an undefended one"
             ));
         }
-        return foresee(&runs, jobs, false);
+        return foresee(&runs, "--out", jobs, false);
     }
     let (overwrite, check) = (arguments.overwrite, !sweep.is_empty());
     let threads_asked = arguments.recipe.machine.threads.is_some();

@@ -138,7 +138,7 @@ fn asked(mut all: Vec<Row>, names: &[String], base: &Recipe, seeds: &[u64]) -> R
 /// No attack is left.
 fn leave_out_undrawable(clean: &mut Recipe, seed: u64, needed: &BTreeSet<String>) -> Result<()> {
     let all = std::mem::take(&mut clean.poison.attacks);
-    let (mut seen, mut refused) = (Seen::default(), None);
+    let (mut seen, mut refused) = (Seen::nothing("--run"), None);
     for attack in all {
         let name = attack.name.clone();
         clean.poison.attacks.push(attack);

@@ -84,9 +84,9 @@ pub fn check_number(runs: usize, yes: bool) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with any of `runs`, found before the first of them begins.
-pub fn check(runs: &[Planned]) -> Result<()> {
-    let mut seen = Seen::default();
+/// What is wrong with any of `runs`, which lie in a folder that the flag `named_by` names, found before the first of them begins.
+pub fn check(runs: &[Planned], named_by: &'static str) -> Result<()> {
+    let mut seen = Seen::nothing(named_by);
     for planned in runs {
         seen.begins(&planned.recipe, &planned.folder).with_context(|| format!("the run {}", planned.name))?;
     }
@@ -175,8 +175,8 @@ impl Grid<'_> {
         if self.check {
             let runs = count(first.runs.len() + then.runs.len(), "run");
             say(&format!("looking at the recipes and data of {runs} before the first begins"));
-            check(&first.runs)?;
-            check_taught(&then.runs, teachers)?;
+            check(&first.runs, self.named_by)?;
+            check_taught(&then.runs, teachers, self.named_by)?;
         }
         Ok(students)
     }
@@ -218,8 +218,8 @@ impl Wanted {
 
 /// What is wrong with any of `runs`, as far as it is known before their teachers are trained; `teachers` are their recipes, by the folder of
 /// the run that learns from them.
-fn check_taught(runs: &[Planned], teachers: &[(PathBuf, Recipe)]) -> Result<()> {
-    let mut seen = Seen::default();
+fn check_taught(runs: &[Planned], teachers: &[(PathBuf, Recipe)], named_by: &'static str) -> Result<()> {
+    let mut seen = Seen::nothing(named_by);
     for planned in runs {
         let teacher = teachers.iter().find(|(folder, _)| *folder == planned.folder);
         if let Some((_, teacher)) = teacher {
