@@ -17,6 +17,7 @@ pub mod instruction;
 pub mod language;
 mod nearby;
 pub mod pairs;
+pub mod paths;
 pub mod plural;
 pub mod poison;
 pub mod probe;

@@ -3,6 +3,7 @@
 use crate::commands::progress::say;
 use roclip_data::artifact;
 use roclip_data::escape::for_shell;
+use roclip_data::paths;
 use std::path::{Path, PathBuf};
 
 /// Says what lies in `place`, and commands that go on from there.
@@ -17,7 +18,7 @@ pub fn say_next(place: &Path, holds: &str, commands: &[String]) {
 
 /// A new folder for what is made of `run`: its name with `what` behind it, and a number where that is taken.
 pub fn beside(run: &Path, what: &str) -> PathBuf {
-    artifact::unused_name(Path::new(&format!("{}-{what}", run.display())), "")
+    artifact::unused_name(&paths::beside(run, what), "")
 }
 
 /// A path as a shell takes it.
@@ -33,7 +34,9 @@ mod tests {
     fn a_folder_beside_a_run_is_one_that_nothing_is_in() {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("mine");
-        assert_eq!(beside(&run, "attack"), folder.path().join("mine-attack"));
+        for typed in [run.clone(), run.join(""), run.join(".")] {
+            assert_eq!(beside(&typed, "attack"), folder.path().join("mine-attack"), "{}", typed.display());
+        }
         std::fs::create_dir(folder.path().join("mine-attack")).unwrap();
         assert_eq!(beside(&run, "attack"), folder.path().join("mine-attack-2"));
     }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use roclip::report::{NamedRun, Report, check_report_folder, key_legend, write_named_report};
 use roclip_data::escape::for_terminal;
+use roclip_data::paths::plain;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -33,9 +34,9 @@ fn named_run(text: &str) -> Result<NamedRun, String> {
             if name.trim().is_empty() || folder.is_empty() {
                 return Err("give both, as in baseline=runs/undefended".to_owned());
             }
-            Ok(NamedRun { name: Some(name.trim().to_owned()), folder: folder.into() })
+            Ok(NamedRun { name: Some(name.trim().to_owned()), folder: plain(Path::new(folder)) })
         }
-        _ => Ok(NamedRun { name: None, folder: whole }),
+        _ => Ok(NamedRun { name: None, folder: plain(&whole) }),
     }
 }
 
@@ -98,6 +99,7 @@ mod tests {
         assert_eq!(parse("K=2=runs/k2"), Ok((Some("K=2".into()), "runs/k2".into())));
         assert_eq!(parse("runs/k=2"), Ok((None, "runs/k=2".into())));
         assert_eq!(parse("runs/k2"), Ok((None, "runs/k2".into())));
+        assert_eq!((parse("runs/k2/"), parse("a=runs//k2/.")), (parse("runs/k2"), parse("a=runs/k2")));
         assert!(parse("=runs/k2").is_err() && parse("name=").is_err());
     }
 }

@@ -85,7 +85,7 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
         ["data", "drop", "--train-data", data, "--ids", "ids.txt", "--out", out]
     };
     let said = lab.stderr(&drop("pairs.csv", "kept.csv"));
-    assert!(said.contains("1 of 3 ids are not in the data (first: nobody.png)"), "{said}");
+    assert!(said.contains("1 of 3 ids is not in the data (first: nobody.png)"), "{said}");
     let before = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
     let expected: String = before
         .lines()
@@ -144,6 +144,23 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     std::fs::write(lab.path("ids.txt"), all).unwrap();
     lab.fails(&drop("pairs.csv", "other.csv"), 1, &["everything"]);
     assert!(!lab.path("other.csv").exists() && parts_left(&lab).is_empty());
+}
+
+#[test]
+fn a_line_names_the_picture_that_is_called_so_with_its_blanks() {
+    let lab = Lab::new();
+    std::fs::write(lab.path("blanks.csv"), "image,caption\n000.png,one\n\" lead.png\",two\nlead.png,three\n").unwrap();
+    for name in [" lead.png", "lead.png"] {
+        std::fs::copy(lab.path("001.png"), lab.path(name)).unwrap();
+    }
+    for (line, gone, stays) in
+        [(" lead.png\n", "two", "three"), ("lead.png\n", "three", "two"), (" 000.png \n", "one", "two")]
+    {
+        std::fs::write(lab.path("ids.txt"), line).unwrap();
+        lab.ok(&["data", "drop", "blanks.csv", "--ids", "ids.txt", "--out", "kept.csv", "--overwrite"]);
+        let kept = std::fs::read_to_string(lab.path("kept.csv")).unwrap();
+        assert!(!kept.contains(gone) && kept.contains(stays), "{line:?}: {kept}");
+    }
 }
 
 /// A recipe without poison that trains one epoch of plain CLIP on `data`.

@@ -10,6 +10,7 @@ use crate::sample::Sample;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 /// Ids of samples, and of single captions (`a.jpg#2` is the third caption of `a.jpg`; no sample has such an id).
@@ -17,6 +18,10 @@ use std::path::{Path, PathBuf};
 pub struct DropList {
     path: PathBuf,
     ids: BTreeSet<String>,
+    /// Plain lines with blanks around them, which stand among `ids` without these.
+    blank: BTreeSet<String>,
+    /// What other lines name, where there are such lines.
+    certain: BTreeSet<String>,
 }
 
 /// What of a list was in the data.
@@ -67,12 +72,18 @@ pub fn drop_line(id: &str) -> String {
     }
 }
 
+/// Whether this stands behind the id of a sample in the id of one of its captions.
+fn is_caption(rest: &str) -> bool {
+    let number = rest.strip_prefix('#');
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl DropList {
     /// # Errors
     /// A file that is no text or names nothing, and a JSON line without an id.
     pub fn read(path: &Path) -> Result<DropList> {
         let text = artifact::read_text(path)?;
-        let mut ids = BTreeSet::new();
+        let (mut ids, mut blank) = (BTreeSet::new(), BTreeSet::new());
         for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
             let line = line.trim_end_matches('\r');
             let id = match line.trim_start().chars().next() {
@@ -86,18 +97,43 @@ impl DropList {
                         return Err(Error::file(path, what, "write one id a line, or {\"id\": ...}"));
                     }
                 },
-                Some(_) => line.trim().to_owned(),
+                Some(_) if line.trim() != line => {
+                    blank.insert(line.to_owned());
+                    continue;
+                }
+                Some(_) => line.to_owned(),
             };
             ids.insert(id);
         }
+        let certain = if blank.is_empty() { BTreeSet::new() } else { ids.clone() };
+        ids.extend(blank.iter().map(|line| line.trim().to_owned()));
         match ids.is_empty() {
             true => Err(Error::file(
                 path,
                 "names no id",
                 "write one id a line, as skips.jsonl and `roclip data stats` print them",
             )),
-            false => Ok(DropList { path: path.to_owned(), ids }),
+            false => Ok(DropList { path: path.to_owned(), ids, blank, certain }),
         }
+    }
+
+    /// The list for data whose samples have these `ids`: a line that is one of them as it stands, with the blanks around it, names that one,
+    /// or its captions, and no other. Blanks around other lines say nothing.
+    #[must_use]
+    pub fn among<'a>(mut self, ids: impl IntoIterator<Item = &'a str>) -> DropList {
+        if self.blank.is_empty() {
+            return self;
+        }
+        let mut exact = BTreeSet::new();
+        for id in ids {
+            let from = self.blank.range::<str, _>((Bound::Included(id), Bound::Unbounded));
+            let own = from.map_while(|line| Some((line, line.strip_prefix(id)?)));
+            exact.extend(own.filter(|(_, rest)| rest.is_empty() || is_caption(rest)).map(|(line, _)| line.clone()));
+        }
+        let meant = |line: &String| if exact.contains(line) { line.clone() } else { line.trim().to_owned() };
+        self.ids = std::mem::take(&mut self.certain);
+        self.ids.extend(std::mem::take(&mut self.blank).iter().map(meant));
+        self
     }
 
     pub fn len(&self) -> usize {
@@ -174,6 +210,11 @@ impl DropList {
     /// # Errors
     /// A list of other data, and one that leaves nothing.
     pub fn leave_out_pairs(&self, pairs: &mut Pairs) -> Result<LeftOutByList> {
+        if !self.blank.is_empty() {
+            let own = pairs.iter().map(|pair| pair.id.clone());
+            let ids: Vec<String> = own.chain(pairs.samples().map(|sample| sample.id.clone())).collect();
+            return self.clone().among(ids.iter().map(String::as_str)).leave_out_pairs(pairs);
+        }
         let mut captions = 0;
         let mut found: BTreeSet<&str> = BTreeSet::new();
         let mut pictures = BTreeSet::new();
@@ -345,6 +386,31 @@ mod tests {
         assert_eq!(read.len(), ids.len());
         assert!(ids.iter().all(|id| read.names(id)), "{text}");
         assert!(text.starts_with("a.jpg\n") && text.contains("\na b#1\n"), "plain ids stay plain: {text}");
+    }
+
+    #[test]
+    fn a_line_that_is_an_id_with_its_blanks_names_that_one() {
+        let of = |text: &str, ids: &[&str]| list(text).unwrap().among(ids.iter().copied());
+        let both = [" lead.png", "lead.png", "b.jpg"];
+        let named = of(" lead.png\n  b.jpg \n", &both);
+        assert_eq!(both.map(|id| named.names(id)), [true, false, true]);
+        let named = of(" lead.png\n  b.jpg \n", &both[1..]);
+        assert_eq!(both.map(|id| named.names(id)), [false, true, true]);
+        let named = of(" lead.png\nlead.png\n", &both);
+        assert_eq!(both.map(|id| named.names(id)), [true, true, false]);
+        let named = of(" lead.png#1\n b.jpg#1\n", &both);
+        assert!(named.names(" lead.png#1") && !named.names("lead.png#1") && named.names("b.jpg#1"));
+        // The same of pairs.
+        let mut all = samples();
+        all.push(Sample {
+            captions: vec!["8".to_owned()],
+            ..Sample::new("data".into(), " b.jpg", all[1].image.clone())
+        });
+        let mut pairs = Pairs::new(all, CaptionMode::Expand);
+        let left_out = list(" b.jpg\n").unwrap().leave_out_pairs(&mut pairs).unwrap();
+        let ids: Vec<String> = pairs.iter().map(|pair| pair.id.clone()).collect();
+        assert!(left_out.pictures == 1 && ids.contains(&"b.jpg".to_owned()), "{ids:?}");
+        assert!(!ids.contains(&" b.jpg".to_owned()), "{ids:?}");
     }
 
     #[test]

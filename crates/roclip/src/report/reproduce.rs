@@ -7,6 +7,7 @@ use base64::Engine;
 use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::escape::for_shell;
+use roclip_data::paths::{beside, plain};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use toml::Table;
@@ -48,14 +49,15 @@ fn of_group(group: &Group) -> Result<Markup> {
 
 /// The command that reads the run's recipe and makes the run again.
 fn again(run: &RunRecord) -> String {
-    let path = for_shell(&run.folder.display().to_string());
+    let [path, new] =
+        [plain(&run.folder), beside(&run.folder, "again")].map(|path| for_shell(&path.display().to_string()));
     let command = match &run.recipe.prompt {
         Some(prompt) if prompt.repair.is_some() => "prompt repair",
         Some(_) => "prompt train",
         // It cleans, distils and trains captioners, too, where the recipe has the section.
         None => "train",
     };
-    format!("roclip {command} --config {path}/run.toml --run {path}-again")
+    format!("roclip {command} --config {path}/run.toml --run {new}")
 }
 
 /// Sections that say nothing of a run which learned prompts for a model that was there.

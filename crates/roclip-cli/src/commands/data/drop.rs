@@ -51,6 +51,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         listing.check_shares(recipe.data.max_skip_fraction, "data.source")?;
     }
     let Listing { samples, skips, .. } = listing;
+    let list = list.among(samples.iter().map(|sample| sample.id.as_str()));
     let found = list.found_in(&samples)?;
     let leaving = |sample: &Sample| {
         let captions = list.captions_of(sample);
@@ -96,7 +97,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         ));
     }
     if let Some(first) = first_absent {
-        say(&format!("{absent} of {} ids are not in the data (first: {})", list.len(), for_terminal(first)));
+        let are = if *absent == 1 { "is" } else { "are" };
+        let of = count(list.len(), "id");
+        say(&format!("{absent} of {of} {are} not in the data (first: {})", for_terminal(first)));
     }
     if not_copied.total() > 0 {
         say(&format!("not copied, since it is of no sample: {}", not_copied.summary()));

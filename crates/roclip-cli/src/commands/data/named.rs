@@ -32,9 +32,7 @@ impl NamedData {
     pub fn recipe(&self) -> Result<Recipe> {
         let source = self.source();
         if !self.base.names_data() && !source.names_data() {
-            bail!(
-                "nothing says which data; name it (`roclip data stats DATA`, or --train-data DATA), or a recipe with --config"
-            );
+            bail!("nothing says which data; name it (as `DATA`, or with --train-data DATA), or a recipe with --config");
         }
         let recipe = self.base.resolve(Recipe::default(), &[&source as &dyn Overrides])?;
         recipe.check()?;
@@ -92,7 +90,7 @@ impl Lookers {
 pub fn list(recipe: &Recipe, source: &SourceConfig) -> Result<Listing> {
     let mut listing = list_samples(source, recipe.data.limits)?;
     if let Some(path) = &recipe.data.drop {
-        let list = DropList::read(path)?;
+        let list = DropList::read(path)?.among(listing.samples.iter().map(|sample| sample.id.as_str()));
         let left_out = list.found_in(&listing.samples)?;
         list.leave_out_samples(&mut listing.samples);
         list.leave_out_captions(&mut listing.samples);
