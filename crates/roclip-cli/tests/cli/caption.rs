@@ -91,6 +91,11 @@ fn a_captioner_learns_is_measured_and_resumes_bit_for_bit() {
 
     let measured = lab.json(&["caption", "eval", "attend"]);
     assert_eq!(&measured, captions);
+    // What is asked of a finished run is done or refused, and not passed over.
+    let again = |flags: &[&'static str]| [&["caption", "train", "--run", "attend", "--resume"], flags].concat();
+    lab.fails(&again(&["--beam", "1"]), 1, &["`attend` is finished", "roclip caption eval attend"]);
+    lab.fails(&again(&["--architecture", "bridge"]), 1, &["caption.model.architecture differs"]);
+    lab.ok(&again(&[]));
     let greedy = lab.json(&["caption", "eval", "attend", "--beam", "1", "--out", "greedy.jsonl"]);
     lab.fails(&["caption", "eval", "attend", "--out", "greedy.jsonl"], 1, &["exists already", "--overwrite"]);
     lab.fails(&["caption", "eval", "attend", "--beam", "99999999"], 2, &["--beam", "99999999 is not in 0..=1000"]);
@@ -128,6 +133,37 @@ fn a_captioner_learns_is_measured_and_resumes_bit_for_bit() {
         lab.fails(command, 1, &["`attend`", "trained a captioner", "roclip caption eval"]);
         assert!(!lab.path("wrong").exists());
     }
+}
+
+#[test]
+fn references_are_of_the_data_that_is_trained_on_where_nobody_chose_others() {
+    let lab = lab();
+    let text = std::fs::read_to_string(lab.path("caption.toml")).unwrap();
+    let (text, _) = text.split_once("[caption.references]").unwrap();
+    let own = |name: &str| std::fs::write(lab.path("own.toml"), text.replace("captions.jsonl", name)).unwrap();
+    let train = |run: &'static str, flags: &[&'static str]| {
+        [&["caption", "train", "--config", "own.toml", "--epochs", "1", "--run", run], flags].concat()
+    };
+    own("captions.jsonl");
+    let said = lab.stderr(&train("own", &[]));
+    assert!(said.contains("the split `test` of") && !said.contains("trained on, too"), "{said}");
+    let captions = &read(&lab, "own/summary.json")["captions"];
+    assert_eq!((&captions["pictures"], &captions["references"]), (&Value::from(16), &Value::from(48)));
+    assert_eq!(&lab.json(&["caption", "eval", "own"])["pictures"], &Value::from(16));
+    // A flag that names the data leaves the recipe's split out, and with it what kept the references out of the training.
+    let said = lab.stderr(&train("all", &["--train-data", "captions.jsonl", "--dry-run"]));
+    assert!(said.contains("16 of the 16 pictures that captions are measured by are trained on, too"), "{said}");
+    let said = lab.stderr(&train("all", &["--set", "caption.references.path=emoji", "--dry-run"]));
+    assert!(said.contains("captions are measured on the built-in emoji"), "{said}");
+    // Without a test split it is that for validation; without either somebody has to say.
+    let lines = std::fs::read_to_string(lab.path("captions.jsonl")).unwrap();
+    for (name, split) in [("val.jsonl", "val"), ("train.jsonl", "train")] {
+        std::fs::write(lab.path(name), lines.replace("\"split\":\"test\"", &format!("\"split\":\"{split}\""))).unwrap();
+    }
+    own("val.jsonl");
+    assert!(lab.stderr(&train("val", &["--dry-run"])).contains("the split `val` of"));
+    own("train.jsonl");
+    lab.fails(&train("none", &[]), 1, &["in the split `test`", "--val-data"]);
 }
 
 #[test]

@@ -88,6 +88,13 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     lab.fails(&unmeasured, 1, &["--instructions", "--val-data"]);
     let unsplit = ["caption", "instruct", "clip", "--train-data", "train.jsonl", "--run", "unmeasured"];
     lab.fails(&unsplit, 1, &["test pictures are read from `train.jsonl`, split `test`", "--val-data"]);
+    // Without other test pictures they are the test split of what is trained on, all of it.
+    let captions = std::fs::read_to_string(lab.path("train.jsonl")).unwrap();
+    let test = std::fs::read_to_string(lab.path("test.jsonl")).unwrap().replace('{', "{\"split\": \"test\", ");
+    std::fs::write(lab.path("all.jsonl"), captions.replace('{', "{\"split\": \"train\", ") + &test).unwrap();
+    let all = ["caption", "instruct", "clip", "--train-data", "all.jsonl", "--run", "all"];
+    let said = lab.stderr(&[&all[..], &SMALL].concat());
+    assert!(said.contains("warning: 16 of the 16 pictures") && said.contains("--val-data"), "{said}");
 
     // One that is done stays as it is, and one that is stopped within an epoch ends where the whole one does.
     let whole = weights(&lab, "base");

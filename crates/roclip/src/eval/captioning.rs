@@ -7,6 +7,7 @@ use crate::eval::{FeatureKind, Reading};
 use crate::model::captioner::{Captioner, SearchConfig};
 use crate::model::{Clip, unit};
 use image::RgbImage;
+use roclip_data::artifact;
 use roclip_data::caption_metrics::{
     Bleu, DocumentFrequencies, Rouge, Smoothing, cider_d, corpus_bleu, sentence_bleu, words,
 };
@@ -131,6 +132,14 @@ impl CaptionEvaluator {
         let references: Vec<Vec<Vec<String>>> = samples.iter().map(of).collect();
         let frequencies = DocumentFrequencies::count(references.iter().map(Vec::as_slice));
         Ok(CaptionEvaluator { samples, references, frequencies, reading, skips })
+    }
+
+    /// A digest of the pictures, each with its references: wherever they lie, what has the same one is measured on the same.
+    pub fn digest(&self) -> String {
+        let line = |sample: &Sample| format!("{:02x?} {:?}\n", sample.digest, sample.captions);
+        let mut lines: Vec<String> = self.samples.iter().map(line).collect();
+        lines.sort_unstable();
+        artifact::sha256_hex(lines.concat().as_bytes())
     }
 
     /// Scores of one caption for each of the pictures at `places`.

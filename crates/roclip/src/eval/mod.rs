@@ -48,4 +48,7 @@ pub use recognizer::{GUESSES, Predictions, Recognizer};
 pub use record::{BackdoorOutcome, Depth, Evaluation, TargetOutcome, can_miss};
 pub use retrieval::Retrieval;
 pub use trigger_measures::{Dose, NaturalTail, TriggerMeasures, VarianceTrigger, trigger_measures, variance_triggers};
-pub use warnings::{foreign as foreign_evaluation, splits as unchosen_splits, unseen as unseen_classes};
+pub use warnings::{
+    foreign as foreign_evaluation, foreign_references, splits as unchosen_splits, trained_references,
+    unseen as unseen_classes,
+};

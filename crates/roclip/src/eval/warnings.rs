@@ -60,6 +60,28 @@ pub fn foreign(training: &SourceConfig, evaluation: &SourceConfig) -> Option<Str
     })
 }
 
+/// A captioner that is trained on own data and measured by captions of the built-in pictures.
+pub fn foreign_references(training: &SourceConfig, references: &SourceConfig) -> Option<String> {
+    foreign(training, references)?;
+    Some(format!(
+        "captions are measured on the built-in emoji, not on data like `{}`; name pictures with captions with --val-data (caption.references)",
+        training.path
+    ))
+}
+
+/// Pictures that answers or captions are measured by, `references`, which are among those that are trained on.
+pub fn trained_references(training: &[Sample], references: &[Sample], remedy: &str) -> Option<String> {
+    let of = |sample: &Sample| (sample.source.clone(), sample.key.clone());
+    let trained: BTreeSet<_> = training.iter().map(of).collect();
+    let count = references.iter().filter(|sample| trained.contains(&of(sample))).count();
+    (count > 0).then(|| {
+        format!(
+            "{count} of the {} pictures that captions are measured by are trained on, too: scores say how well they were learned by heart; {remedy}",
+            references.len()
+        )
+    })
+}
+
 /// Most of the `classes` that are measured are of no picture that is trained on, where some are. Data whose classes have other names say nothing.
 pub fn unseen(training: &[Sample], classes: &[String]) -> Option<String> {
     let seen: BTreeSet<&str> = training.iter().filter_map(|sample| sample.class.as_deref()).collect();
@@ -326,5 +348,17 @@ mod tests {
         assert!(foreign(&source("emoji"), &source("emoji")).is_none());
         assert!(foreign(&source("emoji::mine.csv"), &source("emoji")).is_none());
         assert!(foreign(&source("mine.csv"), &source("test.csv")).is_none());
+        let said = foreign_references(&source("mine.csv"), &source("emoji")).unwrap();
+        assert!(said.contains("captions are measured on the built-in emoji") && said.contains("caption.references"));
+        assert!(foreign_references(&source("mine.csv"), &source("test.csv")).is_none());
+    }
+
+    #[test]
+    fn references_that_are_trained_on_are_said() {
+        let of = |data: &str, key: &str| Sample::new(data.into(), key, ImageBytes::Memory((*b"bytes").into()));
+        let training = [of("data", "a"), of("data", "b")];
+        let said = trained_references(&training, &[of("data", "b"), of("data", "c")], "name others").unwrap();
+        assert!(said.contains("1 of the 2 pictures") && said.ends_with("name others"), "{said}");
+        assert_eq!(trained_references(&training, &[of("data", "c"), of("other", "a")], ""), None);
     }
 }

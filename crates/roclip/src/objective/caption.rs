@@ -35,7 +35,8 @@ pub struct CaptionConfig {
     pub attention_weight: f64,
     /// How captions are searched for when the captioner is measured.
     pub search: SearchConfig,
-    /// Images whose captions are the references that written ones are measured by.
+    /// Images whose captions are the references that written ones are measured by. `roclip caption train` writes the test split of the training
+    /// data here, else its validation split, where a recipe leaves them out.
     pub references: SourceConfig,
 }
 

@@ -79,6 +79,12 @@ impl Context<'_> {
         self.manifest.is_some() && !self.recipe.is_labelled() && trainer.objective.captioner().is_none()
     }
 
+    /// The digest of the labelled pictures that the run is measured on; of a captioner that is measured by its captions alone, that of its
+    /// references.
+    pub fn measured_on(&self) -> Option<String> {
+        self.evaluator.digest().or_else(|| self.references.as_ref().map(CaptionEvaluator::digest))
+    }
+
     /// The class prompts as the model stands, encoded once for all that is measured at a step.
     fn class_prompts(&self, trainer: &Trainer) -> Result<ClassPrompts> {
         let (step, KnownPrompts(known)) = (trainer.position.step, &self.prompts);

@@ -2,7 +2,10 @@
 
 use crate::checkpoint::{self, Description, Loaded, Provenance};
 use crate::error::{Error, Result};
-use crate::eval::{CaptionEvaluator, Evaluator, GUESSES, foreign_evaluation, unchosen_splits, unseen_classes};
+use crate::eval::{
+    CaptionEvaluator, Evaluator, GUESSES, foreign_evaluation, foreign_references, trained_references, unchosen_splits,
+    unseen_classes,
+};
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
 use crate::run::memory::check_fits;
@@ -263,6 +266,7 @@ pub fn prepare_clean_data(recipe: &Recipe) -> Result<Prepared> {
     } else {
         listing.require_captions();
     }
+    let list = list.map(|list| list.among(listing.samples.iter().map(|sample| sample.id.as_str())));
     let dropped = list.as_ref().map(|list| list.found_in(&listing.samples)).transpose()?;
     if let Some(list) = &list {
         list.leave_out_samples(&mut listing.samples);
@@ -292,14 +296,21 @@ fn measured(recipe: &Recipe, listed: Listed, model: ModelConfig, evaluator: Opti
     let evaluator = evaluator.map_or_else(|| Evaluator::new(&recipe.eval, recipe.data.reading()), Ok)?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.splits(), &recipe.data.source, "data.source"));
-    // The samples of an index are not read for it.
-    if !pairs.is_indexed() {
-        warnings.extend(unseen_classes(&pairs.all_samples(), &evaluator.classes));
-    }
     let references = match &recipe.caption {
         Some(caption) => Some(CaptionEvaluator::new(&caption.references, recipe.data.reading())?),
         None => None,
     };
+    // The samples of an index are not read for it.
+    if !pairs.is_indexed() {
+        let samples = pairs.all_samples();
+        warnings.extend(unseen_classes(&samples, &evaluator.classes));
+        let measured = references.as_ref().map_or(&[][..], |references| &references.samples);
+        let remedy = "choose another split (--set data.source.split=train), or name other pictures with --val-data";
+        warnings.extend(trained_references(&samples, measured, remedy));
+    }
+    if let Some(caption) = &recipe.caption {
+        warnings.extend(foreign_references(&recipe.data.source, &caption.references));
+    }
     // A captioner is measured by its captions.
     if references.is_none() || !evaluator.is_of_nothing() {
         warnings.extend(evaluator.warnings.iter().cloned());

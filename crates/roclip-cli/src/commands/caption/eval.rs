@@ -1,8 +1,10 @@
 //! `roclip caption eval`
 
 use crate::commands::caption::{DeviceFlag, ReferenceFlags, SearchFlags, print_scores, share};
+use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
+use roclip::eval::foreign_references;
 use roclip::run::{CaptionEval, captioner_recipe, device, evaluate_captions};
 use roclip_data::artifact;
 use std::path::PathBuf;
@@ -39,9 +41,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         artifact::check_file_writable(out)?;
     }
-    let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption);
+    let saved = captioner_recipe(&arguments.captioner)?;
+    let training = saved.as_ref().map(|(recipe, _)| recipe.data.source.clone());
+    let own = saved.map(|(_, caption)| caption);
     let search = arguments.search.over(own.as_ref().map(|caption| caption.search).unwrap_or_default());
     let references = arguments.references.source(own.map(|caption| caption.references));
+    let warning = training.zip(references.as_ref()).and_then(|(own, references)| foreign_references(&own, references));
+    if let Some(warning) = warning {
+        say(&format!("warning: {warning}"));
+    }
     let eval = CaptionEval { references, search: Some(search), max_skip_fraction: arguments.max_skip_fraction };
     let (evaluation, lines) = evaluate_captions(&arguments.captioner, &eval, device(&arguments.on.device)?)?;
     if let Some(out) = &arguments.out {

@@ -8,6 +8,7 @@ mod instruct;
 mod train;
 mod write;
 
+use crate::commands::folder::folder;
 use crate::commands::numbers::of_key;
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -68,7 +69,7 @@ struct StudyFlags {
     #[command(flatten)]
     on: DeviceFlag,
     /// Folder of all that comes out
-    #[arg(long = "run", value_name = "FOLDER")]
+    #[arg(long = "run", value_name = "FOLDER", value_parser = folder())]
     folder: PathBuf,
     /// Go on with what is in the folder
     #[arg(long)]

@@ -16,7 +16,8 @@ use roclip::model::captioner::{Architecture, Bridge};
 use roclip::objective::{CaptionConfig, ImageTower};
 use roclip::recipe::{ModelSettings, Recipe, flag_help};
 use roclip::run::continued_by;
-use roclip_data::source::{EmojiConfig, SourceConfig};
+use roclip_data::picture::ImageLimits;
+use roclip_data::source::{EmojiConfig, SourceConfig, list_samples};
 use std::path::{Path, PathBuf};
 
 const HOLDS: &str = "checkpoints/, summary.json, captions.jsonl, metrics.jsonl, log.jsonl, tensorboard/";
@@ -62,7 +63,7 @@ struct CaptionDataFlags {
     #[command(flatten)]
     pairs: SourceFlags,
     /// Pictures with reference captions that captions are measured by [recipe key: caption.references, default: the test split of the training
-    /// data]
+    /// data, else its validation split]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
     #[arg(help = flag_help("data.drop"))]
@@ -105,17 +106,7 @@ impl Overrides for Captioner<'_> {
         if !trained {
             caption.image_tower = ImageTower::Tuned;
         }
-        match arguments.architecture.as_deref() {
-            Some("bridge") => caption.model.architecture = Architecture::Bridge,
-            Some(_) => caption.model.architecture = Architecture::ShowAttendTell,
-            None => {}
-        }
-        match arguments.bridge.as_deref() {
-            Some("prefix") => caption.model.bridge = Bridge::Prefix,
-            Some(_) => caption.model.bridge = Bridge::CrossAttention,
-            None => {}
-        }
-        caption.search = arguments.search.over(caption.search);
+        arguments.choose(caption);
         if recipe.poison.attacks.is_empty() && recipe.manifest.is_none() {
             // A captioner is measured by its captions; only attacks need labelled images.
             recipe.eval.source = SourceConfig { path: NO_IMAGES.into(), ..SourceConfig::default() };
@@ -125,10 +116,68 @@ impl Overrides for Captioner<'_> {
     }
 }
 
-/// References of the built-in pictures are of the concepts that are trained on, where nobody chose others.
-fn references_follow(base: &BaseFlags, recipe: &mut Recipe) {
-    let Recipe { data, caption: Some(caption), .. } = recipe else { return };
+/// What may be said again of a captioner that goes on: other than its search and its references, it has to be the same.
+struct Again<'a>(&'a Arguments);
+
+impl Overrides for Again<'_> {
+    fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        recipe.model.weights = self.0.tower.clone().or(recipe.model.weights.take());
+        self.0.choose(recipe.caption.get_or_insert_default());
+        Ok(())
+    }
+}
+
+impl Arguments {
+    /// Sets what flags say of the captioner itself.
+    fn choose(&self, caption: &mut CaptionConfig) {
+        match self.architecture.as_deref() {
+            Some("bridge") => caption.model.architecture = Architecture::Bridge,
+            Some(_) => caption.model.architecture = Architecture::ShowAttendTell,
+            None => {}
+        }
+        match self.bridge.as_deref() {
+            Some("prefix") => caption.model.bridge = Bridge::Prefix,
+            Some(_) => caption.model.bridge = Bridge::CrossAttention,
+            None => {}
+        }
+        caption.search = self.search.over(caption.search);
+    }
+
+    /// Whether somebody chose the references: by a flag, or in a recipe whose data are not replaced.
+    fn chose_references(&self) -> Result<bool> {
+        let key = "caption.references";
+        let Arguments { base, data, .. } = self;
+        let set = base.sets("caption") || base.sets(key) || base.sets_in(key);
+        Ok(set || data.val_data.is_some() || (data.pairs.path().is_none() && base.file_has(key)?))
+    }
+}
+
+/// Splits that captions are measured by where nobody chose, the best first.
+const HELD_OUT: [&str; 5] = ["test", "val", "validation", "valid", "dev"];
+
+/// The references of a captioner for which nobody chose some: pictures of the data that is trained on, from a split that is not. Where there is
+/// none, reading the split `test` says so.
+fn held_out(own: &SourceConfig, limits: ImageLimits) -> SourceConfig {
+    let of_split = |split: &str| SourceConfig { split: Some(split.to_owned()), ..own.clone() };
+    let is_there = |source: &SourceConfig| list_samples(source, limits).is_ok_and(|found| !found.samples.is_empty());
+    let others = HELD_OUT.iter().filter(|split| own.split.as_deref() != Some(**split));
+    others.map(|split| of_split(split)).find(is_there).unwrap_or_else(|| of_split("test"))
+}
+
+/// References are of the data that is trained on where nobody chose others, and those of the built-in pictures of the same concepts.
+fn references_follow(arguments: &Arguments, recipe: &mut Recipe) -> Result<()> {
+    let base = &arguments.base;
+    let Recipe { data, caption: Some(caption), .. } = recipe else { return Ok(()) };
     let (own, references) = (&data.source, &mut caption.references);
+    if own.path != "emoji" && !arguments.chose_references()? {
+        *references = held_out(own, data.limits);
+        let split = references.split.as_deref().unwrap_or_default();
+        say(&format!(
+            "captions are measured on the split `{split}` of `{}` (caption.references, --val-data)",
+            own.path
+        ));
+        return Ok(());
+    }
     let built_in = own.path == "emoji" && references.path == "emoji";
     let chosen = base.sets_in("caption.references.emoji") || references.emoji != EmojiConfig::default();
     let followed = references.emoji.clone().with_concepts_of(&own.emoji);
@@ -138,6 +187,7 @@ fn references_follow(base: &BaseFlags, recipe: &mut Recipe) {
         );
         references.emoji = followed;
     }
+    Ok(())
 }
 
 /// What the run that `model` belongs to says of its model.
@@ -159,7 +209,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
             if saved.caption.is_none() {
                 return Err(not_this_kind(folder, "trains no captioner"));
             }
-            arguments.base.resolve(saved, &[&arguments.seed, &arguments.training, &arguments.machine])?
+            let Arguments { seed, data, model, training, manifest, machine, .. } = &arguments;
+            let again = Again(&arguments);
+            let mut recipe =
+                arguments.base.resolve(saved, &[seed, data, model, training, manifest, machine, &again])?;
+            // The file is read in place of the run's recipe, as it was when the run began.
+            if arguments.base.config.is_some() {
+                references_follow(&arguments, &mut recipe)?;
+            }
+            recipe
         }
         false if !arguments.base.names_data() && arguments.data.pairs.path().is_none() => bail!(
             "nothing says what to train on; name your pairs with --train-data or a recipe with --config, or give --train-data emoji for the \
@@ -175,7 +233,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             let captioner = Captioner(&arguments);
             let mut recipe =
                 arguments.base.resolve(base, &[seed, data, model, training, manifest, machine, &captioner])?;
-            references_follow(&arguments.base, &mut recipe);
+            references_follow(&arguments, &mut recipe)?;
             recipe
         }
     };
@@ -188,6 +246,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         return Ok(());
     }
     let summary = train(&recipe, folder, arguments.run.start())?;
+    let asked = recipe.caption.as_ref().map(|caption| caption.search);
+    if summary.captions.as_ref().is_some_and(|captions| Some(captions.search) != asked) {
+        bail!(
+            "`{0}` is finished, and was measured with another search: --beam and --max-tokens do nothing here; measure it with `roclip caption eval {0}`",
+            shell_word(folder)
+        );
+    }
     match (&summary.captions, arguments.run.json) {
         (_, true) => println!("{}", serde_json::to_string_pretty(&summary)?),
         (Some(captions), false) => print_scores(captions),

@@ -7,6 +7,7 @@ use crate::commands::numbers::of_key;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
+use roclip_data::artifact;
 use roclip_data::escape::for_shell;
 use std::path::PathBuf;
 
@@ -71,6 +72,15 @@ impl BaseFlags {
     /// Whether `--set` gives this key.
     pub fn sets(&self, key: &str) -> bool {
         self.set.iter().any(|assignment| assignment.split('=').next().is_some_and(|named| named.trim() == key))
+    }
+
+    /// Whether the recipe file has this key, written as `section.key`: what it leaves out has a default.
+    pub fn file_has(&self, key: &str) -> Result<bool> {
+        let Some(path) = &self.config else { return Ok(false) };
+        let table = artifact::read_text(path)?.parse::<toml::Table>()?;
+        let mut keys = key.split('.');
+        let first = keys.next().and_then(|key| table.get(key));
+        Ok(keys.try_fold(first, |found, key| Some(found?.get(key))).flatten().is_some())
     }
 
     /// Whether `--set` gives a key of this section.

@@ -2,6 +2,7 @@
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::eval::trained_references;
 use crate::instruct::{
     Description, Item, Stored, Training, Tuned, Tuner, VisionLanguage, describe, holds_weights, load, save,
 };
@@ -46,6 +47,10 @@ pub fn train_instruct(
     let instructions = read_data(&settings.data, settings.seed, limit.0)?;
     let data_fingerprint = instructions.fingerprint();
     let mut tests = Tests::read(&settings.references, limit)?;
+    let remedy = "name other pictures with --val-data, or other ones to train on";
+    if let Some(warning) = trained_references(&instructions.samples, &tests.samples, remedy) {
+        progress(&format!("warning: {warning}"));
+    }
     let (model, description, training) = match continues {
         true => {
             let Stored { model, description, training, .. } = load(folder, device)?;
