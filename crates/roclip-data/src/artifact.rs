@@ -55,6 +55,21 @@ pub fn write_with<T, E: From<Error>>(
     Ok(value)
 }
 
+/// Writes several files, of which none is in its place before all could be written: a full disk, and what no file can replace, leave the old
+/// ones.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_together(files: &[(PathBuf, &[u8])]) -> Result<()> {
+    let Some(((path, bytes), rest)) = files.split_first() else { return Ok(()) };
+    write_with(path, |file| {
+        file.write_all(bytes).io("write", path)?;
+        // What a full disk does not take is known here.
+        file.flush().io("write", path)?;
+        write_together(rest)
+    })
+}
+
 /// Where a file lies, or will lie when it is written: a link in its place is replaced, and not followed.
 pub fn place_of_new(path: &Path) -> PathBuf {
     let folder = folder_of(path);
@@ -192,6 +207,11 @@ fn temporary_name(path: &Path, folder: &Path) -> Result<String> {
     Ok(format!("{target}{}.", std::process::id()))
 }
 
+/// Whether a file or folder of this name is what a process that was killed leaves of one that it wrote.
+pub fn is_left_over(name: &str) -> bool {
+    name.starts_with('.') && (name.ends_with(UNFINISHED) || name.ends_with(REPLACED))
+}
+
 /// Removes what processes that are gone left of `target`. One that cannot be removed does no harm.
 fn remove_leftovers(folder: &Path, target: &str) {
     let processes = Path::new("/proc");
@@ -309,6 +329,22 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_that_belong_together_are_all_written_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let both = |text: &'static [u8]| write_together(&[(path("page"), text), (path("last"), text)]);
+        both(b"old").unwrap();
+        fs::remove_file(path("last")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(path("last")).unwrap();
+        assert!(both(b"new").unwrap_err().to_string().contains("no regular file"));
+        assert_eq!(fs::read(path("page")).unwrap(), b"old");
+        fs::remove_file(path("last")).unwrap();
+        both(b"new").unwrap();
+        assert_eq!((fs::read(path("page")).unwrap(), fs::read(path("last")).unwrap()), (b"new".into(), b"new".into()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

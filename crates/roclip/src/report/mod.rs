@@ -92,10 +92,14 @@ pub fn write_named_report(runs: &[NamedRun], more_seeds: Option<&str>, output: &
     let rows: Vec<ResultRow> = runs.records.iter().map(|record| record.row.clone()).collect();
     // The page reads the runs' pictures, and can fail; then no file is written.
     let page = html::page(&runs, &rows, more_seeds)?;
-    artifact::write_json(&output.join("results.json"), &rows)?;
-    artifact::write(&output.join("results.csv"), page.csv.as_bytes())?;
-    artifact::write(&output.join("results.tex"), page.latex.as_bytes())?;
+    let json = serde_json::to_string_pretty(&rows).map_err(|e| Error::internal(format!("JSON: {e}")))? + "\n";
     let path = output.join("report.html");
-    artifact::write(&path, page.html.as_bytes())?;
+    // Results and page are of one report.
+    artifact::write_together(&[
+        (path.clone(), page.html.as_bytes()),
+        (output.join("results.json"), json.as_bytes()),
+        (output.join("results.csv"), page.csv.as_bytes()),
+        (output.join("results.tex"), page.latex.as_bytes()),
+    ])?;
     Ok(Report { rows, data: page.parts, next_steps: page.next_steps, repeated: runs.repeated, page: path })
 }

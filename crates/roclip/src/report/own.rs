@@ -84,7 +84,9 @@ fn check(folder: &Path, flag: &str, products: &[Product]) -> Result<()> {
 /// Whether the file of `product` in `folder` is the command's own. One that is not there, or holds nothing, is nobody's.
 fn is_own(folder: &Path, product: &Product, products: &[Product]) -> Result<bool> {
     let path = folder.join(product.name);
-    if path.is_dir() {
+    // A pipe or a device is no file that could be replaced; a link is.
+    let special = std::fs::symlink_metadata(&path).is_ok_and(|there| !there.is_file() && !there.is_symlink());
+    if path.is_dir() || special {
         return Ok(false);
     }
     if !path.is_file() {
