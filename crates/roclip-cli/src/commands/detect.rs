@@ -20,6 +20,7 @@ use roclip::run::{
 };
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
+use roclip_data::paths::beside;
 use roclip_data::skip::SkipReport;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -258,7 +259,7 @@ fn train_without(list: &Path, run: Option<&Path>, arguments: &PairsArguments) ->
         Some(config) => format!("--config {}", shell_word(&config)),
         None => arguments.common.data.again(),
     };
-    let without = |run: &Path| PathBuf::from(format!("{}-without", run.display()));
+    let without = |run: &Path| beside(run, "without");
     let run = artifact::unused_name(&own.map_or_else(|| "runs/without".into(), without), "");
     format!("roclip train {flags} --drop {} --run {}", shell_word(list), shell_word(&run))
 }
@@ -391,7 +392,7 @@ fn print(found: &Suspects) {
     for line in advice(&found.methods, &dropped.left) {
         println!("  {line}");
     }
-    if let Some((above, all)) = dropped.trusted_above {
+    if let (Some((above, all)), 1..) = (dropped.trusted_above, dropped.pairs) {
         println!("  trusted: {above} of {all} trusted pairs are as suspicious as what is left out");
     }
 }

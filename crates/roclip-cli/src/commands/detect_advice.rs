@@ -8,28 +8,33 @@ use std::collections::{BTreeMap, BTreeSet};
 const CLEARLY: f64 = 0.05;
 /// A method whose area is lower orders the poison behind the clean pairs, and takes from the mean rank what others find.
 const SPOILS: f64 = 0.35;
+/// Of fewer poisoned pairs an area is an accident.
+const FEWEST: usize = 5;
 
 /// A line an attack that still has pairs, and that one of `methods`, the last of which is all of them together, orders clearly better than the
 /// mean; and what to do about it. `left` has the pairs of each attack, and how many stay.
 pub fn advice(methods: &[MethodScores], left: &BTreeMap<String, (usize, usize)>) -> Vec<String> {
     let Some((together, single)) = methods.split_last() else { return Vec::new() };
-    let area = |scores: &MethodScores, attack: &str| {
-        scores.attacks.iter().find(|judged| judged.attack == attack).and_then(|judged| judged.figures.auroc)
+    let figures = |scores: &MethodScores, attack: &str| {
+        let judged = scores.attacks.iter().find(|judged| judged.attack == attack)?;
+        let pairs = judged.figures.poisoned.saturating_sub(judged.figures.poisoned_without_score);
+        (pairs >= FEWEST).then_some((judged.figures.auroc?, pairs))
     };
     let mut lines = Vec::new();
     let mut wanted = BTreeSet::new();
     for (attack, _) in left.iter().filter(|(_, (_, left))| *left > 0) {
-        let areas: Vec<(&str, f64)> =
-            single.iter().filter_map(|method| Some((method.method, area(method, attack)?))).collect();
-        let best = areas.iter().copied().max_by(|(_, one), (_, other)| one.total_cmp(other));
-        let (Some((method, alone)), Some(mean)) = (best, area(together, attack)) else { continue };
+        let of_method =
+            |method: &MethodScores| figures(method, attack).map(|(area, pairs)| (method.method, area, pairs));
+        let areas: Vec<(&str, f64, usize)> = single.iter().filter_map(of_method).collect();
+        let best = areas.iter().copied().max_by(|(_, one, _), (_, other, _)| one.total_cmp(other));
+        let (Some((method, alone, pairs)), Some((mean, _))) = (best, figures(together, attack)) else { continue };
         if alone <= mean + CLEARLY {
             continue;
         }
         let spoilers: Vec<String> = areas
             .iter()
-            .filter(|(_, area)| *area < SPOILS)
-            .map(|(method, area)| format!("{method} ({area:.3})"))
+            .filter(|(_, area, _)| *area < SPOILS)
+            .map(|(method, area, _)| format!("{method} ({area:.3})"))
             .collect();
         let spoilers = match spoilers.is_empty() {
             true => String::new(),
@@ -37,19 +42,26 @@ pub fn advice(methods: &[MethodScores], left: &BTreeMap<String, (usize, usize)>)
         };
         wanted.insert(method);
         lines.push(format!(
-            "{}: {method} alone tells it better (AUROC {alone:.3}, all together {mean:.3}){spoilers}",
+            "{}: {method} alone tells it better (AUROC {alone:.3} of {pairs} pairs, all together {mean:.3}){spoilers}",
             for_terminal(attack)
         ));
     }
-    let flags: Vec<String> = wanted.iter().map(|method| format!("--methods {method}")).collect();
-    match flags.as_slice() {
+    let wanted: Vec<&str> = wanted.into_iter().collect();
+    match wanted.as_slice() {
         [] => {}
-        [only] => lines.push(format!("look again with {only} alone")),
+        [only] => lines.push(format!("look again with --methods {only} alone")),
         // Together they would spoil each other's ranks as they do here.
-        several => lines.push(format!(
-            "look once with each alone ({}), each into a --out of its own, and leave out what all their drop.txt name",
-            several.join("; then ")
-        )),
+        several => {
+            let looks: Vec<String> =
+                several.iter().map(|method| format!("--methods {method} --out {method}")).collect();
+            let lists: Vec<String> = several.iter().map(|method| format!("{method}/drop.txt")).collect();
+            let joined = if several.len() == 2 { "both.txt" } else { "all.txt" };
+            lines.push(format!(
+                "look once with each alone ({}), and leave out what any of them names: cat {} > {joined}, for --drop {joined}",
+                looks.join("; then "),
+                lists.join(" ")
+            ));
+        }
     }
     lines
 }
@@ -61,12 +73,16 @@ mod tests {
     use roclip::run::{COMBINED, Judged};
 
     fn method(method: &'static str, areas: [f64; 2]) -> MethodScores {
+        silent(method, areas, 0)
+    }
+
+    fn silent(method: &'static str, areas: [f64; 2], poisoned_without_score: usize) -> MethodScores {
         let judged = |attack: &str, auroc| Judged {
             attack: attack.to_owned(),
             figures: Figures {
-                poisoned: 4,
+                poisoned: 8,
                 clean: 90,
-                poisoned_without_score: 0,
+                poisoned_without_score,
                 clean_without_score: 0,
                 auroc: Some(auroc),
                 false_positives_at_95: None,
@@ -79,7 +95,7 @@ mod tests {
     }
 
     fn left(stay: [usize; 2]) -> BTreeMap<String, (usize, usize)> {
-        ["patch", "targets"].into_iter().zip(stay).map(|(attack, stay)| (attack.to_owned(), (4, stay))).collect()
+        ["patch", "targets"].into_iter().zip(stay).map(|(attack, stay)| (attack.to_owned(), (8, stay))).collect()
     }
 
     #[test]
@@ -91,18 +107,22 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "patch: lid alone tells it better (AUROC 0.990, all together 0.550); far below 0.5, and so against it in the mean: \
-                 picture-copies (0.100)",
-                "targets: picture-copies alone tells it better (AUROC 0.970, all together 0.500); far below 0.5, and so against it in the \
-                 mean: lid (0.020)",
-                "look once with each alone (--methods lid; then --methods picture-copies), each into a --out of its own, and leave out what \
-                 all their drop.txt name",
+                "patch: lid alone tells it better (AUROC 0.990 of 8 pairs, all together 0.550); far below 0.5, and so against it in the \
+                 mean: picture-copies (0.100)",
+                "targets: picture-copies alone tells it better (AUROC 0.970 of 8 pairs, all together 0.500); far below 0.5, and so against \
+                 it in the mean: lid (0.020)",
+                "look once with each alone (--methods lid --out lid; then --methods picture-copies --out picture-copies), and leave out \
+                 what any of them names: cat lid/drop.txt picture-copies/drop.txt > both.txt, for --drop both.txt",
             ]
         );
         let one = advice(&both, &left([4, 0]));
         assert!(one.len() == 2 && one[1] == "look again with --methods lid alone", "{one:?}");
-        // One method is its own mean, and what is gone needs no other.
-        assert!(advice(&[lid(), method(COMBINED, [0.99, 0.02])], &left([4, 4])).is_empty());
+        // One method is its own mean, what is gone needs no other, and a few pairs tell nothing.
+        assert!(advice(&[lid()], &left([4, 4])).is_empty());
+        let of_few = [silent("lid", [0.99, 0.02], 4), method(COMBINED, [0.55, 0.5])];
+        assert!(advice(&of_few, &left([4, 4])).is_empty());
+        let of_five = [silent("lid", [0.99, 0.02], 3), method(COMBINED, [0.55, 0.5])];
+        assert!(advice(&of_five, &left([4, 4]))[0].contains("AUROC 0.990 of 5 pairs"));
         assert!(advice(&both, &left([0, 0])).is_empty());
     }
 }

@@ -6,7 +6,7 @@ use roclip_data::plural::count;
 use std::collections::BTreeSet;
 
 /// Letters of a label in the table.
-const LABEL: usize = 34;
+const LABEL: usize = 42;
 
 /// A cell of what a row does not have.
 const NONE: &str = "-";

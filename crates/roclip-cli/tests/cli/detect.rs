@@ -55,8 +55,11 @@ fn pairs_are_scored_judged_and_left_out() {
 
     // Two runs of one seed agree, and a level leaves out few of the trusted pairs.
     let before = lines(&lab, "suspects/scores.jsonl");
-    lab.ok(&[&detect[..], &["--methods", "clip-score,dao", "--json", "--overwrite"]].concat());
+    let alone = lab.json(&[&detect[..], &["--methods", "clip-score", "--overwrite"]].concat());
     assert!(!lab.path("suspects/drop.txt").exists(), "an earlier list passed for this look's");
+    let methods: Vec<&Value> = alone["methods"].as_array().unwrap().iter().map(|method| &method["method"]).collect();
+    assert_eq!(methods, ["clip-score"], "one method is its own mean");
+    assert!(!lines(&lab, "suspects/scores.jsonl")[0].contains("combined"));
     lab.ok(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
     assert_eq!(before, lines(&lab, "suspects/scores.jsonl"));
     let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
@@ -67,6 +70,10 @@ fn pairs_are_scored_judged_and_left_out() {
     let above = said.lines().find_map(|line| line.trim().strip_prefix("trusted: ")).unwrap();
     let above: usize = above.split(' ').next().unwrap().parse().unwrap();
     assert!(above <= 3, "a fifth of 16: {said}");
+    // Where nothing is left out, no trusted pair is as suspicious as that.
+    let none = ["--level", "1e-6", "--trusted-data", "trusted.csv", "--overwrite"];
+    let said = lab.ok(&[&detect[..], &none].concat());
+    assert!(said.contains("nothing to leave out") && !said.contains("trusted: "), "{said}");
     // What is left out of the suspected data says nothing of the trusted ones, and what either cannot use is said.
     std::fs::write(lab.path("ids.txt"), "000.png\n").unwrap();
     let lost = format!("{}\ngone.png,a red square,test,red\n", trusted.join("\n"));
@@ -216,6 +223,10 @@ fn classes_that_the_program_describes_need_no_file() {
     std::fs::write(lab.path("photographs.csv"), named.replace(",train,", ",learned,")).unwrap();
     let clean = ["--preset", "clip", "--set", "poison=", "--set", "eval.probe=", "--epochs", "1"];
     lab.train("model", &[&clean[..], &["--val-data", "photographs.csv"]].concat());
+    // Where nothing is attacked there is no frontier, and nothing that a defence could cost.
+    lab.ok(&["report", "model", "--out", "page"]);
+    let page = std::fs::read_to_string(lab.path("page/report.html")).unwrap();
+    assert!(!page.contains("The frontier") && !page.contains("What the defence costs"), "sections without figures");
     let said = lab.stderr(&["detect", "inputs", "model", "--out", "inputs"]);
     assert!(said.contains("descriptions: those of the 32 classes of recipes/flickr8k-concepts.toml"), "{said}");
     let first: Value = serde_json::from_str(&lines(&lab, "inputs/inputs.jsonl")[0]).unwrap();
@@ -254,13 +265,14 @@ fn a_demo_trains_a_row_without_what_another_row_finds_suspicious() {
     let rows = read("demo/results.json");
     let of = |row: &Value, key: &str| row[key].as_str().map(str::to_owned);
     let named: Vec<_> = rows.as_array().unwrap().iter().map(|row| (of(row, "name"), of(row, "control"))).collect();
-    let dropped = (Some("CLIP, suspects dropped".to_owned()), None);
+    let dropped = |by: &str| (Some(format!("CLIP, suspects dropped ({by})")), None);
     let control = (Some("CLIP, undefended".to_owned()), Some("undefended".to_owned()));
-    assert_eq!(named, [control, dropped.clone(), dropped]);
-    assert_eq!(rows[1]["settings"]["data.drop.methods"], "clip-score");
+    assert_eq!(named, [control, dropped("clip-score"), dropped("combined")]);
+    assert!(rows.as_array().unwrap().iter().all(|row| row["settings"] == serde_json::json!({})), "{rows}");
     assert_ne!(rows[1]["experiment"], rows[2]["experiment"]);
     // The page says of each row what it was trained on, and not of one for all.
     let html = std::fs::read_to_string(lab.path("demo/report.html")).unwrap();
+    assert!(!html.contains("The settings that were swept"), "nobody swept anything");
     let dropped = pairs - read("demo/detected-combined-seed0/summary.json")["pairs"].as_u64().unwrap();
     assert!(html.contains(&format!("{} to {pairs} pairs, ", pairs - dropped)), "{}", &html[..4000]);
     assert!(

@@ -21,9 +21,9 @@ fn runs_of_different_recipes_are_rows_of_their_own_that_say_why() {
     small(&lab);
     lab.train("k2", &[]);
     lab.train("k2-again", &["--seed", "1", "--workers", "2"]);
-    lab.train("k1", &["--match-period", "1"]);
-    let table = lab.ok(&["report", "k2", "k1", "k2-again", "--out", "report"]);
-    for label in ["RoCLIP, period = 1", "RoCLIP, period = 2"] {
+    lab.train("k10", &["--match-period", "10"]);
+    let table = lab.ok(&["report", "k10", "k2", "k2-again", "--out", "report"]);
+    for label in ["RoCLIP, period = 2", "RoCLIP, period = 10"] {
         assert!(table.contains(label), "{table}");
     }
     assert!(table.replace("\n   ", "").contains("Keys: period is objective.roclip.period"), "{table}");
@@ -32,24 +32,34 @@ fn runs_of_different_recipes_are_rows_of_their_own_that_say_why() {
     for name in ["results.json", "results.csv", "results.tex", "report.html"] {
         lab.leaves_alone(name, &["report", "k2", "--out"]);
     }
-    lab.ok(&["report", "k2", "k1", "k2-again", "--out", "report"]);
+    lab.ok(&["report", "k10", "k2", "k2-again", "--out", "report"]);
     // Numbers that nothing measures are those of a damaged file.
-    let path = lab.path("k1/summary.json");
+    let path = lab.path("k10/summary.json");
     let whole = std::fs::read_to_string(&path).unwrap();
     let mut changed: Value = serde_json::from_str(&whole).unwrap();
     changed["evaluation"]["zero_shot_top1"]["rate"] = 7.5.into();
     std::fs::write(&path, changed.to_string()).unwrap();
-    lab.fails(&["report", "k1", "--out", "no"], 1, &["k1/summary.json", "zero_shot_top1", "7.5", "check the file"]);
+    lab.fails(&["report", "k10", "--out", "no"], 1, &["k10/summary.json", "zero_shot_top1", "7.5", "check the file"]);
     std::fs::write(&path, whole).unwrap();
     let rows = results(&lab, "report");
     let digests: std::collections::BTreeSet<&str> =
         rows.iter().map(|row| row["experiment"].as_str().unwrap()).collect();
     assert_eq!((rows.len(), digests.len()), (3, 2));
+    let periods: Vec<&str> =
+        rows.iter().map(|row| row["settings"]["objective.roclip.period"].as_str().unwrap()).collect();
+    assert_eq!(periods, ["2", "2", "10"], "values are in the order of numbers, whatever the order of the runs");
     let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
     let first_table = html.split("<table>").nth(1).unwrap().split("</table>").next().unwrap();
     assert!(first_table.contains("<th>period</th>"), "{first_table}");
     assert_eq!(html.matches("Keys: period is objective.roclip.period").count(), 1);
-    assert!(first_table.contains("<td>1</td>") && first_table.contains("<td>2</td>"), "{first_table}");
+    assert!(first_table.contains("<td>10</td>") && first_table.contains("<td>2</td>"), "{first_table}");
+    // Two values of one key are a grid; without a control there is nothing that the defence could be compared with.
+    assert!(html.contains("The settings that were swept") && html.contains("The frontier"));
+    assert!(!html.contains("What the defence costs and brings"));
+    // A number near chance is that of the seeds that are named with it.
+    let near = table.replace("\n   ", "");
+    let near = near.lines().find(|line| line.contains("near chance") && line.contains("period = 2"));
+    assert!(near.is_none_or(|line| line.contains("(seed 0)") || line.contains("(seed 1)")), "{near:?}");
     // The data may be gone: pictures were kept.
     std::fs::rename(lab.path("pairs.csv"), lab.path("gone.csv")).unwrap();
     lab.ok(&["report", "k2", "--out", "alone"]);
@@ -122,6 +132,30 @@ fn a_verdict_says_what_a_defence_did_and_what_is_not_known() {
         lab.command(&["report", "undefended", "defended", "--out", "n"]).env("COLUMNS", "40").output().unwrap();
     let narrow = String::from_utf8(narrow.stdout).unwrap();
     assert!(narrow.lines().all(|line| line.starts_with("  roclip ") || line.chars().count() <= 40), "{narrow}");
+    // A shell's `*/` names the same runs, and folders beside them.
+    let slashed = lab.ok(&["report", "undefended/", "defended/.", "--out", "slashed"]);
+    assert!(slashed.contains("--config defended/run.toml --seed 1 --run defended-seed1\n"), "{slashed}");
+    let controls = lab.ok(&["report", "defended/", "--out", "slashed"]);
+    let demo = "roclip demo --config defended/run.toml --seeds 0 --out defended-controls\n";
+    assert!(controls.contains(demo), "{controls}");
+    // Nothing is made in a run.
+    let within = ["demo", "--config", "defended/run.toml", "--out", "defended/-controls"];
+    lab.fails(&within, 1, &["defended/-controls", "lies within the run", "--out"]);
+    assert!(!lab.path("defended/-controls").exists());
+}
+
+#[test]
+fn a_report_is_written_as_a_whole_or_not_at_all() {
+    let lab = Lab::new();
+    small(&lab);
+    lab.train("run", &["--epochs", "1"]);
+    for name in ["report.html", "results.csv"] {
+        let out = lab.path(&format!("to-{name}"));
+        std::fs::create_dir(&out).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(out.join(name)).status().unwrap().success());
+        lab.fails(&["report", "run", "--out", &format!("to-{name}")], 1, &[name, "another folder with --out"]);
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "{name}");
+    }
 }
 
 /// Says in a run's summary that its attacks went so.

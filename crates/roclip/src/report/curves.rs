@@ -78,8 +78,8 @@ pub fn section(study: &Study) -> Markup {
     }
 }
 
-/// What an attack achieves at each accuracy that training passes through.
-pub fn frontier(study: &Study) -> Markup {
+/// What an attack achieves at each accuracy that training passes through; none where nothing is attacked.
+pub fn frontier(study: &Study) -> Option<Markup> {
     let line = |group: &Group, value: &dyn Fn(&Scores) -> Option<f64>| {
         let scored =
             group.first.epochs.iter().zip(1..).filter_map(|(epoch, number)| Some((epoch.scores.as_ref()?, number)));
@@ -104,9 +104,9 @@ pub fn frontier(study: &Study) -> Markup {
             study.groups.iter().map(|group| line(group, value)).filter(|s| !s.points.is_empty()).collect();
         let furthest = series.iter().flat_map(|series| &series.points).map(|point| point.0).fold(1e-9, f64::max);
         if series.is_empty() {
-            return html! {};
+            return None;
         }
-        LineChart {
+        let chart = LineChart {
             title,
             x_label: &x_label,
             y_label,
@@ -116,24 +116,25 @@ pub fn frontier(study: &Study) -> Markup {
             bands: &[],
             path: true,
             diagonal: false,
-        }
-        .draw()
+        };
+        Some(chart.draw())
     };
-    html! {
+    let mut charts: Vec<Markup> = draw("PSR against accuracy", "PSR, %", &psr).into_iter().collect();
+    for attack in attacks(&study.groups) {
+        let asr = |scores: &Scores| Some(100.0 * scores.asr.get(&attack)?.rate()?);
+        charts.extend(draw(&format!("ASR {attack} against accuracy"), "ASR, %", &asr));
+    }
+    if charts.is_empty() {
+        return None;
+    }
+    Some(html! {
         p.note {
             "Lower right is better. Numbers are epochs, arrows run with time, the large mark is the last epoch; first seed. A defence earns \
              credit only where its line lies below that of augmentation alone: otherwise stopping augmentation-only training early would \
              have done as well."
         }
-        div.charts {
-            (draw("PSR against accuracy", "PSR, %", &psr))
-            @for attack in attacks(&study.groups) {
-                (draw(&format!("ASR {attack} against accuracy"), "ASR, %", &|scores| {
-                    Some(100.0 * scores.asr.get(&attack)?.rate()?)
-                }))
-            }
-        }
-    }
+        div.charts { @for chart in charts { (chart) } }
+    })
 }
 
 /// What matching found in the pool, over epochs; empty where no row matches.

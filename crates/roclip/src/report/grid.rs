@@ -4,13 +4,10 @@ use crate::report::chart::{Dot, scatter};
 use crate::report::group::{Group, Study, asr, attacks, legend, psr, zero_shot};
 use crate::report::table::{percent, scrolling};
 use crate::report::verdict::{PSR, Verdict};
-use crate::results::RunRecord;
+use crate::results::{RunRecord, by_size, is_recipe_key};
 use maud::{Markup, html};
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Rows of one name from which on they are a grid.
-const FEWEST: usize = 3;
 /// Steps of shade, from none to full: the style sheet names `heat-0` to `heat-10`.
 const SHADES: f64 = 10.0;
 
@@ -39,7 +36,17 @@ struct Measure {
 struct Family<'a, 'b> {
     name: &'a str,
     members: Vec<&'b Group<'a>>,
+    /// Of a recipe.
     keys: Vec<&'b String>,
+    /// By which they differ besides: they span nothing.
+    besides: Vec<&'b String>,
+}
+
+impl Family<'_, '_> {
+    /// Two rows are a grid where one key tells them apart.
+    fn is_grid(&self) -> bool {
+        self.members.len() > if self.keys.len() == 1 { 1 } else { 2 } && !self.keys.is_empty()
+    }
 }
 
 /// Whether rows of a name differ by their settings as the cells of a grid do.
@@ -59,12 +66,12 @@ fn families<'a, 'b>(study: &'b Study<'a>) -> Vec<Family<'a, 'b>> {
         let members: Vec<&Group> = study.groups.iter().filter(|group| group.row().name == name).collect();
         let keys: BTreeSet<&String> = members.iter().flat_map(|group| group.row().settings.keys()).collect();
         let number = |key: &String| values(&members, key).len();
-        let mut keys: Vec<&String> = keys.into_iter().collect();
+        let (mut keys, besides): (Vec<&String>, Vec<&String>) = keys.into_iter().partition(|key| is_recipe_key(key));
         // Keys of most values span the plane.
         keys.sort_by_key(|key| std::cmp::Reverse(number(key)));
-        Family { name, members, keys }
+        Family { name, members, keys, besides }
     };
-    names.into_iter().map(family).filter(|family| family.members.len() >= FEWEST && !family.keys.is_empty()).collect()
+    names.into_iter().map(family).filter(Family::is_grid).collect()
 }
 
 fn value<'a>(group: &Group<'a>, key: &str) -> &'a str {
@@ -80,10 +87,7 @@ fn values<'a>(groups: &[&Group<'a>], key: &str) -> Vec<&'a str> {
             found.push(own);
         }
     }
-    found.sort_by(|a, b| match (a.parse::<f64>(), b.parse::<f64>()) {
-        (Ok(a), Ok(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
-        _ => a.cmp(b),
-    });
+    found.sort_by(|one, other| by_size(one, other));
     found
 }
 
@@ -199,7 +203,7 @@ fn planes<'a, 'b>(family: &Family<'a, 'b>, short: &'b BTreeMap<String, String>) 
     let named = |key: &'b String| Axis { key, short: short.get(key).unwrap_or(key) };
     let (mut keys, mut found) = (family.keys.iter(), Vec::<Plane>::new());
     let (Some(down), across) = (keys.next(), keys.next()) else { return found };
-    let others: Vec<&&String> = keys.collect();
+    let others: Vec<&&String> = keys.chain(&family.besides).collect();
     for group in &family.members {
         let fixed = others
             .iter()

@@ -87,7 +87,7 @@ pub fn page(runs: &Runs, rows: &[ResultRow], more_seeds: Option<&str>) -> Result
         trained: part.study.trained_apart(),
         rows: part.study.runs().map(|run| run.row.clone()).collect(),
         sentences: part.verdicts.iter().map(|verdict| verdict.sentence.clone()).collect(),
-        doubts: said_of(&part.verdicts),
+        doubts: said_of(&part.verdicts, FEW_ROWS),
     };
     Ok(Page {
         html: frame("roclip report", body).into_string() + "\n",
@@ -134,26 +134,43 @@ fn contents_list(contents: &[(String, String)]) -> Markup {
     }
 }
 
-/// Problems and doubts, one a line; what is said of several rows alike is one line that names them.
-fn said_of(verdicts: &[Verdict]) -> Vec<String> {
-    let mut said: Vec<(String, Vec<String>)> = Vec::new();
+/// Rows that a line of a terminal names.
+const FEW_ROWS: usize = 3;
+
+/// Problems and doubts, one a line; what is said of several rows alike is one line that names the first `most` of them.
+fn said_of(verdicts: &[Verdict], most: usize) -> Vec<String> {
+    let mut said: Vec<(String, Vec<(&str, Vec<u64>)>)> = Vec::new();
     for verdict in verdicts {
-        let doubts = verdict.doubts.iter().map(|doubt| (verdict.label.clone(), format!("{doubt}.")));
+        let doubts = verdict.doubts.iter().map(|doubt| (None, format!("{doubt}.")));
         let problems = verdict.problems.iter().map(|(seed, finding)| {
             let attack = finding.attack.as_ref().map(|attack| format!(" [{attack}]")).unwrap_or_default();
             let text = format!("{}{attack}: {}. {}", finding.check, finding.what, as_sentence(&finding.remedy));
-            (format!("{}, seed {seed}", verdict.label), text)
+            (Some(*seed), text)
         });
-        for (whose, text) in doubts.chain(problems) {
-            match said.iter_mut().find(|(known, _)| *known == text) {
-                Some((_, rows)) => rows.push(whose),
-                None => said.push((text, vec![whose])),
+        for (seed, text) in doubts.chain(problems) {
+            let at = said.iter().position(|(known, _)| *known == text).unwrap_or_else(|| {
+                said.push((text, Vec::new()));
+                said.len() - 1
+            });
+            let Some((_, rows)) = said.get_mut(at) else { continue };
+            match rows.last_mut() {
+                Some((row, seeds)) if *row == verdict.label => seeds.extend(seed),
+                _ => rows.push((&verdict.label, seed.into_iter().collect())),
             }
         }
     }
-    let line = |(text, rows): (String, Vec<String>)| match rows.as_slice() {
-        [one] => format!("{one}: {text}"),
-        several => format!("{} ({}): {text}", count(several.len(), "row"), several.join("; ")),
+    let named = |(row, seeds): &(&str, Vec<u64>)| match seeds.as_slice() {
+        [] => (*row).to_owned(),
+        [seed] => format!("{row}, seed {seed}"),
+        seeds => format!("{row}, seeds {}", seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let line = |(text, rows): (String, Vec<(&str, Vec<u64>)>)| {
+        let first = rows.iter().take(most).map(named).collect::<Vec<_>>().join("; ");
+        match rows.len() {
+            1 => format!("{first}: {text}"),
+            rows if rows > most => format!("{} ({first}; and {} more): {text}", count(rows, "row"), rows - most),
+            rows => format!("{} ({first}): {text}", count(rows, "row")),
+        }
     };
     said.into_iter().map(line).collect()
 }
@@ -168,7 +185,7 @@ fn as_sentence(text: &str) -> String {
 }
 
 fn verdict(part: &Part) -> Markup {
-    let problems = said_of(&part.verdicts);
+    let problems = said_of(&part.verdicts, usize::MAX);
     let warnings: usize = part.verdicts.iter().map(|verdict| verdict.warnings).sum();
     let steps = &part.next_steps;
     html! {
@@ -272,9 +289,13 @@ fn sections(part: &Part) -> Result<Vec<Section>> {
     if study.runs().any(|run| run.summary.captions.is_some()) {
         sections.push(("captioners", "Captioners", captioners::section(study)));
     }
-    sections.push(("cost", "What the defence costs and brings", paired::section(study, verdicts)));
+    if let Some(section) = paired::section(study, verdicts) {
+        sections.push(("cost", "What the defence costs and brings", section));
+    }
     sections.push(("curves", "Curves", html! { (legend(&study.groups)) (curves::section(study)) }));
-    sections.push(("frontier", "The frontier", curves::frontier(study)));
+    if let Some(section) = curves::frontier(study) {
+        sections.push(("frontier", "The frontier", section));
+    }
     sections.push(("classes", "Classes", classes::section(study)));
     sections.push(("projection", "Feature space", projection::section(study)));
     if detector::any(study) {
@@ -327,10 +348,18 @@ mod tests {
             problems: vec![(0, problem(what))],
             warnings: 0,
         };
-        let said = said_of(&[verdict("a", "high"), verdict("b", "other"), verdict("c", "high")]);
+        let mut rows = vec![verdict("a", "high"), verdict("b", "other"), verdict("c", "high")];
+        let expected =
+            ["2 rows (a, seed 0; c, seed 0): loss: high. Train longer.", "b, seed 0: loss: other. Train longer."];
+        assert_eq!(said_of(&rows, 3), expected);
+        // Seeds of a row are no rows, and a terminal names the first rows only.
+        rows[0].problems.push((1, problem("high")));
+        rows.extend(["d", "e"].map(|label| verdict(label, "high")));
+        let said = |most| said_of(&rows, most)[0].clone();
+        assert_eq!(said(2), "4 rows (a, seeds 0, 1; c, seed 0; and 2 more): loss: high. Train longer.");
         assert_eq!(
-            said,
-            ["2 rows (a, seed 0; c, seed 0): loss: high. Train longer.", "b, seed 0: loss: other. Train longer."]
+            said(usize::MAX),
+            "4 rows (a, seeds 0, 1; c, seed 0; d, seed 0; e, seed 0): loss: high. Train longer."
         );
     }
 }

@@ -8,6 +8,7 @@ use crate::report::verdict::Verdict;
 use crate::results::RunRecord;
 use crate::run::{Looked, kept_detection};
 use roclip_data::escape::for_shell;
+use roclip_data::paths::{beside, plain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ pub fn next_steps(
             if prompt.method().attacks()
                 && !is_made_from(all, run, |recipe| Some(&recipe.prompt.as_ref()?.repair.as_ref()?.learner))
             {
-                let command = format!("roclip prompt repair {0} --run {0}-repaired", path(run));
+                let command = format!("roclip prompt repair {} --run {}", path(run), new(run, "repaired"));
                 steps
                     .entry(6)
                     .or_insert(NextStep::new("Tune the prompts against a trigger that is found in them", command));
@@ -84,10 +85,10 @@ pub fn next_steps(
         let is_distilled = || is_made_from(all, run, |recipe| Some(&recipe.distillation()?.teacher));
         let is_cleaned = || is_made_from(all, run, |recipe| Some(&recipe.clean.as_ref()?.victim));
         if attacked && run.recipe.is_labelled() && !is_distilled() {
-            let command = format!("roclip distil {0} --run {0}-student", path(run));
+            let command = format!("roclip distil {} --run {}", path(run), new(run, "student"));
             steps.entry(3).or_insert(NextStep::new("See which backdoors a student inherits", command));
         } else if fooled && !run.recipe.is_labelled() && !is_cleaned() {
-            let command = format!("roclip clean {} --run {0}-cleaned --method cleanclip", path(run));
+            let command = format!("roclip clean {} --run {} --method cleanclip", path(run), new(run, "cleaned"));
             steps.entry(3).or_insert(NextStep::new("Try to clean the model that was fooled", command));
         }
     }
@@ -112,7 +113,12 @@ fn defends(group: &Group) -> bool {
 }
 
 fn path(run: &RunRecord) -> String {
-    for_shell(&run.folder.display().to_string())
+    for_shell(&plain(&run.folder).display().to_string())
+}
+
+/// A new folder for what is made of `run`.
+fn new(run: &RunRecord, what: &str) -> String {
+    for_shell(&beside(&run.folder, what).display().to_string())
 }
 
 /// Whether pairs are left out that a look at all of them found suspicious. The list is of one seed's pairs.
@@ -124,7 +130,8 @@ fn drops_suspects(run: &RunRecord) -> Option<Looked> {
 fn controls_of(run: &RunRecord) -> String {
     let (recipe, run_path) = (&run.recipe, path(run));
     if recipe.has_controls() && recipe.data.drop.is_none() {
-        return format!("roclip demo --config {run_path}/run.toml --seeds {} --out {run_path}-controls", run.row.seed);
+        let (seed, out) = (run.row.seed, new(run, "controls"));
+        return format!("roclip demo --config {run_path}/run.toml --seeds {seed} --out {out}");
     }
     // The demo takes a recipe with both a defence and augmentation; of others the undefended run is the control.
     let mut command = format!("roclip train --config {run_path}/run.toml");
@@ -139,7 +146,7 @@ fn controls_of(run: &RunRecord) -> String {
     for (section, _) in sections.into_iter().filter(|(_, there)| *there) {
         command += &format!(" --set {section}=");
     }
-    format!("{command} --run {run_path}-undefended")
+    format!("{command} --run {}", new(run, "undefended"))
 }
 
 /// Further seeds of every row that is compared: a defence's, without those of its controls, is compared with nothing. `command` trains
@@ -160,19 +167,20 @@ fn more_seeds(study: &Study, command: Option<&str>) -> Option<NextStep> {
         return step(vec![command.to_owned()], "");
     }
     let seeds: Vec<u64> = trained.iter().flat_map(|group| group.members.iter().map(|run| run.row.seed)).collect();
-    if let Some(out) = first.first.folder.parent().filter(|_| demo_row(first.first).is_some()) {
+    if let (Some(out), Some(flag)) = (first.first.folder.parent(), seeds_flag(first.first)) {
         let all: BTreeSet<u64> = seeds.iter().copied().chain(0..ENOUGH_SEEDS as u64).collect();
         let all = all.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
-        return match demo_again(&trained, out) {
-            Some(demo) => step(vec![format!("{demo} --seeds {all}")], ""),
+        return match demo_again(&trained, out).filter(|_| demo_row(first.first).is_some()) {
+            Some(demo) => step(vec![format!("{demo} {flag}{all}")], ""),
             None => {
-                step(Vec::new(), &format!(". Give the command that trained these rows once more, with --seeds {all}"))
+                step(Vec::new(), &format!(". Give the command that trained these rows once more, with {flag}{all}"))
             }
         };
     }
     let seed = seeds.iter().max().unwrap_or(&0) + 1;
     let command = |group: &&Group| {
-        format!("roclip train --config {0}/run.toml --seed {seed} --run {0}-seed{seed}", path(group.first))
+        let (own, new) = (path(group.first), new(group.first, &format!("seed{seed}")));
+        format!("roclip train --config {own}/run.toml --seed {seed} --run {new}")
     };
     let (with_list, without): (Vec<&Group>, Vec<&Group>) =
         trained.into_iter().partition(|group| drops_suspects(group.first).is_some());
@@ -192,7 +200,7 @@ fn more_seeds_of_made(study: &Study, trained: &[&Group]) -> Option<NextStep> {
     made.iter().find(|group| group.members.len() < ENOUGH_SEEDS)?;
     let all = || trained.iter().chain(&made);
     let seed = all().flat_map(|group| group.members.iter().map(|run| run.row.seed)).max().unwrap_or(0) + 1;
-    let of_seed = |run: &Path| for_shell(&format!("{}-seed{seed}", run.display()));
+    let of_seed = |run: &Path| for_shell(&beside(run, format!("seed{seed}")).display().to_string());
     // What a row of the report was made from is made for the seed first; what stands nowhere in it is taken as it is.
     let origin = |path: &PathBuf| {
         let whole = |folder: &Path| folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
@@ -248,6 +256,13 @@ fn demo_row(run: &RunRecord) -> Option<String> {
     let row = name.strip_suffix(&format!("-seed{}", run.row.seed))?;
     let known = DEMO_ROWS.contains(&row) || row.starts_with(&format!("{DETECTED}-"));
     (known && run.folder.join("recipe.toml").is_file()).then(|| row.to_owned())
+}
+
+/// What gives its seeds to the command that trained the run beside others, a demo or a sweep; none of a run that was trained by itself.
+fn seeds_flag(run: &RunRecord) -> Option<&'static str> {
+    let name = run.folder.file_name()?.to_string_lossy().into_owned();
+    let of_demo = name.ends_with(&format!("-seed{}", run.row.seed));
+    run.folder.join("recipe.toml").is_file().then_some(if of_demo { "--seeds " } else { "--sweep seed=" })
 }
 
 /// `roclip demo` with the rows of `groups` in the folder `out`, without seeds; none where no recipe among them is one that the demo takes.

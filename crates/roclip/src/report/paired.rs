@@ -6,8 +6,9 @@ use crate::report::group::{Group, RateOf, Study, asr, attacks, capitalised, psr,
 use crate::report::verdict::{CONTROLS, PSR, Verdict};
 use maud::{Markup, html};
 
-/// What each defence costs and brings against each control. Rates that prove nothing are compared with nothing.
-pub fn section(study: &Study, verdicts: &[Verdict]) -> Markup {
+/// What each defence costs and brings against each control; none where there is nothing to compare. Rates that prove nothing are compared with
+/// nothing.
+pub fn section(study: &Study, verdicts: &[Verdict]) -> Option<Markup> {
     let defences: Vec<(&Group, &Verdict)> =
         study.groups.iter().zip(verdicts).filter(|(group, _)| group.row().control.is_none()).collect();
     let attacks = attacks(&study.groups);
@@ -17,37 +18,34 @@ pub fn section(study: &Study, verdicts: &[Verdict]) -> Markup {
     };
     let all: Vec<&Group> = defences.iter().map(|(group, _)| *group).collect();
     let accuracy = capitalised(study.accuracy_word());
-    let charts = || {
-        let mut charts = vec![chart(study, &all, &accuracy, &zero_shot), chart(study, &proving(PSR), PSR, &psr)];
-        let of_attack = |attack: &String| chart(study, &proving(attack), &format!("ASR {attack}"), &asr(attack));
-        charts.extend(attacks.iter().map(of_attack));
-        charts
-    };
+    let first = [chart(study, &all, &accuracy, &zero_shot), chart(study, &proving(PSR), PSR, &psr)];
+    let of_attack = |attack: &String| chart(study, &proving(attack), &format!("ASR {attack}"), &asr(attack));
+    let charts: Vec<Markup> = first.into_iter().chain(attacks.iter().map(of_attack)).flatten().collect();
+    if charts.is_empty() {
+        return None;
+    }
     let mut silent: Vec<&str> = defences.iter().flat_map(|(_, verdict)| &verdict.grey).map(String::as_str).collect();
     silent.sort_unstable();
     silent.dedup();
-    html! {
-        @if defences.is_empty() {
-            p { "No defence among these runs." }
-        } @else {
-            p.note {
-                "Percentage points, row less control. Dots: seeds that both have, each with the same poison. Line: 95 % interval, by Student's t \
-                 over the seeds, or of the counts where there is one seed (Newcombe). A line that crosses zero says that the difference may be \
-                 chance."
-            }
-            div.charts { @for chart in charts() { (chart) } }
-            @if !silent.is_empty() {
-                p.note { "Not compared, since they prove nothing here (grey in the table): " (silent.join(", ")) "." }
-            }
-            p.note {
-                "Augmentation alone removes some triggers and raises accuracy by itself; stopping it early is a defence of its own. Read the \
-                 frontier before crediting the defence."
-            }
+    Some(html! {
+        p.note {
+            "Percentage points, row less control. Dots: seeds that both have, each with the same poison. Line: 95 % interval, by Student's t \
+             over the seeds, or of the counts where there is one seed (Newcombe). A line that crosses zero says that the difference may be \
+             chance."
         }
-    }
+        div.charts { @for chart in charts { (chart) } }
+        @if !silent.is_empty() {
+            p.note { "Not compared, since they prove nothing here (grey in the table): " (silent.join(", ")) "." }
+        }
+        p.note {
+            "Augmentation alone removes some triggers and raises accuracy by itself; stopping it early is a defence of its own. Read the \
+             frontier before crediting the defence."
+        }
+    })
 }
 
-fn chart(study: &Study, defences: &[&Group], name: &str, of: &RateOf) -> Markup {
+/// The differences of one figure; none where no row has a control with it.
+fn chart(study: &Study, defences: &[&Group], name: &str, of: &RateOf) -> Option<Markup> {
     let mut rows = Vec::new();
     for defence in defences {
         for (control, words) in CONTROLS {
@@ -62,9 +60,5 @@ fn chart(study: &Study, defences: &[&Group], name: &str, of: &RateOf) -> Markup 
             });
         }
     }
-    if rows.is_empty() {
-        html! {}
-    } else {
-        differences(&format!("{name}: difference"), "percentage points", &rows)
-    }
+    (!rows.is_empty()).then(|| differences(&format!("{name}: difference"), "percentage points", &rows))
 }

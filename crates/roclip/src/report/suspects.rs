@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::report::chart::{Marker, Series, detectors};
 use crate::report::html::frame;
 use crate::report::table::{percent, scrolling};
-use crate::run::{COMBINED, Suspects, picture_url};
+use crate::run::{Suspects, picture_url};
 use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::picture::ImageLimits;
@@ -42,7 +42,7 @@ pub fn write_suspects(found: &Suspects, limits: ImageLimits, out: &Path) -> Resu
             @if knows { section { h2 { "How well each method did" } (table(found)) div.charts { @for attack in attacks(found) { (roc(found, &attack)) } } } }
             section {
                 h2 { "The most suspicious" }
-                p.note { "By the mean rank over all methods. Whether a pair is poison is for you to say" @if knows { "; where this data's manifest knows, it stands below" } "." }
+                p.note { @if found.methods.len() > 1 { "By the mean rank over all methods." } @else { "By the rank." } " Whether a pair is poison is for you to say" @if knows { "; where this data's manifest knows, it stands below" } "." }
                 (gallery(found, &most, limits)?)
             }
             @if !missed.is_empty() {
@@ -152,7 +152,7 @@ fn figure(found: &Suspects, at: usize, limits: ImageLimits) -> Result<Markup> {
         Err(_) => None,
     };
     let caption = pair.captions.first().map_or("", String::as_str);
-    let score = found.methods.iter().find(|method| method.method == COMBINED).and_then(|method| method.scores.get(at));
+    let score = found.combined().get(at);
     Ok(html! {
         figure {
             @if let Some(url) = url { img alt=(caption) src=(url); }

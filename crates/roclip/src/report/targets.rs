@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Targeted images shown of a seed.
 const SHOWN: usize = 64;
 
-/// What was planted for one image: the first caption, and how many there are.
-type Planted = BTreeMap<(String, String), (String, usize)>;
+/// The captions that were planted for an image, by the image and the attack.
+type Planted = BTreeMap<(String, String), Vec<String>>;
 
 /// A table for each seed, the first one open. `gallery` has the pictures of a run.
 pub fn section(study: &Study, gallery: &dyn Fn(&RunRecord) -> Result<Gallery>) -> Result<Markup> {
@@ -41,7 +41,14 @@ fn of_seed(study: &Study, seed: u64, gallery: &dyn Fn(&RunRecord) -> Result<Gall
     let Some((_, shown)) = groups.iter().find(|(_, run)| run.summary.poisoned_pairs > 0).or(groups.first()) else {
         return Ok(html! {});
     };
-    let (pictures, planted) = (gallery(shown)?, planted(shown)?);
+    let pictures = gallery(shown)?;
+    // Rows of a sweep may have been shown other captions, and other numbers of them.
+    let attacked = groups.iter().map(|(_, run)| *run).filter(|run| run.summary.poisoned_pairs > 0);
+    let mut attacked: Vec<&RunRecord> = attacked.collect();
+    if attacked.is_empty() {
+        attacked.push(shown);
+    }
+    let all = attacked.into_iter().map(planted).collect::<Result<Vec<Planted>>>()?;
     let readings: Vec<BTreeMap<(&str, &str), &TargetOutcome>> = groups
         .iter()
         .map(|(_, run)| {
@@ -68,9 +75,8 @@ fn of_seed(study: &Study, seed: u64, gallery: &dyn Fn(&RunRecord) -> Result<Gall
                                 " " (target.true_class)
                             }
                             td {
-                                @match planted.get(&(target.image.clone(), target.attack.clone())) {
-                                    Some((caption, 1)) => { (caption) }
-                                    Some((caption, several)) => { (caption) small { "and " (several - 1) " more" } }
+                                @match in_words(&of_rows(&all, target)) {
+                                    Some((caption, besides)) => { (caption) @if !besides.is_empty() { small { (besides) } } }
                                     None => { "–" }
                                 }
                             }
@@ -95,6 +101,32 @@ fn reading(outcome: Option<&TargetOutcome>) -> Markup {
     html! { td.(class) { (outcome.predicted) small { (word) } } }
 }
 
+/// What the rows were shown for `target`, of those that were shown something.
+fn of_rows<'a>(all: &'a [Planted], target: &TargetOutcome) -> Vec<&'a [String]> {
+    let own = (target.image.clone(), target.attack.clone());
+    all.iter().filter_map(|planted| planted.get(&own)).map(Vec::as_slice).collect()
+}
+
+/// A caption that all rows were shown, or else the first of the first row, and what is to be said of the others.
+fn in_words(rows: &[&[String]]) -> Option<(String, String)> {
+    let (first, others) = rows.split_first()?;
+    let common = first.iter().find(|caption| others.iter().all(|row| row.contains(caption)));
+    let caption = common.or(first.first())?.clone();
+    let numbers: BTreeSet<usize> = rows.iter().map(|row| row.len()).collect();
+    let (fewest, most) = (*numbers.first()?, *numbers.last()?);
+    let more = match (fewest, most) {
+        (1, 1) => String::new(),
+        (fewest, most) if fewest == most => format!("and {} more", most - 1),
+        (fewest, most) => format!("and {} to {} more, by row", fewest - 1, most - 1),
+    };
+    let besides = match (common, more.is_empty()) {
+        (Some(_), _) => more,
+        (None, true) => "or another one, by row".to_owned(),
+        (None, false) => format!("{more}; some rows have others"),
+    };
+    Some((caption, besides))
+}
+
 /// The captions that `run` was poisoned with; none where its manifest is gone.
 fn planted(run: &RunRecord) -> Result<Planted> {
     let recipe = run.recipe_as_run();
@@ -102,7 +134,28 @@ fn planted(run: &RunRecord) -> Result<Planted> {
     let Some(path) = recipe.manifest.filter(|path| path.is_file()) else { return Ok(found) };
     let manifest = Manifest::read(&path, recipe.data.limits)?;
     for row in manifest.rows.into_iter().filter(|row| row.side == Side::Evaluation) {
-        found.entry((row.image, row.attack)).or_insert((row.caption_after, 0)).1 += 1;
+        found.entry((row.image, row.attack)).or_default().push(row.caption_after);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_planted_captions_holds_for_every_row() {
+        let captions = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let said = |rows: &[&[&str]]| {
+            let rows: Vec<Vec<String>> = rows.iter().map(|row| captions(row)).collect();
+            in_words(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        };
+        let of = |caption: &str, besides: &str| Some((caption.to_owned(), besides.to_owned()));
+        assert_eq!(said(&[&["a", "b", "c"], &["b", "c", "d"]]), of("b", "and 2 more"));
+        assert_eq!(said(&[&["a", "b", "c"], &["a"]]), of("a", "and 0 to 2 more, by row"));
+        assert_eq!(said(&[&["a"], &["a"]]), of("a", ""));
+        assert_eq!(said(&[&["a"], &["b"]]), of("a", "or another one, by row"));
+        assert_eq!(said(&[&["a", "b"], &["c", "d", "e"]]), of("a", "and 1 to 2 more, by row; some rows have others"));
+        assert_eq!(said(&[]), None);
+    }
 }

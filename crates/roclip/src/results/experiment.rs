@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::results::keys::short_keys;
+use crate::results::label::{NAMED, shown};
 use crate::run::Looked;
 use roclip_data::artifact;
 use roclip_data::poison::PoisonConfig;
@@ -11,17 +11,20 @@ use std::path::{Path, PathBuf};
 
 /// Runs that a run was made from are followed so far.
 const DEPTH: u32 = 4;
+/// What stands before the digest of a run that another one was made from.
+pub(super) const RUN: &str = "run:";
 /// The key of a list of pairs that are left out.
 const DROP: &str = "data.drop";
-/// Differing keys that a label names.
-const NAMED: usize = 4;
-/// Letters shown of a value.
-const SHOWN: usize = 40;
+/// How a list of suspects was made: no keys of a recipe, and nothing that a sweep could vary.
+pub(super) const PROVENANCE: [&str; 5] =
+    [ENCODER, "detected by", "neighbours of the detector", "references of the detector", "left out"];
+/// What encoded the pairs that were looked at.
+pub(super) const ENCODER: &str = "encoder of the detector";
 
 /// A recipe without its seed, its manifest's path and the settings that change no result, as `key -> value`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
-    settings: BTreeMap<String, String>,
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 impl Experiment {
@@ -68,14 +71,9 @@ impl Experiment {
         if let Some(looked) = recipe.data.drop.as_deref().and_then(Looked::beside) {
             settings.remove(DROP);
             let encoder = looked.model.as_deref().map_or_else(|| "features".to_owned(), |model| made_as(model, depth));
-            let own = [
-                ("encoder", encoder),
-                ("methods", looked.methods.join(" ")),
-                ("neighbours", looked.neighbours.to_string()),
-                ("references", looked.references.to_string()),
-                ("rule", looked.drop),
-            ];
-            settings.extend(own.map(|(key, value)| (format!("{DROP}.{key}"), value)));
+            let by = looked.ordered_by();
+            let own = [encoder, by, looked.neighbours.to_string(), looked.references.to_string(), looked.drop];
+            settings.extend(PROVENANCE.map(str::to_owned).into_iter().zip(own));
         }
         Ok(Experiment { settings })
     }
@@ -122,12 +120,7 @@ impl Experiment {
         };
         let own = self.settings.iter().filter(|(key, value)| about_measuring(key) && differs(key, value));
         let (paths, rest): (Vec<_>, Vec<_>) = own.partition(|(key, _)| key.ends_with(".path"));
-        paths
-            .into_iter()
-            .chain(rest)
-            .take(NAMED)
-            .map(|(key, value)| format!("{key} = {}", value.chars().take(SHOWN).collect::<String>()))
-            .collect()
+        paths.into_iter().chain(rest).take(NAMED).map(|(key, value)| format!("{key} = {}", shown(value))).collect()
     }
 
     /// Says whether two runs met the same attack on the same data with the same model, so that one may be the other's control.
@@ -199,7 +192,7 @@ fn made_as(path: &Path, depth: u32) -> String {
     let run = crate::checkpoint::run_of(path);
     let recipe = run.filter(|_| depth < DEPTH).and_then(|run| Recipe::read(&run.join("run.toml")).ok());
     let experiment = recipe.and_then(|recipe| Experiment::at_depth(&recipe, depth + 1).ok());
-    experiment.map_or_else(|| path.display().to_string(), |experiment| format!("run:{}", experiment.digest()))
+    experiment.map_or_else(|| path.display().to_string(), |experiment| format!("{RUN}{}", experiment.digest()))
 }
 
 fn about_data(key: &str) -> bool {
@@ -236,50 +229,6 @@ fn flatten(key: &str, value: &toml::Value, settings: &mut BTreeMap<String, Strin
             settings.insert(key.to_owned(), other.to_string());
         }
     }
-}
-
-/// How a report calls a run, and the settings that tell it from the other runs of the same name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Label {
-    /// Keys are shortened.
-    pub text: String,
-    /// At most [`NAMED`] of them by their whole keys, and how many more there are.
-    pub settings: BTreeMap<String, String>,
-}
-
-/// Labels of runs: each one's `base`, and where experiments share one, the settings in which they differ.
-pub fn labels(runs: &[(String, Experiment)]) -> Vec<Label> {
-    let told = |(base, own): &(String, Experiment)| {
-        let rivals: Vec<&Experiment> = runs.iter().filter(|(other, _)| other == base).map(|(_, e)| e).collect();
-        let differing = differing_keys(&rivals);
-        let named = differing.iter().take(NAMED).map(|key| {
-            let value: String = own.settings.get(*key).map_or("absent", String::as_str).chars().take(SHOWN).collect();
-            ((*key).clone(), value)
-        });
-        let mut settings: BTreeMap<String, String> = named.collect();
-        if differing.len() > NAMED {
-            // Two experiments may agree on what is shown; their digests tell them apart.
-            let digest: String = own.digest().chars().take(8).collect();
-            settings.insert(format!("{} more keys", differing.len() - NAMED), digest);
-        }
-        settings
-    };
-    let all: Vec<BTreeMap<String, String>> = runs.iter().map(told).collect();
-    let short = short_keys(all.iter().flat_map(BTreeMap::keys));
-    let label = |((base, _), settings): (&(String, Experiment), BTreeMap<String, String>)| {
-        let parts = settings.iter().map(|(key, value)| format!("{} = {value}", short.get(key).unwrap_or(key)));
-        Label { text: std::iter::once(base.clone()).chain(parts).collect::<Vec<_>>().join(", "), settings }
-    };
-    runs.iter().zip(all).map(label).collect()
-}
-
-/// Keys whose values are not the same in all of `rivals`.
-fn differing_keys<'a>(rivals: &[&'a Experiment]) -> Vec<&'a String> {
-    let keys: BTreeSet<&String> = rivals.iter().flat_map(|rival| rival.settings.keys()).collect();
-    let value = |rival: &Experiment, key: &String| rival.settings.get(key).cloned();
-    let differs =
-        |key: &&String| rivals.windows(2).any(|pair| matches!(pair, [a, b] if value(a, key) != value(b, key)));
-    keys.into_iter().filter(differs).collect()
 }
 
 #[cfg(test)]
@@ -328,7 +277,7 @@ mod tests {
         let first = without(&list(0, "dao"));
         assert_eq!(first.digest(), without(&list(1, "dao")).digest());
         assert_ne!(first.digest(), without(&list(0, "lid")).digest());
-        assert_eq!(first.settings["data.drop.methods"], "dao");
+        assert_eq!(first.settings["detected by"], "dao");
         // Of a list that somebody else made, nothing is known but its name.
         let other = folder.path().join("ids.txt");
         assert_eq!(without(&other).settings["data.drop"], other.display().to_string());
@@ -438,20 +387,5 @@ mod tests {
             assert_ne!(base.digest(), with(&[clean, other]).digest(), "{other}");
             assert_ne!(base.aim_digest(), with(&[other]).aim_digest(), "{other}");
         }
-    }
-
-    #[test]
-    fn labels_name_what_differs_and_nothing_else() {
-        let with = |period| {
-            experiment(move |recipe| {
-                (recipe.objective.name, recipe.objective.roclip.period) = (ObjectiveName::Roclip, period);
-            })
-        };
-        let runs = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(5)), ("CLIP".to_owned(), with(2))];
-        let texts = |runs: &[_]| labels(runs).into_iter().map(|label| label.text).collect::<Vec<_>>();
-        assert_eq!(texts(&runs), ["RoCLIP, period = 2", "RoCLIP, period = 5", "CLIP"]);
-        let seeds = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(2))];
-        assert_eq!(texts(&seeds), ["RoCLIP", "RoCLIP"]);
-        assert_eq!(labels(&runs)[1].settings["objective.roclip.period"], "5");
     }
 }

@@ -2,12 +2,14 @@
 
 mod experiment;
 mod keys;
+mod label;
 mod record;
 mod seeds;
 mod title;
 
 pub use experiment::Experiment;
 pub use keys::{key_legend, short_keys};
+pub use label::{by_size, is_recipe_key};
 pub use record::{
     EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, TrainingData, place, read_run, read_runs,
 };

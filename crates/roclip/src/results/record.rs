@@ -4,7 +4,8 @@ use crate::checkpoint::{run_of, runs_within};
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation, can_miss};
 use crate::recipe::{ObjectiveName, Recipe};
-use crate::results::experiment::{Experiment, Label, labels};
+use crate::results::experiment::Experiment;
+use crate::results::label::{Label, by_settings, labels};
 use crate::results::title::{control, name, student};
 use crate::run::{EpochLine, InheritanceFigures, Summary, read_details, read_epochs, read_measured};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
@@ -409,8 +410,12 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
     let place = |data: &str| records.iter().position(|run| run.row.data == data);
     let places: Vec<_> = records.iter().map(|run| place(&run.row.data)).collect();
     let mut placed: Vec<_> = places.into_iter().zip(records).collect();
-    placed.sort_by_key(|(place, run)| {
-        (*place, run.row.order(), run.row.label.clone(), run.row.experiment.clone(), run.row.seed)
+    let keys: BTreeSet<String> = placed.iter().flat_map(|(_, run)| run.row.settings.keys().cloned()).collect();
+    let names = |(place, run): &(Option<usize>, RunRecord)| (*place, run.row.order(), run.row.name.clone());
+    placed.sort_by(|one, other| {
+        let (a, b) = (&one.1.row, &other.1.row);
+        let cells = names(one).cmp(&names(other)).then_with(|| by_settings(&keys, &a.settings, &b.settings));
+        cells.then_with(|| (&a.experiment, a.seed).cmp(&(&b.experiment, b.seed)))
     });
     Ok(Runs { records: placed.into_iter().map(|(_, run)| run).collect(), repeated })
 }

@@ -44,20 +44,21 @@ pub(super) fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool, taugh
         (None, _) if objective.defends() && !poisoned => format!("{} on clean data", objective.title()),
         (None, _) => objective.title().to_owned(),
     };
-    let dropped = if drops_suspects(recipe) { ", suspects dropped" } else { "" };
+    let dropped =
+        looked(recipe).map(|looked| format!(", suspects dropped ({})", looked.ordered_by())).unwrap_or_default();
     let limit = recipe.data.pairs_per_picture.map(|limit| format!(", pairs a picture: {limit}")).unwrap_or_default();
     format!("{name}{dropped}{limit}")
 }
 
-/// Whether pairs are left out that a look at all of them found suspicious: a defence, while a list of other kinds (copies, say) is none.
-fn drops_suspects(recipe: &Recipe) -> bool {
-    recipe.data.drop.as_deref().and_then(Looked::beside).is_some()
+/// The look at all pairs that found those suspicious which are left out: a defence, while a list of other kinds (copies, say) is none.
+fn looked(recipe: &Recipe) -> Option<Looked> {
+    recipe.data.drop.as_deref().and_then(Looked::beside)
 }
 
 /// What part a run plays in a comparison, read off its recipe.
 pub(super) fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
     let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
-    if recipe.clean.is_some() || recipe.caption.is_some() || drops_suspects(recipe) {
+    if recipe.clean.is_some() || recipe.caption.is_some() || looked(recipe).is_some() {
         return None;
     }
     if let Some(prompt) = &recipe.prompt {

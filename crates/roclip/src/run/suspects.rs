@@ -115,6 +115,12 @@ impl Looked {
         }
     }
 
+    /// What ordered the pairs, as a demo's `--detect-by` names it: a method, or [`COMBINED`] for the mean rank over all. Others by their names.
+    pub fn ordered_by(&self) -> String {
+        let all = Method::ALL.iter().all(|known| self.methods.iter().any(|method| method == known.name));
+        if all { COMBINED.to_owned() } else { self.methods.join(" + ") }
+    }
+
     /// How `list` was made, where it is a `drop.txt` of this program beside its `detect.json`.
     pub fn beside(list: &Path) -> Option<Looked> {
         #[derive(Deserialize)]
@@ -136,8 +142,12 @@ pub struct Suspects {
     pub unreadable: usize,
     /// What the source could not use before, by reason.
     pub left_out: BTreeMap<String, usize>,
+    /// Where there are several, what they say together is the last.
     pub methods: Vec<MethodScores>,
     pub dropped: Option<Dropped>,
+    /// The mean rank of each pair over all methods.
+    #[serde(skip)]
+    pub together: Vec<f64>,
     /// Of the pairs that were looked at.
     #[serde(skip)]
     pub ids: Vec<String>,
@@ -169,7 +179,7 @@ pub fn suspects(
         None => features,
     };
     let all_scores = scores(methods, config, &all)?;
-    let together = combined(&all_scores);
+    let mut together = combined(&all_scores);
     let pair = |row: &usize| data.get(*row);
     let attacks: Vec<Option<String>> =
         rows.iter().map(|row| Some(pair(row)?.poison.as_ref()?.attack.clone())).collect();
@@ -177,7 +187,10 @@ pub fn suspects(
     let named = methods.iter().map(|method| method.name()).zip(all_scores);
     let looked = Looked::by(config, methods, drop);
     let dropped = dropped(drop, &together, count, &attacks)?;
-    let methods = named.chain([(COMBINED, together)]);
+    together.truncate(count);
+    // One method is its own mean.
+    let mean = (methods.len() > 1).then(|| (COMBINED, together.clone()));
+    let methods = named.chain(mean);
     let methods = methods.map(|(method, mut scores)| {
         scores.truncate(count);
         MethodScores { method, attacks: judged(&scores, &attacks), scores }
@@ -185,7 +198,7 @@ pub fn suspects(
     let unreadable = data.len() - rows.len();
     let left_out = skips.counts();
     let methods = methods.collect();
-    Ok(Suspects { looked, pairs: count, unreadable, left_out, methods, dropped, ids, attacks, rows, data })
+    Ok(Suspects { looked, pairs: count, unreadable, left_out, methods, dropped, together, ids, attacks, rows, data })
 }
 
 /// Rows of both, the second below the first.
@@ -311,7 +324,7 @@ impl Suspects {
 
     /// What all methods together say of each pair.
     pub fn combined(&self) -> &[f64] {
-        self.methods.last().map_or(&[], |method| &method.scores)
+        &self.together
     }
 }
 
@@ -347,6 +360,14 @@ mod tests {
         assert_eq!((found.rows, found.trusted_above), (BTreeSet::from([0]), Some((0, 19))));
         let found = dropped(&level(0.1), &scores, 3, &marks).unwrap().unwrap();
         assert_eq!((found.rows, found.clean, found.trusted_above), (BTreeSet::from([0, 1]), 1, Some((1, 19))));
+    }
+
+    #[test]
+    fn what_ordered_the_pairs_is_a_method_or_all_of_them() {
+        let by = |methods: &[Method]| Looked::by(&Config::default(), methods, &Drop::Nothing).ordered_by();
+        assert_eq!(by(&[Method::ClipScore]), "clip-score");
+        assert_eq!(by(&Method::ALL.map(|known| known.method)), COMBINED);
+        assert_eq!(by(&[Method::ClipScore, Method::Plausibility]), "clip-score + plausibility");
     }
 
     #[test]

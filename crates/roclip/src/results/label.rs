@@ -1,0 +1,157 @@
+//! How a report calls a run among others: by the settings that tell it from those of its name.
+
+use crate::results::experiment::{ENCODER, Experiment, PROVENANCE, RUN};
+use crate::results::keys::short_keys;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Differing keys that a label names.
+pub(super) const NAMED: usize = 4;
+/// Letters shown of the digest that stands for a run.
+const DIGEST: usize = 8;
+/// What follows the number of keys that a label does not name.
+const MORE: &str = "more keys";
+
+/// How a report calls a run, and the settings that tell it from the other runs of the same name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label {
+    /// Keys are shortened.
+    pub text: String,
+    /// At most [`NAMED`] of them by their whole keys, and how many more there are.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Labels of runs: each one's `base`, and where experiments share one, the settings in which they differ.
+pub fn labels(runs: &[(String, Experiment)]) -> Vec<Label> {
+    let told = |(base, own): &(String, Experiment)| {
+        let rivals: Vec<&Experiment> = runs.iter().filter(|(other, _)| other == base).map(|(_, e)| e).collect();
+        let mut differing = differing_keys(&rivals);
+        // Each cell of a sweep has a model of its own, which says nothing beside the cell's values.
+        let others: Vec<&String> = differing.iter().copied().filter(|key| *key != ENCODER).collect();
+        if others.len() < differing.len() && !others.is_empty() && follows(ENCODER, &others, &rivals) {
+            differing = others;
+        }
+        let named = differing.iter().take(NAMED).map(|key| {
+            let value = own.settings.get(*key).map_or_else(|| "absent".to_owned(), |value| shown(value));
+            ((*key).clone(), value)
+        });
+        let mut settings: BTreeMap<String, String> = named.collect();
+        if differing.len() > NAMED {
+            // Two experiments may agree on what is shown; their digests tell them apart.
+            let digest: String = own.digest().chars().take(8).collect();
+            settings.insert(format!("{} {MORE}", differing.len() - NAMED), digest);
+        }
+        settings
+    };
+    let all: Vec<BTreeMap<String, String>> = runs.iter().map(told).collect();
+    let short = short_keys(all.iter().flat_map(BTreeMap::keys));
+    let label = |((base, _), settings): (&(String, Experiment), BTreeMap<String, String>)| {
+        let parts = settings.iter().map(|(key, value)| format!("{} = {value}", short.get(key).unwrap_or(key)));
+        Label { text: std::iter::once(base.clone()).chain(parts).collect::<Vec<_>>().join(", "), settings }
+    };
+    runs.iter().zip(all).map(label).collect()
+}
+
+/// A value as labels have it: whole, but for the digest that stands for a run.
+pub(super) fn shown(value: &str) -> String {
+    match value.strip_prefix(RUN) {
+        Some(digest) => format!("{RUN}{}", digest.chars().take(DIGEST).collect::<String>()),
+        None => value.to_owned(),
+    }
+}
+
+/// Whether all of `rivals` that agree in `others` agree in `key`, too.
+fn follows(key: &str, others: &[&String], rivals: &[&Experiment]) -> bool {
+    let agree = |one: &Experiment, other: &Experiment, key: &str| one.settings.get(key) == other.settings.get(key);
+    let twins = |one: &Experiment, other: &Experiment| others.iter().all(|known| agree(one, other, known));
+    rivals.iter().all(|one| rivals.iter().all(|other| !twins(one, other) || agree(one, other, key)))
+}
+
+/// Whether `key` of a label is one that a recipe can set, rather than how a list was made or a number of further keys.
+pub fn is_recipe_key(key: &str) -> bool {
+    !PROVENANCE.contains(&key) && !key.ends_with(MORE)
+}
+
+/// Keys whose values are not the same in all of `rivals`.
+fn differing_keys<'a>(rivals: &[&'a Experiment]) -> Vec<&'a String> {
+    let keys: BTreeSet<&String> = rivals.iter().flat_map(|rival| rival.settings.keys()).collect();
+    let value = |rival: &Experiment, key: &String| rival.settings.get(key).cloned();
+    let differs =
+        |key: &&String| rivals.windows(2).any(|pair| matches!(pair, [a, b] if value(a, key) != value(b, key)));
+    keys.into_iter().filter(differs).collect()
+}
+
+/// The order of two values of a key: numbers by their size, and before everything else.
+pub fn by_size(one: &str, other: &str) -> Ordering {
+    match (one.parse::<f64>(), other.parse::<f64>()) {
+        (Ok(one), Ok(other)) => one.total_cmp(&other),
+        (Ok(_), Err(_)) => Ordering::Less,
+        (Err(_), Ok(_)) => Ordering::Greater,
+        (Err(_), Err(_)) => one.cmp(other),
+    }
+}
+
+/// The order of rows of one name, by the values of `keys` in turn; a row that lacks one goes first.
+pub(super) fn by_settings(
+    keys: &BTreeSet<String>,
+    one: &BTreeMap<String, String>,
+    other: &BTreeMap<String, String>,
+) -> Ordering {
+    let of_key = |key: &String| match (one.get(key), other.get(key)) {
+        (Some(one), Some(other)) => by_size(one, other),
+        (one, other) => one.is_some().cmp(&other.is_some()),
+    };
+    keys.iter().map(of_key).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{ObjectiveName, Recipe};
+
+    fn experiment(change: impl Fn(&mut Recipe)) -> Experiment {
+        let mut recipe = Recipe::default();
+        change(&mut recipe);
+        Experiment::of(&recipe).unwrap()
+    }
+
+    #[test]
+    fn labels_name_what_differs_and_nothing_else() {
+        let with = |period| {
+            experiment(move |recipe| {
+                (recipe.objective.name, recipe.objective.roclip.period) = (ObjectiveName::Roclip, period);
+            })
+        };
+        let runs = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(5)), ("CLIP".to_owned(), with(2))];
+        let texts = |runs: &[_]| labels(runs).into_iter().map(|label| label.text).collect::<Vec<_>>();
+        assert_eq!(texts(&runs), ["RoCLIP, period = 2", "RoCLIP, period = 5", "CLIP"]);
+        let seeds = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(2))];
+        assert_eq!(texts(&seeds), ["RoCLIP", "RoCLIP"]);
+        assert_eq!(labels(&runs)[1].settings["objective.roclip.period"], "5");
+        // No value is cut, and what a cell's own model made says nothing beside the cell's values.
+        let detected = |count: &str, encoder: &str| {
+            let mut own = experiment(|_| {});
+            own.settings.insert("poison.count".into(), count.into());
+            own.settings.insert(ENCODER.into(), format!("run:{encoder}"));
+            ("detected".to_owned(), own)
+        };
+        let long = "3 and then some more words than forty letters hold";
+        let cells = [detected(long, "0123456789abcdef"), detected("10", "fedcba9876543210")];
+        assert_eq!(texts(&cells), [format!("detected, count = {long}"), "detected, count = 10".to_owned()]);
+        let encoders = [detected("3", "0123456789abcdef"), detected("3", "fedcba9876543210")];
+        let expected = ["01234567", "fedcba98"].map(|digest| format!("detected, {ENCODER} = run:{digest}"));
+        assert_eq!(texts(&encoders), expected);
+        assert!(is_recipe_key("poison.count") && !is_recipe_key(ENCODER) && !is_recipe_key("2 more keys"));
+    }
+
+    #[test]
+    fn values_are_in_the_order_of_their_size() {
+        let mut values = ["10", "absent", "1e-3", "3", "2", "1a"];
+        values.sort_by(|one, other| by_size(one, other));
+        assert_eq!(values, ["1e-3", "2", "3", "10", "1a", "absent"]);
+        let row = |period: &str| BTreeMap::from([("period".to_owned(), period.to_owned())]);
+        let keys = BTreeSet::from(["period".to_owned()]);
+        assert_eq!(by_settings(&keys, &row("10"), &row("3")), Ordering::Greater);
+        assert_eq!(by_settings(&keys, &BTreeMap::new(), &row("3")), Ordering::Less);
+    }
+}
