@@ -1,6 +1,6 @@
 //! Results for a terminal: a table of one line an experiment, or a block of short lines each where the terminal is narrow.
 
-use roclip::report::{ResultRow, SeedSummary, Spread, over_seeds, short_keys};
+use roclip::report::{ResultRow, SeedSummary, Spread, key_columns, over_seeds};
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
@@ -89,12 +89,12 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary], all: bool) -> Vec<C
         several => count(several.len(), "run"),
     };
     // Columns of the keys in which rows of one name differ.
-    let keys = short_keys(rows.iter().flat_map(|row| row.settings.keys()));
+    let keys = key_columns(rows.iter());
     let value = |summary: &SeedSummary, key: &String| {
         let row = members(rows, summary).next();
         row.and_then(|row| row.settings.get(key)).map(|value| for_terminal(value).into_owned()).unwrap_or_default()
     };
-    let of_key = |(key, title): (&String, &String)| column(title, &|summary| value(summary, key));
+    let of_key = |(key, title): &(String, String)| column(title, &|summary| value(summary, key));
     let mut found: Vec<Column> = keys.iter().map(of_key).collect();
     let word = |row: &ResultRow| match (row.is_classifier(), row.is_prompts()) {
         (true, _) => "accuracy",

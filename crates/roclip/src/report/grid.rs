@@ -126,7 +126,7 @@ fn confirmed(run: &RunRecord) -> Option<f64> {
 pub fn section(study: &Study, verdicts: &[Verdict]) -> Markup {
     let measures = measures(study);
     let doubts = Doubts { study, verdicts };
-    let (families, short) = (families(study), study.keys());
+    let (families, short) = (families(study), study.keys().into_iter().collect::<BTreeMap<_, _>>());
     let in_families: Vec<&str> = families.iter().map(|family| family.name).collect();
     let others: Vec<&Group> =
         study.groups.iter().filter(|group| !in_families.contains(&group.row().name.as_str())).collect();

@@ -2,10 +2,10 @@
 
 use crate::report::chart::marker;
 use crate::report::style::Style;
-use crate::results::{ResultRow, RunRecord, TrainingData, by_experiment, place, short_keys};
+use crate::results::{ResultRow, RunRecord, TrainingData, by_experiment, key_columns, place};
 use maud::{Markup, html};
 use roclip_data::rate::Rate;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The runs of one experiment, which share a label and a colour.
 pub struct Group<'a> {
@@ -99,9 +99,9 @@ impl<'a> Study<'a> {
         found
     }
 
-    /// The keys by which rows of one name differ, each with what it is called in labels.
-    pub fn keys(&self) -> BTreeMap<String, String> {
-        short_keys(self.groups.iter().flat_map(|group| group.row().settings.keys()))
+    /// The keys by which rows of one name differ, each with what it is called in labels, in the order of columns.
+    pub fn keys(&self) -> Vec<(String, String)> {
+        key_columns(self.groups.iter().map(Group::row))
     }
 
     /// What the share of rightly read test pictures is called in all rows.

@@ -32,8 +32,8 @@ mod targets;
 mod verdict;
 
 pub use crate::results::{
-    EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, key_legend, over_seeds,
-    read_run, short_keys,
+    EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, key_columns, key_legend,
+    over_seeds, read_run,
 };
 pub use attack_page::{success_in_words, write_attack_page};
 pub use backdoor_page::write_backdoor_page;

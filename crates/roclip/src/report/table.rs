@@ -64,7 +64,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
             thead {
                 tr {
                     th { "row" }
-                    @for short in settings.values() { th { (short) } }
+                    @for (_, short) in &settings { th { (short) } }
                     @if differ { th { (of_what) } th { "poisoned" } }
                     @if has_psr { th { "PSR" } }
                     @for attack in &attacks { th { "ASR" small { (attack) } } }
@@ -78,7 +78,7 @@ pub fn results(study: &Study, verdicts: &[Verdict]) -> Markup {
                 @for (group, verdict) in groups.iter().zip(verdicts) {
                     tr {
                         th { (group.key()) " " (group.row().name) }
-                        @for key in settings.keys() { td { (group.row().settings.get(key).map_or("", String::as_str)) } }
+                        @for (key, _) in &settings { td { (group.row().settings.get(key).map_or("", String::as_str)) } }
                         @if differ { td { (counts(group, |run| run.row.pairs)) } td { (counts(group, |run| run.row.poisoned_pairs)) } }
                         @if has_psr { td.grey[grey(verdict, PSR)] { (rates(&of_members(group, psr))) } }
                         @for attack in &attacks {

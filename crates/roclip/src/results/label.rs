@@ -1,9 +1,10 @@
 //! How a report calls a run among others: by the settings that tell it from those of its name.
 
 use crate::results::experiment::{ENCODER, Experiment, PROVENANCE, RUN};
-use crate::results::keys::short_keys;
+use crate::results::keys::{in_order, short_keys};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Differing keys that a label names.
 pub(super) const NAMED: usize = 4;
@@ -21,8 +22,8 @@ pub struct Label {
     pub settings: BTreeMap<String, String>,
 }
 
-/// Labels of runs: each one's `base`, and where experiments share one, the settings in which they differ.
-pub fn labels(runs: &[(String, Experiment)]) -> Vec<Label> {
+/// Labels of runs in `folders`: each one's `base`, and where experiments share one, the settings in which they differ.
+pub fn labels(runs: &[(String, Experiment)], folders: &[&Path]) -> Vec<Label> {
     let told = |(base, own): &(String, Experiment)| {
         let rivals: Vec<&Experiment> = runs.iter().filter(|(other, _)| other == base).map(|(_, e)| e).collect();
         let mut differing = differing_keys(&rivals);
@@ -45,8 +46,10 @@ pub fn labels(runs: &[(String, Experiment)]) -> Vec<Label> {
     };
     let all: Vec<BTreeMap<String, String>> = runs.iter().map(told).collect();
     let short = short_keys(all.iter().flat_map(BTreeMap::keys));
+    let keys = in_order(short.keys(), folders.iter().copied());
     let label = |((base, _), settings): (&(String, Experiment), BTreeMap<String, String>)| {
-        let parts = settings.iter().map(|(key, value)| format!("{} = {value}", short.get(key).unwrap_or(key)));
+        let own = keys.iter().filter_map(|key| Some((key, settings.get(key)?)));
+        let parts = own.map(|(key, value)| format!("{} = {value}", short.get(key).unwrap_or(key)));
         Label { text: std::iter::once(base.clone()).chain(parts).collect::<Vec<_>>().join(", "), settings }
     };
     runs.iter().zip(all).map(label).collect()
@@ -93,7 +96,7 @@ pub fn by_size(one: &str, other: &str) -> Ordering {
 
 /// The order of rows of one name, by the values of `keys` in turn; a row that lacks one goes first.
 pub(super) fn by_settings(
-    keys: &BTreeSet<String>,
+    keys: &[String],
     one: &BTreeMap<String, String>,
     other: &BTreeMap<String, String>,
 ) -> Ordering {
@@ -123,11 +126,11 @@ mod tests {
             })
         };
         let runs = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(5)), ("CLIP".to_owned(), with(2))];
-        let texts = |runs: &[_]| labels(runs).into_iter().map(|label| label.text).collect::<Vec<_>>();
+        let texts = |runs: &[_]| labels(runs, &[]).into_iter().map(|label| label.text).collect::<Vec<_>>();
         assert_eq!(texts(&runs), ["RoCLIP, period = 2", "RoCLIP, period = 5", "CLIP"]);
         let seeds = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(2))];
         assert_eq!(texts(&seeds), ["RoCLIP", "RoCLIP"]);
-        assert_eq!(labels(&runs)[1].settings["objective.roclip.period"], "5");
+        assert_eq!(labels(&runs, &[])[1].settings["objective.roclip.period"], "5");
         // No value is cut, and what a cell's own model made says nothing beside the cell's values.
         let detected = |count: &str, encoder: &str| {
             let mut own = experiment(|_| {});
@@ -150,7 +153,7 @@ mod tests {
         values.sort_by(|one, other| by_size(one, other));
         assert_eq!(values, ["1e-3", "2", "3", "10", "1a", "absent"]);
         let row = |period: &str| BTreeMap::from([("period".to_owned(), period.to_owned())]);
-        let keys = BTreeSet::from(["period".to_owned()]);
+        let keys = ["period".to_owned()];
         assert_eq!(by_settings(&keys, &row("10"), &row("3")), Ordering::Greater);
         assert_eq!(by_settings(&keys, &BTreeMap::new(), &row("3")), Ordering::Less);
     }

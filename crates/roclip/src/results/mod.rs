@@ -8,7 +8,7 @@ mod seeds;
 mod title;
 
 pub use experiment::Experiment;
-pub use keys::{key_legend, short_keys};
+pub use keys::{key_columns, key_legend};
 pub use label::{by_size, is_recipe_key};
 pub use record::{
     EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, TrainingData, place, read_run, read_runs,

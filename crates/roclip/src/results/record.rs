@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation, can_miss};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::experiment::Experiment;
+use crate::results::keys::key_columns;
 use crate::results::label::{Label, by_settings, labels};
 use crate::results::title::{control, name, student};
 use crate::run::{EpochLine, InheritanceFigures, Summary, read_details, read_epochs, read_measured};
@@ -403,14 +404,17 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
     for data in data {
         let mut members: Vec<&mut RunRecord> = records.iter_mut().filter(|run| run.row.data == data).collect();
         let named: Vec<_> = members.iter().map(|run| (run.row.name.clone(), run.experiment.clone())).collect();
-        for (record, Label { text, settings }) in members.iter_mut().zip(labels(&named)) {
+        let folders: Vec<PathBuf> = members.iter().map(|run| run.folder.clone()).collect();
+        let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+        for (record, Label { text, settings }) in members.iter_mut().zip(labels(&named, &folders)) {
             (record.row.label, record.row.settings) = (text, settings);
         }
     }
     let place = |data: &str| records.iter().position(|run| run.row.data == data);
     let places: Vec<_> = records.iter().map(|run| place(&run.row.data)).collect();
     let mut placed: Vec<_> = places.into_iter().zip(records).collect();
-    let keys: BTreeSet<String> = placed.iter().flat_map(|(_, run)| run.row.settings.keys().cloned()).collect();
+    let keys: Vec<String> =
+        key_columns(placed.iter().map(|(_, run)| &run.row)).into_iter().map(|(key, _)| key).collect();
     let names = |(place, run): &(Option<usize>, RunRecord)| (*place, run.row.order(), run.row.name.clone());
     placed.sort_by(|one, other| {
         let (a, b) = (&one.1.row, &other.1.row);
