@@ -1,7 +1,9 @@
 //! `roclip train`
 
+use crate::commands::again::{Without, again};
 use crate::commands::forecast_lines::print_forecast;
 use crate::commands::grid::{self, Grid, Planned, check_number, sweep_axis};
+use crate::commands::invocation;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::up_to;
 use crate::commands::overrides::RecipeFlags;
@@ -113,13 +115,28 @@ impl Arguments {
         let overwrite = self.overwrite;
         Grid { out, named_by: "--run", jobs, overwrite, check: true, threads_asked, check_staying: true }
             .train(runs)?;
-        let results = write_report(&finished(out), None, out)?;
+        let more_seeds = with_seeds(&invocation::typed(), &sweep, base.seed);
+        let results = write_report(&finished(out), Some(&more_seeds), out)?;
         match self.run.json {
             true => println!("{}", serde_json::to_string_pretty(&results.rows)?),
             false => print_table(&results),
         }
         Ok(())
     }
+}
+
+/// Seeds that a comparison should have.
+const ENOUGH_SEEDS: u64 = 3;
+
+/// This sweep again with further seeds than that of the recipe, `seed`, or those that `sweep` has: what is finished is kept.
+fn with_seeds(typed: &[String], sweep: &Sweep, seed: u64) -> String {
+    let at = sweep.keys().position(|key| key == "seed");
+    let swept = |at: usize| sweep.cells().iter().filter_map(|cell| cell.values().nth(at)?.parse().ok()).collect();
+    let mut seeds: BTreeSet<u64> = at.map_or_else(|| [seed].into(), swept);
+    seeds.extend(0..ENOUGH_SEEDS);
+    let seeds = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    let without = [Without::Valued("--seed"), Without::Key("seed"), Without::Flag("--overwrite")];
+    again(typed, &without, &format!("--sweep seed={seeds}"))
 }
 
 /// Cells that are one run, as what they differ in is nothing that a run by their recipes reads.
@@ -173,4 +190,23 @@ pub fn finished(out: &Path) -> Vec<PathBuf> {
         entries.map(|entry| entry.path()).filter(|run| run.join("summary.json").is_file()).collect();
     found.sort();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_with_more_seeds_is_typed_as_this_one_was() {
+        let again = |words: &str, axes: &[&str], seed: u64| {
+            let typed: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            with_seeds(&typed, &Sweep::parse(axes).unwrap(), seed)
+        };
+        let plain = "roclip train --config mine.toml --run grid --sweep train.epochs=1,2";
+        assert_eq!(again(plain, &["train.epochs=1,2"], 0), format!("{plain} --sweep seed=0,1,2"));
+        let seeded = format!("{plain} --seed 5 --overwrite");
+        assert_eq!(again(&seeded, &["train.epochs=1,2"], 5), format!("{plain} --sweep seed=0,1,2,5"));
+        let swept = format!("{plain} --sweep seed=0,7");
+        assert_eq!(again(&swept, &["train.epochs=1,2", "seed=0,7"], 0), format!("{plain} --sweep seed=0,1,2,7"));
+    }
 }

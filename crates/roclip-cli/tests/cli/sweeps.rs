@@ -27,6 +27,12 @@ fn a_sweep_trains_every_cell_once_and_reports_on_all() {
     let all = folders(&lab.path("grid"));
     assert!(all.len() == 4 && cells.iter().all(|cell| all.contains(*cell)), "{all:?}");
     assert!(table.contains("objective.roclip.period"), "{table}");
+    // More seeds are the same sweep with one more key, and no command a cell.
+    assert!(table.contains(&format!("{} --sweep seed=0,1,2\n", rates.join(" "))), "{table}");
+    assert!(!table.contains("-seed1"), "{table}");
+    let later = lab.ok(&["report", &format!("grid/{}", cells[0]), &format!("grid/{}", cells[1]), "--out", "later"]);
+    let later = later.replace("\n   ", "");
+    assert!(later.contains("Give the command that trained these rows once more, with --sweep seed=0,1,2."), "{later}");
     // The folder is no run, and none can begin in it.
     lab.fails(&["train", "--config", "recipe.toml", "--run", "grid"], 1, &["`grid`", "holds runs", "--run"]);
     let within = "grid/period-1,learning_rate-1e-3/inside";
@@ -104,6 +110,10 @@ fn a_demo_sweeps_the_row_without_suspects_and_trains_clean_data_once() {
         assert!(encoder.ends_with(&format!("augmentation-only-captions_per_target-{count}-seed0")), "{encoder}");
     }
     let page = std::fs::read_to_string(lab.path("demo/report.html")).unwrap();
+    // What encodes the pairs follows from the cell, and is no key of anybody's.
+    assert!(page.contains("CLIP, suspects dropped (plausibility), captions_per_target = 2"));
+    assert!(!page.contains("encoder of the detector") && !page.contains("data.drop.encoder"));
+    assert!(page.contains("and 1 to 2 more, by row"), "rows were shown two captions a target, and three");
     let legend = "captions_per_target is poison.attacks.0.targeted.captions_per_target";
     assert_eq!(page.matches(legend).count(), 1, "the whole key stands in the legend alone");
     let against = page.matches("against clean data").count();
@@ -129,6 +139,10 @@ fn a_sweep_of_a_demo_trains_controls_once_for_the_defences_settings() {
     .map(str::to_owned)
     .into();
     assert_eq!(folders(&lab.path("demo")), expected);
+    // Labels and columns have the keys in the order of the flags.
+    let page = std::fs::read_to_string(lab.path("demo/report.html")).unwrap();
+    assert!(page.contains("RoCLIP, period = 1, captions_per_target = 2"));
+    assert!(page.contains("<th>period</th><th>captions_per_target</th>"));
     let controls: Vec<Value> = results(&lab, "demo").into_iter().filter(|row| row["control"] == "undefended").collect();
     assert!(controls.iter().all(|row| !row["settings"].to_string().contains("period")), "{controls:?}");
     lab.fails(&[&demo[..], &["--sweep", "seed=0,1"]].concat(), 1, &["--seeds"]);
