@@ -255,6 +255,14 @@ fn a_run_that_was_killed_goes_on_bit_for_bit() {
     assert!(checkpoint(&lab.path("whole")) == before);
     std::fs::remove_dir_all(lab.path("base")).unwrap();
     std::fs::rename(lab.path("own"), lab.path("base")).unwrap();
+    // Other test pictures under the same names make another measurement, which stands in another table.
+    let kept = std::fs::read(lab.path("060.png")).unwrap();
+    std::fs::copy(lab.path("061.png"), lab.path("060.png")).unwrap();
+    lab.fails(&epochs("3"), 1, &["was measured on other pictures", "pairs.csv"]);
+    lab.ok(&learn("others", &["--method", "badclip", "--seed", "1"]));
+    let said = lab.ok(&["report", "whole", "others", "--out", "apart"]);
+    assert!(said.contains("Data 1") && said.contains("Data 2"), "{said}");
+    std::fs::write(lab.path("060.png"), kept).unwrap();
     lab.ok(&epochs("3"));
     assert_eq!(lab.epochs("whole").len(), 4, "a warm-up and three epochs of prompts");
 }

@@ -59,6 +59,9 @@ pub struct TrainingState {
     pub position: PromptPosition,
     pub tally: PromptTally,
     pub data_fingerprint: String,
+    /// [`Evaluator::digest`](crate::eval::Evaluator::digest) of the labelled pictures that the run is measured on. Absent in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_on: Option<String>,
     /// Of the file of the learner that the run repairs. Absent in older files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_sha256: Option<String>,
@@ -289,6 +292,7 @@ mod tests {
                 position: PromptPosition { step, epoch: 1, step_in_epoch: 1 },
                 tally: PromptTally::default(),
                 data_fingerprint: "f".into(),
+                measured_on: None,
                 repaired_sha256: None,
                 files: BTreeMap::new(),
             };

@@ -2,12 +2,13 @@
 
 use crate::checkpoint::{self, Origin, State};
 use crate::error::{Error, Result};
+use crate::eval::NO_IMAGES;
 use crate::recipe::{Difference, Recipe};
 use crate::run::context::Context;
+use crate::run::numbers::read_measured;
 use crate::run::prepare::manifest_file;
 use crate::run::summary::Summary;
 use crate::train::{EpochTally, Position, Trainer};
-use roclip_data::artifact;
 use roclip_data::poison::Manifest;
 use std::path::{Path, PathBuf};
 
@@ -83,8 +84,8 @@ pub(super) fn finished(recipe: &Recipe, run: &Path, start: Start) -> Result<Opti
         return Ok(None);
     }
     let Some(from) = checkpoint_to_take(recipe, run, start)? else { return Ok(None) };
-    // One that cannot be read is written again.
-    let Ok(summary) = artifact::read_json::<Summary>(&path) else { return Ok(None) };
+    // One that cannot be read, or that nobody can have measured, is written again.
+    let Ok(summary) = read_measured::<Summary>(&path) else { return Ok(None) };
     let newest = checkpoint::newest_step(run)?;
     if summary.step.is_none() || summary.step != newest || summary.epoch != recipe.train.epochs {
         return Ok(None);
@@ -145,16 +146,8 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
         return Err(Error::file(folder, "is no checkpoint of a run", "resume from one of the run's checkpoints"));
     };
     check_began_with(state, context, trainer.objective.name(), folder)?;
+    check_measured_on(state.measured_on.as_deref(), context, folder)?;
     let refuse = |what: String, remedy: &str| Err(Error::file(folder, what, remedy));
-    if state.measured_on.is_some() && state.measured_on != context.evaluator.digest() {
-        return refuse(
-            format!(
-                "is of a run that was measured on other pictures: those of `{}` have changed since",
-                context.recipe.eval.source.path
-            ),
-            "bring them back as they were, or begin anew in another folder with --run",
-        );
-    }
     if state.epoch > context.recipe.train.epochs + 1 {
         return refuse(
             format!(
@@ -204,6 +197,37 @@ pub(super) fn check_began_with(state: &State, context: &Context, objective: &str
         return refuse(what, remedy);
     }
     Ok(())
+}
+
+/// Whether the labelled pictures that what lies in `folder` was measured on, by their digest, are those that `context` names now. Older files
+/// do not say.
+///
+/// # Errors
+/// Names the pictures that have changed.
+pub(super) fn check_measured_on(began: Option<&str>, context: &Context, folder: &Path) -> Result<()> {
+    check_same_pictures(began, context.measured_on().as_deref(), context.recipe, folder)
+}
+
+/// [`check_measured_on`] of the digest that the pictures have `now`.
+pub(super) fn check_same_pictures(
+    began: Option<&str>,
+    now: Option<&str>,
+    recipe: &Recipe,
+    folder: &Path,
+) -> Result<()> {
+    if began.is_none() || began == now {
+        return Ok(());
+    }
+    let references = recipe.caption.as_ref().map(|caption| &caption.references.path);
+    let pictures = match (&recipe.eval.source.path, references) {
+        (labelled, Some(references)) if labelled == NO_IMAGES => references,
+        (labelled, _) => labelled,
+    };
+    Err(Error::file(
+        folder,
+        format!("is of a run that was measured on other pictures: those of `{pictures}` have changed since"),
+        "bring them back as they were, or begin anew in another folder with --run",
+    ))
 }
 
 /// What is wrong with a checkpoint that other weights are behind than those that the recipe names now, and what to do.

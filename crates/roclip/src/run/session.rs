@@ -16,6 +16,7 @@ use crate::run::journal::Journal;
 use crate::run::kind::RunKind;
 use crate::run::lines::{EpochMetrics, read_epochs};
 use crate::run::memory::check_batch;
+use crate::run::numbers::read_measured;
 use crate::run::pace::Left;
 use crate::run::pictures::keep_pictures;
 use crate::run::prepare::{Prepared, prepare_training};
@@ -174,6 +175,11 @@ impl Session<'_> {
         written?;
         let recipe = self.context.recipe;
         let rebound = match recipe.clean.as_ref().and_then(|clean| clean.rebound.as_ref()) {
+            Some(_) if self.stop.wanted() => {
+                // What was learned is saved, and a test that takes longer than that is none that somebody waits for.
+                self.journal.say("the rebound test is left to do");
+                return Err(Error::Stopped { run: self.folder.path().to_owned(), step: trainer.position.step });
+            }
             Some(config) => {
                 let journal = &mut self.journal;
                 Some(rebound(recipe, config, self.folder.path(), device, &mut |line| journal.say(line))?)
@@ -241,7 +247,7 @@ impl Session<'_> {
         if trainer.position.step == 0 {
             artifact::write_json(&path, &self.context.evaluate(trainer)?)?;
         }
-        Ok(Some(artifact::read_json(&path)?))
+        Ok(Some(read_measured(&path)?))
     }
 
     /// Trains and measures what is left of the run. The last evaluation, where there was one.
@@ -381,7 +387,8 @@ impl Session<'_> {
             pairs: trainer.pairs.len(),
             poisoned_pairs: self.context.poisoned_pairs(trainer),
             evaluation,
-            measured_on: evaluator.digest(),
+            measured_on: self.context.measured_on(),
+            data_fingerprint: Some(self.context.fingerprint.clone()),
             captions: None,
             after,
             linear_probe: probe,

@@ -50,6 +50,9 @@ pub struct Summary {
     /// measured on the same. Absent of older runs, and where nothing was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_on: Option<String>,
+    /// Of the pairs that the run was trained on, poison included, as its checkpoints have it: checkpoints may be removed. Absent of older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_fingerprint: Option<String>,
     /// Of the captioner, where the run trained one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captions: Option<CaptionEvaluation>,

@@ -1,29 +1,57 @@
 //! Whether what a finished run began with is there still.
 
 use crate::checkpoint;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::run::build::build;
-use crate::run::resume::{check_began_with, check_manifest};
+use crate::run::numbers::read_measured;
+use crate::run::prompt;
+use crate::run::resume::{check_began_with, check_manifest, check_measured_on};
 use crate::run::session::prepare;
+use crate::run::summary::Summary;
 use crate::world::World;
 use std::path::Path;
 use tch::Device;
 
-/// Whether the data, the poison and the weights that the run in the folder `run` began with are what its recipe names today: a run that stays
-/// beside new ones is compared with them. Reads the data, as the run itself would, and writes nothing.
+/// Whether the data, the poison, the weights and the labelled pictures that the run in the folder `run` was trained and measured on are what
+/// its recipe names today: a run that stays beside new ones is compared with them. Reads the data, as the run itself would, and writes nothing.
+/// Where somebody has removed the checkpoints, the summary says what the run learned from.
 ///
 /// # Errors
-/// Names what has changed since, or can no longer be read.
+/// Names what has changed since, can no longer be read, or is not known.
 pub fn check_unchanged(run: &Path) -> Result<()> {
     let recipe = Recipe::read(&run.join("run.toml"))?;
-    let Some(step) = checkpoint::newest_step(run)? else { return Ok(()) };
-    let folder = checkpoint::at_step(run, step)?;
-    let state = checkpoint::verified(&folder)?;
+    let newest = checkpoint::newest_step(run)?.map(|step| checkpoint::at_step(run, step)).transpose()?;
+    if recipe.prompt.is_some() {
+        return match newest {
+            Some(folder) => prompt::check_unchanged(&recipe, run, &folder),
+            None => Err(unknown(run)),
+        };
+    }
+    let summary: Summary = read_measured(&run.join("summary.json"))?;
+    let state = newest.as_deref().map(checkpoint::verified).transpose()?;
     let silent = &mut |_: &str| {};
     let prepared = prepare(&recipe, silent)?;
     // The weights alone decide, wherever they are read to.
     let (trainer, context) = build(&recipe, prepared, (Device::Cpu, &World::alone()), run, silent)?;
-    check_began_with(&state, &context, trainer.objective.name(), &folder)?;
+    match (&state, &newest) {
+        (Some(state), Some(folder)) => check_began_with(state, &context, trainer.objective.name(), folder)?,
+        _ => {
+            // Which weights a run began with stands in its checkpoints alone.
+            let began = summary.data_fingerprint.filter(|_| context.origin.is_none()).ok_or_else(|| unknown(run))?;
+            if began != context.fingerprint {
+                return Err(Error::file(run, "was trained on other data", "bring back its data and its manifest"));
+            }
+        }
+    }
+    check_measured_on(summary.measured_on.as_deref(), &context, run)?;
     check_manifest(run, &context)
+}
+
+fn unknown(run: &Path) -> Error {
+    Error::file(
+        run,
+        "has no checkpoints, and its summary does not say what it was trained on",
+        "move the run away, or bring its checkpoints back",
+    )
 }

@@ -1,7 +1,7 @@
 //! Where a run of prompt learning begins or goes on: its trainer, with the trigger that it attacks or repairs with.
 
 use crate::attack::{DELTA, UniversalDelta};
-use crate::checkpoint;
+use crate::checkpoint::{self, Description};
 use crate::error::{Error, Result};
 use crate::prompt::{
     ClassTokens, LearnerAbout, PromptConfig, PromptLearner, PromptPosition, PromptTally, PromptTrainer, Resumed,
@@ -10,8 +10,8 @@ use crate::prompt::{
 use crate::recipe::Recipe;
 use crate::run::folder::RunFolder;
 use crate::run::plain::plain_transform;
-use crate::run::prompt::prepare::{PromptData, seed_torch, unlabelled};
-use crate::run::resume::{Start, checkpoint_to_take};
+use crate::run::prompt::prepare::{PromptData, prepare, section, seed_torch, unlabelled};
+use crate::run::resume::{Start, check_same_pictures, checkpoint_to_take};
 use crate::train::{Sgd, SgdConfig};
 use roclip_data::artifact;
 use roclip_data::batch::{Loader, Transform, ViewAugment};
@@ -54,10 +54,7 @@ pub fn begin<'a>(
         None => None,
         Some(from) => {
             let Resumed { about, state, tensors, optimizer } = read_training(from)?;
-            check_same_models(&about, &state, config, data, folder.path())?;
-            if state.data_fingerprint != data.pairs.fingerprint() {
-                return Err(Error::file(from, "was trained on other data", "resume with the data of the run"));
-            }
+            check_began_with((&about, &state), recipe, data, folder.path(), from)?;
             learner = PromptLearner::from_tensors(model, &tensors)?;
             if let (Some(_), Some(delta)) = (&trigger, tensors.get(DELTA)) {
                 trigger = Some(UniversalDelta::new(&delta.to_device(device), config.eps / 255.0, config.sgd())?);
@@ -104,6 +101,34 @@ pub fn begin<'a>(
         progress(&format!("resumed at epoch {} step {}", trainer.position.epoch, trainer.position.step));
     }
     Ok((trainer, resumed))
+}
+
+/// Whether what the run `run` began with, by its checkpoint `from`, is what `data` is now.
+///
+/// # Errors
+/// Names what has changed.
+fn check_began_with(
+    (about, state): (&LearnerAbout, &TrainingState),
+    recipe: &Recipe,
+    data: &PromptData,
+    run: &Path,
+    from: &Path,
+) -> Result<()> {
+    check_same_models(about, state, section(recipe)?, data, run)?;
+    if state.data_fingerprint != data.pairs.fingerprint() {
+        return Err(Error::file(from, "was trained on other data", "resume with the data of the run"));
+    }
+    check_same_pictures(state.measured_on.as_deref(), data.measured_on.as_deref(), recipe, from)
+}
+
+/// Whether what the finished run `run` of prompt learning began with, by its checkpoint `from`, is what `recipe` names today.
+///
+/// # Errors
+/// Names what has changed since, or can no longer be read.
+pub fn check_unchanged(recipe: &Recipe, run: &Path, from: &Path) -> Result<()> {
+    let Resumed { about, state, .. } = read_training(from)?;
+    let data = prepare(recipe, Description::Beside, Device::Cpu, None)?;
+    check_began_with((&about, &state), recipe, &data, run, from)
 }
 
 /// Whether a run goes on with the model, the classes and the learner that it began with: the recipe names paths, and what lies there may

@@ -7,6 +7,7 @@ mod inspect;
 mod prepare;
 mod session;
 
+pub use begin::check_unchanged;
 pub use eval::{MeasuredPrompts, measure_prompts};
 pub use inspect::{CountsAs, Inspected, check_inspections, inspect_prompts, kept_detection};
 pub use session::train_prompts;

@@ -34,6 +34,8 @@ pub struct PromptData {
     pub target_place: usize,
     /// Labelled pictures that are measured.
     pub samples: Vec<Sample>,
+    /// [`Evaluator::digest`] of them, with those that are shots: these are other ones for each seed.
+    pub measured_on: Option<String>,
     /// All labelled pictures of the data that the few are drawn from.
     pub training: Vec<Sample>,
     pub warnings: Vec<String>,
@@ -149,6 +151,7 @@ pub fn prepare(
         labels.push(label);
     }
     warnings.extend(evaluator.warnings.clone());
+    let measured_on = evaluator.digest();
     let mut samples = evaluator.samples;
     let measured = samples.len();
     samples.retain(|sample| !few.iter().any(|shot| shot.source == sample.source && shot.key == sample.key));
@@ -179,6 +182,7 @@ pub fn prepare(
         target,
         target_place,
         samples,
+        measured_on,
         training,
         warnings,
         skips,

@@ -13,6 +13,7 @@ use crate::run::device::machine;
 use crate::run::folder::RunFolder;
 use crate::run::journal::Journal;
 use crate::run::kind::RunKind;
+use crate::run::numbers::read_measured;
 use crate::run::prompt::begin::{INVERTED, begin};
 use crate::run::prompt::eval::{Learned, measure};
 use crate::run::prompt::prepare::{PromptData, delivered_trigger, prepare, section};
@@ -101,8 +102,8 @@ fn finished(recipe: &Recipe, config: &PromptConfig, run: &Path, start: Start) ->
     if start != Start::Resume || !path.is_file() || checkpoint_to_take(recipe, run, start)?.is_none() {
         return Ok(None);
     }
-    // One that cannot be read is written again.
-    let Ok(summary) = artifact::read_json::<Summary>(&path) else { return Ok(None) };
+    // One that cannot be read, or that nobody can have measured, is written again.
+    let Ok(summary) = read_measured::<Summary>(&path) else { return Ok(None) };
     let whole = summary.step == checkpoint::newest_step(run)? && summary.epoch == config.stages().len() as u64;
     Ok(whole.then_some(summary))
 }
@@ -182,7 +183,8 @@ impl Session<'_> {
             teacher_attacked: None,
             inheritance: BTreeMap::new(),
             triggers: BTreeMap::new(),
-            measured_on: None,
+            measured_on: self.data.measured_on.clone(),
+            data_fingerprint: Some(self.fingerprint.clone()),
             objective: config.method().name().to_owned(),
             seed: self.recipe.seed,
             epoch: config.stages().len() as u64,
@@ -280,6 +282,7 @@ impl Session<'_> {
             position: trainer.position,
             tally: trainer.tally,
             data_fingerprint: self.fingerprint.clone(),
+            measured_on: self.data.measured_on.clone(),
             repaired_sha256: self.data.delivered.as_ref().map(|stored| stored.sha256.clone()),
             files: BTreeMap::new(),
         };
