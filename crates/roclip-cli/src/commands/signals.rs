@@ -3,19 +3,24 @@
 
 use crate::commands::progress::{clear, say};
 use anyhow::{Result, anyhow};
+use roclip::checkpoint;
 use roclip::run::{Asked, Saved, Stop, leave_at_once};
 use roclip_data::artifact;
 use roclip_data::error::too_many_files;
+use roclip_data::plural::count;
 use roclip_data::threads::refused;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 static STOP: LazyLock<Stop> = LazyLock::new(Stop::default);
 /// What is done before the process leaves at once.
 static LEAVING: Mutex<Option<Box<dyn Fn() + Send>>> = Mutex::new(None);
+
+/// The folder of several runs that this process has trained or trains, by itself or each in a process of its own.
+static RUNS: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Whether all that this process writes is written: it ends by itself at once.
 static WRITTEN: AtomicBool = AtomicBool::new(false);
@@ -46,6 +51,23 @@ pub fn leaving_nothing<T>(places: Vec<PathBuf>, work: impl FnOnce() -> Result<T>
     WRITTEN.store(done.is_ok(), Ordering::SeqCst);
     before_leaving(None);
     done
+}
+
+/// Several runs are trained in `folder`, and are what this process leaves behind.
+pub fn runs_in(folder: &Path) {
+    *RUNS.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
+}
+
+/// What is kept of the runs in `folder`; none where there is nothing to keep.
+fn kept_of(folder: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let (finished, others): (Vec<_>, Vec<_>) =
+        entries.filter(|path| path.is_dir()).partition(|run| run.join("summary.json").is_file());
+    let begun = others.iter().filter(|run| checkpoint::newest_step(run).is_ok_and(|step| step.is_some())).count();
+    let finished = (!finished.is_empty()).then(|| format!("{} finished", count(finished.len(), "run")));
+    let begun = (begun > 0).then(|| format!("{} saved up to its newest checkpoint", count(begun, "run")));
+    let kept: Vec<String> = finished.into_iter().chain(begun).collect();
+    (!kept.is_empty()).then(|| kept.join(", "))
 }
 
 /// Handles signals from now on.
@@ -85,13 +107,16 @@ fn leave() -> ! {
         work();
     }
     clear();
-    match STOP.saved() {
-        Some(Saved { run, step }) => say(&format!(
+    let runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // The newest checkpoint of this process may be one of several runs, and of one that is finished.
+    match (STOP.saved(), runs.as_deref().and_then(kept_of)) {
+        (None, _) if WRITTEN.load(Ordering::SeqCst) => say("stopped; all was written before"),
+        (_, Some(kept)) => say(&format!("stopped; {kept}, and the same command goes on from there")),
+        (Some(Saved { run, step }), None) => say(&format!(
             "stopped; step {step} is saved, and the same command with --resume goes on from there (run `{}`)",
             run.display()
         )),
-        None if WRITTEN.load(Ordering::SeqCst) => say("stopped; all was written before"),
-        None => say("stopped; nothing was saved, and the same command starts again"),
+        (None, None) => say("stopped; nothing was saved, and the same command starts again"),
     }
     leave_at_once(exit_code())
 }
@@ -101,4 +126,22 @@ fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_several_runs_is_said() {
+        let out = tempfile::tempdir().unwrap();
+        assert_eq!(kept_of(out.path()), None);
+        for (run, file) in [("a", "summary.json"), ("b", "checkpoints/step_3/state.json"), ("c", "recipe.toml")] {
+            let file = out.path().join(run).join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "{}").unwrap();
+        }
+        let kept = kept_of(out.path()).unwrap();
+        assert_eq!(kept, "1 run finished, 1 run saved up to its newest checkpoint");
+    }
 }

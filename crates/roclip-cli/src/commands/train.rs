@@ -2,7 +2,7 @@
 
 use crate::commands::again::{Without, again};
 use crate::commands::forecast_lines::print_forecast;
-use crate::commands::grid::{self, Grid, Planned, check_number, sweep_axis};
+use crate::commands::grid::{self, Grid, Planned, check_number, finished, sweep_axis};
 use crate::commands::invocation;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::up_to;
@@ -17,8 +17,8 @@ use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::report::{Experiment, check_report_folder, write_report};
 use roclip::run::continued_by;
 use roclip_data::plural::count;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -113,7 +113,7 @@ impl Arguments {
             return grid::foresee(&runs, "--run", jobs, self.run.json);
         }
         let overwrite = self.overwrite;
-        Grid { out, named_by: "--run", jobs, overwrite, check: true, threads_asked, check_staying: true }
+        Grid { out, named_by: "--run", jobs, overwrite, check: true, threads_asked, stays: Some(finished) }
             .train(runs)?;
         let more_seeds = with_seeds(&invocation::typed(), &sweep, base.seed);
         let results = write_report(&finished(out), Some(&more_seeds), out)?;
@@ -146,6 +146,18 @@ struct Same {
     cells: Vec<Cell>,
 }
 
+/// The names of the runs in the folder `out`, by their experiment and seed.
+fn trained_in(out: &Path) -> BTreeMap<(String, u64), String> {
+    let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+    let run = |folder: &Path| seeded(&Recipe::read(&folder.join("run.toml")).ok()?).ok();
+    entries.filter_map(|entry| Some((run(&entry.path())?, entry.file_name().into_string().ok()?))).collect()
+}
+
+/// What tells a run from all others of a report.
+fn seeded(recipe: &Recipe) -> Result<(String, u64)> {
+    Ok((Experiment::of(recipe)?.digest(), recipe.seed))
+}
+
 /// The runs of a sweep around `base` in `out`, each once.
 fn planned(sweep: &Sweep, base: &Recipe, out: &Path) -> Result<Vec<Planned>> {
     let cells = sweep.cells();
@@ -173,23 +185,19 @@ fn planned(sweep: &Sweep, base: &Recipe, out: &Path) -> Result<Vec<Planned>> {
             cells.len()
         ));
     }
-    let planned = |Same { recipe, cells, .. }: Same| {
-        // Any cell of them may have been trained by an earlier command with fewer values.
+    let there = trained_in(out);
+    let planned = |Same { recipe, cells, .. }: Same| -> Result<Planned> {
+        // Any cell of them may have been trained by an earlier command with fewer values, or with fewer keys and by another name.
         let names: Vec<String> = cells.iter().map(|cell| sweep.name(cell, |_| true)).collect();
         let trained = names.iter().find(|name| out.join(name).join("run.toml").is_file());
-        let name = trained.or(names.first()).cloned().unwrap_or_default();
-        Planned { folder: out.join(&name), recipe, name }
+        let name = match trained {
+            Some(name) => Some(name),
+            None => there.get(&seeded(&recipe)?).or(names.first()),
+        };
+        let name = name.cloned().unwrap_or_default();
+        Ok(Planned { folder: out.join(&name), recipe, name })
     };
-    Ok(runs.into_iter().map(planned).collect())
-}
-
-/// All finished runs in the folder of a sweep, by name.
-pub fn finished(out: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|run| run.join("summary.json").is_file()).collect();
-    found.sort();
-    found
+    runs.into_iter().map(planned).collect()
 }
 
 #[cfg(test)]

@@ -28,6 +28,24 @@ fn a_finished_run_of_other_data_does_not_stand_beside_new_ones() {
     std::fs::write(lab.path("000.png"), other).unwrap();
     lab.fails(&two, 1, &said);
     std::fs::write(lab.path("000.png"), kept).unwrap();
+    // So do the pictures that a run is measured on.
+    let (kept, other) = (std::fs::read(lab.path("060.png")).unwrap(), std::fs::read(lab.path("061.png")).unwrap());
+    std::fs::write(lab.path("060.png"), other).unwrap();
+    lab.fails(&two, 1, &["grid/learning_rate-1e-3` is finished", "measured on other pictures", "--overwrite"]);
+    assert!(!lab.path("grid/learning_rate-2e-3").exists(), "nothing was begun");
+    std::fs::write(lab.path("060.png"), kept).unwrap();
+    // Checkpoints may be removed to save a disk: the summary knows as well.
+    std::fs::remove_dir_all(lab.path("grid/learning_rate-1e-3/checkpoints")).unwrap();
+    reword(&lab, "a picture of a", "this is a");
+    lab.fails(&two, 1, &said);
+    reword(&lab, "this is a", "a picture of a");
+    // What can be no row of the table is said before anything is trained.
+    std::fs::create_dir(lab.path("grid/asked")).unwrap();
+    std::fs::write(lab.path("grid/asked/instruct.json"), r#"{"tower": "x", "tune": {}}"#).unwrap();
+    std::fs::write(lab.path("grid/asked/summary.json"), "{}").unwrap();
+    lab.fails(&two, 1, &["grid/asked` would stand in one table", "answers questions", "--run"]);
+    assert!(!lab.path("grid/learning_rate-2e-3").exists(), "nothing was begun");
+    std::fs::remove_dir_all(lab.path("grid/asked")).unwrap();
     lab.ok(&two);
 }
 

@@ -41,8 +41,6 @@ fn a_sweep_trains_every_cell_once_and_reports_on_all() {
     assert!(!lab.path(within).exists());
     let demo = ["demo", "--config", "recipe.toml", "--dry-run", "--out", within];
     lab.fails(&demo, 1, &["lies within the run", "outside of it with --out"]);
-    let demo = ["demo", "--config", "recipe.toml", "--dry-run", "--out", within];
-    lab.fails(&demo, 1, &["lies within the run", "outside of it with --out"]);
     for command in [&["doctor", "grid"][..], &["report", "grid", "--out", "page"]] {
         lab.fails(command, 1, &["`grid`", "it holds 4 runs", "grid/*/"]);
     }

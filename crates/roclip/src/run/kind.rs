@@ -168,6 +168,26 @@ pub fn check_outside_of_runs(path: &Path, flag: &str) -> Result<()> {
     }
 }
 
+/// What `roclip demo` and a sweep write into the folder of a run before it begins.
+const OF_A_GRID: [&str; 2] = ["recipe.toml", "train.log"];
+
+/// The name of something in the folder `run` that neither a training run nor the command that started it wrote there; none where all is
+/// theirs.
+pub fn foreign_file(run: &Path) -> Option<String> {
+    let kind = RunKind::Training;
+    let own = |name: &str| {
+        name == LOCK
+            || name == kind.mark()
+            || kind.written().contains(&name)
+            || OF_A_GRID.contains(&name)
+            || artifact::is_left_over(name)
+    };
+    let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.into_iter().find(|name| !own(name))
+}
+
 /// The command that goes on with what the folder `run` holds; none where it holds no run.
 pub fn continued_by(run: &Path) -> Option<&'static str> {
     let kind = RunKind::ALL.into_iter().find(|kind| run.join(kind.mark()).is_file())?;

@@ -3,7 +3,8 @@
 mod detected;
 
 use crate::commands::again::{Without, again};
-use crate::commands::grid::{Grid, Planned, check_number, finished, foresee, jobs, sweep_axis, threads};
+use crate::commands::folder::folder;
+use crate::commands::grid::{Grid, Planned, check_number, finished_rows, foresee, jobs, sweep_axis, threads};
 use crate::commands::invocation;
 use crate::commands::numbers::{of_key, up_to};
 use crate::commands::overrides::{Overrides, PlanFlags};
@@ -36,7 +37,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', default_values_t = ROWS.map(str::to_owned), value_parser = ALL_ROWS)]
     rows: Vec<String>,
     /// Folder for the runs, report.html and results.json [default: runs/demo, with --quick runs/demo-quick]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", value_parser = folder())]
     out: Option<PathBuf>,
     /// Runs at a time; 0 = one a processor, or one on a GPU
     #[arg(long, default_value_t = 0, value_parser = up_to::<usize>(1024))]
@@ -126,7 +127,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let (overwrite, check) = (arguments.overwrite, !sweep.is_empty());
     let threads_asked = arguments.recipe.machine.threads.is_some();
-    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check, threads_asked, check_staying: true };
+    let stays = Some((|out| finished_rows(out, &ALL_ROWS)) as fn(&Path) -> Vec<PathBuf>);
+    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check, threads_asked, stays };
     grid.train(runs)?;
     if detects {
         let mut without = Vec::new();
@@ -134,11 +136,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
             without.extend(arguments.detection.planned(look, &out, arguments.overwrite)?);
         }
         // All that is finished there was looked at before.
-        Grid { check_staying: false, ..grid }.train(without)?;
+        Grid { stays: None, ..grid }.train(without)?;
     }
     // All rows that are finished there, whichever this command was asked to train.
     let more_seeds = with_seeds(&invocation::typed(), MORE_SEEDS);
-    let results = write_report(&finished(&out, &ALL_ROWS), Some(&more_seeds), &out)?;
+    let results = write_report(&finished_rows(&out, &ALL_ROWS), Some(&more_seeds), &out)?;
     print_table(&results);
     if sweep.is_empty() {
         // More seeds take as long as this did.

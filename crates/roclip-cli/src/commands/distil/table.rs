@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         overwrite: arguments.overwrite,
         check: true,
         threads_asked,
-        check_staying: true,
+        stays: Some(grid::finished),
     };
     grid.train_in_turn(teachers, taught)?;
     let mut finished = Vec::new();

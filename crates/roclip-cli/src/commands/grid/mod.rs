@@ -7,18 +7,18 @@ mod standing;
 mod staying;
 
 pub use foresee::foresee;
-pub use standing::{Standing, finished, remove};
-pub use staying::check_stays;
+pub use standing::{Standing, finished, finished_rows, remove};
+pub use staying::{Staying, check_stays};
 
 use crate::commands::progress::say;
+use crate::commands::signals;
 use anyhow::{Context, Result, bail};
 use roclip::recipe::{Recipe, Sweep};
-use roclip::run::Seen;
+use roclip::run::{Seen, check_outside_of_runs};
 use roclip_data::artifact;
 use roclip_data::plural::count;
 use roclip_data::threads::processors;
 use runs::{Job, run_all};
-use staying::Staying;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub fn sweep_axis(text: &str) -> Result<String, String> {
 }
 
 /// The file whose lock says that a demo or a sweep is at work in a folder.
-const LOCK: &str = "demo.lock";
+pub const LOCK: &str = "demo.lock";
 
 /// A run that is wanted.
 pub struct Planned {
@@ -58,8 +58,9 @@ pub struct Grid<'a> {
     /// Whether somebody asked for this number of threads. Where nobody did, a run goes on with the number that it began with, which its sums
     /// depend on.
     pub threads_asked: bool,
-    /// Look whether finished runs in the folder are of what there is today.
-    pub check_staying: bool,
+    /// The finished runs of a folder that stand in one table with what is trained now, which must be of what there is today; none where
+    /// nobody looks.
+    pub stays: Option<fn(&Path) -> Vec<PathBuf>>,
 }
 
 /// `asked` runs at a time; for 0 as many as there are processors, or one on a device that they would have to share.
@@ -125,8 +126,10 @@ impl Grid<'_> {
         if self.out.join("run.toml").is_file() {
             bail!("`{}` is a run itself; name another folder for several with {}", self.out.display(), self.named_by);
         }
+        check_outside_of_runs(self.out, self.named_by)?;
         artifact::check_writable(self.out)?;
         let _lock = lock(self.out)?;
+        signals::runs_in(self.out);
         let mut kept = Vec::new();
         let first = self.wanted(runs, &mut kept)?;
         let (taught, teachers): (Vec<Planned>, Vec<Recipe>) =
@@ -162,13 +165,13 @@ impl Grid<'_> {
     /// stay and can be looked at only behind their teachers.
     fn looked_at(&self, first: &Wanted, then: &Wanted, teachers: &[(PathBuf, Recipe)]) -> Result<Option<Staying>> {
         let mut students = None;
-        if self.check_staying {
+        if let Some(stays) = self.stays {
             let to_train: Vec<&Planned> = first.runs.iter().chain(&then.runs).collect();
-            let staying = Staying::beside(&to_train, self.out);
+            let staying = Staying::beside(&to_train, stays(self.out), self.named_by)?;
             staying.check_recipes(&to_train, self.named_by)?;
             if !staying.is_empty() {
                 let runs = count(staying.len(), "finished run");
-                say(&format!("looking whether what {runs} learned from is unchanged"));
+                say(&format!("looking whether the training data and labelled pictures of {runs} are unchanged"));
             }
             students = Some(staying.check_data(&to_train, self.named_by)?);
         }
@@ -230,7 +233,10 @@ fn check_taught(runs: &[Planned], teachers: &[(PathBuf, Recipe)], named_by: &'st
 }
 
 /// Keeps a second command of this kind out of the folder for as long as it is held.
-fn lock(out: &Path) -> Result<File> {
+///
+/// # Errors
+/// Where another one is at work there, and what cannot be written.
+pub fn lock(out: &Path) -> Result<File> {
     let path = out.join(LOCK);
     std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder `{}`", out.display()))?;
     let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);

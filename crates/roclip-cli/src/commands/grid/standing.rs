@@ -4,6 +4,8 @@ use anyhow::{Context, Result, bail};
 use roclip::checkpoint::{find, newest_step};
 use roclip::recipe::Recipe;
 use roclip::report::Experiment;
+use roclip::run::foreign_file;
+use std::fs::{DirEntry, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// What an earlier command left in a run folder.
@@ -22,8 +24,10 @@ impl Standing {
     pub fn of(run: &Path, recipe: &Recipe, overwrite: bool, named_by: &str) -> Result<Standing> {
         let saved = ["run.toml", "recipe.toml"].map(|name| run.join(name)).into_iter().find(|path| path.is_file());
         let Some(saved) = saved else {
-            let empty = !run.exists() || std::fs::read_dir(run).is_ok_and(|mut entries| entries.next().is_none());
-            if !empty {
+            // One that was stopped before it wrote anything else has left its lock.
+            let other = |entry: &DirEntry| !LEFT_FIRST.iter().any(|name| entry.file_name() == *name);
+            let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
+            if run.is_file() || entries.filter(other).count() > 0 {
                 bail!(
                     "`{}` holds files that are no run; move them, or name another folder with {named_by}",
                     run.display()
@@ -35,7 +39,7 @@ impl Standing {
             return Ok(Standing::Absent);
         }
         if never_began(run) {
-            return Ok(Standing::Absent);
+            return begun_anew(run, named_by);
         }
         let same = |saved: &Recipe| -> Result<bool> {
             Ok(saved.seed == recipe.seed && Experiment::of(saved)?.digest() == Experiment::of(recipe)?.digest())
@@ -50,9 +54,29 @@ impl Standing {
         Ok(match run.join("summary.json").is_file() {
             true => Standing::Finished,
             false if begun => Standing::Unfinished,
-            // There is nothing to go on from, and nothing to lose.
-            false => Standing::Absent,
+            // There is nothing to go on from.
+            false => return begun_anew(run, named_by),
         })
+    }
+}
+
+/// What a run leaves that was stopped before it wrote its recipe.
+const LEFT_FIRST: [&str; 2] = [LOCK, "train.log"];
+/// The file that a run holds a lock on for as long as it writes in its folder.
+const LOCK: &str = "lock";
+
+/// [`Standing::Absent`] for a folder that is removed and made anew, as nothing was trained in it.
+///
+/// # Errors
+/// Where somebody keeps a file of their own there.
+fn begun_anew(run: &Path, named_by: &str) -> Result<Standing> {
+    match foreign_file(run) {
+        None => Ok(Standing::Absent),
+        Some(name) => bail!(
+            "`{}` holds `{name}`, which no run wrote, and is made anew before a run begins there; move that file, let --overwrite remove \
+             it, or name another folder with {named_by}",
+            run.display()
+        ),
     }
 }
 
@@ -64,16 +88,33 @@ fn never_began(run: &Path) -> bool {
 }
 
 /// Removes a run that is to be trained anew.
+///
+/// # Errors
+/// Where another process writes in it, and what cannot be removed.
 pub fn remove(run: &Path) -> Result<()> {
+    // Held until the folder is gone, so that nobody begins in it.
+    let lock = File::open(run.join(LOCK)).map(|lock| (lock.try_lock(), lock));
+    if let Ok((Err(TryLockError::WouldBlock), _)) = lock {
+        bail!("`{}` is being written by another process; wait for it to end, or name another folder", run.display());
+    }
     if run.exists() {
         std::fs::remove_dir_all(run).with_context(|| format!("cannot remove the old run `{}`", run.display()))?;
     }
     Ok(())
 }
 
+/// All finished runs in the folder of a sweep, by name.
+pub fn finished(out: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|run| run.join("summary.json").is_file()).collect();
+    found.sort();
+    found
+}
+
 /// The finished runs of a demo's `rows` in its folder, whenever they were trained: by seed, then in the order of the rows, then by the
 /// values of a sweep.
-pub fn finished(out: &Path, rows: &[&str]) -> Vec<PathBuf> {
+pub fn finished_rows(out: &Path, rows: &[&str]) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
     let mut found: Vec<((u64, usize), PathBuf)> = entries
         .filter_map(|entry| {
@@ -103,12 +144,36 @@ mod tests {
         std::fs::write(run.join("train.log"), "attack `ink`: it wants 12 pairs\n").unwrap();
         let standing = || Standing::of(&run, &asked, false, "--run");
         assert_eq!(standing().unwrap(), Standing::Absent);
+        // What somebody keeps there is not removed unasked.
+        std::fs::write(run.join("notes.md"), "precious").unwrap();
+        let said = standing().unwrap_err().to_string();
+        assert!(said.contains("notes.md") && said.contains("--run"), "{said}");
+        assert_eq!(Standing::of(&run, &asked, true, "--run").unwrap(), Standing::Absent);
+        std::fs::remove_file(run.join("notes.md")).unwrap();
         // A run of somebody who wrote its recipe by hand is none of this command's, and one that has trained is kept.
         std::fs::rename(run.join("recipe.toml"), run.join("run.toml")).unwrap();
         assert!(standing().unwrap_err().to_string().contains("name another folder with --run"));
         std::fs::rename(run.join("run.toml"), run.join("recipe.toml")).unwrap();
         std::fs::write(run.join("summary.json"), "{}").unwrap();
         assert!(standing().unwrap_err().to_string().contains("a run of another recipe"));
+    }
+
+    #[test]
+    fn a_folder_with_a_lock_alone_is_that_of_a_run_that_never_began() {
+        let out = tempfile::tempdir().unwrap();
+        let standing = || Standing::of(out.path(), &Recipe::default(), false, "--run");
+        std::fs::write(out.path().join("lock"), "4711\n").unwrap();
+        assert_eq!(standing().unwrap(), Standing::Absent);
+        std::fs::write(out.path().join("notes.md"), "precious").unwrap();
+        assert!(standing().unwrap_err().to_string().contains("files that are no run"));
+        // One that somebody works in at this moment is not taken away.
+        let held = File::open(out.path().join("lock")).unwrap();
+        held.lock().unwrap();
+        let said = remove(out.path()).unwrap_err().to_string();
+        assert!(said.contains("written by another process"), "{said}");
+        drop(held);
+        remove(out.path()).unwrap();
+        assert!(!out.path().exists());
     }
 
     #[test]
@@ -119,7 +184,7 @@ mod tests {
             std::fs::write(out.path().join(name).join("summary.json"), "{}").unwrap();
         }
         std::fs::create_dir(out.path().join("b-seed9")).unwrap();
-        let names: Vec<String> = finished(out.path(), &["a", "b"])
+        let names: Vec<String> = finished_rows(out.path(), &["a", "b"])
             .iter()
             .map(|run| run.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();

@@ -3,7 +3,7 @@
 use crate::commands::grid::Planned;
 use anyhow::{Context, Result, bail};
 use roclip::recipe::Recipe;
-use roclip::report::Experiment;
+use roclip::report::{Experiment, read_run};
 use roclip::run::check_unchanged;
 use std::path::{Path, PathBuf};
 
@@ -17,16 +17,26 @@ struct Stay {
 pub struct Staying(Vec<Stay>);
 
 impl Staying {
-    /// Of the folder `out`, where `to_train` are trained.
-    pub fn beside(to_train: &[&Planned], out: &Path) -> Staying {
-        let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
-        let mut runs: Vec<PathBuf> = entries
-            .map(|entry| entry.path())
-            .filter(|run| run.join("summary.json").is_file() && !to_train.iter().any(|planned| planned.folder == *run))
-            .collect();
-        runs.sort();
-        let read = |run: PathBuf| Recipe::read(&run.join("run.toml")).ok().map(|recipe| Stay { run, recipe });
-        Staying(runs.into_iter().filter_map(read).collect())
+    /// Of `finished` runs, of which `to_train` may be some.
+    ///
+    /// # Errors
+    /// A run that could be no row of a table, which would be found only when all others are trained.
+    pub fn beside(to_train: &[&Planned], mut finished: Vec<PathBuf>, named_by: &str) -> Result<Staying> {
+        finished.retain(|run| !to_train.iter().any(|planned| planned.folder == *run));
+        let stay = |run: PathBuf| -> Result<Stay> {
+            let read = || -> roclip::error::Result<Recipe> {
+                read_run(&run)?;
+                Recipe::read(&run.join("run.toml"))
+            };
+            let recipe = read().with_context(|| {
+                format!(
+                    "`{}` would stand in one table with what is trained now, and cannot; move it away, or name another folder with {named_by}",
+                    run.display()
+                )
+            })?;
+            Ok(Stay { run, recipe })
+        };
+        finished.into_iter().map(stay).collect::<Result<Vec<_>>>().map(Staying)
     }
 
     /// Whether `to_train` are, but for their seeds, what the rows of their names are that stay.
@@ -79,15 +89,15 @@ impl Staying {
     }
 }
 
-/// Whether what the finished run in the folder `run` learned from is what there is today, so that it may stand beside new ones.
+/// Whether what the finished run in the folder `run` learned from, and was measured on, is what there is today, so that it may stand beside new ones.
 ///
 /// # Errors
 /// Names the run, and what has changed since.
 pub fn check_stays(run: &Path, named_by: &str) -> Result<()> {
     check_unchanged(run).with_context(|| {
         format!(
-            "the run `{}` is finished and would stand in one table with what is trained now; bring back what it was trained on, let \
-             --overwrite train it anew, or name another folder with {named_by}",
+            "the run `{}` is finished and would stand in one table with what is trained now; bring back what it was trained or measured on, let \
+             --overwrite train it anew in a command that asks for it, move it away, or name another folder with {named_by}",
             run.display()
         )
     })
