@@ -1,9 +1,12 @@
-//! Every number of a recipe at odd values: it is refused before the first file, or it works; nothing panics.
+//! Every number of a recipe at odd values: it is refused before the first file, or it works; nothing panics. And a run that is told to end.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use roclip::clean::{CleanConfig, CleanMethod, ReboundConfig};
+use roclip::error::Error;
 use roclip::recipe::Recipe;
 use roclip::run::{Caller, Start, Stop};
+use roclip_data::poison::PoisonConfig;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use toml::{Table, Value};
@@ -132,4 +135,36 @@ fn every_number_is_refused_before_the_first_file_or_works() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(refused > taken && taken > 30, "{refused} refused, {taken} taken");
+}
+
+#[test]
+fn the_end_that_is_asked_for_after_the_last_step_leaves_the_rebound_test_for_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (victim, run) = (folder.path().join("victim"), folder.path().join("cleaned"));
+    let world = roclip::world::World::alone();
+    let train = |recipe: &Recipe, run: &Path, start: Start, ends_after: &str| {
+        let (stop, mut said) = (Stop::default(), Vec::new());
+        let caller = Caller { stop: &stop, world: &world, commit: "unknown", command: Vec::new() };
+        let outcome = roclip::run::train(recipe, run, start, &caller, &mut |line| {
+            if !ends_after.is_empty() && line.starts_with(ends_after) {
+                stop.ask(130);
+            }
+            said.push(line.to_owned());
+        });
+        (outcome, said.join("\n"))
+    };
+    train(&recipe(folder.path()), &victim, Start::New, "").0.unwrap();
+    let mut cleaning = Recipe::of_run(&victim).unwrap();
+    cleaning.poison = PoisonConfig::default();
+    cleaning.clean = Some(CleanConfig {
+        victim,
+        method: CleanMethod::Finetune,
+        rebound: Some(ReboundConfig { steps: vec![0, 1], ..ReboundConfig::default() }),
+        ..CleanConfig::default()
+    });
+    let (outcome, said) = train(&cleaning, &run, Start::New, "Epoch 1 ");
+    assert!(matches!(outcome, Err(Error::Stopped { .. })), "{said}");
+    assert!(said.contains("the rebound test is left to do") && !said.contains("rebound: 0"), "{said}");
+    let (outcome, said) = train(&cleaning, &run, Start::Resume, "");
+    assert_eq!(outcome.unwrap().rebound.map(|points| points.len()), Some(2), "{said}");
 }

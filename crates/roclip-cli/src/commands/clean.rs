@@ -95,9 +95,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         points.iter().map(|point| sweep.recipe(&recipe, &point.cell)).collect();
     let recipes = recipes?;
     let out = &arguments.run.folder;
-    if !sweep.is_empty() {
-        check_report_folder(out, "--run")?;
-    }
+    let _lock = match sweep.is_empty() {
+        true => None,
+        false => {
+            check_report_folder(out, "--run")?;
+            Some(clean_sweep::take(out)?)
+        }
+    };
     let summaries = match sweep.is_empty() {
         false => clean_all(&points, &recipes, out, arguments.overwrite, arguments.run.start())?,
         true => {
@@ -106,8 +110,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     };
     show(&arguments, &sweep, &points, &recipes, &summaries)?;
-    if let (false, Some(clean)) = (sweep.is_empty(), &recipe.clean) {
-        let page = clean_sweep::report(&clean.victim, out)?;
+    if !sweep.is_empty() {
+        let page = clean_sweep::report(out)?;
         say_next(out, "report.html, results.json, results.csv, results.tex", &[format!("open {}", shell_word(&page))]);
     }
     for point in &points {
@@ -135,7 +139,7 @@ fn show(
 ) -> Result<()> {
     match (!sweep.is_empty(), summaries) {
         (true, all) if arguments.run.json => println!("{}", serde_json::to_string_pretty(all)?),
-        (true, all) => clean_sweep::print(sweep, points, all),
+        (true, all) => clean_sweep::print(sweep, points, recipes, all),
         (false, [only]) if arguments.run.json => println!("{}", serde_json::to_string_pretty(only)?),
         (false, all) => {
             for summary in all {
@@ -300,7 +304,8 @@ fn print(before: &Evaluation, after: &Evaluation) {
     }
 }
 
-/// ASR and accuracy on the way through harmless fine-tuning, and how far they came back.
+/// Accuracy and the attacks on the way through harmless fine-tuning, and how far these came back. What is read as the target without the
+/// trigger, too, is no success of it.
 fn print_rebound(summary: &Summary) {
     let Some(points) = &summary.rebound else { return };
     let cell = |rate: &Rate| format!("{:>9}", rate.percent(2));
@@ -309,6 +314,9 @@ fn print_rebound(summary: &Summary) {
         let first = found.first().map_or(0.0, |rate| rate.rate);
         let worst = found.iter().map(|rate| rate.rate).fold(first, f64::max);
         let cells: String = found.iter().map(cell).collect();
+        if found.is_empty() {
+            return;
+        }
         match found.iter().all(|rate| rate.n > 0) {
             true => println!("{name:34} {cells}   rebound {:+.2}", 100.0 * (worst - first)),
             false => println!("{name:34} {cells}   not measured"),
@@ -319,6 +327,10 @@ fn print_rebound(summary: &Summary) {
     let accuracy: String = points.iter().map(|point| cell(&point.evaluation.zero_shot_top1)).collect();
     println!("{:34} {accuracy}", "zero-shot top-1");
     for attack in summary.evaluation.asr.keys() {
-        row(&format!("{attack}: ASR"), &|evaluation| evaluation.asr.get(attack).map(|outcome| outcome.success));
+        let outcome = |evaluation: &Evaluation| evaluation.asr.get(attack).cloned();
+        row(&format!("{attack}: ASR"), &|evaluation| Some(outcome(evaluation)?.success));
+        let chance = points.iter().filter_map(|point| outcome(&point.evaluation)).map(|outcome| outcome.base_rate);
+        println!("{:34} {}", format!("{attack}: base rate"), chance.map(|rate| cell(&rate)).collect::<String>());
+        row(&format!("{attack}: turned by the trigger"), &|evaluation| outcome(evaluation)?.turned);
     }
 }

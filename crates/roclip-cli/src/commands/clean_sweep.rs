@@ -1,7 +1,7 @@
 //! `roclip clean --sweep`: which cells are cleaned, and what is shown and written of all of them. The same command goes on where it was
 //! stopped, and keeps what is finished.
 
-use crate::commands::grid::{Standing, check_stays, finished, remove};
+use crate::commands::grid::{LOCK, Planned, Standing, Staying, check_stays, finished, lock, remove};
 use crate::commands::progress::say;
 use crate::commands::run_flags::train_with;
 use crate::commands::signals;
@@ -12,11 +12,13 @@ use roclip::clean::moved_percent;
 use roclip::eval::Evaluation;
 use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::report::write_report;
-use roclip::run::{Start, Stop, Summary};
+use roclip::run::{Start, Stop, Summary, check_outside_of_runs, read_measured};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use roclip_data::rate::Rate;
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
@@ -35,11 +37,27 @@ impl Point {
     }
 }
 
-/// Cleans what is not finished of `points` by their `recipes`; `overwrite` cleans all of them anew, and a `start` that resumes goes on with
-/// those that have begun, finished ones too. A signal ends the process before the next of them begins.
+/// Takes the folder `out` for a sweep: no other one works in it for as long as what is given back is held.
 ///
 /// # Errors
-/// A folder that holds something else, a finished cell that is of another recipe, victim or data, and what the runs themselves fail with.
+/// A folder that is a run or lies within one, cannot be written in, or that another sweep is at work in.
+pub fn take(out: &Path) -> Result<File> {
+    if out.join("run.toml").is_file() {
+        bail!("`{}` is a run itself; name another folder for several with --run", out.display());
+    }
+    check_outside_of_runs(out, "--run")?;
+    artifact::check_writable(out)?;
+    let lock = lock(out)?;
+    signals::runs_in(out);
+    Ok(lock)
+}
+
+/// Cleans what is not finished of `points` by their `recipes`, in the folder `out` that [`take`] has taken; `overwrite` cleans all of them
+/// anew, and a `start` that resumes goes on with those that have begun, finished ones too. A signal ends the process before the next of them
+/// begins.
+///
+/// # Errors
+/// A folder that holds something else, a finished run that is of another recipe, victim or data, and what the runs themselves fail with.
 pub fn clean_all(
     points: &[Point],
     recipes: &[Recipe],
@@ -47,18 +65,21 @@ pub fn clean_all(
     overwrite: bool,
     start: Start,
 ) -> Result<Vec<Summary>> {
-    if out.join("run.toml").is_file() {
-        bail!("`{}` is a run itself; name another folder for several with --run", out.display());
-    }
+    let cleaned = clean_in(points, recipes, out, overwrite, start);
+    cleaned.inspect_err(|_| artifact::remove_unused(out, LOCK))
+}
+
+fn clean_in(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool, start: Start) -> Result<Vec<Summary>> {
     // All before the first begins, which may take hours.
     let standings: Vec<Standing> = points
         .iter()
         .zip(recipes)
         .map(|(point, recipe)| match start != Start::New && point.run.join("run.toml").is_file() {
-            true => Ok(Standing::Unfinished),
+            true => resumed(&point.run),
             false => standing(&point.run, recipe, overwrite),
         })
         .collect::<Result<_>>()?;
+    check_beside(points, recipes, out)?;
     let kept = standings.iter().filter(|standing| **standing == Standing::Finished).count();
     if kept > 0 {
         say(&format!("{kept} of {} cells are finished, and kept (--overwrite cleans them anew)", points.len()));
@@ -69,7 +90,7 @@ pub fn clean_all(
         train_with(recipe, &point.run, start, &mut |line| warned.say(&point.name(), line))
     };
     let clean = |standing, (point, recipe): (&Point, &Recipe)| match standing {
-        Standing::Finished => Ok(artifact::read_json(&point.run.join("summary.json"))?),
+        Standing::Finished => Ok(read_measured(&point.run.join("summary.json"))?),
         Standing::Unfinished if start == Start::New => begin(point, recipe, Start::Resume),
         Standing::Unfinished => begin(point, recipe, start),
         Standing::Absent => {
@@ -82,7 +103,8 @@ pub fn clean_all(
     if summaries.len() < points.len() {
         let left = standings.iter().skip(summaries.len()).filter(|standing| **standing != Standing::Finished);
         let left = count(left.count(), "cell");
-        say(&format!("stopped before {left} of {}; the same command goes on with what is left", points.len()));
+        let without = if overwrite { " without --overwrite" } else { "" };
+        say(&format!("stopped before {left} of {}; the same command{without} goes on with what is left", points.len()));
         exit(signals::exit_code())
     }
     warned.say_partial(points.len() - kept);
@@ -121,36 +143,103 @@ fn standing(run: &Path, recipe: &Recipe, overwrite: bool) -> Result<Standing> {
     Ok(standing)
 }
 
+/// That of a cell that is to go on, in `run`. A finished one has its place in the table already; one that is not looks for itself whether
+/// what it began with is there still.
+fn resumed(run: &Path) -> Result<Standing> {
+    if read_measured::<Summary>(&run.join("summary.json")).is_ok() {
+        check_stays(run, "--run")?;
+    }
+    Ok(Standing::Unfinished)
+}
+
+/// Looks at the finished runs in `out` that nobody has asked for: the report has them beside those of `points`.
+fn check_beside(points: &[Point], recipes: &[Recipe], out: &Path) -> Result<()> {
+    let asked = points.iter().zip(recipes).map(|(point, recipe)| Planned {
+        name: point.name(),
+        folder: point.run.clone(),
+        recipe: recipe.clone(),
+    });
+    let asked: Vec<Planned> = asked.collect();
+    let asked: Vec<&Planned> = asked.iter().collect();
+    let staying = Staying::beside(&asked, finished(out), "--run")?;
+    if !staying.is_empty() {
+        let runs = count(staying.len(), "finished run");
+        say(&format!("looking whether the training data, victims and labelled pictures of {runs} are unchanged"));
+    }
+    staying.check_data(&asked, "--run")?;
+    Ok(())
+}
+
 fn place(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Writes the report on all finished cells in `out` and on the victim's run, where it is of one.
+/// Writes the report on all finished cells in `out`, and on the runs of their victims that are of one.
 ///
 /// # Errors
 /// A run that cannot be read, and a file that cannot be written.
-pub fn report(victim: &Path, out: &Path) -> Result<PathBuf> {
-    let victim = run_of(victim).filter(|run| run.join("summary.json").is_file());
-    let runs: Vec<PathBuf> = victim.into_iter().chain(finished(out)).collect();
-    Ok(write_report(&runs, None, out)?.page)
+pub fn report(out: &Path) -> Result<PathBuf> {
+    let cells = finished(out);
+    let mut runs: Vec<PathBuf> = Vec::new();
+    for cell in &cells {
+        let victim = Recipe::read(&cell.join("run.toml"))?.clean.and_then(|clean| run_of(&clean.victim));
+        let victim = victim.filter(|run| run.join("summary.json").is_file());
+        runs.extend(victim.filter(|victim| !runs.iter().any(|known| place(known) == place(victim))));
+    }
+    runs.extend(cells);
+    let report = write_report(&runs, None, out)?;
+    for run in &report.repeated {
+        say(&format!(
+            "`{}` is left out of the report: a run of the same recipe and seed is in it already",
+            run.display()
+        ));
+    }
+    Ok(report.page)
 }
 
-/// Accuracy against the attacks' success, with counts and 95 % intervals, and how far the weights moved: one line a cell, and the victim
-/// first.
-pub fn print(sweep: &Sweep, points: &[Point], summaries: &[Summary]) {
-    let Some(first) = summaries.first() else { return };
-    let rows = first.before.iter().map(|before| Row { name: "victim".to_owned(), evaluation: before, moved: None });
-    let cells = points.iter().zip(summaries).map(|(point, Summary { evaluation, weights_moved, .. })| Row {
-        name: point.values.join(", "),
-        evaluation,
-        moved: *weights_moved,
+/// Accuracy against the attacks' success, with counts and 95 % intervals, and how far the weights moved: one line a cell, below its victim's.
+pub fn print(sweep: &Sweep, points: &[Point], recipes: &[Recipe], summaries: &[Summary]) {
+    let victims = recipes.iter().map(|recipe| recipe.clean.as_ref().map(|clean| clean.victim.as_path()));
+    let cells = points.iter().zip(summaries).zip(victims).map(|((point, summary), victim)| Cleaned {
+        victim,
+        before: summary.before.as_ref(),
+        after: Row { name: point.values.join(", "), evaluation: &summary.evaluation, moved: summary.weights_moved },
     });
-    for line in lines(&sweep.words().collect::<Vec<_>>().join(", "), &rows.chain(cells).collect::<Vec<_>>()) {
+    for line in lines(&sweep.words().collect::<Vec<_>>().join(", "), &below_victims(cells)) {
         println!("{}", for_terminal(&line));
     }
     println!(
         "(% of the pictures in brackets, and the 95 % interval; moved: length of the change of the weights by the victim's)"
     );
+}
+
+/// A cell, and what was cleaned in it.
+struct Cleaned<'a> {
+    victim: Option<&'a Path>,
+    before: Option<&'a Evaluation>,
+    after: Row<'a>,
+}
+
+/// The rows of `cells`, those of one victim below its own: they may be of several, and one may be measured in several ways.
+fn below_victims<'a>(cells: impl Iterator<Item = Cleaned<'a>>) -> Vec<Row<'a>> {
+    type Of<'a> = (Option<&'a Path>, Option<&'a Evaluation>);
+    let mut victims: Vec<(Of, Vec<Row>)> = Vec::new();
+    for Cleaned { victim, before, after } in cells {
+        match victims.iter_mut().find(|(known, _)| *known == (victim, before)) {
+            Some((_, rows)) => rows.push(after),
+            None => victims.push(((victim, before), vec![after])),
+        }
+    }
+    let first = victims.first().and_then(|((path, _), _)| *path);
+    let several = victims.iter().any(|((path, _), _)| *path != first);
+    let rows = |((path, before), after): (Of<'a>, Vec<Row<'a>>)| {
+        let name = match path {
+            Some(path) if several => format!("victim {}", path.display()),
+            _ => "victim".to_owned(),
+        };
+        before.map(|evaluation| Row { name, evaluation, moved: None }).into_iter().chain(after)
+    };
+    victims.into_iter().flat_map(rows).collect()
 }
 
 /// A line of the table.
@@ -160,6 +249,9 @@ struct Row<'a> {
     /// Share of their length that the weights moved by; none of the victim.
     moved: Option<f64>,
 }
+
+/// Characters of the first column at least.
+const FIRST_COLUMN: usize = 15;
 
 /// A heading, and a line a row; nothing of what none of them has.
 fn lines(key: &str, rows: &[Row]) -> Vec<String> {
@@ -177,22 +269,23 @@ fn lines(key: &str, rows: &[Row]) -> Vec<String> {
     };
     column("zero-shot", &|evaluation| Some(evaluation.zero_shot_top1));
     column("PSR", &|evaluation| evaluation.psr);
-    let attacks = rows.first().map(|row| row.evaluation.asr.keys().cloned().collect::<Vec<_>>());
-    for attack in attacks.unwrap_or_default() {
+    let attacks: BTreeSet<&String> = rows.iter().flat_map(|row| row.evaluation.asr.keys()).collect();
+    for attack in attacks {
         // What is read as the target without the trigger, too, is no success of it.
-        column(&format!("{attack}: ASR"), &|evaluation| evaluation.asr.get(&attack).map(|outcome| outcome.success));
-        column("base rate", &|evaluation| evaluation.asr.get(&attack).map(|outcome| outcome.base_rate));
-        column("turned", &|evaluation| evaluation.asr.get(&attack)?.turned);
+        column(&format!("{attack}: ASR"), &|evaluation| evaluation.asr.get(attack).map(|outcome| outcome.success));
+        column("base rate", &|evaluation| evaluation.asr.get(attack).map(|outcome| outcome.base_rate));
+        column("turned", &|evaluation| evaluation.asr.get(attack)?.turned);
     }
-    let names = std::iter::once(key).chain(rows.iter().map(|row| row.name.as_str()));
+    let names: Vec<String> = std::iter::once(key.to_owned()).chain(rows.iter().map(|row| row.name.clone())).collect();
     let wide = |cells: &[String]| cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let first = wide(&names).max(FIRST_COLUMN);
     let widths: Vec<usize> = columns.iter().map(|column| wide(column)).collect();
-    let row = |(at, name): (usize, &str)| {
+    let row = |(at, name): (usize, &String)| {
         let cells = columns.iter().zip(&widths).filter_map(|(column, width)| Some((column.get(at)?, width)));
         let cells: String = cells.map(|(cell, width)| format!("  {cell:>width$}")).collect();
-        format!("{name:>15}{cells}")
+        format!("{name:>first$}{cells}")
     };
-    names.enumerate().map(row).collect()
+    names.iter().enumerate().map(row).collect()
 }
 
 /// `58.20 (291/500; 53.8 to 62.5)`.
@@ -242,6 +335,32 @@ mod tests {
             "{shown:?}"
         );
         assert_eq!(cell(Some(Rate::new(0, 0))), "-");
+    }
+
+    #[test]
+    fn cells_stand_below_the_victim_that_they_are_of() {
+        let of = |hits| Evaluation { zero_shot_top1: Rate::new(hits, 7), ..Evaluation::of_nothing() };
+        let (weak, strong, other) = (of(2), of(4), of(5));
+        let cell = |name: &str, victim: &'static str, before, evaluation| Cleaned {
+            victim: Some(Path::new(victim)),
+            before: Some(before),
+            after: Row { name: name.to_owned(), evaluation, moved: None },
+        };
+        let names = |cells: Vec<Cleaned>| {
+            let rows = below_victims(cells.into_iter());
+            rows.iter().map(|row| format!("{} {}", row.name, row.evaluation.zero_shot_top1.hits)).collect::<Vec<_>>()
+        };
+        let one = vec![cell("1e-7", "v", &weak, &weak), cell("1e-6", "v", &weak, &strong)];
+        assert_eq!(names(one), ["victim 2", "1e-7 2", "1e-6 4"]);
+        let two = vec![
+            cell("1e-7, v", "v", &weak, &weak),
+            cell("1e-7, w", "w", &strong, &strong),
+            cell("1e-6, v", "v", &weak, &other),
+        ];
+        assert_eq!(names(two), ["victim v 2", "1e-7, v 2", "1e-6, v 5", "victim w 4", "1e-7, w 4"]);
+        // The same victim, of which other pictures are asked.
+        let asked = vec![cell("emoji", "v", &weak, &weak), cell("imagenet", "v", &strong, &other)];
+        assert_eq!(names(asked), ["victim 2", "emoji 2", "victim 4", "imagenet 5"]);
     }
 
     #[test]

@@ -108,17 +108,24 @@ fn leave() -> ! {
     }
     clear();
     let runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    // The newest checkpoint of this process may be one of several runs, and of one that is finished.
-    match (STOP.saved(), runs.as_deref().and_then(kept_of)) {
-        (None, _) if WRITTEN.load(Ordering::SeqCst) => say("stopped; all was written before"),
-        (_, Some(kept)) => say(&format!("stopped; {kept}, and the same command goes on from there")),
-        (Some(Saved { run, step }), None) => say(&format!(
+    let kept = runs.as_deref().and_then(kept_of);
+    say(&left_behind(STOP.saved(), kept, WRITTEN.load(Ordering::SeqCst)));
+    leave_at_once(exit_code())
+}
+
+/// What a process leaves behind that ends before its work is done: the newest checkpoint of its run, what is `kept` of several, or all that
+/// it had to write.
+fn left_behind(saved: Option<Saved>, kept: Option<String>, written: bool) -> String {
+    // Where there are several runs, the newest checkpoint may be that of one that is finished.
+    match (saved, kept) {
+        (None, _) if written => "stopped; all was written before".to_owned(),
+        (_, Some(kept)) => format!("stopped; {kept}, and the same command goes on from there"),
+        (Some(Saved { run, step }), None) => format!(
             "stopped; step {step} is saved, and the same command with --resume goes on from there (run `{}`)",
             run.display()
-        )),
-        (None, None) => say("stopped; nothing was saved, and the same command starts again"),
+        ),
+        (None, None) => "stopped; nothing was saved, and the same command starts again".to_owned(),
     }
-    leave_at_once(exit_code())
 }
 
 /// Whether the process was started with `signal` ignored; false where the system does not tell.
@@ -143,5 +150,11 @@ mod tests {
         }
         let kept = kept_of(out.path()).unwrap();
         assert_eq!(kept, "1 run finished, 1 run saved up to its newest checkpoint");
+        // The run whose checkpoint this process wrote last may be the finished one.
+        let saved = Some(Saved { run: "a".into(), step: 6 });
+        let said = left_behind(saved.clone(), Some(kept), false);
+        assert!(said.contains("1 run finished") && !said.contains("step 6"), "{said}");
+        assert!(left_behind(saved, None, false).contains("step 6 is saved"));
+        assert!(left_behind(None, None, false).contains("nothing was saved"));
     }
 }

@@ -42,6 +42,9 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
         "--epochs",
         "1",
     ];
+    // One that was stopped before it wrote anything else has left its lock.
+    std::fs::create_dir_all(lab.path("sweep/inmodal_weight-0.5")).unwrap();
+    std::fs::write(lab.path("sweep/inmodal_weight-0.5/lock"), "4711\n").unwrap();
     let said = lab.ok(&sweep);
     let rows: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(rows[..4], ["inmodal_weight", "victim", "0.5", "4"], "{said}");
@@ -56,6 +59,13 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
     let [table, kept] = [again.stdout, again.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(kept.contains("2 of 2 cells are finished, and kept") && table == said, "{kept}");
     assert_eq!(before, at("sweep/inmodal_weight-4"));
+    // What nobody can have measured is in no table.
+    let kept = std::fs::read(lab.path("sweep/inmodal_weight-4/summary.json")).unwrap();
+    lab.impossible("sweep/inmodal_weight-4/summary.json");
+    let output = lab.roclip(&sweep);
+    let [table, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(said.contains("numbers that nothing measures") && table.is_empty(), "{said}{table}");
+    std::fs::write(lab.path("sweep/inmodal_weight-4/summary.json"), kept).unwrap();
     lab.fails(&[&sweep[..], &["--pairs", "40"]].concat(), 1, &["a run of another recipe", "--overwrite", "--run"]);
     let step = checkpoints(&lab.path("victim")).pop().unwrap();
     let mut other = sweep;
@@ -76,6 +86,49 @@ fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
     );
     lab.ok(&["clean", "victim", "--run", "plain", "--method", "finetune", "--batch-size", "8", "--epochs", "1"]);
     assert_eq!(read("plain/summary.json")["objective"], "finetune");
+}
+
+#[test]
+fn cells_of_several_victims_stand_below_their_own_and_none_is_of_a_model_that_is_gone() {
+    let lab = Lab::new();
+    let train = ["--preset", "clip", "--set", "eval.probe=", "--epochs"];
+    lab.train("v", &[&train[..], &["1"]].concat());
+    lab.train("w", &[&train[..], &["2"]].concat());
+    let clean = |victim: &'static str, more: &[&'static str]| {
+        let common = ["--run", "cells", "--epochs", "1", "--batch-size", "8", "--pairs", "16", "--method", "finetune"];
+        [&["clean", victim], &common[..], more].concat()
+    };
+    let rows = || -> usize {
+        let results = std::fs::read(lab.path("cells/results.json")).unwrap();
+        serde_json::from_slice::<Value>(&results).unwrap().as_array().unwrap().len()
+    };
+    let first = |said: &str| -> Vec<String> {
+        said.lines().filter_map(|line| Some(line.trim_start().split_once("  ")?.0.to_owned())).take(5).collect()
+    };
+    let said = lab.ok(&clean("w", &["--sweep", "clean.victim=v,w"]));
+    assert_eq!(first(&said), ["victim", "victim v", "v", "victim w", "w"], "{said}");
+    assert_eq!(rows(), 4, "two victims, and a cell of each");
+    // Cells that nobody asks for now stay in the report, with their victims.
+    let rates = clean("v", &["--sweep", "train.learning_rate=2e-4,2e-3"]);
+    lab.ok(&rates);
+    assert_eq!(rows(), 6, "two victims, and four cells");
+    // Two sweeps would take away each other's folders.
+    let held = std::fs::File::options().write(true).open(lab.path("cells/demo.lock")).unwrap();
+    held.lock().unwrap();
+    lab.fails(&rates, 1, &["another demo or sweep is at work in `cells`"]);
+    drop(held);
+    // Another model under the name of one that was cleaned, in a sweep that goes on and beside one that begins.
+    std::fs::remove_dir_all(lab.path("cells/learning_rate-2e-3")).unwrap();
+    std::fs::remove_dir_all(lab.path("v")).unwrap();
+    lab.train("v", &[&train[..], &["3"]].concat());
+    let said = ["is finished and would stand in one table", "`v` is no longer what it was", "--run"];
+    for resumed in [clean("v", &["--sweep", "train.learning_rate=2e-4,2e-3", "--resume"]), rates] {
+        lab.fails(&resumed, 1, &[&["cells/learning_rate-2e-4`"], &said[..]].concat());
+    }
+    std::fs::remove_dir_all(lab.path("cells/learning_rate-2e-4")).unwrap();
+    let beside = clean("w", &["--sweep", "train.learning_rate=2e-4"]);
+    lab.fails(&beside, 1, &[&["cells/victim-v`"], &said[..]].concat());
+    assert!(!lab.path("cells/learning_rate-2e-4").exists(), "nothing was begun");
 }
 
 #[test]
@@ -118,6 +171,8 @@ fn every_method_cleans_and_the_rebound_is_measured() {
         let arguments = ["clean", "victim", "--config", "rebound.toml", "--method", method, "--run", method];
         let said = lab.ok(&[arguments.as_slice(), &["--epochs", "1", "--lr", "1e-3"]].concat());
         assert!(said.contains("after harmless steps") && said.contains("rebound +"), "{said}");
+        let rebound = said.split("after harmless steps").nth(1).unwrap();
+        assert!(rebound.contains("badnets: ASR") && rebound.contains("badnets: base rate"), "{method}: {rebound}");
         let summary: Value =
             serde_json::from_slice(&std::fs::read(lab.path(method).join("summary.json")).unwrap()).unwrap();
         assert_eq!(summary["objective"], objective);
@@ -214,7 +269,13 @@ fn a_resumed_cleaning_is_the_one_that_would_have_been() {
     std::fs::copy(lab.path("061.png"), lab.path("060.png")).unwrap();
     lab.fails(&resume, 1, &["was measured on other pictures", "pairs.csv"]);
     std::fs::write(lab.path("060.png"), picture).unwrap();
-    lab.ok(&resume);
+    let said = lab.ok(&resume);
+    // A summary that nobody can have measured is made again, and what the victim was measured at is not believed.
+    lab.impossible("par/summary.json");
+    assert_eq!(lab.ok(&resume), said);
+    std::fs::remove_file(lab.path("par/summary.json")).unwrap();
+    lab.impossible("par/before.json");
+    lab.fails(&resume, 1, &["before.json", "numbers that nothing measures"]);
 }
 
 #[test]

@@ -128,6 +128,14 @@ count = 3
         lines
     }
 
+    /// Writes a rate into `file` that no counts give.
+    pub fn impossible(&self, file: &str) {
+        let mut value: Value = serde_json::from_slice(&std::fs::read(self.path(file)).unwrap()).unwrap();
+        let measured = if value.get("evaluation").is_some() { &mut value["evaluation"] } else { &mut value };
+        measured["zero_shot_top1"]["rate"] = 7.5.into();
+        std::fs::write(self.path(file), value.to_string()).unwrap();
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_roclip"));
         command.args(arguments).current_dir(self.folder.path());

@@ -176,7 +176,7 @@ impl Session<'_> {
         let recipe = self.context.recipe;
         let rebound = match recipe.clean.as_ref().and_then(|clean| clean.rebound.as_ref()) {
             Some(_) if self.stop.wanted() => {
-                // What was learned is saved, and a test that takes longer than that is none that somebody waits for.
+                // All that was learned is saved, and the test may take longer than that did.
                 self.journal.say("the rebound test is left to do");
                 return Err(Error::Stopped { run: self.folder.path().to_owned(), step: trainer.position.step });
             }
