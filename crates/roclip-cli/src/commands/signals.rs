@@ -1,6 +1,7 @@
 //! Ctrl-C, SIGTERM and SIGHUP: what is under way is saved and the process leaves, with 128 and the signal's number. A second one does not
 //! wait. Where there is nothing to save, the first does not wait either.
 
+use crate::commands::invocation;
 use crate::commands::progress::{clear, say};
 use anyhow::{Result, anyhow};
 use roclip::checkpoint;
@@ -108,18 +109,22 @@ fn leave() -> ! {
     }
     clear();
     let runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let kept = runs.as_deref().and_then(kept_of);
+    let again = match invocation::typed().iter().any(|word| word == "--overwrite") {
+        true => "the same command without --overwrite",
+        false => "the same command",
+    };
+    let kept = runs.as_deref().and_then(kept_of).map(|kept| format!("{kept}, and {again}"));
     say(&left_behind(STOP.saved(), kept, WRITTEN.load(Ordering::SeqCst)));
     leave_at_once(exit_code())
 }
 
-/// What a process leaves behind that ends before its work is done: the newest checkpoint of its run, what is `kept` of several, or all that
-/// it had to write.
+/// What a process leaves behind that ends before its work is done: the newest checkpoint of its run, what is `kept` of several with the
+/// command that goes on with them, or all that it had to write.
 fn left_behind(saved: Option<Saved>, kept: Option<String>, written: bool) -> String {
     // Where there are several runs, the newest checkpoint may be that of one that is finished.
     match (saved, kept) {
         (None, _) if written => "stopped; all was written before".to_owned(),
-        (_, Some(kept)) => format!("stopped; {kept}, and the same command goes on from there"),
+        (_, Some(kept)) => format!("stopped; {kept} goes on from there"),
         (Some(Saved { run, step }), None) => format!(
             "stopped; step {step} is saved, and the same command with --resume goes on from there (run `{}`)",
             run.display()

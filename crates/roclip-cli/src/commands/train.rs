@@ -146,16 +146,20 @@ struct Same {
     cells: Vec<Cell>,
 }
 
-/// The names of the runs in the folder `out`, by their experiment and seed.
-fn trained_in(out: &Path) -> BTreeMap<(String, u64), String> {
+/// The names of the runs in the folder `out`, by what makes them.
+fn trained_in(out: &Path) -> BTreeMap<String, String> {
     let entries = std::fs::read_dir(out).into_iter().flatten().flatten();
-    let run = |folder: &Path| seeded(&Recipe::read(&folder.join("run.toml")).ok()?).ok();
+    let run = |folder: &Path| made_of(&Recipe::read(&folder.join("run.toml")).ok()?).ok();
     entries.filter_map(|entry| Some((run(&entry.path())?, entry.file_name().into_string().ok()?))).collect()
 }
 
-/// What tells a run from all others of a report.
-fn seeded(recipe: &Recipe) -> Result<(String, u64)> {
-    Ok((Experiment::of(recipe)?.digest(), recipe.seed))
+/// What makes a run, the machine apart: an earlier command may have had other threads for it.
+fn made_of(recipe: &Recipe) -> Result<String> {
+    let mut recipe = recipe.clone();
+    let default = Recipe::default();
+    (recipe.train.threads, recipe.train.device) = (default.train.threads, default.train.device);
+    recipe.data.workers = default.data.workers;
+    Ok(Experiment::exactly(&recipe)?.digest())
 }
 
 /// The runs of a sweep around `base` in `out`, each once.
@@ -185,24 +189,53 @@ fn planned(sweep: &Sweep, base: &Recipe, out: &Path) -> Result<Vec<Planned>> {
             cells.len()
         ));
     }
-    let there = trained_in(out);
-    let planned = |Same { recipe, cells, .. }: Same| -> Result<Planned> {
+    // A run of the same recipe by a name that no cell here has.
+    let mut there = trained_in(out);
+    let cell_names: BTreeSet<String> = cells.iter().map(|cell| sweep.name(cell, |_| true)).collect();
+    there.retain(|_, name| !cell_names.contains(name));
+    let mut planned = |Same { recipe, cells, .. }: Same| -> Result<Planned> {
         // Any cell of them may have been trained by an earlier command with fewer values, or with fewer keys and by another name.
         let names: Vec<String> = cells.iter().map(|cell| sweep.name(cell, |_| true)).collect();
-        let trained = names.iter().find(|name| out.join(name).join("run.toml").is_file());
+        let trained = names.iter().find(|name| out.join(name).join("run.toml").is_file()).cloned();
         let name = match trained {
             Some(name) => Some(name),
-            None => there.get(&seeded(&recipe)?).or(names.first()),
+            None => there.remove(&made_of(&recipe)?).or_else(|| names.first().cloned()),
         };
-        let name = name.cloned().unwrap_or_default();
+        let name = name.unwrap_or_default();
         Ok(Planned { folder: out.join(&name), recipe, name })
     };
-    runs.into_iter().map(planned).collect()
+    runs.into_iter().map(&mut planned).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_of_the_same_recipe_is_found_by_another_name_and_no_two_cells_share_a_folder() {
+        let out = tempfile::tempdir().unwrap();
+        let names = |axes: &[&str]| -> Vec<String> {
+            let runs = planned(&Sweep::parse(axes).unwrap(), &Recipe::default(), out.path()).unwrap();
+            runs.into_iter().map(|run| run.name).collect()
+        };
+        let leave = |name: &str, recipe: &Recipe| {
+            std::fs::create_dir(out.path().join(name)).unwrap();
+            std::fs::write(out.path().join(name).join("run.toml"), recipe.to_toml().unwrap()).unwrap();
+        };
+        let mut trained = Recipe::default();
+        (trained.train.epochs, trained.train.threads) = (7, 2);
+        leave("epochs-7", &trained);
+        assert_eq!(
+            names(&["train.epochs=7,8", "seed=0,1"]),
+            ["epochs-7", "epochs-7,seed-1", "epochs-8,seed-0", "epochs-8,seed-1"]
+        );
+        // Cells that differ in the machine alone are runs of their own.
+        trained = Recipe::default();
+        trained.train.threads = 1;
+        leave("threads-1", &trained);
+        assert_eq!(names(&["train.threads=1,2"]), ["threads-1", "threads-2"]);
+        assert_eq!(names(&["train.threads=2,3"]).iter().collect::<BTreeSet<_>>().len(), 2);
+    }
 
     #[test]
     fn a_sweep_with_more_seeds_is_typed_as_this_one_was() {

@@ -15,17 +15,18 @@ use tch::Device;
 
 /// Whether the data, the poison, the weights and the labelled pictures that the run in the folder `run` was trained and measured on are what
 /// its recipe names today: a run that stays beside new ones is compared with them. Reads the data, as the run itself would, and writes nothing.
-/// Where somebody has removed the checkpoints, the summary says what the run learned from.
+/// False where somebody has removed the checkpoints and the summary does not say all of it either, as in older runs and in those that began
+/// with a model's weights.
 ///
 /// # Errors
-/// Names what has changed since, can no longer be read, or is not known.
-pub fn check_unchanged(run: &Path) -> Result<()> {
+/// Names what has changed since, or can no longer be read.
+pub fn check_unchanged(run: &Path) -> Result<bool> {
     let recipe = Recipe::read(&run.join("run.toml"))?;
     let newest = checkpoint::newest_step(run)?.map(|step| checkpoint::at_step(run, step)).transpose()?;
     if recipe.prompt.is_some() {
         return match newest {
-            Some(folder) => prompt::check_unchanged(&recipe, run, &folder),
-            None => Err(unknown(run)),
+            Some(folder) => prompt::check_unchanged(&recipe, run, &folder).map(|()| true),
+            None => Ok(false),
         };
     }
     let summary: Summary = read_measured(&run.join("summary.json"))?;
@@ -34,24 +35,21 @@ pub fn check_unchanged(run: &Path) -> Result<()> {
     let prepared = prepare(&recipe, silent)?;
     // The weights alone decide, wherever they are read to.
     let (trainer, context) = build(&recipe, prepared, (Device::Cpu, &World::alone()), run, silent)?;
-    match (&state, &newest) {
-        (Some(state), Some(folder)) => check_began_with(state, &context, trainer.objective.name(), folder)?,
+    let known = match (&state, &newest) {
+        (Some(state), Some(folder)) => {
+            check_began_with(state, &context, trainer.objective.name(), folder)?;
+            true
+        }
         _ => {
-            // Which weights a run began with stands in its checkpoints alone.
-            let began = summary.data_fingerprint.filter(|_| context.origin.is_none()).ok_or_else(|| unknown(run))?;
-            if began != context.fingerprint {
+            let began = summary.data_fingerprint.as_ref();
+            if began.is_some_and(|began| *began != context.fingerprint) {
                 return Err(Error::file(run, "was trained on other data", "bring back its data and its manifest"));
             }
+            // Which weights a run began with stands in its checkpoints alone.
+            began.is_some() && context.origin.is_none()
         }
-    }
+    };
     check_measured_on(summary.measured_on.as_deref(), &context, run)?;
-    check_manifest(run, &context)
-}
-
-fn unknown(run: &Path) -> Error {
-    Error::file(
-        run,
-        "has no checkpoints, and its summary does not say what it was trained on",
-        "move the run away, or bring its checkpoints back",
-    )
+    check_manifest(run, &context)?;
+    Ok(known)
 }

@@ -1,7 +1,7 @@
 //! `roclip distil --table`: teachers of every attack, their students, and the controls without which their figures mean nothing.
 
 use super::{Arguments, figures, student};
-use crate::commands::grid::{self, Grid, Planned, Taught};
+use crate::commands::grid::{self, Grid, Planned, Taught, finished_rows};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         overwrite: arguments.overwrite,
         check: true,
         threads_asked,
-        stays: Some(grid::finished),
+        stays: Some(|out| finished_rows(out, &["teacher", "student"])),
     };
     grid.train_in_turn(teachers, taught)?;
     let mut finished = Vec::new();

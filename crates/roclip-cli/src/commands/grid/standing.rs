@@ -6,6 +6,7 @@ use roclip::recipe::Recipe;
 use roclip::report::Experiment;
 use roclip::run::foreign_file;
 use std::fs::{DirEntry, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What an earlier command left in a run folder.
@@ -25,9 +26,12 @@ impl Standing {
         let saved = ["run.toml", "recipe.toml"].map(|name| run.join(name)).into_iter().find(|path| path.is_file());
         let Some(saved) = saved else {
             // One that was stopped before it wrote anything else has left its lock.
-            let other = |entry: &DirEntry| !LEFT_FIRST.iter().any(|name| entry.file_name() == *name);
-            let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
-            if run.is_file() || entries.filter(other).count() > 0 {
+            let other = |entry: DirEntry| !LEFT_FIRST.iter().any(|name| entry.file_name() == *name);
+            let free = match std::fs::read_dir(run) {
+                Ok(entries) => !entries.flatten().any(other),
+                Err(cause) => cause.kind() == ErrorKind::NotFound,
+            };
+            if !free {
                 bail!(
                     "`{}` holds files that are no run; move them, or name another folder with {named_by}",
                     run.display()
@@ -95,7 +99,7 @@ pub fn remove(run: &Path) -> Result<()> {
     // Held until the folder is gone, so that nobody begins in it.
     let lock = File::open(run.join(LOCK)).map(|lock| (lock.try_lock(), lock));
     if let Ok((Err(TryLockError::WouldBlock), _)) = lock {
-        bail!("`{}` is being written by another process; wait for it to end, or name another folder", run.display());
+        bail!("`{}` is being written by another process; wait for it to end", run.display());
     }
     if run.exists() {
         std::fs::remove_dir_all(run).with_context(|| format!("cannot remove the old run `{}`", run.display()))?;

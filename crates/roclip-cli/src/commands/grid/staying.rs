@@ -1,6 +1,7 @@
 //! Finished runs that stay in the folder of a demo, a sweep or a table, beside what is trained now: one table holds both.
 
 use crate::commands::grid::Planned;
+use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use roclip::recipe::Recipe;
 use roclip::report::{Experiment, read_run};
@@ -89,18 +90,26 @@ impl Staying {
     }
 }
 
-/// Whether what the finished run in the folder `run` learned from, and was measured on, is what there is today, so that it may stand beside new ones.
+/// Whether what the finished run in the folder `run` learned from, and was measured on, is what there is today, so that it may stand beside new
+/// ones. One without checkpoints whose summary does not say it is taken with a warning.
 ///
 /// # Errors
 /// Names the run, and what has changed since.
 pub fn check_stays(run: &Path, named_by: &str) -> Result<()> {
-    check_unchanged(run).with_context(|| {
+    let known = check_unchanged(run).with_context(|| {
         format!(
             "the run `{}` is finished and would stand in one table with what is trained now; bring back what it was trained or measured on, let \
              --overwrite train it anew in a command that asks for it, move it away, or name another folder with {named_by}",
             run.display()
         )
-    })
+    })?;
+    if !known {
+        say(&format!(
+            "warning: `{}` has no checkpoints, so that nobody can say whether all that it learned from is as it was; it is kept",
+            run.display()
+        ));
+    }
+    Ok(())
 }
 
 /// `ROW-seedN` apart.
