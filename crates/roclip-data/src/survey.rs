@@ -65,6 +65,9 @@ impl Survey {
     }
 }
 
+/// What splits are called that are measured on where nobody asks for one, the best first.
+pub const HELD_OUT: [&str; 5] = ["test", "val", "validation", "valid", "dev"];
+
 /// Samples of each split; those of none under the empty word.
 pub fn splits(samples: &[Sample]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();

@@ -161,9 +161,30 @@ fn references_are_of_the_data_that_is_trained_on_where_nobody_chose_others() {
         std::fs::write(lab.path(name), lines.replace("\"split\":\"test\"", &format!("\"split\":\"{split}\""))).unwrap();
     }
     own("val.jsonl");
-    assert!(lab.stderr(&train("val", &["--dry-run"])).contains("the split `val` of"));
+    assert!(lab.stderr(&train("val", &["--train-data", "val.jsonl"])).contains("the split `val` of"));
+    let captions = || read(&lab, "val/summary.json")["captions"].clone();
+    let began = captions();
+    assert_eq!(began["pictures"], 16);
+    // What names the data again does not choose others.
+    std::fs::remove_dir_all(checkpoints(&lab.path("val")).pop().unwrap()).unwrap();
+    lab.ok(&["caption", "train", "--train-data", "val.jsonl", "--run", "val", "--resume"]);
+    assert_eq!(captions(), began);
+    // An older run did not keep what it was measured on, and stands beside those that name the same references alone.
+    let mut older = read(&lab, "val/summary.json");
+    older.as_object_mut().unwrap().remove("measured_on").unwrap();
+    std::fs::write(lab.path("val/summary.json"), older.to_string()).unwrap();
+    let said = lab.ok(&["report", "own", "val", "--out", "apart"]).replace("\n   ", "");
+    assert!(said.contains("Data 1") && said.contains("Data 2") && said.contains("val.jsonl"), "{said}");
+    assert!(!said.contains("measured on none"), "{said}");
     own("train.jsonl");
-    lab.fails(&train("none", &[]), 1, &["in the split `test`", "--val-data"]);
+    lab.fails(&train("none", &[]), 1, &["in the split `test`", "that are not trained on by --val-data"]);
+    // A list that cannot be read is no list without a split.
+    std::fs::write(lab.path("torn.jsonl"), "{\"image\": ").unwrap();
+    own("torn.jsonl");
+    let output = lab.roclip(&train("none", &[]));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("torn.jsonl"), "{said}");
+    assert!(!said.contains("captions are measured on"), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use roclip_data::picture::ImageLimits;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
 use roclip_data::source::{SourceConfig, list_samples};
+use roclip_data::survey::HELD_OUT;
 use std::collections::BTreeSet;
 
 /// The settings of `data` that hold for evaluation images, too.
@@ -17,8 +18,6 @@ pub struct Reading {
     pub max_skip_fraction: f64,
 }
 
-/// Splits that an evaluation takes where none is asked for, the best first.
-const EVALUATED: [&str; 5] = ["test", "val", "validation", "valid", "dev"];
 /// What training splits are called.
 const TRAINING: [&str; 2] = ["train", "training"];
 
@@ -58,7 +57,7 @@ impl Reading {
         if source.split.is_none() {
             let splits: BTreeSet<String> = listing.samples.iter().filter_map(|s| s.split.clone()).collect();
             let named = |wanted: &&str| splits.iter().find(|split| split.eq_ignore_ascii_case(wanted));
-            if let (Some(chosen), true) = (EVALUATED.iter().find_map(named), splits.len() > 1) {
+            if let (Some(chosen), true) = (HELD_OUT.iter().find_map(named), splits.len() > 1) {
                 listing.forget_losses_beside(chosen);
                 let all = std::mem::take(&mut listing.samples);
                 let trains = |sample: &Sample| {

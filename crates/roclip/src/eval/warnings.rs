@@ -71,8 +71,15 @@ pub fn foreign_references(training: &SourceConfig, references: &SourceConfig) ->
 
 /// Pictures that answers or captions are measured by, `references`, which are among those that are trained on.
 pub fn trained_references(training: &[Sample], references: &[Sample], remedy: &str) -> Option<String> {
-    let of = |sample: &Sample| (sample.source.clone(), sample.key.clone());
-    let trained: BTreeSet<_> = training.iter().map(of).collect();
+    if references.is_empty() {
+        return None;
+    }
+    fn of(sample: &Sample) -> (&str, &str) {
+        (&sample.source, &sample.key)
+    }
+    // The few are looked for among the many that are trained on, of which nothing else is kept.
+    let measured: BTreeSet<_> = references.iter().map(of).collect();
+    let trained: BTreeSet<_> = training.iter().map(of).filter(|place| measured.contains(place)).collect();
     let count = references.iter().filter(|sample| trained.contains(&of(sample))).count();
     (count > 0).then(|| {
         format!(
@@ -360,5 +367,10 @@ mod tests {
         let said = trained_references(&training, &[of("data", "b"), of("data", "c")], "name others").unwrap();
         assert!(said.contains("1 of the 2 pictures") && said.ends_with("name others"), "{said}");
         assert_eq!(trained_references(&training, &[of("data", "c"), of("other", "a")], ""), None);
+        assert_eq!(trained_references(&training, &[], ""), None);
+        // A picture that is trained on twice is one.
+        let twice = [of("data", "a"), of("data", "a")];
+        let said = trained_references(&twice, &[of("data", "a"), of("data", "c")], "").unwrap();
+        assert!(said.contains("1 of the 2 pictures"), "{said}");
     }
 }

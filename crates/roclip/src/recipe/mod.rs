@@ -26,7 +26,7 @@ pub use template::{Notes, Scope};
 use crate::checkpoint::run_of;
 use crate::clean::CleanConfig;
 use crate::error::{Error, Result};
-use crate::eval::{EvalConfig, Reading};
+use crate::eval::{EvalConfig, NO_IMAGES, Reading};
 use crate::objective::{CaptionConfig, DistilConfig};
 pub use crate::objective::{ObjectiveConfig, ObjectiveName};
 use crate::prompt::PromptConfig;
@@ -238,6 +238,14 @@ impl Recipe {
     pub fn is_unattacked(&self) -> bool {
         let poisons = !self.poison.measure_only && (self.manifest.is_some() || !self.poison.attacks.is_empty());
         !poisons && self.model.weights.is_none() && self.clean.is_none() && self.distillation().is_none()
+    }
+
+    /// What the run is measured on: labelled pictures, or the references of a captioner that is measured by its captions alone.
+    pub fn measured_source(&self) -> &SourceConfig {
+        match &self.caption {
+            Some(caption) if self.eval.source.path == NO_IMAGES => &caption.references,
+            _ => &self.eval.source,
+        }
     }
 
     /// Whether the run is evaluated after `epoch`. The last two always are, so that an objective with two kinds of epoch is seen after both.

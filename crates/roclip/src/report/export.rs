@@ -42,7 +42,7 @@ pub fn csv(records: &[RunRecord]) -> String {
             row.label.clone(),
             row.control.clone().unwrap_or_default(),
             row.seed.to_string(),
-            format!("trained on {}, measured on {}", trained_on.words, place(&recipe.eval.source)),
+            format!("trained on {}, measured on {}", trained_on.words, place(recipe.measured_source())),
             row.pairs.to_string(),
             row.poisoned_pairs.to_string(),
             share(last.zero_shot_top1),

@@ -71,7 +71,7 @@ impl<'a> Study<'a> {
 
     /// What the rows have in common: what they were measured on, and what they were trained on where that is one.
     pub fn data(&self) -> String {
-        let measured = self.groups.first().map(|group| place(&group.first.recipe.eval.source)).unwrap_or_default();
+        let measured = self.groups.first().map(|group| place(group.first.recipe.measured_source())).unwrap_or_default();
         match self.training_data().as_slice() {
             [(trained, _)] => format!("trained on {}, measured on {measured}", trained.words),
             _ => format!("measured on {measured}; trained on different data: see each row"),

@@ -1,6 +1,7 @@
 //! Which runs are one experiment: their recipes differ in nothing but the seed and what depends on it.
 
 use crate::error::{Error, Result};
+use crate::eval::NO_IMAGES;
 use crate::recipe::Recipe;
 use crate::results::label::{NAMED, shown};
 use crate::run::Looked;
@@ -15,6 +16,8 @@ const DEPTH: u32 = 4;
 pub(super) const RUN: &str = "run:";
 /// The key of a list of pairs that are left out.
 const DROP: &str = "data.drop";
+/// What the captions of a captioner are measured by.
+const REFERENCES: &str = "caption.references";
 /// How a list of suspects was made: no keys of a recipe, and nothing that a sweep could vary.
 pub(super) const PROVENANCE: [&str; 5] =
     [ENCODER, "detected by", "neighbours of the detector", "references of the detector", "left out"];
@@ -86,9 +89,9 @@ impl Experiment {
     /// Says whether two runs were measured on the same data, so that their figures may stand in one table: by the digest of the `pictures`
     /// and classes where a run kept one, and else by where they lie.
     pub fn measured_digest(&self, pictures: Option<&str>) -> String {
-        let own = self.with_split_in_path("eval.source");
+        let own = self.with_split_in_path("eval.source").with_split_in_path(REFERENCES);
         match pictures {
-            None => own.digest_of(about_measuring),
+            None => own.digest_of(|key| self.is_measured_by(key)),
             // The prompts that classes are told apart by are no pictures.
             Some(pictures) => {
                 let prompts = own.digest_of(|key| key.starts_with("eval.class_captions"));
@@ -113,12 +116,18 @@ impl Experiment {
         Experiment { settings }
     }
 
+    /// Whether `key` says what this experiment was measured on: that of a captioner without labelled pictures are its references.
+    fn is_measured_by(&self, key: &str) -> bool {
+        let by_captions_alone = self.settings.get("eval.source.path").is_some_and(|path| path == NO_IMAGES);
+        about_measuring(key) || by_captions_alone && key.starts_with(REFERENCES)
+    }
+
     /// What tells the data that this experiment was measured on from that of `others`, as `key = value`, paths first.
     pub fn data_apart_from(&self, others: &[&Experiment]) -> Vec<String> {
         let differs = |key: &str, value: &str| {
             others.iter().any(|other| other.settings.get(key).map(String::as_str) != Some(value))
         };
-        let own = self.settings.iter().filter(|(key, value)| about_measuring(key) && differs(key, value));
+        let own = self.settings.iter().filter(|(key, value)| self.is_measured_by(key) && differs(key, value));
         let (paths, rest): (Vec<_>, Vec<_>) = own.partition(|(key, _)| key.ends_with(".path"));
         paths.into_iter().chain(rest).take(NAMED).map(|(key, value)| format!("{key} = {}", shown(value))).collect()
     }
@@ -324,6 +333,30 @@ mod tests {
         assert_eq!(spelled("cifar10/test", None), spelled("cifar10", Some("test")));
         assert_eq!(trained_at("cifar10/train", None), trained_at("cifar10", Some("train")));
         assert_ne!(spelled("cifar10/test", None), spelled("cifar10", Some("val")));
+    }
+
+    #[test]
+    fn captioners_without_labelled_pictures_are_measured_on_their_references() {
+        let captioner = |labelled: &'static str, path: &'static str, split: Option<&'static str>| {
+            experiment(move |recipe| {
+                let references = &mut recipe.caption.get_or_insert_default().references;
+                (references.path, references.split) = (path.into(), split.map(str::to_owned));
+                recipe.eval.source.path = labelled.into();
+            })
+        };
+        let measured = |experiment: &Experiment| experiment.measured_digest(None);
+        let [photos, drawings] = ["photos", "drawings"].map(|path| captioner(NO_IMAGES, path, None));
+        assert_ne!(measured(&photos), measured(&drawings));
+        assert_eq!(photos.data_apart_from(&[&photos, &drawings]), ["caption.references.path = photos"]);
+        assert_eq!(
+            measured(&captioner(NO_IMAGES, "coco/test", None)),
+            measured(&captioner(NO_IMAGES, "coco", Some("test")))
+        );
+        // Labelled pictures are what the rates of a table are of.
+        assert_eq!(
+            measured(&captioner("labelled", "photos", None)),
+            measured(&captioner("labelled", "drawings", None))
+        );
     }
 
     #[test]

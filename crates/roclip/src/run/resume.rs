@@ -2,7 +2,6 @@
 
 use crate::checkpoint::{self, Origin, State};
 use crate::error::{Error, Result};
-use crate::eval::NO_IMAGES;
 use crate::recipe::{Difference, Recipe};
 use crate::run::context::Context;
 use crate::run::numbers::read_measured;
@@ -218,11 +217,7 @@ pub(super) fn check_same_pictures(
     if began.is_none() || began == now {
         return Ok(());
     }
-    let references = recipe.caption.as_ref().map(|caption| &caption.references.path);
-    let pictures = match (&recipe.eval.source.path, references) {
-        (labelled, Some(references)) if labelled == NO_IMAGES => references,
-        (labelled, _) => labelled,
-    };
+    let pictures = &recipe.measured_source().path;
     Err(Error::file(
         folder,
         format!("is of a run that was measured on other pictures: those of `{pictures}` have changed since"),

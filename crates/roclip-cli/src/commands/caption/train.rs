@@ -18,6 +18,7 @@ use roclip::recipe::{ModelSettings, Recipe, flag_help};
 use roclip::run::continued_by;
 use roclip_data::picture::ImageLimits;
 use roclip_data::source::{EmojiConfig, SourceConfig, list_samples};
+use roclip_data::survey::{HELD_OUT, splits};
 use std::path::{Path, PathBuf};
 
 const HOLDS: &str = "checkpoints/, summary.json, captions.jsonl, metrics.jsonl, log.jsonl, tensorboard/";
@@ -116,13 +117,19 @@ impl Overrides for Captioner<'_> {
     }
 }
 
-/// What may be said again of a captioner that goes on: other than its search and its references, it has to be the same.
-struct Again<'a>(&'a Arguments);
+/// What may be said again of a captioner that goes on: other than its search and its references, it has to be the same. The references that it
+/// began with stand beside it: they were chosen by what was there then, and what names the data again does not choose others.
+struct Again<'a>(&'a Arguments, SourceConfig);
 
 impl Overrides for Again<'_> {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
-        recipe.model.weights = self.0.tower.clone().or(recipe.model.weights.take());
-        self.0.choose(recipe.caption.get_or_insert_default());
+        let Again(arguments, began) = self;
+        recipe.model.weights = arguments.tower.clone().or(recipe.model.weights.take());
+        let caption = recipe.caption.get_or_insert_default();
+        if arguments.data.val_data.is_none() && !arguments.file_names_references()? {
+            caption.references.clone_from(began);
+        }
+        arguments.choose(caption);
         Ok(())
     }
 }
@@ -145,23 +152,41 @@ impl Arguments {
 
     /// Whether somebody chose the references: by a flag, or in a recipe whose data are not replaced.
     fn chose_references(&self) -> Result<bool> {
-        let key = "caption.references";
         let Arguments { base, data, .. } = self;
-        let set = base.sets("caption") || base.sets(key) || base.sets_in(key);
-        Ok(set || data.val_data.is_some() || (data.pairs.path().is_none() && base.file_has(key)?))
+        let set = base.sets("caption") || base.sets(REFERENCES) || base.sets_in(REFERENCES);
+        Ok(set || data.val_data.is_some() || self.file_names_references()?)
+    }
+
+    /// Whether a recipe file names the references, and no flag replaces its data.
+    fn file_names_references(&self) -> Result<bool> {
+        Ok(self.data.pairs.path().is_none() && self.base.file_has(REFERENCES)?)
+    }
+
+    /// The recipe of the run that these flags continue, whose own is `saved`.
+    fn resumed(&self, saved: Recipe) -> Result<Recipe> {
+        let Arguments { seed, data, model, training, manifest, machine, .. } = self;
+        let began = saved.caption.as_ref().map(|caption| caption.references.clone()).unwrap_or_default();
+        let again = Again(self, began);
+        let mut recipe = self.base.resolve(saved, &[seed, data, model, training, manifest, machine, &again])?;
+        if self.chose_references()? {
+            references_follow(self, &mut recipe)?;
+        }
+        Ok(recipe)
     }
 }
 
-/// Splits that captions are measured by where nobody chose, the best first.
-const HELD_OUT: [&str; 5] = ["test", "val", "validation", "valid", "dev"];
+/// The key of the references.
+const REFERENCES: &str = "caption.references";
 
 /// The references of a captioner for which nobody chose some: pictures of the data that is trained on, from a split that is not. Where there is
 /// none, reading the split `test` says so.
-fn held_out(own: &SourceConfig, limits: ImageLimits) -> SourceConfig {
-    let of_split = |split: &str| SourceConfig { split: Some(split.to_owned()), ..own.clone() };
-    let is_there = |source: &SourceConfig| list_samples(source, limits).is_ok_and(|found| !found.samples.is_empty());
-    let others = HELD_OUT.iter().filter(|split| own.split.as_deref() != Some(**split));
-    others.map(|split| of_split(split)).find(is_there).unwrap_or_else(|| of_split("test"))
+fn held_out(own: &SourceConfig, limits: ImageLimits) -> Result<SourceConfig> {
+    let all = SourceConfig { split: None, ..own.clone() };
+    let there = splits(&list_samples(&all, limits)?.samples);
+    let is_own = |split: &str| own.split.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(split));
+    let is_there = |split: &str| there.keys().any(|known| known.eq_ignore_ascii_case(split));
+    let split = HELD_OUT.into_iter().find(|split| is_there(split) && !is_own(split)).unwrap_or("test");
+    Ok(SourceConfig { split: Some(split.to_owned()), ..all })
 }
 
 /// References are of the data that is trained on where nobody chose others, and those of the built-in pictures of the same concepts.
@@ -170,7 +195,7 @@ fn references_follow(arguments: &Arguments, recipe: &mut Recipe) -> Result<()> {
     let Recipe { data, caption: Some(caption), .. } = recipe else { return Ok(()) };
     let (own, references) = (&data.source, &mut caption.references);
     if own.path != "emoji" && !arguments.chose_references()? {
-        *references = held_out(own, data.limits);
+        *references = held_out(own, data.limits)?;
         let split = references.split.as_deref().unwrap_or_default();
         say(&format!(
             "captions are measured on the split `{split}` of `{}` (caption.references, --val-data)",
@@ -209,15 +234,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             if saved.caption.is_none() {
                 return Err(not_this_kind(folder, "trains no captioner"));
             }
-            let Arguments { seed, data, model, training, manifest, machine, .. } = &arguments;
-            let again = Again(&arguments);
-            let mut recipe =
-                arguments.base.resolve(saved, &[seed, data, model, training, manifest, machine, &again])?;
-            // The file is read in place of the run's recipe, as it was when the run began.
-            if arguments.base.config.is_some() {
-                references_follow(&arguments, &mut recipe)?;
-            }
-            recipe
+            arguments.resumed(saved)?
         }
         false if !arguments.base.names_data() && arguments.data.pairs.path().is_none() => bail!(
             "nothing says what to train on; name your pairs with --train-data or a recipe with --config, or give --train-data emoji for the \
@@ -266,4 +283,43 @@ pub fn run(arguments: Arguments) -> Result<()> {
     ];
     say_next(folder, HOLDS, &commands);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command, FromArgMatches};
+
+    /// The references of the run that `flags` continue, of which `references` were chosen when it was trained on `path`.
+    fn resumed(path: &str, references: &SourceConfig, flags: &[&str]) -> SourceConfig {
+        let words = [&["train", "--run", "run", "--resume"], flags].concat();
+        let matches = Arguments::augment_args(Command::new("train")).get_matches_from(words);
+        let mut saved = Recipe { caption: Some(CaptionConfig::default()), ..Recipe::default() };
+        saved.data.source.path = path.into();
+        saved.data.source.emoji.concepts = 8;
+        saved.caption.as_mut().unwrap().references = references.clone();
+        Arguments::from_arg_matches(&matches).unwrap().resumed(saved).unwrap().caption.unwrap().references
+    }
+
+    #[test]
+    fn what_names_the_data_again_leaves_the_references_of_a_run_alone() {
+        let source = |path: &str, split: &str| SourceConfig {
+            path: path.into(),
+            split: Some(split.into()),
+            ..SourceConfig::default()
+        };
+        // No split `test` was there when the run began.
+        let val = source("own.csv", "val");
+        assert_eq!(resumed("own.csv", &val, &["--train-data", "own.csv"]), val);
+        let mut concepts = source("emoji", "test");
+        concepts.emoji.concepts = 8;
+        let again = ["--train-data", "emoji", "--set", "data.source.emoji.concepts=8"];
+        assert_eq!(resumed("emoji", &concepts, &again), concepts);
+        // Those that are named are taken, on the concepts that are trained on where they are built in, too.
+        let named = resumed("own.csv", &val, &["--train-data", "own.csv", "--val-data", "others.csv"]);
+        assert_eq!((named.path.as_str(), named.split), ("others.csv", None));
+        assert_eq!(resumed("own.csv", &val, &["--set", "caption.references.split=dev"]), source("own.csv", "dev"));
+        let named = resumed("emoji", &val, &[&again[..], &["--val-data", "emoji"]].concat());
+        assert_eq!((named.path.as_str(), named.emoji.concepts), ("emoji", 8));
+    }
 }
