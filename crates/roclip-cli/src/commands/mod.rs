@@ -19,6 +19,7 @@ mod folder;
 pub mod forecast_lines;
 pub mod grid;
 pub mod init;
+mod init_data;
 pub mod invocation;
 pub mod layout;
 pub mod next_steps;

@@ -91,7 +91,8 @@ fn what_could_not_be_read_then_is_unchanged_and_lists_are_kept_beside_themselves
     assert!(!said.contains("leave them out") && !lab.path("gone.jsonl").exists(), "{said}");
     // The list by which it was left out says so.
     let said = lab.ok(&[&kept[..], &["--drop", "changed.jsonl"]].concat());
-    assert!(said.contains("1  left out on purpose") && said.contains(": 062.png") && !said.contains("gone"), "{said}");
+    assert!(said.contains("1  left out on purpose") && said.contains("names it: 062.png"), "{said}");
+    assert!(!said.contains("gone"), "{said}");
     let found = lab.json(&[&kept[..], &["--set", "data.drop=\"changed.jsonl\""]].concat());
     assert_eq!((&found["verified"]["left_out"]["count"], &found["verified"]["gone"]["count"]), (&1.into(), &0.into()));
     std::fs::write(lab.path("other.txt"), "nobody.png\n").unwrap();
@@ -99,6 +100,30 @@ fn what_could_not_be_read_then_is_unchanged_and_lists_are_kept_beside_themselves
     // And so do new hashes, as they are advised.
     lab.ok(&renew.split(' ').skip(1).collect::<Vec<_>>());
     lab.ok(&kept);
+}
+
+/// `data drop` takes a picture out whole where a list names all its captions.
+#[test]
+fn pictures_that_were_dropped_by_all_their_captions_were_left_out_on_purpose() {
+    let lab = Lab::new();
+    let several = |key| (key, format!("{{\"caption\": [\"{key} one\", \"{key} two\"]}}"));
+    let samples = [several("a"), several("b"), ("c", caption("three"))];
+    let of = |(number, (key, json)): (u32, &(&'static str, String))| (*key, png(number), json.clone());
+    shard(&lab.path("data/0.tar"), &(0..).zip(&samples).map(of).collect::<Vec<_>>());
+    lab.ok(&["data", "stats", "data", "--hashes", "hashes.jsonl"]);
+    let ids = std::fs::read_to_string(lab.path("hashes.jsonl")).unwrap();
+    let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned();
+    let ids: Vec<String> = ids.lines().skip(1).map(id).collect();
+    std::fs::write(lab.path("captions.txt"), format!("{0}#0\n{0}#1\n", ids[0])).unwrap();
+    lab.ok(&["data", "drop", "data", "--ids", "captions.txt", "--out", "kept"]);
+    let verify = ["data", "verify", "kept", "--against", "hashes.jsonl", "--drop", "captions.txt"];
+    let said = lab.ok(&verify);
+    assert!(said.contains("2  equal") && said.contains(&format!("names it: {}", ids[0])), "{said}");
+    // Without the list it is gone.
+    lab.fails(&verify[..5], 1, &["(1 gone)"]);
+    std::fs::write(lab.path("all.txt"), ids.join("\n")).unwrap();
+    let all = ["data", "verify", "data", "--against", "hashes.jsonl", "--drop", "all.txt"];
+    lab.fails(&all, 1, &["all.txt", "names everything in the data"]);
 }
 
 /// Whoever changes a picture can change what the data says of it, too.

@@ -208,6 +208,55 @@ fn init_heeds_what_set_says_and_writes_it() {
     }
     assert!(said.contains("24 pictures") && said.contains("3 epochs"), "{said}");
     lab.fails(&[&init[..], &["--set", "data.source.outside=true"]].concat(), 1, &["data.source.outside=true"]);
+    // A limit that somebody chose is kept, and what it refuses is said.
+    let limit = ["--set", "data.source.outside_paths=true", "--set", "data.max_skip_fraction=0.01"];
+    let output = lab.roclip(&[&init[..], &limit].concat());
+    let [recipe, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(recipe.lines().any(|line| line == "max_skip_fraction = 0.01"), "{recipe}{said}");
+    assert!(said.contains("more than the limit of 0.01") && said.contains("a run refuses the data"), "{said}");
+}
+
+/// `--set` names evaluation data as `--val-data` does, and a split of the training data leaves the others to be measured on.
+#[test]
+fn init_looks_at_the_evaluation_data_and_the_split_that_set_names() {
+    let lab = Lab::new();
+    let rows: String = (0..8).map(|number| format!("{number:03}.png,{}\n", ["red", "blue"][number % 2])).collect();
+    std::fs::write(lab.path("mine.csv"), format!("image,class\n{rows}")).unwrap();
+    let init = |set: &[&str]| {
+        let set = set.iter().flat_map(|assignment| ["--set", assignment]);
+        let arguments: Vec<&str> = ["init", "--train-data", "pairs.csv"].into_iter().chain(set).collect();
+        let output = lab.roclip(&arguments);
+        let [recipe, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        let recipe: toml::Table = recipe.parse().unwrap();
+        let of = |section: &str, key: &str| {
+            let value = recipe[section].get("source").and_then(|source| source.get(key));
+            value.and_then(|value| value.as_str()).unwrap_or_default().to_owned()
+        };
+        (of("data", "split"), of("eval", "path"), of("eval", "split"), said)
+    };
+    let words = |found: &(String, String, String, String)| [found.0.clone(), found.1.clone(), found.2.clone()];
+    for path in ["eval.source.path=mine.csv", "eval.source={path='mine.csv'}"] {
+        let found = init(&[path]);
+        assert_eq!(words(&found), ["train", "mine.csv", ""], "{}", found.3);
+        assert!(found.3.contains("evaluation data `mine.csv`: 8 pictures, 2 classes"), "{}", found.3);
+    }
+    let found = init(&["data.source.split=train"]);
+    assert_eq!(words(&found), ["train", "pairs.csv", "test"], "{}", found.3);
+    assert!(found.3.contains("split train (also test 16)"), "{}", found.3);
+    let found = init(&["eval.source.split=train"]);
+    assert_eq!(words(&found), ["train", "pairs.csv", "train"], "{}", found.3);
+    assert!(found.3.contains("evaluation data `pairs.csv`: 48 pictures"), "{}", found.3);
+    let found = init(&["eval.source.outside_paths=true"]);
+    assert_eq!(words(&found), ["train", "pairs.csv", "test"], "{}", found.3);
+    // What is trained on is not measured on unasked.
+    for set in ["data.source.split=test", "data.source.split=", "eval.source.path=none"] {
+        let found = init(&[set]);
+        assert_eq!((found.1.as_str(), found.3.contains("trains without evaluation")), ("none", true), "{}", found.3);
+    }
+    let wrong = ["init", "--train-data", "pairs.csv", "--set", "eval.source.path=nowhere.csv"];
+    lab.fails(&wrong, 1, &["--set eval.source", "nowhere.csv"]);
+    lab.fails(&[&wrong[..4], &["data.source.split=other"]].concat(), 1, &["in split `other`: it has `test`, `train`"]);
 }
 
 #[test]

@@ -120,12 +120,13 @@ impl DropList {
     /// The list for data whose samples have these `ids`: a line that is one of them as it stands, with the blanks around it, names that one,
     /// or its captions, and no other. Blanks around other lines say nothing.
     #[must_use]
-    pub fn among<'a>(mut self, ids: impl IntoIterator<Item = &'a str>) -> DropList {
+    pub fn among<I: AsRef<str>>(mut self, ids: impl IntoIterator<Item = I>) -> DropList {
         if self.blank.is_empty() {
             return self;
         }
         let mut exact = BTreeSet::new();
         for id in ids {
+            let id = id.as_ref();
             let from = self.blank.range::<str, _>((Bound::Included(id), Bound::Unbounded));
             let own = from.map_while(|line| Some((line, line.strip_prefix(id)?)));
             exact.extend(own.filter(|(_, rest)| rest.is_empty() || is_caption(rest)).map(|(line, _)| line.clone()));
@@ -146,6 +147,19 @@ impl DropList {
 
     pub fn names(&self, id: &str) -> bool {
         self.ids.contains(id)
+    }
+
+    /// Whether the list names a picture that is not in the data any more: itself, or by all its captions. How many it had nobody knows: the
+    /// list names two or more, each from the first on.
+    pub fn names_absent(&self, id: &str) -> bool {
+        if self.names(id) {
+            return true;
+        }
+        let begins = format!("{id}#");
+        let of_picture = self.ids.range(begins.clone()..).map_while(|named| named.strip_prefix(&begins));
+        let mut numbers: Vec<u64> = of_picture.filter_map(|number| number.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers.len() > 1 && (0..).zip(&numbers).all(|(place, number)| place == *number)
     }
 
     /// Which captions of a sample the list names, from 0; none of a sample with one caption, which is named itself.
@@ -191,7 +205,7 @@ impl DropList {
             return Err(self.of_other_data(samples.first().map(|sample| sample.id.as_str())));
         }
         if pictures == samples.len() {
-            return Err(Error::file(&self.path, "names everything in the data", "leave some of it"));
+            return Err(self.of_everything());
         }
         let mut absent = self.ids.iter().filter(|id| !found.contains(id.as_str()));
         let first_absent = absent.next().cloned();
@@ -211,9 +225,10 @@ impl DropList {
     /// A list of other data, and one that leaves nothing.
     pub fn leave_out_pairs(&self, pairs: &mut Pairs) -> Result<LeftOutByList> {
         if !self.blank.is_empty() {
+            // One id at a time: those of a large index together are what it keeps out of memory.
             let own = pairs.iter().map(|pair| pair.id.clone());
-            let ids: Vec<String> = own.chain(pairs.samples().map(|sample| sample.id.clone())).collect();
-            return self.clone().among(ids.iter().map(String::as_str)).leave_out_pairs(pairs);
+            let list = self.clone().among(own.chain(pairs.samples().map(|sample| sample.id.clone())));
+            return list.leave_out_pairs(pairs);
         }
         let mut captions = 0;
         let mut found: BTreeSet<&str> = BTreeSet::new();
@@ -232,12 +247,17 @@ impl DropList {
             return Err(self.of_other_data(Some(&first)));
         }
         if pairs.is_empty() {
-            return Err(Error::file(&self.path, "names everything in the data", "leave some of it"));
+            return Err(self.of_everything());
         }
         let first_absent = self.ids.iter().find(|id| !found.contains(id.as_str())).cloned();
         let absent = self.ids.len() - found.len();
         let digest = self.digest();
         Ok(LeftOutByList { pictures: pictures.len(), captions, absent, first_absent, digest })
+    }
+
+    /// Of a list that leaves nothing.
+    pub fn of_everything(&self) -> Error {
+        Error::file(&self.path, "names everything in the data", "leave some of it")
     }
 
     fn of_other_data(&self, own: Option<&str>) -> Error {
@@ -288,141 +308,4 @@ impl DropList {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample::ImageBytes;
-
-    fn samples() -> Vec<Sample> {
-        let sample = |id: &str, captions: &[&str]| Sample {
-            captions: captions.iter().map(|caption| (*caption).to_owned()).collect(),
-            ..Sample::new("data".into(), id, ImageBytes::Memory(Vec::new().into()))
-        };
-        vec![
-            sample("a.jpg", &["1", "2", "3"]),
-            sample("b.jpg", &["4"]),
-            sample("c.jpg", &["5", "6"]),
-            sample("c.jpg#0", &["7"]),
-        ]
-    }
-
-    fn list(text: &str) -> Result<DropList> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        DropList::read(file.path())
-    }
-
-    fn left(text: &str, mode: CaptionMode) -> Vec<(String, usize)> {
-        let list = list(text).unwrap();
-        let mut all = samples();
-        list.leave_out_samples(&mut all);
-        list.pairs(all, mode).iter().map(|pair| (pair.id.clone(), pair.captions.len())).collect()
-    }
-
-    #[test]
-    fn ids_are_read_from_lines_and_from_json() {
-        let plain = list("\u{feff}a.jpg\r\n\n  b.jpg \nx\n").unwrap();
-        let json = list(
-            "{\"roclip_manifest\": 1}\n{\"id\": \"b.jpg\", \"reason\": \"x\"}\n{\"id\": \"x\"}\n{\"id\": \"a.jpg\"}\n",
-        )
-        .unwrap();
-        assert_eq!((plain.len(), plain.digest()), (3, json.digest()));
-        assert_ne!(list("a.jpg\n").unwrap().digest(), plain.digest());
-        assert!(list(" \n\n").unwrap_err().to_string().contains("names no id"));
-        assert!(list("a\n{\"key\": 1}\n").unwrap_err().to_string().contains("line 2"));
-    }
-
-    #[test]
-    fn pairs_of_poison_are_left_out_by_their_own_ids() {
-        let left = |text: &str| {
-            let mut pairs = Pairs::new(samples(), CaptionMode::Expand);
-            let poison = crate::pairs::Pair { id: "poison/a/0".to_owned(), ..pairs.get(0).unwrap().into_owned() };
-            pairs.push(poison);
-            let found = list(text)?.leave_out_pairs(&mut pairs)?;
-            Ok::<_, Error>((pairs.len(), found.pictures, found.captions, found.absent, found.first_absent))
-        };
-        assert_eq!(left("poison/a/0\na.jpg#1\nx\n").unwrap(), (6, 0, 2, 1, Some("x".to_owned())));
-        assert_eq!(left("b.jpg\nc.jpg\n").unwrap(), (5, 2, 0, 0, None));
-        assert!(left("x\n").unwrap_err().to_string().contains("its only id (`x`) is not in the data"));
-        let all = "a.jpg\nb.jpg\nc.jpg\nc.jpg#0#\n";
-        assert!(left(all).unwrap_err().to_string().contains("everything"));
-    }
-
-    #[test]
-    fn pictures_and_single_captions_are_left_out_and_others_keep_their_ids() {
-        let ids = |text: &str, mode| left(text, mode).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-        assert_eq!(
-            ids("a.jpg#1\nb.jpg\n", CaptionMode::Expand),
-            ["a.jpg#0", "a.jpg#2", "c.jpg#0", "c.jpg#1", "c.jpg#0#"]
-        );
-        // A picture that its source calls `c.jpg#0` is none of the captions of `c.jpg`.
-        let (named, rest) = (ids("c.jpg#0\n", CaptionMode::Expand), ["a.jpg#0", "a.jpg#1", "a.jpg#2", "b.jpg"]);
-        assert_eq!(
-            (&named[..4], &named[4..]),
-            (&rest.map(str::to_owned)[..], &["c.jpg#1", "c.jpg#0#"].map(str::to_owned)[..])
-        );
-        assert_eq!(ids("c.jpg#0#\n", CaptionMode::Expand)[4..], ["c.jpg#0", "c.jpg#1"]);
-        let drawn = left("a.jpg#0\na.jpg#2\nc.jpg#0\nc.jpg#1\n", CaptionMode::Draw);
-        assert_eq!(drawn, [("a.jpg".to_owned(), 1), ("b.jpg".to_owned(), 1), ("c.jpg#0#".to_owned(), 1)]);
-    }
-
-    #[test]
-    fn one_thing_is_said_of_one() {
-        let words = |pictures, captions| LeftOutByList { pictures, captions, ..LeftOutByList::default() }.words();
-        let said = [words(1, 0), words(0, 1), words(2, 1), words(0, 0)];
-        assert_eq!(said, ["1 picture", "1 single caption", "2 pictures and 1 single caption", "0 pictures"]);
-        let absent = |absent| {
-            let left_out = LeftOutByList { absent, first_absent: Some("x".into()), ..LeftOutByList::default() };
-            left_out.warning().unwrap()
-        };
-        assert_eq!(absent(1), "1 id of data.drop is not in the data (first: x)");
-        assert_eq!(absent(2), "2 ids of data.drop are not in the data (first: x)");
-    }
-
-    #[test]
-    fn every_id_can_be_named_and_read_again() {
-        let ids = ["a.jpg", " lead.png", "new\nline.png", "{x}.png", "a b#1", "\u{feff}b.png", "trail ", "\u{1b}[2J"];
-        let text: String = ids.map(drop_line).concat();
-        let read = list(&text).unwrap();
-        assert_eq!(read.len(), ids.len());
-        assert!(ids.iter().all(|id| read.names(id)), "{text}");
-        assert!(text.starts_with("a.jpg\n") && text.contains("\na b#1\n"), "plain ids stay plain: {text}");
-    }
-
-    #[test]
-    fn a_line_that_is_an_id_with_its_blanks_names_that_one() {
-        let of = |text: &str, ids: &[&str]| list(text).unwrap().among(ids.iter().copied());
-        let both = [" lead.png", "lead.png", "b.jpg"];
-        let named = of(" lead.png\n  b.jpg \n", &both);
-        assert_eq!(both.map(|id| named.names(id)), [true, false, true]);
-        let named = of(" lead.png\n  b.jpg \n", &both[1..]);
-        assert_eq!(both.map(|id| named.names(id)), [false, true, true]);
-        let named = of(" lead.png\nlead.png\n", &both);
-        assert_eq!(both.map(|id| named.names(id)), [true, true, false]);
-        let named = of(" lead.png#1\n b.jpg#1\n", &both);
-        assert!(named.names(" lead.png#1") && !named.names("lead.png#1") && named.names("b.jpg#1"));
-        // The same of pairs.
-        let mut all = samples();
-        all.push(Sample {
-            captions: vec!["8".to_owned()],
-            ..Sample::new("data".into(), " b.jpg", all[1].image.clone())
-        });
-        let mut pairs = Pairs::new(all, CaptionMode::Expand);
-        let left_out = list(" b.jpg\n").unwrap().leave_out_pairs(&mut pairs).unwrap();
-        let ids: Vec<String> = pairs.iter().map(|pair| pair.id.clone()).collect();
-        assert!(left_out.pictures == 1 && ids.contains(&"b.jpg".to_owned()), "{ids:?}");
-        assert!(!ids.contains(&" b.jpg".to_owned()), "{ids:?}");
-    }
-
-    #[test]
-    fn what_is_found_is_counted_and_other_data_is_an_error() {
-        let found = |text: &str| list(text).unwrap().found_in(&samples());
-        let some = found("a.jpg#1\nb.jpg\nc.jpg#0\nc.jpg#1\nz.jpg\nb.jpg#0\n").unwrap();
-        assert_eq!(
-            (some.pictures, some.captions, some.absent, some.first_absent.as_deref()),
-            (2, 1, 2, Some("b.jpg#0"))
-        );
-        assert!(found("x\ny\n").unwrap_err().to_string().contains("none of its 2 ids"));
-        let all = found("a.jpg\nb.jpg\nc.jpg\nc.jpg#0#\n").unwrap_err().to_string();
-        assert!(all.contains("everything"), "{all}");
-    }
-}
+mod tests;

@@ -170,7 +170,7 @@ pub fn verify(
         let mut absent: Vec<&str> = earlier.ids().filter(|id| !seen.contains(id)).collect();
         absent.sort_unstable();
         for id in absent {
-            let kind = match dropped.is_some_and(|list| list.names(id)) {
+            let kind = match dropped.is_some_and(|list| list.names_absent(id)) {
                 true => &mut found.left_out,
                 false => &mut found.gone,
             };
@@ -282,6 +282,13 @@ mod tests {
         assert_eq!((found.equal.count, found.left_out.count, found.gone.count), (1, 1, 1));
         assert_eq!((found.left_out.examples[0].id.as_str(), found.gone.examples[0].id.as_str()), ("0.3", "0.6"));
         assert_eq!(found.not_what_they_were(), 1);
+        // A picture of several captions goes with the last of them.
+        let list = tempfile::NamedTempFile::new().unwrap();
+        list.as_file().write_all(b"0.3#0\n0.3#1\n0.6#1\n").unwrap();
+        let list = DropList::read(list.path()).unwrap();
+        let (found, _) = verify(&before[..1], (Some(&hashes), Some(&list)), ImageLimits::default(), 1, 4).unwrap();
+        assert_eq!((found.left_out.count, found.gone.count), (1, 1));
+        assert_eq!((found.left_out.examples[0].id.as_str(), found.gone.examples[0].id.as_str()), ("0.3", "0.6"));
     }
 
     #[test]

@@ -141,21 +141,27 @@ impl Arguments {
 /// Takes what `list` names out of `samples`.
 ///
 /// # Errors
-/// A list of other data: neither these nor the file of hashes have any of its ids.
+/// A list of other data: neither these nor the file of hashes have any of its ids. One that leaves nothing.
 fn leave_out(list: &DropList, samples: &mut Vec<Sample>, earlier: Option<&HashFile>) -> Result<()> {
     let all = samples.len();
     // What `roclip data drop` has taken out is in the earlier hashes alone.
-    if !earlier.is_some_and(|earlier| earlier.ids().any(|id| list.names(id))) {
+    if !earlier.is_some_and(|earlier| earlier.ids().any(|id| list.names_absent(id))) {
         list.found_in(samples)?;
     }
     list.leave_out_samples(samples);
-    if all > samples.len() {
-        say(&format!(
-            "{} not looked at: the list of what is left out names them",
-            count(all - samples.len(), "picture")
-        ));
+    if samples.is_empty() {
+        return Err(list.of_everything().into());
+    }
+    let named = all - samples.len();
+    if named > 0 {
+        say(&format!("{} not looked at: the list of what is left out names {}", count(named, "picture"), them(named)));
     }
     Ok(())
+}
+
+/// So many pictures, once more.
+fn them(pictures: usize) -> &'static str {
+    if pictures == 1 { "it" } else { "them" }
 }
 
 fn print(found: &Verified) {
@@ -198,7 +204,8 @@ fn print(found: &Verified) {
         line("gone: in the file of hashes, and no longer in the data", &found.gone);
     }
     if found.left_out.count > 0 {
-        line("left out on purpose: the list of what is left out names them", &found.left_out);
+        let them = them(found.left_out.count);
+        line(&format!("left out on purpose: the list of what is left out names {them}"), &found.left_out);
     }
     if found.by_own_sha256 > 0 && found.equal.count == 0 {
         println!(
