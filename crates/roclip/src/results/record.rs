@@ -368,7 +368,8 @@ impl From<&PathBuf> for NamedRun {
 /// Several runs in the order of a table.
 pub struct Runs {
     pub records: Vec<RunRecord>,
-    /// Runs with the recipe and the seed of one of `records`: the same figures once more would pass for another seed.
+    /// Runs with the recipe and the seed of one of `records`, measured on the same pictures: the same figures once more would pass for another
+    /// seed.
     pub repeated: Vec<PathBuf>,
 }
 
@@ -386,19 +387,26 @@ fn same_pictures(records: &mut [RunRecord]) {
 
 /// Reads several runs, each labelled by what tells its experiment from the others on the same data.
 pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
-    let (mut records, mut repeated) = (Vec::<RunRecord>::new(), Vec::new());
+    let mut read = Vec::new();
     for run in runs {
         let mut record = read_run(&run.folder)?;
         if let Some(name) = &run.name {
             record.row.name.clone_from(name);
         }
-        let key = |record: &RunRecord| (record.row.name.clone(), record.row.experiment.clone(), record.row.seed);
+        read.push(record);
+    }
+    same_pictures(&mut read);
+    let (mut records, mut repeated) = (Vec::<RunRecord>::new(), Vec::new());
+    for record in read {
+        let key = |record: &RunRecord| {
+            let row = &record.row;
+            (row.name.clone(), row.experiment.clone(), row.data.clone(), row.seed)
+        };
         match records.iter().any(|known| key(known) == key(&record)) {
-            true => repeated.push(run.folder.clone()),
+            true => repeated.push(record.folder),
             false => records.push(record),
         }
     }
-    same_pictures(&mut records);
     // Runs that were measured on other data stand in a table of their own, where nothing has to tell them from these.
     let data: BTreeSet<String> = records.iter().map(|run| run.row.data.clone()).collect();
     for data in data {

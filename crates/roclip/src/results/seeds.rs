@@ -47,11 +47,13 @@ pub fn over_seeds(rows: &[ResultRow]) -> Vec<SeedSummary> {
     by_experiment(rows, |row| row).into_iter().map(|rows| summary(&rows)).collect()
 }
 
-/// Members of each experiment under each name, in the order of first appearance; none is empty.
+/// Members of each experiment under each name that were measured on the same data, in the order of first appearance; none is empty.
 pub fn by_experiment<T>(items: &[T], row: impl Fn(&T) -> &ResultRow) -> Vec<Vec<&T>> {
-    let mut groups: Vec<((&str, &str), Vec<&T>)> = Vec::new();
+    let mut groups: Vec<([&str; 3], Vec<&T>)> = Vec::new();
     for item in items {
-        let own = (row(item).name.as_str(), row(item).experiment.as_str());
+        // Pictures may have been replaced under the names that a recipe has for them.
+        let row = row(item);
+        let own = [&row.name, &row.experiment, &row.data].map(String::as_str);
         match groups.iter_mut().find(|(experiment, _)| *experiment == own) {
             Some((_, members)) => members.push(item),
             None => groups.push((own, vec![item])),
@@ -143,5 +145,8 @@ mod tests {
         assert_eq!(first.asr_base_rate["badnets"].mean, 0.03);
         assert!(first.asr_turned.is_empty(), "an old run has no such count");
         assert_eq!(second.seeds, [0]);
+        let elsewhere = ResultRow { data: "other pictures".into(), ..row("a", 1, 0.4, 8) };
+        let apart = over_seeds(&[row("a", 0, 0.2, 4), elsewhere]);
+        assert_eq!(apart.iter().map(|summary| summary.seeds.as_slice()).collect::<Vec<_>>(), [&[0][..], &[1]]);
     }
 }
