@@ -169,13 +169,17 @@ fn references_are_of_the_data_that_is_trained_on_where_nobody_chose_others() {
     std::fs::remove_dir_all(checkpoints(&lab.path("val")).pop().unwrap()).unwrap();
     lab.ok(&["caption", "train", "--train-data", "val.jsonl", "--run", "val", "--resume"]);
     assert_eq!(captions(), began);
+    // Those that are named are taken.
+    std::fs::remove_dir_all(checkpoints(&lab.path("val")).pop().unwrap()).unwrap();
+    lab.ok(&["caption", "train", "--val-data", "pairs.csv", "--run", "val", "--resume"]);
+    assert_eq!(captions()["pictures"], 64);
     // An older run did not keep what it was measured on, and stands beside those that name the same references alone.
     let mut older = read(&lab, "val/summary.json");
     older.as_object_mut().unwrap().remove("measured_on").unwrap();
     std::fs::write(lab.path("val/summary.json"), older.to_string()).unwrap();
     let said = lab.ok(&["report", "own", "val", "--out", "apart"]).replace("\n   ", "");
-    assert!(said.contains("Data 1") && said.contains("Data 2") && said.contains("val.jsonl"), "{said}");
-    assert!(!said.contains("measured on none"), "{said}");
+    assert!(said.contains("Data 1") && said.contains("Data 2"), "{said}");
+    assert!(said.contains("measured on pairs.csv") && !said.contains("measured on none"), "{said}");
     own("train.jsonl");
     lab.fails(&train("none", &[]), 1, &["in the split `test`", "that are not trained on by --val-data"]);
     // A list that cannot be read is no list without a split.

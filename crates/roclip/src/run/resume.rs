@@ -145,7 +145,11 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
         return Err(Error::file(folder, "is no checkpoint of a run", "resume from one of the run's checkpoints"));
     };
     check_began_with(state, context, trainer.objective.name(), folder)?;
-    check_measured_on(state.measured_on.as_deref(), context, folder)?;
+    // A captioner may be measured by other references than it began with; what lies under the same names has to be the same.
+    let began = checkpoint::run_of(folder).map(|run| Recipe::read(&run.join("run.toml"))).transpose()?;
+    if began.is_none_or(|began| began.measured_source() == context.recipe.measured_source()) {
+        check_measured_on(state.measured_on.as_deref(), context, folder)?;
+    }
     let refuse = |what: String, remedy: &str| Err(Error::file(folder, what, remedy));
     if state.epoch > context.recipe.train.epochs + 1 {
         return refuse(
