@@ -71,10 +71,13 @@ pub fn roughly(seconds: f64) -> String {
     }
 }
 
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
+/// Bytes for people: an index of a small list has some KiB, a run many GiB.
+pub fn size(bytes: u64) -> String {
+    match bytes as f64 / 1024.0 {
+        kib if kib < 1024.0 => format!("{kib:.1} KiB"),
+        kib if kib < 1024.0 * 1024.0 => format!("{:.1} MiB", kib / 1024.0),
+        kib => format!("{:.1} GiB", kib / (1024.0 * 1024.0)),
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +99,6 @@ mod tests {
     fn times_and_sizes_have_units_that_people_read() {
         let times = [1.4, 150.0, 3.0 * 3600.0, 3.0 * 86_400.0].map(roughly);
         assert_eq!(times, ["1 s", "2 min", "3.0 h", "3.0 days"]);
-        assert_eq!([1 << 20, 3 << 30].map(size), ["1.0 MiB", "3.0 GiB"]);
+        assert_eq!([9_777, 1 << 20, 3 << 30].map(size), ["9.5 KiB", "1.0 MiB", "3.0 GiB"]);
     }
 }

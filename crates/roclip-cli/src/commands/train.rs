@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
 use roclip::recipe::{Cell, Recipe, Sweep};
-use roclip::report::{Experiment, check_report_folder, write_report};
+use roclip::report::{Experiment, check_report_folder, enough_seeds, write_report};
 use roclip::run::continued_by;
 use roclip_data::plural::count;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,16 +125,11 @@ impl Arguments {
     }
 }
 
-/// Seeds that a comparison should have.
-const ENOUGH_SEEDS: u64 = 3;
-
 /// This sweep again with further seeds than that of the recipe, `seed`, or those that `sweep` has: what is finished is kept.
 fn with_seeds(typed: &[String], sweep: &Sweep, seed: u64) -> String {
     let at = sweep.keys().position(|key| key == "seed");
     let swept = |at: usize| sweep.cells().iter().filter_map(|cell| cell.values().nth(at)?.parse().ok()).collect();
-    let mut seeds: BTreeSet<u64> = at.map_or_else(|| [seed].into(), swept);
-    seeds.extend(0..ENOUGH_SEEDS);
-    let seeds = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    let seeds = enough_seeds(at.map_or_else(|| vec![seed], swept));
     let without = [Without::Valued("--seed"), Without::Key("seed"), Without::Flag("--overwrite")];
     again(typed, &without, &format!("--sweep seed={seeds}"))
 }

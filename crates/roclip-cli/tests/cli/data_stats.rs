@@ -235,14 +235,26 @@ fn data_of_which_nothing_can_be_used_is_an_error_with_its_reasons() {
     std::fs::write(lab.path("bad.csv"), "image,caption\n../a.png,x\n../b.png,x\nbroken.png,y\nhttps://a.b/c.png,z\n")
         .unwrap();
     let words = [
-        "no picture of `bad.csv` can be used: 2 image-outside-folder",
-        "1 image-undecodable",
-        "1 image-is-address",
+        "no picture of `bad.csv` can be used: 2 images lie outside the folder of the data (first: ",
+        "1 image cannot be decoded",
+        "1 image is an address, which is not fetched",
         "--set data.source.outside_paths=true",
     ];
     lab.fails(&["data", "stats", "bad.csv"], 1, &words);
     let said = String::from_utf8(lab.roclip(&["data", "stats", "bad.csv"]).stdout).unwrap();
     assert!(said.contains("0 of 1 can be used"), "{said}");
+    // What an earlier look wrote outlives it.
+    let files = ["--hashes", "hashes.jsonl", "--copies", "copies.jsonl", "--out", "page.html"];
+    let text = |file: &str| std::fs::read_to_string(lab.path(file)).ok();
+    lab.fails(&[&["data", "stats", "bad.csv"], &files[..]].concat(), 1, &["(no file is written)"]);
+    let written = || ["hashes.jsonl", "copies.jsonl", "page.html"].map(text);
+    assert_eq!(written(), [None, None, None]);
+    for file in ["hashes.jsonl", "copies.jsonl", "page.html"] {
+        std::fs::write(lab.path(file), "earlier\n").unwrap();
+    }
+    lab.fails(&[&["data", "stats", "bad.csv", "--overwrite"], &files[..]].concat(), 1, &["(no file is written)"]);
+    assert_eq!(written(), [(); 3].map(|()| Some("earlier\n".to_owned())));
+    assert_eq!(parts_left(&lab), [""; 0]);
 }
 
 #[test]

@@ -114,8 +114,8 @@ impl Found {
             };
             let inside =
                 Path::new(image).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-            if !inside || image.contains("://") {
-                let address = image.contains("://");
+            let address = image.contains("://");
+            if address || !inside {
                 let reason = if address { SkipReason::ImageIsAddress } else { SkipReason::ImageOutsideFolder };
                 self.skip(&id, Skip::new(reason, image.clone()));
                 continue;

@@ -60,6 +60,9 @@ pub struct Statistics {
     pub copies: CopyStatistics,
     /// What cannot be used, by reason: of the sources and of the pictures.
     pub left_out: BTreeMap<String, LeftOut>,
+    /// The same for people.
+    #[serde(skip)]
+    pub left_out_in_words: String,
 }
 
 /// What is left out for one reason.
@@ -146,6 +149,7 @@ impl Statistics {
             repeated_keys: repeated_keys(samples),
             copies: copies.finish(),
             left_out: by_reason(&left_out),
+            left_out_in_words: left_out.summary(),
         })
     }
 }

@@ -45,7 +45,12 @@ struct Family<'a, 'b> {
 impl Family<'_, '_> {
     /// Two rows are a grid where one key tells them apart.
     fn is_grid(&self) -> bool {
-        self.members.len() > if self.keys.len() == 1 { 1 } else { 2 } && !self.keys.is_empty()
+        match self.keys.len() {
+            0 => false,
+            // Two values of one key are two runs; fewer than three span no plane of several.
+            1 => self.members.len() > 1,
+            _ => self.members.len() > 2,
+        }
     }
 }
 

@@ -15,6 +15,12 @@ use std::path::{Path, PathBuf};
 /// Seeds of a comparison that one lucky seed cannot decide.
 const ENOUGH_SEEDS: usize = 3;
 
+/// The seeds that a comparison should have beside its `own`, and these, as flags take them.
+pub fn enough_seeds(own: impl IntoIterator<Item = u64>) -> String {
+    let all: BTreeSet<u64> = own.into_iter().chain(0..ENOUGH_SEEDS as u64).collect();
+    all.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// A reason, and the commands for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextStep {
@@ -168,8 +174,7 @@ fn more_seeds(study: &Study, command: Option<&str>) -> Option<NextStep> {
     }
     let seeds: Vec<u64> = trained.iter().flat_map(|group| group.members.iter().map(|run| run.row.seed)).collect();
     if let (Some(out), Some(flag)) = (first.first.folder.parent(), seeds_flag(first.first)) {
-        let all: BTreeSet<u64> = seeds.iter().copied().chain(0..ENOUGH_SEEDS as u64).collect();
-        let all = all.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let all = enough_seeds(seeds);
         return match demo_again(&trained, out).filter(|_| demo_row(first.first).is_some()) {
             Some(demo) => step(vec![format!("{demo} {flag}{all}")], ""),
             None => {

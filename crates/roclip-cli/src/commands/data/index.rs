@@ -1,7 +1,8 @@
 //! `roclip data index`
 
 use crate::commands::data::named::{Lookers, NamedData, check_new, check_no_input};
-use crate::commands::progress::say;
+use crate::commands::forecast_lines::size;
+use crate::commands::progress::{say, took};
 use crate::commands::signals::leaving_nothing;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -111,7 +112,7 @@ fn told(index: &Index, seconds: Option<f64>, as_json: bool) -> Result<()> {
     }
     let rate = |seconds: f64| {
         let rate = index.captions() as f64 / seconds.max(1e-9);
-        format!(", {} ({rate:.0} captions/s)", duration(seconds))
+        format!(", {} ({rate:.0} captions/s)", took(seconds))
     };
     println!(
         "{}: {} with {}, {}{}",
@@ -130,25 +131,4 @@ fn told(index: &Index, seconds: Option<f64>, as_json: bool) -> Result<()> {
 /// What so many pictures are that differ from the list.
 fn not_listed(pictures: usize) -> &'static str {
     if pictures == 1 { "is not what was listed" } else { "are not what was listed" }
-}
-
-/// Bytes for people: an index of a small list has some KiB.
-fn size(bytes: u64) -> String {
-    let kib = bytes as f64 / 1024.0;
-    if kib < 1024.0 { format!("{kib:.1} KiB") } else { format!("{:.1} MiB", kib / 1024.0) }
-}
-
-fn duration(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{:.0} ms", 1000.0 * seconds) } else { format!("{seconds:.1} s") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_indexes_have_a_size_and_a_time() {
-        assert_eq!([9_777, 3 << 20].map(size), ["9.5 KiB", "3.0 MiB"]);
-        assert_eq!([0.0123, 2.34].map(duration), ["12 ms", "2.3 s"]);
-    }
 }

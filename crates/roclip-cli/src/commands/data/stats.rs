@@ -10,13 +10,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::report::{statistics_lines, write_statistics};
 use roclip_data::artifact;
-use roclip_data::error::IoContext;
+use roclip_data::error::{Error, IoContext};
 use roclip_data::escape::for_terminal;
 use roclip_data::source::check_outside;
-use roclip_data::statistics::{HashFile, LeftOut, Statistics, StatisticsConfig};
+use roclip_data::statistics::{HashFile, Statistics, StatisticsConfig};
 use serde_json::json;
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -80,15 +78,25 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let places = outputs.iter().map(|(_, file)| file.to_path_buf()).collect();
     let found = leaving_nothing(places, || {
         let found = match &arguments.hashes {
-            None => Statistics::of(&samples, listing.skips, config, |_, _| Ok(())),
+            None => Ok(Statistics::of(&samples, listing.skips, config, |_, _| Ok(()))?),
             Some(file) => artifact::write_with(file, |out| {
                 HashFile::begin(out).io("write", file)?;
-                Statistics::of(&samples, listing.skips, config, |sample, look| match look {
+                let found = Statistics::of(&samples, listing.skips, config, |sample, look| match look {
                     Ok(look) => HashFile::add(out, sample, look).io("write", file),
                     Err(_) => Ok(()),
-                })
+                })?;
+                if found.usable == 0 { Err(Unwritten::NothingUsable(Box::new(found))) } else { Ok(found) }
             }),
-        }?;
+        };
+        let found = match found {
+            Err(Unwritten::Failed(error)) => return Err(error.into()),
+            Err(Unwritten::NothingUsable(found)) => *found,
+            Ok(found) => found,
+        };
+        // What is there of an earlier look is worth more than files of nothing.
+        if found.usable == 0 {
+            return Ok(found);
+        }
         if let Some(file) = &arguments.copies {
             let copies = found.copies.but_first.iter().filter_map(|at| samples.get(*at as usize));
             has_list = write_ids(file, ("--copies", "near-copies"), copies)?;
@@ -111,9 +119,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     if found.usable == 0 {
         bail!(
-            "no picture of `{}` can be used: {}; repair the data, or name other data",
+            "no picture of `{}` can be used: {}; repair the data, or name other data{}",
             recipe.data.source.path,
-            in_words(&found.left_out)
+            found.left_out_in_words,
+            if outputs.is_empty() { "" } else { " (no file is written)" }
         );
     }
     if let Some(file) = &arguments.out {
@@ -131,15 +140,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The reasons, the one with most of them first.
-fn in_words(left_out: &BTreeMap<String, LeftOut>) -> String {
-    let mut reasons: Vec<_> = left_out.iter().collect();
-    reasons.sort_by_key(|(_, left)| Reverse(left.count));
-    let said = reasons.into_iter().map(|(reason, left)| match left.examples.first() {
-        Some((id, detail)) => format!("{} {reason} (first: {})", left.count, for_terminal(&format!("{id}: {detail}"))),
-        None => format!("{} {reason}", left.count),
-    });
-    said.collect::<Vec<_>>().join(", ")
+/// Why no file of hashes is written.
+enum Unwritten {
+    NothingUsable(Box<Statistics>),
+    Failed(Error),
+}
+
+impl From<Error> for Unwritten {
+    fn from(error: Error) -> Self {
+        Unwritten::Failed(error)
+    }
 }
 
 fn at_least_two(text: &str) -> Result<usize, String> {

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use detected::{DETECTED, Detection, Look};
 use roclip::recipe::{AugmentConfig, Cell, ObjectiveName, Recipe, Sweep};
-use roclip::report::{Experiment, check_report_folder, write_report};
+use roclip::report::{Experiment, check_report_folder, enough_seeds, write_report};
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -60,8 +60,6 @@ pub struct Arguments {
     detection: Detection,
 }
 
-/// Seeds that a comparison should have.
-const MORE_SEEDS: &str = "0,1,2";
 const FOLDER: &str = "runs/demo";
 const QUICK_FOLDER: &str = "runs/demo-quick";
 const ROWS: [&str; 4] = ["undefended", "augmentation-only", "defended", "clean-data"];
@@ -139,7 +137,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Grid { stays: None, ..grid }.train(without)?;
     }
     // All rows that are finished there, whichever this command was asked to train.
-    let more_seeds = with_seeds(&invocation::typed(), MORE_SEEDS);
+    let more_seeds = with_more_seeds(&invocation::typed());
     let results = write_report(&finished_rows(&out, &ALL_ROWS), Some(&more_seeds), &out)?;
     print_table(&results);
     if sweep.is_empty() {
@@ -243,10 +241,10 @@ impl Arguments {
     }
 }
 
-/// This command again with `seeds`: what is finished is kept, and the others are trained.
-fn with_seeds(typed: &[String], seeds: &str) -> String {
+/// This command again with the seeds that a comparison should have: what is finished is kept, and the others are trained.
+fn with_more_seeds(typed: &[String]) -> String {
     let without = [Without::Valued("--seeds"), Without::Flag("--overwrite"), Without::Flag("--fresh")];
-    again(typed, &without, &format!("--seeds {seeds}"))
+    again(typed, &without, &format!("--seeds {}", enough_seeds([])))
 }
 
 /// `--quick`, which flags may change again.
@@ -283,7 +281,7 @@ mod tests {
     #[test]
     fn the_same_demo_with_more_seeds_is_typed_as_this_one_was() {
         let words = |typed: &str| format!("roclip {typed}").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let again = |typed: &str| with_seeds(&words(typed), "0,1,2");
+        let again = |typed: &str| with_more_seeds(&words(typed));
         assert_eq!(again("demo"), "roclip demo --seeds 0,1,2");
         assert_eq!(again("demo --seeds 3 --quick"), "roclip demo --quick --seeds 0,1,2");
         assert_eq!(

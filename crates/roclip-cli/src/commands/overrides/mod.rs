@@ -4,7 +4,7 @@ mod data;
 mod training;
 
 use crate::commands::numbers::of_key;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::recipe::{Recipe, flag_help};
 use roclip_data::artifact;
@@ -77,7 +77,8 @@ impl BaseFlags {
     /// Whether the recipe file has this key, written as `section.key`: what it leaves out has a default.
     pub fn file_has(&self, key: &str) -> Result<bool> {
         let Some(path) = &self.config else { return Ok(false) };
-        let table = artifact::read_text(path)?.parse::<toml::Table>()?;
+        let text = artifact::read_text(path)?;
+        let table = text.parse::<toml::Table>().with_context(|| format!("--config `{}`", path.display()))?;
         let mut keys = key.split('.');
         let first = keys.next().and_then(|key| table.get(key));
         Ok(keys.try_fold(first, |found, key| Some(found?.get(key))).flatten().is_some())

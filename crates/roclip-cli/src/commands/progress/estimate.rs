@@ -47,12 +47,22 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// What something took, as in `12 ms`, `2.3 s`, and beyond a minute as [`duration`] says it.
+pub fn took(seconds: f64) -> String {
+    match seconds {
+        short if short < 1.0 => format!("{:.0} ms", 1000.0 * short),
+        some if some < 60.0 => format!("{some:.1} s"),
+        long => duration(long),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn durations_are_told_in_two_units_at_most() {
+        assert_eq!([0.0123, 2.34, 185.0].map(took), ["12 ms", "2.3 s", "3 min 05 s"]);
         let told = [0.4, 59.6, 185.0, 7_800.0, 360_000.0].map(duration);
         assert_eq!(told, ["0 s", "1 min 00 s", "3 min 05 s", "2 h 10 min", "100 h 00 min"]);
     }

@@ -8,7 +8,7 @@ mod lines;
 mod messages;
 
 pub use bars::{Row, row};
-pub use estimate::duration;
+pub use estimate::{duration, took};
 pub use messages::Message;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
