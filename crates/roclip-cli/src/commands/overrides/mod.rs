@@ -214,3 +214,21 @@ fn set<T: Clone>(to: &mut T, from: &Option<T>) {
         to.clone_from(value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_recipe_file_are_known_and_one_that_is_no_toml_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let has = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            let flags = BaseFlags { config: Some(file.path().to_owned()), set: Vec::new() };
+            flags.file_has("train.epochs").map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!((has("[train]\nepochs = 2\n"), has("[train]\n")), (Ok(true), Ok(false)));
+        let said = has("[train").unwrap_err();
+        assert!(said.contains("--config") && said.contains(&file.path().display().to_string()), "{said}");
+    }
+}
