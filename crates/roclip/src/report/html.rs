@@ -137,9 +137,12 @@ fn contents_list(contents: &[(String, String)]) -> Markup {
 /// Rows that a line of a terminal names.
 const FEW_ROWS: usize = 3;
 
+/// A row and those of its seeds that something is said of; none where it is said of the row.
+type SaidOf<'a> = (&'a str, Vec<u64>);
+
 /// Problems and doubts, one a line; what is said of several rows alike is one line that names the first `most` of them.
 fn said_of(verdicts: &[Verdict], most: usize) -> Vec<String> {
-    let mut said: Vec<(String, Vec<(&str, Vec<u64>)>)> = Vec::new();
+    let mut said: Vec<(String, Vec<SaidOf>)> = Vec::new();
     for verdict in verdicts {
         let doubts = verdict.doubts.iter().map(|doubt| (None, format!("{doubt}.")));
         let problems = verdict.problems.iter().map(|(seed, finding)| {
@@ -159,12 +162,12 @@ fn said_of(verdicts: &[Verdict], most: usize) -> Vec<String> {
             }
         }
     }
-    let named = |(row, seeds): &(&str, Vec<u64>)| match seeds.as_slice() {
+    let named = |(row, seeds): &SaidOf| match seeds.as_slice() {
         [] => (*row).to_owned(),
         [seed] => format!("{row}, seed {seed}"),
         seeds => format!("{row}, seeds {}", seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
     };
-    let line = |(text, rows): (String, Vec<(&str, Vec<u64>)>)| {
+    let line = |(text, rows): (String, Vec<SaidOf>)| {
         let first = rows.iter().take(most).map(named).collect::<Vec<_>>().join("; ");
         match rows.len() {
             1 => format!("{first}: {text}"),
