@@ -27,9 +27,11 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// A model with random weights, drawn from libtorch's generator seeded with `seed`.
+    /// A model with random weights, drawn from libtorch's generator seeded with `seed`. The process keeps what it frees from then on, see
+    /// [`torch_bridge::keep_freed_memory`]: not before, since lists that grow while data are read leave a quarter more behind than they hold.
     pub fn new(config: ModelConfig, device: Device, seed: i64) -> Result<Clip> {
         config.check()?;
+        torch_bridge::keep_freed_memory();
         tch::manual_seed(seed);
         let parameters = Parameters::new(device);
         let visual = parameters.root(Part::Image).child("visual");

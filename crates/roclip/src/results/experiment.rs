@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::eval::NO_IMAGES;
 use crate::recipe::Recipe;
-use crate::results::label::{NAMED, shown};
 use crate::run::Looked;
 use roclip_data::artifact;
 use roclip_data::poison::PoisonConfig;
@@ -13,7 +12,11 @@ use std::path::{Path, PathBuf};
 /// Runs that a run was made from are followed so far.
 const DEPTH: u32 = 4;
 /// What stands before the digest of a run that another one was made from.
-pub(super) const RUN: &str = "run:";
+const RUN: &str = "run:";
+/// Letters shown of such a digest.
+const DIGEST: usize = 8;
+/// Differing keys that are named.
+pub(super) const NAMED: usize = 4;
 /// The key of a list of pairs that are left out.
 const DROP: &str = "data.drop";
 /// What the captions of a captioner are measured by.
@@ -28,6 +31,14 @@ pub(super) const ENCODER: &str = "encoder of the detector";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
     pub(super) settings: BTreeMap<String, String>,
+}
+
+/// A value as it is shown: whole, but for the digest that stands for a run.
+pub(super) fn shown(value: &str) -> String {
+    match value.strip_prefix(RUN) {
+        Some(digest) => format!("{RUN}{}", digest.chars().take(DIGEST).collect::<String>()),
+        None => value.to_owned(),
+    }
 }
 
 impl Experiment {

@@ -1,7 +1,6 @@
 //! Keys of recipes as tables and labels call them.
 
 use crate::recipe::{Recipe, telling_end};
-use crate::results::record::ResultRow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -10,13 +9,6 @@ pub fn short_keys<'a>(keys: impl IntoIterator<Item = &'a String>) -> BTreeMap<St
     let keys: BTreeSet<&String> = keys.into_iter().collect();
     let all: Vec<String> = keys.into_iter().cloned().collect();
     all.iter().map(|key| (key.clone(), telling_end(key, &all))).collect()
-}
-
-/// The keys by which rows of one name differ, each with what it is called, in the order of columns.
-pub fn key_columns<'a>(rows: impl Iterator<Item = &'a ResultRow> + Clone) -> Vec<(String, String)> {
-    let short = short_keys(rows.clone().flat_map(|row| row.settings.keys()));
-    let keys = in_order(short.keys(), rows.map(|row| row.run.as_path()));
-    keys.into_iter().filter_map(|key| Some((key.clone(), short.get(&key)?.clone()))).collect()
 }
 
 /// `keys` in the order of the flags of a sweep, which the names of its `folders` keep, and behind them the others as the sections of a recipe

@@ -1,15 +1,11 @@
 //! How a report calls a run among others: by the settings that tell it from those of its name.
 
-use crate::results::experiment::{ENCODER, Experiment, PROVENANCE, RUN};
+use crate::results::experiment::{ENCODER, Experiment, NAMED, PROVENANCE, shown};
 use crate::results::keys::{in_order, short_keys};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Differing keys that a label names.
-pub(super) const NAMED: usize = 4;
-/// Letters shown of the digest that stands for a run.
-const DIGEST: usize = 8;
 /// What follows the number of keys that a label does not name.
 const MORE: &str = "more keys";
 
@@ -53,14 +49,6 @@ pub fn labels(runs: &[(String, Experiment)], folders: &[&Path]) -> Vec<Label> {
         Label { text: std::iter::once(base.clone()).chain(parts).collect::<Vec<_>>().join(", "), settings }
     };
     runs.iter().zip(all).map(label).collect()
-}
-
-/// A value as labels have it: whole, but for the digest that stands for a run.
-pub(super) fn shown(value: &str) -> String {
-    match value.strip_prefix(RUN) {
-        Some(digest) => format!("{RUN}{}", digest.chars().take(DIGEST).collect::<String>()),
-        None => value.to_owned(),
-    }
 }
 
 /// Whether all of `rivals` that agree in `others` agree in `key`, too.

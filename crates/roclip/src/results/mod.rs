@@ -8,9 +8,10 @@ mod seeds;
 mod title;
 
 pub use experiment::Experiment;
-pub use keys::{key_columns, key_legend};
+pub use keys::key_legend;
 pub use label::{by_size, is_recipe_key};
 pub use record::{
-    EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, TrainingData, place, read_run, read_runs,
+    EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, TrainingData, key_columns, place, read_run,
+    read_runs,
 };
 pub use seeds::{SeedSummary, Spread, by_experiment, over_seeds, rates};

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation, can_miss};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::experiment::Experiment;
-use crate::results::keys::key_columns;
+use crate::results::keys::{in_order, short_keys};
 use crate::results::label::{Label, by_settings, labels};
 use crate::results::title::{control, name, student};
 use crate::run::{EpochLine, InheritanceFigures, Summary, read_details, read_epochs, read_measured};
@@ -251,6 +251,13 @@ fn unfinished(folder: &Path) -> Error {
             "name the folder of a finished run",
         ),
     }
+}
+
+/// The keys by which rows of one name differ, each with what it is called, in the order of columns.
+pub fn key_columns<'a>(rows: impl Iterator<Item = &'a ResultRow> + Clone) -> Vec<(String, String)> {
+    let short = short_keys(rows.clone().flat_map(|row| row.settings.keys()));
+    let keys = in_order(short.keys(), rows.map(|row| row.run.as_path()));
+    keys.into_iter().filter_map(|key| Some((key.clone(), short.get(&key)?.clone()))).collect()
 }
 
 /// Reads the finished run in `folder`.

@@ -21,7 +21,7 @@ pub fn machine(recipe: &Recipe) -> Result<Device> {
 /// More threads than any machine has processors.
 const MOST_THREADS: i32 = 1024;
 
-/// [`machine`] where no recipe names it. The process keeps what it frees from then on, see [`torch_bridge::keep_freed_memory`].
+/// [`machine`] where no recipe names it.
 ///
 /// # Errors
 /// Those of [`device`].
@@ -35,7 +35,6 @@ pub fn machine_of(threads: i32, name: &str) -> Result<Device> {
     if threads > 0 {
         tch::set_num_threads(threads);
     }
-    torch_bridge::keep_freed_memory();
     device(name)
 }
 
