@@ -43,6 +43,9 @@ impl Data {
         {
             // A folder may be the split itself; or there is no such split.
             listing = list_samples(&source, limits).with_context(|| flag)?;
+        } else if let Some(split) = &source.split {
+            // What is lost of other splits is nothing to a run on this one.
+            listing.forget_losses_beside(split);
         }
         let lost_share = listing.lost_share();
         let Listing { samples, skips, listed, shards, .. } = listing;

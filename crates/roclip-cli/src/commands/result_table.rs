@@ -130,7 +130,7 @@ fn columns_of(rows: &[ResultRow], summaries: &[SeedSummary], all: bool) -> Vec<C
 }
 
 fn members<'a>(rows: &'a [ResultRow], summary: &'a SeedSummary) -> impl Iterator<Item = &'a ResultRow> {
-    rows.iter().filter(|row| row.label == summary.label)
+    rows.iter().filter(|row| row.label == summary.label && row.data == summary.data)
 }
 
 /// `0/16` of one run; the mean of several.

@@ -103,17 +103,25 @@ pub fn parent_is_gone() {
     }
 }
 
+/// The command that goes on with what this one has saved, in words: with what trains anew it would remove that.
+pub fn same_command() -> &'static str {
+    same_command_as(&invocation::typed())
+}
+
+fn same_command_as(typed: &[String]) -> &'static str {
+    match typed.iter().any(|word| ["--overwrite", "--fresh"].contains(&word.as_str())) {
+        true => "the same command without --overwrite",
+        false => "the same command",
+    }
+}
+
 fn leave() -> ! {
     if let Some(work) = LEAVING.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
         work();
     }
     clear();
     let runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let again = match invocation::typed().iter().any(|word| word == "--overwrite") {
-        true => "the same command without --overwrite",
-        false => "the same command",
-    };
-    let kept = runs.as_deref().and_then(kept_of).map(|kept| format!("{kept}, and {again}"));
+    let kept = runs.as_deref().and_then(kept_of).map(|kept| format!("{kept}, and {}", same_command()));
     say(&left_behind(STOP.saved(), kept, WRITTEN.load(Ordering::SeqCst)));
     leave_at_once(exit_code())
 }
@@ -143,6 +151,15 @@ fn is_ignored(signal: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_told_to_train_anew_what_is_kept() {
+        let said = |words: &str| same_command_as(&words.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(said("roclip demo --out rows"), "the same command");
+        for flag in ["--overwrite", "--fresh"] {
+            assert_eq!(said(&format!("roclip demo {flag} --out rows")), "the same command without --overwrite");
+        }
+    }
 
     #[test]
     fn what_is_kept_of_several_runs_is_said() {

@@ -148,12 +148,17 @@ fn trained_in(out: &Path) -> BTreeMap<String, String> {
     entries.filter_map(|entry| Some((run(&entry.path())?, entry.file_name().into_string().ok()?))).collect()
 }
 
-/// What makes a run, the machine apart: an earlier command may have had other threads for it.
+/// What makes a run, apart from the machine and from what changes no result: an earlier command may have had other threads for it.
 fn made_of(recipe: &Recipe) -> Result<String> {
     let mut recipe = recipe.clone();
     let default = Recipe::default();
     (recipe.train.threads, recipe.train.device) = (default.train.threads, default.train.device);
-    recipe.data.workers = default.data.workers;
+    recipe.train.save_every_steps = default.train.save_every_steps;
+    recipe.train.keep_checkpoints = default.train.keep_checkpoints;
+    recipe.train.log_every_steps = default.train.log_every_steps;
+    recipe.train.collective_timeout_seconds = default.train.collective_timeout_seconds;
+    (recipe.data.workers, recipe.data.cache_mib) = (default.data.workers, default.data.cache_mib);
+    recipe.data.index = default.data.index;
     Ok(Experiment::exactly(&recipe)?.digest())
 }
 
@@ -218,7 +223,7 @@ mod tests {
             std::fs::write(out.path().join(name).join("run.toml"), recipe.to_toml().unwrap()).unwrap();
         };
         let mut trained = Recipe::default();
-        (trained.train.epochs, trained.train.threads) = (7, 2);
+        (trained.train.epochs, trained.train.threads, trained.train.keep_checkpoints) = (7, 2, 5);
         leave("epochs-7", &trained);
         assert_eq!(
             names(&["train.epochs=7,8", "seed=0,1"]),

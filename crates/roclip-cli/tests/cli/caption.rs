@@ -173,6 +173,9 @@ fn references_are_of_the_data_that_is_trained_on_where_nobody_chose_others() {
     std::fs::remove_dir_all(checkpoints(&lab.path("val")).pop().unwrap()).unwrap();
     lab.ok(&["caption", "train", "--val-data", "pairs.csv", "--run", "val", "--resume"]);
     assert_eq!(captions()["pictures"], 64);
+    // Those of a finished run are what its figures are of.
+    let other = ["caption", "train", "--val-data", "val.jsonl", "--run", "val", "--resume"];
+    lab.fails(&other, 1, &["measured by other references", "roclip caption eval val"]);
     // An older run did not keep what it was measured on, and stands beside those that name the same references alone.
     let mut older = read(&lab, "val/summary.json");
     older.as_object_mut().unwrap().remove("measured_on").unwrap();

@@ -1,5 +1,6 @@
 //! `roclip recipe` and `roclip init`: what they print trains, and says what it means.
 
+use crate::data_stats::{caption, png, shard};
 use crate::support::{Lab, checkpoint};
 use serde_json::Value;
 use std::path::Path;
@@ -214,6 +215,24 @@ fn init_heeds_what_set_says_and_writes_it() {
     let [recipe, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(recipe.lines().any(|line| line == "max_skip_fraction = 0.01"), "{recipe}{said}");
     assert!(said.contains("more than the limit of 0.01") && said.contains("a run refuses the data"), "{said}");
+}
+
+/// What is lost of another split than the one that is trained on is nothing to the run.
+#[test]
+fn init_leaves_losses_of_other_splits_out_of_account() {
+    let lab = Lab::new();
+    let samples: Vec<(String, Vec<u8>, String)> =
+        (0..24).map(|number| (format!("k{number}"), png(number), caption("a box"))).collect();
+    let samples: Vec<(&str, Vec<u8>, String)> =
+        samples.iter().map(|(key, picture, json)| (key.as_str(), picture.clone(), json.clone())).collect();
+    shard(&lab.path("shards/train/0.tar"), &samples);
+    std::fs::create_dir(lab.path("shards/test")).unwrap();
+    std::fs::write(lab.path("shards/test/0.tar"), vec![7; 4096]).unwrap();
+    let init = ["init", "--train-data", "shards", "--set", "data.source.split=train"];
+    let output = lab.roclip(&init);
+    let [recipe, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success() && recipe.contains("split = \"train\""), "{recipe}{said}");
+    assert!(recipe.lines().any(|line| line == "max_skip_fraction = 0.05"), "{recipe}{said}");
 }
 
 /// `--set` names evaluation data as `--val-data` does, and a split of the training data leaves the others to be measured on.

@@ -24,6 +24,8 @@ impl Spread {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeedSummary {
     pub label: String,
+    /// Of the data that the runs were measured on, as their rows have it.
+    pub data: String,
     pub seeds: Vec<u64>,
     pub zero_shot_top1: Option<Spread>,
     pub zero_shot_top5: Option<Spread>,
@@ -74,6 +76,7 @@ fn summary(rows: &[&ResultRow]) -> SeedSummary {
         |value: fn(&ResultRow) -> Option<f64>| Spread::of(&rows.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
     SeedSummary {
         label: rows.first().map(|row| row.label.clone()).unwrap_or_default(),
+        data: rows.first().map(|row| row.data.clone()).unwrap_or_default(),
         seeds: rows.iter().map(|r| r.seed).collect(),
         zero_shot_top1: spread(|scores| scores.zero_shot_top1),
         zero_shot_top5: spread(|scores| scores.zero_shot_top5),

@@ -270,6 +270,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
             shell_word(folder)
         );
     }
+    // A run that goes on writes down what it is measured by; one that is finished keeps what it was measured by.
+    let measured = Recipe::read(&folder.join("run.toml"))?.caption.map(|caption| caption.references);
+    if measured != recipe.caption.as_ref().map(|caption| caption.references.clone()) {
+        bail!(
+            "`{0}` is finished, and was measured by other references: --val-data does nothing here; measure it with `roclip caption eval {0}`",
+            shell_word(folder)
+        );
+    }
     match (&summary.captions, arguments.run.json) {
         (_, true) => println!("{}", serde_json::to_string_pretty(&summary)?),
         (Some(captions), false) => print_scores(captions),

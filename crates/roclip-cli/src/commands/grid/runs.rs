@@ -66,7 +66,7 @@ pub fn run_all(waiting: Vec<Job>, jobs: usize) -> Result<()> {
     // Those that are left where one has failed save what they have, too.
     end_all(&running);
     if signals::stop().wanted() {
-        say("stopped; every run is saved, and the same command goes on where they stand");
+        say(&format!("stopped; every run is saved, and {} goes on where they stand", signals::same_command()));
         exit(signals::exit_code())
     }
     outcome
@@ -101,11 +101,13 @@ fn supervise(waiting: Vec<Job>, jobs: usize, running: &Shared) -> Result<()> {
                 // A terminal's Ctrl-C reaches the runs and this process at about the same time.
                 std::thread::sleep(LOOK_EVERY);
                 if !signals::stop().wanted() {
-                    bail!("{} was stopped by a signal; the same command goes on where it stands", one.job.name);
+                    let again = signals::same_command();
+                    bail!("{} was stopped by a signal; {again} goes on where it stands", one.job.name);
                 }
             } else {
                 let said = last_line(&one.job.run).unwrap_or_else(|| "no output".to_owned());
-                bail!("{} failed ({status}): {said}; the same command goes on with what is finished", one.job.name);
+                let again = signals::same_command();
+                bail!("{} failed ({status}): {said}; {again} goes on with what is finished", one.job.name);
             }
         }
         if told.elapsed() >= LINE_EVERY && !roclip_data::progress::moves() {
