@@ -3,7 +3,7 @@
 use crate::commands::clean_advice::{Advice, warn, warn_of_cells};
 use crate::commands::clean_sweep::{self, Point, clean_all};
 use crate::commands::described_model::say_which_weights;
-use crate::commands::grid::sweep_axis;
+use crate::commands::grid::{sweep_axis, take};
 use crate::commands::invocation;
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::of_key;
@@ -99,7 +99,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         true => None,
         false => {
             check_report_folder(out, "--run")?;
-            Some(clean_sweep::take(out)?)
+            Some(take(out, "--run")?)
         }
     };
     let summaries = match sweep.is_empty() {

@@ -1,7 +1,7 @@
 //! `roclip clean --sweep`: which cells are cleaned, and what is shown and written of all of them. The same command goes on where it was
 //! stopped, and keeps what is finished.
 
-use crate::commands::grid::{LOCK, Planned, Standing, Staying, check_stays, finished, lock, remove};
+use crate::commands::grid::{LOCK, Standing, Staying, check_stays, finished, remove};
 use crate::commands::progress::say;
 use crate::commands::run_flags::train_with;
 use crate::commands::signals;
@@ -12,13 +12,12 @@ use roclip::clean::moved_percent;
 use roclip::eval::Evaluation;
 use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::report::write_report;
-use roclip::run::{Start, Stop, Summary, check_outside_of_runs, read_measured};
+use roclip::run::{Start, Stop, Summary, read_measured};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use roclip_data::rate::Rate;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
@@ -37,22 +36,7 @@ impl Point {
     }
 }
 
-/// Takes the folder `out` for a sweep: no other one works in it for as long as what is given back is held.
-///
-/// # Errors
-/// A folder that is a run or lies within one, cannot be written in, or that another sweep is at work in.
-pub fn take(out: &Path) -> Result<File> {
-    if out.join("run.toml").is_file() {
-        bail!("`{}` is a run itself; name another folder for several with --run", out.display());
-    }
-    check_outside_of_runs(out, "--run")?;
-    artifact::check_writable(out)?;
-    let lock = lock(out)?;
-    signals::runs_in(out);
-    Ok(lock)
-}
-
-/// Cleans what is not finished of `points` by their `recipes`, in the folder `out` that [`take`] has taken; `overwrite` cleans all of them
+/// Cleans what is not finished of `points` by their `recipes`, in the folder `out` that [`take`](crate::commands::grid::take) has taken; `overwrite` cleans all of them
 /// anew, and a `start` that resumes goes on with those that have begun, finished ones too. A signal ends the process before the next of them
 /// begins.
 ///
@@ -79,7 +63,7 @@ fn clean_in(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool, s
             false => standing(&point.run, recipe, overwrite),
         })
         .collect::<Result<_>>()?;
-    check_beside(points, recipes, out)?;
+    check_beside(points, out)?;
     let kept = standings.iter().filter(|standing| **standing == Standing::Finished).count();
     if kept > 0 {
         say(&format!("{kept} of {} cells are finished, and kept (--overwrite cleans them anew)", points.len()));
@@ -103,8 +87,8 @@ fn clean_in(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool, s
     if summaries.len() < points.len() {
         let left = standings.iter().skip(summaries.len()).filter(|standing| **standing != Standing::Finished);
         let left = count(left.count(), "cell");
-        let without = if overwrite { " without --overwrite" } else { "" };
-        say(&format!("stopped before {left} of {}; the same command{without} goes on with what is left", points.len()));
+        let again = signals::same_command();
+        say(&format!("stopped before {left} of {}; {again} goes on with what is left", points.len()));
         exit(signals::exit_code())
     }
     warned.say_partial(points.len() - kept);
@@ -153,14 +137,8 @@ fn resumed(run: &Path) -> Result<Standing> {
 }
 
 /// Looks at the finished runs in `out` that nobody has asked for: the report has them beside those of `points`.
-fn check_beside(points: &[Point], recipes: &[Recipe], out: &Path) -> Result<()> {
-    let asked = points.iter().zip(recipes).map(|(point, recipe)| Planned {
-        name: point.name(),
-        folder: point.run.clone(),
-        recipe: recipe.clone(),
-    });
-    let asked: Vec<Planned> = asked.collect();
-    let asked: Vec<&Planned> = asked.iter().collect();
+fn check_beside(points: &[Point], out: &Path) -> Result<()> {
+    let asked: Vec<&Path> = points.iter().map(|point| point.run.as_path()).collect();
     let staying = Staying::beside(&asked, finished(out), "--run")?;
     if !staying.is_empty() {
         let runs = count(staying.len(), "finished run");

@@ -52,18 +52,14 @@ impl Experiment {
         Ok(Experiment { settings: settings_read(&recipe)? })
     }
 
+    /// [`Experiment::exactly`] on any machine: what changes no result is as if nobody had said it.
+    pub fn on_any_machine(recipe: &Recipe) -> Result<Experiment> {
+        Self::exactly(&without_machine(recipe.clone()))
+    }
+
     fn at_depth(recipe: &Recipe, depth: u32) -> Result<Experiment> {
-        let mut recipe = without_unused_poison(recipe);
+        let mut recipe = without_machine(without_unused_poison(recipe));
         (recipe.seed, recipe.manifest) = (0, None);
-        let default = Recipe::default();
-        (recipe.train.device, recipe.train.threads) = (default.train.device, default.train.threads);
-        recipe.train.save_every_steps = default.train.save_every_steps;
-        recipe.train.keep_checkpoints = default.train.keep_checkpoints;
-        recipe.train.log_every_steps = default.train.log_every_steps;
-        // However pairs are found and processes wait, they train the same.
-        recipe.data.index = default.data.index;
-        recipe.train.collective_timeout_seconds = default.train.collective_timeout_seconds;
-        (recipe.data.workers, recipe.data.cache_mib) = (default.data.workers, default.data.cache_mib);
         // Each seed has a victim, a start or a reference of its own: what counts is how that was made.
         let made = |path: &PathBuf| PathBuf::from(made_as(path, depth));
         recipe.model.weights = recipe.model.weights.as_ref().map(made);
@@ -215,6 +211,20 @@ fn made_as(path: &Path, depth: u32) -> String {
     experiment.map_or_else(|| path.display().to_string(), |experiment| format!("{RUN}{}", experiment.digest()))
 }
 
+/// The recipe with the defaults of all that changes no result: the machine, and what is saved and said when.
+fn without_machine(mut recipe: Recipe) -> Recipe {
+    let default = Recipe::default();
+    (recipe.train.device, recipe.train.threads) = (default.train.device, default.train.threads);
+    recipe.train.save_every_steps = default.train.save_every_steps;
+    recipe.train.keep_checkpoints = default.train.keep_checkpoints;
+    recipe.train.log_every_steps = default.train.log_every_steps;
+    // However pairs are found and processes wait, they train the same.
+    recipe.data.index = default.data.index;
+    recipe.train.collective_timeout_seconds = default.train.collective_timeout_seconds;
+    (recipe.data.workers, recipe.data.cache_mib) = (default.data.workers, default.data.cache_mib);
+    recipe
+}
+
 fn about_data(key: &str) -> bool {
     key.starts_with("data.source") || about_measuring(key)
 }
@@ -252,11 +262,11 @@ fn flatten(key: &str, value: &toml::Value, settings: &mut BTreeMap<String, Strin
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::recipe::ObjectiveName;
 
-    fn experiment(change: impl Fn(&mut Recipe)) -> Experiment {
+    pub(in crate::results) fn experiment(change: impl Fn(&mut Recipe)) -> Experiment {
         let mut recipe = Recipe::default();
         change(&mut recipe);
         Experiment::of(&recipe).unwrap()

@@ -98,13 +98,8 @@ pub(super) fn by_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{ObjectiveName, Recipe};
-
-    fn experiment(change: impl Fn(&mut Recipe)) -> Experiment {
-        let mut recipe = Recipe::default();
-        change(&mut recipe);
-        Experiment::of(&recipe).unwrap()
-    }
+    use crate::recipe::ObjectiveName;
+    use crate::results::experiment::tests::experiment;
 
     #[test]
     fn labels_name_what_differs_and_nothing_else() {

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The file that a run locks, with the number of its process.
-pub(super) const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 /// The flag by which a command names the folder of one run.
 pub(super) const RUN_FLAG: &str = "--run";
 /// More than any number of a process has.

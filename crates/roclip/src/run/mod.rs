@@ -58,7 +58,7 @@ pub use instruct_backdoor::{
     BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, Generalisation,
     ShiftSize, auroc, kolmogorov_smirnov, verify_instructions,
 };
-pub use kind::{check_outside_of_runs, continued_by, foreign_file};
+pub use kind::{LOCK, check_outside_of_runs, continued_by, foreign_file};
 pub use lines::{EpochLine, read_epochs};
 pub use numbers::read_measured;
 pub use pair_features::PairFeatures;

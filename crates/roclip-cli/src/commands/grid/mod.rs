@@ -123,13 +123,7 @@ impl Grid<'_> {
     /// # Errors
     /// Those of [`Grid::train`], found for all of them before the first begins where `check` says so.
     pub fn train_in_turn(&self, runs: Vec<Planned>, taught: Vec<Taught>) -> Result<()> {
-        if self.out.join("run.toml").is_file() {
-            bail!("`{}` is a run itself; name another folder for several with {}", self.out.display(), self.named_by);
-        }
-        check_outside_of_runs(self.out, self.named_by)?;
-        artifact::check_writable(self.out)?;
-        let _lock = lock(self.out)?;
-        signals::runs_in(self.out);
+        let _lock = take(self.out, self.named_by)?;
         let mut kept = Vec::new();
         let first = self.wanted(runs, &mut kept)?;
         let (taught, teachers): (Vec<Planned>, Vec<Recipe>) =
@@ -167,13 +161,14 @@ impl Grid<'_> {
         let mut students = None;
         if let Some(stays) = self.stays {
             let to_train: Vec<&Planned> = first.runs.iter().chain(&then.runs).collect();
-            let staying = Staying::beside(&to_train, stays(self.out), self.named_by)?;
+            let folders: Vec<&Path> = to_train.iter().map(|planned| planned.folder.as_path()).collect();
+            let staying = Staying::beside(&folders, stays(self.out), self.named_by)?;
             staying.check_recipes(&to_train, self.named_by)?;
             if !staying.is_empty() {
                 let runs = count(staying.len(), "finished run");
                 say(&format!("looking whether the training data and labelled pictures of {runs} are unchanged"));
             }
-            students = Some(staying.check_data(&to_train, self.named_by)?);
+            students = Some(staying.check_data(&folders, self.named_by)?);
         }
         if self.check {
             let runs = count(first.runs.len() + then.runs.len(), "run");
@@ -232,11 +227,23 @@ fn check_taught(runs: &[Planned], teachers: &[(PathBuf, Recipe)], named_by: &'st
     Ok(())
 }
 
-/// Keeps a second command of this kind out of the folder for as long as it is held.
+/// Takes the folder `out` of several runs, which the flag `named_by` names: no other command of this kind works in it for as long as what is
+/// given back is held.
 ///
 /// # Errors
-/// Where another one is at work there, and what cannot be written.
-pub fn lock(out: &Path) -> Result<File> {
+/// A folder that is a run or lies within one, cannot be written in, or that another command is at work in.
+pub fn take(out: &Path, named_by: &str) -> Result<File> {
+    if out.join("run.toml").is_file() {
+        bail!("`{}` is a run itself; name another folder for several with {named_by}", out.display());
+    }
+    check_outside_of_runs(out, named_by)?;
+    artifact::check_writable(out)?;
+    let lock = lock(out)?;
+    signals::runs_in(out);
+    Ok(lock)
+}
+
+fn lock(out: &Path) -> Result<File> {
     let path = out.join(LOCK);
     std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder `{}`", out.display()))?;
     let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use roclip::checkpoint::{find, newest_step};
 use roclip::recipe::Recipe;
 use roclip::report::Experiment;
-use roclip::run::foreign_file;
+use roclip::run::{LOCK, foreign_file};
 use std::fs::{DirEntry, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -66,8 +66,6 @@ impl Standing {
 
 /// What a run leaves that was stopped before it wrote its recipe.
 const LEFT_FIRST: [&str; 2] = [LOCK, "train.log"];
-/// The file that a run holds a lock on for as long as it writes in its folder.
-const LOCK: &str = "lock";
 
 /// [`Standing::Absent`] for a folder that is removed and made anew, as nothing was trained in it.
 ///

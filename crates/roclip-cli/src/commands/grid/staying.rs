@@ -18,12 +18,12 @@ struct Stay {
 pub struct Staying(Vec<Stay>);
 
 impl Staying {
-    /// Of `finished` runs, of which `to_train` may be some.
+    /// Of `finished` runs, of which those in the folders `to_train` may be some.
     ///
     /// # Errors
     /// A run that could be no row of a table, which would be found only when all others are trained.
-    pub fn beside(to_train: &[&Planned], mut finished: Vec<PathBuf>, named_by: &str) -> Result<Staying> {
-        finished.retain(|run| !to_train.iter().any(|planned| planned.folder == *run));
+    pub fn beside(to_train: &[&Path], mut finished: Vec<PathBuf>, named_by: &str) -> Result<Staying> {
+        finished.retain(|run| !to_train.contains(&run.as_path()));
         let stay = |run: PathBuf| -> Result<Stay> {
             let read = || -> roclip::error::Result<Recipe> {
                 read_run(&run)?;
@@ -67,15 +67,14 @@ impl Staying {
         Ok(())
     }
 
-    /// Whether those that stay were trained on what there is today. Those that learned from one of `to_train`, a teacher that is trained
-    /// anew, are left for [`Staying::check_data`] of what is given back.
+    /// Whether those that stay were trained on what there is today. Those that learned from one in the folders `to_train`, a teacher that is
+    /// trained anew, are left for [`Staying::check_data`] of what is given back.
     ///
     /// # Errors
     /// Names the run, and what has changed since.
-    pub fn check_data(self, to_train: &[&Planned], named_by: &str) -> Result<Staying> {
-        let learned = |stay: &Stay| {
-            stay.recipe.distillation().is_some_and(|distil| to_train.iter().any(|one| one.folder == distil.teacher))
-        };
+    pub fn check_data(self, to_train: &[&Path], named_by: &str) -> Result<Staying> {
+        let learned =
+            |stay: &Stay| stay.recipe.distillation().is_some_and(|distil| to_train.contains(&distil.teacher.as_path()));
         let (later, now): (Vec<Stay>, Vec<Stay>) = self.0.into_iter().partition(learned);
         now.iter().try_for_each(|stay| check_stays(&stay.run, named_by))?;
         Ok(Staying(later))
