@@ -92,7 +92,22 @@ if [ -x "$root/.interop/bin/torchrun" ]; then
   mkdir alone && cp -r "$site"/roclip "$site"/roclip-* alone
   PYTHONPATH=$PWD/alone expect 0 "" "$root/.interop/bin/torchrun" --nproc-per-node 2 --standalone -m -- roclip "${train[@]:3}" --run two
   compare
-  echo "wheel: torchrun starts it"
+  # What joins GPUs by NCCL, here over Gloo.
+  cat >in_python.py <<'EOF'
+from roclip import __main__, process_group
+process_group.BACKENDS["cpu"] = "gloo"
+join = process_group.join
+def spoken(*arguments):
+    name = join(*arguments)
+    print(f"joined in Python: {name}", flush=True)
+    return name
+process_group.join = spoken
+__main__.main()
+EOF
+  rm -rf two
+  PYTHONPATH=$PWD/alone expect 0 "joined in Python: " "$root/.interop/bin/torchrun" --nproc-per-node 2 --standalone -- in_python.py "${train[@]:3}" --run two
+  compare
+  echo "wheel: torchrun starts it, and PyTorch's own process group joins it"
 fi
 
 # Ctrl-C saves, as ever.
@@ -102,5 +117,5 @@ for _ in $(seq 300); do grep -q step stopped/metrics.jsonl 2>/dev/null && break;
 kill -INT "$child"
 code=0; wait "$child" || code=$?
 [ "$code" = 130 ] && grep -q "resume" stopped.log || fail "an interrupt ended it with $code: $(cat stopped.log)"
-rm -rf demo one two alone stopped
+rm -rf demo one two alone stopped in_python.py
 echo "wheel: it works"

@@ -8,6 +8,7 @@
 mod commands;
 
 pub use commands::invocation::Invocation;
+pub use roclip::world::Rendezvous;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commands::progress::{say_always, say_error, set_up};

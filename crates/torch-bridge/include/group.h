@@ -30,4 +30,7 @@ class Group {
 std::unique_ptr<Group> connect_gloo(rust::Str host, uint16_t port, size_t rank, size_t size, bool serve,
                                     rust::Str prefix, uint64_t timeout_ms);
 
+// The group that PyTorch's Python part has joined under `name`, whatever it exchanges by.
+std::unique_ptr<Group> joined_group(rust::Str name);
+
 }  // namespace torch_bridge

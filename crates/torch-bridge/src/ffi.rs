@@ -17,6 +17,7 @@ pub mod bridge {
             prefix: &str,
             timeout_ms: u64,
         ) -> Result<UniquePtr<Group>>;
+        fn joined_group(name: &str) -> Result<UniquePtr<Group>>;
         fn rank(self: &Group) -> usize;
         fn size(self: &Group) -> usize;
         fn barrier(self: &Group, timeout_ms: u64) -> Result<()>;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -46,9 +47,21 @@ std::unique_ptr<Group> connect_gloo(rust::Str host, uint16_t port, size_t rank, 
   return std::make_unique<Group>(std::move(group));
 }
 
-// Gloo exchanges what lies in the host's memory; a tensor of a GPU goes there and back. `cpu` gives a tensor of the host itself.
+std::unique_ptr<Group> joined_group(rust::Str name) {
+  return std::make_unique<Group>(c10d::resolve_process_group(std::string(name)));
+}
+
+// The tensor as the group can exchange it: itself where one of the group's backends knows its device (NCCL a GPU), a copy in the host's memory
+// else, which Gloo exchanges.
+static at::Tensor exchanged(const Handle& group, const at::Tensor& tensor) {
+  for (const c10::Device& device : group->getDeviceTypes()) {
+    if (device.type() == tensor.device().type()) return tensor;
+  }
+  return tensor.cpu();
+}
+
 static at::Tensor gathered(const Handle& group, const at::Tensor& local) {
-  at::Tensor input = local.contiguous().cpu();
+  at::Tensor input = exchanged(group, local.contiguous());
   auto shape = input.sizes().vec();
   shape.at(0) *= group->getSize();
   at::Tensor output = at::empty(shape, input.options().requires_grad(false));
@@ -57,9 +70,9 @@ static at::Tensor gathered(const Handle& group, const at::Tensor& local) {
 }
 
 static void reduce(const Handle& group, at::Tensor tensor) {
-  std::vector<at::Tensor> one{tensor.cpu()};
+  std::vector<at::Tensor> one{exchanged(group, tensor)};
   group->allreduce(one)->wait();
-  if (!tensor.is_cpu()) tensor.copy_(one.at(0));
+  if (!one.at(0).is_same(tensor)) tensor.copy_(one.at(0));
 }
 
 void Group::all_reduce(size_t tensor) const {
@@ -81,7 +94,7 @@ struct Gather : torch::autograd::Function<Gather> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     auto group = context->saved_data["group"].toCustomClass<c10d::ProcessGroup>();
-    at::Tensor input = gradients.at(0).contiguous().cpu();
+    at::Tensor input = exchanged(group, gradients.at(0).contiguous());
     auto shape = input.sizes().vec();
     shape.at(0) /= group->getSize();
     at::Tensor output = at::empty(shape, input.options());
@@ -94,22 +107,24 @@ size_t Group::all_gather_with_gradient(size_t tensor) const { return owned(Gathe
 
 void Group::broadcast(rust::Slice<const size_t> tensors) const {
   c10::NoGradGuard no_grad;
-  std::vector<std::vector<at::Tensor>> hosts;
+  std::vector<std::vector<at::Tensor>> sent;
   std::vector<c10::intrusive_ptr<c10d::Work>> works;
   for (size_t address : tensors) {
-    hosts.push_back({borrowed(address).detach().cpu()});
-    works.push_back(group_->broadcast(hosts.back(), c10d::BroadcastOptions()));
+    sent.push_back({exchanged(group_, borrowed(address).detach())});
+    works.push_back(group_->broadcast(sent.back(), c10d::BroadcastOptions()));
   }
   for (auto& work : works) work->wait();
   for (size_t at = 0; at < tensors.size(); ++at) {
     at::Tensor& tensor = borrowed(tensors[at]);
-    if (!tensor.is_cpu()) tensor.detach().copy_(hosts.at(at).at(0));
+    if (sent.at(at).at(0).device() != tensor.device()) tensor.detach().copy_(sent.at(at).at(0));
   }
 }
 
 void Group::barrier(uint64_t timeout_ms) const {
   c10d::BarrierOptions options;
   options.timeout = std::chrono::milliseconds(timeout_ms);
+  // The processors wait for each other, whatever the GPUs exchange by: this wait may be far longer than that of an exchange.
+  options.device = at::Device(at::kCPU);
   group_->barrier(options)->wait();
 }
 
@@ -118,10 +133,9 @@ void Group::barrier(uint64_t timeout_ms) const {
 // dx = w s (dy - sum(dy) / total - xhat sum(dy xhat) / total), both sums over all ranks.
 struct WholeBatchNorm : torch::autograd::Function<WholeBatchNorm> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& mean, const at::Tensor& var, double total,
-                            double epsilon, bool counts, const Handle& group) {
-    context->save_for_backward({input, weight, mean, var});
-    context->saved_data["total"] = total;
+                            const at::Tensor& bias, const at::Tensor& mean, const at::Tensor& var,
+                            const at::Tensor& total, double epsilon, bool counts, const Handle& group) {
+    context->save_for_backward({input, weight, mean, var, total});
     context->saved_data["epsilon"] = epsilon;
     context->saved_data["counts"] = counts;
     context->saved_data["group"] = group;
@@ -129,8 +143,9 @@ struct WholeBatchNorm : torch::autograd::Function<WholeBatchNorm> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &input = saved.at(0), &weight = saved.at(1), &mean = saved.at(2), &var = saved.at(3);
-    const double total = context->saved_data["total"].toDouble(), epsilon = context->saved_data["epsilon"].toDouble();
+    const at::Tensor &input = saved.at(0), &weight = saved.at(1), &mean = saved.at(2), &var = saved.at(3),
+                     &total = saved.at(4);
+    const double epsilon = context->saved_data["epsilon"].toDouble();
     auto group = context->saved_data["group"].toCustomClass<c10d::ProcessGroup>();
     auto [d_input, d_weight, d_bias] = at::native_batch_norm_backward(
         gradients.at(0), input, weight, mean, var, std::nullopt, std::nullopt, /*train=*/false, epsilon,
@@ -138,7 +153,7 @@ struct WholeBatchNorm : torch::autograd::Function<WholeBatchNorm> {
     at::Tensor sums = at::cat({d_weight, d_bias});
     reduce(group, sums);
     const int64_t channels = weight.size(0);
-    at::Tensor inverse = (var + epsilon).rsqrt(), factor = weight * inverse / -total;
+    at::Tensor inverse = (var + epsilon).rsqrt(), factor = weight * inverse / -total.to(weight.scalar_type());
     at::Tensor slope = factor * inverse * sums.narrow(0, 0, channels);
     at::Tensor offset = factor * sums.narrow(0, channels, channels);
     std::vector<int64_t> along(input.dim(), 1);
@@ -154,8 +169,8 @@ struct WholeBatchNorm : torch::autograd::Function<WholeBatchNorm> {
 size_t Group::batch_norm(size_t input_address, size_t weight, size_t bias, size_t running_mean, size_t running_var,
                          double momentum, double epsilon, bool counts) const {
   const at::Tensor& input = borrowed(input_address);
-  at::Tensor mean, var;
-  double total = 0;
+  // The count of all stays where the statistics are: a look at it would make the processor wait for a GPU at every norm.
+  at::Tensor mean, var, total;
   {
     c10::NoGradGuard no_grad;
     at::Tensor local = input.detach();
@@ -167,15 +182,15 @@ size_t Group::batch_norm(size_t input_address, size_t weight, size_t bias, size_
     at::Tensor all = gathered(group_, row).to(at::kDouble);
     at::Tensor means = all.narrow(1, 0, channels), vars = all.narrow(1, channels, channels),
                weights = all.narrow(1, 2 * channels, 1);
-    total = weights.sum().item<double>();
-    TORCH_CHECK(total > 0, "batch norm over a batch of nothing");
+    total = weights.sum();
+    TORCH_CHECK(!total.is_cpu() || total.item<double>() > 0, "batch norm over a batch of nothing");
     at::Tensor whole_mean = (means * weights).sum(0) / total;
     at::Tensor whole_var = ((vars + (means - whole_mean).square()) * weights).sum(0) / total;
     mean = whole_mean.to(local.scalar_type());
     var = whole_var.to(local.scalar_type());
     borrowed(running_mean).mul_(1 - momentum).add_(mean, momentum);
-    const double unbiased = total > 1 ? total / (total - 1) : 1.0;
-    borrowed(running_var).mul_(1 - momentum).add_(var, momentum * unbiased);
+    at::Tensor unbiased = total / (total - 1).clamp_min(1);
+    borrowed(running_var).mul_(1 - momentum).add_(var * unbiased.to(var.scalar_type()), momentum);
   }
   return owned(WholeBatchNorm::apply(input, borrowed(weight), borrowed(bias), mean, var, total, epsilon, counts, group_));
 }

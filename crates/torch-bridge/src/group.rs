@@ -1,4 +1,4 @@
-//! PyTorch's process groups (c10d) over Gloo, without Python: several processes that compute together.
+//! PyTorch's process groups (c10d): several processes that compute together. Over Gloo they need no Python.
 
 use crate::{BridgeError, ffi};
 use std::time::Duration;
@@ -53,6 +53,14 @@ impl Group {
         ffi::bridge::connect_gloo(host, port, rank, size, serve, prefix, milliseconds(timeout))
             .map(Group)
             .map_err(failed)
+    }
+
+    /// The group that PyTorch's Python part has joined in this process as `name`; it may exchange by other means than Gloo (NCCL).
+    ///
+    /// # Errors
+    /// No group has this name.
+    pub fn joined(name: &str) -> Result<Group> {
+        ffi::bridge::joined_group(name).map(Group).map_err(failed)
     }
 
     pub fn rank(&self) -> usize {
@@ -172,6 +180,12 @@ mod tests {
             assert_close(&gradient, &expected, 1e-5);
             assert_eq!(of_sum, [3.0; 8]);
         }
+    }
+
+    #[test]
+    fn a_group_that_nobody_has_joined_is_no_group() {
+        let told = Group::joined("nobody").err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(told.contains("nobody"), "{told}");
     }
 
     #[test]

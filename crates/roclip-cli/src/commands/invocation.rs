@@ -1,6 +1,7 @@
 //! How the program was started: by its own binary, or from Python.
 
 use anyhow::{Context, Result};
+use roclip::world::JoinInPython;
 use std::ffi::OsString;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -12,6 +13,8 @@ pub struct Invocation {
     pub program: Option<Vec<OsString>>,
     /// The arguments.
     pub words: Vec<OsString>,
+    /// How Python's part of PyTorch joins several processes, where the program was started from Python.
+    pub join_in_python: Option<JoinInPython>,
 }
 
 static INVOCATION: OnceLock<Invocation> = OnceLock::new();
@@ -20,7 +23,7 @@ impl Invocation {
     /// Of a process that is the binary.
     pub fn of_this_process() -> Invocation {
         let program = std::env::current_exe().ok().map(|path| vec![path.into_os_string()]);
-        Invocation { program, words: std::env::args_os().skip(1).collect() }
+        Invocation { program, words: std::env::args_os().skip(1).collect(), join_in_python: None }
     }
 
     /// Keeps it for all commands of the process.
@@ -28,6 +31,11 @@ impl Invocation {
         // A process performs one invocation: a second one would be the first again.
         let _ = INVOCATION.set(self);
     }
+}
+
+/// How Python's part of PyTorch joins several processes; none without Python.
+pub fn join_in_python() -> Option<JoinInPython> {
+    INVOCATION.get().and_then(|invocation| invocation.join_in_python)
 }
 
 /// The whole command as a person types it, `roclip` first.

@@ -8,7 +8,7 @@ use anyhow::{Error as AnyError, Result, anyhow};
 use clap::Args;
 use roclip::error::Error;
 use roclip::recipe::Recipe;
-use roclip::run::{Caller, Start, Summary, can_share, continued_by, follow};
+use roclip::run::{Caller, Start, Summary, can_share, continued_by, follow, machine};
 use roclip::world::{Launch, World};
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -93,7 +93,8 @@ pub fn train_together(recipe: &Recipe, run: &Path, start: Start) -> Result<Summa
             launch.port
         ));
     }
-    let world = World::join(&launch, Duration::from_secs(recipe.train.collective_timeout_seconds))?;
+    let timeout = Duration::from_secs(recipe.train.collective_timeout_seconds);
+    let world = World::join(&launch, timeout, machine(recipe)?, invocation::join_in_python())?;
     if !world.is_first() {
         leave_if_stopped(follow(recipe, run, &caller(&world)))?;
         drop(world);

@@ -18,11 +18,16 @@ pub use rows::OwnRows;
 use crate::error::{Error, Result, TorchContext};
 use std::rc::Rc;
 use std::time::Duration;
-use tch::Tensor;
+use tch::{Device, Tensor};
 use torch_bridge::Group;
+pub use torch_bridge::Rendezvous;
 
 /// The longest that the others wait while the first process evaluates or saves. One that has ended is noticed at once.
 const LONGEST_WORK: Duration = Duration::from_secs(24 * 3600);
+
+/// Joins a process group of PyTorch's Python part for the GPU of this number, or for the CPU, and gives the group's name; none where it has
+/// nothing that Gloo without Python has not. An error is what Python said.
+pub type JoinInPython = fn(&Rendezvous, Option<usize>) -> std::result::Result<Option<String>, String>;
 
 /// The processes of a run, as one of them sees them.
 #[derive(Clone)]
@@ -38,12 +43,23 @@ impl World {
         World { collectives: Rc::new(Alone), timeout: Duration::ZERO }
     }
 
-    /// Joins the processes that `launch` names, over Gloo. `timeout` is that of joining and of each exchange afterwards.
+    /// Joins the processes that `launch` names: by Python where there is one that can do more than Gloo for `device`, else over Gloo.
+    /// `timeout` is that of joining and of each exchange afterwards.
     ///
     /// # Errors
     /// A port that is in use or out of reach, and processes that do not come in time.
-    pub fn join(launch: &Launch, timeout: Duration) -> Result<World> {
-        let group = Group::gloo(&launch.rendezvous(timeout)).map_err(|cause| {
+    pub fn join(launch: &Launch, timeout: Duration, device: Device, python: Option<JoinInPython>) -> Result<World> {
+        let at = launch.rendezvous(timeout);
+        let gpu = match device {
+            Device::Cuda(number) => Some(number),
+            _ => None,
+        };
+        let named = python.map_or(Ok(None), |join| join(&at, gpu));
+        let group = named.and_then(|name| {
+            let group = name.map_or_else(|| Group::gloo(&at), |name| Group::joined(&name));
+            group.map_err(|cause| cause.to_string())
+        });
+        let group = group.map_err(|cause| {
             Error::lost(
                 format!(
                     "process {} of {} cannot join the others at {}:{}: {cause}",
@@ -172,7 +188,7 @@ mod tests {
     use super::*;
     use crate::objective::{cross_entropy_of, info_nce_of};
     use std::net::TcpListener;
-    use tch::{Device, Kind};
+    use tch::Kind;
 
     /// `work` as each of `size` processes.
     pub(super) fn together<T: Send>(size: usize, work: impl Fn(World) -> T + Sync) -> Vec<T> {
