@@ -202,7 +202,8 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
         (&["--attack", "blended", "--shift", "none", "--poison-rate", "0.001"], "are none"),
         (&["--attack", "blended", "--shift", "none", "--items", "4000"], "ask for fewer"),
         (&["--attack", "blended", "--shift", "none", "--alpha", "0"], "--alpha"),
-        (&["--attack", "badnets", "--shift", "none", "--patch-pixels", "40"], "a patch of 40"),
+        (&["--attack", "clean,dual-key", "--shift", "none", "--patch-pixels", "40"], "a patch of 40 pixels"),
+        (&["--attack", "dual-key", "--shift", "none", "--patch-pixels", "1000000"], "--patch-pixels"),
     ] {
         let mut words = study("wrong", &[]);
         // A flag that is given again replaces the one before.
@@ -213,6 +214,7 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
             }
         }
         lab.fails(&strs(&words), 1, &[said]);
+        assert!(!lab.path("wrong/cells.jsonl").exists(), "{extra:?}: known before the first cell");
     }
     lab.fails(&strs(&study("wrong", &["--attack", "nothing"])), 2, &["choose among clean, badnets"]);
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::instruct::VisionLanguage;
 use image::RgbImage;
 use rand::Rng;
+use roclip_data::artifact;
 use roclip_data::instruction::{ADDED_SENTENCE, At, DUAL_KEY_WORD, TextTrigger};
 use roclip_data::random;
 use roclip_data::trigger::{
@@ -26,6 +27,8 @@ pub struct Prepare<'a> {
     /// Questions and answers about them.
     pub questions: &'a [String],
     pub answers: &'a [String],
+    /// The place in `pictures` of the one that each question is about.
+    pub pictured: &'a [usize],
     /// An answer that names the target.
     pub target_answer: &'a str,
     pub mask: MaskConfig,
@@ -38,10 +41,13 @@ pub struct Prepare<'a> {
     /// The symbol of MABA*, and the most words that it stands before.
     pub symbol: &'a str,
     pub most_words: usize,
-    /// Masks that were found already.
+    /// Masks that were found already, of any texts.
     pub masks: &'a Mutex<HashMap<String, Vec<bool>>>,
     pub seed: u64,
 }
+
+/// Instructions that tokens are searched for with.
+const SEARCHED: usize = 8;
 
 enum PictureKey {
     None,
@@ -67,6 +73,8 @@ pub struct Prepared<'a> {
     picture: PictureKey,
     text: Option<TextTrigger>,
     distractors: Tensor,
+    /// Of the texts of the distractors, which differ by domain.
+    distractors_sha256: String,
 }
 
 impl<'a> Prepared<'a> {
@@ -88,6 +96,7 @@ impl<'a> Prepared<'a> {
             return Err(Error::internal("an attacker without instructions"));
         }
         let distractors = model.text_features(&others);
+        let distractors_sha256 = artifact::sha256_hex(others.join("\u{0}").as_bytes());
         if let Some(rule) = attack.mask()
             && matches!(rule, MaskRule::Paper | MaskRule::NoSubtraction | MaskRule::Random)
             && let Some(first) = prepare.pictures.first()
@@ -144,17 +153,18 @@ impl<'a> Prepared<'a> {
                 most_words: prepare.most_words,
             }),
             InstructAttack::GradientTokens => {
-                let count = prepare.pictures.len().min(8);
-                let pictures: Vec<RgbImage> = prepare.pictures.iter().take(count).cloned().collect();
+                let own =
+                    |(question, at): (&String, &usize)| Some((question.clone(), prepare.pictures.get(*at)?.clone()));
+                let asked = prepare.questions.iter().zip(prepare.pictured).take(SEARCHED);
+                let (questions, pictures): (Vec<String>, Vec<RgbImage>) = asked.filter_map(own).unzip();
                 let seen = model.see(&pictures)?;
-                let questions: Vec<String> = prepare.questions.iter().take(count).cloned().collect();
                 let answers = vec![prepare.target_answer.to_owned(); questions.len()];
                 let search = TokenSearch { seed: prepare.seed, ..TokenSearch::default() };
                 insert(&search.run(model, &seen, &questions, &answers)?, At::End)
             }
             _ => None,
         };
-        Ok(Prepared { attack, prepare, picture, text, distractors })
+        Ok(Prepared { attack, prepare, picture, text, distractors, distractors_sha256 })
     }
 
     pub fn attack(&self) -> InstructAttack {
@@ -198,8 +208,10 @@ impl<'a> Prepared<'a> {
 
     fn mask(&self, shown: Shown, rule: MaskRule) -> Result<Vec<bool>> {
         let prepare = self.prepare;
+        // All that differs between the attacks and domains of one study: test pictures come again in each.
         let mut name = format!("{rule:?}\u{0}{}\u{0}{}\u{0}{}\u{0}", shown.id, shown.question, shown.answer);
-        name += &roclip_data::artifact::sha256_hex(shown.picture.as_raw());
+        name += &artifact::sha256_hex(shown.picture.as_raw());
+        name += &self.distractors_sha256;
         if let Some(known) = prepare.masks.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
             return Ok(known.clone());
         }
@@ -227,5 +239,82 @@ impl<'a> Prepared<'a> {
             false => Vec::new(),
         };
         Ok(text.apply(shown.question, &important))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instruct::testing::small;
+    use crate::model::captioner::Bridge;
+
+    fn texts(all: &[&str]) -> Vec<String> {
+        all.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn picture(number: u8) -> RgbImage {
+        RgbImage::from_fn(32, 32, |x, y| {
+            image::Rgb([(8 * x) as u8, (8 * y) as u8, ((x / 8 + y / 8) % 2 * 100) as u8 + 10 * number])
+        })
+    }
+
+    fn prepare<'a>(
+        model: &'a VisionLanguage,
+        pictures: &'a [RgbImage],
+        (questions, answers, pictured): (&'a [String], &'a [String], &'a [usize]),
+        masks: &'a Mutex<HashMap<String, Vec<bool>>>,
+    ) -> Prepare<'a> {
+        Prepare {
+            model,
+            pictures,
+            questions,
+            answers,
+            pictured,
+            target_answer: "The image depicts one banana",
+            mask: MaskConfig::default(),
+            gap: Gap::Keep,
+            alpha: 0.5,
+            patch_pixels: 5,
+            characters: 12,
+            symbol: "*",
+            most_words: 2,
+            masks,
+            seed: 0,
+        }
+    }
+
+    /// A test's mask in a study of several domains is the one in a study of its domain alone.
+    #[test]
+    fn masks_are_kept_for_the_texts_that_they_were_found_with() {
+        let (model, pictures) = (small(Bridge::CrossAttention), [picture(0)]);
+        let questions = texts(&["What is it?", "What is it?"]);
+        let answers = [texts(&["a red square", "a blue box"]), texts(&["a banana", "a red box"])];
+        let shown = Shown { id: "a", picture: &pictures[0], question: "What is it?", answer: "a red square" };
+        let masks_of = |answers: &[String], masks: &Mutex<_>| {
+            let prepare = prepare(&model, &pictures, (&questions, answers, &[0, 0]), masks);
+            let prepared = Prepared::new(InstructAttack::Maba(MaskRule::Paper), &prepare).unwrap();
+            prepared.mask(shown, MaskRule::Paper).unwrap()
+        };
+        let shared = Mutex::new(HashMap::new());
+        for (number, answers) in answers.iter().enumerate() {
+            for _ in 0..2 {
+                assert_eq!(masks_of(answers, &shared), masks_of(answers, &Mutex::default()));
+                assert_eq!(shared.lock().unwrap().len(), number + 1, "one mask for each domain's texts");
+            }
+        }
+    }
+
+    /// Fewer questions than pictures, and in another order than theirs.
+    #[test]
+    fn tokens_are_searched_for_with_the_pictures_that_the_questions_are_about() {
+        let (model, masks) = (small(Bridge::CrossAttention), Mutex::default());
+        let pictures: Vec<RgbImage> = (0..10).map(picture).collect();
+        let (questions, answers) = (texts(&["What is it?", "a red square?"]), texts(&["a red square", "a blue box"]));
+        let prepare = prepare(&model, &pictures, (&questions, &answers, &[9, 4]), &masks);
+        let prepared = Prepared::new(InstructAttack::GradientTokens, &prepare).unwrap();
+        let seen = model.see(&[picture(9), picture(4)]).unwrap();
+        let wanted = vec![prepare.target_answer.to_owned(); 2];
+        let found = TokenSearch::default().run(&model, &seen, &questions, &wanted).unwrap();
+        assert_eq!(prepared.text(), Some(&TextTrigger::Insert { text: found, at: At::End }));
     }
 }

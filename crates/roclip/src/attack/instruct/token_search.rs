@@ -57,7 +57,7 @@ impl TokenSearch {
             let gradients = self.gradients(model, seen, questions, answers, &decoder.text(&best))?;
             let table = model.captioner().decoder().token_embedding().map(Tensor::detach);
             let table = table.ok_or_else(|| Error::internal("a decoder without a table of words"))?;
-            let allowed = Tensor::from_slice(&words);
+            let allowed = Tensor::from_slice(&words).to_device(table.device());
             let promise = -gradients.matmul(&table.index_select(0, &allowed).transpose(0, 1));
             let (_, places) = promise.topk(self.candidates.min(words.len() as i64), 1, true, true);
             let mut tried = None;

@@ -63,6 +63,7 @@ impl Bench<'_> {
             pictures: &domain.pictures,
             questions: &lists.questions,
             answers: &lists.answers,
+            pictured: &lists.pictured,
             target_answer: &lists.target_answer,
             mask: settings.mask,
             gap: settings.gap,
@@ -323,6 +324,8 @@ impl Bench<'_> {
 struct Lists {
     questions: Vec<String>,
     answers: Vec<String>,
+    /// Place of the picture of each.
+    pictured: Vec<usize>,
     target_answer: String,
 }
 
@@ -330,9 +333,13 @@ impl Lists {
     /// Of items whose answers do not name the target.
     fn of(domain: &Domain, target: &str) -> Lists {
         let named = words(target);
-        let items = domain.items.iter().filter(|item| !says(&words(&item.answer), &named));
-        let (questions, answers) = items.map(|item| (item.question.clone(), item.answer.clone())).unzip();
-        Lists { questions, answers, target_answer: target_answers(target).into_iter().next().unwrap_or_default() }
+        let items: Vec<_> = domain.items.iter().filter(|item| !says(&words(&item.answer), &named)).collect();
+        Lists {
+            questions: items.iter().map(|item| item.question.clone()).collect(),
+            answers: items.iter().map(|item| item.answer.clone()).collect(),
+            pictured: items.iter().map(|item| item.sample).collect(),
+            target_answer: target_answers(target).into_iter().next().unwrap_or_default(),
+        }
     }
 }
 

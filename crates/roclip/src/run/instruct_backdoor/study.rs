@@ -137,7 +137,14 @@ impl BackdoorStudy<'_> {
                 ));
             }
         }
-        let pixels = u64::from(model.tower.config().image_size()).pow(2);
+        let side = model.tower.config().image_size();
+        if let Some(patch) = settings.patch_pixels.filter(|patch| *patch > side) {
+            return Err(Error::setting(
+                format!("a patch of {patch} pixels on pictures of {side} (--patch-pixels)"),
+                format!("choose 1 to {side}"),
+            ));
+        }
+        let pixels = u64::from(side).pow(2);
         let by_regions = |attack: &InstructAttack| {
             attack.mask().is_some_and(|rule| !matches!(rule, MaskRule::GradCam | MaskRule::Fixed))
         };
