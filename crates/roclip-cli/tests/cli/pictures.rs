@@ -72,6 +72,14 @@ fn batches_without_two_good_pictures_are_passed_over_and_counted() {
     assert!((342..=349).contains(&count), "{count}");
     let passed_over = lab.epochs("run")[0]["passed_over"].as_u64().unwrap();
     assert!(passed_over > 0, "{passed_over}");
+    // Of the first epoch's 44 batches 26 are passed over before the first one that is trained.
+    lab.objective("clip", "", 2);
+    let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap().replace("clip = {  }\n", "");
+    let text = text.split("[[poison").next().unwrap().replace("probe =", "# probe =");
+    std::fs::write(lab.path("recipe.toml"), text).unwrap();
+    lab.resumes_bit_for_bit(&[("resumed", 28)]);
+    let resumed = lab.epochs("resumed");
+    assert!(resumed.iter().all(|epoch| epoch["passed_over"].as_u64().unwrap() > 0), "{resumed:?}");
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Trainer {
             self.tally.data_seconds += waited;
             if !batch.can_train() {
                 // Nothing could take their places. The step counts, so that a run and its resumption agree on where they are.
-                self.tally.passed_over += 1;
+                self.tally.pass_over();
                 self.position.step += 1;
                 self.position.step_in_pass += 1;
                 waiting = Instant::now();

@@ -23,6 +23,9 @@ pub struct EpochTally {
     /// Over the steps of the pass under way.
     pub(super) loss_sum: f64,
     pub(super) steps: u64,
+    /// Batches of the pass under way that were passed over. Absent in older checkpoints.
+    #[serde(default)]
+    passed_over_in_pass: u64,
     /// Before `since`.
     seconds: f64,
     #[serde(skip, default = "Instant::now")]
@@ -41,6 +44,7 @@ impl EpochTally {
             passes: Vec::new(),
             loss_sum: 0.0,
             steps: 0,
+            passed_over_in_pass: 0,
             seconds: 0.0,
             since: Instant::now(),
         }
@@ -56,9 +60,15 @@ impl EpochTally {
         EpochTally { seconds: self.seconds(), since: Instant::now(), ..self.clone() }
     }
 
-    /// Finished steps of the pass under way.
+    /// Steps of the pass under way that lie behind it: those that were trained, and those that were passed over.
     pub fn steps_of_pass(&self) -> u64 {
-        self.steps
+        self.steps + self.passed_over_in_pass
+    }
+
+    /// Counts a batch that no step could be taken on. It has no part in the mean of the losses.
+    pub(super) fn pass_over(&mut self) {
+        self.passed_over += 1;
+        self.passed_over_in_pass += 1;
     }
 
     pub fn mean_loss(&self) -> f64 {
@@ -67,6 +77,27 @@ impl EpochTally {
 
     pub fn finish_pass(&mut self, phase: Phase, steps: u64) {
         self.passes.push(PassMetrics { phase, steps, loss: self.mean_loss() });
-        (self.loss_sum, self.steps) = (0.0, 0);
+        (self.loss_sum, self.steps, self.passed_over_in_pass) = (0.0, 0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_are_passed_over_are_steps_of_their_pass_and_no_part_of_its_loss() {
+        let mut tally = EpochTally::begin();
+        (tally.loss_sum, tally.steps) = (6.0, 2);
+        tally.pass_over();
+        assert_eq!((tally.steps_of_pass(), tally.passed_over, tally.mean_loss()), (3, 1, 3.0));
+        let mut saved = serde_json::to_value(tally.so_far()).unwrap();
+        let read = |saved: &serde_json::Value| serde_json::from_value::<EpochTally>(saved.clone()).unwrap();
+        assert_eq!(read(&saved).steps_of_pass(), 3);
+        // As older checkpoints have it.
+        saved.as_object_mut().unwrap().remove("passed_over_in_pass");
+        assert_eq!(read(&saved).steps_of_pass(), 2);
+        tally.finish_pass(Phase::Clip, 3);
+        assert_eq!((tally.steps_of_pass(), tally.passed_over, tally.passes[0].loss), (0, 1, 3.0));
     }
 }
