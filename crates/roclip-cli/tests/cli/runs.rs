@@ -93,6 +93,45 @@ fn too_many_unreadable_pairs_stop_a_run_early_and_it_goes_on_once_that_is_allowe
     assert_eq!(lines(&lab, "run/skips.jsonl").len(), 5);
 }
 
+/// The epoch is split before its first batch is read: a run that ends there is split anew when it goes on, and not on top of that split.
+#[test]
+fn an_epoch_that_ends_before_its_first_step_is_split_once() {
+    let lab = Lab::new();
+    let split = "split = { min_separation = 0.0, dip_test = false }";
+    let settings = format!("unimodal_epochs = 1, slow_steps = 9, slow_learning_rate = 1e-3, pool_size = 24, {split}");
+    lab.objective("safeclip", &settings, 5);
+    let text = std::fs::read_to_string(lab.path("recipe.toml")).unwrap();
+    let text = text.split("[[poison").next().unwrap().replace("probe =", "# probe =");
+    let text = text.replace("[train]", "[train]\nkeep_checkpoints = 100");
+    std::fs::write(lab.path("recipe.toml"), text).unwrap();
+    for number in (0..48).step_by(3) {
+        cut(&lab, number);
+    }
+    lab.train("whole", &["--set", "data.max_skip_fraction=1"]);
+    // The split comes after six steps and nine slow ones.
+    lab.train("run", &["--set", "data.max_skip_fraction=1"]);
+    std::fs::remove_file(lab.path("run/summary.json")).unwrap();
+    for later in checkpoints(&lab.path("run")).iter().skip_while(|path| !path.ends_with("step_15")).skip(1) {
+        std::fs::remove_dir_all(later).unwrap();
+    }
+    let at_start = checkpoint(&lab.path("run"));
+    let resume = ["train", "--run", "run", "--resume", "--set"];
+    lab.fails(
+        &[&resume[..], &["data.max_skip_fraction=0"]].concat(),
+        1,
+        &["could not be used in one epoch", "--resume"],
+    );
+    assert!(checkpoint(&lab.path("run")) == at_start, "what the epoch began with");
+    lab.ok(&[&resume[..], &["data.max_skip_fraction=1"]].concat());
+    for epoch in 3..=5 {
+        let split =
+            |run: &str| std::fs::read_to_string(lab.path(&format!("{run}/splits/epoch_{epoch}.jsonl"))).unwrap();
+        assert_eq!(split("whole"), split("run"), "epoch {epoch}");
+    }
+    assert!(checkpoint(&lab.path("whole")) == checkpoint(&lab.path("run")));
+    assert_eq!(lab.epochs("whole"), lab.epochs("run"));
+}
+
 #[test]
 fn a_run_that_never_got_to_a_step_can_be_started_again_or_resumed_but_not_as_another() {
     let lab = Lab::new();

@@ -3,10 +3,11 @@
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::run::agreement::{agree_on_data, agree_on_run};
+use crate::run::between_steps::{check_skipped, saves_after};
 use crate::run::build::build;
 use crate::run::caller::Caller;
 use crate::run::device::machine;
-use crate::run::session::{FINISHED, check_skipped, prepare, saves_after};
+use crate::run::session::{FINISHED, prepare};
 use crate::run::stop::Stop;
 use crate::train::{Host, StepDone, Trainer};
 use std::path::Path;

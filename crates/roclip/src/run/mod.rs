@@ -3,6 +3,7 @@
 mod agreement;
 mod began_with;
 mod begins;
+mod between_steps;
 mod build;
 mod caller;
 mod caption_attack;

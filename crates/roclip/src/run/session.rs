@@ -17,7 +17,6 @@ use crate::run::kind::RunKind;
 use crate::run::lines::{EpochMetrics, read_epochs};
 use crate::run::memory::check_batch;
 use crate::run::numbers::read_measured;
-use crate::run::pace::Left;
 use crate::run::pictures::keep_pictures;
 use crate::run::prepare::{Prepared, prepare_training};
 use crate::run::resume::{Start, check_manifest, checkpoint_to_take, finished, restore};
@@ -25,10 +24,7 @@ use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment};
 use crate::run::supervision::is_attacked;
-use crate::train::{
-    EpochTally, Host, Position, SimilarityHistogram, SplitSummary, StepDone, TrainConfig, Trainer, read_metrics,
-    split_lines,
-};
+use crate::train::{EpochTally, SimilarityHistogram, SplitSummary, Trainer, read_metrics};
 use crate::world::World;
 use roclip_data::artifact;
 use std::collections::BTreeMap;
@@ -156,12 +152,12 @@ fn begin<'a>(
 }
 
 /// A run under way.
-struct Session<'a> {
-    context: Context<'a>,
-    folder: RunFolder,
-    journal: Journal<'a>,
-    skips: SkipLog,
-    stop: &'a Stop,
+pub(super) struct Session<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) folder: RunFolder,
+    pub(super) journal: Journal<'a>,
+    pub(super) skips: SkipLog,
+    pub(super) stop: &'a Stop,
 }
 
 impl Session<'_> {
@@ -319,42 +315,6 @@ impl Session<'_> {
         Ok(evaluation)
     }
 
-    /// What the run has before it, were all its epochs whole passes.
-    fn left(&self, trainer: &Trainer, steps_of_pass: u64) -> Left {
-        let (position, epochs) = (trainer.position, trainer.config.epochs);
-        let to_come = epochs.saturating_sub(position.epoch);
-        let evaluated =
-            (position.epoch..=epochs).filter(|epoch| self.context.recipe.evaluates_after(*epoch)).count() as u64;
-        Left {
-            steps: trainer.schedule.steps_per_epoch * to_come + steps_of_pass.saturating_sub(position.step_in_pass),
-            evaluated,
-            unevaluated: (to_come + 1).saturating_sub(evaluated),
-        }
-    }
-
-    /// `agreed` is the stop that all processes know of. One that came to this process alone since then is theirs at the next step.
-    fn end_if_wanted(&mut self, trainer: &Trainer, agreed: i32) -> Result<()> {
-        let code = if trainer.world.is_alone() { self.stop.code() } else { agreed };
-        if code == 0 {
-            return Ok(());
-        }
-        self.stop.ask(code);
-        self.save(trainer)?;
-        trainer.world.wait_for_first()?;
-        Err(Error::Stopped { run: self.folder.path().to_owned(), step: trainer.position.step })
-    }
-
-    fn save(&mut self, trainer: &Trainer) -> Result<()> {
-        self.folder.check_there()?;
-        self.skips.write(&trainer.skips)?;
-        self.journal.sync()?;
-        self.context.save(trainer, self.folder.path())?;
-        self.stop.set_saved(self.folder.path(), trainer.position.step);
-        // The others go on until they have heard of the end, at a step.
-        self.stop.set_unsaved(!trainer.world.is_alone());
-        Ok(())
-    }
-
     fn summary(&self, trainer: &Trainer, evaluation: Evaluation) -> Result<Summary> {
         let Context { recipe, evaluator, manifest, .. } = &self.context;
         let probe = match &recipe.eval.probe {
@@ -398,62 +358,4 @@ impl Session<'_> {
         }
         .with_inheritance())
     }
-}
-
-impl Host for Session<'_> {
-    fn stop(&self) -> i32 {
-        self.stop.code()
-    }
-
-    /// Writes `splits/epoch_N.jsonl`: every pair with its score and side.
-    fn epoch_begun(&mut self, trainer: &Trainer) -> Result<()> {
-        // Several processes end together, at a step: none leaves at once, though nothing be lost by it.
-        self.stop.set_unsaved(!trainer.world.is_alone());
-        let Some((scores, split)) = trainer.objective.split() else { return Ok(()) };
-        let path = self.folder.file(&format!("splits/epoch_{}.jsonl", trainer.position.epoch));
-        Ok(artifact::write(&path, split_lines(&trainer.pairs, scores, split).as_bytes())?)
-    }
-
-    fn pairs_skipped(&mut self, trainer: &Trainer, in_epoch: usize, stop: i32) -> Result<()> {
-        // A run of unreadable batches takes no step.
-        self.end_if_wanted(trainer, stop)?;
-        check_skipped(self.context.recipe, trainer, in_epoch).or_else(|error| {
-            // The batch is not trained on, so that the run can go on with it once the data is repaired or the limit raised.
-            self.save(trainer)?;
-            trainer.world.wait_for_first()?;
-            Err(error)
-        })
-    }
-
-    fn step_done(&mut self, trainer: &Trainer, done: &StepDone) -> Result<()> {
-        self.stop.set_unsaved(true);
-        let (position, config) = (trainer.position, &trainer.config);
-        let left = self.left(trainer, done.steps);
-        self.journal.step(trainer, done, &left)?;
-        self.end_if_wanted(trainer, done.stop)?;
-        if saves_after(config, position, done.steps) {
-            self.save(trainer)?;
-            trainer.world.wait_for_first()?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether a checkpoint is due within the pass of `steps` steps.
-pub(super) fn saves_after(config: &TrainConfig, position: Position, steps: u64) -> bool {
-    let every = config.save_every_steps;
-    every > 0 && position.step.is_multiple_of(every) && position.step_in_pass < steps
-}
-
-/// # Errors
-/// Where so many pairs of an epoch cannot be used that the run is none of this data.
-pub(super) fn check_skipped(recipe: &Recipe, trainer: &Trainer, in_epoch: usize) -> Result<()> {
-    let pairs = trainer.pairs.len();
-    if in_epoch as f64 <= recipe.data.max_skip_fraction * pairs as f64 {
-        return Ok(());
-    }
-    Err(Error::setting(
-        format!("{in_epoch} of {pairs} pairs could not be used in one epoch: {}", trainer.skips.summary()),
-        "repair the data, or raise data.max_skip_fraction, and go on with --resume",
-    ))
 }
