@@ -5,7 +5,9 @@ use std::time::Duration;
 use tch::{Kind, Tensor};
 use torch_bridge::{BatchNorm, Group, brief};
 
-/// What training needs of the other processes. All of them make the same calls in one order.
+/// What training needs of the other processes. All of them make the same calls in one order, and give tensors of the same kind of device to the
+/// same call, the host's memory or a GPU: NCCL exchanges what lies on GPUs and Gloo the rest, and processes that take different ways wait for
+/// each other until the call times out.
 pub trait Collectives {
     fn rank(&self) -> usize;
 
