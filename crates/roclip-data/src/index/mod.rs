@@ -11,6 +11,7 @@
 mod blocks;
 mod file;
 mod open;
+mod pack;
 mod read;
 mod record;
 mod stored;

@@ -20,9 +20,11 @@ mod fields;
 mod kept;
 mod rows;
 #[cfg(test)]
+mod test_files;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(super) use tests::write_texts;
+pub(super) use test_files::write_texts;
 
 pub(super) struct Parquet {
     root: PathBuf,
