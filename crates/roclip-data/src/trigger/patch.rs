@@ -18,6 +18,9 @@ pub struct Patch {
     pub corner: Option<[u32; 2]>,
 }
 
+/// Of the schema's example, where an array itself would ask more of the macro than this crate alone enables.
+const TOP_LEFT: [u32; 2] = [0, 0];
+
 /// A given picture as a patch, such as the one that `roclip poison patch` optimises.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +30,7 @@ pub struct PatchSettings {
     pub picture: PathBuf,
     /// Left and top of the patch in pixels; the centre when absent.
     #[serde(default)]
-    #[schemars(example = [0, 0])]
+    #[schemars(example = TOP_LEFT)]
     pub corner: Option<[u32; 2]>,
 }
 
