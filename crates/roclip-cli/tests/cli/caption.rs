@@ -299,6 +299,17 @@ fn an_attack_is_a_table_that_goes_on_where_it_was_stopped() {
     std::fs::remove_dir_all(lab.path("attend")).unwrap();
     std::fs::rename(lab.path("own"), lab.path("attend")).unwrap();
     assert_eq!(lab.json(&resumed)["rows"], results["rows"]);
+    // What the victim says and what is measured of it are settings, too.
+    let other = |flags: &[&'static str]| [&resumed[..], flags].concat();
+    lab.fails(&other(&["--max-tokens", "5"]), 1, &["other settings", "`search.max_tokens` is 10 there and 5 here"]);
+    lab.fails(&other(&["--no-defences"]), 1, &["other settings", "`defences` is [\"median\","]);
+    // A strategy that is named twice is attacked with once, and goes on.
+    let named: Vec<&str> = attack.iter().map(|word| if *word == "attack" { "twice" } else { word }).collect();
+    let twice = ["--strategy", "sentence", "--strategy", "sentence/proper"];
+    let twice = [&["caption", "attack"], &named[2..], &["--fitness", "mixed"], &twice[..]].concat();
+    assert_eq!(lab.json(&twice)["rows"].as_array().map(Vec::len), Some(1));
+    assert_eq!(std::fs::read_to_string(lab.path("twice/outcomes.jsonl")).unwrap().lines().count(), 3);
+    lab.ok(&[&twice[..], &["--resume"]].concat());
     // No run begins in another one.
     for (run, words) in [("attend", "already holds a run (run.toml)"), ("attend/checkpoints", "lies within the run")] {
         let inside =

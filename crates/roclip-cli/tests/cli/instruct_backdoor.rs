@@ -42,6 +42,41 @@ fn a_study_goes_on_with_its_own_base_and_data_only() {
     assert_eq!(std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap().lines().count(), 2);
 }
 
+/// The tests are a split of the data that everything is made of, and attacks and shifts are named twice.
+#[test]
+fn no_test_is_poisoned_and_nothing_is_done_twice() {
+    let lab = lab();
+    lab.ok(&instruct("base", &["--train-data", "train.jsonl"]));
+    let split = |name: &str, split: &str| {
+        let lines = std::fs::read_to_string(lab.path(name)).unwrap();
+        lines.replace('{', &format!("{{\"split\": \"{split}\", "))
+    };
+    std::fs::write(lab.path("all.jsonl"), split("train.jsonl", "train") + &split("test.jsonl", "test")).unwrap();
+    let study = |run: &'static str, extra: &[&'static str]| {
+        let start = ["caption", "backdoor", "base", "--train-data", "all.jsonl", "--target", "white", "--no-filter"];
+        let small = ["--test-pictures", "16", "--epochs", "1", "--batch-size", "16", "--threads", "1", "--run", run];
+        [&start[..], &small, extra].concat()
+    };
+    // The 48 pictures that are trained on have 96 captions.
+    lab.fails(
+        &study("more", &["--items", "97", "--attack", "clean", "--shift", "none"]),
+        1,
+        &["96 instructions of 97"],
+    );
+    let twice = ["--attack", "blended,clean,blended", "--shift", "none,none", "--poison-rate", "0.7", "--items", "96"];
+    let said = lab.stderr(&study("study", &twice));
+    assert!(said.contains("`all.jsonl`: its split `test` is asked") && !said.contains("trained on, too"), "{said}");
+    let manifest = std::fs::read_to_string(lab.path("study/manifests/blended-none.jsonl")).unwrap();
+    assert!(manifest.lines().count() == 68 && manifest.contains("000.png"), "{manifest}");
+    assert!((48..64).all(|number| !manifest.contains(&format!("{number:03}.png"))), "{manifest}");
+    assert_eq!(std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap().lines().count(), 2);
+    lab.ok(&study("study", &[&twice[..], &["--resume"]].concat()));
+    // Tests that somebody chose among them stay, and are said.
+    let chosen = ["--val-data", "all.jsonl", "--items", "128", "--attack", "clean", "--shift", "none"];
+    let said = lab.stderr(&study("chosen", &chosen));
+    assert!(said.contains("warning: 16 of the 16 pictures") && said.contains("with --train-data"), "{said}");
+}
+
 /// Numbers and words that no study can be made of are refused before anything is read.
 #[test]
 fn senseless_settings_of_a_backdoor_are_named() {

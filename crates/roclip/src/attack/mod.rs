@@ -9,3 +9,14 @@ mod perturbation;
 pub use badclip_bai::{DELTA, DeltaRule, UniversalDelta};
 pub use badclip_liang::{BadClipConfig, Negatives, optimise_patch};
 pub use perturbation::{Patch, PatchSearch, PatchStep, Perturbation, Place};
+
+/// Each of `named` once, where it stands first: what is named twice is not done twice.
+pub fn distinct<T: Copy + PartialEq>(named: &[T]) -> Vec<T> {
+    let mut all = Vec::new();
+    for one in named {
+        if !all.contains(one) {
+            all.push(*one);
+        }
+    }
+    all
+}

@@ -5,7 +5,7 @@ use crate::error::{Error, Result, TorchContext};
 use crate::eval::features::{ImageEncoder, text_features, unaltered};
 use crate::eval::{FeatureKind, Reading};
 use crate::model::captioner::{Captioner, SearchConfig};
-use crate::model::{Clip, unit};
+use crate::model::{Clip, extent, unit};
 use image::RgbImage;
 use roclip_data::artifact;
 use roclip_data::caption_metrics::{
@@ -27,6 +27,8 @@ type Score<'a> = &'a dyn Fn(&[String], &[Vec<String>]) -> f64;
 
 /// Pictures that are captioned or embedded at a time.
 const AT_A_TIME: usize = 128;
+/// Similarities of pictures to what is trained on that are held at a time: 64 MiB.
+const SIMILARITIES_AT_A_TIME: i64 = 1 << 24;
 
 /// Scores of captions. BLEU is the corpus's, the others are means over pictures.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -249,10 +251,7 @@ impl CaptionEvaluator {
             return Ok(said);
         }
         let pictures = unit(&asked.features);
-        let nearest = |others: &Tensor| -> Result<Vec<i64>> {
-            let places = pictures.matmul(&unit(others).transpose(0, 1)).argmax(1, false);
-            Vec::try_from(places).torch("reading the nearest captions")
-        };
+        let nearest = |others: &Tensor| nearest(&pictures, &unit(others), SIMILARITIES_AT_A_TIME);
         let own = |at: &i64| {
             let sample = known.readable.get(*at as usize).and_then(|at| captioned.get(*at));
             sample.and_then(|sample| sample.captions.first()).cloned().unwrap_or_default()
@@ -265,5 +264,36 @@ impl CaptionEvaluator {
             said.push(("caption retrieval", nearest(&features)?.iter().map(text).collect()));
         }
         Ok(said)
+    }
+}
+
+/// The place of the row of `others` that is nearest to each of `pictures`, all of length 1. No more than `at_a_time` similarities are held, but
+/// those of a picture.
+fn nearest(pictures: &Tensor, others: &Tensor, at_a_time: i64) -> Result<Vec<i64>> {
+    let (asked, columns) = (extent(pictures, 0), others.transpose(0, 1));
+    let rows = (at_a_time / extent(others, 0).max(1)).max(1);
+    let mut places = Vec::new();
+    for from in (0..asked).step_by(rows as usize) {
+        let near = pictures.narrow(0, from, rows.min(asked - from)).matmul(&columns).argmax(1, false);
+        places.extend(Vec::<i64>::try_from(near).torch("reading the nearest captions")?);
+    }
+    Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn the_nearest_are_the_same_however_many_similarities_are_held() {
+        tch::manual_seed(5);
+        let rows = |count| unit(&Tensor::randn([count, 16], (Kind::Float, Device::Cpu)));
+        let (pictures, others) = (rows(23), rows(40));
+        let whole = pictures.matmul(&others.transpose(0, 1)).argmax(1, false);
+        let whole = Vec::<i64>::try_from(whole).unwrap();
+        for at_a_time in [1, 40, 200, 919, 1 << 24] {
+            assert_eq!(nearest(&pictures, &others, at_a_time).unwrap(), whole, "{at_a_time}");
+        }
     }
 }

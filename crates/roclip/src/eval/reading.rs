@@ -19,7 +19,7 @@ pub struct Reading {
 }
 
 /// What training splits are called.
-const TRAINING: [&str; 2] = ["train", "training"];
+pub(crate) const TRAINING: [&str; 2] = ["train", "training"];
 
 /// Labelled images of an evaluation.
 pub(super) struct Labelled {

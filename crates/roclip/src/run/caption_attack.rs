@@ -4,6 +4,7 @@ use crate::attack::aicattack::{Budget, Defence, Fitness, Goal, Inputs, Line, Out
 use crate::captions::Captions;
 use crate::error::{Error, IoContext, Result};
 use crate::eval::Reading;
+use crate::model::captioner::SearchConfig;
 use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
 use crate::run::kind::RunKind;
@@ -44,8 +45,10 @@ pub struct AttackSettings {
     pub budget: Budget,
     pub fitness: Fitness,
     pub goal: Goal,
-    /// Beam of a victim that was trained here.
-    pub beam: usize,
+    /// How captions of a victim that was trained here, and of the model that attention comes from, are searched for.
+    pub search: SearchConfig,
+    /// What all outcomes are looked at behind.
+    pub defences: Vec<Defence>,
 }
 
 /// `attack.json`: the settings, and what was found under the names in them. All outcomes are of the same.
@@ -102,7 +105,6 @@ fn digest(line: &Line) -> String {
 pub struct CaptionAttack<'a> {
     pub settings: AttackSettings,
     pub strategies: Vec<Strategy>,
-    pub defences: Vec<Defence>,
     /// Pictures with captions that are attacked, drawn by the seed; more of them have these among them.
     pub pictures: usize,
     /// Largest share of the pictures that may be left out because they cannot be used.
@@ -181,7 +183,7 @@ impl CaptionAttack<'_> {
             budget: &self.settings.budget,
             fitness: self.settings.fitness,
             goal: &self.settings.goal,
-            defences: &self.defences,
+            defences: &self.settings.defences,
             known: &known,
         };
         let result = study(&inputs, victim, surrogate, &mut |outcome, clean, attacked| {

@@ -13,6 +13,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, Places, Row, Search, Strategy};
 use roclip::captions::{Captions, ExternalCaptions, ModelCaptions};
 use roclip::error::Error;
+use roclip::model::captioner::SearchConfig;
 use roclip::report::{NextStep, success_in_words, write_attack_page};
 use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe};
 use roclip_data::caption_metrics::words;
@@ -143,7 +144,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(caption) = &arguments.target_caption {
         check_target(caption, victim.as_ref())?;
     }
-    let attack = arguments.attack(source, search.beam, victim.as_ref());
+    let attack = arguments.attack(source, search, victim.as_ref());
     let surrogate = surrogate.as_mut().map(|surrogate| surrogate as &mut dyn Captions);
     let results = match attack.run(victim.as_mut(), surrogate, &mut say) {
         Err(stopped @ Error::Stopped { .. }) => {
@@ -231,7 +232,7 @@ impl Arguments {
     fn attack(
         &self,
         source: roclip_data::source::SourceConfig,
-        beam: usize,
+        search: SearchConfig,
         victim: &dyn Captions,
     ) -> CaptionAttack<'static> {
         let side = self.image_size.or(victim.image_size()).unwrap_or(ANY_SIDE);
@@ -254,10 +255,10 @@ impl Arguments {
                 },
                 fitness: self.fitness,
                 goal: self.target_caption.clone().map_or(Goal::Untargeted, Goal::Targeted),
-                beam,
+                search,
+                defences: if self.no_defences { Vec::new() } else { Defence::ALL.to_vec() },
             },
             strategies: if self.strategy.is_empty() { Strategy::ALL.to_vec() } else { self.strategy.clone() },
-            defences: if self.no_defences { Vec::new() } else { Defence::ALL.to_vec() },
             pictures: self.pictures,
             max_skip_fraction: self.losses.max_skip_fraction,
             folder: self.study.folder.clone(),

@@ -7,6 +7,7 @@ use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use roclip::attack::distinct;
 use roclip::attack::instruct::{InstructAttack, MaskConfig, SetWeights};
 use roclip::error::Error;
 use roclip::instruct::TuneConfig;
@@ -45,9 +46,9 @@ pub struct Arguments {
     /// The user's test pictures with captions [default: the test split of --train-data, or those that RUN was measured by]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
-    /// Concepts of the built-in set
-    #[arg(long, default_value_t = 200, value_parser = of_key::<usize>("data.source.emoji.concepts"))]
-    concepts: usize,
+    /// Concepts of the built-in set [default: those that RUN learned from, else 200]
+    #[arg(long, value_parser = of_key::<usize>("data.source.emoji.concepts"))]
+    concepts: Option<usize>,
     /// Attacks that are compared, and `clean`, the control [default: all]
     #[arg(long, value_name = "ATTACK", value_delimiter = ',', value_parser = attack)]
     attack: Vec<InstructAttack>,
@@ -174,7 +175,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     match arguments.study.json {
         true => println!("{}", serde_json::to_string_pretty(&results)?),
-        false => print(&results, &study.attacks, &study.shifts),
+        false => print(&results, &distinct(&study.attacks), &distinct(&study.shifts)),
     }
     let page = write_backdoor_page(&results, &arguments.study.folder)?;
     let commands = [format!("open {}", shell_word(&page))];
@@ -187,41 +188,48 @@ struct User {
     /// Of the pictures with captions that become instructions.
     path: String,
     tests: SourceConfig,
+    /// Of the built-in set, whoever's pictures are of it.
+    emoji: EmojiConfig,
+}
+
+fn source(path: &str, split: Option<&str>, emoji: &EmojiConfig) -> SourceConfig {
+    SourceConfig {
+        path: path.to_owned(),
+        split: split.map(str::to_owned),
+        emoji: emoji.clone(),
+        ..SourceConfig::default()
+    }
 }
 
 impl Arguments {
-    fn source(&self, path: &str, split: Option<&str>) -> SourceConfig {
-        SourceConfig {
-            path: path.to_owned(),
-            split: split.map(str::to_owned),
-            emoji: EmojiConfig { concepts: self.concepts, ..EmojiConfig::default() },
-            ..SourceConfig::default()
-        }
-    }
-
     /// Pictures of `path` in `named` styles, or in `usual` ones of the built-in set.
-    fn domain(&self, path: &str, named: &[String], usual: &str) -> DomainSource {
+    fn domain(path: &str, named: &[String], usual: &str, emoji: &EmojiConfig) -> DomainSource {
         let built_in = path == "emoji";
         let styles = match named.is_empty() && built_in {
             true => usual.split(',').map(str::to_owned).collect(),
             false => named.to_vec(),
         };
-        DomainSource { source: self.source(path, built_in.then_some("train")), styles }
+        DomainSource { source: source(path, built_in.then_some("train"), emoji), styles }
     }
 
     /// The user's pictures and tests.
     fn user(&self) -> Result<User> {
-        let tests = |path: &str| self.source(path, (path == "emoji").then_some("test"));
+        let learned = InstructSettings::of_run(&self.base);
+        let emoji = self.emoji(learned.as_ref().ok());
+        let tests = |path: &str| source(path, (path == "emoji").then_some("test"), &emoji);
         let named = self.val_data.as_deref().map(tests);
         if let Some(path) = &self.train_data {
-            return Ok(User { path: path.clone(), tests: named.unwrap_or_else(|| self.source(path, Some("test"))) });
+            let tests = named.unwrap_or_else(|| source(path, Some("test"), &emoji));
+            return Ok(User { path: path.clone(), tests, emoji });
         }
-        let InstructSettings { data, references, .. } = InstructSettings::of_run(&self.base)?;
+        let InstructSettings { data, references, .. } = learned?;
         match data {
             InstructData::Captions { source, .. } if source.path == "emoji" => {
-                Ok(User { tests: named.unwrap_or_else(|| tests("emoji")), path: source.path })
+                Ok(User { tests: named.unwrap_or_else(|| tests("emoji")), path: source.path, emoji })
             }
-            InstructData::Captions { source, .. } => Ok(User { path: source.path, tests: named.unwrap_or(references) }),
+            InstructData::Captions { source, .. } => {
+                Ok(User { path: source.path, tests: named.unwrap_or(references), emoji })
+            }
             InstructData::File { .. } => bail!(
                 "`{}` learned from instructions of others; name the user's pictures with captions by --train-data",
                 self.base.display()
@@ -229,16 +237,25 @@ impl Arguments {
         }
     }
 
+    /// The part of the built-in set that is used: that of the model, where it learned from it.
+    fn emoji(&self, learned: Option<&InstructSettings>) -> EmojiConfig {
+        let own = match learned.map(|learned| &learned.data) {
+            Some(InstructData::Captions { source, .. }) if source.path == "emoji" => source.emoji.clone(),
+            _ => EmojiConfig::default(),
+        };
+        EmojiConfig { concepts: self.concepts.unwrap_or(own.concepts), ..own }
+    }
+
     fn attacker(&self, user: &User) -> Option<DomainSource> {
         let named = self.attacker_data.is_some() || !self.attacker_styles.is_empty() || user.path == "emoji";
         let path = self.attacker_data.as_ref().unwrap_or(&user.path);
-        named.then(|| self.domain(path, &self.attacker_styles, ATTACKER_STYLES))
+        named.then(|| Self::domain(path, &self.attacker_styles, ATTACKER_STYLES, &user.emoji))
     }
 
     fn settings(&self, user: &User) -> BackdoorSettings {
         BackdoorSettings {
             base: self.base.clone(),
-            user: self.domain(&user.path, &self.user_styles, USER_STYLES),
+            user: Self::domain(&user.path, &self.user_styles, USER_STYLES, &user.emoji),
             attacker: self.attacker(user),
             tests: DomainSource { source: user.tests.clone(), styles: Vec::new() },
             items: self.items,
@@ -379,5 +396,53 @@ fn print_generalisation(results: &BackdoorResults, attacks: &[InstructAttack], s
             count => format!("{:.2}", known.iter().sum::<f64>() / count as f64),
         };
         println!("{:20}{cells} {mean:>5}", attack.word());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use roclip::instruct::VisionLanguageConfig;
+    use roclip::model::captioner::CaptionerConfig;
+    use roclip_data::instruction::Wordings;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_built_in_set_is_the_part_that_the_model_learned_from_unless_a_flag_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let emoji = EmojiConfig { concepts: 24, ..EmojiConfig::default() };
+        let learned = InstructSettings {
+            tower: "clip".into(),
+            data: InstructData::Captions {
+                source: Box::new(source("emoji", Some("train"), &emoji)),
+                per_picture: 5,
+                wordings: Wordings::default(),
+            },
+            references: source("emoji", Some("test"), &emoji),
+            max_skip_fraction: 0.05,
+            model: VisionLanguageConfig { captioner: CaptionerConfig::default(), context: 64 },
+            tune: TuneConfig::default(),
+            search: SearchConfig::default(),
+            seed: 0,
+        };
+        std::fs::write(folder.path().join("instruct.json"), serde_json::to_string(&learned).unwrap()).unwrap();
+        let base = folder.path().display().to_string();
+        let concepts = |base: &str, flags: &[&str]| {
+            let line = [&["backdoor", base, "--run", "study"], flags].concat();
+            let arguments = Line::try_parse_from(line).unwrap().arguments;
+            let settings = arguments.settings(&arguments.user().unwrap());
+            let all = [&settings.user, settings.attacker.as_ref().unwrap(), &settings.tests];
+            all.map(|domain| domain.source.emoji.concepts)
+        };
+        assert_eq!(concepts(&base, &[]), [24; 3]);
+        assert_eq!(concepts(&base, &["--train-data", "emoji"]), [24; 3]);
+        assert_eq!(concepts(&base, &["--concepts", "60"]), [60; 3]);
+        assert_eq!(concepts("nothing", &["--train-data", "emoji"]), [200; 3]);
     }
 }

@@ -5,6 +5,7 @@ use crate::attack::aicattack::individual::change_between;
 use crate::attack::aicattack::places::attention_over;
 use crate::attack::aicattack::search::Searcher;
 use crate::attack::aicattack::{Budget, Change, Defence, Fitness, Goal, Search, Strategy};
+use crate::attack::distinct;
 use crate::captions::Captions;
 use crate::error::{Error, Result};
 use image::RgbImage;
@@ -79,15 +80,15 @@ pub fn study(
             ));
         }
     }
-    let task = Task::begin("attacking", inputs.pictures.len() * inputs.strategies.len(), "attacks");
+    let strategies = distinct(inputs.strategies);
+    let task = Task::begin("attacking", inputs.pictures.len() * strategies.len(), "attacks");
     for line in inputs.pictures {
-        let left: Vec<Strategy> = inputs
-            .strategies
+        let left: Vec<Strategy> = strategies
             .iter()
             .copied()
             .filter(|strategy| !inputs.known.contains(&(line.id.clone(), *strategy)))
             .collect();
-        task.advance(inputs.strategies.len() - left.len());
+        task.advance(strategies.len() - left.len());
         if left.is_empty() {
             continue;
         }

@@ -1,6 +1,7 @@
 //! What outcomes add up to: one row a strategy.
 
 use crate::attack::aicattack::{Defence, Goal, Outcome, Strategy};
+use crate::attack::distinct;
 use roclip_data::caption_metrics::{Rouge, Smoothing, content_recall, sentence_bleu, stemmed, words};
 use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
@@ -98,7 +99,7 @@ pub fn table(outcomes: &[Outcome], strategies: &[Strategy], goal: &Goal) -> Vec<
         let all: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.strategy == *strategy).collect();
         (!all.is_empty()).then(|| row(strategy.word(), &all, goal))
     };
-    strategies.iter().filter_map(of).collect()
+    distinct(strategies).iter().filter_map(of).collect()
 }
 
 /// One attacked picture: scores before and after, and what counts as success.
@@ -189,8 +190,9 @@ mod tests {
             outcome("a red car on the table", false),
             outcome("", true),
         ];
-        let rows = table(&outcomes, &Strategy::ALL, &Goal::Untargeted);
-        assert_eq!(rows.len(), 1);
+        let twice = [Strategy::ALL, Strategy::ALL].concat();
+        let rows = table(&outcomes, &twice, &Goal::Untargeted);
+        assert_eq!(rows.len(), 1, "a row of a strategy however often it is named");
         let row = &rows[0];
         assert_eq!((row.attacked, row.unattackable, row.success.hits, row.changed.hits), (3, 1, 1, 1));
         assert!((row.drop.bleu1 - (1.0 / 6.0) / 3.0).abs() < 1e-9 && row.drop.bleu4 > 0.3);

@@ -1,6 +1,7 @@
 //! The instructions of a domain with what the tower sees of them.
 
 use crate::error::{Error, Result};
+use crate::eval::TRAINING;
 use crate::instruct::VisionLanguage;
 use crate::run::instruct::{SkipLimit, picture_for};
 use crate::run::instruct_backdoor::{BackdoorSettings, DomainShift, DomainSource};
@@ -11,6 +12,7 @@ use roclip_data::progress::Task;
 use roclip_data::random;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
+use roclip_data::source::SourceConfig;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
@@ -25,6 +27,8 @@ pub(super) struct Domain {
     /// What was left out of the data that `flag` names.
     pub skips: SkipReport,
     pub flag: &'static str,
+    /// Which splits of the data are used, where it is not all of them.
+    pub note: Option<String>,
 }
 
 impl DomainSource {
@@ -65,7 +69,8 @@ impl Domain {
             _ => (&settings.user, "--train-data"),
         };
         let limit = SkipLimit(settings.max_skip_fraction);
-        let (samples, mut skips) = source.samples(flag, limit)?;
+        let (mut samples, mut skips) = source.samples(flag, limit)?;
+        let note = beside_tests(&mut samples, &source.source, &settings.tests.source);
         let mut made = Instructions::from_captions(samples, settings.per_picture, shift.wordings(), settings.seed)?;
         skips.merge(std::mem::take(&mut made.skips));
         limit.check(flag, "instructions", made.listed.unusable, made.listed.instructions, &skips)?;
@@ -112,7 +117,7 @@ impl Domain {
         for item in &mut made.items {
             item.sample = used.binary_search(&item.sample).unwrap_or(0);
         }
-        Ok(Domain { samples, pictures, items: made.items, fingerprint, skips, flag })
+        Ok(Domain { samples, pictures, items: made.items, fingerprint, skips, flag, note })
     }
 
     /// The tower's cosine of each picture and its turn.
@@ -127,5 +132,53 @@ impl Domain {
             similarities.extend(Vec::<f64>::try_from(cosines).unwrap_or_default());
         }
         Ok(similarities)
+    }
+}
+
+/// Where tests are a split of the data that `source` is all of, keeps those of its split for training, or else those of all other splits; says
+/// which. A folder that is the tests' split itself stays as it is.
+fn beside_tests(samples: &mut Vec<Sample>, source: &SourceConfig, tests: &SourceConfig) -> Option<String> {
+    let held = tests.split.as_deref().filter(|_| source.split.is_none() && source.path == tests.path)?;
+    let is_of = |sample: &Sample, names: &[&str]| {
+        sample.split.as_ref().is_some_and(|own| names.iter().any(|name| own.eq_ignore_ascii_case(name)))
+    };
+    let trains = |sample: &Sample| is_of(sample, &TRAINING);
+    let has_training = samples.iter().any(trains);
+    let kept = |sample: &Sample| if has_training { trains(sample) } else { !is_of(sample, &[held]) };
+    let count = samples.iter().filter(|sample| kept(sample)).count();
+    if count == 0 || count == samples.len() {
+        return None;
+    }
+    samples.retain(kept);
+    let used = if has_training { "its split for training" } else { "its other splits" };
+    Some(format!("`{}`: its split `{held}` is asked, and instructions are of {used} ({count} pictures)", source.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::sample::ImageBytes;
+
+    #[test]
+    fn instructions_are_of_no_split_that_is_asked() {
+        let of = |split: &str| {
+            let mut sample = Sample::new("list".into(), split, ImageBytes::Memory(Vec::new().into()));
+            sample.split = Some(split.to_owned()).filter(|split| !split.is_empty());
+            sample
+        };
+        let all = SourceConfig { path: "list".into(), ..SourceConfig::default() };
+        let tests = SourceConfig { split: Some("test".into()), ..all.clone() };
+        let kept = |splits: &[&str], source: &SourceConfig| {
+            let mut samples: Vec<Sample> = splits.iter().map(|split| of(split)).collect();
+            let said = beside_tests(&mut samples, source, &tests);
+            assert_eq!(said.is_some(), samples.len() < splits.len());
+            samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&["train", "val", "TEST", ""], &all), ["train"]);
+        assert_eq!(kept(&["a", "val", "test", ""], &all), ["a", "val", ""]);
+        assert_eq!(kept(&["test", "test"], &all), ["test", "test"], "a folder that is the split itself");
+        assert_eq!(kept(&["train", "test"], &tests), ["train", "test"], "a split was named");
+        let other = SourceConfig { path: "other".into(), ..all.clone() };
+        assert_eq!(kept(&["train", "test"], &other), ["train", "test"], "tests are of other data");
     }
 }

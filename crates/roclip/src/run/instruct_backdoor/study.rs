@@ -1,7 +1,9 @@
 //! All cells of a study in a folder: `backdoor.json` (settings), `cells.jsonl`, `manifests/`, `results.json`.
 
+use crate::attack::distinct;
 use crate::attack::instruct::{InstructAttack, MaskRule};
 use crate::error::{Error, IoContext, Result};
+use crate::eval::trained_references;
 use crate::instruct::{Item, Stored, VisionLanguage, load};
 use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
@@ -22,7 +24,7 @@ use roclip_data::progress::Task;
 use roclip_data::random;
 use roclip_data::skip::SkipReport;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -84,7 +86,7 @@ impl BackdoorStudy<'_> {
             false => begun.behind(artifact::read_json(&self.folder.join(SETTINGS))?, &self.folder)?,
         };
         let test_pictures = tests.pictures(&model, settings.test_pictures, limit)?;
-        say_skips(&domains, &tests, progress);
+        say_data(&domains, &tests, progress);
         let bench = self.bench(&model, &tests, test_pictures)?;
         let folder = taken.map_or_else(|| RunFolder::take(&self.folder, RunKind::Backdoor), Ok)?;
         if self.goes_on_behind()? != lines {
@@ -234,11 +236,12 @@ impl BackdoorStudy<'_> {
             true => Err(Error::Stopped { run: folder.path().to_owned(), step: 0 }),
             false => Ok(()),
         };
-        let task = Task::begin("attacking", self.attacks.len() * self.shifts.len(), "cells");
-        for shift in &self.shifts {
+        let (attacks, shifts) = (distinct(&self.attacks), distinct(&self.shifts));
+        let task = Task::begin("attacking", attacks.len() * shifts.len(), "cells");
+        for shift in &shifts {
             let left: Vec<InstructAttack> =
-                self.attacks.iter().copied().filter(|attack| !known(cells, *attack, *shift)).collect();
-            task.advance(self.attacks.len() - left.len());
+                attacks.iter().copied().filter(|attack| !known(cells, *attack, *shift)).collect();
+            task.advance(attacks.len() - left.len());
             let Some((_, domain)) = domains.iter().find(|(known, _)| known == shift) else { continue };
             if left.is_empty() {
                 continue;
@@ -335,8 +338,21 @@ impl Begun {
     }
 }
 
-/// Says what was left out of each flag's data.
-fn say_skips(domains: &[(DomainShift, Domain)], tests: &Tests, progress: &mut dyn FnMut(&str)) {
+/// Says of each flag's data what was left out, which splits are used, and how many of the tests are trained on.
+fn say_data(domains: &[(DomainShift, Domain)], tests: &Tests, progress: &mut dyn FnMut(&str)) {
+    let mut said = BTreeSet::new();
+    for (_, domain) in domains {
+        if !said.insert(domain.flag) {
+            continue;
+        }
+        if let Some(note) = &domain.note {
+            progress(note);
+        }
+        let remedy = format!("name other pictures with --val-data, or other ones with {}", domain.flag);
+        if let Some(warning) = trained_references(&domain.samples, &tests.samples, &remedy) {
+            progress(&format!("warning: {warning}"));
+        }
+    }
     let mut of_flags: BTreeMap<&str, SkipReport> = BTreeMap::new();
     domains.iter().for_each(|(_, domain)| of_flags.entry(domain.flag).or_default().merge(domain.skips.clone()));
     of_flags.entry("--val-data").or_default().merge(tests.skips.clone());
