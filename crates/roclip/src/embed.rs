@@ -38,7 +38,8 @@ pub struct Embedded {
 pub struct AllEmbedded {
     /// Index of each in the loader's pairs.
     pub pairs: Vec<usize>,
-    /// [`picture_hash`] of each as the model sees it: copies of a picture share it.
+    /// [`picture_hash`] of each as the model sees it: copies of a picture share it. A picture without a clear edge is nobody's copy, and has a
+    /// number of its own, below 0.
     pub pictures: Vec<i64>,
     /// Unit features `[pairs, dim]`.
     pub image: Tensor,
@@ -85,7 +86,8 @@ impl Embedder<'_> {
         let batches = self.loader.look(which.collect(), None, AT_A_TIME);
         for embedded in self.pairs(batches) {
             let found = embedded?;
-            pictures.extend(found.view.images.chunks(3 * side * side).map(|picture| picture_hash(picture, side)));
+            let shown = found.view.images.chunks(3 * side * side).zip(&found.pairs);
+            pictures.extend(shown.map(|(planes, pair)| picture_number(planes, side, *pair)));
             task.advance(found.pairs.len());
             image.push(found.image);
             image_norms.push(found.image_norms);
@@ -129,6 +131,14 @@ impl Embedder<'_> {
     }
 }
 
+/// The number of the picture of `pair`, as [`AllEmbedded::pictures`] has it.
+fn picture_number(planes: &[f32], side: usize, pair: usize) -> i64 {
+    match picture_hash(planes, side) {
+        0 => -1 - pair as i64,
+        hash => hash,
+    }
+}
+
 /// Rows of all of `features`, which are an error when there are none.
 pub fn joined(features: &[Tensor]) -> Result<Tensor> {
     if features.is_empty() {
@@ -139,4 +149,21 @@ pub fn joined(features: &[Tensor]) -> Result<Tensor> {
 
 pub(crate) fn nothing_readable() -> Error {
     Error::setting("no picture of these pairs can be read", "repair the data")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_without_an_edge_are_nobodys_copies() {
+        let flat = |level: f32| vec![level; 3 * 32 * 32];
+        let halves: Vec<f32> = (0..3 * 32 * 32).map(|at| if at % 32 < 16 { -1.0 } else { 1.0 }).collect();
+        let number = |planes: &[f32], pair| picture_number(planes, 32, pair);
+        // Two of one colour, even of the same one, are two pictures; copies of one with an edge are one.
+        assert_ne!(number(&flat(0.5), 0), number(&flat(0.5), 1));
+        assert_ne!(number(&flat(0.5), 3), number(&flat(-0.5), 4));
+        assert!(number(&flat(0.5), 0) < 0 && number(&halves, 0) > 0);
+        assert_eq!(number(&halves, 0), number(&halves, 1));
+    }
 }

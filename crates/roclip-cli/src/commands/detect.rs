@@ -2,6 +2,7 @@
 
 use crate::commands::described_model::DescribedModel;
 use crate::commands::detect_advice::advice;
+use crate::commands::detect_train::LookedAt;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::of_key;
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
@@ -16,11 +17,12 @@ use roclip::detect::{Config, Descriptions, Method};
 use roclip::recipe::{DataConfig, Recipe};
 use roclip::report::{check_inputs_folder, check_suspects_folder, write_suspects};
 use roclip::run::{
-    Drop, Judged, Looked, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs, suspects,
+    Drop, EarlierList, Judged, Looked, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs,
+    suspects,
 };
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
-use roclip_data::paths::beside;
+use roclip_data::plural::count;
 use roclip_data::skip::SkipReport;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,7 +155,9 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     };
     let list = arguments.out.join("drop.txt");
     let encoded_by = model.filter(|_| arguments.features.is_none()).map(Path::to_owned);
-    let look = Looked { model: encoded_by.clone(), ..Looked::by(&config, &methods, &drop) };
+    // Read now: with --overwrite the new list may take its place.
+    let earlier = recipe.data.drop.as_deref().map(EarlierList::read).transpose()?;
+    let look = Looked { model: encoded_by.clone(), ..Looked::by(&config, &methods, &drop).after(earlier.as_ref()) };
     // Before the pairs are encoded, which takes the time.
     if list.is_file() && Looked::beside(&list).is_some_and(|earlier| earlier != look) {
         arguments.check_replaces(&list)?;
@@ -190,6 +194,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
         Some(path) => {
             let PairFeatures { features, skips, .. } = encode(&trusted(&recipe, path))?;
             say_left_out("--trusted-data: ", &skips);
+            drop.check_reached(features.len())?;
             Some(features)
         }
         None => None,
@@ -202,7 +207,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     if let Some(folder) = &arguments.write_features {
         encoded.write(folder)?;
     }
-    let mut found = suspects(&config, &methods, (&drop, trusted.as_ref()), encoded)?;
+    let mut found = suspects(&config, &methods, (&drop, trusted.as_ref()), encoded)?.after(earlier);
     found.looked.model = encoded_by;
     if list.is_file() && !std::fs::read_to_string(&list).is_ok_and(|earlier| earlier == found.list()) {
         arguments.check_replaces(&list)?;
@@ -226,7 +231,8 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     }
     let mut next = vec![format!("open {}", shell_word(&page))];
     if found.dropped.as_ref().is_some_and(|dropped| dropped.pairs > 0) {
-        next.push(train_without(&list, run.as_deref(), arguments));
+        let Common { recipe, data, manifest, seed, .. } = &arguments.common;
+        next.extend(LookedAt { run: run.as_deref(), recipe, data, manifest, seed }.train_without(&list));
     }
     say_next(&arguments.out, holds, &next);
     Ok(())
@@ -245,23 +251,6 @@ impl PairsArguments {
         }
         Ok(())
     }
-}
-
-/// The command that trains what `run` trained, or the recipe that was given, without the pairs that `list` names.
-fn train_without(list: &Path, run: Option<&Path>, arguments: &PairsArguments) -> String {
-    let named = arguments.common.data.names_training_data();
-    // Pairs that a run cleaned with, or learned prompts beside, were not what it trained on.
-    let trained =
-        |run: &&Path| Recipe::of_run(run).is_ok_and(|recipe| recipe.clean.is_none() && recipe.prompt.is_none());
-    let own = run.filter(|_| !named).filter(trained);
-    let config = own.map(|run| run.join("run.toml")).or_else(|| arguments.common.recipe.config.clone());
-    let flags = match config {
-        Some(config) => format!("--config {}", shell_word(&config)),
-        None => arguments.common.data.again(),
-    };
-    let without = |run: &Path| beside(run, "without");
-    let run = artifact::unused_name(&own.map_or_else(|| "runs/without".into(), without), "");
-    format!("roclip train {flags} --drop {} --run {}", shell_word(list), shell_word(&run))
 }
 
 /// Says what the source of pairs could not use.
@@ -382,6 +371,16 @@ fn print(found: &Suspects) {
     match dropped.pairs {
         0 => println!("nothing to leave out (no drop.txt)"),
         pairs => println!("{pairs} pairs to leave out (drop.txt)"),
+    }
+    if let Some(asked) = dropped.asked {
+        println!("  --drop-fraction asks for {asked}; the method has no score of the others, and they stay");
+    }
+    if let (Some(earlier), 1..) = (&found.earlier, dropped.pairs) {
+        let list = for_terminal(&earlier.list.display().to_string()).into_owned();
+        println!(
+            "  drop.txt names the {} of `{list}`, too: these pairs were looked at without them",
+            count(earlier.ids, "id")
+        );
     }
     for (attack, (all, left)) in &dropped.left {
         println!("  {attack}: {left} of {all} poisoned pairs stay");

@@ -8,6 +8,12 @@ fn lines(lab: &Lab, file: &str) -> Vec<String> {
     std::fs::read_to_string(lab.path(file)).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// The arguments of the training that `said` advises.
+fn advised(said: &str) -> &str {
+    let mut commands = said.lines().filter_map(|line| Some(line.split_once(" roclip ")?.1));
+    commands.find(|command| command.starts_with("train ")).unwrap_or_else(|| panic!("{said}"))
+}
+
 #[test]
 fn pairs_are_scored_judged_and_left_out() {
     let lab = Lab::new();
@@ -37,6 +43,16 @@ fn pairs_are_scored_judged_and_left_out() {
     lab.train("without", &["--preset", "clip", "--drop", "suspects/drop.txt"]);
     let summary: Value = serde_json::from_str(&lines(&lab, "without/summary.json").join("\n")).unwrap();
     assert_eq!(summary["pairs"], scores.len() - dropped.len());
+    // Another look, at what that run learned from, leaves it out still: the command that it advises has one list.
+    let again = ["detect", "pairs", "without", "--out", "further", "--neighbours", "4", "--drop-fraction", "0.1"];
+    let said = lab.ok(&again);
+    assert!(said.contains(&format!("names the {} ids of `suspects/drop.txt`, too", dropped.len())), "{said}");
+    let further = lines(&lab, "further/drop.txt");
+    let own = (0.1 * (scores.len() - dropped.len()) as f64).round() as usize;
+    assert!(further.starts_with(&dropped) && further.len() == dropped.len() + own, "{further:?}");
+    lab.ok(&advised(&lab.stderr(&again)).split(' ').collect::<Vec<_>>());
+    let summary: Value = serde_json::from_str(&lines(&lab, "without-without/summary.json").join("\n")).unwrap();
+    assert_eq!(summary["pairs"], scores.len() - dropped.len() - own);
 
     let said = lab.stderr(&[&detect[..], &["--drop-fraction", "0.1"]].concat());
     let next = "roclip train --config victim/run.toml --drop suspects/drop.txt --run victim-without";
@@ -70,10 +86,9 @@ fn pairs_are_scored_judged_and_left_out() {
     let above = said.lines().find_map(|line| line.trim().strip_prefix("trusted: ")).unwrap();
     let above: usize = above.split(' ').next().unwrap().parse().unwrap();
     assert!(above <= 3, "a fifth of 16: {said}");
-    // Where nothing is left out, no trusted pair is as suspicious as that.
+    // A level that no pair can reach would say that nothing is suspicious, whatever the data.
     let none = ["--level", "1e-6", "--trusted-data", "trusted.csv", "--overwrite"];
-    let said = lab.ok(&[&detect[..], &none].concat());
-    assert!(said.contains("nothing to leave out") && !said.contains("trusted: "), "{said}");
+    lab.fails(&[&detect[..], &none].concat(), 1, &["--level 0.000001 of 16 trusted pairs", "at least 999999"]);
     // What is left out of the suspected data says nothing of the trusted ones, and what either cannot use is said.
     std::fs::write(lab.path("ids.txt"), "000.png\n").unwrap();
     let lost = format!("{}\ngone.png,a red square,test,red\n", trusted.join("\n"));
@@ -94,7 +109,11 @@ fn features_are_kept_and_scored_again_without_a_model() {
     let look = ["detect", "pairs", "--neighbours", "4", "--out"];
     lab.ok(&[&look[..], &["first", "model", "--write-features", "kept"]].concat());
     let manifest = ["--config", "model/run.toml", "--manifest", "model/manifest.jsonl"];
-    lab.ok(&[&look[..], &["again", "--features", "kept"], &manifest].concat());
+    let manifested = [&look[..], &["again", "--features", "kept"], &manifest, &["--drop-fraction", "0.1"]].concat();
+    // What is advised has every flag that chose the data.
+    let said = lab.stderr(&manifested);
+    let flags = "--config model/run.toml --manifest model/manifest.jsonl --drop again/drop.txt --run runs/without";
+    assert_eq!(advised(&said), format!("train {flags}"), "{said}");
     let scores = |folder: &str| -> Vec<Value> {
         lines(&lab, &format!("{folder}/scores.jsonl")).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
@@ -323,4 +342,57 @@ fn a_demo_trains_a_row_without_what_another_row_finds_suspicious() {
     let words = ["`demo/augmentation-only-batch_size-8-seed0` holds no finished run"];
     lab.fails(&[&demo[..], &["--sweep", "train.batch_size=8,16"]].concat(), 1, &words);
     lab.fails(&[&demo[..], &["--detect-by", "magic"]].concat(), 2, &["magic"]);
+}
+
+#[test]
+fn the_command_that_is_advised_trains_on_the_pairs_that_were_looked_at() {
+    let lab = Lab::new();
+    lab.train("model", &["--preset", "clip", "--epochs", "1"]);
+    let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    let part = |name: &str, split: &str| {
+        let own: Vec<&str> = pairs.lines().filter(|line| line.contains(split) || line.starts_with("image")).collect();
+        std::fs::write(lab.path(name), own.join("\n")).unwrap();
+    };
+    // Other data than the recipe's.
+    part("first.csv", ",test,");
+    part("second.csv", ",train,red");
+    let named = "--train-data first.csv::second.csv --train-data-upsampling-factors 1::2";
+    let look = |typed: &str, out: &str| {
+        let rest = format!("detect pairs model --neighbours 2 --drop-fraction 0.2 --out {out} {typed}");
+        let said = lab.stderr(&rest.split(' ').collect::<Vec<_>>());
+        let command = advised(&said).to_owned();
+        lab.ok(&format!("{command} --dry-run").split(' ').collect::<Vec<_>>());
+        command
+    };
+    let other = format!("--config recipe.toml --set poison= {named}");
+    let expected = format!("train {other} --drop of-recipe/drop.txt --run runs/without");
+    assert_eq!(look(&other, "of-recipe"), expected);
+    let expected =
+        format!("train --config model/run.toml --set poison= {named} --drop of-run/drop.txt --run runs/without");
+    assert_eq!(look(named, "of-run"), expected);
+    // What is set goes after all flags, a list among it.
+    std::fs::write(lab.path("ids.txt"), "000.png\n").unwrap();
+    let set = "--set data.drop=ids.txt --seed 0";
+    let expected = format!(
+        "train --config model/run.toml --manifest model/manifest.jsonl {set} --set data.drop=of-set/drop.txt --run model-without"
+    );
+    assert_eq!(look(set, "of-set"), expected);
+    assert_eq!(lines(&lab, "of-set/drop.txt")[0], "000.png");
+}
+
+#[test]
+fn what_a_single_method_says_nothing_of_stays() {
+    let lab = Lab::new();
+    lab.train("model", &["--preset", "clip", "--epochs", "1"]);
+    let look = ["detect", "pairs", "model", "--out", "copies", "--methods", "picture-copies", "--neighbours", "4"];
+    let said = lab.ok(&[&look[..], &["--drop-fraction", "0.95"]].concat());
+    let scores: Vec<Value> =
+        lines(&lab, "copies/scores.jsonl").iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let scored = |line: &&Value| !line["scores"]["picture-copies"].is_null();
+    let all = scores.iter().filter(scored).count();
+    // The copies of the targeted attack, and what else looks alike at this size.
+    let asked = (0.95 * scores.len() as f64).round() as usize;
+    assert!((6..asked).contains(&all), "{all} of {}", scores.len());
+    assert!(scores.iter().all(|line| line["dropped"] == scored(&line)), "{scores:?}");
+    assert!(said.contains(&format!("--drop-fraction asks for {asked}; ")), "{said}");
 }

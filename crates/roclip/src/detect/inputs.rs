@@ -36,7 +36,7 @@ impl InputMethod {
         KnownInput {
             method: InputMethod::WhitenedDirection,
             name: "whitened-direction",
-            about: "the same along the direction in which the inputs differ most (LoREx); needs many inputs at once",
+            about: "the same along the direction in which all inputs together differ most (LoREx); needs many at once",
             scores: |seen| whitening::along_first_direction(&seen.plain, &seen.clean),
         },
         KnownInput {

@@ -19,6 +19,7 @@ pub use conformal::p_values;
 pub use descriptions::Descriptions;
 pub use inputs::{InputFeatures, InputMethod, input_scores};
 pub use ranks::combined;
+pub use whitening::along_mixed_direction;
 
 use crate::error::{Error, Result};
 use density::Densities;

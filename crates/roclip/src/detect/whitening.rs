@@ -26,7 +26,8 @@ pub(super) fn norms(features: &Tensor, clean: &Tensor) -> Result<Vec<f64>> {
     Vec::try_from(squared).torch("reading lengths")
 }
 
-/// How far each row lies along the first eigenvector of the whitened rows' covariance, in either sense.
+/// How far each row lies along the first eigenvector of the whitened rows' covariance, in either sense. A shift that all rows share is in no
+/// covariance: the rows must be a mixture, of those with a trigger and those without.
 pub(super) fn along_first_direction(features: &Tensor, clean: &Tensor) -> Result<Vec<f64>> {
     let white = whitened(features, clean);
     let centred = &white - white.mean_dim([0i64].as_slice(), true, Kind::Double);
@@ -35,9 +36,17 @@ pub(super) fn along_first_direction(features: &Tensor, clean: &Tensor) -> Result
     Vec::try_from(white.matmul(&first).abs()).torch("reading projections")
 }
 
+/// [`along_first_direction`] of pictures as they are and of triggered ones, with one direction for both together.
+pub fn along_mixed_direction(plain: &Tensor, triggered: &Tensor, clean: &Tensor) -> Result<[Vec<f64>; 2]> {
+    let mut of_plain = along_first_direction(&Tensor::cat(&[plain, triggered], 0), clean)?;
+    let of_triggered = of_plain.split_off((crate::model::extent(plain, 0) as usize).min(of_plain.len()));
+    Ok([of_plain, of_triggered])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::figures::figures;
     use rand::RngExt;
     use roclip_data::random;
 
@@ -58,5 +67,25 @@ mod tests {
             let most = plain.iter().copied().fold(0.0, f64::max);
             assert!(triggered.iter().all(|score| *score > most), "{most} {triggered:?}");
         }
+    }
+
+    #[test]
+    fn a_shift_that_all_triggered_pictures_share_is_found_in_the_mixture_alone() {
+        let mut random = random::stream(6, "test-whitening", 0, "");
+        // The trigger adds a constant where clean pictures hardly vary.
+        let mut row = |shift: f32| -> Vec<f32> {
+            let mut row: Vec<f32> = (0..7).map(|_| random.random_range(-1.0..1.0)).collect();
+            row.push(shift + random.random_range(-0.05..0.05));
+            row
+        };
+        let mut rows = |count: usize, shift: f32| -> Tensor {
+            Tensor::from_slice(&(0..count).flat_map(|_| row(shift)).collect::<Vec<f32>>()).view([-1, 8])
+        };
+        let (clean, plain, triggered) = (rows(200, 0.0), rows(60, 0.0), rows(50, 0.5));
+        let [ours, theirs] = along_mixed_direction(&plain, &triggered, &clean).unwrap();
+        assert_eq!((ours.len(), theirs.len()), (60, 50));
+        let marks: Vec<Option<bool>> = (0..110).map(|at| Some(at >= 60)).collect();
+        let area = figures(&[ours, theirs].concat(), &marks).unwrap().auroc.unwrap();
+        assert!(area > 0.99, "{area}");
     }
 }

@@ -62,6 +62,8 @@ fn dropped(found: &Suspects) -> Markup {
             None => "Nothing is left out: give --drop-fraction, or --level with trusted pairs.",
             Some(dropped) => {
                 (count(dropped.pairs, "pair")) " to leave out (drop.txt)"
+                @if let Some(asked) = dropped.asked { ", where --drop-fraction asks for " (asked) ": the method has no score of the others" }
+                @if let (Some(earlier), 1..) = (&found.earlier, dropped.pairs) { ", and the " (count(earlier.ids, "id")) " of the earlier list" }
                 @for (attack, (all, left)) in &dropped.left { ", of " (attack) " " (left) " of " (all) " stay" }
                 @if !dropped.left.is_empty() { ", " (dropped.clean) " of those left out are clean" }
                 "."
@@ -159,7 +161,7 @@ fn figure(found: &Suspects, at: usize, limits: ImageLimits) -> Result<Markup> {
             figcaption {
                 (caption)
                 br;
-                small { (pair.id) @if let Some(score) = score { ", " (format!("{score:.2}")) } }
+                small { (pair.id) @if let Some(score) = score { ", " @if score.is_finite() { (format!("{score:.2}")) } @else { "no score" } } }
                 @if let Some(attack) = found.attacks.get(at).and_then(Option::as_ref) { br; b.fooled { (attack) } }
             }
         }

@@ -2,7 +2,7 @@
 //! looked at as they are and with each trigger that the recipe knows of.
 
 use crate::detect::figures::{Figures, figures};
-use crate::detect::{Descriptions, InputFeatures, InputMethod, input_scores};
+use crate::detect::{Descriptions, InputFeatures, InputMethod, along_mixed_direction, input_scores};
 use crate::error::{Error, Result};
 use crate::eval::{Alter, Evaluator, text_features, unaltered};
 use crate::model::{Clip, unit};
@@ -38,6 +38,9 @@ pub struct InputScore {
     /// The attack whose trigger it carries; none of a clean one.
     pub attack: Option<String>,
     pub scores: BTreeMap<&'static str, f64>,
+    /// Of a clean picture, by attack: scores that differ from `scores` where it is looked at together with that attack's pictures.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, BTreeMap<&'static str, f64>>,
 }
 
 /// How well a method tells triggered pictures from clean ones.
@@ -101,6 +104,7 @@ pub fn suspect_inputs(
     let clean_features = features(clean, &unaltered)?;
     let task = Task::begin("looking at inputs", 1 + backdoors.len(), "kinds");
     let mut inputs = Vec::new();
+    let mut untriggered: Option<Tensor> = None;
     for backdoor in std::iter::once(None).chain(backdoors.iter().map(Some)) {
         let plain: &Alter = &|image: &Sample, picture: RgbImage| match backdoor {
             None => Ok(picture),
@@ -125,22 +129,49 @@ pub fn suspect_inputs(
             masked: std::iter::once(Ok(as_they_are)).chain((1..MASKS).map(under)).collect::<Result<_>>()?,
             said: said.as_ref().map(|[a, b]| [a.shallow_clone(), b.shallow_clone()]),
         };
-        let scores =
+        let mut scores =
             methods.iter().map(|method| Ok((*method, input_scores(*method, &seen)?))).collect::<Result<Vec<_>>>()?;
+        // Nobody says which inputs carry a trigger: those with and without it are looked at together.
+        if let (Some(backdoor), Some(untriggered)) = (backdoor, &untriggered) {
+            let [beside, own] = along_mixed_direction(untriggered, &seen.plain, &clean_features)?;
+            mix(&mut inputs, (&backdoor.attack, beside), &mut scores, own);
+        }
         for (at, image) in images.iter().enumerate() {
             let of = |(method, scores): &(InputMethod, Vec<f64>)| Some((method.name(), *scores.get(at)?));
             inputs.push(InputScore {
                 id: image.id.clone(),
                 attack: backdoor.map(|backdoor| backdoor.attack.clone()),
                 scores: scores.iter().filter_map(of).collect(),
+                beside: BTreeMap::new(),
             });
+        }
+        if backdoor.is_none() {
+            untriggered = Some(seen.plain);
         }
         task.advance(1);
     }
-    let judged = judged(&inputs, &methods, backdoors);
+    let attacks: Vec<&str> = backdoors.iter().map(|backdoor| backdoor.attack.as_str()).collect();
+    let judged = judged(&inputs, &methods, &attacks);
     let descriptions =
         descriptions.map(|texts| DescribedBy { name: texts.name.clone(), provenance: texts.provenance.clone() });
     Ok(SuspectInputs { clean: clean.len(), looked_at: looked_at.len(), descriptions, judged, inputs })
+}
+
+/// Takes what an attack's pictures score along the direction of the mixture, `own`, in place of what they score alone, and gives the clean ones,
+/// which stand first among `inputs`, theirs `beside` this attack.
+fn mix(
+    inputs: &mut [InputScore],
+    (attack, beside): (&str, Vec<f64>),
+    scores: &mut [(InputMethod, Vec<f64>)],
+    own: Vec<f64>,
+) {
+    let method = InputMethod::WhitenedDirection;
+    for (input, score) in inputs.iter_mut().zip(beside) {
+        input.beside.entry(attack.to_owned()).or_default().insert(method.name(), score);
+    }
+    for (_, alone) in scores.iter_mut().filter(|(known, _)| *known == method) {
+        alone.clone_from(&own);
+    }
 }
 
 /// Black over so many of `MASKS - 1` parts of the cells of a grid, in an order that the picture's id draws: a mask that has grown over some
@@ -183,10 +214,13 @@ fn said(
     Ok([sum(&described)?, sum(&unrelated)?])
 }
 
-fn judged(inputs: &[InputScore], methods: &[InputMethod], backdoors: &[Backdoor]) -> Vec<InputJudged> {
+fn judged(inputs: &[InputScore], methods: &[InputMethod], attacks: &[&str]) -> Vec<InputJudged> {
     let mut found = Vec::new();
-    for (method, attack) in methods.iter().flat_map(|method| backdoors.iter().map(move |own| (method, &own.attack))) {
-        let score = |input: &InputScore| input.scores.get(method.name()).copied().unwrap_or(f64::NAN);
+    for (method, attack) in methods.iter().flat_map(|method| attacks.iter().map(move |attack| (method, *attack))) {
+        let score = |input: &InputScore| {
+            let beside = input.beside.get(attack).and_then(|scores| scores.get(method.name()));
+            beside.or_else(|| input.scores.get(method.name())).copied().unwrap_or(f64::NAN)
+        };
         let scores: Vec<f64> = inputs.iter().map(score).collect();
         let mark = |input: &InputScore| match &input.attack {
             None => Some(false),
@@ -194,7 +228,7 @@ fn judged(inputs: &[InputScore], methods: &[InputMethod], backdoors: &[Backdoor]
         };
         let marks: Vec<Option<bool>> = inputs.iter().map(mark).collect();
         if let Some(figures) = figures(&scores, &marks) {
-            found.push(InputJudged { method: method.name(), attack: attack.clone(), figures });
+            found.push(InputJudged { method: method.name(), attack: attack.to_owned(), figures });
         }
     }
     found
@@ -228,5 +262,24 @@ mod tests {
         for (width, height) in [(1, 1), (2, 3), (300, 5)] {
             assert_eq!(blurred(RgbImage::new(width, height)).dimensions(), (width, height));
         }
+    }
+
+    #[test]
+    fn an_attack_is_judged_by_what_clean_pictures_score_beside_its_own() {
+        let method = InputMethod::WhitenedDirection;
+        let input = |attack: Option<&str>, score| InputScore {
+            id: String::new(),
+            attack: attack.map(str::to_owned),
+            scores: BTreeMap::from([(method.name(), score)]),
+            beside: BTreeMap::new(),
+        };
+        // Alone, the clean pictures lie further along their own direction than the triggered ones along theirs.
+        let mut inputs = vec![input(None, 5.0), input(None, 6.0)];
+        let mut scores = vec![(InputMethod::Jpeg, vec![0.5, 0.5]), (method, vec![1.0, 2.0])];
+        mix(&mut inputs, ("patch", vec![3.0, 4.0]), &mut scores, vec![8.0, 9.0]);
+        assert_eq!(scores, [(InputMethod::Jpeg, vec![0.5, 0.5]), (method, vec![8.0, 9.0])]);
+        inputs.extend([input(Some("patch"), 3.5), input(Some("patch"), 9.0)]);
+        let found = judged(&inputs, &[method], &["patch"]);
+        assert_eq!(found.first().and_then(|judged| judged.figures.auroc), Some(0.75));
     }
 }

@@ -73,9 +73,7 @@ impl PairFeatures {
         let loader = Loader::new(Arc::clone(&data), transform, AT_A_TIME.min(data.len()), recipe.data.workers)?;
         let AllEmbedded { pairs: rows, pictures, image, image_norms, text } =
             Embedder { model, loader: &loader, device: model.scale().device() }.all(data.len())?;
-        // A picture without a clear edge is nobody's copy.
-        let apart = pictures.iter().zip(1..).map(|(hash, number)| if *hash == 0 { -number } else { *hash }).collect();
-        Ok(PairFeatures { data, rows, features: Features { image, image_norms, text, pictures: apart }, skips })
+        Ok(PairFeatures { data, rows, features: Features { image, image_norms, text, pictures }, skips })
     }
 
     /// The same features for another look; nothing is copied.

@@ -4,56 +4,16 @@
 use crate::detect::figures::{Figures, curve, figures};
 use crate::detect::{Config, Features, Method, combined, p_values, scores};
 use crate::error::{Error, IoContext, Result};
+use crate::run::earlier_list::EarlierList;
+use crate::run::looked::{COMBINED, Drop, LIST, Looked, SUMMARY};
 use crate::run::pair_features::PairFeatures;
 use roclip_data::artifact;
 use roclip_data::pairs::{Pairs, drop_line};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use tch::Tensor;
-
-/// What all methods together say, beside each of them.
-pub const COMBINED: &str = "combined";
-/// Ids to leave out, one a line.
-const LIST: &str = "drop.txt";
-const SUMMARY: &str = "detect.json";
-
-/// Which pairs are to be left out.
-pub enum Drop {
-    Nothing,
-    /// This share of the pairs, the most suspicious by all methods together.
-    Fraction(f64),
-    /// Pairs whose conformal p-value is at most this beside pairs that are known to be clean: about this share of the clean pairs goes,
-    /// where the trusted ones are such as they are.
-    Level(f64),
-}
-
-impl Drop {
-    /// # Errors
-    /// A share that is none, all or no number.
-    pub fn check(&self) -> Result<()> {
-        let (what, share) = match self {
-            Drop::Nothing => return Ok(()),
-            Drop::Fraction(share) => ("--drop-fraction", *share),
-            Drop::Level(level) => ("--level", *level),
-        };
-        match share > 0.0 && share < 1.0 {
-            true => Ok(()),
-            false => Err(Error::setting(format!("{what} {share}"), "choose more than 0 and less than 1")),
-        }
-    }
-}
-
-impl Drop {
-    fn words(&self) -> String {
-        match self {
-            Drop::Nothing => "nothing".to_owned(),
-            Drop::Fraction(share) => format!("fraction {share}"),
-            Drop::Level(level) => format!("level {level}"),
-        }
-    }
-}
 
 /// How well a method tells an attack's pairs from clean ones.
 #[derive(Debug, Clone, Serialize)]
@@ -81,6 +41,9 @@ pub struct MethodScores {
 #[derive(Debug, Clone, Serialize)]
 pub struct Dropped {
     pub pairs: usize,
+    /// What a share asks for, where fewer have a score: what a single method says nothing of is never left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<usize>,
     /// Clean pairs among them, where poison is known.
     pub clean: usize,
     /// By attack: its pairs, and how many of them are still there.
@@ -89,47 +52,6 @@ pub struct Dropped {
     pub trusted_above: Option<(usize, usize)>,
     #[serde(skip)]
     pub rows: BTreeSet<usize>,
-}
-
-/// How pairs were looked at. Lists that were made in one way, for several seeds, make one experiment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Looked {
-    /// What encoded the pairs; none where the features came from a folder.
-    pub model: Option<PathBuf>,
-    pub methods: Vec<String>,
-    pub neighbours: usize,
-    pub references: usize,
-    /// `fraction 0.02`, `level 0.01` or `nothing`.
-    pub drop: String,
-}
-
-impl Looked {
-    /// What a look with these settings is; what encoded the pairs is to be said beside.
-    pub fn by(config: &Config, methods: &[Method], drop: &Drop) -> Looked {
-        Looked {
-            model: None,
-            methods: methods.iter().map(|method| method.name().to_owned()).collect(),
-            neighbours: config.neighbours,
-            references: config.references,
-            drop: drop.words(),
-        }
-    }
-
-    /// What ordered the pairs, as a demo's `--detect-by` names it: a method, or [`COMBINED`] for the mean rank over all. Others by their names.
-    pub fn ordered_by(&self) -> String {
-        let all = Method::ALL.iter().all(|known| self.methods.iter().any(|method| method == known.name));
-        if all { COMBINED.to_owned() } else { self.methods.join(" + ") }
-    }
-
-    /// How `list` was made, where it is a `drop.txt` of this program beside its `detect.json`.
-    pub fn beside(list: &Path) -> Option<Looked> {
-        #[derive(Deserialize)]
-        struct Summary {
-            looked: Looked,
-        }
-        let summary = list.file_name().is_some_and(|name| name == LIST).then(|| list.with_file_name(SUMMARY))?;
-        artifact::read_json(&summary).ok().map(|Summary { looked }| looked)
-    }
 }
 
 /// Pairs with their scores.
@@ -145,7 +67,10 @@ pub struct Suspects {
     /// Where there are several, what they say together is the last.
     pub methods: Vec<MethodScores>,
     pub dropped: Option<Dropped>,
-    /// The mean rank of each pair over all methods.
+    /// The list that the pairs were looked at without; this one names what it names, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<EarlierList>,
+    /// The mean rank of each pair over all methods; minus infinity where a single one has no score.
     #[serde(skip)]
     pub together: Vec<f64>,
     /// Of the pairs that were looked at.
@@ -173,6 +98,9 @@ pub fn suspects(
     PairFeatures { data, rows, features, skips }: PairFeatures,
 ) -> Result<Suspects> {
     let (drop, trusted) = drop;
+    if let Some(trusted) = trusted {
+        drop.check_reached(trusted.len())?;
+    }
     let count = features.len();
     let all = match trusted {
         Some(trusted) => joined(&features, trusted)?,
@@ -198,7 +126,21 @@ pub fn suspects(
     let unreadable = data.len() - rows.len();
     let left_out = skips.counts();
     let methods = methods.collect();
-    Ok(Suspects { looked, pairs: count, unreadable, left_out, methods, dropped, together, ids, attacks, rows, data })
+    let earlier = None;
+    Ok(Suspects {
+        looked,
+        pairs: count,
+        unreadable,
+        left_out,
+        methods,
+        dropped,
+        earlier,
+        together,
+        ids,
+        attacks,
+        rows,
+        data,
+    })
 }
 
 /// Rows of both, the second below the first.
@@ -211,14 +153,22 @@ fn joined(one: &Features, other: &Features) -> Result<Features> {
         ));
     }
     let cat = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
-    // A picture that stands in both is no copy for this: trusted pairs must not make a pair look better or worse.
-    let last = one.pictures.iter().copied().min().unwrap_or(0).min(0);
-    let apart = (1..=other.len() as i64).map(|number| last - number);
+    // A picture that stands in both is no copy for this: trusted pairs must not make a pair look better or worse. Copies among the trusted
+    // ones are copies as those among the others are, or these would not be compared with their like.
+    let mut numbers = HashMap::new();
+    let own = one.pictures.iter().map(|picture| (false, picture));
+    let both = own.chain(other.pictures.iter().map(|picture| (true, picture)));
+    let pictures = both
+        .map(|picture| {
+            let next = numbers.len() as i64;
+            *numbers.entry(picture).or_insert(next)
+        })
+        .collect();
     Ok(Features {
         image: cat(&one.image, &other.image),
         image_norms: cat(&one.image_norms, &other.image_norms),
         text: cat(&one.text, &other.text),
-        pictures: one.pictures.iter().copied().chain(apart).collect(),
+        pictures,
     })
 }
 
@@ -226,6 +176,7 @@ fn joined(one: &Features, other: &Features) -> Result<Features> {
 fn dropped(drop: &Drop, scores: &[f64], count: usize, attacks: &[Option<String>]) -> Result<Option<Dropped>> {
     let (own, trusted) = scores.split_at(count.min(scores.len()));
     drop.check()?;
+    let mut asked = None;
     let (rows, trusted_above): (BTreeSet<usize>, _) = match drop {
         Drop::Nothing => return Ok(None),
         Drop::Fraction(share) => {
@@ -239,7 +190,10 @@ fn dropped(drop: &Drop, scores: &[f64], count: usize, attacks: &[Option<String>]
                     "raise it",
                 ));
             }
-            (order.into_iter().take(count).collect(), None)
+            let scored = order.into_iter().filter(|at| of(*at) > f64::NEG_INFINITY);
+            let rows: BTreeSet<usize> = scored.take(count).collect();
+            asked = Some(count).filter(|asked| rows.len() < *asked);
+            (rows, None)
         }
         Drop::Level(level) => {
             let at_most =
@@ -264,7 +218,7 @@ fn dropped(drop: &Drop, scores: &[f64], count: usize, attacks: &[Option<String>]
         *kept += usize::from(!rows.contains(&at));
     }
     let clean = rows.iter().filter(|at| attacks.get(**at).is_some_and(Option::is_none)).count();
-    Ok(Some(Dropped { pairs: rows.len(), clean, left, trusted_above, rows }))
+    Ok(Some(Dropped { pairs: rows.len(), asked, clean, left, trusted_above, rows }))
 }
 
 /// One an attack, and all of them together where there are several.
@@ -316,10 +270,22 @@ impl Suspects {
         Ok(())
     }
 
-    /// The ids of the pairs to leave out, one a line; empty where nothing is.
+    /// The ids of the pairs to leave out, one a line, behind those of an earlier list; empty where this look leaves nothing out.
     pub fn list(&self) -> String {
         let rows = self.dropped.iter().flat_map(|dropped| &dropped.rows);
-        rows.filter_map(|at| self.ids.get(*at)).map(|id| drop_line(id)).collect()
+        let own: String = rows.filter_map(|at| self.ids.get(*at)).map(|id| drop_line(id)).collect();
+        match &self.earlier {
+            Some(earlier) if !own.is_empty() => earlier.lines().to_owned() + &own,
+            _ => own,
+        }
+    }
+
+    /// These, where the pairs were looked at without what an `earlier` list names.
+    #[must_use]
+    pub fn after(mut self, earlier: Option<EarlierList>) -> Suspects {
+        self.looked = self.looked.after(earlier.as_ref());
+        self.earlier = earlier;
+        self
     }
 
     /// What all methods together say of each pair.
@@ -331,6 +297,8 @@ impl Suspects {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::known_features::concepts;
+    use tch::{Device, Kind};
 
     fn attacks(of: &[Option<&str>]) -> Vec<Option<String>> {
         of.iter().map(|attack| attack.map(str::to_owned)).collect()
@@ -363,11 +331,46 @@ mod tests {
     }
 
     #[test]
-    fn what_ordered_the_pairs_is_a_method_or_all_of_them() {
-        let by = |methods: &[Method]| Looked::by(&Config::default(), methods, &Drop::Nothing).ordered_by();
-        assert_eq!(by(&[Method::ClipScore]), "clip-score");
-        assert_eq!(by(&Method::ALL.map(|known| known.method)), COMBINED);
-        assert_eq!(by(&[Method::ClipScore, Method::Plausibility]), "clip-score + plausibility");
+    fn a_level_that_nothing_reaches_is_no_all_clear_and_one_that_nothing_reached_is() {
+        let said = Drop::Level(0.01).check_reached(60).unwrap_err().to_string();
+        for words in ["--level 0.01 of 60 trusted pairs", "1/61", "at least 99 with --trusted-data"] {
+            assert!(said.contains(words), "{said}");
+        }
+        assert!(Drop::Level(0.01).check_reached(98).is_err() && Drop::Level(0.01).check_reached(99).is_ok());
+        assert!(Drop::Level(0.05).check_reached(19).is_ok() && Drop::Fraction(0.001).check_reached(2).is_ok());
+        let scores: Vec<f64> = [3.0, 2.0].into_iter().chain((1..20).map(f64::from)).collect();
+        let found = dropped(&Drop::Level(0.05), &scores, 2, &attacks(&[None, None])).unwrap().unwrap();
+        assert_eq!((found.pairs, found.trusted_above), (0, Some((0, 19))));
+    }
+
+    #[test]
+    fn a_pair_without_a_score_is_never_left_out() {
+        let silent = f64::NEG_INFINITY;
+        let marks = attacks(&[None, None, Some("a"), None, None]);
+        let scores = [silent, 0.0, 1.0, silent, silent];
+        let found = dropped(&Drop::Fraction(0.6), &scores, 5, &marks).unwrap().unwrap();
+        assert_eq!((found.rows, found.pairs, found.asked), (BTreeSet::from([1, 2]), 2, Some(3)));
+        let found = dropped(&Drop::Fraction(0.4), &scores, 5, &marks).unwrap().unwrap();
+        assert_eq!((found.pairs, found.asked), (2, None));
+        // Among the trusted ones it is one that is less suspicious than any with a score.
+        let beside: Vec<f64> = scores.into_iter().chain([silent; 19]).collect();
+        let found = dropped(&Drop::Level(0.05), &beside, 5, &marks).unwrap().unwrap();
+        assert_eq!((found.rows, found.trusted_above), (BTreeSet::from([1, 2]), Some((0, 19))));
+    }
+
+    #[test]
+    fn copies_among_trusted_pairs_stay_copies_and_are_none_of_the_others() {
+        let features = |pictures: &[i64]| Features {
+            image: concepts(&vec![0; pictures.len()]),
+            image_norms: Tensor::ones([pictures.len() as i64], (Kind::Float, Device::Cpu)),
+            text: concepts(&vec![0; pictures.len()]),
+            pictures: pictures.to_vec(),
+        };
+        let both = joined(&features(&[7, 7, i64::MIN]), &features(&[7, 7, 9, i64::MIN])).unwrap();
+        let same = |a: usize, b: usize| both.pictures[a] == both.pictures[b];
+        assert!(both.len() == 7 && same(0, 1) && same(3, 4), "{:?}", both.pictures);
+        let numbers: BTreeSet<i64> = both.pictures.iter().copied().collect();
+        assert_eq!(numbers.len(), 5, "{:?}", both.pictures);
     }
 
     #[test]

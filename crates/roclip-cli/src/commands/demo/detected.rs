@@ -144,6 +144,12 @@ impl Detection {
 fn write(found: &Suspects, place: &Path, recipe: &Recipe, folder: &Path, overwrite: bool) -> Result<PathBuf> {
     check_suspects_folder(place, "--out")?;
     let list = place.join("drop.txt");
+    if found.list().is_empty() {
+        bail!(
+            "--detect-by {}: it has a score of no pair, so that there is nothing to leave out; name another method",
+            found.looked.ordered_by()
+        );
+    }
     // The list may have been made with other settings, and a run of the same name trained without what it names.
     let same = std::fs::read_to_string(&list).is_ok_and(|earlier| earlier == found.list());
     if folder.join("run.toml").is_file() && !same && !overwrite {
@@ -162,6 +168,7 @@ fn left(found: &Suspects) -> String {
     let Some(dropped) = &found.dropped else { return "nothing is left out".to_owned() };
     let mut parts =
         vec![format!("{} of {} pairs are left out, {} of them clean", dropped.pairs, found.pairs, dropped.clean)];
+    parts.extend(dropped.asked.map(|asked| format!("--drop-fraction asks for {asked}, and the others have no score")));
     parts.extend(
         dropped
             .left

@@ -1,6 +1,6 @@
 //! Which pairs are read, what is measured on, and whose poison is laid over them.
 
-use crate::commands::overrides::{Overrides, set, typed};
+use crate::commands::overrides::{Overrides, set};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
@@ -111,9 +111,16 @@ impl DataFlags {
         self.source.names_data()
     }
 
-    /// The flags that name the pairs in another command, as a shell reads them.
-    pub fn again(&self) -> String {
-        typed(self.source.again())
+    /// The flags as they were given, each with its value, but for --drop.
+    pub fn again(&self) -> Vec<(&'static str, String)> {
+        let mut flags = self.source.again();
+        let others = [
+            ("--train-data-upsampling-factors", &self.train_data_upsampling_factors),
+            ("--index", &self.index),
+            ("--val-data", &self.val_data),
+        ];
+        flags.extend(others.into_iter().filter_map(|(flag, value)| Some((flag, value.clone()?))));
+        flags
     }
 
     /// Whether pairs or labelled images are named.
@@ -158,6 +165,13 @@ pub struct ManifestFlag {
     #[arg(help = flag_help("manifest"))]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+}
+
+impl ManifestFlag {
+    /// The flag as it was given, with its value.
+    pub fn again(&self) -> Option<(&'static str, String)> {
+        Some(("--manifest", self.manifest.as_ref()?.display().to_string()))
+    }
 }
 
 impl Overrides for ManifestFlag {

@@ -1,0 +1,61 @@
+//! The command that trains on what `detect pairs` looked at, without what it found suspicious.
+
+use crate::commands::next_steps::{beside, shell_word};
+use crate::commands::overrides::{BaseFlags, DataFlags, ManifestFlag, SeedFlag, typed};
+use roclip::recipe::Recipe;
+use roclip_data::artifact::unused_name;
+use std::path::Path;
+
+/// What says which pairs were looked at.
+pub struct LookedAt<'a> {
+    /// The run that the model belongs to.
+    pub run: Option<&'a Path>,
+    pub recipe: &'a BaseFlags,
+    pub data: &'a DataFlags,
+    pub manifest: &'a ManifestFlag,
+    pub seed: &'a SeedFlag,
+}
+
+impl LookedAt<'_> {
+    /// The command that trains on the same pairs without those that `list` names: every flag that chose them stands in it, since ids are of
+    /// one data. None where they are those that a run cleaned with or learned prompts beside, which it did not train on.
+    pub fn train_without(&self, list: &Path) -> Option<String> {
+        let given: Vec<(&'static str, String)> = (self.recipe.again().into_iter())
+            .chain(self.data.again())
+            .chain(self.manifest.again())
+            .chain(self.seed.seed.map(|seed| ("--seed", seed.to_string())))
+            .collect();
+        let mut flags = Vec::new();
+        // A recipe file goes before that of the run.
+        let own = self.run.filter(|_| self.recipe.config.is_none());
+        let trained = own.and_then(|run| Some((run, Recipe::of_run(run).ok()?)));
+        let trained = trained.filter(|(_, recipe)| recipe.clean.is_none() && recipe.prompt.is_none());
+        if let Some((run, recipe)) = &trained {
+            flags.push(("--config", run.join("run.toml").display().to_string()));
+            let kept = run.join("manifest.jsonl");
+            if self.data.names_training_data() {
+                // Other data knows nothing of the run's poison.
+                flags.push(("--set", "poison=".to_owned()));
+                if recipe.manifest.is_some() && self.manifest.again().is_none() {
+                    flags.push(("--set", "manifest=".to_owned()));
+                }
+            } else if !given.is_empty() && self.manifest.again().is_none() && kept.is_file() {
+                // With other settings the recipe might draw other poison than was looked at.
+                flags.push(("--manifest", kept.display().to_string()));
+            }
+        }
+        flags.extend(given);
+        if flags.is_empty() {
+            return None;
+        }
+        // Behind a --set of its key or section --drop would say nothing.
+        match self.recipe.sets("data.drop") || self.recipe.sets("data") {
+            true => flags.push(("--set", format!("data.drop={}", list.display()))),
+            false => flags.push(("--drop", list.display().to_string())),
+        }
+        let of_run = trained.filter(|_| !self.data.names_training_data());
+        let without = |(run, _): (&Path, Recipe)| beside(run, "without");
+        let run = of_run.map_or_else(|| unused_name(Path::new("runs/without"), ""), without);
+        Some(format!("roclip train {} --run {}", typed(flags), shell_word(&run)))
+    }
+}

@@ -1,0 +1,142 @@
+//! How pairs were looked at, and which were to be left out.
+
+use crate::detect::{Config, Method};
+use crate::error::{Error, Result};
+use crate::run::earlier_list::EarlierList;
+use roclip_data::artifact;
+use roclip_data::plural::count;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What all methods together say, beside each of them.
+pub const COMBINED: &str = "combined";
+/// Ids to leave out, one a line.
+pub(super) const LIST: &str = "drop.txt";
+pub(super) const SUMMARY: &str = "detect.json";
+
+/// Which pairs are to be left out.
+pub enum Drop {
+    Nothing,
+    /// This share of the pairs, the most suspicious by all methods together.
+    Fraction(f64),
+    /// Pairs whose conformal p-value is at most this beside pairs that are known to be clean: about this share of the clean pairs goes,
+    /// where the trusted ones are such as they are.
+    Level(f64),
+}
+
+impl Drop {
+    /// # Errors
+    /// A share that is none, all or no number.
+    pub fn check(&self) -> Result<()> {
+        let (what, share) = match self {
+            Drop::Nothing => return Ok(()),
+            Drop::Fraction(share) => ("--drop-fraction", *share),
+            Drop::Level(level) => ("--level", *level),
+        };
+        match share > 0.0 && share < 1.0 {
+            true => Ok(()),
+            false => Err(Error::setting(format!("{what} {share}"), "choose more than 0 and less than 1")),
+        }
+    }
+
+    /// Whether a level can be reached beside so many `trusted` pairs: the least p-value is that of a pair beyond all of them.
+    ///
+    /// # Errors
+    /// A level that no pair reaches, whatever it is: that nothing is left out would say nothing of the data.
+    pub fn check_reached(&self, trusted: usize) -> Result<()> {
+        match self {
+            Drop::Level(level) if *level < 1.0 / (trusted + 1) as f64 => Err(Error::setting(
+                format!(
+                    "--level {level} of {}: no pair can be so suspicious, since the least p-value of a pair beside them is 1/{}",
+                    count(trusted, "trusted pair"),
+                    trusted + 1
+                ),
+                format!("name at least {:.0} with --trusted-data, or raise --level", (1.0 / level).ceil() - 1.0),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Drop::Nothing => "nothing".to_owned(),
+            Drop::Fraction(share) => format!("fraction {share}"),
+            Drop::Level(level) => format!("level {level}"),
+        }
+    }
+}
+
+/// How pairs were looked at. Lists that were made in one way, for several seeds, make one experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// What encoded the pairs; none where the features came from a folder.
+    pub model: Option<PathBuf>,
+    pub methods: Vec<String>,
+    pub neighbours: usize,
+    pub references: usize,
+    /// `fraction 0.02`, `level 0.01` or `nothing`, and whether the list names what an earlier one does, too.
+    pub drop: String,
+}
+
+impl Looked {
+    /// What a look with these settings is; what encoded the pairs is to be said beside.
+    pub fn by(config: &Config, methods: &[Method], drop: &Drop) -> Looked {
+        Looked {
+            model: None,
+            methods: methods.iter().map(|method| method.name().to_owned()).collect(),
+            neighbours: config.neighbours,
+            references: config.references,
+            drop: drop.words(),
+        }
+    }
+
+    /// The same look at pairs that an earlier list, if there is one, had left.
+    #[must_use]
+    pub fn after(mut self, earlier: Option<&EarlierList>) -> Looked {
+        if earlier.is_some() {
+            self.drop.push_str(", and an earlier list");
+        }
+        self
+    }
+
+    /// What ordered the pairs, as a demo's `--detect-by` names it: a method, or [`COMBINED`] for the mean rank over all. Others by their names.
+    pub fn ordered_by(&self) -> String {
+        let all = Method::ALL.iter().all(|known| self.methods.iter().any(|method| method == known.name));
+        if all { COMBINED.to_owned() } else { self.methods.join(" + ") }
+    }
+
+    /// How `list` was made, where it is a `drop.txt` of this program beside its `detect.json`.
+    pub fn beside(list: &Path) -> Option<Looked> {
+        #[derive(Deserialize)]
+        struct Summary {
+            looked: Looked,
+        }
+        let summary = list.file_name().is_some_and(|name| name == LIST).then(|| list.with_file_name(SUMMARY))?;
+        artifact::read_json(&summary).ok().map(|Summary { looked }| looked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_beside_an_earlier_one_was_made_in_another_way() {
+        let looked = || Looked::by(&Config::default(), &[Method::ClipScore], &Drop::Fraction(0.1));
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("ids.txt");
+        std::fs::write(&list, "{\"id\": \"a\", \"reason\": \"blurred\"}\nb").unwrap();
+        let earlier = EarlierList::read(&list).unwrap();
+        assert_eq!((earlier.ids, earlier.lines()), (2, "{\"id\": \"a\", \"reason\": \"blurred\"}\nb\n"));
+        assert_eq!(looked().after(Some(&earlier)).drop, "fraction 0.1, and an earlier list");
+        assert_eq!(looked().after(None), looked());
+    }
+
+    #[test]
+    fn what_ordered_the_pairs_is_a_method_or_all_of_them() {
+        let by = |methods: &[Method]| Looked::by(&Config::default(), methods, &Drop::Nothing).ordered_by();
+        assert_eq!(by(&[Method::ClipScore]), "clip-score");
+        assert_eq!(by(&Method::ALL.map(|known| known.method)), COMBINED);
+        assert_eq!(by(&[Method::ClipScore, Method::Plausibility]), "clip-score + plausibility");
+    }
+}
