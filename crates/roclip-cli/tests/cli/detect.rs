@@ -354,8 +354,8 @@ fn the_command_that_is_advised_trains_on_the_pairs_that_were_looked_at() {
         std::fs::write(lab.path(name), own.join("\n")).unwrap();
     };
     // Other data than the recipe's.
-    part("first.csv", ",test,");
-    part("second.csv", ",train,red");
+    part("first.csv", ",train,red");
+    part("second.csv", ",train,blue");
     let named = "--train-data first.csv::second.csv --train-data-upsampling-factors 1::2";
     let look = |typed: &str, out: &str| {
         let rest = format!("detect pairs model --neighbours 2 --drop-fraction 0.2 --out {out} {typed}");
