@@ -4,7 +4,8 @@ use crate::commands::width::{columns, wrapped};
 use anyhow::Result;
 use clap::Args;
 use roclip::doctor::{Severity, examine};
-use roclip::run::device;
+use roclip::recipe::flag_help;
+use roclip::run::machine_of;
 use roclip_data::escape::for_terminal;
 use std::path::PathBuf;
 
@@ -16,13 +17,16 @@ pub struct Arguments {
     /// cpu, cuda or cuda:N: where its model is asked
     #[arg(long, default_value = "cpu")]
     device: String,
+    #[arg(help = flag_help("train.threads"))]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    threads: i32,
     /// Print JSON on stdout
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let findings = examine(&arguments.run, device(&arguments.device)?)?;
+    let findings = examine(&arguments.run, machine_of(arguments.threads, &arguments.device)?)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
         return Ok(());

@@ -6,7 +6,10 @@ use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use roclip::eval::NO_IMAGES;
-use roclip::recipe::{DataConfig, Fitted, Found, Recipe, Scope, fitted};
+use roclip::recipe::{
+    DataConfig, Fitted, Found, ObjectiveName, Recipe, Scope, VIEWS_BEFORE_MATCHING_IN_THE_DEMO, fitted,
+    views_before_matching,
+};
 use roclip_data::artifact;
 use roclip_data::plural::count;
 use roclip_data::source::SourceConfig;
@@ -78,6 +81,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         evaluation: evaluation.as_ref().map(|(survey, source)| (survey, source.clone())),
         attack: training.attack_example(labelled.as_ref())?,
         processors: roclip_data::threads::processors(),
+        epochs: arguments.sets("train.epochs").then_some(named.train.epochs),
+        batch_size: arguments.sets("train.batch_size").then_some(named.train.batch_size),
     };
     let Fitted { mut recipe, mut notes, examples, .. } = fitted(found);
     let DataConfig { index, drop, weights, .. } = named.data;
@@ -133,6 +138,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         train.warmup(steps as u64).min(steps as u64),
         defence(&recipe)
     ));
+    let roclip = &recipe.objective.roclip;
+    let views = views_before_matching(roclip.match_start.unwrap_or(roclip.period));
+    if let Some(views) = views.filter(|_| recipe.objective.name == ObjectiveName::Roclip) {
+        say(&format!(
+            "each pair is seen {views} times before RoCLIP first matches ({VIEWS_BEFORE_MATCHING_IN_THE_DEMO} in the demo), and so few pairs may teach their poison by then: attack your own data, and measure (docs/defences.md)"
+        ));
+    }
     let file = match &arguments.out {
         None => {
             print!("{text}");

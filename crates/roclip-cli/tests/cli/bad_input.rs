@@ -273,7 +273,8 @@ fn a_damaged_log_of_metrics_is_judged_by_nobody() {
     std::fs::write(&path, spoiled(&[lines.len() - 1])).unwrap();
     check(&["ends with epoch 1, and the run with epoch 2"]);
     std::fs::write(&path, &whole).unwrap();
-    lab.ok(&["doctor", "run"]);
+    lab.ok(&["doctor", "run", "--threads", "1"]);
+    lab.fails(&["doctor", "run", "--threads", "2000"], 1, &["--threads", "2000", "at most 1024"]);
 }
 
 /// What a shell allows is used up: an ordinary error says what to raise.

@@ -90,7 +90,12 @@ fn a_recipe_for_own_data_trains_at_once() {
     let target = text.lines().find_map(|line| line.strip_prefix("# target = ")).unwrap();
     assert!(["\"red\"", "\"green\"", "\"blue\"", "\"white\""].contains(&target), "{target}");
     assert!(!text.contains("pizza") && !text.contains("emoji]") && !text.contains("[objective.safeclip]"), "{text}");
-    assert!(text.contains("`roclip recipe` prints all keys") && text.lines().count() < 410, "{}", text.lines().count());
+    assert!(text.contains("`roclip recipe` prints all keys") && text.lines().count() < 420, "{}", text.lines().count());
+    let learns = "learns its poison before matching begins";
+    assert!(
+        said.contains("before RoCLIP first matches") && text.replace("\n## ", " ").contains(learns),
+        "{said}{text}"
+    );
     // The attacks that it proposes can be drawn from these data.
     let (head, attacks) = text.split_once("## The attacks, each").unwrap();
     let on = attacks.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| !line.starts_with('#'));
@@ -204,7 +209,8 @@ fn init_heeds_what_set_says_and_writes_it() {
     let set = ["--set", "data.source.outside_paths=true", "--set", "train.epochs=3"];
     let output = lab.roclip(&[&init[..], &set].concat());
     let [recipe, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    for line in ["outside_paths = true", "epochs = 3"] {
+    // RoCLIP begins to match within the epochs that somebody chose.
+    for line in ["outside_paths = true", "epochs = 3", "match_start = 2"] {
         assert!(recipe.lines().any(|one| one == line), "{line}: {recipe}{said}");
     }
     assert!(said.contains("24 pictures") && said.contains("3 epochs"), "{said}");
@@ -318,7 +324,9 @@ fn what_was_planted_is_said_attack_by_attack() {
     // A weak poison, and a trigger that augmentation destroys, are told before hours of training.
     let said = lab.stderr(&make);
     assert!(said.contains("attack `targeted` is weak: 3 captions a targeted picture, and 7 were measured"), "{said}");
-    assert!(said.contains("attack `badnets` is weak: 3 pairs are shown 12 times at most in 4 epochs"), "{said}");
+    // As the doctor counts them of the finished run: two of the four epochs match.
+    let seen = "attack `badnets` is weak: 3 pairs are shown 6 times at most in 2 epochs with their own captions (2 epochs more train without them";
+    assert!(said.contains(seen), "{said}");
     let crop = ["--set", "augment.image.crop_min_area=0.08", "--set", "poison.attacks.1.badnets.patch_pixels=2"];
     let other = [&make[..], &crop].concat();
     let kept = std::fs::read(lab.path("m.jsonl")).unwrap();

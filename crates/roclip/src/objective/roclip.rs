@@ -119,6 +119,11 @@ impl RoClipConfig {
         }
     }
 
+    /// The first matching epoch behind a third of `epochs`, where it did well in docs/results/matching-frequency.md.
+    pub fn start_behind_a_third(epochs: u64) -> u64 {
+        epochs.div_ceil(3).max(1) + 1
+    }
+
     /// Refuses numbers that it cannot train with.
     pub fn check(&self) -> Result<()> {
         settings::count("objective.roclip.period", self.period, 1, settings::MANY)?;

@@ -2,16 +2,19 @@
 
 use crate::error::Result;
 use roclip_data::language::PartsOfSpeech;
+use roclip_data::plural::count;
 use roclip_data::poison::{CaptionRule, ClassWords};
 use roclip_data::sample::Sample;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most poison that an example plants, as a share of the pairs.
-const MOST_POISON: f64 = 0.015;
+/// Targeted poison that an example plants where the data are large enough, as a share of the pairs.
+const USUAL_POISON: f64 = 0.015;
+/// The most that it plants for the sake of more targets: the largest share that defences were told apart at.
+const MOST_POISON: f64 = 0.057;
 /// Captions of each targeted picture that fooled a small model in the demo, and as many as more add nothing to.
 const ENOUGH_CAPTIONS: usize = 7;
 const MOST_CAPTIONS: usize = 30;
-/// Targeted pictures of the papers.
+/// Targeted pictures of the papers, and the fewest that tell more of a defence than whether it does anything.
 const TARGETS: usize = 16;
 /// A target that more than this share of the captions names leaves the trigger little to mean.
 const LARGEST_SHARE: f64 = 0.05;
@@ -29,6 +32,8 @@ pub struct AttackExample {
     pub is_class: bool,
     /// Of targeted poisoning.
     pub targets: usize,
+    /// What the data have too few of for more targets.
+    pub bound: Option<String>,
     pub captions_per_target: usize,
     pub rule: CaptionRule,
 }
@@ -55,13 +60,20 @@ impl AttackExample {
         let chosen = named().filter(|(_, count)| *count <= most).max_by_key(by_count);
         let chosen = chosen.or_else(|| named().min_by_key(by_count)).or_else(|| counts.first());
         let Some((target, captions_of_target)) = chosen.cloned() else { return Ok(None) };
-        let budget = (MOST_POISON * captions.len() as f64) as usize;
-        let targets = (budget / ENOUGH_CAPTIONS).min(pictures / 4).clamp(1, TARGETS);
+        let share = |poison: f64| (poison * captions.len() as f64) as usize;
+        let of_pairs = share(MOST_POISON) / ENOUGH_CAPTIONS;
+        // Where there are no labelled images yet they are no bound.
+        let of_pictures = if pictures == 0 { TARGETS } else { pictures / 4 };
+        let targets = of_pairs.min(of_pictures).clamp(1, TARGETS);
+        let bound = (targets < TARGETS).then(|| match of_pictures < of_pairs {
+            true => count(pictures, "labelled image"),
+            false => count(captions.len(), "caption"),
+        });
         // Every target needs a class other than its own.
         let mut sizes: Vec<usize> = counts.iter().map(|(_, count)| *count).collect();
         sizes.sort_unstable_by(|one, other| other.cmp(one));
         let there_are = sizes.get(1).or(sizes.first()).copied().unwrap_or(0);
-        let wanted = (budget / targets).clamp(ENOUGH_CAPTIONS, MOST_CAPTIONS);
+        let wanted = (share(USUAL_POISON) / targets).clamp(ENOUGH_CAPTIONS, MOST_CAPTIONS);
         let rule = match (there_are > 0, labelled) {
             (false, _) => CaptionRule::Templates,
             (true, true) => CaptionRule::WordOfClass,
@@ -73,6 +85,7 @@ impl AttackExample {
             captions_of_target,
             is_class: !classes.is_empty(),
             targets,
+            bound,
             captions_per_target,
             rule,
         }))
@@ -143,12 +156,29 @@ mod tests {
         assert_eq!((found.target.as_str(), found.captions_of_target, found.is_class), ("kite", 400, true));
         assert_eq!((found.targets, found.captions_per_target, found.rule), (16, 9, CaptionRule::Word));
         assert!(found.targets * found.captions_per_target <= 150, "at most 1.5 %");
+        assert_eq!(found.bound, None);
         // A small set bears few targets, and a class of few captions few captions a target.
         let small = samples(&[("a dog", 3), ("a kite", 2), ("nothing", 100)]);
         let found = AttackExample::of(&small, &classes(&["dog", "kite"]), 40).unwrap().unwrap();
         assert_eq!((found.targets, found.captions_per_target, found.has_real_captions()), (1, 2, false));
+        assert_eq!(found.bound.as_deref(), Some("105 captions"));
         let unnamed = AttackExample::of(&small, &classes(&["cat", "cow"]), 40).unwrap().unwrap();
         assert_eq!((unnamed.target.as_str(), unnamed.rule), ("cat", CaptionRule::Templates));
+    }
+
+    /// Three targets tell of a defence only whether it does anything.
+    #[test]
+    fn an_example_has_sixteen_targets_wherever_the_data_bear_them() {
+        let of = |pairs: usize, pictures: usize| {
+            let training = samples(&[("a dog runs", pairs / 5), ("a red kite", pairs / 5), ("it", 3 * pairs / 5)]);
+            let found = AttackExample::of(&training, &classes(&["dog", "kite"]), pictures).unwrap().unwrap();
+            (found.targets, found.captions_per_target, found.bound)
+        };
+        assert_eq!(of(2000, 298), (16, 7, None));
+        assert_eq!(of(5435, 184), (16, 7, None), "the demo's");
+        assert_eq!(of(1500, 298), (12, 7, Some("1500 captions".to_owned())));
+        assert_eq!(of(500, 298), (4, 7, Some("500 captions".to_owned())));
+        assert_eq!(of(20_000, 20), (5, 30, Some("20 labelled images".to_owned())));
     }
 
     #[test]

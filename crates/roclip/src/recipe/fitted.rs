@@ -2,7 +2,7 @@
 
 use crate::eval::{EvalConfig, NO_IMAGES, ProbeConfig};
 use crate::model::ModelConfig;
-use crate::objective::TextInMatch;
+use crate::objective::{RoClipConfig, TextInMatch};
 use crate::recipe::template::Notes;
 use crate::recipe::{AttackExample, AugmentConfig, ObjectiveName, Recipe};
 use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig};
@@ -21,6 +21,8 @@ const LARGE: usize = 3_000_000;
 const SMALL_STEPS: usize = 1_600;
 /// Steps before the first matching epoch of a small model: own captions can be found, and poison is not yet learned.
 const STEPS_BEFORE_MATCHING: usize = 500;
+/// Epochs before the demo's first matching epoch.
+pub const VIEWS_BEFORE_MATCHING_IN_THE_DEMO: u64 = 6;
 /// Up to this shorter side a picture is a drawing or a thumbnail.
 const THUMBNAIL_PIXELS: u32 = 64;
 /// The most threads that batches are made with unasked.
@@ -33,6 +35,9 @@ pub struct Found<'a> {
     /// Labelled images, where there are any.
     pub evaluation: Option<(&'a Survey, SourceConfig)>,
     pub processors: usize,
+    /// Epochs and the size of a batch, where somebody chose them.
+    pub epochs: Option<u64>,
+    pub batch_size: Option<usize>,
     /// Attacks that fit the data, for the template.
     pub attack: Option<AttackExample>,
 }
@@ -49,7 +54,7 @@ pub struct Fitted {
 
 /// The recipe for what was found. It has at least two pairs, with a caption each.
 pub fn fitted(found: Found) -> Fitted {
-    let Found { training, training_source, evaluation, processors, attack } = found;
+    let Found { training, training_source, evaluation, processors, epochs, batch_size, attack } = found;
     let pairs = training.captions;
     let small = pairs < SMALL;
     let thumbnails = training.median_side() <= THUMBNAIL_PIXELS;
@@ -88,12 +93,15 @@ pub fn fitted(found: Found) -> Fitted {
     }
 
     // Sizes.
-    let batch = if small { power_of_two_up_to(pairs / 8).clamp(2, if pairs < 50_000 { 64 } else { 128 }) } else { 512 };
-    let steps_per_epoch = (pairs / batch).max(1);
-    let epochs = if small { SMALL_STEPS.div_ceil(steps_per_epoch).clamp(16, 64) } else { 32 };
-    let steps = steps_per_epoch * epochs;
+    let usual = if small { power_of_two_up_to(pairs / 8).clamp(2, if pairs < 50_000 { 64 } else { 128 }) } else { 512 };
+    // Numbers of somebody's own are checked with the whole recipe.
+    let batch = batch_size.unwrap_or(usual);
+    let steps_per_epoch = (pairs / batch.max(1)).max(1);
+    let usual = if small { SMALL_STEPS.div_ceil(steps_per_epoch).clamp(16, 64) } else { 32 };
+    let epochs = epochs.unwrap_or(usual as u64);
+    let steps = steps_per_epoch.saturating_mul(epochs as usize);
     let train = &mut recipe.train;
-    (train.batch_size, train.epochs) = (batch, epochs as u64);
+    (train.batch_size, train.epochs) = (batch, epochs);
     (train.learning_rate, train.beta2) = if small { (1e-3, 0.98) } else { (5e-4, train.beta2) };
     if recipe.model.name.starts_with("ViT") {
         train.beta2 = 0.98;
@@ -132,17 +140,22 @@ pub fn fitted(found: Found) -> Fitted {
     note(
         "objective.name",
         "Which defence? Augmentation does most of the work and costs least: \"clip\" with [augment] left 4 of 48 attacked pictures fooled \
-         in the demo, \"roclip\" with it none, at a quarter less zero-shot accuracy; RoCLIP without augmentation defends next to nothing. \
-         Triggers that survive augmentation survive RoCLIP, too: attack your own data first (see [[poison.attacks]]), and measure."
+         in the demo (5,437 pairs, 2 % of them targeted poison, 20 epochs), \"roclip\" with it none, at a quarter less zero-shot accuracy; RoCLIP \
+         without augmentation defends next to nothing. Neither holds for other data: of 1,500 photographs, 2.8 % targeted, they lost 5 and \
+         4 to 6 of 6 (docs/defences.md). Triggers that survive augmentation survive RoCLIP, too: attack your own data first (see [[poison.attacks]]), and measure."
             .into(),
     );
     note(
         "augment.image.crop_min_area",
-        match small {
-            true => format!(
-                "The released 0.08 leaves too little of a 32-pixel picture; {plain} was measured to be enough against targeted poisoning."
+        match (small, thumbnails) {
+            (false, _) => "As released.".into(),
+            (true, true) => format!(
+                "The released 0.08 leaves too little of a 32-pixel picture; {plain} is the demo's (docs/results/demo.md: 5,437 pairs, 20 epochs)."
             ),
-            false => "As released.".into(),
+            (true, false) => format!(
+                "The released 0.08 leaves too little of a 32-pixel picture; {plain} is that of docs/results/photographs-concepts.md (30,000 pairs, 0.4 % \
+                 of them targeted poison, 16 epochs). What it keeps out of fewer pairs, seen in more epochs, is less."
+            ),
         },
     );
     let roclip = &mut recipe.objective.roclip;
@@ -152,21 +165,40 @@ pub fn fitted(found: Found) -> Fitted {
     roclip.pool_fraction = Some((fraction * 100.0).ceil() / 100.0);
     note("objective.roclip.pool_fraction", format!("About {} captions.", (fraction * pairs as f64).round()));
     if small {
-        let begin = STEPS_BEFORE_MATCHING.div_ceil(steps_per_epoch) + 1;
-        let start = begin.clamp(2, (epochs / 2).max(2));
-        roclip.match_start = Some(start as u64);
+        let begin = STEPS_BEFORE_MATCHING.div_ceil(steps_per_epoch) as u64 + 1;
+        let start = begin.min(RoClipConfig::start_behind_a_third(epochs));
+        roclip.match_start = Some(start);
         roclip.text_in_match = TextInMatch::Freeze;
         roclip.dedup_matches = !thumbnails;
         note(
             "objective.roclip.match_start",
-            format!("After {}; of all settings this one decides most.", count((start - 1) * steps_per_epoch, "step")),
+            format!(
+                "After {}, in which each pair has been seen {}, poison, too{}",
+                count((start as usize - 1).saturating_mul(steps_per_epoch), "step"),
+                count(start - 1, "time"),
+                match views_before_matching(start) {
+                    None =>
+                        ". It was measured at 6 times in 20 epochs of 5,437 pairs (docs/results/matching-frequency.md).",
+                    Some(_) => {
+                        ": a small data set that is seen many times learns its poison before matching begins. It was measured at 6 times in 20 \
+                         epochs of 5,437 pairs (docs/results/matching-frequency.md); of 1,500 photographs neither 3, 8 nor 22 times kept the poison out \
+                         (docs/defences.md). Fit it anew, to about a third, when epochs are changed."
+                    }
+                }
+            ),
         );
     }
-    note("objective.roclip.period", "Smaller keeps more poison out and costs more accuracy: 3 or 4 where 2 % of the pairs is the most that is feared, 2 beyond (docs/results/matching-frequency.md).".into());
+    note("objective.roclip.period", "Smaller keeps more poison out and costs more accuracy: of 5,437 pairs 3 or 4 did where 2 % of them was the most that was feared, 2 beyond (docs/results/matching-frequency.md).".into());
 
     recipe.eval = evaluate(evaluation, training, &mut note);
     let examples = attack.map(|attack| attack_examples(&attack, pairs, &recipe, &mut note)).unwrap_or_default();
     Fitted { recipe, notes, examples, steps }
+}
+
+/// How often each pair is seen before the first matching epoch `match_start`, where that is far more often than in the demo, in which RoCLIP was
+/// measured to keep poison out.
+pub fn views_before_matching(match_start: u64) -> Option<u64> {
+    Some(match_start.saturating_sub(1)).filter(|views| *views > 2 * VIEWS_BEFORE_MATCHING_IN_THE_DEMO)
 }
 
 /// The least that the example of a backdoor plants.
@@ -211,11 +243,20 @@ fn attack_examples(
     set("targeted.captions", word(attack.rule).into());
     set("targeted.targets", (*targets as i64).into());
     set("targeted.captions_per_target", (*captions_per_target as i64).into());
+    if let Some(bound) = &attack.bound {
+        note(
+            "poison.attacks.0.targeted.targets",
+            format!(
+                "As many as {bound} bear. Few targets tell defences hardly apart: of 16, 1 and 5 fooled are hardly told apart, and 1 and 11 well."
+            ),
+        );
+    }
     let planted = targets * captions_per_target;
     note(
         "poison.attacks.0.targeted.captions_per_target",
         format!(
-            "{} in all, {:.1} % of yours. In the demo 7 a target among 5,437 pairs fooled small models; the papers plant 100 among a million.",
+            "{} in all, {:.1} % of yours, so that defences can be told apart: what is to be feared may be less. In the demo 7 a target among \
+             5,437 pairs fooled small models; the papers plant 100 among a million.",
             count(planted, "poisoned pair"),
             100.0 * planted as f64 / pairs.max(1) as f64
         ),
@@ -292,7 +333,16 @@ mod tests {
     fn fit(training: &Survey, evaluation: Option<&Survey>) -> Fitted {
         let source = |path: &str| SourceConfig { path: path.into(), ..SourceConfig::default() };
         let evaluation = evaluation.map(|survey| (survey, source("labelled")));
-        fitted(Found { training, training_source: source("pairs"), evaluation, processors: 4, attack: None })
+        let training_source = source("pairs");
+        fitted(Found {
+            training,
+            training_source,
+            evaluation,
+            processors: 4,
+            epochs: None,
+            batch_size: None,
+            attack: None,
+        })
     }
 
     #[test]
@@ -333,5 +383,45 @@ mod tests {
         let paper = fit(&survey(1_000_000, 1, 300), None).recipe;
         assert_eq!((paper.model.name.as_str(), paper.train.batch_size), ("RN50", 512));
         assert_eq!((paper.objective.roclip.pool_fraction, paper.eval.source.path.as_str()), (Some(0.02), "none"));
+    }
+
+    /// A run of fewer epochs would else be plain CLIP until its end.
+    #[test]
+    fn the_first_matching_epoch_fits_the_epochs_that_somebody_chose() {
+        let training = survey(1500, 1, 96);
+        let chosen = |epochs, batch_size| {
+            let training_source = SourceConfig { path: "pairs".into(), ..SourceConfig::default() };
+            let evaluation = None;
+            let processors = 4;
+            fitted(Found {
+                training: &training,
+                training_source,
+                evaluation,
+                processors,
+                epochs,
+                batch_size,
+                attack: None,
+            })
+        };
+        for (epochs, batch_size, start, steps) in [
+            (None, None, 23, 1472),
+            (Some(24), None, 9, 552),
+            (Some(1), None, 2, 23),
+            (Some(24), Some(15), 6, 2400),
+            (None, Some(500), 23, 192),
+        ] {
+            let Fitted { recipe, notes, steps: in_all, .. } = chosen(epochs, batch_size);
+            let key = "objective.roclip.match_start";
+            assert_eq!(
+                (recipe.objective.roclip.match_start, in_all),
+                (Some(start), steps),
+                "{epochs:?} {batch_size:?}"
+            );
+            assert_eq!(recipe.train.epochs, epochs.unwrap_or(64));
+            assert!(notes[key].contains(&format!("seen {}, poison", count(start - 1, "time"))), "{}", notes[key]);
+            assert_eq!(notes[key].contains("small data set"), start == 23, "{}", notes[key]);
+        }
+        // What cannot be trained with is refused with the whole recipe, and not here.
+        assert!(chosen(Some(0), Some(0)).recipe.check().is_err());
     }
 }

@@ -16,7 +16,7 @@ mod unknown_key;
 pub use attack_example::AttackExample;
 pub use bounds::most;
 pub use differences::Difference;
-pub use fitted::{Fitted, Found, fitted};
+pub use fitted::{Fitted, Found, VIEWS_BEFORE_MATCHING_IN_THE_DEMO, fitted, views_before_matching};
 pub use page::page;
 pub use reference::{Choice, Key, Kind, Section, first_sentence, flag_help, required_flag_help, schema, written};
 pub(crate) use sweep::telling_end;

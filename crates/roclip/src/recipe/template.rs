@@ -23,7 +23,7 @@ pub enum Scope {
 const COLUMNS: usize = 110;
 
 const INTRODUCTION: &str = "Lines with ## explain. Lines with # are settings that are off, with an example value: remove \"# \" to set them, \
-and to use a section that is off, remove it from every line of the section. Keys that are left out have their defaults. \
+and to use a section that is off, remove it once from every line of the section (`# # key` is a key that stays off). Keys that are left out have their defaults. \
 `roclip recipe --markdown` prints all this as a page.";
 
 const LEFT_OUT: &str =

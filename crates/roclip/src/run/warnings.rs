@@ -1,7 +1,12 @@
 //! What a recipe and its data show before the first step to be in vain: a person should read it before the hours, not after them.
 
 use crate::clean::CleanMethod;
+use crate::objective::RoClipConfig;
 use crate::recipe::{ObjectiveName, Recipe};
+use roclip_data::plural::count;
+
+/// RoCLIP that matches in less than this share of the epochs that its period gives is nearly plain CLIP.
+const FEW_MATCHING_EPOCHS: f64 = 0.25;
 
 /// Warnings about a recipe over `pairs` pairs, of which `poisoned` are poison, without looking at them.
 pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
@@ -50,12 +55,33 @@ pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
     if let Some((what, remedy)) = never_matches(recipe) {
         found.push(format!("{what}; {remedy}"));
     }
+    found.extend(seldom_matches(recipe));
     if clean.is_none() && recipe.objective.name == ObjectiveName::Roclip && recipe.augment.image.is_none() {
         found.push(
             "RoCLIP without augmentation of pictures keeps next to nothing out: the augmentation does most of its work; give the recipe an [augment.image] section, or begin with --preset roclip".to_owned(),
         );
     }
     found
+}
+
+/// Of a recipe that ends soon after RoCLIP's first matching epoch, as one does whose epochs were made fewer: what is wrong, and what to do.
+fn seldom_matches(recipe: &Recipe) -> Option<String> {
+    let (roclip, epochs) = (&recipe.objective.roclip, recipe.train.epochs);
+    let first_match = roclip.match_start.unwrap_or(roclip.period);
+    if recipe.clean.is_some() || recipe.objective.name != ObjectiveName::Roclip {
+        return None;
+    }
+    let period = roclip.period.max(1);
+    let matching = epochs.checked_sub(first_match)? / period + 1;
+    let usual = epochs as f64 / period as f64;
+    (matching as f64 / usual < FEW_MATCHING_EPOCHS).then(|| {
+        format!(
+            "RoCLIP matches in {} of {epochs} only, where its period of {period} gives {usual:.0}: its first matching epoch is {first_match}, and the others train plain CLIP; \
+             lower objective.roclip.match_start (--match-start), as to {}, behind a third of the epochs, or raise train.epochs (--epochs)",
+            count(matching, "epoch"),
+            RoClipConfig::start_behind_a_third(epochs)
+        )
+    })
 }
 
 /// Of a recipe that ends before RoCLIP's first matching epoch: what is wrong, and what to do.
@@ -111,5 +137,26 @@ mod tests {
         assert_eq!(said(&[attacked[0], "poison.measure_only=true"]), "");
         let late = ["objective.name=roclip", "objective.roclip.match_start=33", "train.warmup_steps=1"];
         assert!(said(&late).contains("defends nothing") && said(&late).contains("33"));
+    }
+
+    #[test]
+    fn roclip_that_hardly_matches_is_told_before_the_run() {
+        let said = |assignments: &[&str]| -> String {
+            let defended = ["objective.name=roclip", "augment.image={}"];
+            let all = defended.iter().chain(assignments);
+            let recipe = all.fold(Recipe::default(), |recipe, one| recipe.assign(one).unwrap());
+            warnings(&recipe, 5120, 0).join("\n")
+        };
+        // A recipe for 64 epochs that is trained for 24.
+        let late = ["objective.roclip.match_start=23", "train.epochs=24"];
+        let words = ["1 epoch of 24", "period of 2 gives 12", "objective.roclip.match_start (--match-start), as to 9,"];
+        for word in words {
+            assert!(said(&late).contains(word), "{word}: {}", said(&late));
+        }
+        assert_eq!(said(&[late[0], "train.epochs=64"]), "");
+        assert_eq!(said(&["objective.roclip.match_start=9", "train.epochs=24"]), "");
+        assert_eq!(said(&["objective.roclip.match_start=19", "train.epochs=24"]), "", "a quarter of them");
+        assert_eq!(said(&["train.epochs=2"]), "");
+        assert_eq!(said(&["objective.name=clip", late[0], late[1]]), "");
     }
 }

@@ -125,7 +125,8 @@ pub struct PlanFlags {
     #[command(flatten)]
     pub base: BaseFlags,
     /// Set objective and augmentation together: clip (CLIP without augmentation, the control), roclip (RoCLIP with augmentation), safeclip,
-    /// and roclip-released or safeclip-released (the released code, faults included). `--objective` changes the objective alone
+    /// and roclip-released or safeclip-released (the released code, faults included). `--objective` changes the objective alone:
+    /// `--objective clip` is the control with augmentation
     #[arg(long)]
     preset: Option<String>,
     #[command(flatten)]
