@@ -85,6 +85,14 @@ pub struct StatedHash {
     pub of_download: bool,
 }
 
+/// The facts about what carries poison. Training never reads this; diagnostics and reports do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoisonMark {
+    pub attack: String,
+    /// The class that the attacker wants.
+    pub target: String,
+}
+
 /// The id of the sample that its source calls `key`: the key itself, unless it ends as the id of a caption does (`a#2` is the third caption of
 /// `a`). Such a key gets one more `#` behind it, as does one that has some there already, so that ids of different keys stay different.
 pub fn id_of(key: &str) -> String {
@@ -121,6 +129,8 @@ pub struct Sample {
     pub group: Option<String>,
     /// `train`, `val`, `test`, ... where the source says so.
     pub split: Option<String>,
+    /// Where the source says that the sample is poison: shards that `roclip poison make` wrote do.
+    pub poison: Option<Box<PoisonMark>>,
 }
 
 impl Sample {
@@ -139,6 +149,7 @@ impl Sample {
             class: None,
             group: None,
             split: None,
+            poison: None,
         }
     }
 

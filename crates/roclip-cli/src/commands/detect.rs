@@ -18,7 +18,7 @@ use roclip::recipe::{DataConfig, Recipe};
 use roclip::report::{check_inputs_folder, check_suspects_folder, write_suspects};
 use roclip::run::{
     Drop, EarlierList, Judged, Looked, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs,
-    suspects,
+    suspects, unspoken_poison,
 };
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
@@ -192,8 +192,15 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     };
     let trusted = match &arguments.trusted_data {
         Some(path) => {
-            let PairFeatures { features, skips, .. } = encode(&trusted(&recipe, path))?;
+            let PairFeatures { features, skips, data, .. } = encode(&trusted(&recipe, path))?;
             say_left_out("--trusted-data: ", &skips);
+            let poison = data.poisoned().count();
+            if poison > 0 {
+                bail!(
+                    "--trusted-data `{path}`: {} of them were written by `roclip poison make` as poison; name pairs that are clean",
+                    count(poison, "pair")
+                );
+            }
             drop.check_reached(features.len())?;
             Some(features)
         }
@@ -204,6 +211,12 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
         None => encode(&recipe)?,
     };
     say_left_out("", &encoded.skips);
+    if recipe.manifest.is_none() {
+        // Without a manifest and attacks only the data themselves know of poison.
+        let written = encoded.data.poison_by_attack();
+        let unspoken = unspoken_poison(&recipe.data.source, &written, encoded.data.len());
+        unspoken.filter(|_| recipe.poison.attacks.is_empty()).iter().for_each(|line| say(&format!("warning: {line}")));
+    }
     if let Some(folder) = &arguments.write_features {
         encoded.write(folder)?;
     }

@@ -18,7 +18,7 @@ use roclip::run::{Prepared, Surrogate, prepare_clean_data, prepare_data, search_
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
-use roclip_data::poison::{AttackSummary, Manifest, PoisonConfig, StoreConfig, store, verify};
+use roclip_data::poison::{AttackSummary, Manifest, PoisonConfig, StoreConfig, Stored, store, verify};
 use roclip_data::rate::Rate;
 use roclip_data::source::check_outside;
 use roclip_data::trigger::RELEASED_GRID_SHA256;
@@ -361,11 +361,16 @@ fn make(arguments: MakeArguments) -> Result<()> {
         ];
         say_next(out, "the manifest", &commands);
     }
-    if let Some((folder, _)) = &stored {
-        let shards = shell_word(folder);
-        let train = format!(
-            "roclip train{config} --train-data {shards} --manifest {shards}/manifest.jsonl --run runs/poisoned"
-        );
+    if let Some((folder, Stored { told_by_format, .. })) = &stored {
+        if *told_by_format > 0 {
+            say(&format!(
+                "{} of the shards {} in a format that no other picture there has, which gives the poison away: --jpeg QUALITY stores JPEG",
+                count(*told_by_format, "triggered picture"),
+                if *told_by_format == 1 { "is" } else { "are" },
+            ));
+        }
+        let (shards, manifest) = (shell_word(folder), shell_word(&folder.join("manifest.jsonl")));
+        let train = format!("roclip train{config} --train-data {shards} --manifest {manifest} --run runs/poisoned");
         say_next(folder, "the poisoned shards and their manifest.jsonl", &[train]);
     }
     Ok(())

@@ -130,6 +130,21 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     std::fs::write(lab.path("ids.txt"), "pairs.csv/000.png\n").unwrap();
     let said = lab.stderr(&drop("pairs.csv::more", "joined"));
     assert!(said.contains("--train-data joined/pairs.csv::joined/more --image-root"), "{said}");
+    // Each list finds its own pictures, whatever is called alike elsewhere.
+    std::fs::create_dir(lab.path("other")).unwrap();
+    for (from, name) in [("001.png", "060.png"), ("002.png", "061.png")] {
+        std::fs::copy(lab.path(from), lab.path("other").join(name)).unwrap();
+    }
+    std::fs::write(lab.path("other/more.csv"), "image,caption\n060.png,a square\n061.png,a box\n").unwrap();
+    std::fs::write(lab.path("ids.txt"), "more.csv/061.png\n").unwrap();
+    let data = "pairs.csv::other/more.csv";
+    lab.ok(&["data", "stats", "--train-data", data, "--hashes", "before.jsonl"]);
+    let said = lab.stderr(&drop(data, "both"));
+    let next = said.lines().find_map(|line| line.split_once("roclip data stats ")).unwrap().1;
+    assert_eq!(next, "--train-data both/pairs.csv::both/more.csv --image-root .::other");
+    let mut verify = vec!["data", "verify", "--against", "before.jsonl", "--drop", "ids.txt"];
+    verify.extend(next.split(' '));
+    assert_eq!(lab.json(&verify)["verified"]["equal"]["count"], 65);
     std::fs::write(lab.path("ids.txt"), "000.png\n001.png\nnobody.png\n").unwrap();
     // Elsewhere, its paths still start from where they did.
     let said = lab.stderr(&drop("pairs.csv", "new/kept.csv"));
@@ -144,6 +159,32 @@ fn lists_are_written_again_and_ids_that_are_not_there_are_said() {
     std::fs::write(lab.path("ids.txt"), all).unwrap();
     lab.fails(&drop("pairs.csv", "other.csv"), 1, &["everything"]);
     assert!(!lab.path("other.csv").exists() && parts_left(&lab).is_empty());
+}
+
+#[test]
+fn a_list_that_may_be_of_other_data_is_doubted_and_one_of_a_look_at_others_refused() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("suspects")).unwrap();
+    let write = |list: &str, left: Value| {
+        let looked = serde_json::json!({
+            "model": null, "methods": ["clip-score"], "neighbours": 5, "references": 9, "drop": "fraction 0.1",
+        });
+        let summary = serde_json::json!({"looked": looked, "dropped": {"left": left}});
+        std::fs::write(lab.path("suspects/detect.json"), summary.to_string()).unwrap();
+        std::fs::write(lab.path("suspects/drop.txt"), list).unwrap();
+    };
+    let drop = |ids: &'static str| ["data", "drop", "pairs.csv", "--ids", ids, "--out", "other.csv"];
+    write("000.png\nx\n", serde_json::json!({}));
+    let words = ["made by `roclip detect pairs` of other data", "1 of its 2 ids"];
+    lab.fails(&drop("suspects/drop.txt"), 1, &words);
+    lab.fails(&training("pairs.csv", "run", &["--drop", "suspects/drop.txt"]), 1, &words);
+    // What a look called poison is clean where the poison is not.
+    write("000.png\n001.png\n", serde_json::json!({"badnets": [3, 1]}));
+    lab.fails(&drop("suspects/drop.txt"), 1, &["with poison laid over them", "--drop suspects/drop.txt"]);
+    assert!(!lab.path("other.csv").exists() && !lab.path("run").exists());
+    std::fs::write(lab.path("ids.txt"), "000.png\nx\ny\n").unwrap();
+    let said = lab.stderr(&drop("ids.txt"));
+    assert!(said.contains("warning: 2 of 3 ids are not in the data (first: x); it looks like a list of"), "{said}");
 }
 
 #[test]

@@ -129,6 +129,42 @@ fn written_shards_hold_the_poison_and_train_like_the_manifest() {
 }
 
 #[test]
+fn written_shards_say_that_they_are_poison_wherever_they_are_read() {
+    let lab = Lab::new();
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--out-shards", "set/"]);
+    let data = ["--train-data", "set", "--config", "recipe.toml", "--preset", "clip", "--epochs", "1"];
+    let train = |run: &'static str, more: &[&'static str]| [&["train", "--run", run], &data[..], more].concat();
+    // Not a second time, by training or into other shards.
+    let twice = ["9 pairs of `set` were written", "a second time", "--manifest set/manifest.jsonl", "--set poison="];
+    lab.fails(&train("twice", &[]), 1, &twice);
+    let make = ["poison", "make", "--config", "recipe.toml", "--train-data", "set", "--out", "m.jsonl"];
+    lab.fails(&make, 1, &twice);
+    // Without a manifest the model counts as poisoned all the same.
+    let without = ["--set", "poison=", "--set", "eval.probe="];
+    let said = lab.stderr(&train("marked", &without));
+    assert!(said.contains("9 of the 54 pairs were written by `roclip poison make` as poison (badnets 3, targeted 6)"));
+    assert!(said.contains("--manifest set/manifest.jsonl") && said.contains("on 54 pairs (9 poisoned"), "{said}");
+    let state = checkpoint(&lab.path("marked")).into_iter().find(|(name, _)| name == "state.json").unwrap().1;
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    assert_eq!((&state["provenance"], &state["poison"]["badnets"]), (&"poisoned".into(), &3.into()));
+    let look = ["detect", "pairs", "marked", "--out", "look", "--methods", "clip-score"];
+    assert!(lab.stderr(&look).contains("9 of the 54 pairs were written"));
+    // With some of it left out the manifest is of other data, and the message says what goes.
+    let rows = lines(&lab, "set/manifest.jsonl");
+    std::fs::write(lab.path("ids.txt"), format!("{}\n", rows[1]["id"].as_str().unwrap())).unwrap();
+    lab.ok(&["data", "drop", "set", "--ids", "ids.txt", "--out", "kept"]);
+    let kept = ["train", "--run", "kept-run", "--config", "recipe.toml", "--train-data", "kept"];
+    let words = ["other data", "the data has no such pair", "--train-data WHOLE --drop LIST"];
+    lab.fails(&[&kept[..], &["--manifest", "set/manifest.jsonl"]].concat(), 1, &words);
+    let whole = ["--manifest", "set/manifest.jsonl", "--drop", "ids.txt", "--set", "eval.probe="];
+    assert!(lab.stderr(&train("dropped", &whole)).contains("on 53 pairs (8 poisoned, 1 picture left out"));
+    // The ids of the data are those of no poisoned picture of the set.
+    let ids: Vec<&str> = rows.iter().skip(1).map(|row| row["id"].as_str().unwrap()).collect();
+    let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
+    assert!(ids.iter().all(|id| !pairs.contains(id) && id.contains("-poisoned")), "{ids:?}");
+}
+
+#[test]
 fn a_changed_manifest_picture_or_caption_is_named() {
     let lab = Lab::new();
     lab.ok(&["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"]);
@@ -185,7 +221,8 @@ fn the_doctor_names_a_missing_control_and_finds_it_when_it_is_there() {
     lab.train("runs/undefended", &plain);
     let findings: Value = serde_json::from_str(&lab.ok(&["doctor", "runs/defended", "--json"])).unwrap();
     let control = findings.as_array().unwrap().iter().find(|f| f["check"] == "undefended control").unwrap();
-    assert!(control["what"].as_str().unwrap().contains("undefended: "), "{control}");
+    let named = "`runs/undefended`, undefended: ";
+    assert!(control["what"].as_str().unwrap().starts_with(named), "the path is as it was typed: {control}");
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //! last, so that an index that was cut off has none.
 
 use crate::error::{Error, IoContext, Result};
-use crate::escape::for_shell;
+use crate::escape::path_for_shell;
 use crate::index::record::{Shared, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub(super) fn remedy(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let out = match name.starts_with(HIDDEN) && name.ends_with(ENDING) {
         true => String::new(),
-        false => format!(" --out {}", for_shell(&path.display().to_string())),
+        false => format!(" --out {}", path_for_shell(path)),
     };
     format!("make it anew with `roclip data index{out} --overwrite` and the flags that name its data")
 }
@@ -112,6 +112,9 @@ pub(super) struct Facts {
     /// Whether no sample has two captions.
     pub one_caption: bool,
     pub labelled: u32,
+    /// Samples that say themselves that they are poison; an older index knows of none.
+    #[serde(default)]
+    pub poisoned: u32,
     pub splits: BTreeMap<String, usize>,
     /// As in [`Listing`](crate::source::Listing).
     pub listed: usize,

@@ -24,6 +24,7 @@ pub(super) struct Packed {
     pub fingerprint: Vec<u8>,
     pub one_caption: bool,
     pub labelled: u32,
+    pub poisoned: u32,
     pub splits: BTreeMap<String, usize>,
     pub probed: usize,
     pub unusable: usize,
@@ -82,6 +83,7 @@ fn pack(
             packed.hashes.push(id_hash(&sample.id));
             packed.one_caption &= sample.captions.len() == 1;
             packed.labelled += u32::from(sample.class.is_some());
+            packed.poisoned += u32::from(sample.poison.is_some());
             if let Some(split) = &sample.split {
                 *packed.splits.entry(split.clone()).or_default() += 1;
             }

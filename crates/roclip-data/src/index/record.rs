@@ -2,7 +2,7 @@
 //! a number into a table of the index.
 
 use crate::error::{Error, IoContext};
-use crate::sample::{ImageBytes, PictureDigest, Sample};
+use crate::sample::{ImageBytes, PictureDigest, PoisonMark, Sample};
 use crate::shard::Shard;
 use crate::table::{Cell, Table};
 use crate::varint::{self, write as number};
@@ -20,6 +20,7 @@ const CLASS: u64 = 1 << 4;
 const GROUP: u64 = 1 << 5;
 const SPLIT: u64 = 1 << 6;
 const CELL: u64 = 1 << 7;
+const POISON: u64 = 1 << 8;
 
 /// What samples share.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -122,7 +123,7 @@ pub(super) fn write(sample: &Sample, places: Places, to: &mut Vec<u8>) -> Result
     let flag = |bit: u64, is: bool| if is { bit } else { 0 };
     flags |= flag(OWN_ID, sample.id != sample.key) | flag(DIGEST, sample.digest.is_some());
     flags |= flag(CLASS, sample.class.is_some()) | flag(GROUP, sample.group.is_some());
-    flags |= flag(SPLIT, sample.split.is_some());
+    flags |= flag(SPLIT, sample.split.is_some()) | flag(POISON, sample.poison.is_some());
     match &sample.image {
         ImageBytes::Span { .. } => flags |= SPAN,
         ImageBytes::Cell { .. } => flags |= CELL,
@@ -151,7 +152,9 @@ pub(super) fn write(sample: &Sample, places: Places, to: &mut Vec<u8>) -> Result
     }
     fields.extend(sample.digest.unwrap_or_default().iter().take(if sample.digest.is_some() { 16 } else { 0 }));
     let optional = [&sample.class, &sample.group, &sample.split];
-    optional.into_iter().flatten().chain(&sample.captions).for_each(|value| text(value, &mut fields));
+    let marks = sample.poison.iter().flat_map(|mark| [&mark.attack, &mark.target]);
+    let texts = optional.into_iter().flatten().chain(marks).chain(&sample.captions);
+    texts.for_each(|value| text(value, &mut fields));
     number(fields.len() as u64, to);
     to.extend_from_slice(&fields);
     Ok(())
@@ -210,11 +213,16 @@ pub(super) fn read(mut bytes: &[u8], tables: &Tables) -> Result<Sample, Unreadab
         if has(bit) { Ok(Some(read_text(left)?.to_owned())) } else { Ok(None) }
     };
     let (class, group, split) = (optional(CLASS)?, optional(GROUP)?, optional(SPLIT)?);
+    let poison = match has(POISON) {
+        true => Some(Box::new(PoisonMark { attack: read_text(left)?.into(), target: read_text(left)?.into() })),
+        false => None,
+    };
     let mut texts = Vec::with_capacity(captions.min(left.len()));
     for _ in 0..captions {
         texts.push(read_text(left)?.to_owned());
     }
-    Ok(Sample { id, digest, part, captions: texts, class, group, split, ..Sample::new(Arc::clone(source), key, image) })
+    let plain = Sample::new(Arc::clone(source), key, image);
+    Ok(Sample { id, digest, part, captions: texts, class, group, split, poison, ..plain })
 }
 
 /// The folder or shard of a sample's picture, as a text.
@@ -265,6 +273,7 @@ mod tests {
             class: Some("cat".into()),
             group: None,
             split: Some("train".into()),
+            poison: Some(Box::new(PoisonMark { attack: "patch".into(), target: "cat".into() })),
             ..Sample::new("/data".into(), "b", file("/elsewhere.png"))
         };
         for (sample, picture) in [(&plain, 0), (&full, 1)] {

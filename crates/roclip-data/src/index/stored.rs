@@ -62,6 +62,11 @@ impl Index {
         self.facts.labelled as usize
     }
 
+    /// Samples that say themselves that they are poison.
+    pub fn poisoned(&self) -> usize {
+        self.facts.poisoned as usize
+    }
+
     /// The splits that samples are in, and how many are in each.
     pub fn splits(&self) -> &BTreeMap<String, usize> {
         &self.facts.splits

@@ -247,6 +247,7 @@ struct Written<'a> {
     captions: u32,
     one_caption: bool,
     labelled: u32,
+    poisoned: u32,
     splits: BTreeMap<String, usize>,
     probed: usize,
     unusable: usize,
@@ -276,6 +277,7 @@ fn write_blocks<'a>(path: &Path, file: &'a mut (dyn Write + Send), packed: &[Rec
         captions: 0,
         one_caption: true,
         labelled: 0,
+        poisoned: 0,
         splits: BTreeMap::new(),
         probed: 0,
         unusable: 0,
@@ -303,6 +305,7 @@ fn write_blocks<'a>(path: &Path, file: &'a mut (dyn Write + Send), packed: &[Rec
         written.fingerprint.update(&chunk.fingerprint);
         written.one_caption &= chunk.one_caption;
         written.labelled += chunk.labelled;
+        written.poisoned += chunk.poisoned;
         chunk.splits.into_iter().for_each(|(split, count)| *written.splits.entry(split).or_default() += count);
         written.probed += chunk.probed;
         written.unusable += chunk.unusable;
@@ -340,6 +343,7 @@ fn finish(
         captions: written.captions,
         one_caption: written.one_caption,
         labelled: written.labelled,
+        poisoned: written.poisoned,
         splits: std::mem::take(&mut written.splits),
         listed: listing.listed,
         probed: written.probed,

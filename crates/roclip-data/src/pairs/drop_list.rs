@@ -31,6 +31,10 @@ pub struct LeftOutByList {
     pub pictures: usize,
     /// Single ones of pictures that stay.
     pub captions: usize,
+    /// Pairs with ids of their own, which poison adds to the data.
+    pub added: usize,
+    /// Ids that the list has.
+    pub named: usize,
     /// Ids that are not in the data, and the first of them.
     pub absent: usize,
     pub first_absent: Option<String>,
@@ -43,20 +47,36 @@ impl LeftOutByList {
     pub fn warning(&self) -> Option<String> {
         let first = self.first_absent.as_ref()?;
         let are = if self.absent == 1 { "is" } else { "are" };
-        let ids = count(self.absent, "id");
-        Some(format!("{ids} of data.drop {are} not in the data (first: {})", for_terminal(first)))
+        let ids = match self.fits_badly() {
+            false => count(self.absent, "id"),
+            true => format!("{} of the {}", self.absent, count(self.named, "id")),
+        };
+        let doubt = if self.fits_badly() { format!("; {LIKE_OTHER_DATA}") } else { String::new() };
+        Some(format!("{ids} of data.drop {are} not in the data (first: {}){doubt}", for_terminal(first)))
     }
 
-    /// `3 pictures and 1 single caption`; what there is none of is not said.
+    /// Whether so much of the list is not in the data that it may be of other data.
+    pub fn fits_badly(&self) -> bool {
+        self.named > 1 && self.absent * 4 >= self.named
+    }
+
+    /// `3 pictures, 2 poisoned pairs and 1 single caption`; what there is none of is not said.
     pub fn words(&self) -> String {
+        let poisoned = count(self.added, "poisoned pair");
         let captions = count(self.captions, "single caption");
-        match (self.pictures, self.captions) {
-            (pictures, 0) => count(pictures, "picture"),
-            (0, _) => captions,
-            (pictures, _) => format!("{} and {captions}", count(pictures, "picture")),
+        let all = [(self.pictures, count(self.pictures, "picture")), (self.added, poisoned), (self.captions, captions)];
+        let mut parts: Vec<String> = all.into_iter().filter(|(number, _)| *number > 0).map(|(_, part)| part).collect();
+        match parts.pop() {
+            None => count(0, "picture"),
+            Some(last) if parts.is_empty() => last,
+            Some(last) => format!("{} and {last}", parts.join(", ")),
         }
     }
 }
+
+/// What a list may be of which many ids are not in the data.
+pub const LIKE_OTHER_DATA: &str = "it looks like a list of other data, whose ids may be those of other pictures here: look at \
+    the first ones before you believe what is left out";
 
 #[derive(Deserialize)]
 struct Line {
@@ -212,6 +232,8 @@ impl DropList {
         Ok(LeftOutByList {
             pictures,
             captions,
+            added: 0,
+            named: self.ids.len(),
             absent: self.ids.len() - found.len(),
             first_absent,
             digest: self.digest(),
@@ -230,7 +252,7 @@ impl DropList {
             let list = self.clone().among(own.chain(pairs.samples().map(|sample| sample.id.clone())));
             return list.leave_out_pairs(pairs);
         }
-        let mut captions = 0;
+        let (mut captions, mut added) = (0, 0);
         let mut found: BTreeSet<&str> = BTreeSet::new();
         let mut pictures = BTreeSet::new();
         let first = pairs.get(0).map_or_else(String::new, |pair| pair.id.clone());
@@ -238,7 +260,13 @@ impl DropList {
             let of_sample = sample.and_then(|sample| self.ids.get(&sample.id));
             let own = self.ids.get(&pair.id);
             pictures.extend(of_sample.map(|_| pair.sample));
-            captions += usize::from(own.is_some() && of_sample.is_none());
+            if own.is_some() && of_sample.is_none() {
+                let rest = sample.and_then(|sample| pair.id.strip_prefix(&sample.id));
+                match rest.is_some_and(is_caption) {
+                    true => captions += 1,
+                    false => added += 1,
+                }
+            }
             found.extend(own.map(String::as_str));
             found.extend(of_sample.map(String::as_str));
             own.is_none() && of_sample.is_none()
@@ -250,9 +278,9 @@ impl DropList {
             return Err(self.of_everything());
         }
         let first_absent = self.ids.iter().find(|id| !found.contains(id.as_str())).cloned();
-        let absent = self.ids.len() - found.len();
+        let (named, absent) = (self.ids.len(), self.ids.len() - found.len());
         let digest = self.digest();
-        Ok(LeftOutByList { pictures: pictures.len(), captions, absent, first_absent, digest })
+        Ok(LeftOutByList { pictures: pictures.len(), captions, added, named, absent, first_absent, digest })
     }
 
     /// Of a list that leaves nothing.

@@ -6,9 +6,10 @@ mod indexed;
 mod pair;
 mod weights;
 
+pub use crate::sample::PoisonMark;
 pub use copies::{limit_pairs_per_picture, picture_hash};
-pub use drop_list::{DropList, LeftOutByList, drop_line};
-pub use pair::{CaptionMode, Pair, PoisonMark};
+pub use drop_list::{DropList, LIKE_OTHER_DATA, LeftOutByList, drop_line};
+pub use pair::{CaptionMode, Pair};
 pub use weights::weigh_parts;
 
 use crate::artifact;
@@ -275,6 +276,31 @@ impl Pairs {
             Store::Memory(_) => Box::new(self.iter().enumerate().filter(|(_, pair)| pair.poison.is_some())),
             Store::Indexed(indexed) => Box::new(indexed.poisoned()),
         }
+    }
+
+    /// Marks the pairs whose sample says itself that it is poison; how many there are, by attack.
+    pub fn mark_written_poison(&mut self) -> BTreeMap<String, usize> {
+        if let Store::Indexed(indexed) = &self.store
+            && indexed.index().poisoned() == 0
+        {
+            return BTreeMap::new();
+        }
+        let mark = |pair: &Pair| self.sample_of(pair).and_then(|sample| sample.poison.clone());
+        let marks: Vec<(usize, Box<PoisonMark>)> =
+            self.iter().enumerate().filter_map(|(at, pair)| Some((at, mark(&pair)?))).collect();
+        for (at, mark) in marks {
+            self.change(at, |pair| pair.poison = Some(*mark));
+        }
+        self.poison_by_attack()
+    }
+
+    /// The pairs that carry poison, by attack.
+    pub fn poison_by_attack(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for attack in self.poisoned().filter_map(|(_, pair)| Some(pair.poison.as_ref()?.attack.clone())) {
+            *counts.entry(attack).or_default() += 1;
+        }
+        counts
     }
 
     /// The places of the pairs with these ids, of those that are there.

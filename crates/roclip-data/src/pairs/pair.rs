@@ -1,6 +1,7 @@
 //! A pair: a picture with the caption, or the captions, that it is shown with.
 
 use crate::random;
+use crate::sample::PoisonMark;
 use crate::trigger::TriggerStack;
 use rand::RngExt;
 use schemars::JsonSchema;
@@ -17,14 +18,6 @@ pub enum CaptionMode {
     Draw,
     /// One pair an image, with its first caption.
     First,
-}
-
-/// The facts about a pair that carries poison. Training never reads this; diagnostics and reports do.
-#[derive(Debug, Clone)]
-pub struct PoisonMark {
-    pub attack: String,
-    /// The class that the attacker wants.
-    pub target: String,
 }
 
 #[derive(Debug, Clone)]

@@ -122,9 +122,21 @@ impl Manifest {
     fn check_data(&self, pairs: &Pairs, others: &[Sample]) -> Result<()> {
         self.check_is_of_pairs()?;
         if pairs.fingerprint() != self.header.data_fingerprint {
+            let written = self.rows.iter().any(|row| row.role == Role::Stored);
+            let remedy = match written {
+                true => {
+                    "name the shards as `poison make --out-shards` wrote them, beside this manifest; where pairs were taken out of them \
+                     (`data drop`), name the whole ones, and leave the same pairs out while training: --train-data WHOLE --drop LIST \
+                     with this --manifest. Without --manifest the rest is trained on as it is, poison included"
+                }
+                false => {
+                    "use the data and caption mode it was made with (pairs are left out of them with --drop LIST, behind the manifest), \
+                     or make a new manifest"
+                }
+            };
             return Err(Error::setting(
                 format!("the manifest was made for other data: {}", self.first_mismatch(pairs, others)),
-                "use the data and caption mode it was made with, or make a new manifest",
+                remedy,
             ));
         }
         Ok(())

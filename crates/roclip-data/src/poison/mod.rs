@@ -11,6 +11,7 @@ mod captions;
 mod fields;
 mod images;
 mod manifest;
+mod names;
 mod plan;
 mod source;
 mod store;

@@ -104,6 +104,13 @@ fn an_unreadable_picture_is_counted_and_another_takes_its_place() {
     let stored = StoreConfig { jpeg_quality: None, pairs_per_shard: 10, limits: ImageLimits::default() };
     let set = store(&again.manifest, &pairs, &evaluation, &folder.path().join("set"), stored).unwrap();
     assert_eq!((set.pairs, set.poisoned, set.skips.total(), set.shards), (31 + 4, 8, 1, 4));
+    // In several shards, whose order is not that of the keys, the manifest fits what is read.
+    let path = folder.path().join("set").display().to_string();
+    let source = crate::source::SourceConfig { path, ..Default::default() };
+    let mut listing = crate::source::list_samples(&source, ImageLimits::default()).unwrap();
+    listing.probe(ImageLimits::default(), 1);
+    let written = Manifest::read(&folder.path().join("set/manifest.jsonl"), ImageLimits::default()).unwrap();
+    written.apply(&mut Pairs::new(listing.samples, CaptionMode::First), &evaluation).unwrap();
     // All of them unreadable: a message, not a plan of nothing.
     let all: Vec<String> = pairs.samples().map(|sample| sample.id.clone()).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
@@ -192,6 +199,14 @@ fn stored_poison_is_left_out_of_cleaning_data_wherever_it_is_read() {
     let manifest = Manifest::read(&set.join("manifest.jsonl"), ImageLimits::default()).unwrap();
     let source = crate::source::SourceConfig { path: set.display().to_string(), ..Default::default() };
     let samples = crate::source::list_samples(&source, ImageLimits::default()).unwrap().samples;
+    // What is clean is called as it was, what is poisoned as nothing in the data is, and says so.
+    let (own, stored): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| sample.poison.is_none());
+    let ids: Vec<String> = pairs.samples().map(|sample| sample.id.clone()).collect();
+    assert_eq!((own.len(), stored.len()), (20, 8));
+    assert!(own.iter().all(|sample| ids.contains(&sample.id)) && stored.iter().all(|sample| !ids.contains(&sample.id)));
+    let mut marked = Pairs::new(samples.clone(), CaptionMode::First);
+    let counts = marked.mark_written_poison();
+    assert_eq!((counts["badnets"], counts["targeted"], marked.poisoned().count()), (4, 4, 8));
     for mode in [CaptionMode::Expand, CaptionMode::Draw, CaptionMode::First] {
         let mut whole = Pairs::new(samples.clone(), mode);
         assert_eq!(manifest.leave_out_stored(&mut whole), 8, "{mode:?}");
@@ -208,11 +223,29 @@ fn stored_poison_is_left_out_of_cleaning_data_wherever_it_is_read() {
     let clean = changed.iter().position(|pair| !poisoned.contains(&pair.id.as_str())).unwrap();
     changed.change(clean, |pair| pair.captions = vec!["another".into()]);
     let said = manifest.apply(&mut changed, &evaluation).unwrap_err().to_string();
-    assert!(said.contains("28 pairs here, 28 there"), "{said}");
+    assert!(said.contains("28 pairs here, 28 there") && said.contains("--drop LIST"), "{said}");
     // Other data that uses the same keys keeps its pairs.
     let mut other = samples.clone();
     other.iter_mut().for_each(|sample| sample.captions = vec!["something else".into()]);
     assert_eq!(manifest.leave_out_stored(&mut Pairs::new(other, CaptionMode::First)), 0);
+}
+
+#[test]
+fn classes_are_written_of_all_pairs_or_of_none() {
+    let (mut training, evaluation) = (samples("t", 24, 10), samples("e", 16, 200));
+    for (labelled, expected) in [(24, 28), (23, 0), (0, 0)] {
+        training.iter_mut().skip(labelled).for_each(|sample| sample.class = None);
+        let pairs = Pairs::new(training.clone(), CaptionMode::First);
+        let manifest = drawn(BOTH, &pairs, &evaluation).manifest;
+        let folder = tempfile::tempdir().unwrap();
+        let set = folder.path().join("set");
+        let stored = StoreConfig { jpeg_quality: None, pairs_per_shard: 100, limits: ImageLimits::default() };
+        let written = store(&manifest, &pairs, &evaluation, &set, stored).unwrap();
+        assert_eq!(written.told_by_format, 0, "all of them are PNG");
+        let source = crate::source::SourceConfig { path: set.display().to_string(), ..Default::default() };
+        let listed = crate::source::list_samples(&source, ImageLimits::default()).unwrap().samples;
+        assert_eq!(listed.iter().filter(|sample| sample.class.is_some()).count(), expected);
+    }
 }
 
 /// Whoever changes a row can mend the digest of the file, too.

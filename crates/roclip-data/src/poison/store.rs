@@ -5,16 +5,18 @@ use crate::error::{Error, IoContext, Result};
 use crate::guard::contained;
 use crate::pairs::{Pair, Pairs};
 use crate::picture::{ImageLimits, decode, jpeg};
+use crate::poison::names::Names;
 use crate::poison::{Header, Manifest, Role, Row};
 use crate::probe::Probe;
 use crate::progress::Task;
 use crate::random;
-use crate::sample::{ImageBytes, Sample};
+use crate::sample::{ImageBytes, PictureDigest, Sample};
 use crate::skip::{Skip, SkipReason, SkipReport};
+use crate::source::POISON_FIELD;
 use image::{ImageFormat, RgbImage};
 use rand::seq::SliceRandom;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -35,13 +37,16 @@ pub struct Stored {
     pub shards: usize,
     pub pairs: usize,
     pub poisoned: usize,
+    /// Triggered pictures in a format that no other picture of the set has, which tells them apart without a look at them.
+    pub told_by_format: usize,
     /// Pairs whose picture cannot be read: they are in no shard.
     pub skips: SkipReport,
 }
 
 /// Writes all pairs of `pairs` with the poison of `manifest` to the new folder `folder`: shards, and a `manifest.jsonl` for
-/// them. Clean images are copied unchanged. Poisoned pairs are shuffled in, since their place would give them away. Every
-/// poisoned sample's JSON says so. Pairs whose picture cannot be read are left out and counted. Nothing is left behind on an error.
+/// them. Clean images are copied unchanged. Poisoned pairs are shuffled in, since their place would give them away, and classes
+/// are written where all of the data have one, for the same reason. Every poisoned sample's JSON says so. Clean pairs keep their
+/// ids where a shard can hold them; other ids are those of no picture of the data. Pairs whose picture cannot be read are left out and counted. Nothing is left behind on an error.
 pub fn store(
     manifest: &Manifest,
     pairs: &Pairs,
@@ -68,7 +73,10 @@ fn write_all(
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     order.shuffle(&mut random::stream(manifest.header.seed, "store-order", 0, ""));
     let mut stored_rows = Vec::with_capacity(rows.len());
-    let mut listed = Pairs::of(Vec::new(), Vec::new());
+    let mut names = Names::beside(clean);
+    let classed = clean.samples().all(|sample| sample.class.is_some());
+    let mut listed = Vec::new();
+    let mut formats: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
     let mut shards = Shards { folder, pairs_per_shard: config.pairs_per_shard, written: 0, open: None };
     let mut skips = SkipReport::default();
     let task = Task::begin("writing pairs", order.len(), "pairs");
@@ -87,15 +95,17 @@ fn write_all(
         };
         let captions: Vec<String> = pair.captions.iter().map(|c| c.trim().to_owned()).collect();
         let row = rows.get(pair.id.as_str());
+        let known = |what: &Option<String>| what.clone().filter(|_| classed);
         let metadata = json!({
-            "captions": captions, "class": sample.class, "group": sample.group, "split": "train", "source_id": pair.id,
-            "roclip_poison": row.map(|row| json!({"attack": row.attack, "target": row.target})),
+            "captions": captions, "class": known(&sample.class), "group": known(&sample.group), "split": "train",
+            "source_id": pair.id, POISON_FIELD: row.map(|row| json!({"attack": row.attack, "target": row.target})),
         });
-        let key = shards.add(&[
-            (member.extension, &member.bytes),
-            ("txt", captions.join("\n").as_bytes()),
-            ("json", metadata.to_string().as_bytes()),
-        ])?;
+        let key = names.of(&pair.id, row.is_some());
+        let (text, metadata) = (captions.join("\n"), metadata.to_string());
+        let members = [(member.extension, &*member.bytes), ("txt", text.as_bytes()), ("json", metadata.as_bytes())];
+        let shard = shards.add(&key, &members)?;
+        let [others, triggered] = formats.entry(member.extension).or_default();
+        *(if pair.trigger.is_some() { triggered } else { others }) += 1;
         if let Some(row) = row {
             stored_rows.push(Row {
                 id: key.clone(),
@@ -106,11 +116,13 @@ fn write_all(
         }
         // Whoever lists the shards looks at the pictures that lie there.
         let digest = Some(Probe::digest_of(&member.bytes));
-        let image = ImageBytes::Memory(Arc::from(Vec::new()));
-        let sample = listed.push_sample(Sample { digest, ..Sample::new("stored".into(), key.as_str(), image) });
-        listed.push(Pair { id: key, sample, captions, trigger: None, poison: None });
+        listed.push((shard, key, captions, digest));
     }
     let shards = shards.finish()?;
+    // A shard is read in the order of its keys.
+    listed.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let listed = as_read(listed);
+    let told_by_format = formats.values().filter(|[others, _]| *others == 0).map(|[_, triggered]| triggered).sum();
     let encoding = match config.jpeg_quality {
         Some(quality) => format!("jpeg, quality {quality}: triggered pictures are re-encoded, and decoded by training"),
         None => "png: triggered pictures are stored bit by bit".into(),
@@ -122,9 +134,20 @@ fn write_all(
         encoding,
         ..manifest.header.clone()
     };
-    let stored = Stored { shards, pairs: listed.len(), poisoned: stored_rows.len(), skips };
+    let stored = Stored { shards, pairs: listed.len(), poisoned: stored_rows.len(), told_by_format, skips };
     Manifest { header, rows: stored_rows }.write(&folder.join("manifest.jsonl"))?;
     Ok(stored)
+}
+
+/// The pairs of a written set, each with its shard, key, captions and the digest of its picture, as whoever reads the set sees them.
+fn as_read(listed: Vec<(usize, String, Vec<String>, Option<PictureDigest>)>) -> Pairs {
+    let mut pairs = Pairs::of(Vec::new(), Vec::new());
+    for (_, key, captions, digest) in listed {
+        let image = ImageBytes::Memory(Arc::from(Vec::new()));
+        let sample = pairs.push_sample(Sample { digest, ..Sample::new("stored".into(), key.as_str(), image) });
+        pairs.push(Pair { id: key, sample, captions, trigger: None, poison: None });
+    }
+    pairs
 }
 
 struct Member {
@@ -175,15 +198,15 @@ struct Shards<'a> {
 }
 
 impl Shards<'_> {
-    /// Writes one sample's members, given by extension. Its key.
-    fn add(&mut self, members: &[(&str, &[u8])]) -> Result<String> {
+    /// Writes the members of the sample `key`, given by extension. The number of its shard.
+    fn add(&mut self, key: &str, members: &[(&str, &[u8])]) -> Result<usize> {
+        let shard = self.written / self.pairs_per_shard;
         if self.written.is_multiple_of(self.pairs_per_shard) {
             self.close()?;
-            let path = self.folder.join(format!("pairs-{:06}.tar", self.written / self.pairs_per_shard));
+            let path = self.folder.join(format!("pairs-{shard:06}.tar"));
             let archive = tar::Builder::new(File::create(&path).io("create", &path)?);
             self.open = Some((path, archive));
         }
-        let key = format!("{:09}", self.written);
         let (path, archive) = self.open.as_mut().ok_or_else(|| Error::internal("no shard is open"))?;
         for (extension, bytes) in members {
             let mut header = tar::Header::new_gnu();
@@ -194,7 +217,7 @@ impl Shards<'_> {
             archive.append_data(&mut header, format!("{key}.{extension}"), *bytes).io("write to", path)?;
         }
         self.written += 1;
-        Ok(key)
+        Ok(shard)
     }
 
     fn close(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 //! WebDataset's key is the path up to the first dot of the file name. What stands between that dot and the ending (`a.v2.jpg`, `s.input.jpg`)
 //! tells two samples apart where each has its own image and text, and is only a name for its part where the parts make one sample together.
 
-use crate::sample::{ImageBytes, Sample};
+use crate::sample::{ImageBytes, Sample, id_of};
 use crate::skip::{Skip, SkipReason};
 use crate::source::captions;
 use crate::source::json::Texts;
@@ -49,6 +49,17 @@ impl<'a> Name<'a> {
         let (middle, extension) = rest.rsplit_once('.').unwrap_or(("", rest));
         Some(Name { key, middle, extension })
     }
+}
+
+/// The longest key that [`can_be_key`]: members are files for who unpacks a shard, whose names have a limit.
+const KEY_LIMIT_BYTES: usize = 200;
+
+/// Whether a sample that a shard holds under `key` has this id for every reader, whatever the endings of its members.
+pub(crate) fn can_be_key(key: &str) -> bool {
+    let member = format!("{key}.jpg");
+    let whole = Name::of(&member).is_some_and(|name| name.key == key && name.middle.is_empty());
+    let clean = key.split('/').all(|part| !part.is_empty() && part != ".") && !key.contains(char::is_control);
+    whole && clean && !escapes(&member) && key.len() <= KEY_LIMIT_BYTES && id_of(key) == key
 }
 
 /// Whether a member's name leads out of the archive's folder.
@@ -178,6 +189,7 @@ pub(super) fn assemble(source: &Arc<str>, key: &str, parts: Parts) -> Result<(Sa
         group: metadata.group,
         split: metadata.split,
         stated: metadata.stated.map(Box::new),
+        poison: metadata.poison.map(Box::new),
         ..Sample::new(Arc::clone(source), key, image)
     };
     Ok((sample, lost.or(broken).or(several)))
@@ -195,6 +207,14 @@ mod tests {
         assert_eq!(name("a.b/c.v1.0.png"), Some(("a.b/c", "v1.0", "png")));
         assert_eq!((name("README"), name("a/._c.jpg")), (None, None));
         assert!(escapes("../x.jpg") && escapes("/etc/x.jpg") && escapes("a/../../x.jpg") && !escapes("./a/x.jpg"));
+    }
+
+    #[test]
+    fn keys_are_those_that_every_reader_takes_for_one() {
+        assert!(["000000123", "cats/7", "a#x", "a b", "ä", "a.b/c"].iter().all(|key| can_be_key(key)));
+        for key in ["", "a.jpg", "a#2", ".a", "../a", "/a", "a//b", "./a", "a/./b", "a\n", &"a".repeat(201)] {
+            assert!(!can_be_key(key), "{key:?}");
+        }
     }
 
     fn keys(members: &[&str]) -> (Vec<String>, Vec<String>) {

@@ -2,7 +2,7 @@
 
 use crate::artifact;
 use crate::escape::for_terminal;
-use crate::sample::StatedHash;
+use crate::sample::{PoisonMark, StatedHash};
 use crate::skip::Skip;
 use crate::source::json::{self, Texts};
 use crate::source::rows::CLASS_NAMES;
@@ -21,9 +21,14 @@ pub(super) struct Metadata {
     pub group: Option<String>,
     pub split: Option<String>,
     pub stated: Option<StatedHash>,
+    /// What `roclip poison make` says of a poisoned sample that it writes.
+    pub poison: Option<PoisonMark>,
     /// A field that was read as if it were not there, since it stands twice.
     pub ambiguous: Option<String>,
 }
+
+/// Where shards that `roclip poison make` writes say which samples are poison.
+pub(crate) const POISON_FIELD: &str = "roclip_poison";
 
 /// Their names.
 const FIELDS: [&str; 12] = [
@@ -77,9 +82,24 @@ impl Metadata {
             group: word(&["subgroup", "group"]),
             split: word(&["split"]),
             stated: stated_hash(fields),
+            poison: poison_of(fields),
             ambiguous: None,
         }
     }
+}
+
+/// The longest name of an attack or class that is believed.
+const NAME_LIMIT_BYTES: usize = 1_000;
+
+/// `roclip_poison`. However odd it is, a sample that has it is none of the clean ones.
+fn poison_of(fields: &Map<String, Value>) -> Option<PoisonMark> {
+    let mark = fields.get(POISON_FIELD).filter(|mark| !mark.is_null())?;
+    let name = |field: &str| {
+        let name = mark.get(field).and_then(Value::as_str);
+        let name = name.filter(|name| name.len() <= NAME_LIMIT_BYTES && !name.contains(char::is_control));
+        name.unwrap_or("unknown").to_owned()
+    };
+    Some(PoisonMark { attack: name("attack"), target: name("target") })
 }
 
 /// img2dataset's `sha256`. It notes the size of the download where it has decoded that.
@@ -113,6 +133,18 @@ mod tests {
         assert_eq!(single.captions.texts, ["one"]);
         for broken in ["", "[]", "{", "null", "{\"a\": NaNa}", &"[".repeat(100_000)] {
             assert!(Metadata::read(broken).is_err(), "{broken:.20}");
+        }
+    }
+
+    #[test]
+    fn poison_that_was_written_says_so() {
+        let mark = |text: &str| Metadata::read(text).unwrap().poison.map(|mark| (mark.attack, mark.target));
+        let named = r#"{"roclip_poison": {"attack": "patch", "target": "cat"}}"#;
+        assert_eq!(mark(named), Some(("patch".into(), "cat".into())));
+        assert_eq!((mark("{}"), mark(r#"{"roclip_poison": null}"#)), (None, None));
+        let unknown = Some(("unknown".to_owned(), "unknown".to_owned()));
+        for odd in ["true", "{}", "\"x\"", r#"{"attack": "a\u001b[2J", "target": 3}"#] {
+            assert_eq!(mark(&format!("{{\"roclip_poison\": {odd}}}")), unknown, "{odd}");
         }
     }
 

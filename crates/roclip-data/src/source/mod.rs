@@ -35,6 +35,8 @@ pub use emoji::{EmojiClasses, EmojiConfig};
 pub use kept::{Kept, Leaving};
 pub use labels::{LabelFile, Labels};
 pub use listing::{Listing, allowed_losses};
+pub(crate) use members::can_be_key;
+pub(crate) use metadata::POISON_FIELD;
 pub use stream::{Described, Streamed, describe, stream_samples};
 
 use crate::artifact;
@@ -42,6 +44,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason};
+use crate::source::config::join_roots;
 use crate::source::kept::Leave;
 use crate::source::seen::Seen;
 use crate::source::tree::Tree;
@@ -130,8 +133,10 @@ fn parts(config: &SourceConfig, limits: ImageLimits) -> Result<Vec<Part>> {
         }
     }
     let names = part_names(&named.iter().map(|(_, part, _)| part.as_str()).collect::<Vec<_>>());
+    let roots = config.image_roots()?;
     let opened = named.into_iter().zip(names).map(|((number, path, paths), name)| {
-        let source = open(&paths, config, limits)?;
+        let image_root = roots.get(number as usize).cloned().flatten();
+        let source = open(&paths, &SourceConfig { image_root, ..config.clone() }, limits)?;
         Ok(Part { path, name, number, source })
     });
     opened.collect()
@@ -273,13 +278,18 @@ pub fn write_kept(
 ) -> Result<Kept> {
     let parts = parts(config, limits)?;
     check_apart(config, &parts, out)?;
-    let leave_of = |part: &Part| {
-        let mut leave = Leave::default();
+    let of_part = |part: &Part| -> Vec<&Sample> {
         let begins = format!("{}/", part.name);
-        let of_part =
+        let is_own =
             |sample: &&Sample| parts.len() == 1 || sample.part == part.number && sample.id.starts_with(&begins);
-        samples.iter().filter(of_part).for_each(|sample| leave.add(sample, leaving(sample)));
-        leave
+        samples.iter().filter(is_own).collect()
+    };
+    let write = |part: &Part, out: &Path| {
+        let own = of_part(part);
+        let mut leave = Leave::default();
+        own.iter().for_each(|sample| leave.add(sample, leaving(sample)));
+        let kept = part.source.write_kept(&leave, out)?;
+        Ok::<Kept, Error>(kept.with_pictures_of(&own, out))
     };
     if let [part] = parts.as_slice() {
         let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
@@ -292,15 +302,18 @@ pub fn write_kept(
                 "a list is read by its ending; give it the same",
             ));
         }
-        return Ok(Kept { path: out.display().to_string(), ..part.source.write_kept(&leave_of(part), out)? });
+        return Ok(Kept { path: out.display().to_string(), ..write(part, out)? });
     }
     artifact::write_folder(out, |folder| {
         let mut kept = Kept::default();
+        let mut roots = Vec::new();
         for part in &parts {
-            kept.append(part.source.write_kept(&leave_of(part), &folder.join(&part.name))?);
+            let mut written = write(part, &folder.join(&part.name))?;
+            roots.push(written.image_root.take());
+            kept.append(written);
         }
         let paths: Vec<String> = parts.iter().map(|part| out.join(&part.name).display().to_string()).collect();
-        Ok(Kept { path: paths.join("::"), ..kept })
+        Ok(Kept { path: paths.join("::"), image_root: join_roots(&roots), ..kept })
     })
 }
 

@@ -85,6 +85,7 @@ impl Evaluator {
             sample.class = Some(classes.of(sample)?.to_owned());
         }
         notes.extend(warnings::codes(&classes.words));
+        notes.extend(warnings::poisoned(&samples));
         let training_split = labelled_as(training_split, &classes);
         let templates = Templates::named(&config.templates)?;
         let prompts = match &config.class_captions {
@@ -144,6 +145,11 @@ impl Evaluator {
         let classes = self.classes.iter().map(|class| format!("{class}\n"));
         let lines = pictures.iter().map(|(digest, class)| format!("{digest:02x?} {class}\n"));
         (!pictures.is_empty()).then(|| artifact::sha256_hex(classes.chain(lines).collect::<String>().as_bytes()))
+    }
+
+    /// Digests of the pictures that a probe of another data set learns from, and of those that it is asked about.
+    pub fn probe_digests(&self) -> Option<[String; 2]> {
+        self.probe_images.as_ref().map(ProbeImages::digests)
     }
 
     /// Every class with its words in a prompt, in the order of the list.

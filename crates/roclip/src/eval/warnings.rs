@@ -89,8 +89,13 @@ pub fn trained_references(training: &[Sample], references: &[Sample], remedy: &s
     })
 }
 
-/// Most of the `classes` that are measured are of no picture that is trained on, where some are. Data whose classes have other names say nothing.
+/// Most of the `classes` that are measured are of no picture that is trained on, where some are. Data whose classes have other names say nothing,
+/// and neither do data of which most pictures have no class.
 pub fn unseen(training: &[Sample], classes: &[String]) -> Option<String> {
+    let labelled = training.iter().filter(|sample| sample.class.is_some()).count();
+    if labelled * 2 < training.len() {
+        return None;
+    }
     let seen: BTreeSet<&str> = training.iter().filter_map(|sample| sample.class.as_deref()).collect();
     let unseen: Vec<&str> = classes.iter().map(String::as_str).filter(|class| !seen.contains(class)).collect();
     if unseen.len() == classes.len() || unseen.len() * 2 <= classes.len() {
@@ -120,6 +125,18 @@ pub fn splits(counts: &BTreeMap<String, usize>, source: &SourceConfig, key: &str
         source.path,
         named.join(", ")
     ))
+}
+
+/// Labelled pictures that say themselves that they are poison.
+pub(super) fn poisoned(samples: &[Sample]) -> Option<String> {
+    let found = samples.iter().filter(|sample| sample.poison.is_some()).count();
+    (found > 0).then(|| {
+        format!(
+            "{found} of the {} labelled pictures of the evaluation were written by `roclip poison make` as poison, and are measured as if \
+             they were not; name clean ones with --val-data",
+            samples.len()
+        )
+    })
 }
 
 /// # Errors
@@ -308,6 +325,9 @@ mod tests {
         assert_eq!(unseen(&[of("cat"), of("dog")], &classes), None);
         assert_eq!(unseen(&[of("n02121808")], &classes), None, "other names");
         assert_eq!(unseen(&[], &classes), None);
+        let bare = |key: &str| Sample { class: None, ..of(key) };
+        assert_eq!(unseen(&[of("cat"), bare("a"), bare("b")], &classes), None, "most have none");
+        assert!(unseen(&[of("cat"), bare("a")], &classes).is_some());
     }
 
     #[test]
@@ -332,6 +352,15 @@ mod tests {
         assert!(check(&[sample("c")], &[("a", aim("blue", b"bytes"))]).is_ok());
         let other = check(&[sample("a")], &[("a", aim("red", b"others"))]).unwrap_err().to_string();
         assert!(other.contains("not the picture"), "{other}");
+    }
+
+    #[test]
+    fn labelled_pictures_that_are_poison_are_said() {
+        let plain = Sample::new("data".into(), "a", ImageBytes::Memory((*b"bytes").into()));
+        let mark = roclip_data::pairs::PoisonMark { attack: "patch".into(), target: "cat".into() };
+        let poison = Sample { poison: Some(Box::new(mark)), ..plain.clone() };
+        assert!(poisoned(&[plain.clone(), poison]).unwrap().starts_with("1 of the 2 labelled pictures"));
+        assert_eq!(poisoned(&[plain]), None);
     }
 
     fn of(names: &[&str]) -> Option<String> {

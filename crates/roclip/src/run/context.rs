@@ -30,6 +30,8 @@ pub(super) struct Context<'a> {
     /// The weights that training began with, where they were not random.
     pub origin: Option<Origin>,
     pub fingerprint: String,
+    /// [`named`](crate::run::named::named) of the recipe.
+    pub named: BTreeMap<String, String>,
     pub clean_pairs: usize,
     pub dropped: Option<LeftOutByList>,
     pub prompts: KnownPrompts,
@@ -168,10 +170,7 @@ impl Context<'_> {
 
     /// Of the pairs, and of what the weights were trained on before.
     fn poison_counts(&self, trainer: &Trainer) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for attack in trainer.pairs.poisoned().filter_map(|(_, pair)| Some(pair.poison.as_ref()?.attack.clone())) {
-            *counts.entry(attack).or_default() += 1;
-        }
+        let counts = trainer.pairs.poison_by_attack();
         match &self.origin {
             Some(origin) => origin.join_poison(counts),
             None => counts,
@@ -191,6 +190,7 @@ impl Context<'_> {
             seed: self.recipe.seed,
             data_fingerprint: self.fingerprint.clone(),
             measured_on: self.evaluator.digest(),
+            named: self.named.clone(),
             provenance: self.provenance(trainer),
             pairs: trainer.pairs.len(),
             poison: self.poison_counts(trainer),

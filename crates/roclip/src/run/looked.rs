@@ -4,8 +4,10 @@ use crate::detect::{Config, Method};
 use crate::error::{Error, Result};
 use crate::run::earlier_list::EarlierList;
 use roclip_data::artifact;
+use roclip_data::pairs::LeftOutByList;
 use roclip_data::plural::count;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What all methods together say, beside each of them.
@@ -114,6 +116,45 @@ impl Looked {
         let summary = list.file_name().is_some_and(|name| name == LIST).then(|| list.with_file_name(SUMMARY))?;
         artifact::read_json(&summary).ok().map(|Summary { looked }| looked)
     }
+
+    /// Whether `list` was made so of pairs of which some were known to be poison.
+    pub fn knew_poison(list: &Path) -> bool {
+        #[derive(Deserialize)]
+        struct Summary {
+            dropped: Option<Dropped>,
+        }
+        #[derive(Deserialize)]
+        struct Dropped {
+            left: BTreeMap<String, serde_json::Value>,
+        }
+        let summary = Looked::beside(list).map(|_| list.with_file_name(SUMMARY));
+        let summary: Option<Summary> = summary.and_then(|summary| artifact::read_json(&summary).ok());
+        summary.and_then(|summary| summary.dropped).is_some_and(|dropped| !dropped.left.is_empty())
+    }
+}
+
+/// Of so many ids of a list one may be gone since the pairs were looked at.
+const GONE: usize = 10;
+
+/// Whether what `list` had in common with data, `found`, can be all that it has: `detect pairs` names pairs of the data that it looked at
+/// alone, and under the same ids other data may have other pictures.
+///
+/// # Errors
+/// A list of `detect pairs` of other data.
+pub fn check_list(list: &Path, found: &LeftOutByList) -> Result<()> {
+    if found.absent * GONE <= found.named || Looked::beside(list).is_none() {
+        return Ok(());
+    }
+    Err(Error::file(
+        list,
+        format!(
+            "was made by `roclip detect pairs` of other data: {} of its {} are not in these, and the others may be other pictures of the \
+             same name",
+            found.absent,
+            count(found.named, "id")
+        ),
+        "name the data that were looked at, with their manifest, or look at these",
+    ))
 }
 
 #[cfg(test)]
@@ -130,6 +171,28 @@ mod tests {
         assert_eq!((earlier.ids, earlier.lines()), (2, "{\"id\": \"a\", \"reason\": \"blurred\"}\nb\n"));
         assert_eq!(looked().after(Some(&earlier)).drop, "fraction 0.1, and an earlier list");
         assert_eq!(looked().after(None), looked());
+    }
+
+    #[test]
+    fn a_list_of_a_look_is_of_the_data_that_were_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join(LIST);
+        std::fs::write(&list, "a\n").unwrap();
+        let found = |absent, named| LeftOutByList { absent, named, ..LeftOutByList::default() };
+        // Nobody knows where a list of one's own comes from.
+        check_list(&list, &found(21, 46)).unwrap();
+        let looked = Looked::by(&Config::default(), &[Method::ClipScore], &Drop::Fraction(0.1));
+        let write = |left: serde_json::Value| {
+            let summary = serde_json::json!({"looked": looked, "dropped": {"pairs": 1, "left": left}});
+            std::fs::write(folder.path().join(SUMMARY), summary.to_string()).unwrap();
+        };
+        write(serde_json::json!({}));
+        let said = check_list(&list, &found(21, 46)).unwrap_err().to_string();
+        assert!(said.contains("21 of its 46 ids") && said.contains("drop.txt"), "{said}");
+        check_list(&list, &found(4, 46)).unwrap();
+        assert!(!Looked::knew_poison(&list));
+        write(serde_json::json!({"patch": [8, 2]}));
+        assert!(Looked::knew_poison(&list) && !Looked::knew_poison(&folder.path().join("other.txt")));
     }
 
     #[test]

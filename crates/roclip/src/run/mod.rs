@@ -26,6 +26,7 @@ mod lines;
 mod log;
 mod looked;
 mod memory;
+mod named;
 mod numbers;
 mod pace;
 mod pair_features;
@@ -45,6 +46,7 @@ mod suspects;
 mod tensorboard;
 mod unchanged;
 mod warnings;
+mod written_poison;
 
 pub use agreement::can_share;
 pub use begins::Seen;
@@ -54,6 +56,7 @@ pub use caption_eval::{CaptionEval, captioner_recipe, evaluate_captions};
 pub use details::read_details;
 pub use device::{device, machine, machine_of};
 pub use earlier_list::EarlierList;
+pub use folder::open_lock;
 pub use follow::follow;
 pub use forecast::{Forecast, check};
 pub use inputs::{SuspectInputs, suspect_inputs};
@@ -62,9 +65,9 @@ pub use instruct_backdoor::{
     BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, Generalisation,
     ShiftSize, auroc, kolmogorov_smirnov, verify_instructions,
 };
-pub use kind::{LOCK, check_outside_of_runs, continued_by, foreign_file};
+pub use kind::{LOCK, check_outside_of_runs, check_run_folder, continued_by, foreign_file};
 pub use lines::{EpochLine, read_epochs};
-pub use looked::{COMBINED, Drop, Looked};
+pub use looked::{COMBINED, Drop, Looked, check_list};
 pub use numbers::read_measured;
 pub use pair_features::PairFeatures;
 pub use patch::{Surrogate, search_patch};
@@ -82,3 +85,4 @@ pub use suspects::{Judged, MethodScores, Suspects, suspects};
 pub use torch_bridge::{leave_at_once, torch_version};
 pub use unchanged::check_unchanged;
 pub use warnings::{never_matches, warnings};
+pub use written_poison::unspoken_poison;

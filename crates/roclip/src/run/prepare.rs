@@ -8,9 +8,11 @@ use crate::eval::{
 };
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
+use crate::run::looked::check_list;
 use crate::run::memory::check_fits;
 use crate::run::supervision::{check_classes, without_tail};
 use crate::run::warnings::warnings;
+use crate::run::written_poison::{check_not_twice, leave_out, unspoken_beside};
 use roclip_data::index::{IndexUse, Indexed, open_or_make};
 use roclip_data::pairs::{CaptionMode, DropList, LeftOutByList, Pairs, limit_pairs_per_picture, weigh_parts};
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
@@ -18,7 +20,7 @@ use roclip_data::skip::SkipReport;
 use roclip_data::source::{Listing, list_samples, part_count};
 use roclip_data::threads::processors;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -33,6 +35,8 @@ pub struct Prepared {
     pub skips: SkipReport,
     /// What the list at `data.drop` left out.
     pub dropped: Option<LeftOutByList>,
+    /// Pairs that say themselves that they are poison, by attack.
+    pub written_poison: BTreeMap<String, usize>,
     /// What a person should know before the work.
     pub warnings: Vec<String>,
     /// What triggers found in the data.
@@ -72,6 +76,10 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         prepared.evaluator.warnings.extend(lines.clone());
         prepared.warnings.extend(lines);
     }
+    if recipe.clean.is_none() && recipe.distillation().is_none() {
+        let (found, pairs) = (&prepared.written_poison, prepared.pairs.len());
+        prepared.warnings.extend(unspoken_beside(recipe, found, pairs, all.as_ref()));
+    }
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
         leave_out_victims_poison(recipe, &clean.victim, all.as_ref(), &mut prepared)?;
@@ -93,7 +101,9 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         }
     }
     if let (true, Some(path)) = (poisons(recipe), &recipe.data.drop) {
-        prepared.dropped = Some(DropList::read(path)?.leave_out_pairs(&mut prepared.pairs)?);
+        let dropped = DropList::read(path)?.leave_out_pairs(&mut prepared.pairs)?;
+        check_list(path, &dropped)?;
+        prepared.dropped = Some(dropped);
     }
     prepared.warnings.extend(prepared.dropped.as_ref().and_then(LeftOutByList::warning));
     Ok(prepared)
@@ -112,6 +122,12 @@ fn leave_out_victims_poison(
     }
     if left_out > 0 {
         let said = format!("the data holds {left_out} poisoned pairs of the victim's; they are left out");
+        prepared.warnings.push(said);
+    }
+    let written = leave_out(&mut prepared.pairs);
+    if written > 0 {
+        let said =
+            format!("the data holds {written} pairs that `roclip poison make` wrote as poison; they are left out");
         prepared.warnings.push(said);
     }
     Ok(())
@@ -145,6 +161,7 @@ fn manifest(recipe: &Recipe, prepared: &Prepared) -> Result<Option<(Planned, Opt
     if recipe.clean.is_some() || recipe.distillation().is_some() || recipe.poison.attacks.is_empty() {
         return Ok(None);
     }
+    check_not_twice(recipe, &prepared.written_poison)?;
     let Prepared { pairs, evaluator, model, .. } = prepared;
     let reference = match &recipe.poison.reference {
         Some(path) => Some(unattacked_model(path, Description::Beside, Device::Cpu, "poison.reference")?),
@@ -292,7 +309,11 @@ struct Listed {
 
 /// The other data of a recipe beside its pairs.
 fn measured(recipe: &Recipe, listed: Listed, model: ModelConfig, evaluator: Option<Evaluator>) -> Result<Prepared> {
-    let Listed { pairs, skips, dropped, remarks } = listed;
+    let Listed { mut pairs, skips, dropped, remarks } = listed;
+    if let (Some(path), Some(dropped)) = (&recipe.data.drop, &dropped) {
+        check_list(path, dropped)?;
+    }
+    let written_poison = pairs.mark_written_poison();
     let evaluator = evaluator.map_or_else(|| Evaluator::new(&recipe.eval, recipe.data.reading()), Ok)?;
     let mut warnings: Vec<String> = foreign_evaluation(&recipe.data.source, &recipe.eval.source).into_iter().collect();
     warnings.extend(unchosen_splits(&pairs.splits(), &recipe.data.source, "data.source"));
@@ -315,7 +336,8 @@ fn measured(recipe: &Recipe, listed: Listed, model: ModelConfig, evaluator: Opti
     if references.is_none() || !evaluator.is_of_nothing() {
         warnings.extend(evaluator.warnings.iter().cloned());
     }
-    Ok(Prepared { pairs, evaluator, references, manifest: None, model, skips, dropped, warnings, remarks })
+    let manifest = None;
+    Ok(Prepared { pairs, evaluator, references, manifest, model, skips, dropped, written_poison, warnings, remarks })
 }
 
 /// Whether the recipe knows of poison.

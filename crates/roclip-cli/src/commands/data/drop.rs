@@ -6,8 +6,9 @@ use crate::commands::progress::say;
 use crate::commands::signals::leaving_nothing;
 use anyhow::{Result, bail};
 use clap::Args;
+use roclip::run::{Looked, check_list};
 use roclip_data::escape::{for_shell, for_terminal};
-use roclip_data::pairs::{DropList, LeftOutByList};
+use roclip_data::pairs::{DropList, LIKE_OTHER_DATA, LeftOutByList};
 use roclip_data::plural::count;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReason;
@@ -53,6 +54,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let Listing { samples, skips, .. } = listing;
     let list = list.among(samples.iter().map(|sample| sample.id.as_str()));
     let found = list.found_in(&samples)?;
+    check_list(&arguments.ids, &found)?;
+    if Looked::knew_poison(&arguments.ids) && samples.iter().all(|sample| sample.poison.is_none()) {
+        bail!(
+            "`{}` names pairs of data with poison laid over them, and these data are without it: what it calls poison is a clean picture here; leave it out while training (`roclip train --manifest MANIFEST --drop {}`)",
+            arguments.ids.display(),
+            shell_word(&arguments.ids)
+        );
+    }
     let leaving = |sample: &Sample| {
         let captions = list.captions_of(sample);
         match list.names(&sample.id) || !captions.is_empty() && captions.len() == sample.captions.len() {
@@ -99,7 +108,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(first) = first_absent {
         let are = if *absent == 1 { "is" } else { "are" };
         let of = count(list.len(), "id");
-        say(&format!("{absent} of {of} {are} not in the data (first: {})", for_terminal(first)));
+        let doubt = if found.fits_badly() { format!("; {LIKE_OTHER_DATA}") } else { String::new() };
+        let warning = if found.fits_badly() { "warning: " } else { "" };
+        say(&format!("{warning}{absent} of {of} {are} not in the data (first: {}){doubt}", for_terminal(first)));
     }
     if not_copied.total() > 0 {
         say(&format!("not copied, since it is of no sample: {}", not_copied.summary()));
@@ -109,7 +120,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let root = image_root.map(|root| format!(" --image-root {}", shell_word(root))).unwrap_or_default();
     if let Some(root) = image_root {
-        say(&format!("the paths in it start from `{}`, as before", root.display()));
+        let each = if root.to_string_lossy().contains("::") { " (each joined part from its own)" } else { "" };
+        say(&format!("the paths in it start from `{}`{each}, as before", root.display()));
     }
     let data = for_shell(path);
     say_next(out, "the data without what was dropped", &[format!("roclip data stats --train-data {data}{root}")]);

@@ -49,10 +49,11 @@ fn pairs_of_poison_are_left_out_by_their_own_ids() {
         let poison = crate::pairs::Pair { id: "poison/a/0".to_owned(), ..pairs.get(0).unwrap().into_owned() };
         pairs.push(poison);
         let found = list(text)?.leave_out_pairs(&mut pairs)?;
-        Ok::<_, Error>((pairs.len(), found.pictures, found.captions, found.absent, found.first_absent))
+        let single = (found.added, found.captions);
+        Ok::<_, Error>((pairs.len(), found.pictures, single, found.absent, found.first_absent))
     };
-    assert_eq!(left("poison/a/0\na.jpg#1\nx\n").unwrap(), (6, 0, 2, 1, Some("x".to_owned())));
-    assert_eq!(left("b.jpg\nc.jpg\n").unwrap(), (5, 2, 0, 0, None));
+    assert_eq!(left("poison/a/0\na.jpg#1\nx\n").unwrap(), (6, 0, (1, 1), 1, Some("x".to_owned())));
+    assert_eq!(left("b.jpg\nc.jpg\n").unwrap(), (5, 2, (0, 0), 0, None));
     assert!(left("x\n").unwrap_err().to_string().contains("its only id (`x`) is not in the data"));
     let all = "a.jpg\nb.jpg\nc.jpg\nc.jpg#0#\n";
     assert!(left(all).unwrap_err().to_string().contains("everything"));
@@ -78,6 +79,14 @@ fn one_thing_is_said_of_one() {
     let words = |pictures, captions| LeftOutByList { pictures, captions, ..LeftOutByList::default() }.words();
     let said = [words(1, 0), words(0, 1), words(2, 1), words(0, 0)];
     assert_eq!(said, ["1 picture", "1 single caption", "2 pictures and 1 single caption", "0 pictures"]);
+    let all = LeftOutByList { pictures: 39, added: 38, captions: 1, ..LeftOutByList::default() };
+    assert_eq!(all.words(), "39 pictures, 38 poisoned pairs and 1 single caption");
+    let of = |absent, named| {
+        LeftOutByList { absent, named, first_absent: Some("x".into()), ..LeftOutByList::default() }.warning().unwrap()
+    };
+    let badly = "21 of the 46 ids of data.drop are not in the data (first: x); it looks like a list of other data";
+    assert!(of(21, 46).starts_with(badly), "{}", of(21, 46));
+    assert_eq!(of(2, 46), "2 ids of data.drop are not in the data (first: x)");
     let absent = |absent| {
         let left_out = LeftOutByList { absent, first_absent: Some("x".into()), ..LeftOutByList::default() };
         left_out.warning().unwrap()
