@@ -177,6 +177,53 @@ fn outcome(lab: &Lab, run: &str, psr: usize, asr: usize, without: usize) {
     std::fs::write(path, summary.to_string()).unwrap();
 }
 
+/// One run drew its poison from `[poison]`, the others took its manifest: with a recipe without attacks, and with one of other attacks.
+#[test]
+fn runs_of_one_manifest_were_attacked_alike_whatever_wrote_it() {
+    let lab = Lab::new();
+    small(&lab);
+    let plain = ["--objective", "clip", "--set", "augment.image=", "--set", "augment.text="];
+    lab.train("undefended", &plain);
+    lab.train("drew", &[]);
+    let manifest = "--manifest=undefended/manifest.jsonl";
+    lab.train("took", &[manifest, "--set", "poison=", "--match-period", "1"]);
+    lab.train("longer", &[manifest, "--set", "poison.attacks.1.count=2", "--epochs", "3"]);
+    for (run, psr) in [("undefended", 16), ("drew", 12), ("took", 0), ("longer", 0)] {
+        outcome(&lab, run, psr, if psr > 0 { 90 } else { 0 }, 0);
+    }
+    let said = lab.ok(&["report", "undefended", "drew", "took", "longer", "--out", "report"]).replace("\n   ", "");
+    assert!(!said.contains("no undefended run of the same attack"), "{said}");
+    let rows = results(&lab, "report");
+    let named = |run: &str| rows.iter().find(|row| row["run"] == run).unwrap()["settings"].clone();
+    let settings =
+        |epochs: &str, period: &str| serde_json::json!({"train.epochs": epochs, "objective.roclip.period": period});
+    assert_eq!(
+        ["drew", "took", "longer"].map(named),
+        [settings("2", "2"), settings("2", "1"), settings("3", "2")],
+        "named by no key of a poison"
+    );
+    assert_eq!(named("undefended"), serde_json::json!({"train.epochs": "2"}), "another training is a longer one");
+    // Page and doctor have the same control.
+    let found = lab.ok(&["doctor", "took"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(found.contains("ok undefended control: `undefended`, undefended: targeted 100.0 % (16/16)"), "{found}");
+    assert!(found.contains("ok defence: RoCLIP stopped targeted poisoning: 0.0 % (0/16) here"), "{found}");
+    let found = lab.ok(&["doctor", "drew"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    let failed =
+        "WARNING defence: RoCLIP did not stop targeted poisoning: 75.0 % (12/16) here, 100.0 % (16/16) undefended";
+    assert!(found.contains(failed), "{found}");
+    assert!(!found.contains("raise the"), "a defence is examined, and nobody is told to attack harder: {found}");
+    // Another manifest is another attack, though no recipe says how either was drawn.
+    lab.ok(&["poison", "make", "--config", "recipe.toml", "--seed", "5", "--out", "other.jsonl"]);
+    lab.train("other", &["--manifest=other.jsonl", "--set", "poison="]);
+    lab.train("bare", &[&plain[..], &[manifest, "--set", "poison="]].concat());
+    outcome(&lab, "other", 0, 0, 0);
+    outcome(&lab, "bare", 16, 90, 0);
+    for (run, alone) in [("other", true), ("took", false)] {
+        let said = lab.ok(&["report", "bare", run, "--out", &format!("with-{run}")]).replace("\n   ", "");
+        assert_eq!(said.contains("no undefended run of the same attack"), alone, "{said}");
+    }
+}
+
 #[test]
 fn a_sentence_names_its_attack_judges_nothing_that_is_grey_and_has_the_base_rate() {
     let lab = Lab::new();

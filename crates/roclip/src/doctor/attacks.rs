@@ -1,11 +1,12 @@
 //! Whether the poison was seen, was worded as the test is, and worked: what of an attack is examined beside its trigger.
 
+use crate::doctor::defence;
 use crate::doctor::finding::{Finding, Severity, UNDEFENDED_CONTROL, WORKS, finding, percent};
 use crate::doctor::{Case, FEW_EXPOSURES, Finished};
 use crate::error::Result;
 use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::objective::Phase;
-use crate::results::{EpochRecord, Hits, RunRecord};
+use crate::results::EpochRecord;
 use roclip_data::pairs::Pair;
 use roclip_data::plural;
 use roclip_data::poison::Row;
@@ -37,11 +38,10 @@ pub(super) fn parity(run: &Finished) -> Option<Finding> {
 
 /// A defence says nothing unless the same attack works without it.
 pub(super) fn control(run: &Finished) -> Finding {
-    let undefended = |one: &&RunRecord| one.row.is_control("undefended");
-    if undefended(&&run.record) {
+    if run.record.row.is_control("undefended") {
         return finding(UNDEFENDED_CONTROL, None, Severity::Ok, "this run is the undefended one", "");
     }
-    let Some(control) = run.siblings.iter().find(undefended) else {
+    let Some(control) = defence::undefended(run) else {
         return finding(
             UNDEFENDED_CONTROL,
             None,
@@ -51,15 +51,13 @@ pub(super) fn control(run: &Finished) -> Finding {
         );
     };
     let last = &control.row.last;
-    // What is read as the target without the trigger, too, is no success of a backdoor.
-    let judged = |name: &str, hits: Hits| last.asr_turned.get(name).copied().unwrap_or(hits);
     let mut weak: Vec<String> = Vec::new();
     let mut words: Vec<String> = Vec::new();
     let rates = last
         .psr
         .iter()
         .map(|hits| ("targeted", *hits))
-        .chain(last.asr.iter().map(|(n, h)| (n.as_str(), judged(n, *h))));
+        .chain(last.asr.keys().filter_map(|name| Some((name.as_str(), defence::judged(last, name)?))));
     for (name, hits) in rates {
         let Some(rate) = hits.rate() else {
             words.push(format!("{name} not measured (0 pictures)"));
@@ -89,7 +87,7 @@ pub(super) fn control(run: &Finished) -> Finding {
 pub(super) fn targeted(run: &Finished) -> Option<Finding> {
     let own = &run.record.summary.evaluation;
     let success = own.psr?;
-    let (severity, by_chance, remedy) = match run.siblings.iter().find(|one| one.row.is_control("clean-data")) {
+    let (mut severity, by_chance, mut remedy) = match run.siblings.iter().find(|one| one.row.is_control("clean-data")) {
         Some(clean) => {
             let clean = &clean.summary.evaluation;
             let (own, taken_for) = (fooled(own), fooled(clean));
@@ -106,6 +104,11 @@ pub(super) fn targeted(run: &Finished) -> Option<Finding> {
                 "less than half of the hits are the attack's: a model of this strength takes these classes for each other anyway; poison.reference draws targets that a clean model reads rightly",
             )
         }
+        None if drawn_by_a_reference(run) => (
+            Severity::Ok,
+            "none is by chance: the model that they were drawn by (poison.reference) reads none of them so".to_owned(),
+            "",
+        ),
         // All or nothing needs no comparison.
         None => (
             if success.hits > 0 && success.rate < WORKS { Severity::Warning } else { Severity::Ok },
@@ -113,7 +116,28 @@ pub(super) fn targeted(run: &Finished) -> Option<Finding> {
             "train one beside it (`--preset clip --manifest RUN/manifest.jsonl --set poison.measure_only=true`)",
         ),
     };
-    Some(finding("targeted images", None, severity, format!("PSR {}; {by_chance}", percent(&success)), remedy))
+    let in_spite = defence::is_examined(run) && success.hits > 0;
+    if in_spite && severity == Severity::Ok {
+        (severity, remedy) = in_spite_of_a_defence(defence::undefended(run).is_some());
+    }
+    let spite = if in_spite { " in spite of the defence" } else { "" };
+    Some(finding("targeted images", None, severity, format!("PSR {}{spite}; {by_chance}", percent(&success)), remedy))
+}
+
+/// Whether the targets are such as a model without poison reads otherwise.
+fn drawn_by_a_reference(run: &Finished) -> bool {
+    run.manifest.as_ref().is_some_and(|manifest| manifest.header.reference_sha256.is_some())
+}
+
+/// Severity, and what to do, where pictures are fooled in spite of a defence. With a control beside the run it is judged by that.
+fn in_spite_of_a_defence(control: bool) -> (Severity, &'static str) {
+    match control {
+        true => (Severity::Note, ""),
+        false => (
+            Severity::Warning,
+            "an undefended run beside this one (`--preset clip --manifest RUN/manifest.jsonl`) says how many the defence has stopped; docs/defences.md says what else there is",
+        ),
+    }
 }
 
 fn fooled(evaluation: &Evaluation) -> BTreeSet<&str> {
@@ -135,7 +159,11 @@ pub(super) fn exposures(case: &Case, attack: &str, planted: usize) -> Finding {
     let seen = seen(&case.run.record.epochs, attack, count, pairs, batch);
     let others: u64 =
         case.run.record.epochs.iter().flat_map(|e| &e.passes).filter(|p| !shows_own_captions(p.phase)).count() as u64;
-    let severity = exposure_severity([count, planted], seen.times, took(&case.run.record.summary.evaluation, attack));
+    let took = took(&case.run.record.summary.evaluation, attack);
+    let severity = match defence::works_without(case.run, attack) {
+        true => stopped_exposure_severity(took),
+        false => exposure_severity([count, planted], seen.times, took),
+    };
     let left_out = match planted.saturating_sub(count) {
         0 => String::new(),
         left_out => format!(" of {planted} in the manifest: {left_out} left out before training"),
@@ -178,6 +206,11 @@ fn exposure_severity([pairs, planted]: [usize; 2], times: u64, took: Option<bool
         _ if times < FEW_EXPOSURES => Severity::Warning,
         _ => Severity::Ok,
     }
+}
+
+/// The same where the attack is known to work undefended: that it was seen seldom is the defence's doing, and nothing to mend.
+fn stopped_exposure_severity(took: Option<bool>) -> Severity {
+    if took == Some(true) { Severity::Ok } else { Severity::Note }
 }
 
 /// How often the poison of one attack was shown with its own captions.
@@ -293,6 +326,8 @@ mod tests {
         assert_eq!(exposure_severity([21, 21], few, Some(true)), Severity::Ok, "3 of 3 fooled");
         assert_eq!(exposure_severity([21, 21], FEW_EXPOSURES, Some(false)), Severity::Ok);
         assert_eq!(exposure_severity([12, 17], few, Some(false)), Severity::Note, "more poison would be left out, too");
+        assert_eq!(stopped_exposure_severity(Some(false)), Severity::Note, "undefended it works");
+        assert_eq!(in_spite_of_a_defence(false).0, Severity::Warning, "6 of 6 fooled with a defence are not all right");
     }
 
     /// 80 pairs at batch 8: ten steps are a whole pass.

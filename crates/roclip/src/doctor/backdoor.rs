@@ -2,6 +2,7 @@
 //! learned, or was learned and does not carry over. Thresholds are ours; every finding prints the number that it judged.
 
 use crate::doctor::Case;
+use crate::doctor::defence::works_without;
 use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
 use crate::doctor::learned::{Learned, measure};
 use crate::doctor::survival::{Survival, survival};
@@ -102,7 +103,11 @@ fn learned(case: &Case, recognizer: &Recognizer, backdoor: &Backdoor) -> Result<
     let Some(measured) = measure(case, recognizer, backdoor)? else { return Ok(None) };
     let row = &case.run.record.row;
     let success = row.last.asr.get(&backdoor.attack).map_or(Rate::new(0, 0), |hits| Rate::new(hits.hits, hits.n));
-    let (severity, so, remedy) = conclusion(&measured, &success, row.is_control("undefended"));
+    let concluded = conclusion(&measured, &success, row.is_control("undefended"));
+    let (severity, so, remedy) = match works_without(case.run, &backdoor.attack) {
+        true => of_a_defence(concluded, &success),
+        false => concluded,
+    };
     let percent = |rate: &Rate| match rate.measured() {
         Some(rate) => format!("{:.0} % [{:.0}, {:.0}]", 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high),
         None => "nothing".to_owned(),
@@ -157,6 +162,15 @@ fn conclusion(measured: &Learned, success: &Rate, undefended: bool) -> (Severity
         let remedy = "raise the rate, the epochs or the trigger's strength";
         (Severity::Warning, "learned in part, and carries over to other pictures about as well as to its own", remedy)
     }
+}
+
+/// What was concluded, where the attack works undefended: what is weaker about it here is the defence's doing, and nobody is advised to
+/// strengthen it.
+fn of_a_defence(
+    (severity, so, remedy): (Severity, &'static str, &'static str),
+    success: &Rate,
+) -> (Severity, &'static str, &'static str) {
+    if success.n == 0 || severity == Severity::Ok { (severity, so, remedy) } else { (Severity::Note, so, "") }
 }
 
 fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
@@ -255,5 +269,11 @@ mod tests {
         let said = |success| conclusion(&Learned { in_training, plain, without }, &success, true).1;
         assert!(said(Rate::new(99, 177)).contains("carries over to other pictures about as well"));
         assert!(said(Rate::new(8, 177)).contains("does not carry over"));
+        // Of a defence the attacker is not advised.
+        let (success, none) = (Rate::new(8, 177), Rate::new(0, 0));
+        let concluded = conclusion(&Learned { in_training, plain, without }, &success, false);
+        assert_eq!((concluded.0, of_a_defence(concluded, &success).0), (Severity::Warning, Severity::Note));
+        assert_eq!(of_a_defence(concluded, &success).2, "");
+        assert_eq!(of_a_defence(concluded, &none), concluded);
     }
 }

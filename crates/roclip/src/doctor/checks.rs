@@ -4,7 +4,7 @@
 use crate::checkpoint;
 use crate::doctor::finding::{Finding, Severity, finding, percent};
 use crate::doctor::{Case, Finished};
-use crate::doctor::{attacks, backdoor};
+use crate::doctor::{attacks, backdoor, defence};
 use crate::error::{Error, Result};
 use crate::model::Head;
 use crate::recipe::ObjectiveName;
@@ -29,6 +29,7 @@ pub(super) fn of_run(run: &Finished) -> Vec<Finding> {
         None => findings.push(finding("poison", None, Severity::Note, "the run has no poison: nothing to explain", "")),
         Some(_) => {
             findings.push(attacks::control(run));
+            findings.extend(defence::outcomes(run));
             findings.extend(attacks::targeted(run));
         }
     }

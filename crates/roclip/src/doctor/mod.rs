@@ -4,6 +4,7 @@
 mod attacks;
 mod backdoor;
 mod checks;
+mod defence;
 mod finding;
 mod learned;
 mod outlook;
@@ -26,7 +27,7 @@ use roclip_data::pairs::Pairs;
 use roclip_data::picture::ImageLimits;
 use roclip_data::poison::Manifest;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const FILE: &str = "doctor.json";
 /// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
@@ -125,7 +126,11 @@ pub fn examine_folder(record: &RunRecord, others: &[&RunRecord]) -> Result<Vec<F
     }
     let recipe = record.recipe_as_run();
     let manifest = recipe.manifest.as_ref().map(|path| Manifest::read(path, recipe.data.limits)).transpose()?;
-    let same_poison = |other: &&&RunRecord| other.attack == record.attack && other.row.seed == record.row.seed;
+    let same_poison = |other: &&&RunRecord| {
+        // Where no recipe says how the poison was drawn, its rows do.
+        let alike = record.poison.is_told() || record.poison.is(&other.poison) != Some(false);
+        alike && other.attack == record.attack && other.row.seed == record.row.seed
+    };
     let siblings = others.iter().filter(same_poison).map(|other| (*other).clone()).collect();
     let learning_rates = learning_rates(&record.folder)?;
     Ok(checks::of_run(&Finished { record: record.clone(), recipe, manifest, learning_rates, siblings }))
@@ -147,12 +152,55 @@ fn learning_rates(folder: &Path) -> Result<Vec<(u64, f64)>> {
 /// Runs beside `folder` that were trained on the same poison. Those that cannot be read are no controls.
 fn siblings(folder: &Path, manifest: Option<&Manifest>, limits: ImageLimits) -> Vec<RunRecord> {
     let Some(own) = manifest.map(|m| &m.rows) else { return Vec::new() };
-    let parent = folder.canonicalize().ok().and_then(|f| f.parent().map(Path::to_owned));
-    let Some(entries) = parent.and_then(|parent| std::fs::read_dir(parent).ok()) else { return Vec::new() };
+    let Some(parent) = folder_of(folder) else { return Vec::new() };
+    let listed = if parent.as_os_str().is_empty() { Path::new(".") } else { &parent };
+    let Ok(entries) = std::fs::read_dir(listed) else { return Vec::new() };
     let same_poison = |path: &Path| Manifest::read(&path.join("manifest.jsonl"), limits).is_ok_and(|m| m.rows == *own);
     entries
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter_map(|entry| entry.ok().map(|e| parent.join(e.file_name())))
         .filter(|path| path.join("summary.json").is_file() && same_poison(path))
         .filter_map(|path| read_run(&path).ok())
         .collect()
+}
+
+/// The folder that `run` lies in, as it was named where its name says so: what is printed of the runs there can be typed. Empty for the
+/// current one.
+fn folder_of(run: &Path) -> Option<PathBuf> {
+    let whole = run.canonicalize().ok()?;
+    // `runs/..` has no name of its own.
+    let Some(named) = run.parent().filter(|_| run.file_name().is_some()) else {
+        return whole.parent().map(Path::to_owned);
+    };
+    let named = named.to_owned();
+    let listed = if named.as_os_str().is_empty() { Path::new(".") } else { &named };
+    // A link may lie elsewhere than its run.
+    match listed.canonicalize() {
+        Ok(listed) if Some(listed.as_path()) == whole.parent() => Some(named),
+        _ => whole.parent().map(Path::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_beside_a_run_are_named_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().canonicalize().unwrap().join("runs");
+        std::fs::create_dir_all(runs.join("mine")).unwrap();
+        assert_eq!(folder_of(&runs.join("mine")), Some(runs.clone()));
+        assert_eq!(folder_of(&runs.join("mine/")), Some(runs.clone()));
+        let round = runs.join("mine/../../runs");
+        assert_eq!(folder_of(&round.join("mine")), Some(round));
+        assert_eq!(folder_of(&runs.join("mine/.")), Some(runs.clone()));
+        assert_eq!(folder_of(&runs.join("none")), None);
+        // The crate's own folder is the current one of its tests.
+        assert_eq!(folder_of(Path::new("src")), Some(PathBuf::new()));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(runs.join("mine"), folder.path().join("link")).unwrap();
+            assert_eq!(folder_of(&folder.path().join("link")), Some(runs));
+        }
+    }
 }

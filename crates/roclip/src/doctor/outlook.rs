@@ -4,7 +4,7 @@ use crate::doctor::FEW_EXPOSURES;
 use crate::doctor::backdoor::hardly_reaches_the_model;
 use crate::doctor::survival::survival;
 use crate::error::Result;
-use crate::recipe::Recipe;
+use crate::recipe::{ObjectiveName, Recipe};
 use roclip_data::plural::count;
 use roclip_data::poison::Manifest;
 use roclip_data::sample::Sample;
@@ -29,7 +29,8 @@ pub fn outlook(manifest: &Manifest, recipe: &Recipe, pictures: &[Sample], image_
     }
     for (attack, (pairs, images, targeted)) in attacks {
         let each = pairs / images.len().max(1);
-        let times = (pairs as u64).saturating_mul(recipe.train.epochs);
+        let own = epochs_with_own_captions(recipe);
+        let times = (pairs as u64).saturating_mul(own);
         if targeted && each < ENOUGH_CAPTIONS {
             lines.push(format!(
                 "attack `{attack}` is weak: {} a targeted picture, and {ENOUGH_CAPTIONS} were measured to fool a small model (docs/attacks.md); raise captions_per_target, or lower targets",
@@ -37,9 +38,17 @@ pub fn outlook(manifest: &Manifest, recipe: &Recipe, pictures: &[Sample], image_
             ));
         } else if times < FEW_EXPOSURES {
             lines.push(format!(
-                "attack `{attack}` is weak: {} are shown {times} times at most in {}, and below {FEW_EXPOSURES} attacks seldom take; raise the rate, the count or the epochs",
+                "attack `{attack}` is weak: {} are shown {times} times at most in {}{}, and below {FEW_EXPOSURES} attacks seldom take; raise the rate, the count or the epochs",
                 count(pairs, "pair"),
-                count(recipe.train.epochs, "epoch")
+                count(own, "epoch"),
+                match recipe.train.epochs.saturating_sub(own) {
+                    0 => String::new(),
+                    others => format!(
+                        " with their own captions ({} more {} without them, as this recipe's defence has it)",
+                        count(others, "epoch"),
+                        if others == 1 { "trains" } else { "train" }
+                    ),
+                }
             ));
         }
     }
@@ -59,4 +68,42 @@ pub fn outlook(manifest: &Manifest, recipe: &Recipe, pictures: &[Sample], image_
         }
     }
     Ok(lines)
+}
+
+/// Epochs in which pairs may be shown with their own captions or labels, as the doctor counts them of a finished run: matching epochs of
+/// RoCLIP and the unimodal ones of SafeCLIP show others or none. At most: SafeCLIP's safe epochs show what its split lets in.
+fn epochs_with_own_captions(recipe: &Recipe) -> u64 {
+    let (objective, epochs) = (&recipe.objective, recipe.train.epochs);
+    let others = match objective.name {
+        ObjectiveName::Roclip => {
+            let period = objective.roclip.period.max(1);
+            let first = objective.roclip.match_start.unwrap_or(period);
+            epochs.checked_sub(first).map_or(0, |after| after / period + 1)
+        }
+        ObjectiveName::Safeclip => objective.safeclip.unimodal_epochs,
+        _ => 0,
+    };
+    epochs.saturating_sub(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exposures_are_counted_in_epochs_that_show_own_captions() {
+        let mut recipe = Recipe::default();
+        recipe.train.epochs = 24;
+        let mut own = |name, first, period| {
+            recipe.objective.name = name;
+            (recipe.objective.roclip.match_start, recipe.objective.roclip.period) = (first, period);
+            epochs_with_own_captions(&recipe)
+        };
+        assert_eq!(own(ObjectiveName::Clip, None, 2), 24);
+        assert_eq!(own(ObjectiveName::Roclip, None, 2), 12);
+        assert_eq!(own(ObjectiveName::Roclip, Some(9), 2), 16, "9, 11, ..., 23 match");
+        assert_eq!(own(ObjectiveName::Roclip, Some(25), 2), 24);
+        let unimodal = Recipe::default().objective.safeclip.unimodal_epochs;
+        assert_eq!(own(ObjectiveName::Safeclip, None, 2), 24 - unimodal);
+    }
 }

@@ -72,6 +72,8 @@ fn families<'a, 'b>(study: &'b Study<'a>) -> Vec<Family<'a, 'b>> {
         let keys: BTreeSet<&String> = members.iter().flat_map(|group| group.row().settings.keys()).collect();
         let number = |key: &String| values(&members, key).len();
         let (mut keys, besides): (Vec<&String>, Vec<&String>) = keys.into_iter().partition(|key| is_recipe_key(key));
+        // What is named of all rows, and is the same in these, tells nothing of them.
+        keys.retain(|key| number(key) > 1);
         // Keys of most values span the plane.
         keys.sort_by_key(|key| std::cmp::Reverse(number(key)));
         Family { name, members, keys, besides }

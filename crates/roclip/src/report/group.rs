@@ -42,6 +42,13 @@ impl<'a> Group<'a> {
         self.members.iter().filter_map(twin).collect()
     }
 
+    /// Whether this group learned from other poison than `other` where no recipe says how it was drawn: manifests of the same seeds differ.
+    fn met_another_poison(&self, other: &Group) -> bool {
+        let known: Vec<bool> =
+            self.paired(other).into_iter().filter_map(|(own, twin)| own.poison.is(&twin.poison)).collect();
+        !self.first.poison.is_told() && !known.is_empty() && !known.contains(&true)
+    }
+
     /// The mean over seeds.
     pub fn mean(&self, value: impl Fn(&RunRecord) -> Option<f64>) -> Option<f64> {
         let values: Vec<f64> = self.members.iter().filter_map(|run| value(run)).collect();
@@ -117,6 +124,7 @@ impl<'a> Study<'a> {
     /// it, and is the control however much there is.
     pub fn control(&self, control: &str, group: &Group) -> Option<&Group<'a>> {
         let same = |other: &Group| match control {
+            _ if group.met_another_poison(other) => false,
             "clean-data" => other.first.aim == group.first.aim,
             _ => other.first.attack == group.first.attack,
         };

@@ -173,6 +173,7 @@ fn settings_read(recipe: &Recipe) -> Result<BTreeMap<String, String>> {
     let mut settings = BTreeMap::new();
     flatten("", &table, &mut settings);
     without_unused_emoji(&mut settings);
+    without_captions_of_backdoors(&mut settings);
     // A run reads the settings of its own objective only.
     if let (None, Some(own)) = (&recipe.clean, settings.get("objective.name").cloned()) {
         let own = format!("objective.{own}.");
@@ -186,10 +187,21 @@ fn settings_read(recipe: &Recipe) -> Result<BTreeMap<String, String>> {
 }
 
 /// Whether `key` says how many pairs an attack poisons and what their captions are, and nothing of what is measured.
-fn says_how_much_poison(key: &str) -> bool {
-    let of_attack = key.strip_prefix("poison.attacks.").and_then(|rest| rest.split_once('.'));
-    of_attack
+pub(super) fn says_how_much_poison(key: &str) -> bool {
+    of_attack(key)
         .is_some_and(|(_, setting)| ["count", "rate", "captions", "targeted.captions_per_target"].contains(&setting))
+}
+
+/// Of a setting of an attack: which attack, and its key there.
+fn of_attack(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("poison.attacks.")?.split_once('.')
+}
+
+/// Takes the captions of backdoors out of attacks that are targeted poisoning, which has a setting of its own for them.
+fn without_captions_of_backdoors(settings: &mut BTreeMap<String, String>) {
+    let targeted = settings.keys().filter_map(|key| of_attack(key).filter(|(_, key)| key.starts_with("targeted")));
+    let targeted: BTreeSet<String> = targeted.map(|(attack, _)| attack.to_owned()).collect();
+    settings.retain(|key, _| of_attack(key).is_none_or(|(at, key)| key != "captions" || !targeted.contains(at)));
 }
 
 /// Takes the settings of the built-in pictures out of sources that are none of them.

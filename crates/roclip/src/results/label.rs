@@ -9,6 +9,9 @@ use std::path::Path;
 /// What follows the number of keys that a label does not name.
 const MORE: &str = "more keys";
 
+/// Passes over the data. A longer training is another one whatever else differs.
+const EPOCHS: &str = "train.epochs";
+
 /// How a report calls a run, and the settings that tell it from the other runs of the same name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
@@ -18,8 +21,12 @@ pub struct Label {
     pub settings: BTreeMap<String, String>,
 }
 
-/// Labels of runs in `folders`: each one's `base`, and where experiments share one, the settings in which they differ.
+/// Labels of runs in `folders`: each one's `base`, and where experiments share one, the settings in which they differ; those of models that
+/// were trained for different numbers of epochs have these.
 pub fn labels(runs: &[(String, Experiment)], folders: &[&Path]) -> Vec<Label> {
+    let epochs = EPOCHS.to_owned();
+    let trained: Vec<&Experiment> = runs.iter().map(|(_, own)| own).filter(|own| is_training(own)).collect();
+    let epochs_differ = differing_keys(&trained).contains(&&epochs);
     let told = |(base, own): &(String, Experiment)| {
         let rivals: Vec<&Experiment> = runs.iter().filter(|(other, _)| other == base).map(|(_, e)| e).collect();
         let mut differing = differing_keys(&rivals);
@@ -27,6 +34,11 @@ pub fn labels(runs: &[(String, Experiment)], folders: &[&Path]) -> Vec<Label> {
         let others: Vec<&String> = differing.iter().copied().filter(|key| *key != ENCODER).collect();
         if others.len() < differing.len() && !others.is_empty() && follows(ENCODER, &others, &rivals) {
             differing = others;
+        }
+        let named_anyway = epochs_differ && is_training(own);
+        if named_anyway || differing.contains(&&epochs) {
+            differing.retain(|key| **key != epochs);
+            differing.insert(0, &epochs);
         }
         let named = differing.iter().take(NAMED).map(|key| {
             let value = own.settings.get(*key).map_or_else(|| "absent".to_owned(), |value| shown(value));
@@ -49,6 +61,13 @@ pub fn labels(runs: &[(String, Experiment)], folders: &[&Path]) -> Vec<Label> {
         Label { text: std::iter::once(base.clone()).chain(parts).collect::<Vec<_>>().join(", "), settings }
     };
     runs.iter().zip(all).map(label).collect()
+}
+
+/// Whether a model was trained from the data, so that its epochs are comparable with those of others.
+fn is_training(own: &Experiment) -> bool {
+    let other = ["clean.", "prompt.", "caption."];
+    let distilled = own.settings.get("objective.name").is_some_and(|name| name == "distil");
+    !distilled && !own.settings.keys().any(|key| other.iter().any(|section| key.starts_with(section)))
 }
 
 /// Whether all of `rivals` that agree in `others` agree in `key`, too.
@@ -114,6 +133,21 @@ mod tests {
         let seeds = [("RoCLIP".to_owned(), with(2)), ("RoCLIP".to_owned(), with(2))];
         assert_eq!(texts(&seeds), ["RoCLIP", "RoCLIP"]);
         assert_eq!(labels(&runs, &[])[1].settings["objective.roclip.period"], "5");
+        // Another number of epochs is named in all rows, and before what there is no room for.
+        let long = |epochs, learning_rate| {
+            experiment(move |recipe| {
+                (recipe.train.epochs, recipe.train.learning_rate) = (epochs, learning_rate);
+                (recipe.train.batch_size, recipe.train.beta1) = (epochs as usize, learning_rate);
+                (recipe.train.beta2, recipe.train.epsilon) = (learning_rate, learning_rate);
+            })
+        };
+        let runs = [("RoCLIP".to_owned(), long(2, 0.1)), ("CLIP".to_owned(), long(3, 0.1))];
+        assert_eq!(texts(&runs), ["RoCLIP, epochs = 2", "CLIP, epochs = 3"]);
+        let mut cleaned = experiment(|recipe| recipe.clean = Some(Default::default()));
+        cleaned.settings.insert(EPOCHS.into(), "9".into());
+        assert_eq!(texts(&[runs[0].clone(), ("CleanCLIP".to_owned(), cleaned)]), ["RoCLIP", "CleanCLIP"]);
+        let many = texts(&[("RoCLIP".to_owned(), long(2, 0.1)), ("RoCLIP".to_owned(), long(3, 0.2))]);
+        assert!(many[0].contains("epochs = 2") && many[0].contains("more keys"), "{many:?}");
         // No value is cut, and what a cell's own model made says nothing beside the cell's values.
         let detected = |count: &str, encoder: &str| {
             let mut own = experiment(|_| {});

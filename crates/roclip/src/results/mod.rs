@@ -3,6 +3,7 @@
 mod experiment;
 mod keys;
 mod label;
+mod poison;
 mod record;
 mod seeds;
 mod title;
@@ -10,6 +11,7 @@ mod title;
 pub use experiment::Experiment;
 pub use keys::key_legend;
 pub use label::{by_size, is_recipe_key};
+pub use poison::Poison;
 pub use record::{
     EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, TrainingData, key_columns, place, read_run,
     read_runs,

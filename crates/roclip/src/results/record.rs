@@ -7,6 +7,7 @@ use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::experiment::Experiment;
 use crate::results::keys::{in_order, short_keys};
 use crate::results::label::{Label, by_settings, labels};
+use crate::results::poison::{Poison, attacked_alike};
 use crate::results::title::{control, name, student};
 use crate::run::{EpochLine, InheritanceFigures, Summary, read_details, read_epochs, read_measured};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
@@ -172,6 +173,8 @@ pub struct RunRecord {
     pub attack: String,
     /// Runs with the same one were measured against the same attack, however much of its poison they were trained on.
     pub aim: String,
+    /// That of the run, or of the one that it cleans or distils.
+    pub poison: Poison,
     pub trained_on: TrainingData,
     pub row: ResultRow,
     pub summary: Summary,
@@ -313,6 +316,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     // What a run cleans or distils was trained and attacked elsewhere.
     let victim = recipe.clean.as_ref().map(|clean| &clean.victim);
     let victim = victim.or(recipe.distillation().map(|distil| &distil.teacher)).and_then(|victim| run_of(victim));
+    let attacked_in = victim.clone().unwrap_or_else(|| folder.to_owned());
     let victim = victim.and_then(|run| Recipe::read(&run.join("run.toml")).ok());
     if recipe.distillation().is_some() {
         summary.teacher_attacked = summary.teacher_attacked.or(victim.as_ref().map(|teacher| !teacher.is_unattacked()));
@@ -322,6 +326,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let label = name(&recipe, control.as_deref(), poisoned, taught);
     let origin = victim.as_ref().map(Experiment::of).transpose()?;
     let origin = origin.as_ref().unwrap_or(&experiment);
+    let poison = Poison::of(Some(&attacked_in), victim.as_ref().unwrap_or(&recipe), origin.clone());
     // A cleaned model learned what it knows where its victim did; a student learns from pictures of its own.
     let trained_on = match (&recipe.clean, victim) {
         (Some(_), Some(victim)) => TrainingData::of(&victim, origin),
@@ -353,9 +358,9 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         seconds: summary.seconds,
         peak_memory_bytes: summary.peak_memory_bytes,
     };
-    let (attack, aim) = (origin.attack_digest(), origin.aim_digest());
+    let (attack, aim) = poison.digests();
     let folder = folder.to_owned();
-    Ok(RunRecord { folder, recipe, experiment, attack, aim, trained_on, row, summary, details, epochs })
+    Ok(RunRecord { folder, recipe, experiment, attack, aim, poison, trained_on, row, summary, details, epochs })
 }
 
 /// A run, and how a report is to call it.
@@ -403,6 +408,7 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
         read.push(record);
     }
     same_pictures(&mut read);
+    attacked_alike(&mut read);
     let (mut records, mut repeated) = (Vec::<RunRecord>::new(), Vec::new());
     for record in read {
         let key = |record: &RunRecord| {
@@ -430,7 +436,10 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
     let mut placed: Vec<_> = places.into_iter().zip(records).collect();
     let keys: Vec<String> =
         key_columns(placed.iter().map(|(_, run)| &run.row)).into_iter().map(|(key, _)| key).collect();
-    let names = |(place, run): &(Option<usize>, RunRecord)| (*place, run.row.order(), run.row.name.clone());
+    let names = |(place, run): &(Option<usize>, RunRecord)| {
+        // What was cleaned stands behind what was trained.
+        (*place, run.row.order(), run.recipe.clean.is_some(), run.row.name.clone())
+    };
     placed.sort_by(|one, other| {
         let (a, b) = (&one.1.row, &other.1.row);
         let cells = names(one).cmp(&names(other)).then_with(|| by_settings(&keys, &a.settings, &b.settings));

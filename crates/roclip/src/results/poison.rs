@@ -1,0 +1,139 @@
+//! Runs that learned from the same poison were attacked alike, whatever wrote it: a manifest that a run was given says more than the
+//! `[poison]` of its recipe, of which nothing is drawn then.
+
+use crate::recipe::Recipe;
+use crate::results::experiment::{Experiment, says_how_much_poison};
+use crate::results::record::RunRecord;
+use roclip_data::artifact;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What poison is drawn by.
+const DRAWN_BY: [&str; 3] = ["poison.attacks", "poison.reference", "poison.beyond_guesses"];
+
+/// The poison of a run, or of the one that it cleans or distils.
+#[derive(Debug, Clone)]
+pub struct Poison {
+    /// What was attacked: recipes that differ in the attack differ here.
+    attacked: Experiment,
+    /// A digest of the manifest's rows; none where the run kept no manifest.
+    rows: Option<String>,
+    /// Whether a manifest was given, rather than drawn.
+    given: bool,
+}
+
+impl Poison {
+    /// Of the run in `folder` by `recipe`, whose experiment is `attacked`.
+    pub(super) fn of(folder: Option<&Path>, recipe: &Recipe, attacked: Experiment) -> Poison {
+        Poison { attacked, rows: folder.and_then(rows_kept), given: recipe.manifest.is_some() }
+    }
+
+    /// Whether both have the same pairs of poison; none where that is not known of one.
+    pub fn is(&self, other: &Poison) -> Option<bool> {
+        Some(self.rows.as_ref()? == other.rows.as_ref()?)
+    }
+
+    /// Whether the recipe says how the poison was drawn.
+    pub fn is_told(&self) -> bool {
+        self.attacked.settings.keys().any(|key| key.starts_with("poison.attacks"))
+    }
+
+    /// [`Experiment::attack_digest`] and [`Experiment::aim_digest`] of what was attacked.
+    pub(super) fn digests(&self) -> (String, String) {
+        (self.attacked.attack_digest(), self.attacked.aim_digest())
+    }
+}
+
+/// A digest of the rows of the manifest in `folder`. Its header says how and when it was made, and nothing of what was learned.
+fn rows_kept(folder: &Path) -> Option<String> {
+    let text = artifact::read_text(&folder.join("manifest.jsonl")).ok()?;
+    text.split_once('\n').map(|(_, rows)| artifact::sha256_hex(rows.as_bytes()))
+}
+
+impl Experiment {
+    /// This one with the poison of `other`.
+    fn with_poison_of(&self, other: &Experiment) -> Experiment {
+        let drawn = |key: &str| DRAWN_BY.iter().any(|section| key.starts_with(section));
+        let mut settings = self.settings.clone();
+        settings.retain(|key, _| !drawn(key));
+        // A run that is only measured against the poison trains on none, however much of it there is.
+        let clean = settings.get("poison.measure_only").is_some_and(|only| only == "true");
+        let others = other.settings.iter().filter(|(key, _)| drawn(key) && !(clean && says_how_much_poison(key)));
+        settings.extend(others.map(|(key, value)| (key.clone(), value.clone())));
+        Experiment { settings }
+    }
+}
+
+/// Gives runs that took their poison from a manifest the settings that the same rows were drawn by in another of `records`, so that their
+/// rows are named by what else differs, and each is the other's control.
+pub(super) fn attacked_alike(records: &mut [RunRecord]) {
+    let mut drawn: BTreeMap<String, ((bool, bool), Experiment)> = BTreeMap::new();
+    for run in records.iter().filter(|run| run.poison.is_told()) {
+        let Some(rows) = &run.poison.rows else { continue };
+        // Who drew it knows best; who trained on it, how much there is.
+        let rank = (run.recipe.poison.measure_only, run.poison.given);
+        if drawn.get(rows).is_none_or(|(known, _)| rank < *known) {
+            drawn.insert(rows.clone(), (rank, run.poison.attacked.clone()));
+        }
+    }
+    for run in records.iter_mut().filter(|run| run.poison.given) {
+        let Some((_, source)) = run.poison.rows.as_ref().and_then(|rows| drawn.get(rows)) else { continue };
+        let own = run.experiment == run.poison.attacked;
+        run.poison.attacked = run.poison.attacked.with_poison_of(source);
+        (run.attack, run.aim) = run.poison.digests();
+        // What was cleaned or distilled is another run's experiment.
+        if own {
+            run.experiment = run.poison.attacked.clone();
+            run.row.experiment = run.experiment.digest();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ATTACK: &str = "poison.attacks=[{name='t',targeted={}},{name='b',target='x',badnets={},count=3}]";
+
+    fn experiment(assignments: &[&str]) -> Experiment {
+        let recipe = assignments.iter().fold(Recipe::default(), |recipe, set| recipe.assign(set).unwrap());
+        Experiment::of(&recipe).unwrap()
+    }
+
+    #[test]
+    fn a_run_that_was_given_its_poison_is_attacked_as_the_one_that_drew_it() {
+        let drew = experiment(&[ATTACK, "poison.beyond_guesses=3", "train.epochs=3"]);
+        let roclip = "objective.name='roclip'";
+        let took = experiment(&["manifest='m.jsonl'", roclip]);
+        assert_ne!(took.attack_digest(), drew.attack_digest());
+        let alike = took.with_poison_of(&drew);
+        assert_eq!(alike.attack_digest(), drew.attack_digest());
+        // All but the poison stays its own.
+        assert_eq!(alike.digest(), experiment(&[ATTACK, "poison.beyond_guesses=3", roclip]).digest());
+        // A `[poison]` of which nothing was drawn says nothing.
+        let other = experiment(&[ATTACK, "poison.attacks.1.target='y'", "manifest='m.jsonl'", roclip]);
+        assert_eq!(other.with_poison_of(&drew).digest(), alike.digest());
+        let clean = experiment(&["manifest='m.jsonl'", "poison.measure_only=true"]).with_poison_of(&drew);
+        assert_eq!(clean.aim_digest(), drew.aim_digest());
+        assert_eq!(
+            clean.digest(),
+            experiment(&[ATTACK, "poison.beyond_guesses=3", "poison.measure_only=true"]).digest()
+        );
+    }
+
+    #[test]
+    fn poison_is_the_same_by_its_rows_whatever_wrote_the_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let poison = |run: &str, manifest: Option<&str>| {
+            let own = folder.path().join(run);
+            std::fs::create_dir(&own).unwrap();
+            manifest.iter().for_each(|text| std::fs::write(own.join("manifest.jsonl"), text).unwrap());
+            Poison::of(Some(&own), &Recipe::default(), experiment(&[]))
+        };
+        let first = poison("first", Some("{\"made\": 1}\n{\"id\": \"a\"}\n"));
+        assert_eq!(first.is(&poison("same", Some("{\"made\": 2}\n{\"id\": \"a\"}\n"))), Some(true));
+        assert_eq!(first.is(&poison("other", Some("{\"made\": 1}\n{\"id\": \"b\"}\n"))), Some(false));
+        assert_eq!(first.is(&poison("clean", None)), None);
+        assert!(!first.is_told() && Poison::of(None, &Recipe::default(), experiment(&[ATTACK])).is_told());
+    }
+}
