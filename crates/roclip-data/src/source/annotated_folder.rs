@@ -66,10 +66,10 @@ impl Source for AnnotatedFolder {
                 let here = leave.of_source(&place(here).to_string_lossy());
                 let list = file(&path, &self.config, self.memory)?;
                 let written = list.write_kept(&here, &folder.join(table))?;
-                // The pictures have come along.
-                kept.append(Kept { image_root: None, ..written });
+                kept.append(written);
             }
-            Ok::<Kept, Error>(kept)
+            // The pictures have come along, where they lie in the folder.
+            Ok::<Kept, Error>(Kept { image_root: self.config.image_root.clone(), ..kept })
         })
     }
 }

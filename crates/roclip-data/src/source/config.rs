@@ -1,6 +1,7 @@
 //! Which samples to read, as a recipe says it.
 
-use crate::source::EmojiConfig;
+use crate::error::{Error, Result};
+use crate::source::{EmojiConfig, part_count};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ pub struct SourceConfig {
     /// Only samples of this split, where the source has splits; all when absent.
     #[schemars(example = &"train")]
     pub split: Option<String>,
-    /// Lists: the folder that relative image paths start from; the folder of the list when absent.
+    /// Lists: the folder that relative image paths start from; the folder of the list when absent. One for all joined lists, or one for each of
+    /// the joined parts, as in `a/images::b/images` (nothing between `::` for a list's own folder).
     #[schemars(example = &"images")]
     pub image_root: Option<PathBuf>,
     /// Lists: whether images outside of that folder are taken, by absolute paths or by `..`. A file of strangers could name any file of the
@@ -73,6 +75,78 @@ impl Default for SourceConfig {
             gzip_memory_mib: 1024,
             emoji: EmojiConfig::default(),
             with_sha256: false,
+        }
+    }
+}
+
+/// Between the folders of joined parts, as between their paths.
+const JOINT: &str = "::";
+
+impl SourceConfig {
+    /// The folder that image paths start from in each joined part, in their order; none for that of the list itself.
+    ///
+    /// # Errors
+    /// Folders for another number of parts than there are.
+    pub(super) fn image_roots(&self) -> Result<Vec<Option<PathBuf>>> {
+        let parts = part_count(&self.path);
+        let Some(root) = &self.image_root else { return Ok(vec![None; parts]) };
+        let named = root.to_str().filter(|named| parts > 1 && named.contains(JOINT));
+        let Some(named) = named else { return Ok(vec![Some(root.clone()); parts]) };
+        let folders = || named.split(JOINT);
+        if folders().count() != parts {
+            return Err(Error::setting(
+                format!(
+                    "image_root `{named}` names {} folders, and `{}` joins {parts} parts",
+                    folders().count(),
+                    self.path
+                ),
+                "name one for all (--image-root), or one for each part in their order, with nothing between `::` for a list's own folder",
+            ));
+        }
+        Ok(folders().map(|folder| (!folder.is_empty()).then(|| PathBuf::from(folder))).collect())
+    }
+}
+
+/// What [`SourceConfig::image_roots`] reads for parts whose pictures start from these folders.
+pub(super) fn join_roots(roots: &[Option<PathBuf>]) -> Option<PathBuf> {
+    let first = roots.first()?;
+    if roots.iter().all(|root| root == first) {
+        return first.clone();
+    }
+    let folders = roots.iter().map(|root| root.as_ref().map(|root| root.display().to_string()).unwrap_or_default());
+    Some(folders.collect::<Vec<_>>().join(JOINT).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_parts_have_one_folder_of_pictures_or_one_each() {
+        let roots = |path: &str, root: &str| {
+            let config = SourceConfig { path: path.into(), image_root: Some(root.into()), ..SourceConfig::default() };
+            config.image_roots()
+        };
+        let some = |folder: &str| Some(PathBuf::from(folder));
+        assert_eq!(roots("a.csv::b.csv", "x").unwrap(), [some("x"), some("x")]);
+        assert_eq!(roots("a.csv::b.csv", "x::y").unwrap(), [some("x"), some("y")]);
+        assert_eq!(roots("a.csv::b.csv::c.csv", "x::::y").unwrap(), [some("x"), None, some("y")]);
+        assert_eq!(roots("a.csv", "x::y").unwrap(), [some("x::y")], "a name, where nothing is joined");
+        let error = roots("a.csv::b.csv", "x::y::z").unwrap_err().to_string();
+        assert!(error.contains("names 3 folders") && error.contains("joins 2 parts"), "{error}");
+        assert_eq!(
+            SourceConfig { path: "a::b".into(), ..SourceConfig::default() }.image_roots().unwrap(),
+            [None, None]
+        );
+        for (parts, joined) in [
+            (vec![some("x"), some("x")], some("x")),
+            (vec![some("x"), some("y")], some("x::y")),
+            (vec![some("x"), None], some("x::")),
+            (vec![None, None], None),
+        ] {
+            assert_eq!(join_roots(&parts), joined);
+            let config = SourceConfig { path: "a::b".into(), image_root: joined, ..SourceConfig::default() };
+            assert_eq!(config.image_roots().unwrap(), parts);
         }
     }
 }

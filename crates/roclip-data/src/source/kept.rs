@@ -2,10 +2,11 @@
 
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::SkipReport;
-use crate::source::captions;
+use crate::source::rows::image_root;
 use crate::source::spelling::plain_path;
+use crate::source::{SourceConfig, captions, place};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What is left out of a sample.
@@ -27,16 +28,30 @@ pub struct Kept {
     pub not_copied: SkipReport,
     /// The encoding that a text had before it was written as UTF-8.
     pub former_encoding: Option<&'static str>,
-    /// The folder that the paths in a list start from, where the list may lie elsewhere now.
+    /// The folder that the paths in a list start from, where the list may lie elsewhere now; of joined data as `SourceConfig::image_root` has
+    /// them, one for each part where not all have the same.
     pub image_root: Option<PathBuf>,
 }
 
 impl Kept {
+    /// Adds what was written of another part. Where the pictures of both lie is for the caller to say.
     pub(super) fn append(&mut self, other: Kept) {
         self.files += other.files;
         self.not_copied.merge(other.not_copied);
         self.former_encoding = self.former_encoding.or(other.former_encoding);
-        self.image_root = self.image_root.take().or(other.image_root);
+    }
+
+    /// Of a list with these samples, written to `out`: their pictures may lie in a folder of the one that is named, where they were found because
+    /// the list lay beside it.
+    pub(super) fn with_pictures_of(mut self, samples: &[&Sample], out: &Path) -> Kept {
+        let beside = image_root(out, &SourceConfig::default());
+        if let Some(root) = self.image_root.take_if(|root| place(&beside) != place(root)) {
+            let files = samples.iter().filter(|sample| matches!(sample.image, ImageBytes::File(_)));
+            let mut folders = files.map(|sample| &*sample.source);
+            let first = folders.next().filter(|first| folders.all(|folder| folder == *first)).map(PathBuf::from);
+            self.image_root = Some(first.filter(|first| *first != place(&root)).unwrap_or(root));
+        }
+        self
     }
 }
 

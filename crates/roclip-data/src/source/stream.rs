@@ -50,9 +50,15 @@ pub fn describe(config: &SourceConfig, limits: ImageLimits) -> Result<Option<Des
         files.extend(places);
     }
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let roots: Vec<Option<PathBuf>> = config.image_roots()?.iter().map(|root| root.as_ref().map(absolute)).collect();
+    // As it always was where all have the same, so that indexes stay theirs.
+    let image_root = match roots.split_first() {
+        Some((first, others)) if others.iter().all(|other| other == first) => json!(first),
+        _ => json!(roots),
+    };
     let SourceConfig { split, image_column, caption_column, split_column, class_column, .. } = config;
     let identity = json!({
-        "parts": named, "split": split, "image_root": config.image_root.as_ref().map(absolute), "outside_paths": config.outside_paths,
+        "parts": named, "split": split, "image_root": image_root, "outside_paths": config.outside_paths,
         "columns": [image_column, caption_column, split_column, class_column],
         "csv": [&config.csv_separator, &config.csv_encoding], "limits": limits,
     });

@@ -292,6 +292,43 @@ fn folders_and_joined_parts_are_written_again() {
     assert!(captions.contains("exists already"), "{captions}");
 }
 
+/// Pictures of one name in several folders stay those of their own lists.
+#[test]
+fn joined_lists_that_are_written_elsewhere_lead_to_the_pictures_that_they_led_to() {
+    let list = b"image,caption\nx.jpg,one\ny.jpg,two\n";
+    let folder = folder_of(&[
+        ("a/p.csv", list),
+        ("a/x.jpg", b"ax"),
+        ("a/y.jpg", b"ay"),
+        // Found in the only folder beside the list that has them.
+        ("b/p.csv", list),
+        ("b/Images/x.jpg", b"bx"),
+        ("b/Images/y.jpg", b"by"),
+        // Pictures that come along.
+        ("m/metadata.csv", b"file_name,text\nx.jpg,one\ny.jpg,two\n"),
+        ("m/x.jpg", b"mx"),
+        ("m/y.jpg", b"my"),
+    ]);
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let read = |config: &SourceConfig| -> Vec<(String, Vec<u8>)> {
+        let samples = list_samples(config, ImageLimits::default()).unwrap().samples;
+        samples.iter().map(|sample| (sample.id.clone(), sample.image.read(99).unwrap())).collect()
+    };
+    for parts in [&["a/p.csv", "b/p.csv", "m"][..], &["a/p.csv", "b/p.csv"], &["a/p.csv", "m"], &["b/p.csv"]] {
+        let path = parts.iter().map(|part| at(part)).collect::<Vec<_>>().join("::");
+        let config = SourceConfig { path, ..SourceConfig::default() };
+        let mut before = read(&config);
+        let samples = list_samples(&config, ImageLimits::default()).unwrap().samples;
+        let dropped = &samples[0].id;
+        let leaving = |sample: &Sample| if sample.id == *dropped { Leaving::Whole } else { Leaving::Nothing };
+        let out = at(&format!("out-{}.csv", parts.join("-").replace(['/', '.'], "")));
+        let written = write_kept(&config, ImageLimits::default(), &samples, &leaving, Path::new(&out)).unwrap();
+        before.retain(|(id, _)| id != dropped);
+        let after = SourceConfig { path: written.path, image_root: written.image_root, ..SourceConfig::default() };
+        assert_eq!(read(&after), before, "{parts:?}: {:?}", after.image_root);
+    }
+}
+
 /// Two files whose names differ by blanks are two pictures; blanks that no file has are whoever's that wrote the list.
 #[test]
 fn blanks_around_a_name_are_part_of_it_where_a_file_is_called_so() {

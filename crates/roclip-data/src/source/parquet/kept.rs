@@ -22,7 +22,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::FileReader;
 use parquet::file::writer::SerializedFileWriter;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Rows that are read at a time.
@@ -40,10 +40,26 @@ impl Parquet {
         let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
         artifact::write_folder(out, |folder| {
             let mut kept = Kept::default();
+            let mut root: Option<PathBuf> = None;
             for (file, name) in self.files.iter().zip(&names) {
-                kept.append(self.write_file(file, leave, &folder.join(name))?);
+                let mut written = self.write_file(file, leave, &folder.join(name))?;
+                let own = written.image_root.take();
+                if let (Some(one), Some(other)) = (&root, &own)
+                    && place(one) != place(other)
+                {
+                    let [one, other] = [one, other].map(|folder| folder.display());
+                    return Err(Error::file(
+                        &self.root.join(file),
+                        format!(
+                            "names its pictures from `{other}`, and another file of the folder from `{one}`: no one folder leads to both"
+                        ),
+                        "drop from each file by itself, or name one folder for all with --image-root",
+                    ));
+                }
+                root = root.or(own);
+                kept.append(written);
             }
-            Ok::<Kept, Error>(kept)
+            Ok::<Kept, Error>(Kept { image_root: root, ..kept })
         })
     }
 
