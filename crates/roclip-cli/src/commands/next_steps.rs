@@ -2,7 +2,7 @@
 
 use crate::commands::progress::say;
 use roclip_data::artifact;
-use roclip_data::escape::for_shell;
+use roclip_data::escape::path_for_shell;
 use roclip_data::paths;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub fn beside(run: &Path, what: &str) -> PathBuf {
 
 /// A path as a shell takes it.
 pub fn shell_word(path: &Path) -> String {
-    for_shell(&path.display().to_string())
+    path_for_shell(path)
 }
 
 #[cfg(test)]

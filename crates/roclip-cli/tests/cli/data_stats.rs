@@ -111,8 +111,8 @@ fn a_natural_backdoor_is_found_and_its_copies_are_dropped() {
     );
     assert_eq!(
         std::fs::read_to_string(lab.path("hashes.jsonl")).unwrap().lines().count(),
-        13,
-        "a header and 12 pictures"
+        14,
+        "a header, 12 pictures and their number"
     );
     // The commands that follow name the same data in the same way.
     let limited = ["--overwrite", "--set", "data.limits.max_pixels=1000000"];

@@ -22,6 +22,17 @@ struct Header {
     roclip_hashes: u32,
     /// How `hash` is computed.
     perceptual: String,
+    /// Whether the file has an [`End`]: older ones have none.
+    #[serde(default)]
+    counted: bool,
+}
+
+/// The last line, since the pictures are counted while they are looked at.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    /// That stand before it.
+    pictures: usize,
 }
 
 /// One picture.
@@ -56,7 +67,7 @@ impl HashFile {
     /// # Errors
     /// Those of `out`.
     pub fn begin(out: &mut dyn Write) -> std::io::Result<()> {
-        let header = Header { roclip_hashes: VERSION, perceptual: PERCEPTUAL.to_owned() };
+        let header = Header { roclip_hashes: VERSION, perceptual: PERCEPTUAL.to_owned(), counted: true };
         line(out, &header)
     }
 
@@ -69,23 +80,49 @@ impl HashFile {
         line(out, &Line { id: sample.id.clone(), sha256: artifact::hex(&look.sha256), hash })
     }
 
+    /// Writes the end of a file with the lines of so many pictures.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn end(out: &mut dyn Write, pictures: usize) -> std::io::Result<()> {
+        line(out, &End { pictures })
+    }
+
     /// Reads what `roclip data stats --hashes` wrote.
     ///
     /// # Errors
-    /// Another file, one of a newer version, and a line that is none of its lines, with its number.
+    /// Another file, one of a newer version, a line that is none of its lines, with its number, and one that has lost lines.
     pub fn read(path: &Path) -> Result<HashFile> {
         const REMEDY: &str = "name a file that `roclip data stats --hashes` wrote";
+        const WHOLE: &str = "bring back the whole file as `roclip data stats --hashes` wrote it";
         let (file, _) = bounded::open(path).io("open", path)?;
         let mut reader = BufReader::new(file);
         let mut line = Vec::new();
         let mut file = HashFile::default();
+        let mut counted = false;
+        let mut end: Option<End> = None;
         for number in 1.. {
             line.clear();
             if reader.by_ref().take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line).io("read", path)? == 0 {
-                if number == 1 {
-                    return Err(Error::file(path, "is empty", REMEDY));
+                match end {
+                    _ if number == 1 => return Err(Error::file(path, "is empty", REMEDY)),
+                    Some(End { pictures }) if pictures != file.len() => {
+                        let what = format!("has the hashes of {} of its {pictures} pictures", file.len());
+                        return Err(Error::file(path, what, WHOLE));
+                    }
+                    None if counted => {
+                        let what = format!(
+                            "is cut off behind line {}: the last line, which says of how many pictures it is, is not there",
+                            number - 1
+                        );
+                        return Err(Error::file(path, what, WHOLE));
+                    }
+                    _ => {}
                 }
                 break;
+            }
+            if end.is_some() {
+                return Err(Error::file(path, format!("goes on behind its last line, in line {number}"), WHOLE));
             }
             if number == 1 {
                 let header: Header =
@@ -97,6 +134,11 @@ impl HashFile {
                     );
                     return Err(Error::file(path, what, "write it again with this version"));
                 }
+                counted = header.counted;
+                continue;
+            }
+            end = if counted { serde_json::from_slice(&line).ok() } else { None };
+            if end.is_some() {
                 continue;
             }
             let broken = || Error::file(path, format!("line {number} is none of such a file, or is cut off"), REMEDY);
@@ -152,6 +194,8 @@ mod tests {
         HashFile::add(&mut text, &sample, &look).unwrap();
         HashFile::add(&mut text, &Sample { id: "flat".into(), ..sample.clone() }, &Look { hash: None, ..look })
             .unwrap();
+        let lines = text.len();
+        HashFile::end(&mut text, 2).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         let read = |bytes: &[u8]| {
             std::fs::write(file.path(), bytes).unwrap();
@@ -163,10 +207,20 @@ mod tests {
         assert_eq!(found.of("flat").unwrap().hash, None);
         assert!(read(b"").unwrap_err().contains("is empty"));
         assert!(read(b"id,hash\n").unwrap_err().contains("no file of hashes"));
-        assert!(read(&text[..text.len() - 9]).unwrap_err().contains("line 3"));
+        assert!(read(&text[..text.len() - 2]).unwrap_err().contains("line 4"));
+        assert!(read(&text[..lines - 9]).unwrap_err().contains("line 3"));
+        // At the end of a line, too, and within.
+        assert!(read(&text[..lines]).unwrap_err().contains("cut off behind line 3"));
+        let all: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
+        assert!(read(&all[..1].concat()).unwrap_err().contains("cut off behind line 1"));
+        assert!(read(&[all[0], all[2], all[3]].concat()).unwrap_err().contains("the hashes of 1 of its 2 pictures"));
+        assert!(read(&[&text[..], all[1]].concat()).unwrap_err().contains("behind its last line, in line 5"));
+        // Older files say nothing of it.
+        let older = String::from_utf8(text[..lines].to_vec()).unwrap().replacen(",\"counted\":true", "", 1);
+        assert_eq!(read(older.as_bytes()).unwrap().len(), 2);
         let newer = String::from_utf8(text.clone()).unwrap().replacen(":1", ":2", 1);
         assert!(read(newer.as_bytes()).unwrap_err().contains("version 2"));
-        let twice = [text.as_slice(), text.split(|b| *b == b'\n').nth(1).unwrap(), b"\n"].concat();
+        let twice = [all[0], all[1], all[1]].concat();
         assert!(read(&twice).unwrap_err().contains("again"));
     }
 }

@@ -236,6 +236,7 @@ mod tests {
         for sample in samples {
             HashFile::add(&mut text, sample, &look(sample, ImageLimits::default()).unwrap()).unwrap();
         }
+        HashFile::end(&mut text, samples.len()).unwrap();
         file.as_file().write_all(&text).unwrap();
         HashFile::read(file.path()).unwrap()
     }

@@ -7,7 +7,7 @@ use crate::report::group::{Group, Study};
 use crate::report::verdict::Verdict;
 use crate::results::RunRecord;
 use crate::run::{Looked, kept_detection};
-use roclip_data::escape::for_shell;
+use roclip_data::escape::{for_shell, path_for_shell};
 use roclip_data::paths::{beside, plain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -119,12 +119,12 @@ fn defends(group: &Group) -> bool {
 }
 
 fn path(run: &RunRecord) -> String {
-    for_shell(&plain(&run.folder).display().to_string())
+    path_for_shell(&plain(&run.folder))
 }
 
 /// A new folder for what is made of `run`.
 fn new(run: &RunRecord, what: &str) -> String {
-    for_shell(&beside(&run.folder, what).display().to_string())
+    path_for_shell(&beside(&run.folder, what))
 }
 
 /// Whether pairs are left out that a look at all of them found suspicious. The list is of one seed's pairs.
@@ -205,13 +205,13 @@ fn more_seeds_of_made(study: &Study, trained: &[&Group]) -> Option<NextStep> {
     made.iter().find(|group| group.members.len() < ENOUGH_SEEDS)?;
     let all = || trained.iter().chain(&made);
     let seed = all().flat_map(|group| group.members.iter().map(|run| run.row.seed)).max().unwrap_or(0) + 1;
-    let of_seed = |run: &Path| for_shell(&beside(run, format!("seed{seed}")).display().to_string());
+    let of_seed = |run: &Path| path_for_shell(&beside(run, format!("seed{seed}")));
     // What a row of the report was made from is made for the seed first; what stands nowhere in it is taken as it is.
     let origin = |path: &PathBuf| {
         let whole = |folder: &Path| folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let run = run_of(path).map(|run| whole(&run));
         let row = all().find(|group| run.as_ref().is_some_and(|run| *run == whole(&group.first.folder)));
-        row.map_or_else(|| for_shell(&path.display().to_string()), |group| of_seed(&group.first.folder))
+        row.map_or_else(|| path_for_shell(path), |group| of_seed(&group.first.folder))
     };
     let command = |group: &&Group| {
         let (own, new) = (path(group.first), of_seed(&group.first.folder));
@@ -299,5 +299,5 @@ fn demo_again(groups: &[&Group], out: &Path) -> Option<String> {
     if asked.len() != DEMO_ROWS.len() || asked.contains(&DETECTED) {
         command += &format!(" --rows {}", asked.join(","));
     }
-    Some(format!("{command} --out {}", for_shell(&out.display().to_string())))
+    Some(format!("{command} --out {}", path_for_shell(out)))
 }

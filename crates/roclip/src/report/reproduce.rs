@@ -6,7 +6,7 @@ use crate::results::RunRecord;
 use base64::Engine;
 use maud::{Markup, html};
 use roclip_data::artifact;
-use roclip_data::escape::for_shell;
+use roclip_data::escape::path_for_shell;
 use roclip_data::paths::{beside, plain};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -49,8 +49,7 @@ fn of_group(group: &Group) -> Result<Markup> {
 
 /// The command that reads the run's recipe and makes the run again.
 fn again(run: &RunRecord) -> String {
-    let [path, new] =
-        [plain(&run.folder), beside(&run.folder, "again")].map(|path| for_shell(&path.display().to_string()));
+    let [path, new] = [plain(&run.folder), beside(&run.folder, "again")].map(|path| path_for_shell(&path));
     let command = match &run.recipe.prompt {
         Some(prompt) if prompt.repair.is_some() => "prompt repair",
         Some(_) => "prompt train",
