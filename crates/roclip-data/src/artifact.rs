@@ -2,6 +2,7 @@
 
 use crate::bounded;
 use crate::error::{Error, IoContext, Result};
+use crate::paths::create_folder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -37,7 +38,7 @@ pub fn write_with<T, E: From<Error>>(
 ) -> std::result::Result<T, E> {
     check_replaceable(path)?;
     let folder = folder_of(path);
-    fs::create_dir_all(folder).io("create the folder", folder)?;
+    create_folder(folder)?;
     let name = temporary_name(path, folder)?;
     let mut file = Builder::new()
         .prefix(&name)
@@ -119,7 +120,7 @@ pub fn replace_folder<T, E: From<Error>>(
     fill: impl FnOnce(&Path) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
     let parent = folder_of(folder);
-    fs::create_dir_all(parent).io("create the folder", parent)?;
+    create_folder(parent)?;
     let name = temporary_name(folder, parent)?;
     let beside = |suffix: &str| {
         let mut builder = Builder::new();
@@ -282,6 +283,9 @@ pub fn read_json_bytes(path: &Path) -> Result<Vec<u8>> {
 
 /// The JSON in `bytes`, which were read of `path`.
 pub fn json_of<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(Error::file(path, "is empty", "bring it back, or have it written again"));
+    }
     serde_json::from_slice(bytes)
         .map_err(|e| Error::file(path, format!("not the JSON expected: {e}"), "check the file"))
 }
@@ -319,6 +323,12 @@ mod tests {
             assert!(refused.unwrap_err().to_string().contains("no regular file"));
         }
         assert!(!socket.metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn an_empty_file_is_called_so() {
+        let said = json_of::<serde_json::Value>(Path::new("summary.json"), b" \n").unwrap_err().to_string();
+        assert!(said.contains("summary.json") && said.contains("is empty"), "{said}");
     }
 
     #[test]

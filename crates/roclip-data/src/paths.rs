@@ -1,5 +1,6 @@
 //! Folders as people type them: `runs/a/` and `runs/a/.` are `runs/a`.
 
+use crate::error::{Error, IoContext, Result};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -22,9 +23,34 @@ pub fn beside(folder: &Path, what: impl AsRef<OsStr>) -> PathBuf {
     name.into()
 }
 
+/// Makes the folder `path` and those above it, where they are not there.
+///
+/// # Errors
+/// What cannot be made; a link that leads nowhere is named, of which the system says that the file exists.
+pub fn create_folder(path: &Path) -> Result<()> {
+    if let Some(link) = path.ancestors().find(|place| place.is_symlink() && !place.exists()) {
+        return Err(Error::file(link, "is a link that leads nowhere", "bring back what it led to, or remove it"));
+    }
+    std::fs::create_dir_all(path).io("create the folder", path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_place_for_a_folder() {
+        let lab = tempfile::tempdir().unwrap();
+        let link = lab.path().join("link");
+        std::os::unix::fs::symlink(lab.path().join("gone"), &link).unwrap();
+        for path in [link.clone(), link.join("a/b")] {
+            let said = create_folder(&path).unwrap_err().to_string();
+            assert!(said.contains("link`") && said.contains("is a link that leads nowhere"), "{said}");
+        }
+        std::fs::create_dir(lab.path().join("gone")).unwrap();
+        create_folder(&link.join("a/b")).unwrap();
+        assert!(lab.path().join("gone/a/b").is_dir());
+    }
 
     #[test]
     fn a_folder_is_the_same_however_it_is_typed() {

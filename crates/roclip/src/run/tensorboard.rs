@@ -3,6 +3,7 @@
 //! needs is written.
 
 use crate::error::{Error, IoContext, Result};
+use roclip_data::paths::create_folder;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ impl EventFile {
     /// A new file in `folder` for a session that begins behind `step`, at `seconds` since 1970. Readers then drop what earlier sessions
     /// wrote of later steps: that is TensorBoard's own rule for a run that goes on.
     pub fn create(folder: &Path, seconds: f64, step: u64) -> Result<EventFile> {
-        std::fs::create_dir_all(folder).io("create the folder", folder)?;
+        create_folder(folder)?;
         // Readers take files by the order of their names, which the time begins.
         let name =
             |number: u32| format!("events.out.tfevents.{:010}.roclip.{}.{number}", seconds as u64, std::process::id());
