@@ -47,11 +47,11 @@ impl LeftOutByList {
     pub fn warning(&self) -> Option<String> {
         let first = self.first_absent.as_ref()?;
         let are = if self.absent == 1 { "is" } else { "are" };
-        let ids = match self.fits_badly() {
-            false => count(self.absent, "id"),
-            true => format!("{} of the {}", self.absent, count(self.named, "id")),
+        let ids = count(self.absent, "id");
+        let doubt = match self.fits_badly() {
+            true => format!(", of {} that it has; {LIKE_OTHER_DATA}", self.named),
+            false => String::new(),
         };
-        let doubt = if self.fits_badly() { format!("; {LIKE_OTHER_DATA}") } else { String::new() };
         Some(format!("{ids} of data.drop {are} not in the data (first: {}){doubt}", for_terminal(first)))
     }
 

@@ -118,6 +118,27 @@ fn pairs_of_an_index_are_those_of_the_list() {
 }
 
 #[test]
+fn an_index_knows_what_says_itself_that_it_is_poison() {
+    let folder = tempfile::tempdir().unwrap();
+    let members = (0..9u32).flat_map(|number| {
+        let mark = if number % 4 == 0 { "{\"attack\": \"patch\", \"target\": \"cat\"}" } else { "null" };
+        let metadata = format!("{{\"captions\": [\"a {number}\", \"b\"], \"roclip_poison\": {mark}}}");
+        [(format!("{number}.png"), png(number as u8)), (format!("{number}.json"), metadata.into_bytes())]
+    });
+    let shard = folder.path().join("0.tar");
+    tar(&shard, &members.collect::<Vec<_>>());
+    let config = SourceConfig { path: shard.display().to_string(), ..Default::default() };
+    for (mode, expected) in MODES.into_iter().zip([6, 3, 3]) {
+        let (mut memory, mut indexed) = both(&config, mode);
+        let counts = memory.mark_written_poison();
+        assert_eq!((counts.get("patch"), counts.len()), (Some(&expected), 1), "{mode:?}");
+        assert_eq!(indexed.mark_written_poison(), counts);
+        assert_eq!(texts(&memory), texts(&indexed), "{mode:?}");
+        assert_eq!(memory.fingerprint(), indexed.fingerprint(), "{mode:?}");
+    }
+}
+
+#[test]
 fn changed_pairs_of_an_index_are_changed_as_those_in_memory() {
     let folder = folder();
     let config =
