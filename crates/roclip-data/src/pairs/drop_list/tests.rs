@@ -84,7 +84,8 @@ fn one_thing_is_said_of_one() {
     let of = |absent, named| {
         LeftOutByList { absent, named, first_absent: Some("x".into()), ..LeftOutByList::default() }.warning().unwrap()
     };
-    let badly = "21 ids of data.drop are not in the data (first: x), of 46 that it has; it looks like a list of other data";
+    let badly =
+        "21 ids of data.drop are not in the data (first: x), of 46 that it has; it looks like a list of other data";
     assert!(of(21, 46).starts_with(badly), "{}", of(21, 46));
     assert_eq!(of(2, 46), "2 ids of data.drop are not in the data (first: x)");
     let absent = |absent| {
