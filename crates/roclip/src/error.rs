@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{what}; {remedy}")]
     Diverged { what: String, remedy: String, samples: Vec<String> },
     /// A run was asked to end, and did so after saving a checkpoint.
-    #[error("stopped after step {step}, which is saved; the same command with --resume goes on (run `{}`)", run.display())]
+    #[error("stopped after step {step}, which is saved; the run can be resumed there (run `{}`)", run.display())]
     Stopped { run: PathBuf, step: u64 },
     /// Another process of the run has ended or does not answer.
     #[error("{what}; {remedy}")]

@@ -44,8 +44,9 @@ fn methods_help() -> String {
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The model to clean: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout; a resumed run knows it
-    #[arg(required_unless_present_any = ["resume", "resume_from"])]
+    /// The model to clean: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout; a resumed run knows it,
+    /// and --sweep clean.victim=A,B names several, of which the first says what data it is cleaned with
+    #[arg(required_unless_present_any = ["resume", "resume_from", "sweep"])]
     victim: Option<PathBuf>,
     #[command(flatten)]
     recipe: CleaningFlags,
@@ -80,8 +81,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let points = arguments.points(&sweep);
     let Some(saved) = points.first().map(|point| point.run.join("run.toml")) else { bail!("nothing to clean with") };
     let resumes = arguments.run.resumes() && saved.is_file();
-    let recipe = match &arguments.victim {
+    let recipe = match &arguments.victim()? {
         Some(victim) if !resumes => begin(&arguments, victim)?,
+        None if !arguments.run.resumes() => {
+            bail!("nothing says which model to clean; name it, or several with --sweep clean.victim=A,B")
+        }
         None if !saved.is_file() => {
             return Err(not_this_kind(&arguments.run.folder, "holds no cleaning run to resume"));
         }
@@ -167,7 +171,22 @@ fn show(
     Ok(())
 }
 
+/// The key of a sweep over models.
+const VICTIM: &str = "clean.victim";
+
 impl Arguments {
+    /// The model that the data are taken of: the one that is named, or the first of those that a sweep cleans.
+    fn victim(&self) -> Result<Option<PathBuf>> {
+        let is_victims = |axis: &&String| axis.strip_prefix(VICTIM).is_some_and(|rest| rest.starts_with('='));
+        let (None, Some(axis)) = (&self.victim, self.sweep.iter().find(is_victims)) else {
+            return Ok(self.victim.clone());
+        };
+        let victims = Sweep::parse(&[axis])?;
+        let base = Recipe { clean: Some(CleanConfig::default()), ..Recipe::default() };
+        let first = victims.cells().first().map(|cell| victims.recipe(&base, cell)).transpose()?;
+        Ok(first.and_then(|recipe| recipe.clean).map(|clean| clean.victim))
+    }
+
     fn points(&self, sweep: &Sweep) -> Vec<Point> {
         let point = |cell: Cell| Point {
             values: cell.values().map(str::to_owned).collect(),
@@ -304,21 +323,31 @@ fn print(before: &Evaluation, after: &Evaluation) {
     }
 }
 
+/// How far a rate rose above that of the cleaned model itself at the worst of all steps, and which that is: it may have fallen again by the
+/// last.
+fn rebound_in_words(found: &[(u64, Rate)]) -> String {
+    let first = found.first().map_or(0.0, |(_, rate)| rate.rate);
+    let worst = found.iter().max_by(|(_, one), (_, other)| one.rate.total_cmp(&other.rate));
+    match worst.filter(|(_, worst)| worst.rate > first) {
+        Some((step, worst)) => format!("rebound {:+.2} (after {step})", 100.0 * (worst.rate - first)),
+        None => "rebound +0.00".to_owned(),
+    }
+}
+
 /// Accuracy and the attacks on the way through harmless fine-tuning, and how far these came back. What is read as the target without the
 /// trigger, too, is no success of it.
 fn print_rebound(summary: &Summary) {
     let Some(points) = &summary.rebound else { return };
     let cell = |rate: &Rate| format!("{:>9}", rate.percent(2));
     let row = |name: &str, rate: &dyn Fn(&Evaluation) -> Option<Rate>| {
-        let found: Vec<Rate> = points.iter().filter_map(|point| rate(&point.evaluation)).collect();
-        let first = found.first().map_or(0.0, |rate| rate.rate);
-        let worst = found.iter().map(|rate| rate.rate).fold(first, f64::max);
-        let cells: String = found.iter().map(cell).collect();
+        let found: Vec<(u64, Rate)> =
+            points.iter().filter_map(|point| Some((point.step, rate(&point.evaluation)?))).collect();
+        let cells: String = found.iter().map(|(_, rate)| cell(rate)).collect();
         if found.is_empty() {
             return;
         }
-        match found.iter().all(|rate| rate.n > 0) {
-            true => println!("{name:34} {cells}   rebound {:+.2}", 100.0 * (worst - first)),
+        match found.iter().all(|(_, rate)| rate.n > 0) {
+            true => println!("{name:34} {cells}   {}", rebound_in_words(&found)),
             false => println!("{name:34} {cells}   not measured"),
         }
     };
@@ -332,5 +361,20 @@ fn print_rebound(summary: &Summary) {
         let chance = points.iter().filter_map(|point| outcome(&point.evaluation)).map(|outcome| outcome.base_rate);
         println!("{:34} {}", format!("{attack}: base rate"), chance.map(|rate| cell(&rate)).collect::<String>());
         row(&format!("{attack}: turned by the trigger"), &|evaluation| outcome(evaluation)?.turned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rebound_says_after_which_step_it_was_highest() {
+        let points = |hits: [usize; 4]| {
+            [0, 10, 30, 100].into_iter().zip(hits.map(|hits| Rate::new(hits, 100))).collect::<Vec<(u64, Rate)>>()
+        };
+        assert_eq!(rebound_in_words(&points([39, 73, 26, 34])), "rebound +34.00 (after 10)");
+        assert_eq!(rebound_in_words(&points([39, 33, 26, 34])), "rebound +0.00");
+        assert_eq!(rebound_in_words(&[]), "rebound +0.00");
     }
 }

@@ -1,18 +1,18 @@
 //! `roclip clean --sweep`: which cells are cleaned, and what is shown and written of all of them. The same command goes on where it was
 //! stopped, and keeps what is finished.
 
-use crate::commands::grid::{LOCK, Standing, Staying, check_stays, finished, remove};
+use crate::commands::grid::{LOCK, Standing, Staying, check_stays, finished, remove, say_changed};
 use crate::commands::progress::say;
 use crate::commands::run_flags::train_with;
 use crate::commands::signals;
 use crate::commands::warned::Warned;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use roclip::checkpoint::run_of;
 use roclip::clean::moved_percent;
 use roclip::eval::Evaluation;
 use roclip::recipe::{Cell, Recipe, Sweep};
 use roclip::report::write_report;
-use roclip::run::{Start, Stop, Summary, read_measured};
+use roclip::run::{Seen, Start, Stop, Summary, read_measured};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
@@ -63,11 +63,24 @@ fn clean_in(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool, s
             false => standing(&point.run, recipe, overwrite),
         })
         .collect::<Result<_>>()?;
-    check_beside(points, out)?;
+    let finished_cells = finished(out);
+    match standings.iter().all(|standing| *standing == Standing::Finished) {
+        true => say_changed(&finished_cells),
+        false => look_at_all(points, recipes, &standings, finished_cells)?,
+    }
     let kept = standings.iter().filter(|standing| **standing == Standing::Finished).count();
     if kept > 0 {
         say(&format!("{kept} of {} cells are finished, and kept (--overwrite cleans them anew)", points.len()));
     }
+    // All of them now: where the command is stopped, what is left of it is what the same one goes on with.
+    let anew: Vec<&Path> = points
+        .iter()
+        .zip(&standings)
+        .filter(|(_, standing)| **standing == Standing::Absent)
+        .map(|(point, _)| point.run.as_path())
+        .collect();
+    check_keeps_victims(&anew, recipes)?;
+    anew.into_iter().try_for_each(remove)?;
     let mut warned = Warned::default();
     let mut begin = |point: &Point, recipe: &Recipe, start: Start| {
         say(&format!("cleaning {}", point.run.display()));
@@ -77,10 +90,7 @@ fn clean_in(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool, s
         Standing::Finished => Ok(read_measured(&point.run.join("summary.json"))?),
         Standing::Unfinished if start == Start::New => begin(point, recipe, Start::Resume),
         Standing::Unfinished => begin(point, recipe, start),
-        Standing::Absent => {
-            remove(&point.run)?;
-            begin(point, recipe, Start::New)
-        }
+        Standing::Absent => begin(point, recipe, Start::New),
     };
     let cells = standings.iter().copied().zip(points.iter().zip(recipes));
     let summaries = in_turn(cells, signals::stop(), clean)?;
@@ -121,10 +131,51 @@ fn standing(run: &Path, recipe: &Recipe, overwrite: bool) -> Result<Standing> {
             saved.clean.unwrap_or_default().victim.display()
         );
     }
-    if standing == Standing::Finished {
-        check_stays(run, "--run")?;
-    }
     Ok(standing)
+}
+
+/// # Errors
+/// Where a model that is cleaned lies in one of the folders `anew`, which are removed.
+fn check_keeps_victims(anew: &[&Path], recipes: &[Recipe]) -> Result<()> {
+    let victims = recipes.iter().filter_map(|recipe| Some(place(&recipe.clean.as_ref()?.victim)));
+    let victims: Vec<PathBuf> = victims.collect();
+    match anew.iter().find(|run| victims.iter().any(|victim| victim.starts_with(place(run)))) {
+        Some(run) => bail!(
+            "`{}` would be cleaned anew, and holds a model that this cleans; name another folder with --run",
+            run.display()
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Looks at what stays in the folder of a sweep that has something to clean, and at all cells before the first begins.
+///
+/// # Errors
+/// A finished cell that is of other data, and one that could not begin.
+fn look_at_all(
+    points: &[Point],
+    recipes: &[Recipe],
+    standings: &[Standing],
+    finished_cells: Vec<PathBuf>,
+) -> Result<()> {
+    let kept = points.iter().zip(standings).filter(|(_, standing)| **standing == Standing::Finished);
+    kept.into_iter().try_for_each(|(point, _)| check_stays(&point.run, "--run"))?;
+    check_beside(points, finished_cells)?;
+    let begins: Vec<(&Point, &Recipe)> = points
+        .iter()
+        .zip(recipes)
+        .zip(standings)
+        .filter(|(_, standing)| **standing == Standing::Absent)
+        .map(|(cell, _)| cell)
+        .collect();
+    if begins.len() > 1 {
+        say(&format!("looking at the recipes and data of {} cells before the first begins", begins.len()));
+    }
+    let mut seen = Seen::nothing("--run");
+    for (point, recipe) in begins {
+        seen.begins(recipe, &point.run).with_context(|| format!("the cell {}", point.name()))?;
+    }
+    Ok(())
 }
 
 /// That of a cell that is to go on, in `run`. A finished one has its place in the table already; one that is not looks for itself whether
@@ -136,10 +187,10 @@ fn resumed(run: &Path) -> Result<Standing> {
     Ok(Standing::Unfinished)
 }
 
-/// Looks at the finished runs in `out` that nobody has asked for: the report has them beside those of `points`.
-fn check_beside(points: &[Point], out: &Path) -> Result<()> {
+/// Looks at those of the finished runs in the folder that nobody has asked for: the report has them beside those of `points`.
+fn check_beside(points: &[Point], finished_cells: Vec<PathBuf>) -> Result<()> {
     let asked: Vec<&Path> = points.iter().map(|point| point.run.as_path()).collect();
-    let staying = Staying::beside(&asked, finished(out), "--run")?;
+    let staying = Staying::beside(&asked, finished_cells, "--run")?;
     if !staying.is_empty() {
         let runs = count(staying.len(), "finished run");
         say(&format!("looking whether the training data, victims and labelled pictures of {runs} are unchanged"));
@@ -339,6 +390,22 @@ mod tests {
         // The same victim, of which other pictures are asked.
         let asked = vec![cell("emoji", "v", &weak, &weak), cell("imagenet", "v", &strong, &other)];
         assert_eq!(names(asked), ["victim 2", "emoji 2", "victim 4", "imagenet 5"]);
+    }
+
+    #[test]
+    fn no_model_that_is_cleaned_is_removed_first() {
+        let out = tempfile::tempdir().unwrap();
+        let cell = out.path().join("cell");
+        std::fs::create_dir_all(cell.join("checkpoints/step_3")).unwrap();
+        let of = |victim: PathBuf| {
+            let clean = roclip::clean::CleanConfig { victim, ..Default::default() };
+            vec![Recipe { clean: Some(clean), ..Recipe::default() }]
+        };
+        for victim in [cell.clone(), cell.join("checkpoints/step_3")] {
+            let said = check_keeps_victims(&[&cell], &of(victim)).unwrap_err().to_string();
+            assert!(said.contains("holds a model that this cleans") && said.contains("--run"), "{said}");
+        }
+        check_keeps_victims(&[&cell], &of(out.path().join("cell-2"))).unwrap();
     }
 
     #[test]

@@ -114,8 +114,8 @@ fn caller(world: &World) -> Caller<'_> {
 
 fn leave_if_stopped<T>(outcome: roclip::error::Result<T>) -> Result<T> {
     match outcome {
-        Err(stopped @ Error::Stopped { .. }) => {
-            say(&stopped.to_string());
+        Err(Error::Stopped { run, step }) => {
+            say(&signals::stopped(&run, step));
             exit(signals::exit_code())
         }
         // The others got the signal, too, and were faster.

@@ -103,6 +103,27 @@ pub fn parent_is_gone() {
     }
 }
 
+/// What a run says that was stopped once `step` was saved in its folder `run`, with the command that goes on.
+pub fn stopped(run: &Path, step: u64) -> String {
+    format!("stopped after step {step}, which is saved; {} goes on (run `{}`)", resuming_command(), run.display())
+}
+
+/// The command that goes on with the run that this process was stopped in, in words.
+fn resuming_command() -> &'static str {
+    let several = RUNS.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    resuming_command_as(&invocation::typed(), several)
+}
+
+/// Where there are `several` runs, the command goes on by itself.
+fn resuming_command_as(typed: &[String], several: bool) -> &'static str {
+    let from = |word: &String| word == "--resume-from" || word.starts_with("--resume-from=");
+    match several {
+        true => same_command_as(typed),
+        false if typed.iter().any(from) => "the same command with --resume in place of --resume-from",
+        false => "the same command with --resume",
+    }
+}
+
 /// The command that goes on with what this one has saved, in words: with what trains anew it would remove that.
 pub fn same_command() -> &'static str {
     same_command_as(&invocation::typed())
@@ -134,7 +155,8 @@ fn left_behind(saved: Option<Saved>, kept: Option<String>, written: bool) -> Str
         (None, _) if written => "stopped; all was written before".to_owned(),
         (_, Some(kept)) => format!("stopped; {kept} goes on from there"),
         (Some(Saved { run, step }), None) => format!(
-            "stopped; step {step} is saved, and the same command with --resume goes on from there (run `{}`)",
+            "stopped; step {step} is saved, and {} goes on from there (run `{}`)",
+            resuming_command(),
             run.display()
         ),
         (None, None) => "stopped; nothing was saved, and the same command starts again".to_owned(),
@@ -159,6 +181,21 @@ mod tests {
         for flag in ["--overwrite", "--fresh"] {
             assert_eq!(said(&format!("roclip demo {flag} --out rows")), "the same command without --overwrite");
         }
+    }
+
+    #[test]
+    fn a_command_is_named_that_goes_on() {
+        let said = |words: &str, several| {
+            resuming_command_as(&words.split(' ').map(str::to_owned).collect::<Vec<_>>(), several)
+        };
+        assert_eq!(said("roclip train --run r", false), "the same command with --resume");
+        let from = "the same command with --resume in place of --resume-from";
+        assert_eq!(said("roclip train --run r --resume-from=3", false), from);
+        assert_eq!(said("roclip train --run r --resume-from step_3", false), from);
+        // A sweep has no --resume beside --overwrite, and needs none without.
+        let sweep = "roclip clean v --run s --sweep seed=0,1";
+        assert_eq!(said(sweep, true), "the same command");
+        assert_eq!(said(&format!("{sweep} --overwrite"), true), "the same command without --overwrite");
     }
 
     #[test]

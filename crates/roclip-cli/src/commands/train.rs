@@ -18,7 +18,7 @@ use roclip::report::{Experiment, check_report_folder, enough_seeds, write_report
 use roclip::run::continued_by;
 use roclip_data::plural::count;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -110,11 +110,10 @@ impl Arguments {
         }
         let runs = planned(&sweep, &base, out)?;
         if self.dry_run {
-            return grid::foresee(&runs, "--run", jobs, self.run.json);
+            return grid::foresee(&runs, "--run", jobs, self.run.json, self.overwrite);
         }
-        let overwrite = self.overwrite;
-        Grid { out, named_by: "--run", jobs, overwrite, check: true, threads_asked, stays: Some(finished) }
-            .train(runs)?;
+        let (named_by, overwrite, stays) = ("--run", self.overwrite, Some(finished as fn(&Path) -> Vec<PathBuf>));
+        Grid { out, named_by, jobs, overwrite, check: true, threads_asked, stays, told: false }.train(runs)?;
         let more_seeds = with_seeds(&invocation::typed(), &sweep, base.seed);
         let results = write_report(&finished(out), Some(&more_seeds), out)?;
         match self.run.json {

@@ -2,6 +2,8 @@
 
 use crate::support::{Lab, checkpoint, checkpoints};
 use serde_json::Value;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_victim_is_cleaned_on_trusted_pairs_and_measured_before_and_after() {
@@ -112,6 +114,21 @@ fn cells_of_several_victims_stand_below_their_own_and_none_is_of_a_model_that_is
     let rates = clean("v", &["--sweep", "train.learning_rate=2e-4,2e-3"]);
     lab.ok(&rates);
     assert_eq!(rows(), 6, "two victims, and four cells");
+    // Somebody's own files are no run, whatever they are called.
+    std::fs::create_dir(lab.path("cells/learning_rate-5e-4")).unwrap();
+    std::fs::write(lab.path("cells/learning_rate-5e-4/run.toml"), "[foo]\n").unwrap();
+    std::fs::write(lab.path("cells/learning_rate-5e-4/thesis.txt"), "mine").unwrap();
+    let foreign = clean("v", &["--sweep", "train.learning_rate=5e-4", "--overwrite"]);
+    lab.fails(&foreign, 1, &["cells/learning_rate-5e-4`", "no recipe of a run", "--run"]);
+    assert_eq!(std::fs::read_to_string(lab.path("cells/learning_rate-5e-4/thesis.txt")).unwrap(), "mine");
+    std::fs::remove_dir_all(lab.path("cells/learning_rate-5e-4")).unwrap();
+    // A cell that cannot begin is found before the first does.
+    let beyond = clean("v", &["--sweep", "train.learning_rate=3e-4,1e30"]);
+    lab.fails(&beyond, 1, &["the cell learning_rate-1e30", "train.learning_rate is"]);
+    let unnamed = ["clean", "--run", "new", "--epochs", "1", "--batch-size", "8", "--pairs", "16", "--sweep"];
+    lab.fails(&[&unnamed[..], &["clean.victim=v,gone"]].concat(), 1, &["the cell victim-gone"]);
+    lab.fails(&[&unnamed[..], &["seed=0,1"]].concat(), 1, &["which model to clean", "--sweep clean.victim="]);
+    assert!(!lab.path("cells/learning_rate-3e-4").exists() && !lab.path("new").exists(), "nothing was begun");
     // Two sweeps would take away each other's folders.
     let held = std::fs::File::options().write(true).open(lab.path("cells/demo.lock")).unwrap();
     held.lock().unwrap();
@@ -125,10 +142,40 @@ fn cells_of_several_victims_stand_below_their_own_and_none_is_of_a_model_that_is
     for resumed in [clean("v", &["--sweep", "train.learning_rate=2e-4,2e-3", "--resume"]), rates] {
         lab.fails(&resumed, 1, &[&["cells/learning_rate-2e-4`"], &said[..]].concat());
     }
+    // Where nothing is cleaned, the table is shown with a word of it.
+    let shown = lab.stderr(&clean("v", &["--sweep", "train.learning_rate=2e-4"]));
+    assert!(shown.contains("warning: what `cells/learning_rate-2e-4`") && shown.contains(said[1]), "{shown}");
     std::fs::remove_dir_all(lab.path("cells/learning_rate-2e-4")).unwrap();
     let beside = clean("w", &["--sweep", "train.learning_rate=2e-4"]);
     lab.fails(&beside, 1, &[&["cells/victim-v`"], &said[..]].concat());
     assert!(!lab.path("cells/learning_rate-2e-4").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_sweep_that_overwrites_goes_on_without_the_flag_where_it_was_stopped() {
+    let lab = Lab::new();
+    for (victim, epochs) in [("v", "1"), ("w", "2")] {
+        lab.train(victim, &["--preset", "clip", "--set", "eval.probe=", "--epochs", epochs]);
+    }
+    let clean = |victim: &'static str, more: &[&'static str]| {
+        let common = ["--run", "cells", "--epochs", "1", "--batch-size", "8", "--pairs", "16", "--method", "finetune"];
+        [&["clean", victim], &common[..], &["--sweep", "train.learning_rate=2e-4,2e-3"], more].concat()
+    };
+    lab.ok(&clean("v", &[]));
+    let mut overwrites = lab.command(&clean("w", &["--overwrite"]));
+    let mut child = overwrites.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (first, second) = (lab.path("cells/learning_rate-2e-4/summary.json"), lab.path("cells/learning_rate-2e-3"));
+    let started = Instant::now();
+    while second.exists() && started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let before_the_first = !second.exists() && !first.exists();
+    let _ = child.kill();
+    child.wait().unwrap();
+    assert!(before_the_first, "the cells of the other victim go before the first one is cleaned");
+    lab.ok(&clean("w", &[]));
+    let recipe = std::fs::read_to_string(second.join("run.toml")).unwrap();
+    assert!(recipe.contains("victim = \"w\""), "{recipe}");
 }
 
 #[test]

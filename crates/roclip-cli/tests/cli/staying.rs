@@ -22,6 +22,11 @@ fn a_finished_run_of_other_data_does_not_stand_beside_new_ones() {
     let said = ["grid/learning_rate-1e-3` is finished", "was trained on other data", "--overwrite", "--run"];
     lab.fails(&two, 1, &said);
     assert!(!lab.path("grid/learning_rate-2e-3").exists(), "nothing was begun");
+    // Where nothing is trained, the table is shown with a word of it.
+    let shown = lab.stderr(&one);
+    for words in ["warning: what `grid/learning_rate-1e-3` learned", "(was trained on other data)", "--overwrite"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
     // Pictures count as captions do.
     reword(&lab, "this is a", "a picture of a");
     let (kept, other) = (std::fs::read(lab.path("000.png")).unwrap(), std::fs::read(lab.path("001.png")).unwrap());
@@ -34,11 +39,21 @@ fn a_finished_run_of_other_data_does_not_stand_beside_new_ones() {
     lab.fails(&two, 1, &["grid/learning_rate-1e-3` is finished", "measured on other pictures", "--overwrite"]);
     assert!(!lab.path("grid/learning_rate-2e-3").exists(), "nothing was begun");
     std::fs::write(lab.path("060.png"), kept).unwrap();
+    // A model is what its file says, whatever weights fit.
+    let model = std::fs::read_to_string(lab.path("model.json")).unwrap();
+    let other = model.replace("\"heads\": 2", "\"heads\": 4");
+    assert!(model != other, "{model}");
+    std::fs::write(lab.path("model.json"), &other).unwrap();
+    lab.fails(&two, 1, &["grid/learning_rate-1e-3` is finished", "text_cfg.heads was 2", "--overwrite"]);
+    std::fs::write(lab.path("model.json"), &model).unwrap();
     // Checkpoints may be removed to save a disk: the summary knows as well.
     std::fs::remove_dir_all(lab.path("grid/learning_rate-1e-3/checkpoints")).unwrap();
     reword(&lab, "a picture of a", "this is a");
     lab.fails(&two, 1, &said);
     reword(&lab, "this is a", "a picture of a");
+    std::fs::write(lab.path("model.json"), other).unwrap();
+    lab.fails(&two, 1, &["grid/learning_rate-1e-3` is finished", "model.name = ", "has changed since"]);
+    std::fs::write(lab.path("model.json"), model).unwrap();
     // What can be no row of the table is said before anything is trained.
     std::fs::create_dir(lab.path("grid/asked")).unwrap();
     std::fs::write(lab.path("grid/asked/instruct.json"), r#"{"tower": "x", "tune": {}}"#).unwrap();
@@ -59,7 +74,11 @@ fn a_row_of_a_demo_is_kept_while_its_data_and_its_settings_are_what_they_were() 
     reword(&lab, "a picture of a", "this is a");
     let said = ["rows/undefended-seed0` is finished", "was trained on other data", "--overwrite", "--out"];
     lab.fails(&of(&["clean-data"]), 1, &said);
+    let shown = lab.stderr(&of(&["undefended"]));
+    assert!(shown.contains("warning: what `rows/undefended-seed0` learned") && shown.contains("other data"), "{shown}");
     reword(&lab, "this is a", "a picture of a");
+    let shown = lab.stderr(&of(&["undefended"]));
+    assert!(!shown.contains("has changed since"), "{shown}");
     // Another seed of it must be the same experiment.
     let seed = of(&["undefended", "--seeds", "1", "--lr", "3e-3"]);
     lab.fails(

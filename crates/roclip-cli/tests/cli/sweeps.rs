@@ -156,6 +156,18 @@ fn a_demo_can_be_foreseen() {
     assert!(said.contains("5 runs, 1 at a time; the first, undefended seed 0") && said.contains("all "), "{said}");
     assert!(said.contains("by the steps of one of each kind"), "{said}");
     assert!(!lab.path("demo").exists());
+    // What stands in the way is named as the demo itself names it, with its flag.
+    let there = lab.path("demo/undefended-seed0");
+    std::fs::create_dir_all(&there).unwrap();
+    std::fs::write(there.join("run.toml"), "seed = 7\n").unwrap();
+    std::fs::write(there.join("lock"), "4711\n").unwrap();
+    lab.fails(&demo, 1, &["a run of another recipe", "name another folder with --out"]);
+    lab.ok(&[&demo[..], &["--overwrite"]].concat());
+    assert!(there.join("run.toml").is_file(), "nothing is removed");
+    // Somebody's own file is no run.
+    std::fs::write(there.join("run.toml"), "[foo]\n").unwrap();
+    lab.fails(&[&demo[..8], &["--overwrite"]].concat(), 1, &["no recipe of a run", "--out"]);
+    assert!(there.join("run.toml").is_file(), "nothing is removed");
 }
 
 #[test]

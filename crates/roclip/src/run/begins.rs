@@ -5,6 +5,7 @@ use crate::model::ModelConfig;
 use crate::objective::{RunShape, Supervision};
 use crate::recipe::{AugmentConfig, ObjectiveConfig, Recipe};
 use crate::run::build::build;
+use crate::run::clean::without_search;
 use crate::run::device::machine;
 use crate::run::kind::RunKind;
 use crate::run::memory::check_batch;
@@ -44,13 +45,18 @@ impl Seen {
         let known = self.shapes.iter().find(|(known, _)| *known == inputs && !recipe.is_labelled());
         if let Some((_, shape)) = known {
             let shape = RunShape { epochs: recipe.train.epochs, ..*shape };
-            recipe.objective.build(shape, Supervision::default())?;
+            // What cleans a model minimises what its method says; the objective is that of the victim.
+            if recipe.clean.is_none() {
+                recipe.objective.build(shape, Supervision::default())?;
+            }
             return Ok(());
         }
         let device = machine(recipe)?;
         // The run itself says what it has to say.
         let silent = &mut |_: &str| {};
-        let (trainer, _) = build(recipe, prepare(recipe, silent)?, (device, &World::alone()), run, silent)?;
+        let prepared = prepare(recipe, silent)?;
+        let plain = without_search(recipe);
+        let (trainer, _) = build(&plain, prepared, (device, &World::alone()), run, silent)?;
         let train = &recipe.train;
         let shape = RunShape {
             seed: recipe.seed,

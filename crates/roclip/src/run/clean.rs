@@ -25,6 +25,15 @@ pub(super) fn distance(victim: &Clip, cleaned: &Clip) -> f64 {
     (of(true) / of(false).max(f64::MIN_POSITIVE)).sqrt()
 }
 
+/// `recipe` without the search of a patch, which is work and leaves a file: whether a run could begin does not depend on what it finds.
+pub(super) fn without_search(recipe: &Recipe) -> Recipe {
+    let mut plain = recipe.clone();
+    if let Some(clean) = plain.clean.as_mut().filter(|clean| clean.method == CleanMethod::Abd) {
+        clean.method = CleanMethod::Finetune;
+    }
+    plain
+}
+
 /// Removes the patch that an earlier beginning in the folder `run` left, before its first checkpoint: it may be one of another victim.
 pub(super) fn forget_patch(run: &Path) -> Result<()> {
     let patch = run.join(PATCH);

@@ -3,6 +3,7 @@
 use crate::error::{Error, IoContext, Result};
 use crate::run::kind::{LOCK, RUN_FLAG, RunKind};
 use roclip_data::artifact;
+use roclip_data::paths::create_folder;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -22,14 +23,9 @@ impl RunFolder {
     /// Those of [`RunKind::check`]; fails when another process writes in it.
     pub fn take(path: &Path, kind: RunKind) -> Result<RunFolder> {
         kind.check(path, RUN_FLAG)?;
-        std::fs::create_dir_all(path).io("create the folder", path)?;
+        create_folder(path)?;
         let file = path.join(LOCK);
-        // A link would have another file written.
-        if std::fs::symlink_metadata(&file).is_ok_and(|found| !found.is_file()) {
-            return Err(Error::file(&file, "is no regular file", "remove it: a run keeps its lock there"));
-        }
-        let mut lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file).io("open", &file)?;
+        let mut lock = open_lock(&file, "a run")?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -89,9 +85,32 @@ impl RunFolder {
     }
 }
 
+/// Opens the file whose lock `holder` takes; it is made where it does not exist.
+///
+/// # Errors
+/// What is no regular file. A link would have another file written, and a pipe would be waited for.
+pub fn open_lock(file: &Path, holder: &str) -> Result<File> {
+    if std::fs::symlink_metadata(file).is_ok_and(|found| !found.is_file()) {
+        return Err(Error::file(file, "is no regular file", format!("remove it: {holder} keeps its lock there")));
+    }
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).io("open", file)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_is_a_pipe_or_a_folder_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, inner) = (folder.path().join("pipe"), folder.path().join("inner"));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        std::fs::create_dir(&inner).unwrap();
+        for place in [&pipe, &inner] {
+            let refused = open_lock(place, "a sweep").unwrap_err().to_string();
+            assert!(refused.contains("no regular file") && refused.contains("remove it: a sweep"), "{refused}");
+        }
+    }
 
     #[test]
     fn a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays() {

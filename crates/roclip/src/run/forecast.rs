@@ -1,10 +1,10 @@
 //! What a run would take: it is begun as a run is, takes a few steps in memory, and writes nothing.
 
-use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::NO_IMAGES;
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::run::build::build;
+use crate::run::clean::without_search;
 use crate::run::clock::peak_memory_bytes;
 use crate::run::device::machine;
 use crate::run::kind::{RUN_FLAG, RunKind};
@@ -69,11 +69,7 @@ pub fn check(recipe: &Recipe, run: &Path, start: Start, progress: &mut dyn FnMut
     let from = checkpoint_to_take(recipe, run, start)?;
     let device = machine(recipe)?;
     let prepared = prepare(recipe, progress)?;
-    // The search of a patch is work, and what is checked here does not depend on what it finds.
-    let mut plain = recipe.clone();
-    if let Some(clean) = plain.clean.as_mut().filter(|clean| clean.method == CleanMethod::Abd) {
-        clean.method = CleanMethod::Finetune;
-    }
+    let plain = without_search(recipe);
     let (mut trainer, context) = build(&plain, prepared, (device, &World::alone()), run, progress)?;
     let banner = context.banner(&trainer);
     let mut stopwatch = Stopwatch { seconds: Vec::new() };

@@ -171,6 +171,15 @@ pub fn check_outside_of_runs(path: &Path, flag: &str) -> Result<()> {
 /// What `roclip demo` and a sweep write into the folder of a run before it begins.
 const OF_A_GRID: [&str; 2] = ["recipe.toml", "train.log"];
 
+/// Whether a training run in the folder `path`, which `flag` names, writes over nothing but what such a run has left there. A recipe that
+/// somebody keeps there by the name of a run's is theirs.
+///
+/// # Errors
+/// A folder that holds another kind of run, several runs or files of someone else, or that lies within a run.
+pub fn check_run_folder(path: &Path, flag: &str) -> Result<()> {
+    RunKind::Training.check(path, flag)
+}
+
 /// The name of something in the folder `run` that neither a training run nor the command that started it wrote there; none where all is
 /// theirs.
 pub fn foreign_file(run: &Path) -> Option<String> {

@@ -147,8 +147,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let attack = arguments.attack(source, search, victim.as_ref());
     let surrogate = surrogate.as_mut().map(|surrogate| surrogate as &mut dyn Captions);
     let results = match attack.run(victim.as_mut(), surrogate, &mut say) {
-        Err(stopped @ Error::Stopped { .. }) => {
-            say(&stopped.to_string());
+        Err(Error::Stopped { run, step }) => {
+            say(&signals::stopped(&run, step));
             exit(signals::exit_code())
         }
         other => other?,

@@ -125,8 +125,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let device = arguments.study.machine()?;
     let folder = &arguments.study.folder;
     let summary = match train_instruct(&settings, folder, arguments.study.resume, device, signals::stop(), &mut say) {
-        Err(stopped @ Error::Stopped { .. }) => {
-            say(&stopped.to_string());
+        Err(Error::Stopped { run, step }) => {
+            say(&signals::stopped(&run, step));
             exit(signals::exit_code())
         }
         other => other?,

@@ -121,20 +121,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 "the row `{DETECTED}` is not in this: {more} more when the others are done, each as long as an undefended one"
             ));
         }
-        return foresee(&runs, "--out", jobs, false);
+        return foresee(&runs, "--out", jobs, false, arguments.overwrite);
     }
     let (overwrite, check) = (arguments.overwrite, !sweep.is_empty());
     let threads_asked = arguments.recipe.machine.threads.is_some();
     let stays = Some((|out| finished_rows(out, &ALL_ROWS)) as fn(&Path) -> Vec<PathBuf>);
-    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check, threads_asked, stays };
-    grid.train(runs)?;
+    let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check, threads_asked, stays, told: false };
+    let trained = grid.train(runs)?;
     if detects {
         let mut without = Vec::new();
         for look in &looks {
             without.extend(arguments.detection.planned(look, &out, arguments.overwrite)?);
         }
-        // All that is finished there was looked at before.
-        Grid { stays: None, ..grid }.train(without)?;
+        // Where others were trained, all that is finished there was looked at before.
+        Grid { stays: stays.filter(|_| !trained), told: true, ..grid }.train(without)?;
     }
     // All rows that are finished there, whichever this command was asked to train.
     let more_seeds = with_more_seeds(&invocation::typed());

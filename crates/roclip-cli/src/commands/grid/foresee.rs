@@ -1,12 +1,15 @@
 //! What several runs would take, by one of each kind.
 
 use crate::commands::forecast_lines::{print_forecast, roughly};
-use crate::commands::grid::{Planned, check};
+use crate::commands::grid::{Planned, Standing, check};
 use crate::commands::warned::Warned;
 use anyhow::Result;
 use roclip::recipe::Recipe;
 use roclip::run::{Forecast, Start};
 use roclip_data::plural::count;
+
+/// Stands for the folder of a run that is made anew; nothing is written there.
+const NOT_YET: &str = ".not-yet";
 
 /// Runs whose steps do the same work.
 struct Kind<'a> {
@@ -28,21 +31,30 @@ impl Kind<'_> {
 }
 
 /// Looks at all of `runs`, which lie in a folder that the flag `named_by` names and of which `jobs` train at a time, and measures the first of
-/// each kind.
+/// each kind. With `overwrite` all begin anew.
 ///
 /// # Errors
 /// What any of them could not begin with.
-pub fn foresee(runs: &[Planned], named_by: &'static str, jobs: usize, json: bool) -> Result<()> {
+pub fn foresee(runs: &[Planned], named_by: &'static str, jobs: usize, json: bool, overwrite: bool) -> Result<()> {
+    let standings: Vec<Standing> = runs
+        .iter()
+        .map(|planned| Standing::of(&planned.folder, &planned.recipe, overwrite, named_by))
+        .collect::<Result<_>>()?;
     check(runs, named_by)?;
     let Some(first) = runs.first() else { return Ok(()) };
     let mut kinds: Vec<Kind> = Vec::new();
     let mut warned = Warned::default();
     let mut seconds = Some(0.0);
-    for Planned { recipe, folder, name } in runs {
+    for (Planned { recipe, folder, name }, standing) in runs.iter().zip(standings) {
         let of_run = match kinds.iter().find(|kind| kind.is_of(recipe)) {
             Some(kind) => kind.seconds(recipe),
             None => {
-                let start = if folder.join("run.toml").is_file() { Start::Resume } else { Start::New };
+                // What is there is removed before one begins.
+                let anew = folder.with_file_name(NOT_YET);
+                let (start, folder) = match standing {
+                    Standing::Absent => (Start::New, &anew),
+                    Standing::Unfinished | Standing::Finished => (Start::Resume, folder),
+                };
                 let forecast = roclip::run::check(recipe, folder, start, &mut |line| warned.say(name, line))?;
                 let of_run = forecast.seconds();
                 kinds.push(Kind { recipe, forecast });

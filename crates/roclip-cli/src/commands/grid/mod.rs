@@ -8,18 +8,18 @@ mod staying;
 
 pub use foresee::foresee;
 pub use standing::{Standing, finished, finished_rows, remove};
-pub use staying::{Staying, check_stays};
+pub use staying::{Staying, check_stays, say_changed};
 
 use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::{Context, Result, bail};
 use roclip::recipe::{Recipe, Sweep};
-use roclip::run::{Seen, check_outside_of_runs};
+use roclip::run::{Seen, check_outside_of_runs, open_lock};
 use roclip_data::artifact;
 use roclip_data::plural::count;
 use roclip_data::threads::processors;
 use runs::{Job, run_all};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// Runs that nobody starts by mistake.
@@ -61,6 +61,8 @@ pub struct Grid<'a> {
     /// The finished runs of a folder that stand in one table with what is trained now, which must be of what there is today; none where
     /// nobody looks.
     pub stays: Option<fn(&Path) -> Vec<PathBuf>>,
+    /// Whether an earlier step of this command has said what has changed of them.
+    pub told: bool,
 }
 
 /// `asked` runs at a time; for 0 as many as there are processors, or one on a device that they would have to share.
@@ -110,11 +112,11 @@ struct Wanted {
 }
 
 impl Grid<'_> {
-    /// Trains what is not finished of `runs`.
+    /// Trains what is not finished of `runs`; gives back whether there was any.
     ///
     /// # Errors
     /// A folder that holds something else, a run that could not begin, and what the runs themselves fail with.
-    pub fn train(&self, runs: Vec<Planned>) -> Result<()> {
+    pub fn train(&self, runs: Vec<Planned>) -> Result<bool> {
         self.train_in_turn(runs, Vec::new())
     }
 
@@ -122,7 +124,7 @@ impl Grid<'_> {
     ///
     /// # Errors
     /// Those of [`Grid::train`], found for all of them before the first begins where `check` says so.
-    pub fn train_in_turn(&self, runs: Vec<Planned>, taught: Vec<Taught>) -> Result<()> {
+    pub fn train_in_turn(&self, runs: Vec<Planned>, taught: Vec<Taught>) -> Result<bool> {
         let _lock = take(self.out, self.named_by)?;
         let mut kept = Vec::new();
         let first = self.wanted(runs, &mut kept)?;
@@ -137,7 +139,10 @@ impl Grid<'_> {
         }
         let all = first.runs.len() + then.runs.len();
         let students = match all {
-            0 => None,
+            0 => {
+                self.stays.filter(|_| !self.told).iter().for_each(|stays| say_changed(&stays(self.out)));
+                None
+            }
             _ => self.looked_at(&first, &then, &teachers).inspect_err(|_| artifact::remove_unused(self.out, LOCK))?,
         };
         if all > 0 {
@@ -152,7 +157,8 @@ impl Grid<'_> {
         if let Some(students) = students {
             students.check_data(&[], self.named_by)?;
         }
-        run_all(then.begin(self.threads_asked)?, self.jobs)
+        run_all(then.begin(self.threads_asked)?, self.jobs)?;
+        Ok(all > 0)
     }
 
     /// Looks at what stays in the folder, and at the runs before the first begins, as far as this command does so. Gives back the students that
@@ -243,11 +249,11 @@ pub fn take(out: &Path, named_by: &str) -> Result<File> {
     Ok(lock)
 }
 
+/// [`take`] of a folder that may hold runs.
 fn lock(out: &Path) -> Result<File> {
     let path = out.join(LOCK);
     std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder `{}`", out.display()))?;
-    let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let lock = open.with_context(|| format!("cannot write `{}`", path.display()))?;
+    let lock = open_lock(&path, "a demo or a sweep")?;
     match lock.try_lock() {
         Err(TryLockError::WouldBlock) => {
             bail!("another demo or sweep is at work in `{}`; wait for it to end, or name another folder", out.display())
@@ -257,5 +263,20 @@ fn lock(out: &Path) -> Result<File> {
             Err(cause).with_context(|| format!("cannot lock `{}`", path.display()))
         }
         _ => Ok(lock),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_a_pipe_or_a_folder_is_refused_with_what_to_do() {
+        for kind in ["mkfifo", "mkdir"] {
+            let out = tempfile::tempdir().unwrap();
+            assert!(std::process::Command::new(kind).arg(out.path().join(LOCK)).status().unwrap().success());
+            let said = lock(out.path()).unwrap_err().to_string();
+            assert!(said.contains(LOCK) && said.contains("no regular file; remove it"), "{said}");
+        }
     }
 }

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail};
 use roclip::checkpoint::{find, newest_step};
 use roclip::recipe::Recipe;
 use roclip::report::Experiment;
-use roclip::run::{LOCK, foreign_file};
-use std::fs::{DirEntry, File, TryLockError};
+use roclip::run::{LOCK, check_run_folder, foreign_file, open_lock};
+use std::fs::{DirEntry, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ impl Standing {
     /// Of the run folder `run`, in a folder that the flag `named_by` names.
     ///
     /// # Errors
-    /// When the folder holds something that this command did not make: it is never removed unasked.
+    /// When the folder holds something that no run made: it is not removed, whatever `overwrite` says.
     pub fn of(run: &Path, recipe: &Recipe, overwrite: bool, named_by: &str) -> Result<Standing> {
         let saved = ["run.toml", "recipe.toml"].map(|name| run.join(name)).into_iter().find(|path| path.is_file());
         let Some(saved) = saved else {
@@ -39,8 +39,9 @@ impl Standing {
             }
             return Ok(Standing::Absent);
         };
+        check_run_folder(run, named_by)?;
         if overwrite {
-            return Ok(Standing::Absent);
+            return begun_anew(run, named_by);
         }
         if never_began(run) {
             return begun_anew(run, named_by);
@@ -67,7 +68,7 @@ impl Standing {
 /// What a run leaves that was stopped before it wrote its recipe.
 const LEFT_FIRST: [&str; 2] = [LOCK, "train.log"];
 
-/// [`Standing::Absent`] for a folder that is removed and made anew, as nothing was trained in it.
+/// [`Standing::Absent`] for a folder that is removed and made anew, as nothing was trained in it or somebody said so.
 ///
 /// # Errors
 /// Where somebody keeps a file of their own there.
@@ -75,8 +76,8 @@ fn begun_anew(run: &Path, named_by: &str) -> Result<Standing> {
     match foreign_file(run) {
         None => Ok(Standing::Absent),
         Some(name) => bail!(
-            "`{}` holds `{name}`, which no run wrote, and is made anew before a run begins there; move that file, let --overwrite remove \
-             it, or name another folder with {named_by}",
+            "`{}` holds `{name}`, which no run wrote, and is made anew before a run begins there; move that file, or name another folder \
+             with {named_by}",
             run.display()
         ),
     }
@@ -95,8 +96,10 @@ fn never_began(run: &Path) -> bool {
 /// Where another process writes in it, and what cannot be removed.
 pub fn remove(run: &Path) -> Result<()> {
     // Held until the folder is gone, so that nobody begins in it.
-    let lock = File::open(run.join(LOCK)).map(|lock| (lock.try_lock(), lock));
-    if let Ok((Err(TryLockError::WouldBlock), _)) = lock {
+    let file = run.join(LOCK);
+    let lock = file.symlink_metadata().is_ok().then(|| open_lock(&file, "a run")).transpose()?;
+    let lock = lock.map(|lock| (lock.try_lock(), lock));
+    if let Some((Err(TryLockError::WouldBlock), _)) = lock {
         bail!("`{}` is being written by another process; wait for it to end", run.display());
     }
     if run.exists() {
@@ -150,14 +153,53 @@ mod tests {
         std::fs::write(run.join("notes.md"), "precious").unwrap();
         let said = standing().unwrap_err().to_string();
         assert!(said.contains("notes.md") && said.contains("--run"), "{said}");
-        assert_eq!(Standing::of(&run, &asked, true, "--run").unwrap(), Standing::Absent);
+        let overwritten = || Standing::of(&run, &asked, true, "--run");
+        assert!(overwritten().unwrap_err().to_string().contains("notes.md"));
         std::fs::remove_file(run.join("notes.md")).unwrap();
+        assert_eq!(overwritten().unwrap(), Standing::Absent);
         // A run of somebody who wrote its recipe by hand is none of this command's, and one that has trained is kept.
         std::fs::rename(run.join("recipe.toml"), run.join("run.toml")).unwrap();
         assert!(standing().unwrap_err().to_string().contains("name another folder with --run"));
         std::fs::rename(run.join("run.toml"), run.join("recipe.toml")).unwrap();
-        std::fs::write(run.join("summary.json"), "{}").unwrap();
+        for (name, text) in
+            [("run.toml", earlier.to_toml().unwrap()), ("lock", String::new()), ("summary.json", "{}".into())]
+        {
+            std::fs::write(run.join(name), text).unwrap();
+        }
         assert!(standing().unwrap_err().to_string().contains("a run of another recipe"));
+        assert_eq!(overwritten().unwrap(), Standing::Absent);
+    }
+
+    #[test]
+    fn what_is_somebodys_own_is_no_run_of_another_recipe_and_is_never_removed() {
+        let recipe = Recipe { seed: 7, ..Recipe::default() }.to_toml().unwrap();
+        for (text, words) in
+            [("[foo]\n", "no recipe of a run"), ("", "no recipe of a run"), (&recipe, "nothing else of a run")]
+        {
+            let out = tempfile::tempdir().unwrap();
+            std::fs::write(out.path().join("run.toml"), text).unwrap();
+            std::fs::write(out.path().join("thesis.txt"), "precious").unwrap();
+            for overwrite in [false, true] {
+                let said = Standing::of(out.path(), &Recipe::default(), overwrite, "--out").unwrap_err().to_string();
+                assert!(said.contains(words) && said.contains("--out"), "{said}");
+                assert!(!said.contains("--overwrite") && !said.contains("another recipe"), "{said}");
+            }
+        }
+        // Nor what somebody keeps beside a run.
+        let out = tempfile::tempdir().unwrap();
+        for name in ["lock", "summary.json", "thesis.txt"] {
+            std::fs::write(out.path().join(name), "").unwrap();
+        }
+        std::fs::write(out.path().join("run.toml"), recipe).unwrap();
+        let said = Standing::of(out.path(), &Recipe::default(), true, "--out").unwrap_err().to_string();
+        assert!(said.contains("`thesis.txt`, which no run wrote") && said.contains("--out"), "{said}");
+    }
+
+    #[test]
+    fn a_lock_that_is_a_pipe_is_not_waited_for() {
+        let out = tempfile::tempdir().unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(out.path().join("lock")).status().unwrap().success());
+        assert!(remove(out.path()).unwrap_err().to_string().contains("no regular file"));
     }
 
     #[test]
@@ -169,7 +211,7 @@ mod tests {
         std::fs::write(out.path().join("notes.md"), "precious").unwrap();
         assert!(standing().unwrap_err().to_string().contains("files that are no run"));
         // One that somebody works in at this moment is not taken away.
-        let held = File::open(out.path().join("lock")).unwrap();
+        let held = std::fs::File::open(out.path().join("lock")).unwrap();
         held.lock().unwrap();
         let said = remove(out.path()).unwrap_err().to_string();
         assert!(said.contains("written by another process"), "{said}");

@@ -3,9 +3,12 @@
 use crate::commands::grid::Planned;
 use crate::commands::progress::say;
 use anyhow::{Context, Result, bail};
+use roclip::error::Error;
 use roclip::recipe::Recipe;
 use roclip::report::{Experiment, read_run};
 use roclip::run::check_unchanged;
+use roclip_data::error::Error as DataError;
+use roclip_data::plural::count;
 use std::path::{Path, PathBuf};
 
 /// A finished run that nobody trains anew.
@@ -109,6 +112,44 @@ pub fn check_stays(run: &Path, named_by: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Says of `finished` runs, of which nothing is trained and whose table is shown again, what they learned from or were measured on that has
+/// changed since.
+pub fn say_changed(finished: &[PathBuf]) {
+    // What can be no row is refused where the table is made.
+    let rows: Vec<&PathBuf> = finished.iter().filter(|run| read_run(run).is_ok()).collect();
+    if rows.is_empty() {
+        return;
+    }
+    let runs = count(rows.len(), "finished run");
+    say(&format!("looking whether what {runs} learned from and were measured on is unchanged"));
+    let mut changed: Vec<(String, Vec<String>)> = Vec::new();
+    for run in rows {
+        let Err(error) = check_unchanged(run) else { continue };
+        let (what, name) = (what_changed(&error, run), format!("`{}`", run.display()));
+        match changed.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, runs)) => runs.push(name),
+            None => changed.push((what, vec![name])),
+        }
+    }
+    for (what, runs) in changed {
+        say(&format!(
+            "warning: what {} learned from or was measured on has changed since ({what}): the table has the figures of then; --overwrite trains \
+             anew what the command asks for",
+            runs.join(", ")
+        ));
+    }
+}
+
+/// What is wrong, without what a run that goes on would do about it.
+fn what_changed(error: &Error, run: &Path) -> String {
+    match error {
+        Error::Data(DataError::File { path, what, .. }) if path.starts_with(run) => what.clone(),
+        Error::Data(DataError::File { path, what, .. }) => format!("`{}`: {what}", path.display()),
+        Error::Data(DataError::Setting { what, .. }) => what.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// `ROW-seedN` apart.

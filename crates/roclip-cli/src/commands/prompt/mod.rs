@@ -66,8 +66,8 @@ const HOLDS: &str = "checkpoints/ (learner.safetensors), summary.json, metrics.j
 fn run_prompts(recipe: &Recipe, description: Description, flags: &RunFlags) -> Result<Summary> {
     let caller = Caller { stop: signals::stop(), world: &World::alone(), commit: COMMIT, command: invocation::typed() };
     match train_prompts(recipe, description, &flags.folder, flags.start(), &caller, &mut say) {
-        Err(stopped @ Error::Stopped { .. }) => {
-            say(&stopped.to_string());
+        Err(Error::Stopped { run, step }) => {
+            say(&signals::stopped(&run, step));
             exit(signals::exit_code())
         }
         other => Ok(other?),
