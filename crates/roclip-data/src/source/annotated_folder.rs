@@ -7,6 +7,7 @@ use crate::sample::ImageBytes;
 use crate::skip::{Skip, SkipReason};
 use crate::source::folder::copy;
 use crate::source::kept::{Kept, Leave};
+use crate::source::rows::image_root;
 use crate::source::tree::{Tree, name, split_of, unused};
 use crate::source::webdataset::Memory;
 use crate::source::{Listing, Source, SourceConfig, file, place};
@@ -58,12 +59,13 @@ impl Source for AnnotatedFolder {
         let left_out: HashSet<PathBuf> = leave.whole().map(|(source, key)| Path::new(source).join(key)).collect();
         let root = place(&self.root);
         let files = self.tree.images.iter().filter(|image| !left_out.contains(&root.join(image)));
+        let start = |table: &PathBuf| image_root(&self.root.join(table), &self.config);
+        let starts: Vec<PathBuf> = self.tree.tables.iter().map(start).collect();
         artifact::write_folder(out, |folder| {
             let mut kept = copy(&self.root, files, folder)?;
-            for table in &self.tree.tables {
+            for (table, start) in self.tree.tables.iter().zip(&starts) {
                 let path = self.root.join(table);
-                let here = path.parent().unwrap_or(&self.root);
-                let here = leave.of_source(&place(here).to_string_lossy());
+                let here = leave.of_list(start, &starts);
                 let list = file(&path, &self.config, self.memory)?;
                 let written = list.write_kept(&here, &folder.join(table))?;
                 kept.append(written);

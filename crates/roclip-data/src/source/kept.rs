@@ -79,6 +79,17 @@ impl Leave {
         Leave { samples: self.samples.iter().filter(|(of, ..)| **of == *source).cloned().collect() }
     }
 
+    /// Those of a list whose paths start from the folder `root`, or from the one in it that its pictures were found in; `others` are the sources
+    /// of other lists.
+    pub(super) fn of_list(&self, root: &Path, others: &[PathBuf]) -> Leave {
+        let root = place(root);
+        let others: Vec<PathBuf> = others.iter().map(|other| place(other)).collect();
+        let is_own = |source: &Path| {
+            source == root || source.parent() == Some(root.as_path()) && !others.iter().any(|other| source == other)
+        };
+        Leave { samples: self.samples.iter().filter(|(of, ..)| is_own(Path::new(&**of))).cloned().collect() }
+    }
+
     /// Those of both.
     pub(super) fn and(mut self, other: Leave) -> Leave {
         self.samples.extend(other.samples);

@@ -308,24 +308,41 @@ fn joined_lists_that_are_written_elsewhere_lead_to_the_pictures_that_they_led_to
         ("m/metadata.csv", b"file_name,text\nx.jpg,one\ny.jpg,two\n"),
         ("m/x.jpg", b"mx"),
         ("m/y.jpg", b"my"),
+        ("n/metadata.csv", list),
+        ("n/Images/x.jpg", b"nx"),
+        ("n/Images/y.jpg", b"ny"),
+        ("q/Images/x.jpg", b"qx"),
+        ("q/Images/y.jpg", b"qy"),
     ]);
+    let columns: [(&str, &[&str]); 2] = [("image", &["x.jpg", "y.jpg"]), ("caption", &["one", "two"])];
+    super::parquet::write_texts(&folder.path().join("q/p.parquet"), &columns);
     let at = |name: &str| folder.path().join(name).display().to_string();
     let read = |config: &SourceConfig| -> Vec<(String, Vec<u8>)> {
         let samples = list_samples(config, ImageLimits::default()).unwrap().samples;
         samples.iter().map(|sample| (sample.id.clone(), sample.image.read(99).unwrap())).collect()
     };
-    for parts in [&["a/p.csv", "b/p.csv", "m"][..], &["a/p.csv", "b/p.csv"], &["a/p.csv", "m"], &["b/p.csv"]] {
+    for parts in [
+        &["a/p.csv", "b/p.csv", "m", "q/p.parquet"][..],
+        &["a/p.csv", "b/p.csv"],
+        &["a/p.csv", "m"],
+        &["b/p.csv"],
+        &["n"],
+        &["q/p.parquet"],
+    ] {
         let path = parts.iter().map(|part| at(part)).collect::<Vec<_>>().join("::");
         let config = SourceConfig { path, ..SourceConfig::default() };
         let mut before = read(&config);
         let samples = list_samples(&config, ImageLimits::default()).unwrap().samples;
         let dropped = &samples[0].id;
         let leaving = |sample: &Sample| if sample.id == *dropped { Leaving::Whole } else { Leaving::Nothing };
-        let out = at(&format!("out-{}.csv", parts.join("-").replace(['/', '.'], "")));
+        let ending = parts[0].rsplit_once('.').map_or("folder", |(_, ending)| ending);
+        let out = at(&format!("out-{}.{ending}", parts.join("-").replace(['/', '.'], "")));
         let written = write_kept(&config, ImageLimits::default(), &samples, &leaving, Path::new(&out)).unwrap();
         before.retain(|(id, _)| id != dropped);
         let after = SourceConfig { path: written.path, image_root: written.image_root, ..SourceConfig::default() };
         assert_eq!(read(&after), before, "{parts:?}: {:?}", after.image_root);
+        let skips = list_samples(&after, ImageLimits::default()).unwrap().skips;
+        assert_eq!(skips.total(), 0, "{parts:?}: {}", skips.to_jsonl());
     }
 }
 

@@ -67,8 +67,9 @@ impl Parquet {
         let path = self.root.join(file);
         // Of pictures in the file the file is the source, of others the folder that paths start from.
         let root = image_root(&path, &self.config);
-        let here =
-            leave.of_source(&place(&path).to_string_lossy()).and(leave.of_source(&place(&root).to_string_lossy()));
+        let all = self.files.iter().map(|file| self.root.join(file));
+        let others: Vec<PathBuf> = all.flat_map(|file| [image_root(&file, &self.config), file]).collect();
+        let here = leave.of_source(&place(&path).to_string_lossy()).and(leave.of_list(&root, &others));
         let mut fates = Fates::new(&here);
         let mut keeps: Vec<bool> = Vec::new();
         let mut by_path = false;
