@@ -18,6 +18,7 @@ use commands::{
     report, run_flags, shell, train,
 };
 use roclip::world::Launch;
+use roclip_data::escape::for_terminal;
 use std::ffi::OsString;
 use std::sync::LazyLock;
 
@@ -144,6 +145,14 @@ pub fn run(invocation: Invocation) -> u8 {
     commands::parent::leave_with_parent();
     invocation.begin();
     let typed = invocation::typed_words();
+    if let Some(word) = typed.iter().find(|word| word.to_str().is_none()) {
+        // Recipes, summaries and manifests name paths in UTF-8, and would name another one.
+        let word = for_terminal(&word.to_string_lossy()).into_owned();
+        say_error(&format!(
+            "the argument `{word}` is not UTF-8, and no file of a run could name it; rename what it names"
+        ));
+        return 2;
+    }
     let matches = command_line().color(color_of(typed.iter().skip(1).cloned())).get_matches_from(typed);
     let Arguments { command, quiet, .. } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // What else is wrong with a launcher's variables matters to those commands only that several processes share.

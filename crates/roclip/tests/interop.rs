@@ -49,6 +49,7 @@ fn check(model: &str, compact: bool) {
         seed: 5,
         data_fingerprint: String::new(),
         measured_on: None,
+        named: BTreeMap::new(),
         provenance: Provenance::Clean,
         trained_from: None,
         pairs: 0,

@@ -1,6 +1,8 @@
 //! Bad input: a clear error that names the thing and the remedy, or a counted skip, and nothing half-written.
 
 use crate::support::{Lab, checkpoints};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 /// Runs `train` with `extra` flags and expects failure before any file of the run is written.
 fn refuses(lab: &Lab, extra: &[&str], words: &[&str]) {
@@ -45,6 +47,12 @@ fn usage_errors_exit_with_two() {
     lab.fails(&["train", "--run", "run", "--no-such-flag"], 2, &["--no-such-flag"]);
     lab.fails(&["train"], 2, &["--run"]);
     lab.fails(&["frobnicate"], 2, &["frobnicate"]);
+    // Whatever command takes it: no recipe and no manifest could name such a path.
+    for command in [&["eval"][..], &["report"], &["train", "--run"], &["data", "stats"]] {
+        let output = lab.command(command).arg(OsStr::from_bytes(b"v\xff")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("is not UTF-8"), "{command:?}: {said}");
+    }
 }
 
 #[test]

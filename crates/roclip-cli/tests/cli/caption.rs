@@ -150,6 +150,20 @@ fn references_are_of_the_data_that_is_trained_on_where_nobody_chose_others() {
     let captions = &read(&lab, "own/summary.json")["captions"];
     assert_eq!((&captions["pictures"], &captions["references"]), (&Value::from(16), &Value::from(48)));
     assert_eq!(&lab.json(&["caption", "eval", "own"])["pictures"], &Value::from(16));
+    // References that have changed under the same name are others.
+    std::fs::remove_dir_all(checkpoints(&lab.path("own")).pop().unwrap()).unwrap();
+    let lines = std::fs::read_to_string(lab.path("captions.jsonl")).unwrap();
+    let changed = |line: &str| {
+        let tests = line.contains("\"split\":\"test\"");
+        format!("{}\n", if tests { line.replace("a grey wall", "grey walls") } else { line.to_owned() })
+    };
+    let changed: String = lines.lines().map(changed).collect();
+    assert!(changed != lines);
+    std::fs::write(lab.path("captions.jsonl"), changed).unwrap();
+    let resume = ["caption", "train", "--run", "own", "--resume"];
+    lab.fails(&resume, 1, &["caption.references = ", "captions.jsonl", "has changed since"]);
+    std::fs::write(lab.path("captions.jsonl"), lines).unwrap();
+    lab.ok(&resume);
     // A flag that names the data leaves the recipe's split out, and with it what kept the references out of the training.
     let said = lab.stderr(&train("all", &["--train-data", "captions.jsonl", "--dry-run"]));
     assert!(said.contains("16 of the 16 pictures that captions are measured by are trained on, too"), "{said}");
@@ -287,6 +301,25 @@ fn an_attack_is_a_table_that_goes_on_where_it_was_stopped() {
     std::fs::write(&outcomes, format!("{text}{}\n", text.lines().next().unwrap())).unwrap();
     let doubled = format!("line {} has an outcome for the second time", text.lines().count() + 1);
     lab.fails(&resumed, 1, &["outcomes.jsonl", &doubled]);
+    // What no attack can have ended with is named by its line.
+    let third = text.lines().nth(2).unwrap();
+    let mut far: Value = serde_json::from_str(third).unwrap();
+    far["change"]["l2"] = 1e300.into();
+    let mut asked: Value = serde_json::from_str(third).unwrap();
+    asked["queries"] = 27.into();
+    let mut moved: Value = serde_json::from_str(third).unwrap();
+    moved["change"] = serde_json::json!({"l0": 0, "l_inf": 0, "l2": 0.0});
+    moved["unattackable"] = true.into();
+    moved["attacked"] = "something else".into();
+    for (line, says) in [
+        ("{}".to_owned(), "missing field"),
+        (far.to_string(), "l2 is 1"),
+        (asked.to_string(), "27 queries of 26"),
+        (moved.to_string(), "no pixel did"),
+    ] {
+        std::fs::write(&outcomes, text.replacen(third, &line, 1)).unwrap();
+        lab.fails(&resumed, 1, &["outcomes.jsonl", "line 3: ", says, "remove the line"]);
+    }
     std::fs::write(&outcomes, &text).unwrap();
     let captions = std::fs::read_to_string(lab.path("captions.jsonl")).unwrap();
     std::fs::write(lab.path("captions.jsonl"), captions.replace("square here", "square there")).unwrap();

@@ -271,6 +271,16 @@ fn what_no_student_can_learn_is_refused_before_work() {
     refused(&["distil", "plain", "--remove-tail"], &["no ink_reconstructed"]);
     // A CLIP teaches by its prompts where that is asked for.
     lab.ok(&["distil", "clip", "--zero-shot", "--epochs", "1", "--run", "taught"]);
+    // The weights of another program's do not say how many heads it has.
+    lab.ok(&["export", "clip", "--format", "open-clip", "--out", "foreign"]);
+    lab.ok(&["distil", "foreign", "--zero-shot", "--epochs", "1", "--run", "other"]);
+    let path = lab.path("foreign/open_clip_config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let heads = &mut config["model_cfg"]["text_cfg"]["heads"];
+    *heads = (2 * heads.as_i64().unwrap()).into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let resume = ["distil", "--run", "other", "--resume", "--epochs", "2"];
+    lab.fails(&resume, 1, &["objective.distil.teacher = ", "has changed since"]);
     lab.fails(&["distil", "--run", "clip", "--resume"], 1, &["no distillation", "roclip train --resume"]);
     lab.fails(&["distil", "--run", "nowhere", "--resume"], 1, &["holds no distillation"]);
 }

@@ -88,13 +88,18 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     lab.fails(&unmeasured, 1, &["--instructions", "--val-data"]);
     let unsplit = ["caption", "instruct", "clip", "--train-data", "train.jsonl", "--run", "unmeasured"];
     lab.fails(&unsplit, 1, &["test pictures are read from `train.jsonl`, split `test`", "--val-data"]);
-    // Without other test pictures they are the test split of what is trained on, all of it.
+    // Without other test pictures they are the test split of the data, of which the others are trained on.
     let captions = std::fs::read_to_string(lab.path("train.jsonl")).unwrap();
     let test = std::fs::read_to_string(lab.path("test.jsonl")).unwrap().replace('{', "{\"split\": \"test\", ");
     std::fs::write(lab.path("all.jsonl"), captions.replace('{', "{\"split\": \"train\", ") + &test).unwrap();
     let all = ["caption", "instruct", "clip", "--train-data", "all.jsonl", "--run", "all"];
     let said = lab.stderr(&[&all[..], &SMALL].concat());
-    assert!(said.contains("warning: 16 of the 16 pictures") && said.contains("--val-data"), "{said}");
+    assert!(said.contains("`all.jsonl`: its split `test` is asked") && !said.contains("trained on, too"), "{said}");
+    assert!(said.contains("96 instructions about 48 pictures"), "{said}");
+    // Tests that somebody chose among them stay, and are said.
+    let both = ["caption", "instruct", "clip", "--train-data", "all.jsonl", "--val-data", "all.jsonl", "--run", "both"];
+    let said = lab.stderr(&[&both[..], &SMALL].concat());
+    assert!(said.contains("warning: 64 of the 64 pictures") && said.contains("--val-data"), "{said}");
 
     // One that is done stays as it is, and one that is stopped within an epoch ends where the whole one does.
     let whole = weights(&lab, "base");
@@ -227,6 +232,11 @@ fn changed_data_and_damaged_weights_are_refused() {
     std::fs::write(lab.path("train.jsonl"), permuted).unwrap();
     lab.fails(&resumed, 1, &["was trained on other data", "fingerprint", "--train-data"]);
     std::fs::write(lab.path("train.jsonl"), data).unwrap();
+    // So it is with what answers are measured by.
+    let tests = std::fs::read_to_string(lab.path("test.jsonl")).unwrap();
+    std::fs::write(lab.path("test.jsonl"), tests.replace("one red box", "one red thing")).unwrap();
+    lab.fails(&resumed, 1, &["measured by other references", "`test.jsonl` (--val-data)", "--run"]);
+    std::fs::write(lab.path("test.jsonl"), tests).unwrap();
     lab.ok(&resumed);
 
     let asked = ["caption", "answer", "base", "060.png"];

@@ -14,11 +14,23 @@ fn a_study_goes_on_with_its_own_base_and_data_only() {
         let rest = ["--batch-size", "8", "--threads", "1", "--target", "white", "--no-filter", "--shift", "none"];
         [&start[..], &small, &rest, &["--run", "study", "--attack", attacks], extra].concat()
     };
+    // What is known before the first cell leaves nothing behind.
+    let few: Vec<&str> =
+        study("blended", "1e-2", &[]).into_iter().map(|word| if word == "0.4" { "1" } else { word }).collect();
+    lab.fails(&few, 1, &["instructions do not name `white`, and 20 are to be poisoned", "--poison-rate"]);
+    assert!(!lab.path("study").exists());
     // No cell came to its end, and the folder takes other settings.
     lab.fails(&study("blended", "1e9", &[]), 1, &["the loss of step", "--lr"]);
     assert!(lab.path("study/backdoor.json").is_file());
     lab.ok(&study("clean", "1e-2", &[]));
     lab.fails(&study("clean", "1e-2", &[]), 1, &["already holds a study"]);
+    // A rate that nobody measured does not go on into the results.
+    let cells = std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap();
+    let mut wrong: Value = serde_json::from_str(&cells).unwrap();
+    wrong["asr"]["hits"] = 777.into();
+    std::fs::write(lab.path("study/cells.jsonl"), format!("{wrong}\n")).unwrap();
+    lab.fails(&study("clean", "1e-2", &["--resume"]), 1, &["cells.jsonl", "line 1: ", "asr has 777 hits of"]);
+    std::fs::write(lab.path("study/cells.jsonl"), cells).unwrap();
 
     let tests = std::fs::read_to_string(lab.path("test.jsonl")).unwrap();
     std::fs::write(lab.path("test.jsonl"), tests.replace("one red box", "one red thing")).unwrap();

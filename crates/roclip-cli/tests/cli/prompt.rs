@@ -354,6 +354,14 @@ fn what_cannot_be_learned_is_refused_before_the_work() {
     lab.fails(&["prompt", "train", "--run", "x"], 2, &["MODEL"]);
     // The whole model of another layout will do.
     lab.ok(&["prompt", "train", "exported", "--config", "prompt.toml", "--epochs", "1", "--run", "foreign"]);
+    // Its weights do not say how many heads it has.
+    let path = lab.path("exported/open_clip_config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let heads = &mut config["model_cfg"]["text_cfg"]["heads"];
+    *heads = (2 * heads.as_i64().unwrap()).into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let resume = ["prompt", "train", "--run", "foreign", "--resume", "--epochs", "2"];
+    lab.fails(&resume, 1, &["prompt.model = ", "has changed since"]);
 }
 
 /// A safetensors file with the tensors of another whose names begin so.

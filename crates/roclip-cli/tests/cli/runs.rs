@@ -221,6 +221,28 @@ fn a_run_goes_on_with_the_recipe_it_began_with() {
     lab.ok(&[&resume[..], &["--config", "recipe.toml", "--epochs", "3"]].concat());
 }
 
+/// Files that a recipe names may be written anew between two sessions, and weights fit many a model.
+#[test]
+fn a_run_goes_on_with_the_files_that_its_recipe_names() {
+    let lab = Lab::new();
+    std::fs::write(lab.path("templates.txt"), "a picture of a {}\na {} square\n").unwrap();
+    let templates = format!("eval.templates={}", lab.path("templates.txt").display());
+    lab.train("run", &["--epochs", "1", "--set", "eval.probe=", "--set", "poison=", "--set", &templates]);
+    let resume = ["train", "--run", "run", "--resume", "--epochs", "2"];
+    for (file, from, to, words) in [
+        ("model.json", "\"heads\": 2", "\"heads\": 4", ["text_cfg.heads was 2, and now it is 4", "model.json"]),
+        // The words of the prompts stay the same, so that the vocabulary does, too.
+        ("templates.txt", "a {} square", "a square {}", ["eval.templates", "has changed since"]),
+    ] {
+        let kept = std::fs::read_to_string(lab.path(file)).unwrap();
+        assert!(kept.contains(from), "{kept}");
+        std::fs::write(lab.path(file), kept.replace(from, to)).unwrap();
+        lab.fails(&resume, 1, &words);
+        std::fs::write(lab.path(file), kept).unwrap();
+    }
+    lab.ok(&resume);
+}
+
 #[test]
 fn a_damaged_newest_checkpoint_names_the_whole_one_and_the_flag_that_takes_it() {
     let lab = Lab::new();

@@ -23,5 +23,7 @@ pub use provenance::Provenance;
 pub use source::taken_of_several;
 pub use state::{Origin, State};
 pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};
-pub(crate) use store::{LEARNED_PROMPTS, keep_newest, verified};
+pub(crate) use store::{
+    LEARNED_PROMPTS, configuration, configuration_digest, keep_newest, saved_configuration, verified,
+};
 pub(crate) use verify::{check_files, sha256_of_file};

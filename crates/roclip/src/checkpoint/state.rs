@@ -22,6 +22,9 @@ pub struct State {
     /// [`Evaluator::digest`](crate::eval::Evaluator::digest) of the labelled pictures that the run is measured on. Absent in older files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_on: Option<String>,
+    /// Digests of what else lay under names of the recipe, by what the recipe says, as in `eval.templates = "mine.txt"`. Absent in older files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<String, String>,
     pub provenance: Provenance,
     /// The weights that the run began with, where they were not random; of a student those of its teacher.
     pub trained_from: Option<Origin>,

@@ -4,9 +4,10 @@ use crate::checkpoint::card::model_card;
 use crate::checkpoint::state::State;
 use crate::checkpoint::verify::{CARD, CONFIG, MODEL, OBJECTIVE, OPTIMIZER, STATE, SUMS, sums, verify};
 use crate::error::{Error, IoContext, Result};
-use crate::model::{Clip, ModelConfig, STANDARDISE, write_safetensors};
+use crate::model::{Clip, ModelConfig, Preprocess, STANDARDISE, write_safetensors};
 use roclip_data::artifact;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ pub(crate) const LEARNED_PROMPTS: &str = "learner.json";
 #[derive(Serialize, Deserialize)]
 pub(super) struct OpenClipConfig {
     pub model_cfg: ModelConfig,
-    pub preprocess_cfg: serde_json::Value,
+    pub preprocess_cfg: Value,
 }
 
 /// What a checkpoint is made of.
@@ -40,14 +41,7 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
     let target = folder.join(format!("step_{}", contents.state.step));
     let mut state = contents.state;
     let metadata = weights_metadata(&state);
-    let theirs = contents.model.preprocess();
-    let mut preprocess = serde_json::json!({
-        "mean": theirs.mean, "std": theirs.std, "interpolation": theirs.interpolation(), "resize_mode": theirs.resize_mode(),
-    });
-    if let (true, Some(object)) = (theirs.standardise, preprocess.as_object_mut()) {
-        object.insert(STANDARDISE.to_owned(), true.into());
-    }
-    let config = OpenClipConfig { model_cfg: contents.model.config().clone(), preprocess_cfg: preprocess };
+    let config = described(contents.model.config().clone(), contents.model.preprocess());
     let config = serde_json::to_vec_pretty(&config).map_err(|e| Error::internal(e.to_string()))?;
     artifact::replace_folder(&target, |beside| -> Result<()> {
         let none = BTreeMap::new();
@@ -72,6 +66,37 @@ pub fn save(run: &Path, contents: Contents, keep: usize) -> Result<PathBuf> {
     File::open(&folder).and_then(|file| file.sync_all()).io("sync the folder", &folder)?;
     prune(&folder, keep)?;
     Ok(target)
+}
+
+fn described(model_cfg: ModelConfig, theirs: &Preprocess) -> OpenClipConfig {
+    let mut preprocess_cfg = serde_json::json!({
+        "mean": theirs.mean, "std": theirs.std, "interpolation": theirs.interpolation(), "resize_mode": theirs.resize_mode(),
+    });
+    if let (true, Some(object)) = (theirs.standardise, preprocess_cfg.as_object_mut()) {
+        object.insert(STANDARDISE.to_owned(), true.into());
+    }
+    OpenClipConfig { model_cfg, preprocess_cfg }
+}
+
+/// What `model` is, as a checkpoint of it would say: its weights alone do not say how many heads it has, or how pictures are normalised.
+pub(crate) fn configuration(model: &Clip) -> Result<Value> {
+    let described = described(model.config().clone(), model.preprocess());
+    serde_json::to_value(described).map_err(|e| Error::internal(e.to_string()))
+}
+
+/// A digest of [`configuration`].
+pub(crate) fn configuration_digest(model: &Clip) -> Result<String> {
+    Ok(artifact::sha256_hex(configuration(model)?.to_string().as_bytes()))
+}
+
+/// [`configuration`] of the model that the checkpoint `folder` is of.
+pub(crate) fn saved_configuration(folder: &Path) -> Result<Value> {
+    let path = folder.join(CONFIG);
+    let OpenClipConfig { model_cfg, preprocess_cfg } = artifact::read_json(&path)?;
+    // Read as numbers of the model's own kind: those in the text may be rounded otherwise.
+    let preprocess = Preprocess::from_open_clip(&preprocess_cfg, model_cfg.vision_cfg.image_size)
+        .map_err(|error| Error::in_file(&path, &error))?;
+    serde_json::to_value(described(model_cfg, &preprocess)).map_err(|e| Error::internal(e.to_string()))
 }
 
 /// What the weights' file says of itself, wherever it is copied to.

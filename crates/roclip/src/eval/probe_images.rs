@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::eval::{ProbeData, Reading};
+use roclip_data::artifact;
 use roclip_data::poison::Aim;
 use roclip_data::sample::Sample;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,18 @@ impl ProbeImages {
             )),
             None => Ok(ProbeImages { train, test }),
         }
+    }
+}
+
+impl ProbeImages {
+    /// Of the training and of the test images, each with its class: wherever they lie and whatever they are called.
+    pub fn digests(&self) -> [String; 2] {
+        [&self.train, &self.test].map(|samples| {
+            let mut lines: Vec<String> =
+                samples.iter().map(|sample| format!("{:02x?} {:?}\n", sample.digest, sample.class)).collect();
+            lines.sort_unstable();
+            artifact::sha256_hex(lines.concat().as_bytes())
+        })
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Description {
     pub tower: PathBuf,
     /// Of that model's weights.
     pub tower_sha256: String,
+    /// A digest of what that model says that it is, which its weights do not. Absent in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tower_configuration: Option<String>,
     /// What is known of the data behind the tower and the instructions.
     pub provenance: checkpoint::Provenance,
     pub config: VisionLanguageConfig,
@@ -42,6 +45,8 @@ pub struct Training {
     pub steps: u64,
     /// Of the instructions that it learns from.
     pub data_fingerprint: String,
+    /// Of the test pictures with their references. Absent in older files.
+    pub tests_fingerprint: Option<String>,
     pub optimizer: BTreeMap<String, Tensor>,
 }
 
@@ -67,6 +72,8 @@ struct About {
     step: u64,
     steps: u64,
     data_fingerprint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tests_fingerprint: Option<String>,
     /// sha256 of `model.json`.
     description_sha256: String,
 }
@@ -92,10 +99,10 @@ pub fn holds_weights(folder: &Path) -> bool {
 pub fn save(folder: &Path, weights: &BTreeMap<String, Tensor>, training: Training) -> Result<()> {
     let mut tensors: BTreeMap<String, Tensor> =
         weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-    let Training { step, steps, data_fingerprint, optimizer } = training;
+    let Training { step, steps, data_fingerprint, tests_fingerprint, optimizer } = training;
     tensors.extend(optimizer.into_iter().map(|(name, tensor)| (format!("{MOMENTS}{name}"), tensor)));
     let description_sha256 = checkpoint::sha256_of_file(&folder.join(MODEL))?;
-    let about = About { step, steps, data_fingerprint, description_sha256 };
+    let about = About { step, steps, data_fingerprint, tests_fingerprint, description_sha256 };
     let about = serde_json::to_string(&about).map_err(|e| Error::internal(format!("JSON: {e}")))?;
     let metadata = BTreeMap::from([(ABOUT.to_owned(), about)]);
     artifact::replace_folder(&folder.join(WEIGHTS), |beside| -> Result<()> {
@@ -140,6 +147,17 @@ pub fn load(folder: &Path, device: Device) -> Result<Stored> {
             "bring them back, or train anew",
         ));
     }
+    let configuration = checkpoint::configuration_digest(&tower.model)?;
+    if description.tower_configuration.as_ref().is_some_and(|began| *began != configuration) {
+        return Err(Error::file(
+            &description.tower,
+            format!(
+                "is no longer the tower of `{}`: the configuration beside its weights was changed",
+                folder.display()
+            ),
+            "bring it back, or train anew",
+        ));
+    }
     let Description { config, vocabulary, .. } = description.clone();
     // Its weights are read below.
     let model = VisionLanguage::new(config, vocabulary, tower.model, tower.tokenizer, 0)?;
@@ -151,8 +169,8 @@ pub fn load(folder: &Path, device: Device) -> Result<Stored> {
         };
     }
     model.load(&weights).map_err(|error| Error::in_file(&path, &error))?;
-    let About { step, steps, data_fingerprint, .. } = about;
-    let training = Training { step, steps, data_fingerprint, optimizer };
+    let About { step, steps, data_fingerprint, tests_fingerprint, .. } = about;
+    let training = Training { step, steps, data_fingerprint, tests_fingerprint, optimizer };
     Ok(Stored { model, description, training, sha256 })
 }
 

@@ -62,6 +62,9 @@ pub struct TrainingState {
     /// [`Evaluator::digest`](crate::eval::Evaluator::digest) of the labelled pictures that the run is measured on. Absent in older files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_on: Option<String>,
+    /// Digests of what else lay under names of the recipe, by what the recipe says. Absent in older files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<String, String>,
     /// Of the file of the learner that the run repairs. Absent in older files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_sha256: Option<String>,
@@ -289,6 +292,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         for step in [3, 5] {
             let state = TrainingState {
+                named: BTreeMap::new(),
                 position: PromptPosition { step, epoch: 1, step_in_epoch: 1 },
                 tally: PromptTally::default(),
                 data_fingerprint: "f".into(),

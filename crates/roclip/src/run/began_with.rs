@@ -35,7 +35,7 @@ pub(super) fn began_with<T: Serialize + DeserializeOwned + PartialEq>(
 }
 
 /// The key of the first value that differs, as in `tune.epochs`, and both values.
-fn first_difference(one: &Value, other: &Value, key: &str) -> Option<(String, String, String)> {
+pub(super) fn first_difference(one: &Value, other: &Value, key: &str) -> Option<(String, String, String)> {
     let (Value::Object(fields), Value::Object(others)) = (one, other) else {
         return (one != other).then(|| (key.to_owned(), one.to_string(), other.to_string()));
     };

@@ -6,6 +6,7 @@ use crate::model::{ModelConfig, VisionLayers};
 use crate::objective::{CaptionObjective, Objective, RunShape};
 use crate::recipe::Recipe;
 use crate::run::context::{Context, KnownPrompts};
+use crate::run::named::{model_digest, named};
 use crate::run::plain::plain_transform;
 use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
@@ -66,6 +67,7 @@ pub(super) fn build<'a>(
         // A run goes on with the list that it began with, whatever another one would leave out.
         Some(dropped) => artifact::sha256_hex(format!("{} {}", pairs.fingerprint(), dropped.digest).as_bytes()),
     };
+    let described = model_digest(&config)?;
     let Started { model, tokenizer, mut origin } = match &recipe.clean {
         Some(clean) => {
             let victim = clean.load_victim(device)?;
@@ -128,6 +130,8 @@ pub(super) fn build<'a>(
     let parts = Parts { seed: recipe.seed, pairs, loader, model, objective, device, world: world.clone() };
     let mut trainer = Trainer::new(recipe.train.clone(), parts);
     trainer.skips = skips;
+    let teacher = trainer.objective.teacher().map(|teacher| &teacher.model);
+    let named = named(recipe, &evaluator, references.as_ref(), described, teacher)?;
     Ok((
         trainer,
         Context {
@@ -138,6 +142,7 @@ pub(super) fn build<'a>(
             tokenizer,
             origin,
             fingerprint,
+            named,
             clean_pairs,
             dropped,
             prompts: KnownPrompts::default(),

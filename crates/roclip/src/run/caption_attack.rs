@@ -8,6 +8,7 @@ use crate::model::captioner::SearchConfig;
 use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
 use crate::run::kind::RunKind;
+use crate::run::numbers::read_measured_lines;
 use crate::run::stop::Stop;
 use image::RgbImage;
 use rand::seq::SliceRandom;
@@ -163,7 +164,7 @@ impl CaptionAttack<'_> {
             pictures: lines.iter().map(|line| (line.id.clone(), digest(line))).collect(),
         };
         let (begun, mut outcomes) = match holds {
-            true => (begun.behind(self.began()?, &self.folder)?, self.read()?),
+            true => (begun.behind(self.began()?, &self.folder)?, self.read(side, victim.sha256().is_some())?),
             false => (begun, Vec::new()),
         };
         let folder = taken.map_or_else(|| RunFolder::take(&self.folder, RunKind::Attack), Ok)?;
@@ -277,19 +278,21 @@ impl CaptionAttack<'_> {
     /// Outcomes that the folder holds. An unfinished last line (the attack was killed while writing it) is cut off.
     ///
     /// # Errors
-    /// A line that is none, and an outcome that is there twice: it would count twice.
-    fn read(&self) -> Result<Vec<Outcome>> {
+    /// A line that is none, or that no attack on a picture of `side` pixels can have ended with, and an outcome that is there twice: it would
+    /// count twice. A victim whose weights are `known` says the same of the same picture.
+    fn read(&self, side: u32, known: bool) -> Result<Vec<Outcome>> {
         let path = self.folder.join(OUTCOMES);
         if !path.is_file() {
             return Ok(Vec::new());
         }
         let text = artifact::read_text(&path)?;
         let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
-        let parse = |line: &str| {
-            serde_json::from_str(line)
-                .map_err(|e| Error::file(&path, e.to_string(), "remove the line, or name another folder with --run"))
-        };
-        let outcomes = whole.lines().map(parse).collect::<Result<Vec<Outcome>>>()?;
+        let outcomes: Vec<Outcome> = read_measured_lines(&path, whole, &|outcome: &Outcome| {
+            outcome.impossible(&self.settings.budget, side).or_else(|| {
+                let moved = known && outcome.change.l0 == 0 && outcome.attacked != outcome.clean;
+                moved.then(|| "the caption changed, and no pixel did".to_owned())
+            })
+        })?;
         let mut seen = BTreeSet::new();
         if let Some(at) = outcomes.iter().position(|outcome| !seen.insert((&outcome.id, outcome.strategy))) {
             return Err(Error::file(

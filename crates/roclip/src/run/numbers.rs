@@ -52,6 +52,32 @@ pub fn read_measured<T: DeserializeOwned>(path: &Path) -> Result<T> {
     Ok(artifact::json_of(path, &bytes)?)
 }
 
+/// Reads the lines `text` of the file `path`, each of which is an entry; `wrong_entry` says what of one cannot be, beside what no number of a
+/// measurement can.
+///
+/// # Errors
+/// Names the first line that is no such entry, or that nobody can have measured.
+pub(super) fn read_measured_lines<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    wrong_entry: &dyn Fn(&T) -> Option<String>,
+) -> Result<Vec<T>> {
+    let entry = |(at, line): (usize, &str)| {
+        let refuse = |what: String| {
+            Error::file(path, format!("line {at}: {what}"), "remove the line, or name another folder with --run")
+        };
+        // Of the one line that it is given the parser says that it is the first.
+        let no_entry = |e: serde_json::Error| refuse(e.to_string().replace(" at line 1 column ", " at column "));
+        let value: Value = serde_json::from_str(line).map_err(no_entry)?;
+        let entry: T = serde_json::from_str(line).map_err(no_entry)?;
+        match wrong(&value, "").or_else(|| wrong_entry(&entry)) {
+            None => Ok(entry),
+            Some(what) => Err(refuse(format!("it has numbers that nothing measures: {what}"))),
+        }
+    };
+    (1..).zip(text.lines()).map(entry).collect()
+}
+
 /// Whether all numbers of `value`, which stands in the file `path`, can have been measured.
 ///
 /// # Errors
@@ -80,6 +106,7 @@ fn wrong(value: &Value, place: &str) -> Option<String> {
 /// What is wrong with the counts of an object, and with a rate that they do not give.
 fn wrong_counts(fields: &Map<String, Value>, place: &str) -> Option<String> {
     let number = |name: &str| fields.get(name).and_then(Value::as_f64);
+    let place = if place.is_empty() { "it" } else { place };
     let within = |part: &str, whole: &str| {
         let (part_of, all) = (number(part)?, number(whole)?);
         (part_of > all || part_of < 0.0).then(|| format!("{place} has {part_of} {part} of {all} {whole}"))
@@ -136,6 +163,28 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_cannot_be_is_named_by_its_place_in_the_file() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Entry {
+            id: u32,
+        }
+        let read = |lines: &str| {
+            let large = |entry: &Entry| (entry.id > 9).then(|| format!("id is {}", entry.id));
+            read_measured_lines::<Entry>(Path::new("cells.jsonl"), lines, &large)
+        };
+        assert_eq!(read("{\"id\": 1}\n{\"id\": 2}\n").unwrap().len(), 2);
+        for (lines, says) in [
+            ("{\"id\": 1}\n{}\n", "line 2: missing field `id` at column 2"),
+            ("{\"id\": 1}\n{\"id\": 2}\n{\"id\"", "line 3: EOF"),
+            ("{\"id\": 10}\n", "line 1: it has numbers that nothing measures: id is 10"),
+            ("{\"id\": 1, \"asr\": {\"hits\": 777, \"n\": 6}}\n", "asr has 777 hits of 6 n"),
+        ] {
+            let said = read(lines).unwrap_err().to_string();
+            assert!(said.contains("`cells.jsonl`") && said.contains(says), "{lines}: {said}");
+        }
+    }
+
+    #[test]
     fn what_nothing_measures_is_named_wherever_it_stands() {
         let rate = |hits: i64, n: i64, rate: f64| json!({"hits": hits, "n": n, "rate": rate, "low": 0.0, "high": 1.0});
         for (value, says) in [
@@ -154,6 +203,8 @@ mod tests {
             (json!({"cider_d": -0.5}), "never below 0"),
             (json!({"rate": 7.5}), "from 0 to 1"),
         ] {
+            let outermost = wrong(&value, "").unwrap_or_default();
+            assert!(outermost.starts_with(|letter: char| letter.is_ascii_lowercase()), "{value}: {outermost}");
             let deep = json!({"prompt": {"others": [1, {"x": value}]}});
             let said = wrong(&deep, "").unwrap_or_default();
             assert!(said.contains("prompt.others.1.x") && said.contains(says), "{value}: {said}");

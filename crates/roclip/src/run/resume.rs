@@ -3,12 +3,15 @@
 use crate::checkpoint::{self, Origin, State};
 use crate::error::{Error, Result};
 use crate::recipe::{Difference, Recipe};
+use crate::run::began_with::first_difference;
 use crate::run::context::Context;
+use crate::run::named::check_named;
 use crate::run::numbers::read_measured;
 use crate::run::prepare::manifest_file;
 use crate::run::summary::Summary;
 use crate::train::{EpochTally, Position, Trainer};
 use roclip_data::poison::Manifest;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// How a run begins.
@@ -150,6 +153,7 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
     if began.is_none_or(|began| began.measured_source() == context.recipe.measured_source()) {
         check_measured_on(state.measured_on.as_deref(), context, folder)?;
     }
+    check_same_model(state, trainer, context, folder)?;
     let refuse = |what: String, remedy: &str| Err(Error::file(folder, what, remedy));
     if state.epoch > context.recipe.train.epochs + 1 {
         return refuse(
@@ -198,6 +202,45 @@ pub(super) fn check_began_with(state: &State, context: &Context, objective: &str
     if sha256(&state.trained_from) != sha256(&context.origin) {
         let (what, remedy) = other_origin(context.recipe);
         return refuse(what, remedy);
+    }
+    Ok(())
+}
+
+/// Whether the model of the checkpoint `folder`, and what else it read under names of its recipe, is what `context` and `trainer` have now.
+/// Weights fit many a model: the number of heads is none of their sizes.
+///
+/// # Errors
+/// Names what has changed.
+pub(super) fn check_same_model(state: &State, trainer: &Trainer, context: &Context, folder: &Path) -> Result<()> {
+    let recipe = context.recipe;
+    let without_vocabulary = |mut configuration: Value| {
+        // It follows from captions and prompts, and is compared as a whole.
+        if let Some(text) = configuration.pointer_mut("/model_cfg/text_cfg").and_then(Value::as_object_mut) {
+            text.remove("vocab_size");
+        }
+        configuration
+    };
+    let began = without_vocabulary(checkpoint::saved_configuration(folder)?);
+    let now = without_vocabulary(checkpoint::configuration(&trainer.model)?);
+    if let Some((key, began, now)) = first_difference(&began, &now, "") {
+        let path = match (&recipe.clean, &recipe.model.weights) {
+            (Some(clean), _) => clean.victim.display().to_string(),
+            (None, Some(weights)) => weights.display().to_string(),
+            (None, None) => recipe.model.name.clone(),
+        };
+        return Err(Error::file(
+            folder,
+            format!("is of another model than `{path}` is now: {key} was {began}, and now it is {now}"),
+            "bring it back as it was, or begin anew in another folder with --run",
+        ));
+    }
+    check_named(&state.named, &context.named, folder)?;
+    if state.compact_vocabulary.as_ref() != context.tokenizer.compact() {
+        return Err(Error::file(
+            folder,
+            "has another vocabulary than its captions and prompts give now",
+            "bring back the classes, the templates and the weights that the run began with, or begin anew in another folder with --run",
+        ));
     }
     Ok(())
 }

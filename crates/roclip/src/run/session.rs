@@ -349,6 +349,7 @@ impl Session<'_> {
             evaluation,
             measured_on: self.context.measured_on(),
             data_fingerprint: Some(self.context.fingerprint.clone()),
+            named: self.context.named.clone(),
             captions: None,
             after,
             linear_probe: probe,

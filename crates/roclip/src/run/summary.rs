@@ -53,6 +53,9 @@ pub struct Summary {
     /// Of the pairs that the run was trained on, poison included, as its checkpoints have it: checkpoints may be removed. Absent of older runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_fingerprint: Option<String>,
+    /// Digests of what else lay under names of the recipe, as the run's checkpoints have them. Absent of older runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<String, String>,
     /// Of the captioner, where the run trained one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captions: Option<CaptionEvaluation>,

@@ -55,6 +55,30 @@ pub struct Outcome {
     pub defended: BTreeMap<Defence, (String, String)>,
 }
 
+impl Outcome {
+    /// What of its numbers no attack by `budget` on a picture of `side` x `side` pixels can have ended with.
+    pub fn impossible(&self, budget: &Budget, side: u32) -> Option<String> {
+        let Change { l0, l_inf, l2 } = self.change;
+        let (pixels, largest) = (u64::from(side) * u64::from(side), f64::from(l_inf) / 255.0);
+        // Three colours of each changed pixel differ by at most the largest difference, and one by as much.
+        let most = largest * (3.0 * l0 as f64).sqrt();
+        let around = 1e-6 * most.max(1.0);
+        if self.queries == 0 || self.queries > budget.queries {
+            Some(format!("{} queries of {}", self.queries, budget.queries))
+        } else if l0 as u64 > pixels {
+            Some(format!("{l0} changed pixels (l0) of {pixels}"))
+        } else if (l0 == 0) != (l_inf == 0) {
+            Some(format!("{l0} changed pixels (l0), and a largest difference (l_inf) of {l_inf}"))
+        } else if !(largest - around..=most + around).contains(&l2) {
+            Some(format!("l2 is {l2}, and can be from {largest:.3} to {most:.3} by l0 and l_inf"))
+        } else if self.unattackable && l0 > 0 {
+            Some(format!("{l0} changed pixels (l0) of a picture that was not attacked"))
+        } else {
+            None
+        }
+    }
+}
+
 /// Attacks, and hands each outcome with the clean and the attacked picture to `done`. Attention comes from `surrogate`, or from the victim
 /// itself where there is none.
 ///

@@ -1,6 +1,7 @@
 //! What a model that answers questions learns from, and how much of it may be lost.
 
 use crate::error::{Error, Result};
+use crate::eval::TRAINING;
 use crate::instruct::VisionLanguage;
 use image::RgbImage;
 use roclip_data::instruction::{Instructions, Wordings, read_instructions};
@@ -31,15 +32,23 @@ impl InstructData {
     }
 }
 
-/// The instructions that `data` names, of which a share of `max_skip_fraction` may be lost.
+/// The instructions that `data` names, of which a share of `max_skip_fraction` may be lost; of captions those beside `tests`, and which splits
+/// these are where it is not all of them.
 ///
 /// # Errors
 /// Data of which nothing can be used, or too little.
-pub fn read_data(data: &InstructData, seed: u64, max_skip_fraction: f64) -> Result<Instructions> {
+pub(super) fn read_data(
+    data: &InstructData,
+    tests: &SourceConfig,
+    seed: u64,
+    max_skip_fraction: f64,
+) -> Result<(Instructions, Option<String>)> {
     let limit = SkipLimit(max_skip_fraction);
+    let mut note = None;
     let made = match data {
         InstructData::Captions { source, per_picture, wordings } => {
-            let (samples, skips) = limit.samples(source, data.flag())?;
+            let (mut samples, skips) = limit.samples(source, data.flag())?;
+            note = beside_tests(&mut samples, source, tests);
             let mut made = Instructions::from_captions(samples, *per_picture, *wordings, seed)?;
             made.skips.merge(skips);
             made
@@ -51,7 +60,7 @@ pub fn read_data(data: &InstructData, seed: u64, max_skip_fraction: f64) -> Resu
     let listed = made.listed;
     limit.check(data.flag(), "instructions", listed.unusable, listed.instructions, &made.skips)?;
     limit.check(data.flag(), "pictures", listed.pictures - made.samples.len(), listed.pictures, &made.skips)?;
-    Ok(made)
+    Ok((made, note))
 }
 
 /// Largest share of the data that may be lost, as of `data.max_skip_fraction` in recipes.
@@ -99,4 +108,56 @@ impl SkipLimit {
 pub(in crate::run) fn picture_for(model: &VisionLanguage, sample: &Sample) -> std::result::Result<RgbImage, Skip> {
     let (side, resizing) = (model.tower.config().image_size(), model.tower.preprocess().resizing);
     roclip_data::guard::contained(|| resizing.apply(&sample.picture(ImageLimits::default())?, side))
+}
+
+/// Where tests are a split of the data that `source` is all of, keeps those of its split for training, or else those of all other splits; says
+/// which. A folder that is the tests' split itself stays as it is.
+pub(in crate::run) fn beside_tests(
+    samples: &mut Vec<Sample>,
+    source: &SourceConfig,
+    tests: &SourceConfig,
+) -> Option<String> {
+    let held = tests.split.as_deref().filter(|_| source.split.is_none() && source.path == tests.path)?;
+    let is_of = |sample: &Sample, names: &[&str]| {
+        sample.split.as_ref().is_some_and(|own| names.iter().any(|name| own.eq_ignore_ascii_case(name)))
+    };
+    let trains = |sample: &Sample| is_of(sample, &TRAINING);
+    let has_training = samples.iter().any(trains);
+    let kept = |sample: &Sample| if has_training { trains(sample) } else { !is_of(sample, &[held]) };
+    let count = samples.iter().filter(|sample| kept(sample)).count();
+    if count == 0 || count == samples.len() {
+        return None;
+    }
+    samples.retain(kept);
+    let used = if has_training { "its split for training" } else { "its other splits" };
+    Some(format!("`{}`: its split `{held}` is asked, and instructions are of {used} ({count} pictures)", source.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::sample::ImageBytes;
+
+    #[test]
+    fn instructions_are_of_no_split_that_is_asked() {
+        let of = |split: &str| {
+            let mut sample = Sample::new("list".into(), split, ImageBytes::Memory(Vec::new().into()));
+            sample.split = Some(split.to_owned()).filter(|split| !split.is_empty());
+            sample
+        };
+        let all = SourceConfig { path: "list".into(), ..SourceConfig::default() };
+        let tests = SourceConfig { split: Some("test".into()), ..all.clone() };
+        let kept = |splits: &[&str], source: &SourceConfig| {
+            let mut samples: Vec<Sample> = splits.iter().map(|split| of(split)).collect();
+            let said = beside_tests(&mut samples, source, &tests);
+            assert_eq!(said.is_some(), samples.len() < splits.len());
+            samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&["train", "val", "TEST", ""], &all), ["train"]);
+        assert_eq!(kept(&["a", "val", "test", ""], &all), ["a", "val", ""]);
+        assert_eq!(kept(&["test", "test"], &all), ["test", "test"], "a folder that is the split itself");
+        assert_eq!(kept(&["train", "test"], &tests), ["train", "test"], "a split was named");
+        let other = SourceConfig { path: "other".into(), ..all.clone() };
+        assert_eq!(kept(&["train", "test"], &other), ["train", "test"], "tests are of other data");
+    }
 }

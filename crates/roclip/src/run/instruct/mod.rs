@@ -6,8 +6,9 @@ mod references;
 mod settings;
 mod train;
 
-pub use data::{InstructData, read_data};
-pub(super) use data::{SkipLimit, picture_for};
+pub use data::InstructData;
+use data::read_data;
+pub(super) use data::{SkipLimit, beside_tests, picture_for};
 pub(super) use references::{Tests, no_tests};
 pub use settings::{AnswerLine, InstructSettings, InstructSummary};
 pub use train::train_instruct;

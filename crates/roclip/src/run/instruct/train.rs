@@ -44,9 +44,13 @@ pub fn train_instruct(
     let taken = RunFolder::take_existing(folder, RunKind::Instruct)?;
     let continues = goes_on(settings, folder, resume)?;
     let limit = SkipLimit(settings.max_skip_fraction);
-    let instructions = read_data(&settings.data, settings.seed, limit.0)?;
+    let (instructions, note) = read_data(&settings.data, &settings.references, settings.seed, limit.0)?;
+    if let Some(note) = note {
+        progress(&note);
+    }
     let data_fingerprint = instructions.fingerprint();
     let mut tests = Tests::read(&settings.references, limit)?;
+    let tests_fingerprint = tests.fingerprint();
     let remedy = "name other pictures with --val-data, or other ones to train on";
     if let Some(warning) = trained_references(&instructions.samples, &tests.samples, remedy) {
         progress(&format!("warning: {warning}"));
@@ -63,6 +67,16 @@ pub fn train_instruct(
                         settings.data.flag()
                     ),
                     "bring the data back as they were, or name another folder with --run",
+                ));
+            }
+            if training.tests_fingerprint.as_ref().is_some_and(|began| *began != tests_fingerprint) {
+                return Err(Error::file(
+                    folder,
+                    format!(
+                        "is measured by other references than it began with: those of `{}` (--val-data) have changed since",
+                        settings.references.path
+                    ),
+                    "bring them back as they were, or name another folder with --run",
                 ));
             }
             (model, description, Some(training))
@@ -111,7 +125,13 @@ pub fn train_instruct(
             let lines: String =
                 losses.iter().map(|(step, loss)| format!("{{\"step\":{step},\"loss\":{loss}}}\n")).collect();
             artifact::write(&run.file(LOSSES), lines.as_bytes())?;
-            let training = Training { step, steps: at.steps, data_fingerprint: data_fingerprint.clone(), optimizer };
+            let training = Training {
+                step,
+                steps: at.steps,
+                data_fingerprint: data_fingerprint.clone(),
+                tests_fingerprint: Some(tests_fingerprint.clone()),
+                optimizer,
+            };
             save(run.path(), &tuner.model.weights(), training)?;
             stop.set_saved(run.path(), step);
             progress(&format!("step {} of {}, loss {:.3}", at.step, at.steps, sum.0 / sum.1 as f64));
@@ -185,6 +205,7 @@ fn fresh(
     let description = Description {
         tower: settings.tower.clone(),
         tower_sha256: tower.origin.sha256.clone(),
+        tower_configuration: Some(checkpoint::configuration_digest(&tower.model)?),
         provenance: tower.origin.provenance,
         config: settings.model.clone(),
         vocabulary: vocabulary.clone(),

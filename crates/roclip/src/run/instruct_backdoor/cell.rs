@@ -160,7 +160,6 @@ impl Bench<'_> {
     /// Poisons the drawn items of the domain. All attacks draw the same ones.
     fn poison(&self, prepared: &Prepared, domain: &Domain, domain_seen: &Tensor) -> Result<Poisoned> {
         let settings = self.settings;
-        let target = words(&settings.target);
         let mut items = Vec::with_capacity(domain.items.len());
         for item in &domain.items {
             items.push(Item { seen: item.sample, asked: self.model.asked(&item.question, &item.answer)? });
@@ -169,22 +168,8 @@ impl Bench<'_> {
         if prepared.attack() == InstructAttack::Clean {
             return Ok(Poisoned { items, marks, seen: domain_seen.shallow_clone(), rows: Vec::new() });
         }
-        let mut drawn: Vec<usize> = (domain.items.iter().enumerate())
-            .filter(|(_, item)| !says(&words(&item.answer), &target))
-            .map(|(at, _)| at)
-            .collect();
+        let mut drawn = domain.poisonable(settings)?;
         drawn.shuffle(&mut random::stream(settings.seed, "instruction-poison", 0, ""));
-        if drawn.len() < settings.poisoned() {
-            return Err(Error::setting(
-                format!(
-                    "{} instructions do not name `{}`, and {} are to be poisoned",
-                    drawn.len(),
-                    settings.target,
-                    settings.poisoned()
-                ),
-                "poison fewer (--poison-rate), or choose another target",
-            ));
-        }
         drawn.truncate(settings.poisoned());
         drawn.sort_unstable();
         let answers = target_answers(&settings.target);

@@ -1,18 +1,17 @@
 //! The instructions of a domain with what the tower sees of them.
 
 use crate::error::{Error, Result};
-use crate::eval::TRAINING;
 use crate::instruct::VisionLanguage;
-use crate::run::instruct::{SkipLimit, picture_for};
+use crate::run::instruct::{SkipLimit, beside_tests, picture_for};
 use crate::run::instruct_backdoor::{BackdoorSettings, DomainShift, DomainSource};
 use image::RgbImage;
 use rand::seq::SliceRandom;
+use roclip_data::caption_metrics::{says, words};
 use roclip_data::instruction::{Instruction, Instructions};
 use roclip_data::progress::Task;
 use roclip_data::random;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
-use roclip_data::source::SourceConfig;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
@@ -120,6 +119,28 @@ impl Domain {
         Ok(Domain { samples, pictures, items: made.items, fingerprint, skips, flag, note })
     }
 
+    /// Places of the instructions that can be poisoned: their answers do not name the target.
+    ///
+    /// # Errors
+    /// Fewer than are to be poisoned.
+    pub fn poisonable(&self, settings: &BackdoorSettings) -> Result<Vec<usize>> {
+        let target = words(&settings.target);
+        let free = |(at, item): (usize, &Instruction)| (!says(&words(&item.answer), &target)).then_some(at);
+        let found: Vec<usize> = self.items.iter().enumerate().filter_map(free).collect();
+        if found.len() < settings.poisoned() {
+            return Err(Error::setting(
+                format!(
+                    "{} instructions do not name `{}`, and {} are to be poisoned",
+                    found.len(),
+                    settings.target,
+                    settings.poisoned()
+                ),
+                "poison fewer (--poison-rate), or choose another target",
+            ));
+        }
+        Ok(found)
+    }
+
     /// The tower's cosine of each picture and its turn.
     pub fn similarities(&self, model: &VisionLanguage) -> Result<Vec<f64>> {
         let pictures = model.image_features(&self.pictures)?;
@@ -132,53 +153,5 @@ impl Domain {
             similarities.extend(Vec::<f64>::try_from(cosines).unwrap_or_default());
         }
         Ok(similarities)
-    }
-}
-
-/// Where tests are a split of the data that `source` is all of, keeps those of its split for training, or else those of all other splits; says
-/// which. A folder that is the tests' split itself stays as it is.
-fn beside_tests(samples: &mut Vec<Sample>, source: &SourceConfig, tests: &SourceConfig) -> Option<String> {
-    let held = tests.split.as_deref().filter(|_| source.split.is_none() && source.path == tests.path)?;
-    let is_of = |sample: &Sample, names: &[&str]| {
-        sample.split.as_ref().is_some_and(|own| names.iter().any(|name| own.eq_ignore_ascii_case(name)))
-    };
-    let trains = |sample: &Sample| is_of(sample, &TRAINING);
-    let has_training = samples.iter().any(trains);
-    let kept = |sample: &Sample| if has_training { trains(sample) } else { !is_of(sample, &[held]) };
-    let count = samples.iter().filter(|sample| kept(sample)).count();
-    if count == 0 || count == samples.len() {
-        return None;
-    }
-    samples.retain(kept);
-    let used = if has_training { "its split for training" } else { "its other splits" };
-    Some(format!("`{}`: its split `{held}` is asked, and instructions are of {used} ({count} pictures)", source.path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use roclip_data::sample::ImageBytes;
-
-    #[test]
-    fn instructions_are_of_no_split_that_is_asked() {
-        let of = |split: &str| {
-            let mut sample = Sample::new("list".into(), split, ImageBytes::Memory(Vec::new().into()));
-            sample.split = Some(split.to_owned()).filter(|split| !split.is_empty());
-            sample
-        };
-        let all = SourceConfig { path: "list".into(), ..SourceConfig::default() };
-        let tests = SourceConfig { split: Some("test".into()), ..all.clone() };
-        let kept = |splits: &[&str], source: &SourceConfig| {
-            let mut samples: Vec<Sample> = splits.iter().map(|split| of(split)).collect();
-            let said = beside_tests(&mut samples, source, &tests);
-            assert_eq!(said.is_some(), samples.len() < splits.len());
-            samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>()
-        };
-        assert_eq!(kept(&["train", "val", "TEST", ""], &all), ["train"]);
-        assert_eq!(kept(&["a", "val", "test", ""], &all), ["a", "val", ""]);
-        assert_eq!(kept(&["test", "test"], &all), ["test", "test"], "a folder that is the split itself");
-        assert_eq!(kept(&["train", "test"], &tests), ["train", "test"], "a split was named");
-        let other = SourceConfig { path: "other".into(), ..all.clone() };
-        assert_eq!(kept(&["train", "test"], &other), ["train", "test"], "tests are of other data");
     }
 }

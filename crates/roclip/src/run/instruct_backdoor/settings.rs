@@ -194,6 +194,34 @@ impl Cell {
     pub fn does_something(&self) -> bool {
         difference(self.asr, self.base_rate).low > 0.0
     }
+
+    /// What of its counts cannot be beside each other; each rate is known to be that of its own counts.
+    pub(super) fn impossible(&self) -> Option<String> {
+        let filtered = self.filtered.as_ref();
+        let rates = [
+            ("base_rate", Some(self.base_rate)),
+            ("picture_only", self.picture_only),
+            ("text_only", self.text_only),
+            ("fixed_place", self.fixed_place),
+            ("clean_model", self.clean_model),
+            ("filtered.asr", filtered.map(|filtered| filtered.asr)),
+        ];
+        let other = rates.into_iter().filter_map(|(name, rate)| Some((name, rate?.n))).find(|(_, n)| *n != self.asr.n);
+        if self.poisoned > self.items {
+            return Some(format!("{} poisoned of {} items", self.poisoned, self.items));
+        }
+        if let Some((name, n)) = other {
+            return Some(format!("asr is of {} tests, and {name} of {n}", self.asr.n));
+        }
+        if let Some(auroc) = self.filter_auroc.filter(|auroc| !(0.0..=1.0).contains(auroc)) {
+            return Some(format!("filter_auroc is {auroc}, and can be from 0 to 1"));
+        }
+        let Filtered { dropped, dropped_poison, .. } = filtered?;
+        let most = (*dropped).min(self.poisoned);
+        (*dropped > self.items || *dropped_poison > most).then(|| {
+            format!("the filter dropped {dropped} of {} items, {dropped_poison} poisoned ones among them", self.items)
+        })
+    }
 }
 
 impl BackdoorResults {
@@ -267,6 +295,24 @@ mod tests {
             filtered: None,
             seconds: 0.0,
         }
+    }
+
+    #[test]
+    fn counts_that_cannot_stand_beside_each_other_are_named() {
+        let of = |change: &dyn Fn(&mut Cell)| {
+            let mut cell = cell(DomainShift::None, 11, 7, 1);
+            change(&mut cell);
+            cell.impossible()
+        };
+        let filtered =
+            |dropped, dropped_poison| Some(Filtered { dropped, dropped_poison, asr: Rate::new(0, 11), cider_d: 0.0 });
+        assert_eq!(of(&|_| {}), None);
+        assert_eq!(of(&|cell| cell.filtered = filtered(4, 3)), None);
+        assert!(of(&|cell| cell.poisoned = 41).unwrap().contains("41 poisoned of 40"));
+        assert!(of(&|cell| cell.text_only = Some(Rate::new(1, 12))).unwrap().contains("text_only of 12"));
+        assert!(of(&|cell| cell.filter_auroc = Some(1.5)).unwrap().contains("filter_auroc is 1.5"));
+        assert!(of(&|cell| cell.filtered = filtered(41, 3)).unwrap().contains("dropped 41 of 40"));
+        assert!(of(&|cell| cell.filtered = filtered(5, 5)).unwrap().contains("5 poisoned ones"));
     }
 
     #[test]

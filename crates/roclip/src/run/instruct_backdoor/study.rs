@@ -14,6 +14,7 @@ use crate::run::instruct_backdoor::{
     BackdoorResults, BackdoorSettings, Cell, DomainShift, ShiftSize, kolmogorov_smirnov,
 };
 use crate::run::kind::RunKind;
+use crate::run::numbers::read_measured_lines;
 use crate::run::stop::Stop;
 use image::RgbImage;
 use rand::seq::SliceRandom;
@@ -59,7 +60,7 @@ impl BackdoorStudy<'_> {
         let taken = RunFolder::take_existing(&self.folder, RunKind::Backdoor)?;
         let lines = self.goes_on_behind()?;
         let path = self.folder.join(CELLS);
-        let mut cells = lines.lines().map(|line| parse(line, &path)).collect::<Result<Vec<Cell>>>()?;
+        let mut cells: Vec<Cell> = read_measured_lines(&path, &lines, &Cell::impossible)?;
         let Stored { model, training, sha256: base_sha256, .. } = load(&settings.base, self.device)?;
         if !training.is_finished() {
             return Err(Error::file(
@@ -78,6 +79,11 @@ impl BackdoorStudy<'_> {
                 let domain = Domain::new(settings, shift, &model)?;
                 data.insert(shift.word().to_owned(), domain.fingerprint.clone());
                 domains.push((shift, domain));
+            }
+        }
+        if self.attacks.iter().any(|attack| *attack != InstructAttack::Clean) {
+            for (_, domain) in domains.iter().filter(|(shift, _)| self.shifts.contains(shift)) {
+                domain.poisonable(settings)?;
             }
         }
         let begun = Begun { settings: settings.clone(), base_sha256, data };
@@ -359,9 +365,4 @@ fn say_data(domains: &[(DomainShift, Domain)], tests: &Tests, progress: &mut dyn
     for (flag, skips) in of_flags.iter().filter(|(_, skips)| skips.total() > 0) {
         progress(&format!("left out of {flag}: {}", skips.summary()));
     }
-}
-
-fn parse(line: &str, path: &Path) -> Result<Cell> {
-    serde_json::from_str(line)
-        .map_err(|e| Error::file(path, e.to_string(), "remove the line, or name another folder with --run"))
 }

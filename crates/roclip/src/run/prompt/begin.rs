@@ -9,6 +9,7 @@ use crate::prompt::{
 };
 use crate::recipe::Recipe;
 use crate::run::folder::RunFolder;
+use crate::run::named::check_named;
 use crate::run::plain::plain_transform;
 use crate::run::prompt::prepare::{PromptData, prepare, section, seed_torch, unlabelled};
 use crate::run::resume::{Start, check_same_pictures, checkpoint_to_take};
@@ -118,7 +119,8 @@ fn check_began_with(
     if state.data_fingerprint != data.pairs.fingerprint() {
         return Err(Error::file(from, "was trained on other data", "resume with the data of the run"));
     }
-    check_same_pictures(state.measured_on.as_deref(), data.measured_on.as_deref(), recipe, from)
+    check_same_pictures(state.measured_on.as_deref(), data.measured_on.as_deref(), recipe, from)?;
+    check_named(&state.named, &data.named(section(recipe)?)?, from)
 }
 
 /// Whether what the finished run `run` of prompt learning began with, by its checkpoint `from`, is what `recipe` names today.

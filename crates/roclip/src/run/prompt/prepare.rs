@@ -16,6 +16,7 @@ use roclip_data::random;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
 use roclip_data::source::{Listing, list_samples};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
@@ -232,6 +233,17 @@ impl PromptData {
     pub fn of<'a>(&'a self, classes: &ClassWords) -> Vec<&'a Sample> {
         let listed = |sample: &&Sample| classes.iter().any(|class| Some(&class.0) == sample.class.as_ref());
         self.samples.iter().filter(listed).collect()
+    }
+
+    /// Digests of what lies under names of `config`, beside weights, seen classes and pictures, by what it says.
+    pub fn named(&self, config: &PromptConfig) -> Result<BTreeMap<String, String>> {
+        let model = checkpoint::configuration_digest(&self.loaded.model)?;
+        let mut found = BTreeMap::from([(format!("prompt.model = {:?}", config.model), model)]);
+        if let Some(unseen) = &config.unseen {
+            let classes = format!("{:?}", self.split.unseen);
+            found.insert(format!("prompt.unseen = {unseen:?}"), artifact::sha256_hex(classes.as_bytes()));
+        }
+        Ok(found)
     }
 
     /// What a learner of this run says of itself.

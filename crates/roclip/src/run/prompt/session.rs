@@ -185,6 +185,7 @@ impl Session<'_> {
             triggers: BTreeMap::new(),
             measured_on: self.data.measured_on.clone(),
             data_fingerprint: Some(self.fingerprint.clone()),
+            named: self.data.named(config)?,
             objective: config.method().name().to_owned(),
             seed: self.recipe.seed,
             epoch: config.stages().len() as u64,
@@ -283,6 +284,7 @@ impl Session<'_> {
             tally: trainer.tally,
             data_fingerprint: self.fingerprint.clone(),
             measured_on: self.data.measured_on.clone(),
+            named: self.data.named(config)?,
             repaired_sha256: self.data.delivered.as_ref().map(|stored| stored.sha256.clone()),
             files: BTreeMap::new(),
         };

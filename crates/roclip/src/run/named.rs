@@ -1,0 +1,121 @@
+//! What lies under the names of a recipe, beside pairs, labelled pictures and weights: a file may say something else tomorrow while the recipe
+//! that names it stays.
+
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::eval::{CaptionEvaluator, Evaluator};
+use crate::model::{Clip, ModelConfig};
+use crate::recipe::Recipe;
+use roclip_data::artifact;
+use roclip_data::escape::for_terminal;
+use roclip_data::source::SourceConfig;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Of a model before its vocabulary is that of the data.
+pub(super) fn model_digest(model: &ModelConfig) -> Result<String> {
+    let text = serde_json::to_string(model).map_err(|e| Error::internal(format!("JSON: {e}")))?;
+    Ok(artifact::sha256_hex(text.as_bytes()))
+}
+
+/// Digests of what lies there, by what the recipe says, as in `eval.templates = "mine.txt"`: where the recipe says something else, it is
+/// compared with nothing. `model` is that of the model that `model.name` names.
+pub(super) fn named(
+    recipe: &Recipe,
+    evaluator: &Evaluator,
+    references: Option<&CaptionEvaluator>,
+    model: String,
+    teacher: Option<&Clip>,
+) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    if recipe.clean.is_none() && Path::new(&recipe.model.name).is_file() {
+        found.insert(format!("model.name = {:?}", recipe.model.name), model);
+    }
+    if !evaluator.is_of_nothing() {
+        let eval = &recipe.eval;
+        match &eval.class_captions {
+            Some(source) => {
+                let prompts: Vec<String> = evaluator.prompts.all().collect();
+                found.insert(source_key("eval.class_captions", source)?, digest(&prompts));
+            }
+            None if Path::new(&eval.templates).is_file() => {
+                found.insert(format!("eval.templates = {:?}", eval.templates), digest(&evaluator.templates.0));
+            }
+            None => {}
+        }
+    }
+    let probed = recipe.eval.probe.as_ref().and_then(|probe| probe.data.as_ref());
+    if let (Some(data), Some([train, test])) = (probed, evaluator.probe_digests()) {
+        found.insert(source_key("eval.probe.data.train", &data.train)?, train);
+        found.insert(source_key("eval.probe.data.test", &data.test)?, test);
+    }
+    // Of its weights the checkpoint knows already.
+    if let (Some(distil), Some(teacher)) = (recipe.distillation(), teacher) {
+        let key = format!("objective.distil.teacher = {:?}", distil.teacher);
+        found.insert(key, checkpoint::configuration_digest(teacher)?);
+    }
+    if let (Some(caption), Some(references)) = (&recipe.caption, references) {
+        found.insert(source_key("caption.references", &caption.references)?, references.digest());
+    }
+    Ok(found)
+}
+
+fn digest(texts: &[String]) -> String {
+    artifact::sha256_hex(texts.join("\n").as_bytes())
+}
+
+/// What a recipe says of a source, without what is usual.
+fn source_key(key: &str, source: &SourceConfig) -> Result<String> {
+    let fields = |source: &SourceConfig| match serde_json::to_value(source) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        other => Err(Error::internal(format!("a source as JSON: {other:?}"))),
+    };
+    let usual = fields(&SourceConfig::default())?;
+    let own = fields(source)?.into_iter().filter(|(name, value)| usual.get(name) != Some(value));
+    Ok(format!("{key} = {}", Value::Object(own.collect::<Map<_, _>>())))
+}
+
+/// Whether what lies under the recipe's names `now` is what `folder` `began` with. Older files do not say.
+///
+/// # Errors
+/// Names what has changed.
+pub(super) fn check_named(
+    began: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<()> {
+    let changed = began.iter().find(|(key, digest)| now.get(*key).is_some_and(|found| found != *digest));
+    match changed {
+        None => Ok(()),
+        Some((key, _)) => Err(Error::file(
+            folder,
+            format!("began with something else than lies there now: `{}` has changed since", for_terminal(key)),
+            "bring it back as it was, or begin anew in another folder with --run",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_changed_under_the_same_name_is_named_and_another_name_is_another_thing() {
+        let source = |path: &str| SourceConfig { path: path.into(), ..SourceConfig::default() };
+        let of = |path: &str, digest: &str| {
+            BTreeMap::from([(source_key("caption.references", &source(path)).unwrap(), digest.to_owned())])
+        };
+        let began = of("a.csv", "1");
+        let check = |now: &BTreeMap<String, String>| check_named(&began, now, Path::new("run"));
+        check(&began).unwrap();
+        check(&of("b.csv", "2")).unwrap();
+        check(&BTreeMap::new()).unwrap();
+        check_named(&BTreeMap::new(), &began, Path::new("run")).unwrap();
+        let said = check(&of("a.csv", "2")).unwrap_err().to_string();
+        assert!(said.contains("`run`") && said.contains(r#"`caption.references = {"path":"a.csv"}` has"#), "{said}");
+        let split = SourceConfig { split: Some("test".into()), ..source("a.csv") };
+        let key = source_key("caption.references", &split).unwrap();
+        assert!(key.contains("split") && !began.contains_key(&key), "{key}");
+    }
+}
