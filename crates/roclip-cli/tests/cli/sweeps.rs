@@ -107,6 +107,10 @@ fn a_demo_sweeps_the_row_without_suspects_and_trains_clean_data_once() {
         let encoder = looked["looked"]["model"].as_str().unwrap().to_owned();
         assert!(encoder.ends_with(&format!("augmentation-only-captions_per_target-{count}-seed0")), "{encoder}");
     }
+    // Somebody's own file is no run without other pairs.
+    let own = lab.path("demo/detected-plausibility-captions_per_target-2-seed0/run.toml");
+    std::fs::write(own, "[foo]\n").unwrap();
+    lab.fails(&[&demo[..], &attack, &["--drop-fraction=0.2"]].concat(), 1, &["no recipe of a run", "--out"]);
     let page = std::fs::read_to_string(lab.path("demo/report.html")).unwrap();
     // What encodes the pairs follows from the cell, and is no key of anybody's.
     assert!(page.contains("CLIP, suspects dropped (plausibility), captions_per_target = 2"));

@@ -10,7 +10,7 @@ use roclip::checkpoint::{Description, load_as};
 use roclip::detect::{Config, Method};
 use roclip::recipe::Recipe;
 use roclip::report::{check_suspects_folder, write_suspects};
-use roclip::run::{COMBINED, Drop, PairFeatures, Suspects, machine, suspects};
+use roclip::run::{COMBINED, Drop, PairFeatures, Suspects, check_run_folder, machine, suspects};
 use roclip_data::escape::for_terminal;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -149,6 +149,10 @@ fn write(found: &Suspects, place: &Path, recipe: &Recipe, folder: &Path, overwri
             "--detect-by {}: it has a score of no pair, so that there is nothing to leave out; name another method",
             found.looked.ordered_by()
         );
+    }
+    if folder.join("run.toml").is_file() {
+        // Somebody's own file of that name is no run that could be trained anew.
+        check_run_folder(folder, "--out")?;
     }
     // The list may have been made with other settings, and a run of the same name trained without what it names.
     let same = std::fs::read_to_string(&list).is_ok_and(|earlier| earlier == found.list());
