@@ -260,6 +260,10 @@ fn every_method_cleans_and_the_rebound_is_measured() {
     lab.ok(&early);
     let found = |run: &str| image::open(lab.path(run).join("patch.png")).unwrap();
     assert!(found("early") == found("referred"));
+    // A patch is of the reference that it was searched with.
+    lab.ok(&["train", "--run", "clean", "--resume", "--epochs", "2"]);
+    let resume = ["clean", "--run", "referred", "--resume", "--epochs", "2"];
+    lab.fails(&resume, 1, &["clean.abd.reference = ", "has changed since"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! that names it stays.
 
 use crate::checkpoint;
+use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::{CaptionEvaluator, Evaluator};
 use crate::model::{Clip, ModelConfig};
@@ -12,6 +13,7 @@ use roclip_data::source::SourceConfig;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
+use tch::Device;
 
 /// Of a model before its vocabulary is that of the data.
 pub(super) fn model_digest(model: &ModelConfig) -> Result<String> {
@@ -54,6 +56,13 @@ pub(super) fn named(
     if let (Some(distil), Some(teacher)) = (recipe.distillation(), teacher) {
         let key = format!("objective.distil.teacher = {:?}", distil.teacher);
         found.insert(key, checkpoint::configuration_digest(teacher)?);
+    }
+    let searched = recipe.clean.as_ref().filter(|clean| clean.method == CleanMethod::Abd);
+    // A run that goes on has the patch that it was for, and does not need it any more.
+    if let Some(reference) = searched.and_then(|clean| clean.abd.reference.as_ref()).filter(|path| path.exists()) {
+        let loaded = checkpoint::load(reference, Device::Cpu)?;
+        let model = format!("{}\n{}", loaded.origin.sha256, checkpoint::configuration_digest(&loaded.model)?);
+        found.insert(format!("clean.abd.reference = {reference:?}"), artifact::sha256_hex(model.as_bytes()));
     }
     if let (Some(caption), Some(references)) = (&recipe.caption, references) {
         found.insert(source_key("caption.references", &caption.references)?, references.digest());
