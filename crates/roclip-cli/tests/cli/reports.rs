@@ -305,6 +305,18 @@ fn runs_on_different_data_stand_in_tables_of_their_own() {
     let html = std::fs::read_to_string(lab.path("report/report.html")).unwrap();
     assert_eq!(html.matches("<h2 class=\"study\"").count(), 2);
     assert!(html.contains("id=\"table-1\"") && html.contains("id=\"table-2\""));
+    // What lies in the same place today is told from what lay there.
+    std::fs::copy(lab.path("others.csv"), lab.path("pairs.csv")).unwrap();
+    lab.train("third", &[]);
+    let said = lab.ok(&["report", "first", "third", "--out", "changed"]);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let csv = std::fs::read_to_string(lab.path("changed/results.csv")).unwrap();
+    let digest =
+        |row: usize| csv.lines().nth(row).unwrap().split_once(", digest ").expect("a digest").1[..8].to_owned();
+    assert_ne!(digest(1), digest(2));
+    for row in [1, 2] {
+        assert!(said.contains(&format!("(test), digest {}", digest(row))), "{said}");
+    }
 }
 
 /// The pages that `scripts/check_report.sh` opens in a browser, in the folder that it names.

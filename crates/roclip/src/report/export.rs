@@ -1,7 +1,7 @@
 //! The table for other programs: CSV of every run, LaTeX of every experiment.
 
 use crate::report::group::{Study, attacks};
-use crate::results::{Hits, RunRecord, place};
+use crate::results::{Hits, RunRecord};
 use std::collections::BTreeSet;
 
 /// One line a run, rates as fractions.
@@ -35,14 +35,14 @@ pub fn csv(records: &[RunRecord]) -> String {
         hits.map_or([String::new(), String::new()], |hits| [hits.hits.to_string(), hits.n.to_string()])
     };
     let share = |share: Option<f64>| share.map(|share| share.to_string()).unwrap_or_default();
-    for RunRecord { row, recipe, trained_on, .. } in records {
+    for RunRecord { row, trained_on, measured_on, .. } in records {
         let last = &row.last;
         let mut fields = vec![
             row.run.display().to_string(),
             row.label.clone(),
             row.control.clone().unwrap_or_default(),
             row.seed.to_string(),
-            format!("trained on {}, measured on {}", trained_on.words, place(recipe.measured_source())),
+            format!("trained on {}, measured on {measured_on}", trained_on.words),
             row.pairs.to_string(),
             row.poisoned_pairs.to_string(),
             share(last.zero_shot_top1),

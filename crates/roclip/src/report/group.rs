@@ -2,7 +2,7 @@
 
 use crate::report::chart::marker;
 use crate::report::style::Style;
-use crate::results::{ResultRow, RunRecord, TrainingData, by_experiment, key_columns, place};
+use crate::results::{ResultRow, RunRecord, TrainingData, by_experiment, key_columns};
 use maud::{Markup, html};
 use roclip_data::rate::Rate;
 use std::collections::BTreeSet;
@@ -78,7 +78,7 @@ impl<'a> Study<'a> {
 
     /// What the rows have in common: what they were measured on, and what they were trained on where that is one.
     pub fn data(&self) -> String {
-        let measured = self.groups.first().map(|group| place(group.first.recipe.measured_source())).unwrap_or_default();
+        let measured = self.groups.first().map(|group| group.first.measured_on.as_str()).unwrap_or_default();
         match self.training_data().as_slice() {
             [(trained, _)] => format!("trained on {}, measured on {measured}", trained.words),
             _ => format!("measured on {measured}; trained on different data: see each row"),

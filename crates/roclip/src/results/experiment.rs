@@ -23,7 +23,9 @@ const DROP: &str = "data.drop";
 const REFERENCES: &str = "caption.references";
 /// How a list of suspects was made: no keys of a recipe, and nothing that a sweep could vary.
 pub(super) const PROVENANCE: [&str; 5] =
-    [ENCODER, "detected by", "neighbours of the detector", "references of the detector", "left out"];
+    [ENCODER, ORDERED_BY, "neighbours of the detector", "references of the detector", "left out"];
+/// The methods that scored pairs, or the mean rank of several.
+pub(super) const ORDERED_BY: &str = "detected by";
 /// What encoded the pairs that were looked at.
 pub(super) const ENCODER: &str = "encoder of the detector";
 

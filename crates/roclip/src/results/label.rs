@@ -1,6 +1,6 @@
 //! How a report calls a run among others: by the settings that tell it from those of its name.
 
-use crate::results::experiment::{ENCODER, Experiment, NAMED, PROVENANCE, shown};
+use crate::results::experiment::{ENCODER, Experiment, NAMED, ORDERED_BY, PROVENANCE, shown};
 use crate::results::keys::{in_order, short_keys};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,14 +27,14 @@ pub fn labels(runs: &[(String, Experiment)], folders: &[&Path]) -> Vec<Label> {
     let epochs = EPOCHS.to_owned();
     let trained: Vec<&Experiment> = runs.iter().map(|(_, own)| own).filter(|own| is_training(own)).collect();
     let epochs_differ = differing_keys(&trained).contains(&&epochs);
+    let looked: Vec<&Experiment> = runs.iter().map(|(_, own)| own).filter(|own| is_looked_at(own)).collect();
+    // By what pairs were ordered is in the names of such rows, and what else the lists differ in says no name.
+    let made_apart: Vec<&String> = telling_keys(&looked).into_iter().filter(|key| is_shown_of_lists(key)).collect();
     let told = |(base, own): &(String, Experiment)| {
         let rivals: Vec<&Experiment> = runs.iter().filter(|(other, _)| other == base).map(|(_, e)| e).collect();
-        let mut differing = differing_keys(&rivals);
-        // Each cell of a sweep has a model of its own, which says nothing beside the cell's values.
-        let others: Vec<&String> = differing.iter().copied().filter(|key| *key != ENCODER).collect();
-        if others.len() < differing.len() && !others.is_empty() && follows(ENCODER, &others, &rivals) {
-            differing = others;
-        }
+        let mut differing = telling_keys(&rivals);
+        let of_list = made_apart.iter().filter(|key| is_looked_at(own) && !differing.contains(key)).copied().collect();
+        differing = [of_list, differing].concat();
         let named_anyway = epochs_differ && is_training(own);
         if named_anyway || differing.contains(&&epochs) {
             differing.retain(|key| **key != epochs);
@@ -68,6 +68,25 @@ fn is_training(own: &Experiment) -> bool {
     let other = ["clean.", "prompt.", "caption."];
     let distilled = own.settings.get("objective.name").is_some_and(|name| name == "distil");
     !distilled && !own.settings.keys().any(|key| other.iter().any(|section| key.starts_with(section)))
+}
+
+/// Whether pairs were left out that a look at all of them found suspicious.
+fn is_looked_at(own: &Experiment) -> bool {
+    own.settings.contains_key(ENCODER)
+}
+
+/// Whether `key` says how a list of suspects was made, beyond what the name of the row says.
+fn is_shown_of_lists(key: &str) -> bool {
+    PROVENANCE.contains(&key) && key != ORDERED_BY
+}
+
+/// [`differing_keys`] without the detector's model where the settings of the runs say which it is: each cell of a sweep has one of its own.
+fn telling_keys<'a>(rivals: &[&'a Experiment]) -> Vec<&'a String> {
+    let differing = differing_keys(rivals);
+    // How lists were made says nothing of the model.
+    let settings: Vec<&String> = differing.iter().copied().filter(|key| is_recipe_key(key)).collect();
+    let follows_settings = !settings.is_empty() && follows(ENCODER, &settings, rivals);
+    differing.into_iter().filter(|key| !(follows_settings && *key == ENCODER)).collect()
 }
 
 /// Whether all of `rivals` that agree in `others` agree in `key`, too.
@@ -161,6 +180,23 @@ mod tests {
         let encoders = [detected("3", "0123456789abcdef"), detected("3", "fedcba9876543210")];
         let expected = ["01234567", "fedcba98"].map(|digest| format!("detected, {ENCODER} = run:{digest}"));
         assert_eq!(texts(&encoders), expected);
+        // Lists of different methods differ in more than their names say.
+        let list = |method: &str, share: &str, encoder: &str| {
+            let (_, mut own) = detected("3", encoder);
+            own.settings.extend([(ORDERED_BY.into(), method.into()), (PROVENANCE[4].into(), share.into())]);
+            (format!("detected ({method})"), own)
+        };
+        let lists =
+            [list("dao", "0.1", "01234567"), list("lid", "0.3", "fedcba98"), ("CLIP".into(), experiment(|_| {}))];
+        let shown = |method: &str, encoder: &str, share: &str| {
+            format!("detected ({method}), {ENCODER} = run:{encoder}, {} = {share}", PROVENANCE[4])
+        };
+        assert_eq!(
+            texts(&lists),
+            [shown("dao", "01234567", "0.1"), shown("lid", "fedcba98", "0.3"), "CLIP".to_owned()]
+        );
+        let alike = [list("dao", "0.1", "01234567"), list("lid", "0.1", "01234567")];
+        assert_eq!(texts(&alike), ["detected (dao)", "detected (lid)"]);
         assert!(is_recipe_key("poison.count") && !is_recipe_key(ENCODER) && !is_recipe_key("2 more keys"));
     }
 

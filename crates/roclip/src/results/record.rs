@@ -4,6 +4,7 @@ use crate::checkpoint::{run_of, runs_within};
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation, can_miss};
 use crate::recipe::{ObjectiveName, Recipe};
+use crate::results::data::{TrainingData, place, same_pictures, tell_apart};
 use crate::results::experiment::Experiment;
 use crate::results::keys::{in_order, short_keys};
 use crate::results::label::{Label, by_settings, labels};
@@ -14,7 +15,6 @@ use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary}
 use roclip_data::escape::for_shell;
 use roclip_data::plural;
 use roclip_data::rate::Rate;
-use roclip_data::source::SourceConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -137,32 +137,6 @@ pub struct EpochRecord {
     pub similarity: SimilarityHistogram,
 }
 
-/// What a run learned from; of a cleaned model what its victim did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainingData {
-    /// Path and split.
-    pub words: String,
-    /// Equal where the same is read in the same way.
-    digest: String,
-}
-
-impl TrainingData {
-    fn of(recipe: &Recipe, experiment: &Experiment) -> TrainingData {
-        TrainingData { words: place(&recipe.data.source), digest: experiment.training_digest() }
-    }
-
-    /// Whether `other` is the same, however its path is written.
-    pub fn is(&self, other: &TrainingData) -> bool {
-        self.digest == other.digest
-    }
-}
-
-/// Where data lies, in words.
-pub fn place(source: &SourceConfig) -> String {
-    let split = source.split.as_ref().map(|split| format!(" ({split})")).unwrap_or_default();
-    format!("{}{split}", source.path)
-}
-
 /// A finished run, read back.
 #[derive(Debug, Clone)]
 pub struct RunRecord {
@@ -176,6 +150,8 @@ pub struct RunRecord {
     /// That of the run, or of the one that it cleans or distils.
     pub poison: Poison,
     pub trained_on: TrainingData,
+    /// Where what it was measured on lies, in words, with a digest where other runs were measured on something else in that place.
+    pub measured_on: String,
     pub row: ResultRow,
     pub summary: Summary,
     /// Absent of a run that kept none.
@@ -360,7 +336,21 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     };
     let (attack, aim) = poison.digests();
     let folder = folder.to_owned();
-    Ok(RunRecord { folder, recipe, experiment, attack, aim, poison, trained_on, row, summary, details, epochs })
+    let measured_on = place(recipe.measured_source());
+    Ok(RunRecord {
+        folder,
+        recipe,
+        experiment,
+        attack,
+        aim,
+        poison,
+        trained_on,
+        measured_on,
+        row,
+        summary,
+        details,
+        epochs,
+    })
 }
 
 /// A run, and how a report is to call it.
@@ -385,18 +375,6 @@ pub struct Runs {
     pub repeated: Vec<PathBuf>,
 }
 
-/// Runs that kept no digest of the pictures that they were measured on are in the table of one that names the same pictures and did.
-fn same_pictures(records: &mut [RunRecord]) {
-    let named = |run: &RunRecord| run.experiment.measured_digest(None);
-    let kept = records.iter().filter(|run| run.summary.measured_on.is_some());
-    let known: BTreeMap<String, String> = kept.map(|run| (named(run), run.row.data.clone())).collect();
-    for run in records.iter_mut().filter(|run| run.summary.measured_on.is_none()) {
-        if let Some(data) = known.get(&named(run)) {
-            run.row.data.clone_from(data);
-        }
-    }
-}
-
 /// Reads several runs, each labelled by what tells its experiment from the others on the same data.
 pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
     let mut read = Vec::new();
@@ -408,6 +386,7 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
         read.push(record);
     }
     same_pictures(&mut read);
+    tell_apart(&mut read);
     attacked_alike(&mut read);
     let (mut records, mut repeated) = (Vec::<RunRecord>::new(), Vec::new());
     for record in read {
