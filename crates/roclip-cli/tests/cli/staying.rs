@@ -1,6 +1,6 @@
 //! Finished runs that stay beside new ones: what they learned from, and the machine that others go on with.
 
-use crate::support::Lab;
+use crate::support::{CLASSES, Lab};
 
 const SWEEP: [&str; 9] =
     ["train", "--config", "recipe.toml", "--epochs=1", "--set", "eval.probe=", "--run", "grid", "--sweep"];
@@ -62,6 +62,22 @@ fn a_finished_run_of_other_data_does_not_stand_beside_new_ones() {
     assert!(!lab.path("grid/learning_rate-2e-3").exists(), "nothing was begun");
     std::fs::remove_dir_all(lab.path("grid/asked")).unwrap();
     lab.ok(&two);
+}
+
+#[test]
+fn other_classes_are_no_other_pictures() {
+    let lab = Lab::new();
+    let classes = |order: &[usize]| {
+        let lines: String = order.iter().map(|at| format!("{}\n", CLASSES[*at])).collect();
+        std::fs::write(lab.path("classes.txt"), lines).unwrap();
+    };
+    classes(&[0, 1, 2, 3]);
+    lab.train("run", &["--preset", "clip", "--epochs", "1", "--set", "eval.classes=\"classes.txt\""]);
+    classes(&[1, 0, 2, 3]);
+    let resume = ["train", "--run", "run", "--resume", "--epochs", "2"];
+    lab.fails(&resume, 1, &["measured with other classes: `eval.classes = ", "classes.txt", "has changed since"]);
+    classes(&[0, 1, 2, 3]);
+    lab.ok(&resume);
 }
 
 #[test]

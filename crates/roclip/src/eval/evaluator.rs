@@ -147,6 +147,14 @@ impl Evaluator {
         (!pictures.is_empty()).then(|| artifact::sha256_hex(classes.chain(lines).collect::<String>().as_bytes()))
     }
 
+    /// A digest of the pictures alone, whatever their classes.
+    pub fn picture_digest(&self) -> String {
+        let mut pictures: Vec<_> = self.samples.iter().filter_map(|sample| sample.digest).collect();
+        pictures.sort_unstable();
+        let lines = pictures.iter().map(|digest| format!("{digest:02x?}\n"));
+        artifact::sha256_hex(lines.collect::<String>().as_bytes())
+    }
+
     /// Digests of the pictures that a probe of another data set learns from, and of those that it is asked about.
     pub fn probe_digests(&self) -> Option<[String; 2]> {
         self.probe_images.as_ref().map(ProbeImages::digests)

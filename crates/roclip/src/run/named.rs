@@ -15,6 +15,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Device;
 
+/// The labelled pictures that a run is measured on, and the names that they are told apart by.
+const PICTURES: &str = "eval.source";
+const CLASSES: &str = "eval.classes";
+
 /// Of a model before its vocabulary is that of the data.
 pub(super) fn model_digest(model: &ModelConfig) -> Result<String> {
     let text = serde_json::to_string(model).map_err(|e| Error::internal(format!("JSON: {e}")))?;
@@ -36,6 +40,10 @@ pub(super) fn named(
     }
     if !evaluator.is_of_nothing() {
         let eval = &recipe.eval;
+        found.insert(source_key(PICTURES, &eval.source)?, evaluator.picture_digest());
+        if let Some(classes) = eval.classes.as_ref().filter(|classes| Path::new(classes).is_file()) {
+            found.insert(format!("{CLASSES} = {classes:?}"), digest(&evaluator.classes));
+        }
         match &eval.class_captions {
             Some(source) => {
                 let prompts: Vec<String> = evaluator.prompts.all().collect();
@@ -68,6 +76,38 @@ pub(super) fn named(
         found.insert(source_key("caption.references", &caption.references)?, references.digest());
     }
     Ok(found)
+}
+
+/// Whether `key` of [`named`] is of the pictures and classes that a run is measured on, of which it has a digest as a whole.
+pub(super) fn is_measured_on(key: &str) -> bool {
+    is_of(key, PICTURES) || is_of(key, CLASSES)
+}
+
+fn is_of(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.starts_with(" = "))
+}
+
+/// What of a run that was measured on other labelled pictures, or on the same with other classes, than lie in the place `pictures` now, and what
+/// exactly has changed since, as far as what the run `began` with says it.
+pub(super) fn measured_apart(
+    began: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+    pictures: &str,
+) -> String {
+    let same = |section: &str| {
+        let (key, digest) = began.iter().find(|(key, _)| is_of(key, section))?;
+        Some((key, now.get(key)? == digest))
+    };
+    let same_pictures = same(PICTURES).map(|(_, same)| same);
+    match (same(CLASSES), same_pictures) {
+        (Some((classes, false)), same_pictures) => {
+            let too = if same_pictures == Some(false) { ", and on other pictures" } else { "" };
+            format!("measured with other classes{too}: `{}` has changed since", for_terminal(classes))
+        }
+        (_, Some(true)) => format!("measured on the pictures of `{pictures}` with other classes than they have now"),
+        (_, Some(false)) => format!("measured on other pictures: those of `{pictures}` have changed since"),
+        (_, None) => format!("measured on other pictures or classes: those of `{pictures}` have changed since"),
+    }
 }
 
 fn digest(texts: &[String]) -> String {
@@ -126,5 +166,24 @@ mod tests {
         let split = SourceConfig { split: Some("test".into()), ..source("a.csv") };
         let key = source_key("caption.references", &split).unwrap();
         assert!(key.contains("split") && !began.contains_key(&key), "{key}");
+    }
+
+    #[test]
+    fn what_was_measured_is_other_pictures_or_other_classes() {
+        let of = |entries: &[(&str, &str)]| -> BTreeMap<String, String> {
+            entries.iter().map(|(key, digest)| ((*key).to_owned(), (*digest).to_owned())).collect()
+        };
+        let (pictures, classes) = ("eval.source = {\"path\":\"a\"}", "eval.classes = \"cls.txt\"");
+        let began = of(&[(pictures, "1"), (classes, "1")]);
+        let said = |now: &[(&str, &str)]| measured_apart(&began, &of(now), "a");
+        let by_classes = said(&[(pictures, "1"), (classes, "2")]);
+        assert!(by_classes.contains("with other classes: `eval.classes = \"cls.txt\"` has"), "{by_classes}");
+        assert!(
+            said(&[(pictures, "2"), (classes, "2")]).contains("other classes, and on other pictures: `eval.classes")
+        );
+        assert!(said(&[(pictures, "2"), (classes, "1")]).contains("on other pictures: those of `a`"));
+        assert!(said(&[(pictures, "1")]).contains("the pictures of `a` with other classes"));
+        assert!(measured_apart(&BTreeMap::new(), &began, "a").contains("other pictures or classes"));
+        assert!(is_measured_on(pictures) && is_measured_on(classes) && !is_measured_on("eval.class_captions = {}"));
     }
 }

@@ -5,13 +5,14 @@ use crate::error::{Error, Result};
 use crate::recipe::{Difference, Recipe};
 use crate::run::began_with::first_difference;
 use crate::run::context::Context;
-use crate::run::named::check_named;
+use crate::run::named::{check_named, measured_apart};
 use crate::run::numbers::read_measured;
 use crate::run::prepare::manifest_file;
 use crate::run::summary::Summary;
 use crate::train::{EpochTally, Position, Trainer};
 use roclip_data::poison::Manifest;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// How a run begins.
@@ -151,7 +152,7 @@ pub(super) fn restore(trainer: &mut Trainer, context: &Context, folder: &Path) -
     // A captioner may be measured by other references than it began with; what lies under the same names has to be the same.
     let began = checkpoint::run_of(folder).map(|run| Recipe::read(&run.join("run.toml"))).transpose()?;
     if began.is_none_or(|began| began.measured_source() == context.recipe.measured_source()) {
-        check_measured_on(state.measured_on.as_deref(), context, folder)?;
+        check_measured_on((state.measured_on.as_deref(), &state.named), context, folder)?;
     }
     check_same_model(state, trainer, context, folder)?;
     let refuse = |what: String, remedy: &str| Err(Error::file(folder, what, remedy));
@@ -250,24 +251,22 @@ pub(super) fn check_same_model(state: &State, trainer: &Trainer, context: &Conte
 ///
 /// # Errors
 /// Names the pictures that have changed.
-pub(super) fn check_measured_on(began: Option<&str>, context: &Context, folder: &Path) -> Result<()> {
-    check_same_pictures(began, context.measured_on().as_deref(), context.recipe, folder)
+pub(super) fn check_measured_on(began: Measured, context: &Context, folder: &Path) -> Result<()> {
+    check_same_pictures(began, (context.measured_on().as_deref(), &context.named), context.recipe, folder)
 }
 
-/// [`check_measured_on`] of the digest that the pictures have `now`.
-pub(super) fn check_same_pictures(
-    began: Option<&str>,
-    now: Option<&str>,
-    recipe: &Recipe,
-    folder: &Path,
-) -> Result<()> {
-    if began.is_none() || began == now {
+/// The digest of what a run is measured on, and those of what its recipe names, as [`named`](crate::run::named::named) has them.
+type Measured<'a> = (Option<&'a str>, &'a BTreeMap<String, String>);
+
+/// [`check_measured_on`] of what the pictures are `now`.
+pub(super) fn check_same_pictures(began: Measured, now: Measured, recipe: &Recipe, folder: &Path) -> Result<()> {
+    if began.0.is_none() || began.0 == now.0 {
         return Ok(());
     }
-    let pictures = &recipe.measured_source().path;
+    let apart = measured_apart(began.1, now.1, &recipe.measured_source().path);
     Err(Error::file(
         folder,
-        format!("is of a run that was measured on other pictures: those of `{pictures}` have changed since"),
+        format!("is of a run that was {apart}"),
         "bring them back as they were, or begin anew in another folder with --run",
     ))
 }

@@ -4,7 +4,7 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::run::build::build;
-use crate::run::named::check_named;
+use crate::run::named::{check_named, is_measured_on};
 use crate::run::numbers::read_measured;
 use crate::run::prompt;
 use crate::run::resume::{check_began_with, check_manifest, check_measured_on, check_same_model};
@@ -39,7 +39,7 @@ pub fn check_unchanged(run: &Path) -> Result<bool> {
     let known = match (&state, &newest) {
         (Some(state), Some(folder)) => {
             check_began_with(state, &context, trainer.objective.name(), folder)?;
-            check_measured_on(summary.measured_on.as_deref(), &context, run)?;
+            check_measured_on((summary.measured_on.as_deref(), &summary.named), &context, run)?;
             check_same_model(state, &trainer, &context, folder)?;
             true
         }
@@ -48,9 +48,9 @@ pub fn check_unchanged(run: &Path) -> Result<bool> {
             if began.is_some_and(|began| *began != context.fingerprint) {
                 return Err(Error::file(run, "was trained on other data", "bring back its data and its manifest"));
             }
-            check_measured_on(summary.measured_on.as_deref(), &context, run)?;
+            check_measured_on((summary.measured_on.as_deref(), &summary.named), &context, run)?;
             check_named(&summary.named, &context.named, run)?;
-            let tells = context.named.keys().all(|key| summary.named.contains_key(key));
+            let tells = context.named.keys().all(|key| is_measured_on(key) || summary.named.contains_key(key));
             // Which weights a run began with stands in its checkpoints alone.
             began.is_some() && context.origin.is_none() && tells
         }

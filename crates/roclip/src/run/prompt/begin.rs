@@ -119,8 +119,10 @@ fn check_began_with(
     if state.data_fingerprint != data.pairs.fingerprint() {
         return Err(Error::file(from, "was trained on other data", "resume with the data of the run"));
     }
-    check_same_pictures(state.measured_on.as_deref(), data.measured_on.as_deref(), recipe, from)?;
-    check_named(&state.named, &data.named(section(recipe)?)?, from)
+    let named = data.named(section(recipe)?)?;
+    let began = (state.measured_on.as_deref(), &state.named);
+    check_same_pictures(began, (data.measured_on.as_deref(), &named), recipe, from)?;
+    check_named(&state.named, &named, from)
 }
 
 /// Whether what the finished run `run` of prompt learning began with, by its checkpoint `from`, is what `recipe` names today.
