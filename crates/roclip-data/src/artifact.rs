@@ -195,7 +195,8 @@ fn check_replaceable(path: &Path) -> Result<()> {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that `path` lies in, as it is named.
+pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -14,6 +14,7 @@ const ORDER: [(&str, &[&str]); 3] = [
     (
         "roclip-data",
         &[
+            "paths",
             "bounded",
             "nearby",
             "plural",

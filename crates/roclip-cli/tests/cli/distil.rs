@@ -273,7 +273,7 @@ fn what_no_student_can_learn_is_refused_before_work() {
     lab.ok(&["distil", "clip", "--zero-shot", "--epochs", "1", "--run", "taught"]);
     // The weights of another program's do not say how many heads it has.
     lab.ok(&["export", "clip", "--format", "open-clip", "--out", "foreign"]);
-    lab.ok(&["distil", "foreign", "--zero-shot", "--epochs", "1", "--run", "other"]);
+    lab.ok(&["distil", "foreign", "--config", "clip/run.toml", "--zero-shot", "--epochs", "1", "--run", "other"]);
     let path = lab.path("foreign/open_clip_config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let heads = &mut config["model_cfg"]["text_cfg"]["heads"];

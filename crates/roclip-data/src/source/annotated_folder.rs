@@ -8,9 +8,10 @@ use crate::skip::{Skip, SkipReason};
 use crate::source::folder::copy;
 use crate::source::kept::{Kept, Leave};
 use crate::source::rows::image_root;
+use crate::source::spelling::place;
 use crate::source::tree::{Tree, name, split_of, unused};
 use crate::source::webdataset::Memory;
-use crate::source::{Listing, Source, SourceConfig, file, place};
+use crate::source::{Listing, Source, SourceConfig, file};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 

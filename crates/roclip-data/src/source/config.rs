@@ -1,7 +1,8 @@
 //! Which samples to read, as a recipe says it.
 
 use crate::error::{Error, Result};
-use crate::source::{EmojiConfig, part_count};
+use crate::source::EmojiConfig;
+use crate::source::spelling::part_count;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

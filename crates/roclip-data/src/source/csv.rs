@@ -14,8 +14,9 @@ use crate::source::json;
 use crate::source::kept::{Kept, Leave};
 use crate::source::records::{Record, Records};
 use crate::source::rows::{ADDRESS_NAMES, CAPTION_NAMES, CLASS_NAMES, IMAGE_NAMES, Row, Rows, addresses, is_image};
+use crate::source::spelling::place;
 use crate::source::text_encoding::{self, NO_TEXT};
-use crate::source::{LARGE_LIST_BYTES, Listing, Rest, Source, SourceConfig, Take, captions, place};
+use crate::source::{LARGE_LIST_BYTES, Listing, Rest, Source, SourceConfig, Take, captions};
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,10 @@
 //! What of a source is written again when some of it is left out.
 
+use crate::artifact;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::SkipReport;
-use crate::source::rows::image_root;
-use crate::source::spelling::plain_path;
-use crate::source::{SourceConfig, captions, place};
+use crate::source::captions;
+use crate::source::spelling::{place, plain_path};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,8 +44,8 @@ impl Kept {
     /// Of a list with these samples, written to `out`: their pictures may lie in a folder of the one that is named, where they were found because
     /// the list lay beside it.
     pub(super) fn with_pictures_of(mut self, samples: &[&Sample], out: &Path) -> Kept {
-        let beside = image_root(out, &SourceConfig::default());
-        if let Some(root) = self.image_root.take_if(|root| place(&beside) != place(root)) {
+        let beside = artifact::folder_of(out);
+        if let Some(root) = self.image_root.take_if(|root| place(beside) != place(root)) {
             let files = samples.iter().filter(|sample| matches!(sample.image, ImageBytes::File(_)));
             let mut folders = files.map(|sample| &*sample.source);
             let first = folders.next().filter(|first| folders.all(|folder| folder == *first)).map(PathBuf::from);

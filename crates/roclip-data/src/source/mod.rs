@@ -37,6 +37,7 @@ pub use labels::{LabelFile, Labels};
 pub use listing::{Listing, allowed_losses};
 pub(crate) use members::can_be_key;
 pub(crate) use metadata::POISON_FIELD;
+pub use spelling::part_count;
 pub use stream::{Described, Streamed, describe, stream_samples};
 
 use crate::artifact;
@@ -44,9 +45,9 @@ use crate::error::{Error, IoContext, Result};
 use crate::picture::ImageLimits;
 use crate::sample::Sample;
 use crate::skip::{Skip, SkipReason};
-use crate::source::config::join_roots;
 use crate::source::kept::Leave;
 use crate::source::seen::Seen;
+use crate::source::spelling::{path_parts, place};
 use crate::source::tree::Tree;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -94,20 +95,6 @@ trait Source {
 
     /// Writes the source to `out`, a file or a new folder, in its own format and without what `leave` says. Whole or not at all.
     fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept>;
-}
-
-/// Where something lies, however it was named; the path as it is where that cannot be told.
-fn place(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
-}
-
-/// How many parts a path joins with `::`.
-pub fn part_count(path: &str) -> usize {
-    path_parts(path).count()
-}
-
-fn path_parts(path: &str) -> impl Iterator<Item = &str> {
-    path.split("::").filter(|part| !part.is_empty())
 }
 
 /// What is read as one.
@@ -313,7 +300,7 @@ pub fn write_kept(
             kept.append(written);
         }
         let paths: Vec<String> = parts.iter().map(|part| out.join(&part.name).display().to_string()).collect();
-        Ok(Kept { path: paths.join("::"), image_root: join_roots(&roots), ..kept })
+        Ok(Kept { path: paths.join("::"), image_root: config::join_roots(&roots), ..kept })
     })
 }
 

@@ -10,9 +10,10 @@ use crate::source::kept::{Kept, Leave};
 use crate::source::losses::{ReadShard, lost_of};
 use crate::source::parquet::rows::Table;
 use crate::source::shards::distinct_ends;
+use crate::source::spelling::place;
 use crate::source::tree::{name, split_of};
 use crate::source::webdataset::Memory;
-use crate::source::{Listing, Rest, Source, SourceConfig, Take, place};
+use crate::source::{Listing, Rest, Source, SourceConfig, Take};
 use std::path::{Path, PathBuf};
 
 mod columns;

@@ -1,7 +1,7 @@
 //! Patterns of paths: `{000..015}`, `{train,val}`, `*`, `?`, `[0-9]` and `**`.
 
 use crate::error::{Error, Result};
-use crate::source::{path_parts, place};
+use crate::source::spelling::{path_parts, place};
 use regex::Regex;
 use std::path::{Path, PathBuf};
 

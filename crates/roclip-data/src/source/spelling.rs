@@ -1,6 +1,21 @@
-//! Different spellings of one path.
+//! Different spellings of one path, and of several that are joined.
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+/// Where something lies, however it was named; the path as it is where that cannot be told.
+pub(super) fn place(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// How many parts a path joins with `::`.
+pub fn part_count(path: &str) -> usize {
+    path_parts(path).count()
+}
+
+pub(super) fn path_parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split("::").filter(|part| !part.is_empty())
+}
 
 /// A path without what leads nowhere: `./img//a.png` is `img/a.png`, and the same picture. What leads upwards stays, for a folder may be a link;
 /// so does an address.

@@ -6,6 +6,7 @@ mod keys;
 mod label;
 mod poison;
 mod record;
+mod runs;
 mod seeds;
 mod title;
 
@@ -14,5 +15,6 @@ pub use experiment::Experiment;
 pub use keys::key_legend;
 pub use label::{by_size, is_recipe_key};
 pub use poison::Poison;
-pub use record::{EpochRecord, Hits, NamedRun, ResultRow, RunRecord, Runs, Scores, key_columns, read_run, read_runs};
+pub use record::{EpochRecord, Hits, ResultRow, RunRecord, Scores, key_columns, read_run};
+pub use runs::{NamedRun, Runs, read_runs};
 pub use seeds::{SeedSummary, Spread, by_experiment, over_seeds, rates};

@@ -3,9 +3,7 @@
 
 use crate::recipe::Recipe;
 use crate::results::experiment::{Experiment, says_how_much_poison};
-use crate::results::record::RunRecord;
 use roclip_data::artifact;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What poison is drawn by.
@@ -15,11 +13,11 @@ const DRAWN_BY: [&str; 3] = ["poison.attacks", "poison.reference", "poison.beyon
 #[derive(Debug, Clone)]
 pub struct Poison {
     /// What was attacked: recipes that differ in the attack differ here.
-    attacked: Experiment,
+    pub(super) attacked: Experiment,
     /// A digest of the manifest's rows; none where the run kept no manifest.
-    rows: Option<String>,
+    pub(super) rows: Option<String>,
     /// Whether a manifest was given, rather than drawn.
-    given: bool,
+    pub(super) given: bool,
 }
 
 impl Poison {
@@ -52,7 +50,7 @@ fn rows_kept(folder: &Path) -> Option<String> {
 
 impl Experiment {
     /// This one with the poison of `other`.
-    fn with_poison_of(&self, other: &Experiment) -> Experiment {
+    pub(super) fn with_poison_of(&self, other: &Experiment) -> Experiment {
         let drawn = |key: &str| DRAWN_BY.iter().any(|section| key.starts_with(section));
         let mut settings = self.settings.clone();
         settings.retain(|key, _| !drawn(key));
@@ -61,31 +59,6 @@ impl Experiment {
         let others = other.settings.iter().filter(|(key, _)| drawn(key) && !(clean && says_how_much_poison(key)));
         settings.extend(others.map(|(key, value)| (key.clone(), value.clone())));
         Experiment { settings }
-    }
-}
-
-/// Gives runs that took their poison from a manifest the settings that the same rows were drawn by in another of `records`, so that their
-/// rows are named by what else differs, and each is the other's control.
-pub(super) fn attacked_alike(records: &mut [RunRecord]) {
-    let mut drawn: BTreeMap<String, ((bool, bool), Experiment)> = BTreeMap::new();
-    for run in records.iter().filter(|run| run.poison.is_told()) {
-        let Some(rows) = &run.poison.rows else { continue };
-        // Who drew it knows best; who trained on it, how much there is.
-        let rank = (run.recipe.poison.measure_only, run.poison.given);
-        if drawn.get(rows).is_none_or(|(known, _)| rank < *known) {
-            drawn.insert(rows.clone(), (rank, run.poison.attacked.clone()));
-        }
-    }
-    for run in records.iter_mut().filter(|run| run.poison.given) {
-        let Some((_, source)) = run.poison.rows.as_ref().and_then(|rows| drawn.get(rows)) else { continue };
-        let own = run.experiment == run.poison.attacked;
-        run.poison.attacked = run.poison.attacked.with_poison_of(source);
-        (run.attack, run.aim) = run.poison.digests();
-        // What was cleaned or distilled is another run's experiment.
-        if own {
-            run.experiment = run.poison.attacked.clone();
-            run.row.experiment = run.experiment.digest();
-        }
     }
 }
 

@@ -4,11 +4,10 @@ use crate::checkpoint::{run_of, runs_within};
 use crate::error::{Error, Result};
 use crate::eval::{BackdoorOutcome, Details, Evaluation, can_miss};
 use crate::recipe::{ObjectiveName, Recipe};
-use crate::results::data::{TrainingData, place, same_pictures, tell_apart};
+use crate::results::data::{TrainingData, place};
 use crate::results::experiment::Experiment;
 use crate::results::keys::{in_order, short_keys};
-use crate::results::label::{Label, by_settings, labels};
-use crate::results::poison::{Poison, attacked_alike};
+use crate::results::poison::Poison;
 use crate::results::title::{control, name, student};
 use crate::run::{EpochLine, InheritanceFigures, Summary, read_details, read_epochs, read_measured};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
@@ -16,7 +15,7 @@ use roclip_data::escape::for_shell;
 use roclip_data::plural;
 use roclip_data::rate::Rate;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq)]
@@ -119,7 +118,7 @@ impl ResultRow {
     }
 
     /// Position in tables.
-    fn order(&self) -> usize {
+    pub(super) fn order(&self) -> usize {
         let known = ["undefended", "augmentation-only", "", "clean-data"];
         known.iter().position(|c| *c == self.control.as_deref().unwrap_or("")).unwrap_or(known.len())
     }
@@ -351,78 +350,4 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
         details,
         epochs,
     })
-}
-
-/// A run, and how a report is to call it.
-#[derive(Debug, Clone)]
-pub struct NamedRun {
-    /// What was trained, where it is absent.
-    pub name: Option<String>,
-    pub folder: PathBuf,
-}
-
-impl From<&PathBuf> for NamedRun {
-    fn from(folder: &PathBuf) -> Self {
-        NamedRun { name: None, folder: folder.clone() }
-    }
-}
-
-/// Several runs in the order of a table.
-pub struct Runs {
-    pub records: Vec<RunRecord>,
-    /// Runs with the recipe and the seed of one of `records`, measured on the same pictures: the same figures once more would pass for another
-    /// seed.
-    pub repeated: Vec<PathBuf>,
-}
-
-/// Reads several runs, each labelled by what tells its experiment from the others on the same data.
-pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
-    let mut read = Vec::new();
-    for run in runs {
-        let mut record = read_run(&run.folder)?;
-        if let Some(name) = &run.name {
-            record.row.name.clone_from(name);
-        }
-        read.push(record);
-    }
-    same_pictures(&mut read);
-    tell_apart(&mut read);
-    attacked_alike(&mut read);
-    let (mut records, mut repeated) = (Vec::<RunRecord>::new(), Vec::new());
-    for record in read {
-        let key = |record: &RunRecord| {
-            let row = &record.row;
-            (row.name.clone(), row.experiment.clone(), row.data.clone(), row.seed)
-        };
-        match records.iter().any(|known| key(known) == key(&record)) {
-            true => repeated.push(record.folder),
-            false => records.push(record),
-        }
-    }
-    // Runs that were measured on other data stand in a table of their own, where nothing has to tell them from these.
-    let data: BTreeSet<String> = records.iter().map(|run| run.row.data.clone()).collect();
-    for data in data {
-        let mut members: Vec<&mut RunRecord> = records.iter_mut().filter(|run| run.row.data == data).collect();
-        let named: Vec<_> = members.iter().map(|run| (run.row.name.clone(), run.experiment.clone())).collect();
-        let folders: Vec<PathBuf> = members.iter().map(|run| run.folder.clone()).collect();
-        let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
-        for (record, Label { text, settings }) in members.iter_mut().zip(labels(&named, &folders)) {
-            (record.row.label, record.row.settings) = (text, settings);
-        }
-    }
-    let place = |data: &str| records.iter().position(|run| run.row.data == data);
-    let places: Vec<_> = records.iter().map(|run| place(&run.row.data)).collect();
-    let mut placed: Vec<_> = places.into_iter().zip(records).collect();
-    let keys: Vec<String> =
-        key_columns(placed.iter().map(|(_, run)| &run.row)).into_iter().map(|(key, _)| key).collect();
-    let names = |(place, run): &(Option<usize>, RunRecord)| {
-        // What was cleaned stands behind what was trained.
-        (*place, run.row.order(), run.recipe.clean.is_some(), run.row.name.clone())
-    };
-    placed.sort_by(|one, other| {
-        let (a, b) = (&one.1.row, &other.1.row);
-        let cells = names(one).cmp(&names(other)).then_with(|| by_settings(&keys, &a.settings, &b.settings));
-        cells.then_with(|| (&a.experiment, a.seed).cmp(&(&b.experiment, b.seed)))
-    });
-    Ok(Runs { records: placed.into_iter().map(|(_, run)| run).collect(), repeated })
 }

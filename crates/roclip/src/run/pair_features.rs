@@ -174,6 +174,8 @@ impl PairFeatures {
 /// The pairs of `recipe`, with the poison that it knows of, and what is none of them.
 fn pairs(recipe: &Recipe) -> Result<(Arc<Pairs>, SkipReport)> {
     let mut recipe = recipe.clone();
+    // Each pair is looked at once, however often an epoch has it: a list names pairs, and a repeat is no pair of the data.
+    recipe.data.weights = None;
     if recipe.manifest.is_none() && recipe.poison.attacks.is_empty() {
         // Labelled images are for attacks alone here.
         recipe.eval.source.path = NO_IMAGES.to_owned();
