@@ -44,8 +44,8 @@ pub(super) fn outcomes(run: &Finished) -> Vec<Finding> {
         let rate = |scores: &Scores| attack.map_or(scores.psr, |attack| judged(scores, attack));
         let hits = [rate(own)?, rate(theirs)?];
         let taken = first_matching_epoch(&run.recipe).and_then(|first| {
-            let scores = run.record.epochs.iter().filter_map(|epoch| epoch.scores.as_ref());
-            let before = scores.filter(|scores| scores.epoch < first).last()?;
+            let mut scores = run.record.epochs.iter().filter_map(|epoch| epoch.scores.as_ref());
+            let before = scores.rfind(|scores| scores.epoch < first)?;
             Some((first, before.epoch, rate(before)?))
         });
         judge(&run.record.row.name, attack, hits, taken)
