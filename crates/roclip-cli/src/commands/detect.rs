@@ -278,6 +278,7 @@ fn trusted(recipe: &Recipe, path: &str) -> Recipe {
     let mut trusted = recipe.clone();
     trusted.manifest = None;
     trusted.poison = Default::default();
+    trusted.data.source.image_root = recipe.data.source.root_for(path).cloned();
     trusted.data.source.path = path.to_owned();
     // What is named is trusted whole, and the rest is of the data that are suspected.
     trusted.data.source.split = None;
@@ -435,4 +436,19 @@ fn figures_in_words(figures: &Figures) -> String {
         silent => format!("   {silent} of {} without a score", figures.poisoned),
     };
     format!("{area:>8} {most:>12} {all:>13}{silent}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trusted_pairs_have_no_folders_of_the_parts_of_others() {
+        let mut recipe = Recipe::default();
+        recipe.data.source.path = "a.csv::b.csv".into();
+        for (root, theirs) in [("x::y", None), ("x", Some(Path::new("x")))] {
+            recipe.data.source.image_root = Some(root.into());
+            assert_eq!(trusted(&recipe, "t.csv").data.source.image_root.as_deref(), theirs);
+        }
+    }
 }

@@ -18,7 +18,7 @@ pub struct LookedAt<'a> {
 
 impl LookedAt<'_> {
     /// The command that trains on the same pairs without those that `list` names: every flag that chose them stands in it, since ids are of
-    /// one data. None where they are those that a run cleaned with or learned prompts beside, which it did not train on.
+    /// one data. None where they are those that a run cleaned with or learned prompts beside, which it did not train on, and no flag names them.
     pub fn train_without(&self, list: &Path) -> Option<String> {
         let given: Vec<(&'static str, String)> = (self.recipe.again().into_iter())
             .chain(self.data.again())
@@ -30,6 +30,10 @@ impl LookedAt<'_> {
         let own = self.run.filter(|_| self.recipe.config.is_none());
         let trained = own.and_then(|run| Some((run, Recipe::of_run(run).ok()?)));
         let trained = trained.filter(|(_, recipe)| recipe.clean.is_none() && recipe.prompt.is_none());
+        let named = self.data.names_training_data() || self.recipe.names_pairs();
+        if self.run.is_some() && trained.is_none() && !named {
+            return None;
+        }
         if let Some((run, recipe)) = &trained {
             flags.push(("--config", run.join("run.toml").display().to_string()));
             let kept = run.join("manifest.jsonl");
@@ -57,5 +61,44 @@ impl LookedAt<'_> {
         let without = |(run, _): (&Path, Recipe)| beside(run, "without");
         let run = of_run.map_or_else(|| unused_name(Path::new("runs/without"), ""), without);
         Some(format!("roclip train {} --run {}", typed(flags), shell_word(&run)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        recipe: BaseFlags,
+        #[command(flatten)]
+        data: DataFlags,
+        #[command(flatten)]
+        manifest: ManifestFlag,
+        #[command(flatten)]
+        seed: SeedFlag,
+    }
+
+    #[test]
+    fn no_command_is_advised_that_would_train_on_other_pairs_than_were_looked_at() {
+        let cleaned = tempfile::tempdir().unwrap();
+        std::fs::write(cleaned.path().join("run.toml"), "[clean]\nvictim = 'v'\n").unwrap();
+        let advised = |run: Option<&Path>, typed: &str| {
+            let Given { recipe, data, manifest, seed } = Given::parse_from(typed.split(' '));
+            let looked = LookedAt { run, recipe: &recipe, data: &data, manifest: &manifest, seed: &seed };
+            looked.train_without(Path::new("s/drop.txt"))
+        };
+        let of_cleaned = |typed: &str| advised(Some(cleaned.path()), typed);
+        for typed in ["detect", "detect --seed 1", "detect --set data.drop=ids.txt", "detect --val-data val.csv"] {
+            assert_eq!(of_cleaned(typed), None, "{typed}");
+        }
+        for named in ["--train-data a.csv", "--config mine.toml", "--set data.source.path=a.csv"] {
+            let said = of_cleaned(&format!("detect {named} --seed 1")).unwrap();
+            assert!(said.starts_with("roclip train ") && said.contains(" --seed 1 "), "{said}");
+        }
+        // Of a model that belongs to no run the pairs are those of a recipe without keys, as those of the command are.
+        assert!(advised(None, "detect --val-data val.csv").is_some());
     }
 }

@@ -84,6 +84,14 @@ impl Default for SourceConfig {
 const JOINT: &str = "::";
 
 impl SourceConfig {
+    /// The folder that the pictures of the lists at `path` start from where they are read as those of this source are. One for each of its
+    /// joined parts is of those parts alone.
+    pub fn root_for(&self, path: &str) -> Option<&PathBuf> {
+        let of_each =
+            |root: &PathBuf| part_count(&self.path) > 1 && root.to_str().is_some_and(|root| root.contains(JOINT));
+        self.image_root.as_ref().filter(|root| path == self.path || !of_each(root))
+    }
+
     /// The folder that image paths start from in each joined part, in their order; none for that of the list itself.
     ///
     /// # Errors
@@ -139,6 +147,15 @@ mod tests {
             SourceConfig { path: "a::b".into(), ..SourceConfig::default() }.image_roots().unwrap(),
             [None, None]
         );
+        let read_alike = |path: &str, root: &str, other: &str| {
+            let config = SourceConfig { path: path.into(), image_root: Some(root.into()), ..SourceConfig::default() };
+            config.root_for(other).cloned()
+        };
+        assert_eq!(read_alike("a.csv::b.csv", "x", "c.csv"), some("x"));
+        assert_eq!(read_alike("a.csv", "x::y", "c.csv"), some("x::y"));
+        assert_eq!(read_alike("a.csv::b.csv", "x::y", "a.csv::b.csv"), some("x::y"));
+        assert_eq!(read_alike("a.csv::b.csv", "x::y", "c.csv"), None);
+        assert_eq!(read_alike("a.csv::b.csv", "x::y", "c.csv::d.csv"), None);
         for (parts, joined) in [
             (vec![some("x"), some("x")], some("x")),
             (vec![some("x"), some("y")], some("x::y")),

@@ -86,7 +86,7 @@ impl Overrides for CaptionDataFlags {
         if let Some(path) = &self.val_data {
             *references = SourceConfig { path: path.clone(), ..SourceConfig::default() };
         }
-        self.pairs.describe(references);
+        self.pairs.describe_beside(references, &recipe.data.source);
         Ok(())
     }
 }

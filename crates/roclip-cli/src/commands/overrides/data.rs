@@ -70,6 +70,16 @@ impl SourceFlags {
         source.csv_separator = self.csv_separator.clone().or(source.csv_separator.take());
         source.csv_encoding = self.csv_encoding.clone().or(source.csv_encoding.take());
     }
+
+    /// [`SourceFlags::describe`] of a source that is read beside `pairs`, which these flags describe: folders of pictures that are named for
+    /// each part of those are not of another source.
+    pub fn describe_beside(&self, source: &mut SourceConfig, pairs: &SourceConfig) {
+        let own = source.image_root.clone();
+        self.describe(source);
+        if self.image_root.is_some() {
+            source.image_root = pairs.root_for(&source.path).cloned().or(own);
+        }
+    }
 }
 
 impl Overrides for SourceFlags {
@@ -155,7 +165,7 @@ impl Overrides for DataFlags {
             }
         }
         set(&mut recipe.eval.source.path, &self.val_data);
-        self.source.describe(&mut recipe.eval.source);
+        self.source.describe_beside(&mut recipe.eval.source, &recipe.data.source);
         Ok(())
     }
 }
@@ -178,5 +188,30 @@ impl Overrides for ManifestFlag {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
         recipe.manifest = self.manifest.clone().or(recipe.manifest.take());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_pictures_for_each_part_are_of_those_parts_alone() {
+        let roots = |pairs: &str, root: &str, labelled: &str| {
+            let source =
+                SourceFlags { train_data: Some(pairs.into()), image_root: Some(root.into()), ..SourceFlags::default() };
+            let flags = DataFlags { source, val_data: Some(labelled.into()), ..DataFlags::default() };
+            let mut recipe = Recipe::default();
+            flags.apply(&mut recipe).unwrap();
+            let said = |source: SourceConfig| source.image_root.map(|root| root.display().to_string());
+            (said(recipe.data.source), said(recipe.eval.source))
+        };
+        let some = |root: &str| Some(root.to_owned());
+        assert_eq!(roots("a.csv::b.csv", ".::other", "val.csv"), (some(".::other"), None));
+        assert_eq!(roots("a.csv::b.csv", ".::other", "c.csv::d.csv::e.csv"), (some(".::other"), None));
+        // The same lists, of which other splits may be read, and one folder for all.
+        assert_eq!(roots("a.csv::b.csv", ".::other", "a.csv::b.csv"), (some(".::other"), some(".::other")));
+        assert_eq!(roots("a.csv::b.csv", "other", "val.csv"), (some("other"), some("other")));
+        assert_eq!(roots("a.csv", "one::name", "val.csv"), (some("one::name"), some("one::name")));
     }
 }

@@ -69,6 +69,11 @@ impl BaseFlags {
         self.config.is_some() || self.set.iter().any(|assignment| assignment.trim_start().starts_with("data"))
     }
 
+    /// Whether a recipe file or `--set` says which pairs are read, and not only how or which of them.
+    pub fn names_pairs(&self) -> bool {
+        self.config.is_some() || ["data", "data.source", "data.source.path"].iter().any(|key| self.sets(key))
+    }
+
     /// Whether `--set` gives this key.
     pub fn sets(&self, key: &str) -> bool {
         self.set.iter().any(|assignment| assignment.split('=').next().is_some_and(|named| named.trim() == key))
