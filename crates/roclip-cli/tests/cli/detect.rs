@@ -43,6 +43,18 @@ fn pairs_are_scored_judged_and_left_out() {
     lab.train("without", &["--preset", "clip", "--drop", "suspects/drop.txt"]);
     let summary: Value = serde_json::from_str(&lines(&lab, "without/summary.json").join("\n")).unwrap();
     assert_eq!(summary["pairs"], scores.len() - dropped.len());
+    // A list of a look names poison that whoever cleans the run, or trains on the data without poison, does not have.
+    std::fs::create_dir(lab.path("known")).unwrap();
+    std::fs::copy(lab.path("suspects/detect.json"), lab.path("known/detect.json")).unwrap();
+    let targeted: Vec<&str> = ids.iter().copied().filter(|id| id.starts_with("poison/targeted/")).collect();
+    assert_eq!(targeted.len(), 6, "{ids:?}");
+    std::fs::write(lab.path("known/drop.txt"), targeted.join("\n")).unwrap();
+    lab.train("partly", &["--preset", "clip", "--epochs", "1", "--drop", "known/drop.txt"]);
+    let clean = ["clean", "partly", "--run", "cleaned", "--method", "finetune", "--pairs", "16"];
+    let said = lab.stderr(&[&clean[..], &["--batch-size", "8", "--epochs", "1"]].concat());
+    assert!(said.contains("6 ids of data.drop are not among the pairs that are trained on"), "{said}");
+    let control = ["train", "--config", "partly/run.toml", "--run", "control", "--dry-run"];
+    lab.ok(&[&control[..], &["--set", "poison.measure_only=true"]].concat());
     // Another look, at what that run learned from, leaves it out still: the command that it advises has one list.
     let again = ["detect", "pairs", "without", "--out", "further", "--neighbours", "4", "--drop-fraction", "0.1"];
     let said = lab.ok(&again);

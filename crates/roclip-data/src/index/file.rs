@@ -23,7 +23,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Version of the format, and of what is read of the data: an index that was made of fewer or other rows is made anew.
-pub const FORMAT: u32 = 6;
+pub const FORMAT: u32 = 7;
 pub(super) const MAGIC: [u8; 8] = *b"roclipix";
 /// Samples of a block: few, since a batch reads a block for each of its pairs.
 pub(super) const BLOCK_SAMPLES: usize = 64;
@@ -112,8 +112,7 @@ pub(super) struct Facts {
     /// Whether no sample has two captions.
     pub one_caption: bool,
     pub labelled: u32,
-    /// Samples that say themselves that they are poison; an older index knows of none.
-    #[serde(default)]
+    /// Samples that say themselves that they are poison.
     pub poisoned: u32,
     pub splits: BTreeMap<String, usize>,
     /// As in [`Listing`](crate::source::Listing).

@@ -40,6 +40,8 @@ pub struct LeftOutByList {
     pub first_absent: Option<String>,
     /// Of the list, whatever its order and layout.
     pub digest: String,
+    /// Whether the pairs were only some of the data that the list may be of, so that what is absent says nothing of it.
+    pub of_part: bool,
 }
 
 impl LeftOutByList {
@@ -48,6 +50,10 @@ impl LeftOutByList {
         let first = self.first_absent.as_ref()?;
         let are = if self.absent == 1 { "is" } else { "are" };
         let ids = count(self.absent, "id");
+        if self.of_part {
+            let first = for_terminal(first);
+            return Some(format!("{ids} of data.drop {are} not among the pairs that are trained on (first: {first})"));
+        }
         let doubt = match self.fits_badly() {
             true => format!(", of {} that it has; {LIKE_OTHER_DATA}", self.named),
             false => String::new(),
@@ -57,7 +63,7 @@ impl LeftOutByList {
 
     /// Whether so much of the list is not in the data that it may be of other data.
     pub fn fits_badly(&self) -> bool {
-        self.named > 1 && self.absent * 4 >= self.named
+        !self.of_part && self.named > 1 && self.absent * 4 >= self.named
     }
 
     /// `3 pictures, 2 poisoned pairs and 1 single caption`; what there is none of is not said.
@@ -193,7 +199,8 @@ impl DropList {
         (0..sample.captions.len()).filter(|k| self.names(&format!("{begins}{k}"))).collect()
     }
 
-    fn digest(&self) -> String {
+    /// Of the ids, whatever their order and layout.
+    pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for id in &self.ids {
             hash.update((id.len() as u64).to_le_bytes());
@@ -237,6 +244,7 @@ impl DropList {
             absent: self.ids.len() - found.len(),
             first_absent,
             digest: self.digest(),
+            of_part: false,
         })
     }
 
@@ -246,16 +254,28 @@ impl DropList {
     /// # Errors
     /// A list of other data, and one that leaves nothing.
     pub fn leave_out_pairs(&self, pairs: &mut Pairs) -> Result<LeftOutByList> {
+        let first = pairs.get(0).map_or_else(String::new, |pair| pair.id.clone());
+        let left_out = self.leave_out_of_part(pairs)?;
+        match left_out.absent == left_out.named {
+            true => Err(self.of_other_data(Some(&first))),
+            false => Ok(LeftOutByList { of_part: false, ..left_out }),
+        }
+    }
+
+    /// [`DropList::leave_out_pairs`] of pairs that are only some of the data that the list may be of: it need not name any of them.
+    ///
+    /// # Errors
+    /// A list that leaves nothing.
+    pub fn leave_out_of_part(&self, pairs: &mut Pairs) -> Result<LeftOutByList> {
         if !self.blank.is_empty() {
             // One id at a time: those of a large index together are what it keeps out of memory.
             let own = pairs.iter().map(|pair| pair.id.clone());
             let list = self.clone().among(own.chain(pairs.samples().map(|sample| sample.id.clone())));
-            return list.leave_out_pairs(pairs);
+            return list.leave_out_of_part(pairs);
         }
         let (mut captions, mut added) = (0, 0);
         let mut found: BTreeSet<&str> = BTreeSet::new();
         let mut pictures = BTreeSet::new();
-        let first = pairs.get(0).map_or_else(String::new, |pair| pair.id.clone());
         pairs.retain(|pair, sample| {
             let of_sample = sample.and_then(|sample| self.ids.get(&sample.id));
             let own = self.ids.get(&pair.id);
@@ -271,16 +291,14 @@ impl DropList {
             found.extend(of_sample.map(String::as_str));
             own.is_none() && of_sample.is_none()
         });
-        if found.is_empty() {
-            return Err(self.of_other_data(Some(&first)));
-        }
-        if pairs.is_empty() {
+        if pairs.is_empty() && !found.is_empty() {
             return Err(self.of_everything());
         }
         let first_absent = self.ids.iter().find(|id| !found.contains(id.as_str())).cloned();
         let (named, absent) = (self.ids.len(), self.ids.len() - found.len());
         let digest = self.digest();
-        Ok(LeftOutByList { pictures: pictures.len(), captions, added, named, absent, first_absent, digest })
+        let of_part = true;
+        Ok(LeftOutByList { pictures: pictures.len(), captions, added, named, absent, first_absent, digest, of_part })
     }
 
     /// Of a list that leaves nothing.

@@ -217,6 +217,9 @@ fn a_damaged_index_is_never_believed() {
         assert!(said.contains("cut off") || said.contains("no index"), "{said}");
     }
     let said = after(folder.path(), |bytes| bytes[8] = 9).unwrap_err().to_string();
+    // Before the seventh an index knew nothing of written poison.
+    let older = after(folder.path(), |bytes| bytes[8] = 6).unwrap_err().to_string();
+    assert!(older.contains("format 6") && older.contains("make it anew"), "{older}");
     assert!(said.contains("format 9") && said.contains(&format!("reads {FORMAT}")), "{said}");
 }
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::eval::NO_IMAGES;
 use crate::recipe::Recipe;
-use crate::run::Looked;
+use crate::run::{Before, Looked};
 use roclip_data::artifact;
 use roclip_data::poison::PoisonConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,10 +82,7 @@ impl Experiment {
         // Each seed has suspects of its own, too.
         if let Some(looked) = recipe.data.drop.as_deref().and_then(Looked::beside) {
             settings.remove(DROP);
-            let encoder = looked.model.as_deref().map_or_else(|| "features".to_owned(), |model| made_as(model, depth));
-            let by = looked.ordered_by();
-            let own = [encoder, by, looked.neighbours.to_string(), looked.references.to_string(), looked.drop];
-            settings.extend(PROVENANCE.map(str::to_owned).into_iter().zip(own));
+            settings.extend(PROVENANCE.map(str::to_owned).into_iter().zip(provenance(looked, depth)));
         }
         Ok(Experiment { settings })
     }
@@ -217,6 +214,20 @@ fn without_unused_emoji(settings: &mut BTreeMap<String, String>) {
     settings.retain(|key, _| key.split_once(".emoji.").is_none_or(|(source, _)| !unused.contains(source)));
 }
 
+/// How suspects were found, in the order of [`PROVENANCE`].
+fn provenance(looked: Looked, depth: u32) -> [String; PROVENANCE.len()] {
+    let encoder = looked.model.as_deref().map_or_else(|| "features".to_owned(), |model| made_as(model, depth));
+    let by = looked.ordered_by();
+    // Which earlier list it was, by the first letters of its digest.
+    let earlier = looked.earlier.map(|earlier| match earlier {
+        Before::List(digest) => digest,
+        Before::Look(look) => artifact::sha256_hex(provenance(*look, depth).join("\n").as_bytes()),
+    });
+    let earlier = earlier.map(|digest| format!(" {}", digest.chars().take(DIGEST).collect::<String>()));
+    let left_out = looked.drop + &earlier.unwrap_or_default();
+    [encoder, by, looked.neighbours.to_string(), looked.references.to_string(), left_out]
+}
+
 /// `run:` and the digest of the run that `path` is or lies in; the path itself where its recipe cannot be read.
 fn made_as(path: &Path, depth: u32) -> String {
     let run = crate::checkpoint::run_of(path);
@@ -322,6 +333,24 @@ pub(super) mod tests {
         assert_eq!(first.digest(), without(&list(1, "dao")).digest());
         assert_ne!(first.digest(), without(&list(0, "lid")).digest());
         assert_eq!(first.settings["detected by"], "dao");
+        // Which list they were found behind makes another one.
+        let look = |method: &str, drop: &str| {
+            serde_json::json!({
+                "model": null, "methods": [method], "neighbours": 16, "references": 1024, "drop": drop
+            })
+        };
+        let behind = |earlier: serde_json::Value| {
+            let own = folder.path().join(artifact::sha256_hex(earlier.to_string().as_bytes()));
+            std::fs::create_dir(&own).unwrap();
+            let mut looked = look("dao", "fraction 0.05");
+            looked["earlier"] = earlier;
+            std::fs::write(own.join("detect.json"), serde_json::json!({"looked": looked}).to_string()).unwrap();
+            without(&own.join("drop.txt"))
+        };
+        let found = ["0a", "0b"].map(|digest| behind(digest.into()).digest());
+        let looks = ["fraction 0.1", "fraction 0.2"].map(|drop| behind(look("lid", drop)).digest());
+        let all: BTreeSet<&String> = found.iter().chain(&looks).collect();
+        assert!(all.len() == 4 && !all.contains(&first.digest()), "{all:?}");
         // Of a list that somebody else made, nothing is known but its name.
         let other = folder.path().join("ids.txt");
         assert_eq!(without(&other).settings["data.drop"], other.display().to_string());

@@ -13,6 +13,10 @@ pub struct EarlierList {
     pub list: PathBuf,
     /// How many it names.
     pub ids: usize,
+    /// [`DropList::digest`].
+    pub digest: String,
+    /// Whether poison that was known is among them.
+    pub names_poison: bool,
     #[serde(skip)]
     lines: String,
 }
@@ -21,12 +25,13 @@ impl EarlierList {
     /// # Errors
     /// What is no list of ids.
     pub fn read(list: &Path) -> Result<EarlierList> {
-        let ids = DropList::read(list)?.len();
+        let ids = DropList::read(list)?;
         let mut lines = artifact::read_text(list)?;
         if !lines.ends_with('\n') {
             lines.push('\n');
         }
-        Ok(EarlierList { list: list.to_owned(), ids, lines })
+        let (digest, ids) = (ids.digest(), ids.len());
+        Ok(EarlierList { list: list.to_owned(), ids, digest, names_poison: false, lines })
     }
 
     /// Its lines as they stand, with all that they say beside the ids.

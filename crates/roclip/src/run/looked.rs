@@ -78,6 +78,49 @@ pub struct Looked {
     pub references: usize,
     /// `fraction 0.02`, `level 0.01` or `nothing`, and whether the list names what an earlier one does, too.
     pub drop: String,
+    /// What that earlier list was; older files do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Before>,
+}
+
+/// What an earlier list was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Before {
+    /// One of another look: each seed has its own.
+    Look(Box<Looked>),
+    /// The digest of any other.
+    List(String),
+}
+
+/// What is read of the summary beside a list.
+#[derive(Deserialize)]
+struct Summary {
+    looked: Looked,
+    dropped: Option<Named>,
+    earlier: Option<Joined>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    /// By attack: its pairs, and how many of them were not named.
+    left: BTreeMap<String, (usize, usize)>,
+}
+
+/// The earlier list whose lines stand in this one, too.
+#[derive(Deserialize)]
+struct Joined {
+    ids: usize,
+    #[serde(default)]
+    names_poison: bool,
+}
+
+impl Summary {
+    /// Where `list` is a `drop.txt` of this program beside its `detect.json`.
+    fn beside(list: &Path) -> Option<Summary> {
+        let summary = list.file_name().is_some_and(|name| name == LIST).then(|| list.with_file_name(SUMMARY))?;
+        artifact::read_json(&summary).ok()
+    }
 }
 
 impl Looked {
@@ -89,14 +132,19 @@ impl Looked {
             neighbours: config.neighbours,
             references: config.references,
             drop: drop.words(),
+            earlier: None,
         }
     }
 
     /// The same look at pairs that an earlier list, if there is one, had left.
     #[must_use]
     pub fn after(mut self, earlier: Option<&EarlierList>) -> Looked {
-        if earlier.is_some() {
+        if let Some(earlier) = earlier {
             self.drop.push_str(", and an earlier list");
+            self.earlier = Some(match Looked::beside(&earlier.list) {
+                Some(look) => Before::Look(Box::new(look)),
+                None => Before::List(earlier.digest.clone()),
+            });
         }
         self
     }
@@ -109,27 +157,15 @@ impl Looked {
 
     /// How `list` was made, where it is a `drop.txt` of this program beside its `detect.json`.
     pub fn beside(list: &Path) -> Option<Looked> {
-        #[derive(Deserialize)]
-        struct Summary {
-            looked: Looked,
-        }
-        let summary = list.file_name().is_some_and(|name| name == LIST).then(|| list.with_file_name(SUMMARY))?;
-        artifact::read_json(&summary).ok().map(|Summary { looked }| looked)
+        Summary::beside(list).map(|summary| summary.looked)
     }
 
-    /// Whether `list` was made so of pairs of which some were known to be poison.
-    pub fn knew_poison(list: &Path) -> bool {
-        #[derive(Deserialize)]
-        struct Summary {
-            dropped: Option<Dropped>,
-        }
-        #[derive(Deserialize)]
-        struct Dropped {
-            left: BTreeMap<String, serde_json::Value>,
-        }
-        let summary = Looked::beside(list).map(|_| list.with_file_name(SUMMARY));
-        let summary: Option<Summary> = summary.and_then(|summary| artifact::read_json(&summary).ok());
-        summary.and_then(|summary| summary.dropped).is_some_and(|dropped| !dropped.left.is_empty())
+    /// Whether `list` was made so, and names pairs that were known to be poison.
+    pub fn names_poison(list: &Path) -> bool {
+        let own = |named: Named| named.left.values().any(|(all, kept)| kept < all);
+        Summary::beside(list).is_some_and(|summary| {
+            summary.earlier.is_some_and(|earlier| earlier.names_poison) || summary.dropped.is_some_and(own)
+        })
     }
 }
 
@@ -137,21 +173,28 @@ impl Looked {
 const GONE: usize = 10;
 
 /// Whether what `list` had in common with data, `found`, can be all that it has: `detect pairs` names pairs of the data that it looked at
-/// alone, and under the same ids other data may have other pictures.
+/// alone, and under the same ids other data may have other pictures. Those of an earlier list, whose lines stand in it, too, may be absent.
 ///
 /// # Errors
 /// A list of `detect pairs` of other data.
 pub fn check_list(list: &Path, found: &LeftOutByList) -> Result<()> {
-    if found.absent * GONE <= found.named || Looked::beside(list).is_none() {
+    if found.absent * GONE <= found.named {
         return Ok(());
     }
+    let Some(summary) = Summary::beside(list) else { return Ok(()) };
+    let earlier = summary.earlier.map_or(0, |earlier| earlier.ids);
+    // All of the earlier ones may be among those that are absent.
+    let (absent, named) = (found.absent.saturating_sub(earlier), found.named.saturating_sub(earlier));
+    if absent * GONE <= named {
+        return Ok(());
+    }
+    let beside = if earlier > 0 { " behind those of an earlier list" } else { "" };
     Err(Error::file(
         list,
         format!(
-            "was made by `roclip detect pairs` of other data: {} of its {} are not in these, and the others may be other pictures of the \
-             same name",
-            found.absent,
-            count(found.named, "id")
+            "was made by `roclip detect pairs` of other data: {absent} of its {}{beside} are not in these, and the others may be other \
+             pictures of the same name",
+            count(named, "id")
         ),
         "name the data that were looked at, with their manifest, or look at these",
     ))
@@ -169,7 +212,19 @@ mod tests {
         std::fs::write(&list, "{\"id\": \"a\", \"reason\": \"blurred\"}\nb").unwrap();
         let earlier = EarlierList::read(&list).unwrap();
         assert_eq!((earlier.ids, earlier.lines()), (2, "{\"id\": \"a\", \"reason\": \"blurred\"}\nb\n"));
-        assert_eq!(looked().after(Some(&earlier)).drop, "fraction 0.1, and an earlier list");
+        let after = looked().after(Some(&earlier));
+        assert_eq!(
+            (after.drop.as_str(), &after.earlier),
+            ("fraction 0.1, and an earlier list", &Some(Before::List(earlier.digest)))
+        );
+        // That of another look is what it was made by, whatever it names.
+        let list = folder.path().join(LIST);
+        std::fs::write(&list, "a\n").unwrap();
+        std::fs::write(folder.path().join(SUMMARY), serde_json::json!({"looked": after}).to_string()).unwrap();
+        let further = looked().after(Some(&EarlierList::read(&list).unwrap()));
+        assert_eq!(further.earlier, Some(Before::Look(Box::new(after))));
+        let read: Looked = serde_json::from_str(&serde_json::to_string(&further).unwrap()).unwrap();
+        assert_eq!(read, further);
         assert_eq!(looked().after(None), looked());
     }
 
@@ -190,9 +245,31 @@ mod tests {
         let said = check_list(&list, &found(21, 46)).unwrap_err().to_string();
         assert!(said.contains("21 of its 46 ids") && said.contains("drop.txt"), "{said}");
         check_list(&list, &found(4, 46)).unwrap();
-        assert!(!Looked::knew_poison(&list));
-        write(serde_json::json!({"patch": [8, 2]}));
-        assert!(Looked::knew_poison(&list) && !Looked::knew_poison(&folder.path().join("other.txt")));
+        assert!(!Looked::names_poison(&list));
+        write(serde_json::json!({"patch": [8, 2], "word": [3, 3]}));
+        assert!(Looked::names_poison(&list) && !Looked::names_poison(&folder.path().join("other.txt")));
+        write(serde_json::json!({"patch": [8, 8]}));
+        assert!(!Looked::names_poison(&list), "all poison stayed");
+    }
+
+    #[test]
+    fn what_an_earlier_list_names_is_no_part_of_what_a_look_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, list) = (folder.path().join("mine.txt"), folder.path().join(LIST));
+        std::fs::write(&own, (0..100).map(|number| format!("{number}\n")).collect::<String>()).unwrap();
+        std::fs::write(&list, "a\n").unwrap();
+        let mut earlier = EarlierList::read(&own).unwrap();
+        let looked = Looked::by(&Config::default(), &[Method::ClipScore], &Drop::Fraction(0.1)).after(Some(&earlier));
+        earlier.names_poison = true;
+        let summary = serde_json::json!({"looked": looked, "dropped": {"pairs": 54, "left": {}}, "earlier": earlier});
+        std::fs::write(folder.path().join(SUMMARY), summary.to_string()).unwrap();
+        let found = |absent| LeftOutByList { absent, named: 154, ..LeftOutByList::default() };
+        check_list(&list, &found(50)).unwrap();
+        check_list(&list, &found(105)).unwrap();
+        let said = check_list(&list, &found(130)).unwrap_err().to_string();
+        assert!(said.contains("30 of its 54 ids behind those of an earlier list"), "{said}");
+        // The lines of that list stand here, too, and so does its poison.
+        assert!(Looked::names_poison(&list));
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod patch;
 mod pictures;
 mod plain;
 mod prepare;
+mod products;
 mod prompt;
 mod resume;
 mod session;
@@ -67,12 +68,13 @@ pub use instruct_backdoor::{
 };
 pub use kind::{LOCK, check_outside_of_runs, check_run_folder, continued_by, foreign_file};
 pub use lines::{EpochLine, read_epochs};
-pub use looked::{COMBINED, Drop, Looked, check_list};
+pub use looked::{Before, COMBINED, Drop, Looked, check_list};
 pub use numbers::read_measured;
 pub use pair_features::PairFeatures;
 pub use patch::{Surrogate, search_patch};
 pub use pictures::{Figure, Gallery, kept_pictures, picture_url};
 pub use prepare::{Prepared, prepare_clean_data, prepare_data, prepare_training};
+pub use products::{check_inputs_folder, check_report_folder, check_suspects_folder};
 pub use prompt::{
     CountsAs, Inspected, MeasuredPrompts, check_inspections, inspect_prompts, kept_detection, measure_prompts,
     train_prompts,

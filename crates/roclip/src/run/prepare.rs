@@ -8,7 +8,7 @@ use crate::eval::{
 };
 use crate::model::ModelConfig;
 use crate::recipe::Recipe;
-use crate::run::looked::check_list;
+use crate::run::looked::{Looked, check_list};
 use crate::run::memory::check_fits;
 use crate::run::supervision::{check_classes, without_tail};
 use crate::run::warnings::warnings;
@@ -80,6 +80,8 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
         let (found, pairs) = (&prepared.written_poison, prepared.pairs.len());
         prepared.warnings.extend(unspoken_beside(recipe, found, pairs, all.as_ref()));
     }
+    // Whether these are all pairs that a look at them had, poison among them.
+    let mut whole = false;
     if let Some(clean) = &recipe.clean {
         // The trusted pairs hold none of the poison; the manifest says what to measure, and which pairs of a written set are poison.
         leave_out_victims_poison(recipe, &clean.victim, all.as_ref(), &mut prepared)?;
@@ -97,12 +99,21 @@ pub fn prepare_data(recipe: &Recipe) -> Result<Prepared> {
                     manifest.check_pictures(pairs, others, recipe.data.limits)?;
                 }
                 manifest.apply(pairs, others)?;
+                whole = true;
             }
         }
     }
     if let (true, Some(path)) = (poisons(recipe), &recipe.data.drop) {
-        let dropped = DropList::read(path)?.leave_out_pairs(&mut prepared.pairs)?;
-        check_list(path, &dropped)?;
+        let list = DropList::read(path)?;
+        // A list of poisoned data names poison that these pairs are without, and pairs that were not chosen.
+        let of_part = !whole && (recipe.clean.is_some() || Looked::beside(path).is_some());
+        let dropped = match of_part {
+            true => list.leave_out_of_part(&mut prepared.pairs)?,
+            false => list.leave_out_pairs(&mut prepared.pairs)?,
+        };
+        if whole {
+            check_list(path, &dropped)?;
+        }
         prepared.dropped = Some(dropped);
     }
     prepared.warnings.extend(prepared.dropped.as_ref().and_then(LeftOutByList::warning));

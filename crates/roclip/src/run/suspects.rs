@@ -284,7 +284,10 @@ impl Suspects {
     #[must_use]
     pub fn after(mut self, earlier: Option<EarlierList>) -> Suspects {
         self.looked = self.looked.after(earlier.as_ref());
-        self.earlier = earlier;
+        self.earlier = earlier.map(|mut earlier| {
+            earlier.names_poison = Looked::names_poison(&earlier.list);
+            earlier
+        });
         self
     }
 

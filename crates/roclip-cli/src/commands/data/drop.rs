@@ -55,7 +55,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let list = list.among(samples.iter().map(|sample| sample.id.as_str()));
     let found = list.found_in(&samples)?;
     check_list(&arguments.ids, &found)?;
-    if Looked::knew_poison(&arguments.ids) && samples.iter().all(|sample| sample.poison.is_none()) {
+    if Looked::names_poison(&arguments.ids) && samples.iter().all(|sample| sample.poison.is_none()) {
         bail!(
             "`{}` names pairs of data with poison laid over them, and these data are without it: what it calls poison is a clean picture here; leave it out while training (`roclip train --manifest MANIFEST --drop {}`)",
             arguments.ids.display(),

@@ -55,6 +55,12 @@ fn pairs_of_poison_are_left_out_by_their_own_ids() {
     assert_eq!(left("poison/a/0\na.jpg#1\nx\n").unwrap(), (6, 0, (1, 1), 1, Some("x".to_owned())));
     assert_eq!(left("b.jpg\nc.jpg\n").unwrap(), (5, 2, (0, 0), 0, None));
     assert!(left("x\n").unwrap_err().to_string().contains("its only id (`x`) is not in the data"));
+    // Of some of the data all may be absent, and that says nothing of the list.
+    let mut some = Pairs::new(samples(), CaptionMode::Expand);
+    let found = list("x\ny\n").unwrap().leave_out_of_part(&mut some).unwrap();
+    assert_eq!((some.len(), found.absent, found.named, found.fits_badly()), (7, 2, 2, false));
+    let said = found.warning().unwrap();
+    assert!(said.contains("2 ids of data.drop are not among the pairs") && !said.contains(LIKE_OTHER_DATA), "{said}");
     let all = "a.jpg\nb.jpg\nc.jpg\nc.jpg#0#\n";
     assert!(left(all).unwrap_err().to_string().contains("everything"));
 }
