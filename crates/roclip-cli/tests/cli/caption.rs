@@ -336,6 +336,16 @@ fn an_attack_is_a_table_that_goes_on_where_it_was_stopped() {
     let other = |flags: &[&'static str]| [&resumed[..], flags].concat();
     lab.fails(&other(&["--max-tokens", "5"]), 1, &["other settings", "`search.max_tokens` is 10 there and 5 here"]);
     lab.fails(&other(&["--no-defences"]), 1, &["other settings", "`defences` is [\"median\","]);
+    // An earlier version did not keep them.
+    let settings = lab.path("attack/attack.json");
+    let kept = std::fs::read_to_string(&settings).unwrap();
+    for missing in ["search", "defences"] {
+        let mut older: Value = serde_json::from_str(&kept).unwrap();
+        older.as_object_mut().unwrap().remove(missing);
+        std::fs::write(&settings, older.to_string()).unwrap();
+        lab.fails(&resumed, 1, &["`attack`", "an earlier version of roclip", "begin anew in another folder (--run)"]);
+    }
+    std::fs::write(&settings, kept).unwrap();
     // A strategy that is named twice is attacked with once, and goes on.
     let named: Vec<&str> = attack.iter().map(|word| if *word == "attack" { "twice" } else { word }).collect();
     let twice = ["--strategy", "sentence", "--strategy", "sentence/proper"];

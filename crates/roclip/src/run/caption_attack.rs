@@ -269,8 +269,20 @@ impl CaptionAttack<'_> {
     }
 
     /// What the attack in the folder began with.
+    ///
+    /// # Errors
+    /// Other settings, or those of an earlier version, which do not say what all outcomes are of.
     fn began(&self) -> Result<Begun> {
         let path = self.folder.join(SETTINGS);
+        let there: serde_json::Value = artifact::read_json(&path)?;
+        if there.is_object() && ["search", "defences"].iter().any(|kept| there.get(kept).is_none()) {
+            return Err(Error::file(
+                &self.folder,
+                "holds an attack of an earlier version of roclip, which did not keep how captions are searched for, or behind which defences \
+                 outcomes are looked at: others might be of another search",
+                "begin anew in another folder (--run); what this one found stays in it",
+            ));
+        }
         began_with(&path, "attack", &self.settings)?;
         Ok(artifact::read_json(&path)?)
     }
