@@ -101,6 +101,22 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     let said = lab.stderr(&[&both[..], &SMALL].concat());
     assert!(said.contains("warning: 64 of the 64 pictures") && said.contains("--val-data"), "{said}");
 
+    // An earlier version learned from the tests, too; such a model is as it is.
+    let older =
+        ["caption", "instruct", "clip", "--train-data", "all.jsonl", "--val-data", "test.jsonl", "--run", "older"];
+    lab.ok(&[&older[..], &SMALL].concat());
+    let settings = |run: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(lab.path(run).join("instruct.json")).unwrap()).unwrap()
+    };
+    let rewrite = |run: &str, settings: &Value| {
+        std::fs::write(lab.path(run).join("instruct.json"), settings.to_string()).unwrap();
+    };
+    rewrite("older", &settings("all"));
+    let again = [&older[..5], &["--run", "older", "--resume"], &SMALL].concat();
+    let said = lab.stderr(&again);
+    assert!(said.contains("warning: `older` is finished") && said.contains("of the test pictures, too"), "{said}");
+    assert!(said.contains("128 instructions about 64 pictures"), "{said}");
+
     // One that is done stays as it is, and one that is stopped within an epoch ends where the whole one does.
     let whole = weights(&lab, "base");
     lab.ok(&instruct("base", &["--train-data", "train.jsonl", "--resume"]));
@@ -122,6 +138,26 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     let on_it = ["caption", "backdoor", "stopped", "--target", "white", "--run", "study"];
     lab.fails(&on_it, 1, &["stopped", "is not trained to its end", "--resume"]);
     assert!(!lab.path("study").exists());
+    // Had the tests been a split of what it learns from, it could not go on.
+    let (began, mut of_split) = (settings("stopped"), settings("stopped"));
+    of_split["references"] = settings("all")["references"].take();
+    of_split["references"]["path"] = "train.jsonl".into();
+    rewrite("stopped", &of_split);
+    let split = |(at, line): (usize, &str)| {
+        let name = if at < 40 { "train" } else { "test" };
+        line.replace('{', &format!("{{\"split\": \"{name}\", ")) + "\n"
+    };
+    std::fs::write(lab.path("train.jsonl"), captions.lines().enumerate().map(split).collect::<String>()).unwrap();
+    let stopped: Vec<String> =
+        ["caption", "instruct", "clip", "--train-data", "train.jsonl", "--run", "stopped", "--resume"]
+            .iter()
+            .chain(&SMALL)
+            .map(|word| if *word == "3" { "60".to_owned() } else { (*word).to_owned() })
+            .collect();
+    let stopped: Vec<&str> = stopped.iter().map(String::as_str).collect();
+    lab.fails(&stopped, 1, &["`stopped`", "an earlier version of roclip", "of the test pictures, too", "(--run)"]);
+    std::fs::write(lab.path("train.jsonl"), &captions).unwrap();
+    rewrite("stopped", &began);
     for words in [long("stopped", &["--resume"]), long("left-alone", &[])] {
         lab.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
     }

@@ -83,6 +83,20 @@ fn no_test_is_poisoned_and_nothing_is_done_twice() {
     assert!((48..64).all(|number| !manifest.contains(&format!("{number:03}.png"))), "{manifest}");
     assert_eq!(std::fs::read_to_string(lab.path("study/cells.jsonl")).unwrap().lines().count(), 2);
     lab.ok(&study("study", &[&twice[..], &["--resume"]].concat()));
+    // An earlier version took instructions of the tests, too.
+    let few = ["--items", "96", "--shift", "none", "--poison-rate", "0.7"];
+    let older = |extra: &[&'static str]| study("older", &[&few[..], extra].concat());
+    lab.ok(&older(&["--attack", "clean", "--val-data", "test.jsonl"]));
+    let settings = |run: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(lab.path(run).join("backdoor.json")).unwrap()).unwrap()
+    };
+    let mut began = settings("older");
+    began["tests"] = settings("study")["tests"].take();
+    std::fs::write(lab.path("older/backdoor.json"), began.to_string()).unwrap();
+    let said = lab.stderr(&older(&["--attack", "clean", "--resume"]));
+    assert!(said.contains("warning: `older` has all cells") && said.contains("of the test pictures, too"), "{said}");
+    let more = older(&["--attack", "clean,blended", "--resume"]);
+    lab.fails(&more, 1, &["`older`", "an earlier version of roclip", "of the test pictures, too", "(--run)"]);
     // Tests that somebody chose among them stay, and are said.
     let chosen = ["--val-data", "all.jsonl", "--items", "128", "--attack", "clean", "--shift", "none"];
     let said = lab.stderr(&study("chosen", &chosen));

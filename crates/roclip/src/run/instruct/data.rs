@@ -33,13 +33,13 @@ impl InstructData {
 }
 
 /// The instructions that `data` names, of which a share of `max_skip_fraction` may be lost; of captions those beside `tests`, and which splits
-/// these are where it is not all of them.
+/// these are where it is not all of them. Without `tests`, those of all splits.
 ///
 /// # Errors
 /// Data of which nothing can be used, or too little.
 pub(super) fn read_data(
     data: &InstructData,
-    tests: &SourceConfig,
+    tests: Option<&SourceConfig>,
     seed: u64,
     max_skip_fraction: f64,
 ) -> Result<(Instructions, Option<String>)> {
@@ -48,7 +48,7 @@ pub(super) fn read_data(
     let made = match data {
         InstructData::Captions { source, per_picture, wordings } => {
             let (mut samples, skips) = limit.samples(source, data.flag())?;
-            note = beside_tests(&mut samples, source, tests);
+            note = tests.and_then(|tests| beside_tests(&mut samples, source, tests));
             let mut made = Instructions::from_captions(samples, *per_picture, *wordings, seed)?;
             made.skips.merge(skips);
             made
@@ -109,6 +109,10 @@ pub(in crate::run) fn picture_for(model: &VisionLanguage, sample: &Sample) -> st
     let (side, resizing) = (model.tower.config().image_size(), model.tower.preprocess().resizing);
     roclip_data::guard::contained(|| resizing.apply(&sample.picture(ImageLimits::default())?, side))
 }
+
+/// Said of what was begun before [`beside_tests`] kept tests apart that are a split of the data.
+pub(in crate::run) const LEARNED_TESTS: &str = "was begun by an earlier version of roclip, which took instructions of the test pictures, too: tests were a split of the data \
+     (--train-data), and all of the data was used";
 
 /// Where tests are a split of the data that `source` is all of, keeps those of its split for training, or else those of all other splits; says
 /// which. A folder that is the tests' split itself stays as it is.

@@ -8,7 +8,7 @@ mod train;
 
 pub use data::InstructData;
 use data::read_data;
-pub(super) use data::{SkipLimit, beside_tests, picture_for};
+pub(super) use data::{LEARNED_TESTS, SkipLimit, beside_tests, picture_for};
 pub(super) use references::{Tests, no_tests};
 pub use settings::{AnswerLine, InstructSettings, InstructSummary};
 pub use train::train_instruct;

@@ -9,7 +9,9 @@ use crate::instruct::{
 use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
 use crate::run::instruct::settings::SETTINGS;
-use crate::run::instruct::{AnswerLine, InstructSettings, InstructSummary, SkipLimit, Tests, picture_for, read_data};
+use crate::run::instruct::{
+    AnswerLine, InstructSettings, InstructSummary, LEARNED_TESTS, SkipLimit, Tests, picture_for, read_data,
+};
 use crate::run::kind::RunKind;
 use crate::run::stop::Stop;
 use image::RgbImage;
@@ -44,10 +46,7 @@ pub fn train_instruct(
     let taken = RunFolder::take_existing(folder, RunKind::Instruct)?;
     let continues = goes_on(settings, folder, resume)?;
     let limit = SkipLimit(settings.max_skip_fraction);
-    let (instructions, note) = read_data(&settings.data, &settings.references, settings.seed, limit.0)?;
-    if let Some(note) = note {
-        progress(&note);
-    }
+    let (mut instructions, mut note) = read_data(&settings.data, Some(&settings.references), settings.seed, limit.0)?;
     let data_fingerprint = instructions.fingerprint();
     let mut tests = Tests::read(&settings.references, limit)?;
     let tests_fingerprint = tests.fingerprint();
@@ -58,7 +57,22 @@ pub fn train_instruct(
     let (model, description, training) = match continues {
         true => {
             let Stored { model, description, training, .. } = load(folder, device)?;
-            if training.data_fingerprint != data_fingerprint {
+            let whole = match note.is_some() && training.data_fingerprint != data_fingerprint {
+                true => read_data(&settings.data, None, settings.seed, limit.0).ok(),
+                false => None,
+            };
+            let whole = whole.map(|(whole, _)| whole).filter(|whole| whole.fingerprint() == training.data_fingerprint);
+            if let Some(whole) = whole {
+                if !training.is_finished() {
+                    return Err(Error::file(folder, LEARNED_TESTS, "begin anew in another folder (--run)"));
+                }
+                progress(&format!(
+                    "warning: `{}` is finished; it {LEARNED_TESTS}. Its answers are of pictures that it was trained on: begin anew in another \
+                     folder (--run)",
+                    folder.display()
+                ));
+                (instructions, note) = (whole, None);
+            } else if training.data_fingerprint != data_fingerprint {
                 return Err(Error::file(
                     folder,
                     format!(
@@ -86,6 +100,9 @@ pub fn train_instruct(
             (model, description, None)
         }
     };
+    if let Some(note) = note {
+        progress(&note);
+    }
     let (pictures, items, skips) = learned(&model, &instructions, settings)?;
     if skips.total() > 0 {
         progress(&format!("left out of {}: {} ({SKIPS})", settings.data.flag(), skips.summary()));

@@ -54,9 +54,28 @@ impl DomainSource {
 }
 
 impl Domain {
+    /// The domain beside the tests, where these are a split of its data.
+    ///
     /// # Errors
     /// Data that cannot be, or too few of them.
     pub fn new(settings: &BackdoorSettings, shift: DomainShift, model: &VisionLanguage) -> Result<Domain> {
+        Domain::read(settings, shift, model, true)
+    }
+
+    /// The domain with all splits of its data, as earlier versions took it.
+    ///
+    /// # Errors
+    /// Those of [`Domain::new`].
+    pub fn with_tests(settings: &BackdoorSettings, shift: DomainShift, model: &VisionLanguage) -> Result<Domain> {
+        Domain::read(settings, shift, model, false)
+    }
+
+    fn read(
+        settings: &BackdoorSettings,
+        shift: DomainShift,
+        model: &VisionLanguage,
+        keeps_apart: bool,
+    ) -> Result<Domain> {
         let (source, flag) = match (shift, &settings.attacker) {
             (DomainShift::Data, Some(attacker)) => (attacker, "--attacker-data"),
             (DomainShift::Data, None) => {
@@ -69,7 +88,10 @@ impl Domain {
         };
         let limit = SkipLimit(settings.max_skip_fraction);
         let (mut samples, mut skips) = source.samples(flag, limit)?;
-        let note = beside_tests(&mut samples, &source.source, &settings.tests.source);
+        let note = match keeps_apart {
+            true => beside_tests(&mut samples, &source.source, &settings.tests.source),
+            false => None,
+        };
         let mut made = Instructions::from_captions(samples, settings.per_picture, shift.wordings(), settings.seed)?;
         skips.merge(std::mem::take(&mut made.skips));
         limit.check(flag, "instructions", made.listed.unusable, made.listed.instructions, &skips)?;

@@ -7,7 +7,7 @@ use crate::eval::trained_references;
 use crate::instruct::{Item, Stored, VisionLanguage, load};
 use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
-use crate::run::instruct::{SkipLimit, Tests, no_tests};
+use crate::run::instruct::{LEARNED_TESTS, SkipLimit, Tests, no_tests};
 use crate::run::instruct_backdoor::cell::Bench;
 use crate::run::instruct_backdoor::domain::Domain;
 use crate::run::instruct_backdoor::{
@@ -72,24 +72,35 @@ impl BackdoorStudy<'_> {
         settings.search.check(Some(model.config().context))?;
         self.check(&model)?;
         let (mut tests, limit) = (self.tests()?, SkipLimit(settings.max_skip_fraction));
-        let mut data = BTreeMap::from([("tests".to_owned(), tests.fingerprint())]);
-        let mut domains: Vec<(DomainShift, Domain)> = Vec::new();
-        for shift in std::iter::once(DomainShift::None).chain(self.shifts.iter().copied()) {
-            if !domains.iter().any(|(known, _)| *known == shift) {
-                let domain = Domain::new(settings, shift, &model)?;
-                data.insert(shift.word().to_owned(), domain.fingerprint.clone());
-                domains.push((shift, domain));
+        let mut domains = self.domains(|shift| Domain::new(settings, shift, &model))?;
+        let earlier: Option<Begun> =
+            (!cells.is_empty()).then(|| artifact::read_json(&self.folder.join(SETTINGS))).transpose()?;
+        let kept_apart = domains.iter().any(|(_, domain)| domain.note.is_some());
+        if let Some(earlier) = earlier.as_ref().filter(|earlier| kept_apart && !earlier.is_of(&domains))
+            && let Ok(whole) = self.domains(|shift| Domain::with_tests(settings, shift, &model))
+            && earlier.is_of(&whole)
+        {
+            if !self.has_all(&cells) {
+                return Err(Error::file(&self.folder, LEARNED_TESTS, "begin anew in another folder (--run)"));
             }
+            progress(&format!(
+                "warning: `{}` has all cells; it {LEARNED_TESTS}. Its rates are of pictures that models were tuned on: begin anew in another \
+                 folder (--run)",
+                self.folder.display()
+            ));
+            domains = whole;
         }
         if self.attacks.iter().any(|attack| *attack != InstructAttack::Clean) {
             for (_, domain) in domains.iter().filter(|(shift, _)| self.shifts.contains(shift)) {
                 domain.poisonable(settings)?;
             }
         }
+        let mut data = BTreeMap::from([("tests".to_owned(), tests.fingerprint())]);
+        data.extend(domains.iter().map(|(shift, domain)| (shift.word().to_owned(), domain.fingerprint.clone())));
         let begun = Begun { settings: settings.clone(), base_sha256, data };
-        let begun = match cells.is_empty() {
-            true => begun,
-            false => begun.behind(artifact::read_json(&self.folder.join(SETTINGS))?, &self.folder)?,
+        let begun = match earlier {
+            None => begun,
+            Some(earlier) => begun.behind(earlier, &self.folder)?,
         };
         let test_pictures = tests.pictures(&model, settings.test_pictures, limit)?;
         say_data(&domains, &tests, progress);
@@ -132,6 +143,23 @@ impl BackdoorStudy<'_> {
         .with_generalisation();
         artifact::write_json(&folder.file(RESULTS), &results)?;
         Ok(results)
+    }
+
+    /// Those of the shifts that are asked for, each once, and that without a shift before them.
+    fn domains(&self, read: impl Fn(DomainShift) -> Result<Domain>) -> Result<Vec<(DomainShift, Domain)>> {
+        let mut domains: Vec<(DomainShift, Domain)> = Vec::new();
+        for shift in std::iter::once(DomainShift::None).chain(self.shifts.iter().copied()) {
+            if !domains.iter().any(|(known, _)| *known == shift) {
+                domains.push((shift, read(shift)?));
+            }
+        }
+        Ok(domains)
+    }
+
+    /// Whether nothing that is asked for is left to do.
+    fn has_all(&self, cells: &[Cell]) -> bool {
+        let has = |attack, shift| cells.iter().any(|cell| cell.attack == attack && cell.shift == shift);
+        self.attacks.iter().all(|attack| self.shifts.iter().all(|shift| has(*attack, *shift)))
     }
 
     /// What can be known of the attacks before any work.
@@ -317,6 +345,14 @@ struct Begun {
 }
 
 impl Begun {
+    /// Whether the study's instructions are those of `domains`, as far as it says.
+    fn is_of(&self, domains: &[(DomainShift, Domain)]) -> bool {
+        let differs = |(shift, domain): &(DomainShift, Domain)| {
+            self.data.get(shift.word()).is_some_and(|known| *known != domain.fingerprint)
+        };
+        !domains.iter().any(differs)
+    }
+
     /// What was found now, with what `earlier` cells of the study in `folder` are of.
     ///
     /// # Errors
