@@ -4,7 +4,9 @@
 use crate::recipe::Recipe;
 use crate::results::experiment::{Experiment, says_how_much_poison};
 use roclip_data::artifact;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// What poison is drawn by.
 const DRAWN_BY: [&str; 3] = ["poison.attacks", "poison.reference", "poison.beyond_guesses"];
@@ -14,21 +16,44 @@ const DRAWN_BY: [&str; 3] = ["poison.attacks", "poison.reference", "poison.beyon
 pub struct Poison {
     /// What was attacked: recipes that differ in the attack differ here.
     pub(super) attacked: Experiment,
-    /// A digest of the manifest's rows; none where the run kept no manifest.
-    pub(super) rows: Option<String>,
+    kept: Option<Arc<Kept>>,
     /// Whether a manifest was given, rather than drawn.
     pub(super) given: bool,
+}
+
+/// The manifest of a run, which is read when somebody asks for its rows, and once.
+#[derive(Debug)]
+struct Kept {
+    path: PathBuf,
+    /// A digest of them; none where the run kept no manifest.
+    rows: OnceLock<Option<String>>,
 }
 
 impl Poison {
     /// Of the run in `folder` by `recipe`, whose experiment is `attacked`.
     pub(super) fn of(folder: Option<&Path>, recipe: &Recipe, attacked: Experiment) -> Poison {
-        Poison { attacked, rows: folder.and_then(rows_kept), given: recipe.manifest.is_some() }
+        let kept = |folder: &Path| Arc::new(Kept { path: folder.join("manifest.jsonl"), rows: OnceLock::new() });
+        Poison { attacked, kept: folder.map(kept), given: recipe.manifest.is_some() }
+    }
+
+    /// A manifest that several of `all` have, as those that clean one victim do, is read once.
+    pub(super) fn share_manifests<'a>(all: impl Iterator<Item = &'a mut Poison>) {
+        let mut known: BTreeMap<PathBuf, Arc<Kept>> = BTreeMap::new();
+        for kept in all.filter_map(|poison| poison.kept.as_mut()) {
+            let place = kept.path.canonicalize().unwrap_or_else(|_| kept.path.clone());
+            *kept = Arc::clone(known.entry(place).or_insert_with(|| Arc::clone(kept)));
+        }
+    }
+
+    /// A digest of the manifest's rows; none where the run kept no manifest.
+    pub(super) fn rows(&self) -> Option<&String> {
+        let kept = self.kept.as_ref()?;
+        kept.rows.get_or_init(|| rows_of(&kept.path)).as_ref()
     }
 
     /// Whether both have the same pairs of poison; none where that is not known of one.
     pub fn is(&self, other: &Poison) -> Option<bool> {
-        Some(self.rows.as_ref()? == other.rows.as_ref()?)
+        Some(self.rows()? == other.rows()?)
     }
 
     /// Whether the recipe says how the poison was drawn.
@@ -42,9 +67,9 @@ impl Poison {
     }
 }
 
-/// A digest of the rows of the manifest in `folder`. Its header says how and when it was made, and nothing of what was learned.
-fn rows_kept(folder: &Path) -> Option<String> {
-    let text = artifact::read_text(&folder.join("manifest.jsonl")).ok()?;
+/// A digest of the rows of the manifest at `path`. Its header says how and when it was made, and nothing of what was learned.
+fn rows_of(path: &Path) -> Option<String> {
+    let text = artifact::read_text(path).ok()?;
     text.split_once('\n').map(|(_, rows)| artifact::sha256_hex(rows.as_bytes()))
 }
 
@@ -107,6 +132,13 @@ mod tests {
         assert_eq!(first.is(&poison("same", Some("{\"made\": 2}\n{\"id\": \"a\"}\n"))), Some(true));
         assert_eq!(first.is(&poison("other", Some("{\"made\": 1}\n{\"id\": \"b\"}\n"))), Some(false));
         assert_eq!(first.is(&poison("clean", None)), None);
+        // Those of one folder have read it once: what became of the file since says nothing to them.
+        let of_first = || Poison::of(Some(&folder.path().join("first")), &Recipe::default(), experiment(&[]));
+        let (mut one, mut other) = (of_first(), of_first());
+        Poison::share_manifests([&mut one, &mut other].into_iter());
+        let rows = one.rows().cloned();
+        std::fs::remove_file(folder.path().join("first/manifest.jsonl")).unwrap();
+        assert!(rows.is_some() && other.rows().cloned() == rows && of_first().rows().is_none());
         assert!(!first.is_told() && Poison::of(None, &Recipe::default(), experiment(&[ATTACK])).is_told());
     }
 }

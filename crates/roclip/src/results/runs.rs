@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::results::experiment::Experiment;
 use crate::results::label::{Label, by_settings, labels};
+use crate::results::poison::Poison;
 use crate::results::record::{RunRecord, key_columns, read_run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
         }
         read.push(record);
     }
+    Poison::share_manifests(read.iter_mut().map(|run| &mut run.poison));
     same_pictures(&mut read);
     tell_apart(&mut read);
     attacked_alike(&mut read);
@@ -115,22 +117,64 @@ fn words_apart(words: &str, data: &str, all: &[(String, &str)]) -> String {
     }
 }
 
+/// A run that took its poison from a manifest.
+struct Taker {
+    /// Digests of what was attacked and of what was measured on: seeds of one experiment have the same.
+    seeds: (String, String),
+    /// Its own experiment and seed.
+    run: (String, u64),
+    /// What was attacked, by the settings of the run that drew the same rows.
+    drawn: Option<Experiment>,
+    /// The same, where another one that took them says how they were drawn.
+    told: Option<Experiment>,
+}
+
+impl Taker {
+    /// What was attacked, by the settings that its poison was drawn by, as far as `all` that took theirs know them. How poison is drawn does not
+    /// depend on the seed: where one seed's is known, so is that of the others, which would else be rows of their own.
+    fn attacked(&self, all: &[Taker]) -> Option<Experiment> {
+        let seeds = || all.iter().filter(|other| other.seeds == self.seeds && other.drawn.is_some());
+        let first = seeds().find_map(|other| other.drawn.clone());
+        // The same seed with other rows has other poison.
+        let is_of_seeds = seeds().all(|other| other.run != self.run && other.drawn == first);
+        self.drawn.clone().or(first.filter(|_| is_of_seeds)).or_else(|| self.told.clone())
+    }
+}
+
 /// Gives runs that took their poison from a manifest the settings that the same rows were drawn by in another of `records`, so that their
 /// rows are named by what else differs, and each is the other's control.
 fn attacked_alike(records: &mut [RunRecord]) {
+    if records.iter().all(|run| !run.poison.given) {
+        return;
+    }
     let mut drawn: BTreeMap<String, ((bool, bool), Experiment)> = BTreeMap::new();
     for run in records.iter().filter(|run| run.poison.is_told()) {
-        let Some(rows) = &run.poison.rows else { continue };
+        let Some(rows) = run.poison.rows() else { continue };
         // Who drew it knows best; who trained on it, how much there is.
         let rank = (run.recipe.poison.measure_only, run.poison.given);
         if drawn.get(rows).is_none_or(|(known, _)| rank < *known) {
             drawn.insert(rows.clone(), (rank, run.poison.attacked.clone()));
         }
     }
-    for run in records.iter_mut().filter(|run| run.poison.given) {
-        let Some((_, source)) = run.poison.rows.as_ref().and_then(|rows| drawn.get(rows)) else { continue };
+    let taker = |run: &RunRecord| {
+        let found = run.poison.rows().and_then(|rows| drawn.get(rows));
+        let by = |given: bool| {
+            let source = found.filter(|((_, taken), _)| *taken == given);
+            source.map(|(_, source)| run.poison.attacked.with_poison_of(source))
+        };
+        Taker {
+            seeds: (run.poison.attacked.digest(), run.row.data.clone()),
+            run: (run.row.experiment.clone(), run.row.seed),
+            drawn: by(false),
+            told: by(true),
+        }
+    };
+    let takers: Vec<Taker> = records.iter().filter(|run| run.poison.given).map(taker).collect();
+    let attacked: Vec<Option<Experiment>> = takers.iter().map(|own| own.attacked(&takers)).collect();
+    for (run, attacked) in records.iter_mut().filter(|run| run.poison.given).zip(attacked) {
+        let Some(attacked) = attacked else { continue };
         let own = run.experiment == run.poison.attacked;
-        run.poison.attacked = run.poison.attacked.with_poison_of(source);
+        run.poison.attacked = attacked;
         (run.attack, run.aim) = run.poison.digests();
         // What was cleaned or distilled is another run's experiment.
         if own {
@@ -143,6 +187,34 @@ fn attacked_alike(records: &mut [RunRecord]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seeds_of_one_experiment_were_attacked_alike_where_one_of_them_finds_who_drew_its_poison() {
+        let by = |rate: &str| {
+            let recipe = crate::recipe::Recipe::default().assign(&format!("train.learning_rate={rate}")).unwrap();
+            Experiment::of(&recipe).unwrap()
+        };
+        let taker = |run: &str, seed: u64, drawn: Option<&str>, told: Option<&str>| Taker {
+            seeds: (run.to_owned(), "pictures".to_owned()),
+            run: (run.to_owned(), seed),
+            drawn: drawn.map(by),
+            told: told.map(by),
+        };
+        let attacked = |all: &[Taker]| all.iter().map(|own| own.attacked(all)).collect::<Vec<_>>();
+        let clip =
+            [taker("clip", 0, Some("0.1"), None), taker("clip", 1, None, None), taker("clip", 2, None, Some("0.3"))];
+        assert_eq!(attacked(&clip), [Some(by("0.1")), Some(by("0.1")), Some(by("0.1"))]);
+        // Another experiment, one that is told by itself alone, and another poison of the same seed.
+        let apart =
+            [taker("clip", 0, Some("0.1"), None), taker("other", 1, None, None), taker("told", 1, None, Some("0.3"))];
+        assert_eq!(attacked(&apart), [Some(by("0.1")), None, Some(by("0.3"))]);
+        let same_seed = [taker("clip", 0, Some("0.1"), None), taker("clip", 0, None, None)];
+        assert_eq!(attacked(&same_seed), [Some(by("0.1")), None]);
+        // Nobody knows which of two it is.
+        let two =
+            [taker("clip", 0, Some("0.1"), None), taker("clip", 1, Some("0.2"), None), taker("clip", 2, None, None)];
+        assert_eq!(attacked(&two), [Some(by("0.1")), Some(by("0.2")), None]);
+    }
 
     #[test]
     fn different_data_in_one_place_are_told_apart_by_their_digests() {
