@@ -247,6 +247,14 @@ fn every_method_cleans_and_the_rebound_is_measured() {
     lab.fails(&with("clean.abd.reference=other"), 1, &["`other`", "24 dimensions", "clean.abd.reference"]);
     lab.fails(&with("clean.abd.reference=nothing"), 1, &["nothing"]);
     lab.fails(&with("clean.abd.reference=victim"), 1, &["`victim`", "is poisoned", "clean.abd.reference"]);
+    // All cells are looked at before the first is cleaned.
+    let swept = ["clean", "victim", "--config", "rebound.toml", "--method", "abd", "--epochs", "1", "--run", "swept"];
+    lab.fails(
+        &[&swept[..], &["--sweep", "clean.abd.reference=clean,other"]].concat(),
+        1,
+        &["`other`", "24 dimensions"],
+    );
+    assert!(!lab.path("swept").exists());
     lab.ok(&with("clean.abd.reference=clean"));
     assert!(image::open(lab.path("referred/patch.png")).unwrap() != patch, "the reference changed nothing");
     // A patch that lies there before the run is somebody else's picture; that of a run that never saved is searched again.
@@ -264,6 +272,9 @@ fn every_method_cleans_and_the_rebound_is_measured() {
     lab.ok(&["train", "--run", "clean", "--resume", "--epochs", "2"]);
     let resume = ["clean", "--run", "referred", "--resume", "--epochs", "2"];
     lab.fails(&resume, 1, &["clean.abd.reference = ", "has changed since"]);
+    // A run that goes on does not need it any more.
+    std::fs::remove_dir_all(lab.path("clean/checkpoints")).unwrap();
+    lab.ok(&resume);
 }
 
 #[test]

@@ -204,3 +204,25 @@ pub(crate) fn verified(folder: &Path) -> Result<State> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs and studies keep digests of it: a setting that is new must be left out where a model is as models were.
+    #[test]
+    fn what_a_model_is_reads_as_it_always_did() {
+        let theirs =
+            serde_json::to_value(described(ModelConfig::named("RN50").unwrap(), &Preprocess::default())).unwrap();
+        let keys = |value: &Value| {
+            let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+            keys.sort();
+            keys.join(" ")
+        };
+        let model = &theirs["model_cfg"];
+        assert_eq!(keys(model), "embed_dim quick_gelu text_cfg vision_cfg");
+        assert_eq!(keys(&model["vision_cfg"]), "image_size layers width");
+        assert_eq!(keys(&model["text_cfg"]), "context_length heads layers vocab_size width");
+        assert_eq!(keys(&theirs["preprocess_cfg"]), "interpolation mean resize_mode std");
+    }
+}

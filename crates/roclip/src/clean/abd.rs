@@ -167,7 +167,7 @@ impl AbdConfig {
     }
 
     /// The clean model of the backdoor term.
-    fn clean_reference(&self, victim: &Clip, device: Device) -> Result<Option<Clip>> {
+    pub(super) fn clean_reference(&self, victim: &Clip, device: Device) -> Result<Option<Clip>> {
         let Some(path) = &self.reference else { return Ok(None) };
         let remedy = "give a clean model of the victim's kind as clean.abd.reference, or none";
         let loaded = checkpoint::load(path, device)?;

@@ -20,6 +20,7 @@ pub use ta_cleaner::{TaCleaner, TaCleanerConfig};
 
 use crate::checkpoint::{self, Description, Loaded};
 use crate::error::{Error, Result};
+use crate::model::Clip;
 use crate::objective::{Objective, RunShape};
 use crate::settings;
 use crate::train::TrainConfig;
@@ -205,6 +206,17 @@ impl CleanConfig {
     /// Keeps the pairs that the method can learn from; `classes` are the evaluation's.
     pub fn keep_usable(&self, pairs: &mut Pairs, classes: &[String]) -> Result<()> {
         self.method.method().keep_usable(pairs, classes)
+    }
+
+    /// Whether the search of a patch for `victim` could begin with the reference that is named, without the search.
+    ///
+    /// # Errors
+    /// A reference that is not there, is poisoned, or has other features than the victim.
+    pub(crate) fn check_reference(&self, victim: &Clip) -> Result<()> {
+        match self.method {
+            CleanMethod::Abd => self.abd.clean_reference(victim, Device::Cpu).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the trusted pairs only.

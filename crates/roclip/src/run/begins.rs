@@ -57,6 +57,9 @@ impl Seen {
         let prepared = prepare(recipe, silent)?;
         let plain = without_search(recipe);
         let (trainer, _) = build(&plain, prepared, (device, &World::alone()), run, silent)?;
+        if let Some(clean) = &recipe.clean {
+            clean.check_reference(&trainer.model)?;
+        }
         let train = &recipe.train;
         let shape = RunShape {
             seed: recipe.seed,
@@ -100,7 +103,7 @@ impl Seen {
 }
 
 /// `recipe` without the settings that its numbers alone are right or wrong in, and without those of the objective, which is built for each.
-fn inputs(recipe: &Recipe) -> Recipe {
+pub(super) fn inputs(recipe: &Recipe) -> Recipe {
     let train = TrainConfig {
         batch_size: recipe.train.batch_size,
         device: recipe.train.device.clone(),

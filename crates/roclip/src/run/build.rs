@@ -6,7 +6,7 @@ use crate::model::{ModelConfig, VisionLayers};
 use crate::objective::{CaptionObjective, Objective, RunShape};
 use crate::recipe::Recipe;
 use crate::run::context::{Context, KnownPrompts};
-use crate::run::named::{model_digest, named};
+use crate::run::named::named;
 use crate::run::plain::plain_transform;
 use crate::run::prepare::Prepared;
 use crate::run::start::{Started, start};
@@ -67,7 +67,6 @@ pub(super) fn build<'a>(
         // A run goes on with the list that it began with, whatever another one would leave out.
         Some(dropped) => artifact::sha256_hex(format!("{} {}", pairs.fingerprint(), dropped.digest).as_bytes()),
     };
-    let described = model_digest(&config)?;
     let Started { model, tokenizer, mut origin } = match &recipe.clean {
         Some(clean) => {
             let victim = clean.load_victim(device)?;
@@ -131,7 +130,7 @@ pub(super) fn build<'a>(
     let mut trainer = Trainer::new(recipe.train.clone(), parts);
     trainer.skips = skips;
     let teacher = trainer.objective.teacher().map(|teacher| &teacher.model);
-    let named = named(recipe, &evaluator, references.as_ref(), described, teacher)?;
+    let named = named(recipe, &evaluator, references.as_ref(), teacher)?;
     Ok((
         trainer,
         Context {

@@ -5,7 +5,7 @@ use crate::checkpoint;
 use crate::clean::CleanMethod;
 use crate::error::{Error, Result};
 use crate::eval::{CaptionEvaluator, Evaluator};
-use crate::model::{Clip, ModelConfig};
+use crate::model::Clip;
 use crate::recipe::Recipe;
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
@@ -19,24 +19,25 @@ use tch::Device;
 const PICTURES: &str = "eval.source";
 const CLASSES: &str = "eval.classes";
 
-/// Of a model before its vocabulary is that of the data.
-pub(super) fn model_digest(model: &ModelConfig) -> Result<String> {
-    let text = serde_json::to_string(model).map_err(|e| Error::internal(format!("JSON: {e}")))?;
-    Ok(artifact::sha256_hex(text.as_bytes()))
+/// Of what the file of a model says, in any layout and order. What is read of it is another structure in each version of the program.
+fn described_digest(path: &Path) -> Result<String> {
+    let mut described: Value = artifact::read_json(path)?;
+    described.sort_all_objects();
+    Ok(artifact::sha256_hex(described.to_string().as_bytes()))
 }
 
 /// Digests of what lies there, by what the recipe says, as in `eval.templates = "mine.txt"`: where the recipe says something else, it is
-/// compared with nothing. `model` is that of the model that `model.name` names.
+/// compared with nothing.
 pub(super) fn named(
     recipe: &Recipe,
     evaluator: &Evaluator,
     references: Option<&CaptionEvaluator>,
-    model: String,
     teacher: Option<&Clip>,
 ) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
-    if recipe.clean.is_none() && Path::new(&recipe.model.name).is_file() {
-        found.insert(format!("model.name = {:?}", recipe.model.name), model);
+    let described = Path::new(&recipe.model.name);
+    if recipe.clean.is_none() && described.is_file() {
+        found.insert(format!("model.name = {:?}", recipe.model.name), described_digest(described)?);
     }
     if !evaluator.is_of_nothing() {
         let eval = &recipe.eval;
@@ -66,9 +67,11 @@ pub(super) fn named(
         found.insert(key, checkpoint::configuration_digest(teacher)?);
     }
     let searched = recipe.clean.as_ref().filter(|clean| clean.method == CleanMethod::Abd);
-    // A run that goes on has the patch that it was for, and does not need it any more.
-    if let Some(reference) = searched.and_then(|clean| clean.abd.reference.as_ref()).filter(|path| path.exists()) {
-        let loaded = checkpoint::load(reference, Device::Cpu)?;
+    // A run that goes on has the patch that it was for, and does not need it any more: what cannot be read is compared with nothing. Where a
+    // patch is searched, the search has refused it.
+    let reference = searched.and_then(|clean| clean.abd.reference.as_ref());
+    let read = reference.and_then(|path| Some((path, checkpoint::load(path, Device::Cpu).ok()?)));
+    if let Some((reference, loaded)) = read {
         let model = format!("{}\n{}", loaded.origin.sha256, checkpoint::configuration_digest(&loaded.model)?);
         found.insert(format!("clean.abd.reference = {reference:?}"), artifact::sha256_hex(model.as_bytes()));
     }
@@ -166,6 +169,19 @@ mod tests {
         let split = SourceConfig { split: Some("test".into()), ..source("a.csv") };
         let key = source_key("caption.references", &split).unwrap();
         assert!(key.contains("split") && !began.contains_key(&key), "{key}");
+    }
+
+    #[test]
+    fn the_file_of_a_model_is_what_it_says_however_it_is_laid_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |text: &str| {
+            let path = folder.path().join("model.json");
+            std::fs::write(&path, text).unwrap();
+            described_digest(&path).unwrap()
+        };
+        let first = of(r#"{"embed_dim": 16, "vision_cfg": {"width": 8, "layers": 2}}"#);
+        assert_eq!(first, of("{\"vision_cfg\": {\"layers\": 2, \"width\": 8},\n  \"embed_dim\": 16}\n"));
+        assert_ne!(first, of(r#"{"embed_dim": 24, "vision_cfg": {"width": 8, "layers": 2}}"#));
     }
 
     #[test]
