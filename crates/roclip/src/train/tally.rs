@@ -25,7 +25,7 @@ pub struct EpochTally {
     pub(super) steps: u64,
     /// Batches of the pass under way that were passed over. Absent in older checkpoints.
     #[serde(default)]
-    passed_over_in_pass: u64,
+    passed_over_in_pass: Option<u64>,
     /// Before `since`.
     seconds: f64,
     #[serde(skip, default = "Instant::now")]
@@ -44,7 +44,7 @@ impl EpochTally {
             passes: Vec::new(),
             loss_sum: 0.0,
             steps: 0,
-            passed_over_in_pass: 0,
+            passed_over_in_pass: Some(0),
             seconds: 0.0,
             since: Instant::now(),
         }
@@ -62,13 +62,19 @@ impl EpochTally {
 
     /// Steps of the pass under way that lie behind it: those that were trained, and those that were passed over.
     pub fn steps_of_pass(&self) -> u64 {
-        self.steps + self.passed_over_in_pass
+        self.steps + self.passed_over_in_pass()
+    }
+
+    /// In the first pass of an epoch all that were passed over are of it, which older checkpoints say, too.
+    fn passed_over_in_pass(&self) -> u64 {
+        let of_first_pass = if self.passes.is_empty() { self.passed_over } else { 0 };
+        self.passed_over_in_pass.unwrap_or(of_first_pass)
     }
 
     /// Counts a batch that no step could be taken on. It has no part in the mean of the losses.
     pub(super) fn pass_over(&mut self) {
+        self.passed_over_in_pass = Some(self.passed_over_in_pass() + 1);
         self.passed_over += 1;
-        self.passed_over_in_pass += 1;
     }
 
     pub fn mean_loss(&self) -> f64 {
@@ -77,7 +83,7 @@ impl EpochTally {
 
     pub fn finish_pass(&mut self, phase: Phase, steps: u64) {
         self.passes.push(PassMetrics { phase, steps, loss: self.mean_loss() });
-        (self.loss_sum, self.steps, self.passed_over_in_pass) = (0.0, 0, 0);
+        (self.loss_sum, self.steps, self.passed_over_in_pass) = (0.0, 0, Some(0));
     }
 }
 
@@ -96,7 +102,12 @@ mod tests {
         assert_eq!(read(&saved).steps_of_pass(), 3);
         // As older checkpoints have it.
         saved.as_object_mut().unwrap().remove("passed_over_in_pass");
-        assert_eq!(read(&saved).steps_of_pass(), 2);
+        let mut older = read(&saved);
+        assert_eq!(older.steps_of_pass(), 3, "all that the first pass passed over");
+        older.pass_over();
+        assert_eq!((older.steps_of_pass(), older.passed_over), (4, 2));
+        saved["passes"] = serde_json::to_value([PassMetrics { phase: Phase::Clip, steps: 3, loss: 1.0 }]).unwrap();
+        assert_eq!(read(&saved).steps_of_pass(), 2, "nobody knows of which pass they were");
         tally.finish_pass(Phase::Clip, 3);
         assert_eq!((tally.steps_of_pass(), tally.passed_over, tally.passes[0].loss), (0, 1, 3.0));
     }
