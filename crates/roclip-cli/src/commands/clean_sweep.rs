@@ -1,7 +1,7 @@
 //! `roclip clean --sweep`: which cells are cleaned, and what is shown and written of all of them. The same command goes on where it was
 //! stopped, and keeps what is finished.
 
-use crate::commands::grid::{LOCK, Standing, Staying, check_stays, finished, remove, say_changed};
+use crate::commands::grid::{LOCK, Standing, Staying, check_stays, finished, of_another, remove, say_changed};
 use crate::commands::progress::say;
 use crate::commands::run_flags::train_with;
 use crate::commands::signals;
@@ -65,7 +65,9 @@ fn clean_in(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool, s
         .collect::<Result<_>>()?;
     let finished_cells = finished(out);
     match standings.iter().all(|standing| *standing == Standing::Finished) {
-        true => say_changed(&finished_cells),
+        true => {
+            say_changed(&finished_cells);
+        }
         false => look_at_all(points, recipes, &standings, finished_cells)?,
     }
     let kept = standings.iter().filter(|standing| **standing == Standing::Finished).count();
@@ -125,11 +127,8 @@ fn standing(run: &Path, recipe: &Recipe, overwrite: bool) -> Result<Standing> {
     let victim = |recipe: &Recipe| recipe.clean.as_ref().map(|clean| place(&clean.victim));
     let saved = Recipe::read(&run.join("run.toml"))?;
     if victim(&saved) != victim(recipe) {
-        bail!(
-            "`{}` cleaned another victim, `{}`; --overwrite removes it, or name another folder with --run",
-            run.display(),
-            saved.clean.unwrap_or_default().victim.display()
-        );
+        let other = saved.clean.unwrap_or_default().victim;
+        return Err(of_another(run, &format!("cleaned another victim, `{}`", other.display()), "--run"));
     }
     Ok(standing)
 }

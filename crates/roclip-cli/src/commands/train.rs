@@ -113,7 +113,7 @@ impl Arguments {
             return grid::foresee(&runs, "--run", jobs, self.run.json, self.overwrite);
         }
         let (named_by, overwrite, stays) = ("--run", self.overwrite, Some(finished as fn(&Path) -> Vec<PathBuf>));
-        Grid { out, named_by, jobs, overwrite, check: true, threads_asked, stays, told: false }.train(runs)?;
+        Grid { out, named_by, jobs, overwrite, check: true, threads_asked, stays, told: None }.train(runs)?;
         let more_seeds = with_seeds(&invocation::typed(), &sweep, base.seed);
         let results = write_report(&finished(out), Some(&more_seeds), out)?;
         match self.run.json {

@@ -108,8 +108,10 @@ fn a_demo_sweeps_the_row_without_suspects_and_trains_clean_data_once() {
         assert!(encoder.ends_with(&format!("augmentation-only-captions_per_target-{count}-seed0")), "{encoder}");
     }
     // Somebody's own file is no run without other pairs.
-    let own = lab.path("demo/detected-plausibility-captions_per_target-2-seed0/run.toml");
-    std::fs::write(own, "[foo]\n").unwrap();
+    let own = lab.path("demo/detected-plausibility-captions_per_target-2-seed0");
+    std::fs::remove_dir_all(&own).unwrap();
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("run.toml"), "[foo]\n").unwrap();
     lab.fails(&[&demo[..], &attack, &["--drop-fraction=0.2"]].concat(), 1, &["no recipe of a run", "--out"]);
     let page = std::fs::read_to_string(lab.path("demo/report.html")).unwrap();
     // What encodes the pairs follows from the cell, and is no key of anybody's.
@@ -168,8 +170,9 @@ fn a_demo_can_be_foreseen() {
     lab.fails(&demo, 1, &["a run of another recipe", "name another folder with --out"]);
     lab.ok(&[&demo[..], &["--overwrite"]].concat());
     assert!(there.join("run.toml").is_file(), "nothing is removed");
-    // Somebody's own file is no run.
+    // Somebody's own file is no run where no run began beside it.
     std::fs::write(there.join("run.toml"), "[foo]\n").unwrap();
+    std::fs::remove_file(there.join("lock")).unwrap();
     lab.fails(&[&demo[..8], &["--overwrite"]].concat(), 1, &["no recipe of a run", "--out"]);
     assert!(there.join("run.toml").is_file(), "nothing is removed");
 }

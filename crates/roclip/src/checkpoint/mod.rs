@@ -26,4 +26,4 @@ pub use store::{Contents, at_step, find, newest_step, save, set_newer_aside};
 pub(crate) use store::{
     LEARNED_PROMPTS, configuration, configuration_digest, keep_newest, saved_configuration, verified,
 };
-pub(crate) use verify::{check_files, sha256_of_file};
+pub(crate) use verify::{check_files, sha256_of_file, state_of};

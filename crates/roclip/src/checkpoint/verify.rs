@@ -56,6 +56,13 @@ pub(super) fn sums(folder: &Path) -> Result<String> {
 
 /// Checks every file against its checksum. A damaged checkpoint is an error, never a reason to take an older one in silence.
 pub(super) fn verify(folder: &Path) -> Result<State> {
+    let state = state_of(folder)?;
+    check_files(folder, &state.files, STATE, "use another checkpoint: this one is damaged")?;
+    Ok(state)
+}
+
+/// The state of the checkpoint `folder`, which has the checksum that was written of it. Its other files, which may be large, are not read.
+pub(crate) fn state_of(folder: &Path) -> Result<State> {
     let damaged = |name: &str, what: &str| {
         Error::file(&folder.join(name), what, "use another checkpoint: this one is damaged or was changed")
     };
@@ -71,7 +78,6 @@ pub(super) fn verify(folder: &Path) -> Result<State> {
     if named != expected {
         return Err(damaged(STATE, &format!("has checksums of {named:?}, and not of {expected:?}")));
     }
-    check_files(folder, &state.files, STATE, "use another checkpoint: this one is damaged")?;
     Ok(state)
 }
 

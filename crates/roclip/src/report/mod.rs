@@ -16,7 +16,6 @@ mod group;
 mod html;
 mod lead;
 mod next_steps;
-mod own;
 mod paired;
 mod pictures;
 mod projection;
@@ -35,11 +34,11 @@ pub use crate::results::{
     EpochRecord, Experiment, Hits, NamedRun, ResultRow, RunRecord, SeedSummary, Spread, key_columns, key_legend,
     over_seeds, read_run,
 };
+pub use crate::run::{check_inputs_folder, check_report_folder, check_suspects_folder};
 pub use attack_page::{success_in_words, write_attack_page};
 pub use backdoor_page::write_backdoor_page;
 pub use data_set::{statistics_lines, write_statistics};
 pub use next_steps::{NextStep, enough_seeds};
-pub use own::{check_inputs_folder, check_report_folder, check_suspects_folder};
 pub use sheet::write_sheet;
 pub use suspects::write_suspects;
 

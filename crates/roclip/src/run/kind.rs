@@ -3,6 +3,7 @@
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::run::products::is_product;
 use roclip_data::artifact;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -90,11 +91,11 @@ impl RunKind {
         }
         let keys: &[&str] = match self {
             RunKind::Training => {
-                return match Recipe::read(&file) {
-                    Err(error) => Some(format!("holds a `{mark}` that is no recipe of a run: {error}")),
-                    Ok(_) if self.is_alone(path) => Some(format!("holds `{mark}` and nothing else of a run")),
-                    Ok(_) => None,
-                };
+                // Beside what a run leaves it is a run's, by another version of the program where it has keys that this one does not know.
+                return self.is_alone(path).then(|| match Recipe::read(&file) {
+                    Err(error) => format!("holds a `{mark}` that is no recipe of a run: {error}"),
+                    Ok(_) => format!("holds `{mark}` and nothing else of a run"),
+                });
             }
             RunKind::Instruct => &["tower", "tune"],
             RunKind::Attack => &["budget", "fitness"],
@@ -180,8 +181,8 @@ pub fn check_run_folder(path: &Path, flag: &str) -> Result<()> {
     RunKind::Training.check(path, flag)
 }
 
-/// The name of something in the folder `run` that neither a training run nor the command that started it wrote there; none where all is
-/// theirs.
+/// The name of something in the folder `run` that neither a training run nor the command that started it wrote there, nor one that looked at
+/// it; none where all is theirs.
 pub fn foreign_file(run: &Path) -> Option<String> {
     let kind = RunKind::Training;
     let own = |name: &str| {
@@ -190,6 +191,7 @@ pub fn foreign_file(run: &Path) -> Option<String> {
             || kind.written().contains(&name)
             || OF_A_GRID.contains(&name)
             || artifact::is_left_over(name)
+            || is_product(run, name)
     };
     let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -282,6 +284,31 @@ mod tests {
         assert!(said.contains("nothing else of a run"), "{said}");
         std::fs::write(lab.path().join(LOCK), "4711\n").unwrap();
         RunKind::Training.check(lab.path(), RUN_FLAG).unwrap();
+        // A run of another version of the program is one, too.
+        std::fs::write(lab.path().join("run.toml"), "key_of_tomorrow = 1\n").unwrap();
+        RunKind::Training.check(lab.path(), RUN_FLAG).unwrap();
+    }
+
+    #[test]
+    fn what_commands_write_of_a_run_is_nobody_elses() {
+        let run = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = run.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("summary.json", "{}");
+        write("report.html", "<!DOCTYPE html><title>roclip report</title>");
+        write("results.csv", "run,label,control,seed,top1\n");
+        write("suspects/detect.json", r#"{"looked": {}, "methods": []}"#);
+        write("suspects/drop.txt", "a\nb\n");
+        assert_eq!(foreign_file(run.path()), None);
+        write("suspects/notes.md", "precious");
+        assert_eq!(foreign_file(run.path()).as_deref(), Some("suspects"));
+        std::fs::remove_dir_all(run.path().join("suspects")).unwrap();
+        // By their names alone they are somebody's.
+        write("report.html", "<!DOCTYPE html><title>My thesis</title>");
+        assert_eq!(foreign_file(run.path()).as_deref(), Some("report.html"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         check: true,
         threads_asked,
         stays: Some(|out| finished_rows(out, &["teacher", "student"])),
-        told: false,
+        told: None,
     };
     grid.train_in_turn(teachers, taught)?;
     let mut finished = Vec::new();

@@ -7,7 +7,7 @@ mod standing;
 mod staying;
 
 pub use foresee::foresee;
-pub use standing::{Standing, finished, finished_rows, remove};
+pub use standing::{Standing, finished, finished_rows, of_another, remove};
 pub use staying::{Staying, check_stays, say_changed};
 
 use crate::commands::progress::say;
@@ -61,8 +61,9 @@ pub struct Grid<'a> {
     /// The finished runs of a folder that stand in one table with what is trained now, which must be of what there is today; none where
     /// nobody looks.
     pub stays: Option<fn(&Path) -> Vec<PathBuf>>,
-    /// Whether an earlier step of this command has said what has changed of them.
-    pub told: bool,
+    /// Whether an earlier step of this command found all of them unchanged, for certain, and else said what has changed; none where it has not
+    /// looked.
+    pub told: Option<bool>,
 }
 
 /// `asked` runs at a time; for 0 as many as there are processors, or one on a device that they would have to share.
@@ -96,6 +97,14 @@ pub fn check(runs: &[Planned], named_by: &'static str) -> Result<()> {
     Ok(())
 }
 
+/// What [`Grid::train`] has done.
+pub struct Trained {
+    /// Whether there was anything to train.
+    pub any: bool,
+    /// What a later step of the same command need not look at again, as [`Grid::told`] says it.
+    pub told: Option<bool>,
+}
+
 /// A run that learns from the model of another one.
 pub struct Taught {
     pub run: Planned,
@@ -112,11 +121,11 @@ struct Wanted {
 }
 
 impl Grid<'_> {
-    /// Trains what is not finished of `runs`; gives back whether there was any.
+    /// Trains what is not finished of `runs`.
     ///
     /// # Errors
     /// A folder that holds something else, a run that could not begin, and what the runs themselves fail with.
-    pub fn train(&self, runs: Vec<Planned>) -> Result<bool> {
+    pub fn train(&self, runs: Vec<Planned>) -> Result<Trained> {
         self.train_in_turn(runs, Vec::new())
     }
 
@@ -124,7 +133,7 @@ impl Grid<'_> {
     ///
     /// # Errors
     /// Those of [`Grid::train`], found for all of them before the first begins where `check` says so.
-    pub fn train_in_turn(&self, runs: Vec<Planned>, taught: Vec<Taught>) -> Result<bool> {
+    pub fn train_in_turn(&self, runs: Vec<Planned>, taught: Vec<Taught>) -> Result<Trained> {
         let _lock = take(self.out, self.named_by)?;
         let mut kept = Vec::new();
         let first = self.wanted(runs, &mut kept)?;
@@ -138,9 +147,10 @@ impl Grid<'_> {
             say(&format!("{} runs are finished, and kept (--overwrite trains them anew)", kept.len()));
         }
         let all = first.runs.len() + then.runs.len();
+        let mut told = self.told;
         let students = match all {
             0 => {
-                self.stays.filter(|_| !self.told).iter().for_each(|stays| say_changed(&stays(self.out)));
+                told = told.or_else(|| self.stays.map(|stays| say_changed(&stays(self.out))));
                 None
             }
             _ => self.looked_at(&first, &then, &teachers).inspect_err(|_| artifact::remove_unused(self.out, LOCK))?,
@@ -158,7 +168,7 @@ impl Grid<'_> {
             students.check_data(&[], self.named_by)?;
         }
         run_all(then.begin(self.threads_asked)?, self.jobs)?;
-        Ok(all > 0)
+        Ok(Trained { any: all > 0, told })
     }
 
     /// Looks at what stays in the folder, and at the runs before the first begins, as far as this command does so. Gives back the students that
@@ -170,11 +180,13 @@ impl Grid<'_> {
             let folders: Vec<&Path> = to_train.iter().map(|planned| planned.folder.as_path()).collect();
             let staying = Staying::beside(&folders, stays(self.out), self.named_by)?;
             staying.check_recipes(&to_train, self.named_by)?;
-            if !staying.is_empty() {
+            // Whether they are has been looked at in this command.
+            let unchanged = staying.is_empty() || self.told == Some(true);
+            if !unchanged {
                 let runs = count(staying.len(), "finished run");
                 say(&format!("looking whether the training data and labelled pictures of {runs} are unchanged"));
+                students = Some(staying.check_data(&folders, self.named_by)?);
             }
-            students = Some(staying.check_data(&folders, self.named_by)?);
         }
         if self.check {
             let runs = count(first.runs.len() + then.runs.len(), "run");

@@ -1,6 +1,6 @@
 //! What an earlier command left in its folder.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use roclip::checkpoint::{find, newest_step};
 use roclip::recipe::Recipe;
 use roclip::report::Experiment;
@@ -50,10 +50,7 @@ impl Standing {
             Ok(saved.seed == recipe.seed && Experiment::of(saved)?.digest() == Experiment::of(recipe)?.digest())
         };
         if !Recipe::read(&saved).is_ok_and(|saved| same(&saved).unwrap_or(false)) {
-            bail!(
-                "`{}` holds a run of another recipe; --overwrite removes it, or name another folder with {named_by}",
-                run.display()
-            );
+            return Err(of_another(run, "holds a run of another recipe", named_by));
         }
         let begun = find(run).is_ok();
         Ok(match run.join("summary.json").is_file() {
@@ -79,6 +76,17 @@ fn begun_anew(run: &Path, named_by: &str) -> Result<Standing> {
             "`{}` holds `{name}`, which no run wrote, and is made anew before a run begins there; move that file, or name another folder \
              with {named_by}",
             run.display()
+        ),
+    }
+}
+
+/// Says of a run in the folder `run`, which is another one as `what` says, how to make room for what is asked for.
+pub fn of_another(run: &Path, what: &str, named_by: &str) -> Error {
+    let run_shown = run.display();
+    match foreign_file(run) {
+        None => anyhow!("`{run_shown}` {what}; --overwrite removes it, or name another folder with {named_by}"),
+        Some(name) => anyhow!(
+            "`{run_shown}` {what}, and `{name}`, which no run wrote, lies there; name another folder with {named_by}, or move that file"
         ),
     }
 }
@@ -191,8 +199,26 @@ mod tests {
             std::fs::write(out.path().join(name), "").unwrap();
         }
         std::fs::write(out.path().join("run.toml"), recipe).unwrap();
-        let said = Standing::of(out.path(), &Recipe::default(), true, "--out").unwrap_err().to_string();
-        assert!(said.contains("`thesis.txt`, which no run wrote") && said.contains("--out"), "{said}");
+        for overwrite in [false, true] {
+            let said = Standing::of(out.path(), &Recipe::default(), overwrite, "--out").unwrap_err().to_string();
+            assert!(said.contains("`thesis.txt`, which no run wrote") && said.contains("--out"), "{said}");
+            assert!(!said.contains("--overwrite"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_another_version_of_the_program_is_removed_where_somebody_says_so() {
+        let out = tempfile::tempdir().unwrap();
+        for (name, text) in [("run.toml", "key_of_tomorrow = 1\n"), ("lock", ""), ("summary.json", "{}")] {
+            std::fs::write(out.path().join(name), text).unwrap();
+        }
+        let standing = |overwrite| Standing::of(out.path(), &Recipe::default(), overwrite, "--out");
+        let said = standing(false).unwrap_err().to_string();
+        assert!(said.contains("a run of another recipe") && said.contains("--overwrite"), "{said}");
+        assert_eq!(standing(true).unwrap(), Standing::Absent);
+        // So is one with a report in its folder.
+        std::fs::write(out.path().join("report.html"), "<!DOCTYPE html><title>roclip report</title>").unwrap();
+        assert_eq!(standing(true).unwrap(), Standing::Absent);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use roclip::error::Error;
 use roclip::recipe::Recipe;
 use roclip::report::{Experiment, read_run};
-use roclip::run::check_unchanged;
+use roclip::run::{changes, check_unchanged};
 use roclip_data::error::Error as DataError;
 use roclip_data::plural::count;
 use std::path::{Path, PathBuf};
@@ -115,18 +115,20 @@ pub fn check_stays(run: &Path, named_by: &str) -> Result<()> {
 }
 
 /// Says of `finished` runs, of which nothing is trained and whose table is shown again, what they learned from or were measured on that has
-/// changed since.
-pub fn say_changed(finished: &[PathBuf]) {
+/// changed since. Gives back whether nothing of any has, for certain.
+pub fn say_changed(finished: &[PathBuf]) -> bool {
     // What can be no row is refused where the table is made.
-    let rows: Vec<&PathBuf> = finished.iter().filter(|run| read_run(run).is_ok()).collect();
+    let rows: Vec<PathBuf> = finished.iter().filter(|run| read_run(run).is_ok()).cloned().collect();
     if rows.is_empty() {
-        return;
+        return finished.is_empty();
     }
     let runs = count(rows.len(), "finished run");
     say(&format!("looking whether what {runs} learned from and were measured on is unchanged"));
     let mut changed: Vec<(String, Vec<String>)> = Vec::new();
-    for run in rows {
-        let Err(error) = check_unchanged(run) else { continue };
+    let found = changes(&rows);
+    let unchanged = rows.len() == finished.len() && found.iter().all(|found| matches!(found, Ok(true)));
+    for (run, found) in rows.iter().zip(found) {
+        let Err(error) = found else { continue };
         let (what, name) = (what_changed(&error, run), format!("`{}`", run.display()));
         match changed.iter_mut().find(|(known, _)| *known == what) {
             Some((_, runs)) => runs.push(name),
@@ -140,6 +142,7 @@ pub fn say_changed(finished: &[PathBuf]) {
             runs.join(", ")
         ));
     }
+    unchanged
 }
 
 /// What is wrong, without what a run that goes on would do about it.

@@ -1,6 +1,7 @@
 //! Files that commands write into a folder which somebody names, and how older ones of their own are known: nobody else's are written over.
 
 use crate::error::{Error, IoContext, Result};
+use roclip_data::artifact;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -66,6 +67,24 @@ pub fn check_suspects_folder(folder: &Path, flag: &str) -> Result<()> {
 /// The same.
 pub fn check_inputs_folder(folder: &Path, flag: &str) -> Result<()> {
     check(folder, flag, &INPUTS)
+}
+
+/// Whether what lies under `name` in the folder `folder` is a report or what was found suspicious, or a folder of nothing else.
+pub(super) fn is_product(folder: &Path, name: &str) -> bool {
+    let path = folder.join(name);
+    if !std::fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir()) {
+        return is_own_file(folder, name);
+    }
+    let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+    let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    !names.is_empty() && names.iter().all(|name| is_own_file(&path, name) || artifact::is_left_over(name))
+}
+
+fn is_own_file(folder: &Path, name: &str) -> bool {
+    let own = |products: &[Product]| {
+        products.iter().any(|product| product.name == name && is_own(folder, product, products).unwrap_or(false))
+    };
+    [&REPORT[..], &PAIRS, &INPUTS].into_iter().any(own)
 }
 
 fn check(folder: &Path, flag: &str, products: &[Product]) -> Result<()> {
