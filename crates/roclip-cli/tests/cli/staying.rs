@@ -94,12 +94,15 @@ fn a_row_of_a_demo_is_kept_while_its_data_and_its_settings_are_what_they_were() 
     assert!(shown.contains("warning: what `rows/undefended-seed0` learned") && shown.contains("other data"), "{shown}");
     reword(&lab, "this is a", "a picture of a");
     // For a word beside the table no checkpoint, which may be large, is read whole.
-    let step = std::fs::read_dir(lab.path("rows/undefended-seed0/checkpoints")).unwrap().next().unwrap().unwrap();
-    let (weights, kept) = (step.path().join("optimizer.safetensors"), lab.path("optimizer.safetensors"));
-    std::fs::rename(&weights, &kept).unwrap();
+    let steps = std::fs::read_dir(lab.path("rows/undefended-seed0/checkpoints")).unwrap();
+    let steps: Vec<_> = steps.map(|step| step.unwrap().path()).collect();
+    let rename = |from: &str, to: &str| {
+        steps.iter().for_each(|step| std::fs::rename(step.join(from), step.join(to)).unwrap());
+    };
+    rename("optimizer.safetensors", "aside");
     let shown = lab.stderr(&of(&["undefended"]));
     assert!(!shown.contains("has changed since"), "{shown}");
-    std::fs::rename(&kept, &weights).unwrap();
+    rename("aside", "optimizer.safetensors");
     // Another seed of it must be the same experiment.
     let seed = of(&["undefended", "--seeds", "1", "--lr", "3e-3"]);
     lab.fails(
