@@ -36,9 +36,9 @@ impl Point {
     }
 }
 
-/// Cleans what is not finished of `points` by their `recipes`, in the folder `out` that [`take`](crate::commands::grid::take) has taken; `overwrite` cleans all of them
-/// anew, and a `start` that resumes goes on with those that have begun, finished ones too. A signal ends the process before the next of them
-/// begins.
+/// Cleans what is not finished of `points` by their `recipes`, in the folder `out` that [`take`](crate::commands::grid::take) has taken;
+/// `overwrite` cleans all of them anew, and a `start` that resumes goes on with those that have begun, finished ones too. A signal ends the
+/// process before the next of them begins.
 ///
 /// # Errors
 /// A folder that holds something else, a finished run that is of another recipe, victim or data, and what the runs themselves fail with.
@@ -63,24 +63,23 @@ fn clean_in(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool, s
             false => standing(&point.run, recipe, overwrite),
         })
         .collect::<Result<_>>()?;
+    let all_that = |wanted: Standing| -> Vec<(&Point, &Recipe)> {
+        let cells = points.iter().zip(recipes).zip(&standings);
+        cells.filter(|(_, standing)| **standing == wanted).map(|(cell, _)| cell).collect()
+    };
+    let (kept, anew) = (all_that(Standing::Finished), all_that(Standing::Absent));
     let finished_cells = finished(out);
-    match standings.iter().all(|standing| *standing == Standing::Finished) {
+    match kept.len() == points.len() {
         true => {
             say_changed(&finished_cells);
         }
-        false => look_at_all(points, recipes, &standings, finished_cells)?,
+        false => look_at_all(points, &kept, &anew, finished_cells)?,
     }
-    let kept = standings.iter().filter(|standing| **standing == Standing::Finished).count();
-    if kept > 0 {
-        say(&format!("{kept} of {} cells are finished, and kept (--overwrite cleans them anew)", points.len()));
+    if !kept.is_empty() {
+        say(&format!("{} of {} cells are finished, and kept (--overwrite cleans them anew)", kept.len(), points.len()));
     }
     // All of them now: where the command is stopped, what is left of it is what the same one goes on with.
-    let anew: Vec<&Path> = points
-        .iter()
-        .zip(&standings)
-        .filter(|(_, standing)| **standing == Standing::Absent)
-        .map(|(point, _)| point.run.as_path())
-        .collect();
+    let anew: Vec<&Path> = anew.into_iter().map(|(point, _)| point.run.as_path()).collect();
     check_keeps_victims(&anew, recipes)?;
     anew.into_iter().try_for_each(remove)?;
     let mut warned = Warned::default();
@@ -103,7 +102,7 @@ fn clean_in(points: &[Point], recipes: &[Recipe], out: &Path, overwrite: bool, s
         say(&format!("stopped before {left} of {}; {again} goes on with what is left", points.len()));
         exit(signals::exit_code())
     }
-    warned.say_partial(points.len() - kept);
+    warned.say_partial(points.len() - kept.len());
     Ok(summaries)
 }
 
@@ -147,31 +146,23 @@ fn check_keeps_victims(anew: &[&Path], recipes: &[Recipe]) -> Result<()> {
     }
 }
 
-/// Looks at what stays in the folder of a sweep that has something to clean, and at all cells before the first begins.
+/// Looks at what stays in the folder of a sweep that has something to clean, and at all cells that begin `anew` before the first does.
 ///
 /// # Errors
 /// A finished cell that is of other data, and one that could not begin.
 fn look_at_all(
     points: &[Point],
-    recipes: &[Recipe],
-    standings: &[Standing],
+    kept: &[(&Point, &Recipe)],
+    anew: &[(&Point, &Recipe)],
     finished_cells: Vec<PathBuf>,
 ) -> Result<()> {
-    let kept = points.iter().zip(standings).filter(|(_, standing)| **standing == Standing::Finished);
-    kept.into_iter().try_for_each(|(point, _)| check_stays(&point.run, "--run"))?;
+    kept.iter().try_for_each(|(point, _)| check_stays(&point.run, "--run"))?;
     check_beside(points, finished_cells)?;
-    let begins: Vec<(&Point, &Recipe)> = points
-        .iter()
-        .zip(recipes)
-        .zip(standings)
-        .filter(|(_, standing)| **standing == Standing::Absent)
-        .map(|(cell, _)| cell)
-        .collect();
-    if begins.len() > 1 {
-        say(&format!("looking at the recipes and data of {} cells before the first begins", begins.len()));
+    if anew.len() > 1 {
+        say(&format!("looking at the recipes and data of {} cells before the first begins", anew.len()));
     }
     let mut seen = Seen::nothing("--run");
-    for (point, recipe) in begins {
+    for (point, recipe) in anew {
         seen.begins(recipe, &point.run).with_context(|| format!("the cell {}", point.name()))?;
     }
     Ok(())

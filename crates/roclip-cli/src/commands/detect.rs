@@ -2,10 +2,10 @@
 
 use crate::commands::described_model::DescribedModel;
 use crate::commands::detect_advice::advice;
-use crate::commands::detect_train::LookedAt;
+use crate::commands::detect_train::PairFlags;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::of_key;
-use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags, ManifestFlag, Overrides, SeedFlag};
+use crate::commands::overrides::{MachineFlags, Overrides};
 use crate::commands::progress::say;
 use crate::commands::signals::leaving_nothing;
 use anyhow::{Result, bail};
@@ -41,13 +41,7 @@ struct Common {
     #[command(flatten)]
     described: DescribedModel,
     #[command(flatten)]
-    recipe: BaseFlags,
-    #[command(flatten)]
-    data: DataFlags,
-    #[command(flatten)]
-    manifest: ManifestFlag,
-    #[command(flatten)]
-    seed: SeedFlag,
+    pairs: PairFlags,
     #[command(flatten)]
     machine: MachineFlags,
     /// Print the summary as JSON on stdout
@@ -244,8 +238,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     }
     let mut next = vec![format!("open {}", shell_word(&page))];
     if found.dropped.as_ref().is_some_and(|dropped| dropped.pairs > 0) {
-        let Common { recipe, data, manifest, seed, .. } = &arguments.common;
-        next.extend(LookedAt { run: run.as_deref(), recipe, data, manifest, seed }.train_without(&list));
+        next.extend(arguments.common.pairs.train_without(run.as_deref(), &list));
     }
     say_next(&arguments.out, holds, &next);
     Ok(())
@@ -340,7 +333,8 @@ impl Common {
     /// The recipe of the run that the model belongs to, or the one given, with the flags.
     fn recipe(&self, model: Option<&Path>, run: Option<&Path>, command: &str) -> Result<Recipe> {
         const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
-        self.recipe.check_keys(command, &OBEYED)?;
+        let PairFlags { recipe: typed, data, manifest, seed } = &self.pairs;
+        typed.check_keys(command, &OBEYED)?;
         // What is no model at all is said first.
         if let Some(model) = model {
             checkpoint::is_checkpoint(model)?;
@@ -350,7 +344,7 @@ impl Common {
                 let kept = run.join("manifest.jsonl");
                 let mut base = Recipe::of_run(run)?;
                 base.manifest = Some(kept).filter(|kept| kept.is_file()).or(base.manifest);
-                if self.data.names_training_data() {
+                if data.names_training_data() {
                     // Other data knows nothing of the run's poison.
                     base.manifest = None;
                     base.poison = Default::default();
@@ -358,14 +352,14 @@ impl Common {
                 }
                 base
             }
-            None if self.recipe.config.is_some() || self.data.names_data() => Recipe::default(),
+            None if typed.config.is_some() || data.names_data() => Recipe::default(),
             None => bail!(
                 "{}say what to look at with --train-data (pairs), --val-data (labelled images), or --config (a recipe with its data)",
                 model.map(|model| format!("`{}` belongs to no run; ", model.display())).unwrap_or_default()
             ),
         };
-        let groups: [&dyn Overrides; 4] = [&self.seed, &self.data, &self.manifest, &self.machine];
-        let mut recipe = self.recipe.resolve(base, &groups)?;
+        let groups: [&dyn Overrides; 4] = [seed, data, manifest, &self.machine];
+        let mut recipe = typed.resolve(base, &groups)?;
         if recipe.clean.take().is_some() {
             say("the run cleaned a model; the pairs are those that it cleaned with");
         }

@@ -2,24 +2,28 @@
 
 use crate::commands::next_steps::{beside, shell_word};
 use crate::commands::overrides::{BaseFlags, DataFlags, ManifestFlag, SeedFlag, typed};
+use clap::Args;
 use roclip::recipe::Recipe;
 use roclip_data::artifact::unused_name;
 use std::path::Path;
 
-/// What says which pairs were looked at.
-pub struct LookedAt<'a> {
-    /// The run that the model belongs to.
-    pub run: Option<&'a Path>,
-    pub recipe: &'a BaseFlags,
-    pub data: &'a DataFlags,
-    pub manifest: &'a ManifestFlag,
-    pub seed: &'a SeedFlag,
+/// What says which pairs are looked at.
+#[derive(Args)]
+pub struct PairFlags {
+    #[command(flatten)]
+    pub recipe: BaseFlags,
+    #[command(flatten)]
+    pub data: DataFlags,
+    #[command(flatten)]
+    pub manifest: ManifestFlag,
+    #[command(flatten)]
+    pub seed: SeedFlag,
 }
 
-impl LookedAt<'_> {
-    /// The command that trains on the same pairs without those that `list` names: every flag that chose them stands in it, since ids are of
+impl PairFlags {
+    /// The command that trains on the same pairs without those that `list` names, where `run` is that of the model: every flag that chose them stands in it, since ids are of
     /// one data. None where they are those that a run cleaned with or learned prompts beside, which it did not train on, and no flag names them.
-    pub fn train_without(&self, list: &Path) -> Option<String> {
+    pub fn train_without(&self, run: Option<&Path>, list: &Path) -> Option<String> {
         let given: Vec<(&'static str, String)> = (self.recipe.again().into_iter())
             .chain(self.data.again())
             .chain(self.manifest.again())
@@ -27,11 +31,11 @@ impl LookedAt<'_> {
             .collect();
         let mut flags = Vec::new();
         // A recipe file goes before that of the run.
-        let own = self.run.filter(|_| self.recipe.config.is_none());
+        let own = run.filter(|_| self.recipe.config.is_none());
         let trained = own.and_then(|run| Some((run, Recipe::of_run(run).ok()?)));
         let trained = trained.filter(|(_, recipe)| recipe.clean.is_none() && recipe.prompt.is_none());
         let named = self.data.names_training_data() || self.recipe.names_pairs();
-        if self.run.is_some() && trained.is_none() && !named {
+        if run.is_some() && trained.is_none() && !named {
             return None;
         }
         if let Some((run, recipe)) = &trained {
@@ -72,13 +76,7 @@ mod tests {
     #[derive(Parser)]
     struct Given {
         #[command(flatten)]
-        recipe: BaseFlags,
-        #[command(flatten)]
-        data: DataFlags,
-        #[command(flatten)]
-        manifest: ManifestFlag,
-        #[command(flatten)]
-        seed: SeedFlag,
+        pairs: PairFlags,
     }
 
     #[test]
@@ -86,9 +84,7 @@ mod tests {
         let cleaned = tempfile::tempdir().unwrap();
         std::fs::write(cleaned.path().join("run.toml"), "[clean]\nvictim = 'v'\n").unwrap();
         let advised = |run: Option<&Path>, typed: &str| {
-            let Given { recipe, data, manifest, seed } = Given::parse_from(typed.split(' '));
-            let looked = LookedAt { run, recipe: &recipe, data: &data, manifest: &manifest, seed: &seed };
-            looked.train_without(Path::new("s/drop.txt"))
+            Given::parse_from(typed.split(' ')).pairs.train_without(run, Path::new("s/drop.txt"))
         };
         let of_cleaned = |typed: &str| advised(Some(cleaned.path()), typed);
         for typed in ["detect", "detect --seed 1", "detect --set data.drop=ids.txt", "detect --val-data val.csv"] {

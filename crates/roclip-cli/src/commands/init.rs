@@ -139,7 +139,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         defence(&recipe)
     ));
     let roclip = &recipe.objective.roclip;
-    let views = views_before_matching(roclip.match_start.unwrap_or(roclip.period));
+    let views = views_before_matching(roclip.first_match());
     if let Some(views) = views.filter(|_| recipe.objective.name == ObjectiveName::Roclip) {
         say(&format!(
             "each pair is seen {views} times before RoCLIP first matches ({VIEWS_BEFORE_MATCHING_IN_THE_DEMO} in the demo), and so few pairs may teach their poison by then: attack your own data, and measure (docs/defences.md)"

@@ -112,7 +112,8 @@ fn caller(world: &World) -> Caller<'_> {
     Caller { stop: signals::stop(), world, commit: COMMIT, command: invocation::typed() }
 }
 
-fn leave_if_stopped<T>(outcome: roclip::error::Result<T>) -> Result<T> {
+/// What `outcome` gives. A run that a signal has stopped says how it goes on, and ends the process.
+pub fn leave_if_stopped<T>(outcome: roclip::error::Result<T>) -> Result<T> {
     match outcome {
         Err(Error::Stopped { run, step }) => {
             say(&signals::stopped(&run, step));

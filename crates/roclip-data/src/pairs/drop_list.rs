@@ -234,18 +234,21 @@ impl DropList {
         if pictures == samples.len() {
             return Err(self.of_everything());
         }
-        let mut absent = self.ids.iter().filter(|id| !found.contains(id.as_str()));
-        let first_absent = absent.next().cloned();
-        Ok(LeftOutByList {
-            pictures,
-            captions,
+        Ok(LeftOutByList { pictures, captions, ..self.beside(&found) })
+    }
+
+    /// How much there is of the list beside what was `found` of it.
+    fn beside(&self, found: &BTreeSet<&str>) -> LeftOutByList {
+        LeftOutByList {
+            pictures: 0,
+            captions: 0,
             added: 0,
             named: self.ids.len(),
             absent: self.ids.len() - found.len(),
-            first_absent,
+            first_absent: self.ids.iter().find(|id| !found.contains(id.as_str())).cloned(),
             digest: self.digest(),
             of_part: false,
-        })
+        }
     }
 
     /// Takes the pairs that are named out, by their own ids or by those of their samples. For pairs that poison was laid over, which has ids
@@ -294,11 +297,7 @@ impl DropList {
         if pairs.is_empty() && !found.is_empty() {
             return Err(self.of_everything());
         }
-        let first_absent = self.ids.iter().find(|id| !found.contains(id.as_str())).cloned();
-        let (named, absent) = (self.ids.len(), self.ids.len() - found.len());
-        let digest = self.digest();
-        let of_part = true;
-        Ok(LeftOutByList { pictures: pictures.len(), captions, added, named, absent, first_absent, digest, of_part })
+        Ok(LeftOutByList { pictures: pictures.len(), captions, added, of_part: true, ..self.beside(&found) })
     }
 
     /// Of a list that leaves nothing.

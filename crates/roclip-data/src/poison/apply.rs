@@ -122,8 +122,7 @@ impl Manifest {
     fn check_data(&self, pairs: &Pairs, others: &[Sample]) -> Result<()> {
         self.check_is_of_pairs()?;
         if pairs.fingerprint() != self.header.data_fingerprint {
-            let written = self.rows.iter().any(|row| row.role == Role::Stored);
-            let remedy = match written {
+            let remedy = match self.is_of_written() {
                 true => {
                     "name the shards as `poison make --out-shards` wrote them, beside this manifest; where pairs were taken out of them \
                      (`data drop`), name the whole ones, and leave the same pairs out while training: --train-data WHOLE --drop LIST \

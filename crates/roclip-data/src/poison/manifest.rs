@@ -186,6 +186,11 @@ impl Manifest {
         }
     }
 
+    /// Whether it is of a written set, whose pairs are poison already.
+    pub fn is_of_written(&self) -> bool {
+        self.rows.iter().any(|row| row.role == Role::Stored)
+    }
+
     /// Pairs that stay clean beside the poison: those of the data without the ones that it replaces.
     pub fn clean_pairs_left(&self) -> usize {
         let replaced = self.rows.iter().filter(|row| row.role == Role::Replaced).count();

@@ -109,7 +109,7 @@ pub fn verify(manifest: &Manifest, pairs: &Pairs, others: &[Sample], limits: Ima
     if fields.unknown_classes > 0 {
         verified.unproved.push(format!("the class of {} images, of which the data say none", fields.unknown_classes));
     }
-    if manifest.rows.iter().any(|row| row.role == Role::Stored) {
+    if manifest.is_of_written() {
         verified.unproved.push("what stored pictures were before, and which trigger they carry".into());
     }
     Ok(Verified { digest: crate::artifact::sha256_hex(digests.as_bytes()), ..verified })

@@ -62,11 +62,12 @@ impl Source for AnnotatedFolder {
         let files = self.tree.images.iter().filter(|image| !left_out.contains(&root.join(image)));
         let start = |table: &PathBuf| image_root(&self.root.join(table), &self.config);
         let starts: Vec<PathBuf> = self.tree.tables.iter().map(start).collect();
+        let places: HashSet<PathBuf> = starts.iter().map(|start| place(start)).collect();
         artifact::write_folder(out, |folder| {
             let mut kept = copy(&self.root, files, folder)?;
             for (table, start) in self.tree.tables.iter().zip(&starts) {
                 let path = self.root.join(table);
-                let here = leave.of_list(start, &starts);
+                let here = leave.of_list(start, &places);
                 let list = file(&path, &self.config, self.memory)?;
                 let written = list.write_kept(&here, &folder.join(table))?;
                 kept.append(written);

@@ -87,9 +87,13 @@ impl SourceConfig {
     /// The folder that the pictures of the lists at `path` start from where they are read as those of this source are. One for each of its
     /// joined parts is of those parts alone.
     pub fn root_for(&self, path: &str) -> Option<&PathBuf> {
-        let of_each =
-            |root: &PathBuf| part_count(&self.path) > 1 && root.to_str().is_some_and(|root| root.contains(JOINT));
-        self.image_root.as_ref().filter(|root| path == self.path || !of_each(root))
+        self.image_root.as_ref().filter(|_| path == self.path || self.root_of_each().is_none())
+    }
+
+    /// `image_root`, where it names a folder for each of the joined parts.
+    fn root_of_each(&self) -> Option<&str> {
+        let root = self.image_root.as_ref()?.to_str()?;
+        (part_count(&self.path) > 1 && root.contains(JOINT)).then_some(root)
     }
 
     /// The folder that image paths start from in each joined part, in their order; none for that of the list itself.
@@ -98,9 +102,7 @@ impl SourceConfig {
     /// Folders for another number of parts than there are.
     pub(super) fn image_roots(&self) -> Result<Vec<Option<PathBuf>>> {
         let parts = part_count(&self.path);
-        let Some(root) = &self.image_root else { return Ok(vec![None; parts]) };
-        let named = root.to_str().filter(|named| parts > 1 && named.contains(JOINT));
-        let Some(named) = named else { return Ok(vec![Some(root.clone()); parts]) };
+        let Some(named) = self.root_of_each() else { return Ok(vec![self.image_root.clone(); parts]) };
         let folders = || named.split(JOINT);
         if folders().count() != parts {
             return Err(Error::setting(

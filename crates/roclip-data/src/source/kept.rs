@@ -5,7 +5,7 @@ use crate::sample::{ImageBytes, Sample};
 use crate::skip::SkipReport;
 use crate::source::captions;
 use crate::source::spelling::{place, plain_path};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,14 +79,12 @@ impl Leave {
         Leave { samples: self.samples.iter().filter(|(of, ..)| **of == *source).cloned().collect() }
     }
 
-    /// Those of a list whose paths start from the folder `root`, or from the one in it that its pictures were found in; `others` are the sources
-    /// of other lists.
-    pub(super) fn of_list(&self, root: &Path, others: &[PathBuf]) -> Leave {
+    /// Those of a list whose paths start from the folder `root`, or from the one in it that its pictures were found in; `others` are the places
+    /// of the sources of other lists.
+    pub(super) fn of_list(&self, root: &Path, others: &HashSet<PathBuf>) -> Leave {
         let root = place(root);
-        let others: Vec<PathBuf> = others.iter().map(|other| place(other)).collect();
-        let is_own = |source: &Path| {
-            source == root || source.parent() == Some(root.as_path()) && !others.iter().any(|other| source == other)
-        };
+        let is_own =
+            |source: &Path| source == root || source.parent() == Some(root.as_path()) && !others.contains(source);
         Leave { samples: self.samples.iter().filter(|(of, ..)| is_own(Path::new(&**of))).cloned().collect() }
     }
 

@@ -1,13 +1,13 @@
 //! Rows that name pictures and their captions, whatever file they stand in (CSV, JSON lines, JSON, Parquet): the names that their columns
 //! have in the wild, where their pictures lie, and how the rows of one picture become one sample.
 
+use crate::artifact;
 use crate::error::{Error, Result};
 use crate::progress::Task;
 use crate::sample::{ImageBytes, Sample, StatedHash};
 use crate::skip::{Skip, SkipReason};
 use crate::source::seen::Seen;
-use crate::source::spelling::place;
-use crate::source::spelling::plain_path;
+use crate::source::spelling::{place, plain_path};
 use crate::source::tree::{Kind, kind_of};
 use crate::source::{Listing, Rest, SourceConfig, Take, captions};
 use std::borrow::Cow;
@@ -250,8 +250,7 @@ fn add_captions(sample: &mut Sample, captions: &[String]) -> std::result::Result
 
 /// The folder that the paths in a file start from: its own, where the settings name no other.
 pub(super) fn image_root(path: &Path, config: &SourceConfig) -> PathBuf {
-    let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    config.image_root.clone().unwrap_or_else(|| beside.to_owned())
+    config.image_root.clone().unwrap_or_else(|| artifact::folder_of(path).to_owned())
 }
 
 /// The folder that image paths start from.

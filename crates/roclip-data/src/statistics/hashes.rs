@@ -137,12 +137,15 @@ impl HashFile {
                 counted = header.counted;
                 continue;
             }
-            end = if counted { serde_json::from_slice(&line).ok() } else { None };
-            if end.is_some() {
-                continue;
-            }
             let broken = || Error::file(path, format!("line {number} is none of such a file, or is cut off"), REMEDY);
-            let Line { id, sha256, hash } = serde_json::from_slice(&line).map_err(|_| broken())?;
+            let Line { id, sha256, hash } = match serde_json::from_slice(&line) {
+                Ok(line) => line,
+                Err(_) if counted => {
+                    end = Some(serde_json::from_slice(&line).map_err(|_| broken())?);
+                    continue;
+                }
+                Err(_) => return Err(broken()),
+            };
             let sha256 = artifact::sha256_of_hex(&sha256).ok_or_else(broken)?;
             let hash = match hash {
                 Some(hex) => Some(PerceptualHash::parse(&hex).ok_or_else(broken)?),

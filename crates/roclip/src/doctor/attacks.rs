@@ -59,12 +59,8 @@ pub(super) fn control(run: &Finished) -> Finding {
         .map(|hits| ("targeted", *hits))
         .chain(last.asr.keys().filter_map(|name| Some((name.as_str(), defence::judged(last, name)?))));
     for (name, hits) in rates {
-        let Some(rate) = hits.rate() else {
-            words.push(format!("{name} not measured (0 pictures)"));
-            continue;
-        };
-        words.push(format!("{name} {:.1} % ({}/{})", 100.0 * rate, hits.hits, hits.n));
-        if rate < WORKS {
+        words.push(format!("{name} {}", defence::in_words(hits)));
+        if hits.rate().is_some_and(|rate| rate < WORKS) {
             weak.push(name.to_owned());
         }
     }

@@ -1,9 +1,10 @@
 //! Did a defence stop what works without it? Of a run that examines a defence nothing is advised to whoever attacks.
 
 use crate::doctor::Finished;
-use crate::doctor::finding::{Finding, Severity, WORKS, finding};
+use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::results::{Hits, RunRecord, Scores};
+use roclip_data::rate::Rate;
 
 /// Shares of what an attack achieves undefended: above the first it was not stopped, above the second in part.
 const NOT_STOPPED: f64 = 0.5;
@@ -56,7 +57,7 @@ pub(super) fn outcomes(run: &Finished) -> Vec<Finding> {
 /// RoCLIP's, where a run by `recipe` gets there.
 fn first_matching_epoch(recipe: &Recipe) -> Option<u64> {
     let roclip = &recipe.objective.roclip;
-    let first = roclip.match_start.unwrap_or(roclip.period);
+    let first = roclip.first_match();
     (recipe.objective.name == ObjectiveName::Roclip && first <= recipe.train.epochs).then_some(first)
 }
 
@@ -98,11 +99,8 @@ fn judge(name: &str, attack: Option<&str>, hits: [Hits; 2], taken: Option<(u64, 
 }
 
 /// `66.7 % (4/6)`, as findings have rates.
-fn in_words(hits: Hits) -> String {
-    match hits.rate() {
-        Some(rate) => format!("{:.1} % ({}/{})", 100.0 * rate, hits.hits, hits.n),
-        None => "not measured (0 pictures)".to_owned(),
-    }
+pub(super) fn in_words(hits: Hits) -> String {
+    percent(&Rate::new(hits.hits, hits.n))
 }
 
 #[cfg(test)]

@@ -27,9 +27,9 @@ pub fn outlook(manifest: &Manifest, recipe: &Recipe, pictures: &[Sample], image_
         images.insert(&row.image);
         *targeted &= row.trigger.is_none();
     }
+    let own = epochs_with_own_captions(recipe);
     for (attack, (pairs, images, targeted)) in attacks {
         let each = pairs / images.len().max(1);
-        let own = epochs_with_own_captions(recipe);
         let times = (pairs as u64).saturating_mul(own);
         if targeted && each < ENOUGH_CAPTIONS {
             lines.push(format!(
@@ -75,11 +75,7 @@ pub fn outlook(manifest: &Manifest, recipe: &Recipe, pictures: &[Sample], image_
 fn epochs_with_own_captions(recipe: &Recipe) -> u64 {
     let (objective, epochs) = (&recipe.objective, recipe.train.epochs);
     let others = match objective.name {
-        ObjectiveName::Roclip => {
-            let period = objective.roclip.period.max(1);
-            let first = objective.roclip.match_start.unwrap_or(period);
-            epochs.checked_sub(first).map_or(0, |after| after / period + 1)
-        }
+        ObjectiveName::Roclip => objective.roclip.matching_epochs(epochs),
         ObjectiveName::Safeclip => objective.safeclip.unimodal_epochs,
         _ => 0,
     };

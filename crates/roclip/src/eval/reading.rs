@@ -19,7 +19,12 @@ pub struct Reading {
 }
 
 /// What training splits are called.
-pub(crate) const TRAINING: [&str; 2] = ["train", "training"];
+const TRAINING: [&str; 2] = ["train", "training"];
+
+/// Whether `sample` is of a split for training, by its name.
+pub(crate) fn is_for_training(sample: &Sample) -> bool {
+    sample.split.as_ref().is_some_and(|own| TRAINING.iter().any(|word| own.eq_ignore_ascii_case(word)))
+}
 
 /// Labelled images of an evaluation.
 pub(super) struct Labelled {
@@ -60,13 +65,10 @@ impl Reading {
             if let (Some(chosen), true) = (HELD_OUT.iter().find_map(named), splits.len() > 1) {
                 listing.forget_losses_beside(chosen);
                 let all = std::mem::take(&mut listing.samples);
-                let trains = |sample: &Sample| {
-                    sample.split.as_ref().is_some_and(|own| TRAINING.iter().any(|word| own.eq_ignore_ascii_case(word)))
-                };
                 for sample in all {
                     if sample.split.as_ref() == Some(chosen) {
                         listing.samples.push(sample);
-                    } else if trains(&sample) {
+                    } else if is_for_training(&sample) {
                         training.push(sample);
                     }
                 }

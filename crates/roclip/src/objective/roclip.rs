@@ -124,6 +124,16 @@ impl RoClipConfig {
         epochs.div_ceil(3).max(1) + 1
     }
 
+    /// The first epoch that matches.
+    pub fn first_match(&self) -> u64 {
+        self.match_start.unwrap_or(self.period)
+    }
+
+    /// How many of `epochs` match.
+    pub fn matching_epochs(&self, epochs: u64) -> u64 {
+        epochs.checked_sub(self.first_match()).map_or(0, |after| after / self.period.max(1) + 1)
+    }
+
     /// Refuses numbers that it cannot train with.
     pub fn check(&self) -> Result<()> {
         settings::count("objective.roclip.period", self.period, 1, settings::MANY)?;
@@ -186,7 +196,7 @@ impl Objective for RoClip {
     }
 
     fn phase(&self, epoch: u64) -> Phase {
-        let start = self.config.match_start.unwrap_or(self.config.period);
+        let start = self.config.first_match();
         if epoch >= start && (epoch - start).is_multiple_of(self.config.period) { Phase::Matching } else { Phase::Clip }
     }
 

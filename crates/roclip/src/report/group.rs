@@ -44,9 +44,13 @@ impl<'a> Group<'a> {
 
     /// Whether this group learned from other poison than `other` where no recipe says how it was drawn: manifests of the same seeds differ.
     fn met_another_poison(&self, other: &Group) -> bool {
+        // Manifests are read for this, and only where nothing else says it.
+        if self.first.poison.is_told() {
+            return false;
+        }
         let known: Vec<bool> =
             self.paired(other).into_iter().filter_map(|(own, twin)| own.poison.is(&twin.poison)).collect();
-        !self.first.poison.is_told() && !known.is_empty() && !known.contains(&true)
+        !known.is_empty() && !known.contains(&true)
     }
 
     /// The mean over seeds.
@@ -124,11 +128,11 @@ impl<'a> Study<'a> {
     /// it, and is the control however much there is.
     pub fn control(&self, control: &str, group: &Group) -> Option<&Group<'a>> {
         let same = |other: &Group| match control {
-            _ if group.met_another_poison(other) => false,
             "clean-data" => other.first.aim == group.first.aim,
             _ => other.first.attack == group.first.attack,
         };
-        self.groups.iter().find(|other| other.row().is_control(control) && same(other))
+        let is_control = |other: &Group| other.row().is_control(control) && same(other);
+        self.groups.iter().find(|other| is_control(other) && !group.met_another_poison(other))
     }
 }
 

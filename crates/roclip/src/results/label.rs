@@ -1,6 +1,6 @@
 //! How a report calls a run among others: by the settings that tell it from those of its name.
 
-use crate::results::experiment::{ENCODER, Experiment, NAMED, ORDERED_BY, PROVENANCE, shown};
+use crate::results::experiment::{ENCODER, Experiment, NAMED, ORDERED_BY, PROVENANCE, short, shown};
 use crate::results::keys::{in_order, short_keys};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ pub fn labels(runs: &[(String, Experiment)], folders: &[&Path]) -> Vec<Label> {
         let mut settings: BTreeMap<String, String> = named.collect();
         if differing.len() > NAMED {
             // Two experiments may agree on what is shown; their digests tell them apart.
-            let digest: String = own.digest().chars().take(8).collect();
+            let digest = short(&own.digest());
             settings.insert(format!("{} {MORE}", differing.len() - NAMED), digest);
         }
         settings

@@ -1,15 +1,12 @@
 //! Several runs side by side: which learned from and were measured on the same, and what tells their rows apart.
 
 use crate::error::Result;
-use crate::results::experiment::Experiment;
+use crate::results::experiment::{Experiment, short};
 use crate::results::label::{Label, by_settings, labels};
 use crate::results::poison::Poison;
 use crate::results::record::{RunRecord, key_columns, read_run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-
-/// Letters of a digest that are shown.
-const DIGEST: usize = 8;
 
 /// A run, and how a report is to call it.
 #[derive(Debug, Clone)]
@@ -113,7 +110,7 @@ fn words_apart(words: &str, data: &str, all: &[(String, &str)]) -> String {
     let digests: BTreeSet<&str> = all.iter().filter(|(other, _)| other == words).map(|(_, data)| *data).collect();
     match digests.len() {
         0 | 1 => words.to_owned(),
-        _ => format!("{words}, digest {}", data.chars().take(DIGEST).collect::<String>()),
+        _ => format!("{words}, digest {}", short(data)),
     }
 }
 

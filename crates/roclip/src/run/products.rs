@@ -1,6 +1,7 @@
 //! Files that commands write into a folder which somebody names, and how older ones of their own are known: nobody else's are written over.
 
 use crate::error::{Error, IoContext, Result};
+use crate::run::looked::{LIST, SUMMARY};
 use roclip_data::artifact;
 use std::fs::File;
 use std::io::Read;
@@ -33,10 +34,10 @@ const REPORT: [Product; 4] = [
 /// What `roclip detect pairs` writes.
 const PAIRS: [Product; 4] = [
     Product { name: "scores.jsonl", known: Known::By("{", &["\"id\":", "\"scores\":"]) },
-    Product { name: "detect.json", known: Known::By("{", &["\"looked\":", "\"methods\":"]) },
+    Product { name: SUMMARY, known: Known::By("{", &["\"looked\":", "\"methods\":"]) },
     Product { name: "detect.html", known: Known::By("<!DOCTYPE html>", &["<title>Suspicious pairs</title>"]) },
     // A list of ids looks like any other list.
-    Product { name: "drop.txt", known: Known::Beside("detect.json") },
+    Product { name: LIST, known: Known::Beside(SUMMARY) },
 ];
 
 /// What `roclip detect inputs` writes.

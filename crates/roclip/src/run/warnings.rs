@@ -67,12 +67,12 @@ pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
 /// Of a recipe that ends soon after RoCLIP's first matching epoch, as one does whose epochs were made fewer: what is wrong, and what to do.
 fn seldom_matches(recipe: &Recipe) -> Option<String> {
     let (roclip, epochs) = (&recipe.objective.roclip, recipe.train.epochs);
-    let first_match = roclip.match_start.unwrap_or(roclip.period);
-    if recipe.clean.is_some() || recipe.objective.name != ObjectiveName::Roclip {
+    let (first_match, matching) = (roclip.first_match(), roclip.matching_epochs(epochs));
+    // One that never matches is told so by itself.
+    if recipe.clean.is_some() || recipe.objective.name != ObjectiveName::Roclip || matching == 0 {
         return None;
     }
     let period = roclip.period.max(1);
-    let matching = epochs.checked_sub(first_match)? / period + 1;
     let usual = epochs as f64 / period as f64;
     (matching as f64 / usual < FEW_MATCHING_EPOCHS).then(|| {
         format!(
@@ -87,7 +87,7 @@ fn seldom_matches(recipe: &Recipe) -> Option<String> {
 /// Of a recipe that ends before RoCLIP's first matching epoch: what is wrong, and what to do.
 pub fn never_matches(recipe: &Recipe) -> Option<(String, &'static str)> {
     let (roclip, epochs) = (&recipe.objective.roclip, recipe.train.epochs);
-    let first_match = roclip.match_start.unwrap_or(roclip.period);
+    let first_match = roclip.first_match();
     let matches = recipe.clean.is_some() || recipe.objective.name != ObjectiveName::Roclip || first_match <= epochs;
     (!matches).then(|| {
         (

@@ -3,20 +3,19 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use roclip_data::escape::{for_shell, for_terminal};
+use roclip_data::escape::{for_terminal, path_for_shell};
 use roclip_data::pairs::Pairs;
-use roclip_data::poison::{Manifest, Role};
+use roclip_data::poison::Manifest;
 use roclip_data::source::SourceConfig;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What a person should know where `found` of `pairs` pairs of `source`, by attack, are poison by their own word, and no manifest speaks of them.
 pub fn unspoken_poison(source: &SourceConfig, found: &BTreeMap<String, usize>, pairs: usize) -> Option<String> {
-    let beside = Path::new(&source.path).join("manifest.jsonl");
-    let remedy = match beside.is_file() {
-        true => format!("add --manifest {}", for_shell(&beside.display().to_string())),
-        false => "name the shards as they were written, with --manifest and the manifest.jsonl beside them, and leave out with --drop \
-                  what is not wanted of them"
+    let remedy = match manifest_beside(source) {
+        Some(manifest) => format!("add --manifest {manifest}"),
+        None => "name the shards as they were written, with --manifest and the manifest.jsonl beside them, and leave out with --drop \
+                 what is not wanted of them"
             .to_owned(),
     };
     (!found.is_empty()).then(|| {
@@ -29,6 +28,12 @@ pub fn unspoken_poison(source: &SourceConfig, found: &BTreeMap<String, usize>, p
     })
 }
 
+/// The manifest that was written beside the shards of `source`, as a word of a command.
+fn manifest_beside(source: &SourceConfig) -> Option<String> {
+    let beside = Path::new(&source.path).join("manifest.jsonl");
+    beside.is_file().then(|| path_for_shell(&beside))
+}
+
 /// The same where `manifest` may speak of them.
 pub(super) fn unspoken_beside(
     recipe: &Recipe,
@@ -36,7 +41,7 @@ pub(super) fn unspoken_beside(
     pairs: usize,
     manifest: Option<&Manifest>,
 ) -> Option<String> {
-    let spoken_of = manifest.is_some_and(|manifest| manifest.rows.iter().any(|row| row.role == Role::Stored));
+    let spoken_of = manifest.is_some_and(Manifest::is_of_written);
     if spoken_of { None } else { unspoken_poison(&recipe.data.source, found, pairs) }
 }
 
@@ -46,11 +51,8 @@ pub(super) fn check_not_twice(recipe: &Recipe, found: &BTreeMap<String, usize>) 
     if found.is_empty() || recipe.poison.measure_only {
         return Ok(());
     }
-    let beside = Path::new(&recipe.data.source.path).join("manifest.jsonl");
-    let manifest = match beside.is_file() {
-        true => for_shell(&beside.display().to_string()),
-        false => "manifest.jsonl (it lies beside the shards as they were written)".to_owned(),
-    };
+    let manifest = manifest_beside(&recipe.data.source)
+        .unwrap_or_else(|| "manifest.jsonl (it lies beside the shards as they were written)".to_owned());
     Err(Error::setting(
         format!(
             "{} pairs of `{}` were written by `roclip poison make` as poison ({}), and the recipe's [poison] would poison the data a second time",

@@ -6,13 +6,13 @@ use crate::commands::invocation;
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::up_to;
 use crate::commands::progress::say;
+use crate::commands::run_flags::leave_if_stopped;
 use crate::commands::signals;
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, Places, Row, Search, Strategy};
 use roclip::captions::{Captions, ExternalCaptions, ModelCaptions};
-use roclip::error::Error;
 use roclip::model::captioner::SearchConfig;
 use roclip::report::{NextStep, success_in_words, write_attack_page};
 use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe};
@@ -21,7 +21,6 @@ use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::exit;
 use std::time::Duration;
 
 /// Share of the pixels that is changed where nothing else is said: between those of the released scripts.
@@ -146,13 +145,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let attack = arguments.attack(source, search, victim.as_ref());
     let surrogate = surrogate.as_mut().map(|surrogate| surrogate as &mut dyn Captions);
-    let results = match attack.run(victim.as_mut(), surrogate, &mut say) {
-        Err(Error::Stopped { run, step }) => {
-            say(&signals::stopped(&run, step));
-            exit(signals::exit_code())
-        }
-        other => other?,
-    };
+    let results = leave_if_stopped(attack.run(victim.as_mut(), surrogate, &mut say))?;
     if results.rows.iter().all(|row| row.attacked == 0) {
         bail!(
             "none of {} could be attacked: {} cannot be used, and the captions of the others have nothing in common with a reference \

@@ -4,18 +4,17 @@ use crate::commands::caption::{LossFlag, SearchFlags, StudyFlags};
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::{of_key, up_to};
 use crate::commands::progress::say;
+use crate::commands::run_flags::leave_if_stopped;
 use crate::commands::signals;
 use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use roclip::error::Error;
 use roclip::instruct::{TuneConfig, VisionLanguageConfig};
 use roclip::model::captioner::{Architecture, Bridge, CaptionerConfig};
 use roclip::run::{InstructData, InstructSettings, InstructSummary, train_instruct};
 use roclip_data::instruction::{Wording, Wordings};
 use roclip_data::source::{EmojiConfig, SourceConfig};
 use std::path::PathBuf;
-use std::process::exit;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -124,13 +123,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let settings = arguments.settings();
     let device = arguments.study.machine()?;
     let folder = &arguments.study.folder;
-    let summary = match train_instruct(&settings, folder, arguments.study.resume, device, signals::stop(), &mut say) {
-        Err(Error::Stopped { run, step }) => {
-            say(&signals::stopped(&run, step));
-            exit(signals::exit_code())
-        }
-        other => other?,
-    };
+    let trained = train_instruct(&settings, folder, arguments.study.resume, device, signals::stop(), &mut say);
+    let summary = leave_if_stopped(trained)?;
     match arguments.study.json {
         true => println!("{}", serde_json::to_string_pretty(&summary)?),
         false => print(&summary),

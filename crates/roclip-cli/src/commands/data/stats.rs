@@ -81,15 +81,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
             None => Ok(Statistics::of(&samples, listing.skips, config, |_, _| Ok(()))?),
             Some(file) => artifact::write_with(file, |out| {
                 HashFile::begin(out).io("write", file)?;
-                let mut hashed = 0;
                 let found = Statistics::of(&samples, listing.skips, config, |sample, look| match look {
-                    Ok(look) => {
-                        hashed += 1;
-                        HashFile::add(out, sample, look).io("write", file)
-                    }
+                    Ok(look) => HashFile::add(out, sample, look).io("write", file),
                     Err(_) => Ok(()),
                 })?;
-                HashFile::end(out, hashed).io("write", file)?;
+                HashFile::end(out, found.usable).io("write", file)?;
                 if found.usable == 0 { Err(Unwritten::NothingUsable(Box::new(found))) } else { Ok(found) }
             }),
         };

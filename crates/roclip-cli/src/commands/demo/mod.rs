@@ -4,7 +4,7 @@ mod detected;
 
 use crate::commands::again::{Without, again};
 use crate::commands::folder::folder;
-use crate::commands::grid::{Grid, Planned, Trained, check_number, finished_rows, foresee, jobs, sweep_axis, threads};
+use crate::commands::grid::{Grid, Planned, check_number, finished_rows, foresee, jobs, sweep_axis, threads};
 use crate::commands::invocation;
 use crate::commands::numbers::{of_key, up_to};
 use crate::commands::overrides::{Overrides, PlanFlags};
@@ -127,14 +127,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let threads_asked = arguments.recipe.machine.threads.is_some();
     let stays = Some((|out| finished_rows(out, &ALL_ROWS)) as fn(&Path) -> Vec<PathBuf>);
     let grid = Grid { out: &out, named_by: "--out", jobs, overwrite, check, threads_asked, stays, told: None };
-    let Trained { any, told } = grid.train(runs)?;
+    let told = grid.train(runs)?;
     if detects {
         let mut without = Vec::new();
         for look in &looks {
             without.extend(arguments.detection.planned(look, &out, arguments.overwrite)?);
         }
         // Where others were trained, all that is finished there was looked at before.
-        Grid { stays: stays.filter(|_| !any), told, ..grid }.train(without)?;
+        Grid { stays: stays.filter(|_| told.is_some()), told, ..grid }.train(without)?;
     }
     // All rows that are finished there, whichever this command was asked to train.
     let more_seeds = with_more_seeds(&invocation::typed());

@@ -97,14 +97,6 @@ pub fn check(runs: &[Planned], named_by: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// What [`Grid::train`] has done.
-pub struct Trained {
-    /// Whether there was anything to train.
-    pub any: bool,
-    /// What a later step of the same command need not look at again, as [`Grid::told`] says it.
-    pub told: Option<bool>,
-}
-
 /// A run that learns from the model of another one.
 pub struct Taught {
     pub run: Planned,
@@ -121,11 +113,12 @@ struct Wanted {
 }
 
 impl Grid<'_> {
-    /// Trains what is not finished of `runs`.
+    /// Trains what is not finished of `runs`. Where there was nothing to train, gives what a later step of the same command need not look at
+    /// again, as [`Grid::told`] says it.
     ///
     /// # Errors
     /// A folder that holds something else, a run that could not begin, and what the runs themselves fail with.
-    pub fn train(&self, runs: Vec<Planned>) -> Result<Trained> {
+    pub fn train(&self, runs: Vec<Planned>) -> Result<Option<bool>> {
         self.train_in_turn(runs, Vec::new())
     }
 
@@ -133,7 +126,7 @@ impl Grid<'_> {
     ///
     /// # Errors
     /// Those of [`Grid::train`], found for all of them before the first begins where `check` says so.
-    pub fn train_in_turn(&self, runs: Vec<Planned>, taught: Vec<Taught>) -> Result<Trained> {
+    pub fn train_in_turn(&self, runs: Vec<Planned>, taught: Vec<Taught>) -> Result<Option<bool>> {
         let _lock = take(self.out, self.named_by)?;
         let mut kept = Vec::new();
         let first = self.wanted(runs, &mut kept)?;
@@ -168,7 +161,7 @@ impl Grid<'_> {
             students.check_data(&[], self.named_by)?;
         }
         run_all(then.begin(self.threads_asked)?, self.jobs)?;
-        Ok(Trained { any: all > 0, told })
+        Ok(told)
     }
 
     /// Looks at what stays in the folder, and at the runs before the first begins, as far as this command does so. Gives back the students that

@@ -10,18 +10,16 @@ use crate::commands::invocation;
 use crate::commands::overrides::{BaseFlags, DataFlags, MachineFlags};
 use crate::commands::progress::say;
 use crate::commands::prompt_lines::{print_measures, print_repair};
-use crate::commands::run_flags::{COMMIT, RunFlags};
+use crate::commands::run_flags::{COMMIT, RunFlags, leave_if_stopped};
 use crate::commands::signals;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use roclip::checkpoint::{Description, run_of};
-use roclip::error::Error;
 use roclip::prompt::{PromptConfig, read_learner};
 use roclip::recipe::Recipe;
 use roclip::run::{Caller, Summary, train_prompts};
 use roclip::world::World;
 use std::path::{Path, PathBuf};
-use std::process::exit;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -65,13 +63,7 @@ const HOLDS: &str = "checkpoints/ (learner.safetensors), summary.json, metrics.j
 
 fn run_prompts(recipe: &Recipe, description: Description, flags: &RunFlags) -> Result<Summary> {
     let caller = Caller { stop: signals::stop(), world: &World::alone(), commit: COMMIT, command: invocation::typed() };
-    match train_prompts(recipe, description, &flags.folder, flags.start(), &caller, &mut say) {
-        Err(Error::Stopped { run, step }) => {
-            say(&signals::stopped(&run, step));
-            exit(signals::exit_code())
-        }
-        other => Ok(other?),
-    }
+    leave_if_stopped(train_prompts(recipe, description, &flags.folder, flags.start(), &caller, &mut say))
 }
 
 fn show(summary: &Summary, flags: &RunFlags) -> Result<()> {

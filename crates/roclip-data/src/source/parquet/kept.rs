@@ -21,6 +21,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::FileReader;
 use parquet::file::writer::SerializedFileWriter;
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,10 +32,13 @@ const BATCH: usize = 256;
 impl Parquet {
     /// Writes the file `out` where the source is one file, else the folder `out` with files of the same names.
     pub(super) fn write_kept(&self, leave: &Leave, out: &Path) -> Result<Kept> {
+        let all = self.files.iter().map(|file| self.root.join(file));
+        let others: HashSet<PathBuf> =
+            all.flat_map(|file| [place(&image_root(&file, &self.config)), place(&file)]).collect();
         if let [file] = self.files.as_slice()
             && out.extension().is_some_and(|ending| ending == "parquet")
         {
-            return self.write_file(file, leave, out);
+            return self.write_file(file, leave, &others, out);
         }
         let names: Vec<String> = self.files.iter().map(|file| name(file)).collect();
         let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -42,7 +46,7 @@ impl Parquet {
             let mut kept = Kept::default();
             let mut root: Option<PathBuf> = None;
             for (file, name) in self.files.iter().zip(&names) {
-                let mut written = self.write_file(file, leave, &folder.join(name))?;
+                let mut written = self.write_file(file, leave, &others, &folder.join(name))?;
                 let own = written.image_root.take();
                 if let (Some(one), Some(other)) = (&root, &own)
                     && place(one) != place(other)
@@ -63,13 +67,11 @@ impl Parquet {
         })
     }
 
-    fn write_file(&self, file: &Path, leave: &Leave, out: &Path) -> Result<Kept> {
+    fn write_file(&self, file: &Path, leave: &Leave, others: &HashSet<PathBuf>, out: &Path) -> Result<Kept> {
         let path = self.root.join(file);
         // Of pictures in the file the file is the source, of others the folder that paths start from.
         let root = image_root(&path, &self.config);
-        let all = self.files.iter().map(|file| self.root.join(file));
-        let others: Vec<PathBuf> = all.flat_map(|file| [image_root(&file, &self.config), file]).collect();
-        let here = leave.of_source(&place(&path).to_string_lossy()).and(leave.of_list(&root, &others));
+        let here = leave.of_source(&place(&path).to_string_lossy()).and(leave.of_list(&root, others));
         let mut fates = Fates::new(&here);
         let mut keeps: Vec<bool> = Vec::new();
         let mut by_path = false;

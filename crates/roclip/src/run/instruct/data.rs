@@ -1,7 +1,7 @@
 //! What a model that answers questions learns from, and how much of it may be lost.
 
 use crate::error::{Error, Result};
-use crate::eval::TRAINING;
+use crate::eval::is_for_training;
 use crate::instruct::VisionLanguage;
 use image::RgbImage;
 use roclip_data::instruction::{Instructions, Wordings, read_instructions};
@@ -122,12 +122,9 @@ pub(in crate::run) fn beside_tests(
     tests: &SourceConfig,
 ) -> Option<String> {
     let held = tests.split.as_deref().filter(|_| source.split.is_none() && source.path == tests.path)?;
-    let is_of = |sample: &Sample, names: &[&str]| {
-        sample.split.as_ref().is_some_and(|own| names.iter().any(|name| own.eq_ignore_ascii_case(name)))
-    };
-    let trains = |sample: &Sample| is_of(sample, &TRAINING);
-    let has_training = samples.iter().any(trains);
-    let kept = |sample: &Sample| if has_training { trains(sample) } else { !is_of(sample, &[held]) };
+    let is_held = |sample: &Sample| sample.split.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(held));
+    let has_training = samples.iter().any(is_for_training);
+    let kept = |sample: &Sample| if has_training { is_for_training(sample) } else { !is_held(sample) };
     let count = samples.iter().filter(|sample| kept(sample)).count();
     if count == 0 || count == samples.len() {
         return None;

@@ -317,8 +317,7 @@ struct Lists {
 impl Lists {
     /// Of items whose answers do not name the target.
     fn of(domain: &Domain, target: &str) -> Lists {
-        let named = words(target);
-        let items: Vec<_> = domain.items.iter().filter(|item| !says(&words(&item.answer), &named)).collect();
+        let items: Vec<_> = domain.without(target).map(|(_, item)| item).collect();
         Lists {
             questions: items.iter().map(|item| item.question.clone()).collect(),
             answers: items.iter().map(|item| item.answer.clone()).collect(),

@@ -141,14 +141,18 @@ impl Domain {
         Ok(Domain { samples, pictures, items: made.items, fingerprint, skips, flag, note })
     }
 
+    /// Instructions whose answers do not name `target`, each with its place.
+    pub fn without(&self, target: &str) -> impl Iterator<Item = (usize, &Instruction)> {
+        let target = words(target);
+        self.items.iter().enumerate().filter(move |(_, item)| !says(&words(&item.answer), &target))
+    }
+
     /// Places of the instructions that can be poisoned: their answers do not name the target.
     ///
     /// # Errors
     /// Fewer than are to be poisoned.
     pub fn poisonable(&self, settings: &BackdoorSettings) -> Result<Vec<usize>> {
-        let target = words(&settings.target);
-        let free = |(at, item): (usize, &Instruction)| (!says(&words(&item.answer), &target)).then_some(at);
-        let found: Vec<usize> = self.items.iter().enumerate().filter_map(free).collect();
+        let found: Vec<usize> = self.without(&settings.target).map(|(at, _)| at).collect();
         if found.len() < settings.poisoned() {
             return Err(Error::setting(
                 format!(

@@ -147,19 +147,13 @@ impl BackdoorStudy<'_> {
 
     /// Those of the shifts that are asked for, each once, and that without a shift before them.
     fn domains(&self, read: impl Fn(DomainShift) -> Result<Domain>) -> Result<Vec<(DomainShift, Domain)>> {
-        let mut domains: Vec<(DomainShift, Domain)> = Vec::new();
-        for shift in std::iter::once(DomainShift::None).chain(self.shifts.iter().copied()) {
-            if !domains.iter().any(|(known, _)| *known == shift) {
-                domains.push((shift, read(shift)?));
-            }
-        }
-        Ok(domains)
+        let asked: Vec<DomainShift> = std::iter::once(DomainShift::None).chain(self.shifts.iter().copied()).collect();
+        distinct(&asked).into_iter().map(|shift| Ok((shift, read(shift)?))).collect()
     }
 
     /// Whether nothing that is asked for is left to do.
     fn has_all(&self, cells: &[Cell]) -> bool {
-        let has = |attack, shift| cells.iter().any(|cell| cell.attack == attack && cell.shift == shift);
-        self.attacks.iter().all(|attack| self.shifts.iter().all(|shift| has(*attack, *shift)))
+        self.attacks.iter().all(|attack| self.shifts.iter().all(|shift| has(cells, *attack, *shift)))
     }
 
     /// What can be known of the attacks before any work.
@@ -264,8 +258,6 @@ impl BackdoorStudy<'_> {
     ) -> Result<()> {
         let path = folder.file(CELLS);
         let mut file = OpenOptions::new().create(true).append(true).open(&path).io("open", &path)?;
-        let known =
-            |cells: &[Cell], attack, shift| cells.iter().any(|cell| cell.attack == attack && cell.shift == shift);
         let stopped = || match self.stop.wanted() {
             true => Err(Error::Stopped { run: folder.path().to_owned(), step: 0 }),
             false => Ok(()),
@@ -274,7 +266,7 @@ impl BackdoorStudy<'_> {
         let task = Task::begin("attacking", attacks.len() * shifts.len(), "cells");
         for shift in &shifts {
             let left: Vec<InstructAttack> =
-                attacks.iter().copied().filter(|attack| !known(cells, *attack, *shift)).collect();
+                attacks.iter().copied().filter(|attack| !has(cells, *attack, *shift)).collect();
             task.advance(attacks.len() - left.len());
             let Some((_, domain)) = domains.iter().find(|(known, _)| known == shift) else { continue };
             if left.is_empty() {
@@ -401,4 +393,9 @@ fn say_data(domains: &[(DomainShift, Domain)], tests: &Tests, progress: &mut dyn
     for (flag, skips) in of_flags.iter().filter(|(_, skips)| skips.total() > 0) {
         progress(&format!("left out of {flag}: {}", skips.summary()));
     }
+}
+
+/// Whether the cell of this attack and shift is among `cells`.
+fn has(cells: &[Cell], attack: InstructAttack, shift: DomainShift) -> bool {
+    cells.iter().any(|cell| cell.attack == attack && cell.shift == shift)
 }
