@@ -26,12 +26,20 @@ pub fn beside(folder: &Path, what: impl AsRef<OsStr>) -> PathBuf {
 /// Makes the folder `path` and those above it, where they are not there.
 ///
 /// # Errors
-/// What cannot be made; a link that leads nowhere is named, of which the system says that the file exists.
+/// What cannot be made, and those of [`check_links`].
 pub fn create_folder(path: &Path) -> Result<()> {
-    if let Some(link) = path.ancestors().find(|place| place.is_symlink() && !place.exists()) {
-        return Err(Error::file(link, "is a link that leads nowhere", "bring back what it led to, or remove it"));
-    }
+    check_links(path)?;
     std::fs::create_dir_all(path).io("create the folder", path)
+}
+
+/// # Errors
+/// A link on the way to the folder `path`, or in its place, that leads nowhere: of a folder that is to be made there the system says that the
+/// file exists, or that it is no folder.
+pub fn check_links(path: &Path) -> Result<()> {
+    match path.ancestors().find(|place| place.is_symlink() && !place.exists()) {
+        Some(link) => Err(Error::file(link, "is a link that leads nowhere", "bring back what it led to, or remove it")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::captions::Captions;
 use crate::error::{Error, Result};
 use image::RgbImage;
 use roclip_data::escape::for_terminal;
+use roclip_data::paths::create_folder;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -54,7 +55,7 @@ impl ExternalCaptions {
                 "check the command (--external)",
             )
         };
-        std::fs::create_dir_all(&folder).map_err(|cause| what(&cause))?;
+        create_folder(&folder)?;
         let mut child = Command::new("sh")
             .args(["-c", &format!("exec {command}")])
             .stdin(Stdio::piped())

@@ -1,21 +1,19 @@
 //! Files that are either whole or absent: written beside the target, synced, renamed.
 
-use crate::bounded;
+mod digest;
+mod reading;
+
+pub use digest::{hex, sha256_hex, sha256_of_hex};
+pub use reading::{json_of, read, read_at_most, read_json, read_json_bytes, read_text};
+
 use crate::error::{Error, IoContext, Result};
-use crate::paths::create_folder;
+use crate::paths::{check_links, create_folder};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::Builder;
-
-/// Weights are the longest files that are read whole.
-const FILE_LIMIT_BYTES: u64 = 64 << 30;
-/// Labels, manifests and JSON of any sort; a manifest of a million rows is half of it.
-const TEXT_LIMIT_BYTES: u64 = 1 << 30;
 
 /// The ending of the name of an unfinished file or folder.
 const UNFINISHED: &str = ".part";
@@ -110,6 +108,7 @@ pub fn write_folder<T, E: From<Error>>(
     if folder.exists() {
         return Err(Error::file(folder, "exists already", "name a new folder").into());
     }
+    check_links(folder)?;
     replace_folder(folder, fill)
 }
 
@@ -133,7 +132,8 @@ pub fn replace_folder<T, E: From<Error>>(
     sync_folder(new.path())?;
     let aside = beside(REPLACED)?;
     let older = aside.path().join("older");
-    let replaces = folder.exists();
+    // A link that leads nowhere is in the way, too.
+    let replaces = folder.symlink_metadata().is_ok();
     if replaces {
         fs::rename(folder, &older).io("put aside", folder)?;
     }
@@ -161,6 +161,7 @@ pub fn remove_unused(folder: &Path, lock: &str) {
 /// # Errors
 /// Where they cannot.
 pub fn check_writable(folder: &Path) -> Result<()> {
+    check_links(folder)?;
     let there = |path: &&Path| path.exists() || path.as_os_str().is_empty();
     let nearest = folder.ancestors().find(there).unwrap_or(Path::new("."));
     let nearest = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
@@ -258,59 +259,6 @@ pub fn write_json_lines<T: Serialize>(path: &Path, rows: impl IntoIterator<Item 
     write(path, text.as_bytes())
 }
 
-/// The bytes of a regular file. Devices and pipes are errors: a name in somebody's checkpoint may be theirs.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    read_at_most(path, FILE_LIMIT_BYTES)
-}
-
-/// The bytes of a regular file of at most `limit` bytes.
-pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    bounded::read(path, limit).io("read", path)
-}
-
-pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = read_at_most(path, TEXT_LIMIT_BYTES)?;
-    String::from_utf8(bytes).map_err(|e| Error::file(path, format!("is not UTF-8 text: {e}"), "save it as UTF-8"))
-}
-
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    json_of(path, &read_json_bytes(path)?)
-}
-
-/// What [`read_json`] reads, for [`json_of`].
-pub fn read_json_bytes(path: &Path) -> Result<Vec<u8>> {
-    read_at_most(path, TEXT_LIMIT_BYTES)
-}
-
-/// The JSON in `bytes`, which were read of `path`.
-pub fn json_of<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    if bytes.trim_ascii().is_empty() {
-        return Err(Error::file(path, "is empty", "bring it back, or have it written again"));
-    }
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::file(path, format!("not the JSON expected: {e}"), "check the file"))
-}
-
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// The digest that 64 hexadecimal digits are.
-pub fn sha256_of_hex(hex: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,12 +272,6 @@ mod tests {
             assert!(refused.unwrap_err().to_string().contains("no regular file"));
         }
         assert!(!socket.metadata().unwrap().is_file());
-    }
-
-    #[test]
-    fn an_empty_file_is_called_so() {
-        let said = json_of::<serde_json::Value>(Path::new("summary.json"), b" \n").unwrap_err().to_string();
-        assert!(said.contains("summary.json") && said.contains("is empty"), "{said}");
     }
 
     #[test]
@@ -356,15 +298,6 @@ mod tests {
         both(b"new").unwrap();
         assert_eq!((fs::read(path("page")).unwrap(), fs::read(path("last")).unwrap()), (b"new".into(), b"new".into()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_digest_is_read_back_from_its_digits() {
-        let digest = sha256_hex(b"a picture");
-        assert_eq!(sha256_of_hex(&digest).map(|bytes| hex(&bytes)), Some(digest.clone()));
-        for broken in ["", &digest[1..], &format!("+{}", &digest[1..]), &"é".repeat(32)] {
-            assert_eq!(sha256_of_hex(broken), None, "{broken}");
-        }
     }
 
     #[test]
@@ -410,6 +343,21 @@ mod tests {
         replace_folder::<_, Error>(&folder, |new| write(&new.join("b"), b"2")).unwrap();
         assert_eq!(names(&folder), ["b"]);
         assert_eq!(names(place.path()), ["step_1"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_place_for_a_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(place.path().join("gone"), &link).unwrap();
+        let fill = |new: &Path| write(&new.join("a"), b"1");
+        let within = link.join("within");
+        for refused in [check_writable(&link), check_file_writable(&within), write_folder(&link, fill)] {
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains("link`") && said.contains("is a link that leads nowhere"), "{said}");
+        }
+        replace_folder::<_, Error>(&link, fill).unwrap();
+        assert!(!link.is_symlink() && names(&link) == ["a"] && names(place.path()) == ["link"]);
     }
 
     #[test]
