@@ -1,7 +1,7 @@
 //! `roclip clean --sweep`: which cells are cleaned, and what is shown and written of all of them. The same command goes on where it was
 //! stopped, and keeps what is finished.
 
-use crate::commands::grid::{LOCK, Standing, Staying, check_stays, finished, of_another, remove, say_changed};
+use crate::commands::grid::{LOCK, Standing, Staying, check_stay, finished, of_another, remove, say_changed};
 use crate::commands::progress::say;
 use crate::commands::run_flags::train_with;
 use crate::commands::signals;
@@ -156,7 +156,7 @@ fn look_at_all(
     anew: &[(&Point, &Recipe)],
     finished_cells: Vec<PathBuf>,
 ) -> Result<()> {
-    kept.iter().try_for_each(|(point, _)| check_stays(&point.run, "--run"))?;
+    check_stay(kept.iter().map(|(point, _)| point.run.clone()).collect(), "--run")?;
     check_beside(points, finished_cells)?;
     if anew.len() > 1 {
         say(&format!("looking at the recipes and data of {} cells before the first begins", anew.len()));
@@ -172,7 +172,7 @@ fn look_at_all(
 /// what it began with is there still.
 fn resumed(run: &Path) -> Result<Standing> {
     if read_measured::<Summary>(&run.join("summary.json")).is_ok() {
-        check_stays(run, "--run")?;
+        check_stay(vec![run.to_owned()], "--run")?;
     }
     Ok(Standing::Unfinished)
 }

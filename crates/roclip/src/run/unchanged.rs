@@ -18,26 +18,22 @@ use crate::world::World;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// Whether the data, the poison, the weights and the labelled pictures that the run in the folder `run` was trained and measured on are what
-/// its recipe names today: a run that stays beside new ones is compared with them. Reads the data, as the run itself would, and writes nothing.
-/// False where somebody has removed the checkpoints and the summary does not say all of it either, as in older runs and in those that began
-/// with a model's weights.
-///
-/// # Errors
-/// Names what has changed since, or can no longer be read.
-pub fn check_unchanged(run: &Path) -> Result<bool> {
-    let recipe = Recipe::read(&run.join("run.toml"))?;
-    if recipe.prompt.is_some() {
-        return check_prompts(&recipe, run);
-    }
-    let left = Left::read(run, checkpoint::verified)?;
-    let (trainer, context) = as_it_would_begin(&recipe, run)?;
-    left.check(&trainer, &context)
+/// Of each of `runs`, in their order, whether the data, the poison, the weights and the labelled pictures that it was trained and measured on
+/// are what its recipe names today: a run that stays beside new ones is compared with them. Reads the data, as the run itself would, once for
+/// runs of the same data and model, and writes nothing. False where somebody has removed the checkpoints and the summary does not say all of
+/// it either, as in older runs and in those that began with a model's weights; an error names what has changed since, or can no longer be
+/// read.
+pub fn check_unchanged(runs: &[PathBuf]) -> Vec<Result<bool>> {
+    look(runs, checkpoint::verified)
 }
 
-/// [`check_unchanged`] of each of `runs`, in their order, for a word on those whose figures are only shown again: runs of the same data and
-/// model read them once, and what the checkpoints hold beside their states is not read.
+/// [`check_unchanged`] for a word on runs whose figures are only shown again: what the checkpoints hold beside their states is not read.
 pub fn changes(runs: &[PathBuf]) -> Vec<Result<bool>> {
+    look(runs, checkpoint::state_of)
+}
+
+/// [`check_unchanged`] by what `state_of` reads of a checkpoint.
+fn look(runs: &[PathBuf], state_of: fn(&Path) -> Result<State>) -> Vec<Result<bool>> {
     let mut found: Vec<(usize, Result<bool>)> = Vec::new();
     let mut all: Vec<Alike> = Vec::new();
     for (at, run) in runs.iter().enumerate() {
@@ -58,7 +54,7 @@ pub fn changes(runs: &[PathBuf]) -> Vec<Result<bool>> {
         for (at, recipe) in members {
             let Some(run) = runs.get(*at) else { continue };
             let mut check = || {
-                let left = Left::read(run, checkpoint::state_of)?;
+                let left = Left::read(run, state_of)?;
                 let (trainer, context) = match &mut built {
                     Some(built) => built,
                     none => none.insert(as_it_would_begin(recipe, run)?),

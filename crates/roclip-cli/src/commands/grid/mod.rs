@@ -8,7 +8,7 @@ mod staying;
 
 pub use foresee::foresee;
 pub use standing::{Standing, finished, finished_rows, of_another, remove};
-pub use staying::{Staying, check_stays, say_changed};
+pub use staying::{Staying, check_stay, say_changed};
 
 use crate::commands::progress::say;
 use crate::commands::signals;
@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use roclip::recipe::{Recipe, Sweep};
 use roclip::run::{Seen, check_outside_of_runs, open_lock};
 use roclip_data::artifact;
+use roclip_data::paths::create_folder;
 use roclip_data::plural::count;
 use roclip_data::threads::processors;
 use runs::{Job, run_all};
@@ -257,7 +258,7 @@ pub fn take(out: &Path, named_by: &str) -> Result<File> {
 /// [`take`] of a folder that may hold runs.
 fn lock(out: &Path) -> Result<File> {
     let path = out.join(LOCK);
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder `{}`", out.display()))?;
+    create_folder(out)?;
     let lock = open_lock(&path, "a demo or a sweep")?;
     match lock.try_lock() {
         Err(TryLockError::WouldBlock) => {
@@ -274,6 +275,16 @@ fn lock(out: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_a_link_to_nowhere_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(place.path().join("gone"), &link).unwrap();
+        for said in [take(&link, "--out").unwrap_err(), lock(&link).unwrap_err()] {
+            assert!(said.to_string().contains("link`: is a link that leads nowhere"), "{said}");
+        }
+    }
 
     #[test]
     fn a_lock_that_is_a_pipe_or_a_folder_is_refused_with_what_to_do() {

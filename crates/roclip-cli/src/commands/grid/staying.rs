@@ -79,7 +79,7 @@ impl Staying {
         let learned =
             |stay: &Stay| stay.recipe.distillation().is_some_and(|distil| to_train.contains(&distil.teacher.as_path()));
         let (later, now): (Vec<Stay>, Vec<Stay>) = self.0.into_iter().partition(learned);
-        now.iter().try_for_each(|stay| check_stays(&stay.run, named_by))?;
+        check_stay(now.into_iter().map(|stay| stay.run).collect(), named_by)?;
         Ok(Staying(later))
     }
 
@@ -92,24 +92,26 @@ impl Staying {
     }
 }
 
-/// Whether what the finished run in the folder `run` learned from, and was measured on, is what there is today, so that it may stand beside new
-/// ones. One without checkpoints whose summary does not say it is taken with a warning.
+/// Whether what the finished `runs` learned from, and were measured on, is what there is today, so that they may stand beside new ones. One
+/// without checkpoints whose summary does not say it is taken with a warning.
 ///
 /// # Errors
-/// Names the run, and what has changed since.
-pub fn check_stays(run: &Path, named_by: &str) -> Result<()> {
-    let known = check_unchanged(run).with_context(|| {
-        format!(
-            "the run `{}` is finished and would stand in one table with what is trained now; bring back what it was trained or measured on, let \
-             --overwrite train it anew in a command that asks for it, move it away, or name another folder with {named_by}",
-            run.display()
-        )
-    })?;
-    if !known {
-        say(&format!(
-            "warning: `{}` has no checkpoints, so that nobody can say whether all that it learned from is as it was; it is kept",
-            run.display()
-        ));
+/// Names the first run of which something has changed since, and what.
+pub fn check_stay(runs: Vec<PathBuf>, named_by: &str) -> Result<()> {
+    for (run, found) in runs.iter().zip(check_unchanged(&runs)) {
+        let known = found.with_context(|| {
+            format!(
+                "the run `{}` is finished and would stand in one table with what is trained now; bring back what it was trained or measured \
+                 on, let --overwrite train it anew in a command that asks for it, move it away, or name another folder with {named_by}",
+                run.display()
+            )
+        })?;
+        if !known {
+            say(&format!(
+                "warning: `{}` has no checkpoints, so that nobody can say whether all that it learned from is as it was; it is kept",
+                run.display()
+            ));
+        }
     }
     Ok(())
 }
