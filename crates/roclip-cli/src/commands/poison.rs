@@ -264,7 +264,7 @@ fn make(arguments: MakeArguments) -> Result<()> {
     if let Some(out) = &arguments.out {
         check_replaceable(out, b"{\"roclip_manifest\"", "manifest", "--out")?;
     }
-    if let Some(folder) = arguments.write.as_ref().filter(|folder| folder.exists()) {
+    if let Some(folder) = arguments.write.as_ref().filter(|folder| folder.symlink_metadata().is_ok()) {
         bail!("--out-shards `{}` exists already; name a new folder", folder.display());
     }
     check_different(&[("--out-shards", arguments.write.as_deref()), ("--out", arguments.out.as_deref())])?;
@@ -341,9 +341,6 @@ fn make(arguments: MakeArguments) -> Result<()> {
                 if stored.skips.total() > 0 {
                     println!("left out of it: {}", stored.skips.summary());
                 }
-            }
-            if let Some(out) = &arguments.out {
-                println!("{}", out.display());
             }
             if manifest.header.materials.iter().any(|material| material.sha256 == RELEASED_GRID_SHA256) {
                 println!("the warping field is the one that CleanCLIP's repository holds");

@@ -46,6 +46,8 @@ fn every_attack_is_made_verified_and_shown() {
     lab.recipe("recipe.toml", ALL_ATTACKS);
     let said = lab.ok(&["poison", "make", "--config", "recipe.toml", "--out", "m.jsonl"]);
     assert!(said.contains("19 poisoned pairs beside 35 clean ones"), "{said}");
+    // Where the manifest lies is said once, with what to do next.
+    assert!(!said.contains("m.jsonl"), "{said}");
     let rows = lines(&lab, "m.jsonl");
     for row in rows.iter().skip(1).filter(|row| row["attack"] == "consistent") {
         assert_eq!(row["caption_before"], row["caption_after"], "label-consistent poison keeps its caption");
