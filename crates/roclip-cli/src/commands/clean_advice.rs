@@ -4,7 +4,7 @@ use crate::commands::again::{Without, again};
 use crate::commands::next_steps::shell_word;
 use crate::commands::progress::say;
 use crate::commands::warned::Warned;
-use roclip::clean::{CleanMethod, HARDLY_MOVED};
+use roclip::clean::{CleanMethod, ENOUGH_STEPS, HARDLY_MOVED, WARMUP};
 use roclip::recipe::Recipe;
 use roclip::run::Summary;
 use roclip_data::paths::beside;
@@ -17,10 +17,6 @@ const DEAR: f64 = 0.05;
 
 /// Steps that no learning rate makes up for.
 const FEW_STEPS: u64 = 10;
-/// Steps of a cleaning that is advised in place of one of too few.
-const ENOUGH_STEPS: u64 = 100;
-/// The share of them that raises the rate.
-const WARMUP: f64 = 0.1;
 
 /// What was wrong with a cleaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,8 +61,8 @@ const EXAMPLES: [(&str, &str); 32] = [
     ),
     (
         "clean",
-        "  roclip clean runs/mine --run runs/cleaned
-  roclip clean runs/mine --method par --pairs 1000 --rebound --run runs/par
+        "  roclip clean runs/mine --lr 1e-3 --run runs/cleaned        without --lr for a large model
+  roclip clean runs/mine --method par --lr 1e-3 --pairs 1000 --rebound --run runs/par
   roclip clean runs/mine --sweep train.learning_rate=3e-4,1e-3,3e-3 --run runs/sweep
   roclip clean --run runs/cleaned --resume",
     ),

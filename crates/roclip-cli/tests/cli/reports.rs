@@ -193,6 +193,11 @@ fn runs_of_one_manifest_were_attacked_alike_whatever_wrote_it() {
     }
     let said = lab.ok(&["report", "undefended", "drew", "took", "longer", "--out", "report"]).replace("\n   ", "");
     assert!(!said.contains("no undefended run of the same attack"), "{said}");
+    // What is advised against what fooled it moves so small a model, on so few pairs.
+    let advised = said.lines().find_map(|line| line.trim_start().strip_prefix("roclip clean ")).unwrap();
+    let fits = "undefended --run undefended-cleaned --method cleanclip --lr 1e-3 --batch-size ";
+    assert!(advised.starts_with(fits) && advised.ends_with(" --warmup 0.1"), "{said}");
+    lab.ok(&["clean"].into_iter().chain(advised.split_whitespace()).chain(["--dry-run"]).collect::<Vec<_>>());
     let rows = results(&lab, "report");
     let named = |run: &str| rows.iter().find(|row| row["run"] == run).unwrap()["settings"].clone();
     let settings =

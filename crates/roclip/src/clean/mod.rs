@@ -4,6 +4,7 @@
 mod abd;
 mod cleanclip;
 mod finetune;
+mod first_try;
 mod moved;
 mod par;
 mod rebound;
@@ -13,6 +14,7 @@ mod ta_cleaner;
 pub(crate) use abd::PATCH;
 pub use abd::{AbdConfig, PatchPlace};
 pub use cleanclip::{CleanClip, CleanClipConfig, SelfLoss};
+pub use first_try::{ENOUGH_STEPS, Victim, WARMUP, first_try};
 pub use moved::{HARDLY_MOVED, moved_percent};
 pub use par::{Par, ParConfig};
 pub use rebound::{HarmlessTuning, ReboundConfig};

@@ -2,7 +2,7 @@
 
 use crate::doctor::Finished;
 use crate::doctor::finding::{Finding, Severity, WORKS, finding, percent};
-use crate::recipe::{ObjectiveName, Recipe};
+use crate::recipe::{ObjectiveName, Recipe, learns_poison_however_early};
 use crate::results::{Hits, RunRecord, Scores};
 use roclip_data::rate::Rate;
 
@@ -49,7 +49,7 @@ pub(super) fn outcomes(run: &Finished) -> Vec<Finding> {
             let before = scores.rfind(|scores| scores.epoch < first)?;
             Some((first, before.epoch, rate(before)?))
         });
-        judge(&run.record.row.name, attack, hits, taken)
+        judge(&run.record.row.name, attack, hits, taken, run.record.row.pairs)
     };
     std::iter::once(None).chain(backdoors).filter_map(outcome).collect()
 }
@@ -62,8 +62,14 @@ fn first_matching_epoch(recipe: &Recipe) -> Option<u64> {
 }
 
 /// `hits` of an attack with the defence called `name`, and without. `taken` has RoCLIP's first matching epoch, and before it an epoch with the hits after
-/// it. None where the attack does not work undefended.
-fn judge(name: &str, attack: Option<&str>, hits: [Hits; 2], taken: Option<(u64, u64, Hits)>) -> Option<Finding> {
+/// it; the run trained on so many `pairs`. None where the attack does not work undefended.
+fn judge(
+    name: &str,
+    attack: Option<&str>,
+    hits: [Hits; 2],
+    taken: Option<(u64, u64, Hits)>,
+    pairs: usize,
+) -> Option<Finding> {
     let [with, without] = hits;
     let (own, theirs) = (with.rate()?, without.rate().filter(|rate| *rate >= WORKS)?);
     let (severity, did) = match own / theirs {
@@ -76,8 +82,14 @@ fn judge(name: &str, attack: Option<&str>, hits: [Hits; 2], taken: Option<(u64, 
     });
     let had_taken = taken.and_then(|(.., hits)| hits.rate()).is_some_and(|rate| rate > NOT_STOPPED * own);
     let remedy = match (attack, taken) {
-        (_, Some(_)) if had_taken => {
-            "it had taken before RoCLIP began: lower objective.roclip.match_start (--match-start); what survives augmentation survives RoCLIP, too (docs/defences.md)"
+        (Some(_), Some(_)) if had_taken => {
+            "it had taken before RoCLIP began, and what survives augmentation survives RoCLIP, too (docs/defences.md): leave suspicious pairs out (`roclip detect pairs`), or clean the model with trusted pairs (`roclip clean`; a small model with `--lr 1e-3`)"
+        }
+        (None, Some(_)) if had_taken && learns_poison_however_early(pairs) => {
+            "it had taken before RoCLIP began, and an earlier start did not help where so few pairs were measured (docs/defences.md): leave suspicious pairs out (`roclip detect pairs`), and train again"
+        }
+        (None, Some(_)) if had_taken => {
+            "it had taken before RoCLIP began: lower objective.roclip.match_start (--match-start); too early wrecks the model (docs/defences.md)"
         }
         (None, Some(_)) => {
             "it took between matching epochs: lower objective.roclip.period (--match-period), or strengthen [augment]"
@@ -86,7 +98,7 @@ fn judge(name: &str, attack: Option<&str>, hits: [Hits; 2], taken: Option<(u64, 
             "strengthen [augment], or leave suspicious pairs out (`roclip detect pairs`); docs/defences.md compares what else there is"
         }
         (Some(_), _) => {
-            "a trigger that survives augmentation takes another defence: leave suspicious pairs out (`roclip detect pairs`), or clean the model with trusted pairs (`roclip clean`)"
+            "a trigger that survives augmentation takes another defence: leave suspicious pairs out (`roclip detect pairs`), or clean the model with trusted pairs (`roclip clean`; a small model with `--lr 1e-3`)"
         }
     };
     let what = format!(
@@ -114,6 +126,9 @@ mod tests {
     #[test]
     fn a_defence_that_did_not_stop_its_attack_is_told_so_and_why() {
         let taken = Some((9, 8, hits(4, 6)));
+        let judge = |name: &str, attack: Option<&str>, hits: [Hits; 2], taken: Option<(u64, u64, Hits)>| {
+            super::judge(name, attack, hits, taken, 5437)
+        };
         let found = judge("RoCLIP", None, [hits(4, 6), hits(6, 6)], taken).unwrap();
         assert_eq!((found.check.as_str(), found.severity), ("defence", Severity::Warning));
         assert_eq!(
@@ -128,10 +143,29 @@ mod tests {
             trigger.what.starts_with("SafeCLIP stopped only a part of the backdoor badnets: 20.0 %"),
             "{trigger:?}"
         );
-        assert!(trigger.severity == Severity::Warning && trigger.remedy.contains("roclip clean"), "{trigger:?}");
+        assert!(
+            trigger.severity == Severity::Warning
+                && trigger.remedy.contains("`roclip clean`; a small model with `--lr 1e-3`"),
+            "{trigger:?}"
+        );
         let stopped = judge("RoCLIP", None, [hits(0, 6), hits(6, 6)], taken).unwrap();
         assert_eq!((stopped.severity, stopped.remedy.as_str()), (Severity::Ok, ""));
         assert_eq!(judge("RoCLIP", None, [hits(0, 6), hits(2, 6)], None), None, "nothing works undefended");
         assert_eq!(judge("RoCLIP", None, [hits(0, 0), hits(6, 6)], None), None, "nothing was measured");
+    }
+
+    /// Of 1,500 photographs matching from epoch 4, 9 or 23 on left the poison in (docs/defences.md), and large triggers survive RoCLIP anywhere.
+    #[test]
+    fn an_earlier_start_is_advised_only_where_it_was_measured_to_help() {
+        let taken = Some((9, 8, hits(7, 12)));
+        let remedy = |attack: Option<&str>, pairs: usize| {
+            judge("RoCLIP", attack, [hits(7, 12), hits(11, 12)], taken, pairs).unwrap().remedy
+        };
+        assert!(remedy(None, 5437).contains("--match-start"));
+        for (attack, pairs) in [(None, 1584), (Some("badnets"), 1584), (Some("badnets"), 5437)] {
+            let said = remedy(attack, pairs);
+            assert!(!said.contains("match-start") && said.contains("roclip detect pairs"), "{pairs}: {said}");
+            assert_eq!(said.contains("roclip clean"), attack.is_some(), "{said}");
+        }
     }
 }

@@ -21,6 +21,9 @@ const BUILT_IN: [(&str, &str); 11] = [
     ("ViT-micro-32", include_str!("configs/ViT-micro-32.json")),
 ];
 
+/// Fewer pairs than this are for a small model, with a vocabulary and learning rates of its own.
+pub const FEW_PAIRS: usize = 100_000;
+
 /// Of one tower, or of one stage of a ResNet.
 const MOST_LAYERS: i64 = 1_000;
 /// Twice the largest CLIP that there is has 10 thousand million; 16 GB of numbers.

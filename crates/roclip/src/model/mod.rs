@@ -22,7 +22,7 @@ mod weights;
 pub(crate) use batch::on_device;
 pub use batch::tensors;
 pub use clip::{Clip, unit};
-pub use config::{ModelConfig, TextConfig, VisionConfig, VisionLayers};
+pub use config::{FEW_PAIRS, ModelConfig, TextConfig, VisionConfig, VisionLayers};
 pub(crate) use description::CLIP_VOCABULARY;
 pub use head::{HEAD_BIAS, HEAD_WEIGHT, Head, copy_saved};
 pub(crate) use parameters::extent;

@@ -1,8 +1,9 @@
 //! A recipe that fits data which was looked at: sizes from counts, and a note at each that says why.
 
 use crate::eval::{EvalConfig, NO_IMAGES, ProbeConfig};
-use crate::model::ModelConfig;
+use crate::model::{FEW_PAIRS, ModelConfig};
 use crate::objective::{RoClipConfig, TextInMatch};
+use crate::recipe::attack_example::{ENOUGH_CAPTIONS, FEW_EXPOSURES, backdoor_rate};
 use crate::recipe::template::Notes;
 use crate::recipe::{AttackExample, AugmentConfig, ObjectiveName, Recipe};
 use roclip_data::augment::{ImageAugmentConfig, TextAugmentConfig};
@@ -13,14 +14,15 @@ use roclip_data::survey::Survey;
 use std::collections::BTreeMap;
 use toml::Value;
 
-/// Fewer pairs than this are for a small model with a vocabulary of its own.
-const SMALL: usize = 100_000;
 /// From this many pairs on a vision transformer learns more than a ResNet of its cost.
 const LARGE: usize = 3_000_000;
 /// Steps that a small model takes to learn what is to be learned; the demo has 1,680.
 const SMALL_STEPS: usize = 1_600;
 /// Steps before the first matching epoch of a small model: own captions can be found, and poison is not yet learned.
 const STEPS_BEFORE_MATCHING: usize = 500;
+/// The demo, the fewest pairs of which RoCLIP was measured to keep poison out, has 5,437. Of 1,500 photographs it did not, whenever it began
+/// (docs/defences.md).
+const FEW_PAIRS: usize = 5_000;
 /// Epochs before the demo's first matching epoch.
 pub const VIEWS_BEFORE_MATCHING_IN_THE_DEMO: u64 = 6;
 /// Up to this shorter side a picture is a drawing or a thumbnail.
@@ -56,7 +58,7 @@ pub struct Fitted {
 pub fn fitted(found: Found) -> Fitted {
     let Found { training, training_source, evaluation, processors, epochs, batch_size, attack } = found;
     let pairs = training.captions;
-    let small = pairs < SMALL;
+    let small = pairs < FEW_PAIRS;
     let thumbnails = training.median_side() <= THUMBNAIL_PIXELS;
     let mut recipe = Recipe::default();
     let mut notes = Notes::new();
@@ -176,7 +178,7 @@ pub fn fitted(found: Found) -> Fitted {
                 "After {}, in which each pair has been seen {}, poison, too{}",
                 count((start as usize - 1).saturating_mul(steps_per_epoch), "step"),
                 count(start - 1, "time"),
-                match views_before_matching(start) {
+                match views_before_matching(start, pairs) {
                     None =>
                         ". It was measured at 6 times in 20 epochs of 5,437 pairs (docs/results/matching-frequency.md).",
                     Some(_) => {
@@ -195,14 +197,19 @@ pub fn fitted(found: Found) -> Fitted {
     Fitted { recipe, notes, examples, steps }
 }
 
-/// How often each pair is seen before the first matching epoch `match_start`, where that is far more often than in the demo, in which RoCLIP was
-/// measured to keep poison out.
-pub fn views_before_matching(match_start: u64) -> Option<u64> {
-    Some(match_start.saturating_sub(1)).filter(|views| *views > 2 * VIEWS_BEFORE_MATCHING_IN_THE_DEMO)
+/// How often each of `pairs` is seen before the first matching epoch `match_start`, where poison is likely to be learned by then: that is far
+/// more often than in the demo, in which RoCLIP was measured to keep poison out, or the pairs are [too few](learns_poison_however_early).
+pub fn views_before_matching(match_start: u64, pairs: usize) -> Option<u64> {
+    let often = 2 * VIEWS_BEFORE_MATCHING_IN_THE_DEMO;
+    let views = match_start.saturating_sub(1);
+    (views > often || views > 0 && learns_poison_however_early(pairs)).then_some(views)
 }
 
-/// The least that the example of a backdoor plants.
-const FEW_POISONED_PAIRS: f64 = 5.0;
+/// Whether so few pairs were measured to teach their poison whenever RoCLIP first matched.
+pub fn learns_poison_however_early(pairs: usize) -> bool {
+    pairs < FEW_PAIRS
+}
+
 /// Frames of this side or less are those of small models, on which the released patch is half of the picture.
 const SMALL_FRAME: u32 = 64;
 
@@ -229,9 +236,12 @@ fn attack_examples(
         "poison.attacks.0.target",
         format!("`{target}` is {whose}; {} have it.", count(captions_of_target, "caption")),
     );
-    // A few pairs at least, of however few.
-    let rate = (FEW_POISONED_PAIRS / pairs.max(1) as f64).clamp(0.01, 0.5);
-    set("rate", ((rate * 1000.0).ceil() / 1000.0).into());
+    let own = recipe.epochs_with_own_captions();
+    let (rate, why) = backdoor_rate(pairs, own);
+    set("rate", rate.into());
+    if let Some(why) = why {
+        note("poison.attacks.0.rate", why);
+    }
     set("captions", if attack.has_real_captions() { "real" } else { "templates" }.into());
     let word = |rule: CaptionRule| match rule {
         CaptionRule::Word => "word",
@@ -252,11 +262,18 @@ fn attack_examples(
         );
     }
     let planted = targets * captions_per_target;
+    let weak = match (planted as u64).saturating_mul(own) {
+        _ if *captions_per_target < ENOUGH_CAPTIONS => " Fewer captions a target were not measured to fool one: it may be weak.".to_owned(),
+        seen if seen < FEW_EXPOSURES => {
+            format!(" They are shown {seen} times at most; below {FEW_EXPOSURES} attacks seldom take, and this one may be weak.")
+        }
+        _ => String::new(),
+    };
     note(
         "poison.attacks.0.targeted.captions_per_target",
         format!(
             "{} in all, {:.1} % of yours, so that defences can be told apart: what is to be feared may be less. In the demo 7 a target among \
-             5,437 pairs fooled small models; the papers plant 100 among a million.",
+             5,437 pairs fooled small models; the papers plant 100 among a million.{weak}",
             count(planted, "poisoned pair"),
             100.0 * planted as f64 / pairs.max(1) as f64
         ),
@@ -295,7 +312,7 @@ fn evaluate(
         "eval.source.path",
         format!("{} of {}.", count(survey.pictures, "picture"), count(survey.classes.len(), "class")),
     );
-    if training.captions < SMALL {
+    if training.captions < FEW_PAIRS {
         config.templates = "captions".into();
         note(
             "eval.templates",
@@ -419,8 +436,13 @@ mod tests {
             );
             assert_eq!(recipe.train.epochs, epochs.unwrap_or(64));
             assert!(notes[key].contains(&format!("seen {}, poison", count(start - 1, "time"))), "{}", notes[key]);
-            assert_eq!(notes[key].contains("small data set"), start == 23, "{}", notes[key]);
+            // However seldom each of so few is seen by then: 3, 8 and 22 times were measured.
+            assert!(notes[key].contains("small data set"), "{}", notes[key]);
         }
+        let demo = fit(&survey(5437, 1, 64), None);
+        assert!(!demo.notes["objective.roclip.match_start"].contains("small data set"));
+        assert_eq!([7, 13, 14].map(|start| views_before_matching(start, 5437)), [None, None, Some(13)]);
+        assert_eq!([1, 2, 9].map(|start| views_before_matching(start, 1500)), [None, Some(1), Some(8)]);
         // What cannot be trained with is refused with the whole recipe, and not here.
         assert!(chosen(Some(0), Some(0)).recipe.check().is_err());
     }

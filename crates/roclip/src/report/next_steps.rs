@@ -1,6 +1,7 @@
 //! What a person may do next: reasons and commands.
 
 use crate::checkpoint::run_of;
+use crate::clean::{CleanMethod, Victim, first_try};
 use crate::doctor::kept_findings;
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::report::group::{Group, Study};
@@ -94,7 +95,7 @@ pub fn next_steps(
             let command = format!("roclip distil {} --run {}", path(run), new(run, "student"));
             steps.entry(3).or_insert(NextStep::new("See which backdoors a student inherits", command));
         } else if fooled && !run.recipe.is_labelled() && !is_cleaned() {
-            let command = format!("roclip clean {} --run {} --method cleanclip", path(run), new(run, "cleaned"));
+            let command = format!("roclip clean {} --run {} {}", path(run), new(run, "cleaned"), cleaning(run));
             steps.entry(3).or_insert(NextStep::new("Try to clean the model that was fooled", command));
         }
     }
@@ -107,6 +108,18 @@ fn is_made_from(all: &[RunRecord], run: &RunRecord, origin: impl Fn(&Recipe) -> 
     let whole = |folder: &Path| folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let own = whole(&run.folder);
     all.iter().filter_map(|other| run_of(origin(&other.recipe)?)).any(|folder| whole(&folder) == own)
+}
+
+/// The method to clean a run's model with, and the flags that fit it.
+fn cleaning(run: &RunRecord) -> String {
+    let (recipe, summary, method) = (&run.recipe, &run.summary, CleanMethod::default().method());
+    let victim = Victim {
+        train: &recipe.train,
+        // A vocabulary of few tokens is that of a model of ours.
+        began_large: recipe.model.weights.is_some() && !recipe.model.compact_vocabulary,
+        pairs: summary.pairs.saturating_sub(summary.poisoned_pairs),
+    };
+    format!("--method {}{}", method.name(), first_try(&method.training(), &victim))
 }
 
 fn defends(group: &Group) -> bool {
