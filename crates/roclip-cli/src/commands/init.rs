@@ -139,10 +139,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
         defence(&recipe)
     ));
     let roclip = &recipe.objective.roclip;
-    let views = views_before_matching(roclip.first_match());
+    let views = views_before_matching(roclip.first_match(), survey.captions);
     if let Some(views) = views.filter(|_| recipe.objective.name == ObjectiveName::Roclip) {
         say(&format!(
-            "each pair is seen {views} times before RoCLIP first matches ({VIEWS_BEFORE_MATCHING_IN_THE_DEMO} in the demo), and so few pairs may teach their poison by then: attack your own data, and measure (docs/defences.md)"
+            "each pair is seen {} before RoCLIP first matches ({VIEWS_BEFORE_MATCHING_IN_THE_DEMO} in the demo, of 5,437 pairs), and {} may teach their poison by then: attack your own data, and measure (docs/defences.md)",
+            count(views, "time"),
+            count(survey.captions, "pair")
         ));
     }
     let file = match &arguments.out {

@@ -2,10 +2,11 @@
 
 use crate::doctor::defence;
 use crate::doctor::finding::{Finding, Severity, UNDEFENDED_CONTROL, WORKS, finding, percent};
-use crate::doctor::{Case, FEW_EXPOSURES, Finished};
+use crate::doctor::{Case, Finished};
 use crate::error::Result;
 use crate::eval::{ClassPrompts, Evaluation, TargetOutcome};
 use crate::objective::Phase;
+use crate::recipe::FEW_EXPOSURES;
 use crate::results::EpochRecord;
 use roclip_data::pairs::Pair;
 use roclip_data::plural;

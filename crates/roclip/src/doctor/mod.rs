@@ -30,8 +30,6 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "doctor.json";
-/// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %).
-const FEW_EXPOSURES: u64 = 300;
 
 /// What a run folder holds, and the runs beside it.
 pub(crate) struct Finished {

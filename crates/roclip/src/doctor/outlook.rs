@@ -1,17 +1,13 @@
 //! What of a poisoning is likely to fail in the training that a recipe plans, measured before any of it.
 
-use crate::doctor::FEW_EXPOSURES;
 use crate::doctor::backdoor::hardly_reaches_the_model;
 use crate::doctor::survival::survival;
 use crate::error::Result;
-use crate::recipe::{ObjectiveName, Recipe};
+use crate::recipe::{ENOUGH_CAPTIONS, FEW_EXPOSURES, Recipe};
 use roclip_data::plural::count;
 use roclip_data::poison::Manifest;
 use roclip_data::sample::Sample;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Captions of each targeted picture that fooled a small model in most cases (the demo, docs/demo.md); fewer were not measured to.
-const ENOUGH_CAPTIONS: usize = 7;
 
 /// A line for each attack of `manifest` that is weak, or whose trigger the augmentation of `recipe` is likely to destroy. Triggers are laid on
 /// some of `pictures`, and shown to a model of inputs of `image_size` pixels.
@@ -27,7 +23,7 @@ pub fn outlook(manifest: &Manifest, recipe: &Recipe, pictures: &[Sample], image_
         images.insert(&row.image);
         *targeted &= row.trigger.is_none();
     }
-    let own = epochs_with_own_captions(recipe);
+    let own = recipe.epochs_with_own_captions();
     for (attack, (pairs, images, targeted)) in attacks {
         let each = pairs / images.len().max(1);
         let times = (pairs as u64).saturating_mul(own);
@@ -70,21 +66,10 @@ pub fn outlook(manifest: &Manifest, recipe: &Recipe, pictures: &[Sample], image_
     Ok(lines)
 }
 
-/// Epochs in which pairs may be shown with their own captions or labels, as the doctor counts them of a finished run: matching epochs of
-/// RoCLIP and the unimodal ones of SafeCLIP show others or none. At most: SafeCLIP's safe epochs show what its split lets in.
-fn epochs_with_own_captions(recipe: &Recipe) -> u64 {
-    let (objective, epochs) = (&recipe.objective, recipe.train.epochs);
-    let others = match objective.name {
-        ObjectiveName::Roclip => objective.roclip.matching_epochs(epochs),
-        ObjectiveName::Safeclip => objective.safeclip.unimodal_epochs,
-        _ => 0,
-    };
-    epochs.saturating_sub(others)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::ObjectiveName;
 
     #[test]
     fn exposures_are_counted_in_epochs_that_show_own_captions() {
@@ -93,7 +78,7 @@ mod tests {
         let mut own = |name, first, period| {
             recipe.objective.name = name;
             (recipe.objective.roclip.match_start, recipe.objective.roclip.period) = (first, period);
-            epochs_with_own_captions(&recipe)
+            recipe.epochs_with_own_captions()
         };
         assert_eq!(own(ObjectiveName::Clip, None, 2), 24);
         assert_eq!(own(ObjectiveName::Roclip, None, 2), 12);

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const USUAL_POISON: f64 = 0.015;
 /// The most that it plants for the sake of more targets: the largest share that defences were told apart at.
 const MOST_POISON: f64 = 0.057;
-/// Captions of each targeted picture that fooled a small model in the demo, and as many as more add nothing to.
-const ENOUGH_CAPTIONS: usize = 7;
+/// Captions of each targeted picture that fooled a small model in most cases (the demo, docs/demo.md); fewer were not measured to.
+pub const ENOUGH_CAPTIONS: usize = 7;
+/// As many as more add nothing to.
 const MOST_CAPTIONS: usize = 30;
 /// Targeted pictures of the papers, and the fewest that tell more of a defence than whether it does anything.
 const TARGETS: usize = 16;
@@ -20,6 +21,41 @@ const TARGETS: usize = 16;
 const LARGEST_SHARE: f64 = 0.05;
 /// Fewer real captions of the target than this are the same sentence again and again.
 const FEW_CAPTIONS: usize = 20;
+
+/// The least that the example of a backdoor plants.
+const FEW_POISONED_PAIRS: f64 = 5.0;
+/// The usual share of a backdoor, and the largest for the sake of [`FEW_POISONED_PAIRS`].
+const BACKDOOR_SHARES: [f64; 2] = [0.01, 0.5];
+/// Poison seen fewer times than this over the run seldom takes (CleanCLIP issue 13: 59 pairs on COCO gave 0.25 %). A trigger that is large and
+/// central may take below it: one of 240 did (docs/first-attack.md).
+pub const FEW_EXPOSURES: u64 = 300;
+
+/// The share of `pairs` that the example of a backdoor plants, and why, in a run with `own` epochs that show pairs with their own captions.
+pub(super) fn backdoor_rate(pairs: usize, own: u64) -> (f64, Option<String>) {
+    let share = |planted: f64| planted / pairs.max(1) as f64;
+    let enough = share(FEW_EXPOSURES.div_ceil(own.max(1)) as f64);
+    let [usual, most] = BACKDOOR_SHARES;
+    // Enough to take as far as the data bear it, and a few pairs at least, of however few.
+    let rate = enough.min(MOST_POISON).max(share(FEW_POISONED_PAIRS)).clamp(usual, most);
+    let rate = (1000.0 * rate).ceil() / 1000.0;
+    let planted = (rate * pairs as f64).round() as usize;
+    let seen = (planted as u64).saturating_mul(own);
+    let shown = format!(
+        "{}, shown {seen} times at most in {} with their own captions",
+        count(planted, "pair"),
+        count(own, "epoch")
+    );
+    let why = match () {
+        () if seen < FEW_EXPOSURES => Some(format!(
+            "{shown}: it may be weak, since below {FEW_EXPOSURES} attacks seldom take; more epochs or more pairs make it stronger."
+        )),
+        () if rate > usual => {
+            Some(format!("{shown}: below {FEW_EXPOSURES} attacks seldom take. Fit it anew when epochs are changed."))
+        }
+        () => None,
+    };
+    (rate, why)
+}
 
 /// Attacks on the data that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +200,25 @@ mod tests {
         assert_eq!(found.bound.as_deref(), Some("105 captions"));
         let unnamed = AttackExample::of(&small, &classes(&["cat", "cow"]), 40).unwrap().unwrap();
         assert_eq!((unnamed.target.as_str(), unnamed.rule), ("cat", CaptionRule::Templates));
+    }
+
+    #[test]
+    fn a_backdoor_is_shown_as_often_as_attacks_take_where_the_data_bear_it() {
+        // The photographs of docs/first-attack.md: 24 epochs, of which 16 show own captions.
+        let (rate, why) = backdoor_rate(1500, 16);
+        assert!(rate == 0.013 && why.unwrap().starts_with("20 pairs, shown 320 times"), "{rate}");
+        assert_eq!(backdoor_rate(1_000_000, 16), (0.01, None));
+        assert_eq!(backdoor_rate(5437, 13), (0.01, None), "54 pairs are enough");
+        for (pairs, own) in [(500, 30), (1000, 9), (3000, 8), (100_000, 1)] {
+            let (rate, why) = backdoor_rate(pairs, own);
+            let seen = (rate * pairs as f64).round() as u64 * own;
+            assert!(seen >= FEW_EXPOSURES && why.is_none_or(|why| !why.contains("weak")), "{pairs} {own}: {rate}");
+        }
+        // Too few for that.
+        for (pairs, own) in [(48, 43), (300, 4), (2, 1), (300, 0)] {
+            let (rate, why) = backdoor_rate(pairs, own);
+            assert!(rate <= 0.5 && why.unwrap().contains("may be weak"), "{pairs} {own}: {rate}");
+        }
     }
 
     /// Three targets tell of a defence only whether it does anything.

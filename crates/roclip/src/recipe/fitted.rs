@@ -22,7 +22,7 @@ const SMALL_STEPS: usize = 1_600;
 const STEPS_BEFORE_MATCHING: usize = 500;
 /// The demo, the fewest pairs of which RoCLIP was measured to keep poison out, has 5,437. Of 1,500 photographs it did not, whenever it began
 /// (docs/defences.md).
-const FEW_PAIRS: usize = 5_000;
+const FEWEST_DEFENDED: usize = 5_000;
 /// Epochs before the demo's first matching epoch.
 pub const VIEWS_BEFORE_MATCHING_IN_THE_DEMO: u64 = 6;
 /// Up to this shorter side a picture is a drawing or a thumbnail.
@@ -207,7 +207,7 @@ pub fn views_before_matching(match_start: u64, pairs: usize) -> Option<u64> {
 
 /// Whether so few pairs were measured to teach their poison whenever RoCLIP first matched.
 pub fn learns_poison_however_early(pairs: usize) -> bool {
-    pairs < FEW_PAIRS
+    pairs < FEWEST_DEFENDED
 }
 
 /// Frames of this side or less are those of small models, on which the released patch is half of the picture.
@@ -263,9 +263,13 @@ fn attack_examples(
     }
     let planted = targets * captions_per_target;
     let weak = match (planted as u64).saturating_mul(own) {
-        _ if *captions_per_target < ENOUGH_CAPTIONS => " Fewer captions a target were not measured to fool one: it may be weak.".to_owned(),
+        _ if *captions_per_target < ENOUGH_CAPTIONS => {
+            " Fewer captions a target were not measured to fool one: it may be weak.".to_owned()
+        }
         seen if seen < FEW_EXPOSURES => {
-            format!(" They are shown {seen} times at most; below {FEW_EXPOSURES} attacks seldom take, and this one may be weak.")
+            format!(
+                " They are shown {seen} times at most; below {FEW_EXPOSURES} attacks seldom take, and this one may be weak."
+            )
         }
         _ => String::new(),
     };

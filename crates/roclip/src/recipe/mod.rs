@@ -13,10 +13,12 @@ mod sweep;
 mod template;
 mod unknown_key;
 
-pub use attack_example::AttackExample;
+pub use attack_example::{AttackExample, ENOUGH_CAPTIONS, FEW_EXPOSURES};
 pub use bounds::most;
 pub use differences::Difference;
-pub use fitted::{Fitted, Found, VIEWS_BEFORE_MATCHING_IN_THE_DEMO, fitted, views_before_matching};
+pub use fitted::{
+    Fitted, Found, VIEWS_BEFORE_MATCHING_IN_THE_DEMO, fitted, learns_poison_however_early, views_before_matching,
+};
 pub use page::page;
 pub use reference::{Choice, Key, Kind, Section, first_sentence, flag_help, required_flag_help, schema, written};
 pub(crate) use sweep::telling_end;
@@ -195,6 +197,18 @@ impl Recipe {
             let said = unknown_key::explained(e.to_string().trim());
             Error::file(path, said.replace('\n', "\n  "), "see `roclip recipe` for all keys")
         })
+    }
+
+    /// Epochs in which pairs may be shown with their own captions or labels, as the doctor counts them of a finished run: matching epochs of
+    /// RoCLIP and the unimodal ones of SafeCLIP show others or none. At most: SafeCLIP's safe epochs show what its split lets in.
+    pub fn epochs_with_own_captions(&self) -> u64 {
+        let (objective, epochs) = (&self.objective, self.train.epochs);
+        let others = match objective.name {
+            ObjectiveName::Roclip => objective.roclip.matching_epochs(epochs),
+            ObjectiveName::Safeclip => objective.safeclip.unimodal_epochs,
+            _ => 0,
+        };
+        epochs.saturating_sub(others)
     }
 
     /// The recipe of the run that `path` is, or is a checkpoint of; none where it is of no run.
