@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::eval::NO_IMAGES;
 use crate::recipe::Recipe;
+use crate::results::began::began_with;
 use crate::run::{Before, Looked};
 use roclip_data::artifact;
 use roclip_data::poison::PoisonConfig;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Runs that a run was made from are followed so far.
 const DEPTH: u32 = 4;
 /// What stands before the digest of a run that another one was made from.
-const RUN: &str = "run:";
+pub(super) const RUN: &str = "run:";
 /// Letters of a digest that are shown.
 const DIGEST: usize = 8;
 /// Differing keys that are named.
@@ -33,6 +34,9 @@ pub(super) const ENCODER: &str = "encoder of the detector";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
     pub(super) settings: BTreeMap<String, String>,
+    /// Digests of the files that settings name, as far as the run kept them: by the setting, and of a run that it was made from by the setting
+    /// of that one. They tell apart what has the same settings, and only where they differ.
+    pub(super) files: BTreeMap<(String, String), String>,
 }
 
 /// A value as it is shown: whole, but for the digest that stands for a run.
@@ -45,13 +49,18 @@ pub(super) fn shown(value: &str) -> String {
 
 impl Experiment {
     pub fn of(recipe: &Recipe) -> Result<Experiment> {
-        Self::at_depth(recipe, 0)
+        Self::at_depth(recipe, None, 0)
+    }
+
+    /// That of the run in `folder` by `recipe`, with the digests of files that it kept.
+    pub(super) fn of_run(folder: &Path, recipe: &Recipe) -> Result<Experiment> {
+        Self::at_depth(recipe, Some(folder), 0)
     }
 
     /// All that a run reads of its recipe, the seed, the paths and the machine too: recipes with one digest of it are the same run.
     pub fn exactly(recipe: &Recipe) -> Result<Experiment> {
         let recipe = without_unused_poison(recipe);
-        Ok(Experiment { settings: settings_read(&recipe)? })
+        Ok(Experiment { settings: settings_read(&recipe)?, files: BTreeMap::new() })
     }
 
     /// [`Experiment::exactly`] on any machine: what changes no result is as if nobody had said it.
@@ -59,7 +68,9 @@ impl Experiment {
         Self::exactly(&without_machine(recipe.clone()))
     }
 
-    fn at_depth(recipe: &Recipe, depth: u32) -> Result<Experiment> {
+    fn at_depth(recipe: &Recipe, folder: Option<&Path>, depth: u32) -> Result<Experiment> {
+        let own = folder.map(|folder| began_with(folder, recipe)).unwrap_or_default();
+        let behind = if folder.is_some() { files_behind(recipe, depth) } else { BTreeMap::new() };
         let mut recipe = without_machine(without_unused_poison(recipe));
         (recipe.seed, recipe.manifest) = (0, None);
         // Each seed has a victim, a start or a reference of its own: what counts is how that was made.
@@ -84,7 +95,14 @@ impl Experiment {
             settings.remove(DROP);
             settings.extend(PROVENANCE.map(str::to_owned).into_iter().zip(provenance(looked, depth)));
         }
-        Ok(Experiment { settings })
+        // Each seed has a run of its own behind it, whose weights say nothing.
+        let of_setting = |(key, digest): (String, String)| {
+            let key = [key.clone(), format!("{key}.path")].into_iter().find(|key| settings.contains_key(key))?;
+            let is_run = settings.get(&key).is_some_and(|value| value.starts_with(RUN));
+            (!is_run).then_some(((key, String::new()), digest))
+        };
+        let files = own.into_iter().filter_map(of_setting).chain(behind).collect();
+        Ok(Experiment { settings, files })
     }
 
     /// Says whether two runs are one experiment.
@@ -119,7 +137,7 @@ impl Experiment {
         {
             *path = Path::new(path.as_str()).join(split).display().to_string();
         }
-        Experiment { settings }
+        Experiment { settings, files: BTreeMap::new() }
     }
 
     /// Whether `key` says what this experiment was measured on: that of a captioner without labelled pictures are its references.
@@ -228,11 +246,39 @@ fn provenance(looked: Looked, depth: u32) -> [String; PROVENANCE.len()] {
     [encoder, by, looked.neighbours.to_string(), looked.references.to_string(), left_out]
 }
 
+/// The run that `path` is or lies in, with its recipe; none where that cannot be read.
+fn run_behind(path: &Path, depth: u32) -> Option<(PathBuf, Recipe)> {
+    let run = crate::checkpoint::run_of(path).filter(|_| depth < DEPTH)?;
+    let recipe = Recipe::read(&run.join("run.toml")).ok()?;
+    Some((run, recipe))
+}
+
+/// Digests of the files that runs were made by which `recipe` names, by the setting that names the run and that of the run. Those that such
+/// a run was only measured by made it no other.
+fn files_behind(recipe: &Recipe, depth: u32) -> BTreeMap<(String, String), String> {
+    let prompt = recipe.prompt.as_ref();
+    let runs = [
+        ("model.weights", recipe.model.weights.as_ref()),
+        ("poison.reference", recipe.poison.reference.as_ref()),
+        ("objective.distil.teacher", recipe.distillation().map(|_| &recipe.objective.distil.teacher)),
+        ("clean.victim", recipe.clean.as_ref().map(|clean| &clean.victim)),
+        ("prompt.model", prompt.map(|prompt| &prompt.model)),
+        ("prompt.repair.learner", prompt.and_then(|prompt| prompt.repair.as_ref()).map(|repair| &repair.learner)),
+    ];
+    let mut found = BTreeMap::new();
+    for (setting, path) in runs {
+        let Some((run, recipe)) = path.and_then(|path| run_behind(path, depth)) else { continue };
+        let Ok(experiment) = Experiment::at_depth(&recipe, Some(&run), depth + 1) else { continue };
+        let made_by = experiment.files.into_iter().filter(|((key, _), _)| !key.starts_with("eval."));
+        found.extend(made_by.map(|((key, file), digest)| ((setting.to_owned(), format!("{key} {file}")), digest)));
+    }
+    found
+}
+
 /// `run:` and the digest of the run that `path` is or lies in; the path itself where its recipe cannot be read.
 fn made_as(path: &Path, depth: u32) -> String {
-    let run = crate::checkpoint::run_of(path);
-    let recipe = run.filter(|_| depth < DEPTH).and_then(|run| Recipe::read(&run.join("run.toml")).ok());
-    let experiment = recipe.and_then(|recipe| Experiment::at_depth(&recipe, depth + 1).ok());
+    let behind = run_behind(path, depth);
+    let experiment = behind.and_then(|(_, recipe)| Experiment::at_depth(&recipe, None, depth + 1).ok());
     experiment.map_or_else(|| path.display().to_string(), |experiment| format!("{RUN}{}", experiment.digest()))
 }
 

@@ -1,7 +1,9 @@
 //! Finished runs, read back from their folders: what each measured, which of them are one experiment, and means over seeds.
 
+mod began;
 mod data;
 mod experiment;
+mod files;
 mod keys;
 mod label;
 mod poison;

@@ -83,7 +83,7 @@ impl Experiment {
         let clean = settings.get("poison.measure_only").is_some_and(|only| only == "true");
         let others = other.settings.iter().filter(|(key, _)| drawn(key) && !(clean && says_how_much_poison(key)));
         settings.extend(others.map(|(key, value)| (key.clone(), value.clone())));
-        Experiment { settings }
+        Experiment { settings, files: self.files.clone() }
     }
 }
 

@@ -264,7 +264,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     }
     let mut summary: Summary = read_measured(&path)?;
     let recipe = Recipe::read(&folder.join("run.toml"))?;
-    let experiment = Experiment::of(&recipe)?;
+    let experiment = Experiment::of_run(folder, &recipe)?;
     let details = read_details(folder)?;
     let classes = details.as_ref().map(|details| details.classes);
     let epoch = |line: EpochLine| EpochRecord {
@@ -299,7 +299,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let summary = summary.with_inheritance();
     let taught = recipe.distillation().map(|_| student(victim.as_ref(), &summary));
     let label = name(&recipe, control.as_deref(), poisoned, taught);
-    let origin = victim.as_ref().map(Experiment::of).transpose()?;
+    let origin = victim.as_ref().map(|victim| Experiment::of_run(&attacked_in, victim)).transpose()?;
     let origin = origin.as_ref().unwrap_or(&experiment);
     let poison = Poison::of(Some(&attacked_in), victim.as_ref().unwrap_or(&recipe), origin.clone());
     // A cleaned model learned what it knows where its victim did; a student learns from pictures of its own.

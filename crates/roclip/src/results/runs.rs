@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::results::experiment::{Experiment, short};
+use crate::results::files::tell_files_apart;
 use crate::results::label::{Label, by_settings, labels};
 use crate::results::poison::Poison;
 use crate::results::record::{RunRecord, key_columns, read_run};
@@ -41,6 +42,7 @@ pub fn read_runs(runs: &[NamedRun]) -> Result<Runs> {
         read.push(record);
     }
     Poison::share_manifests(read.iter_mut().map(|run| &mut run.poison));
+    tell_files_apart(&mut read);
     same_pictures(&mut read);
     tell_apart(&mut read);
     attacked_alike(&mut read);
