@@ -1,7 +1,7 @@
 //! `roclip detect`
 
 use crate::commands::described_model::DescribedModel;
-use crate::commands::detect_advice::advice;
+use crate::commands::detect_print::{print, print_figures};
 use crate::commands::detect_train::PairFlags;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::of_key;
@@ -12,13 +12,11 @@ use anyhow::{Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use roclip::checkpoint::{self, load_as, run_of};
-use roclip::detect::figures::Figures;
 use roclip::detect::{Config, Descriptions, Method};
 use roclip::recipe::{DataConfig, Recipe};
 use roclip::report::{check_inputs_folder, check_suspects_folder, write_suspects};
 use roclip::run::{
-    Drop, EarlierList, Judged, Looked, PairFeatures, Prepared, Suspects, machine, prepare_data, suspect_inputs,
-    suspects, unspoken_poison,
+    Drop, EarlierList, Looked, PairFeatures, Prepared, machine, prepare_data, suspect_inputs, suspects, unspoken_poison,
 };
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
@@ -365,71 +363,6 @@ impl Common {
         }
         Ok(recipe)
     }
-}
-
-/// A line a method, and what is left out.
-fn print(found: &Suspects) {
-    let unread = if found.unreadable > 0 { format!(", {} cannot be read", found.unreadable) } else { String::new() };
-    println!("{} pairs{unread}", found.pairs);
-    let of = |method: &'static str, judged: &Judged| (method, judged.attack.clone(), judged.figures);
-    let rows: Vec<_> =
-        found.methods.iter().flat_map(|method| method.attacks.iter().map(|judged| of(method.method, judged))).collect();
-    print_figures(rows.iter().map(|(method, attack, figures)| (*method, attack.as_str(), figures)));
-    let Some(dropped) = &found.dropped else { return };
-    match dropped.pairs {
-        0 => println!("nothing to leave out (no drop.txt)"),
-        pairs => println!("{pairs} pairs to leave out (drop.txt)"),
-    }
-    if let Some(asked) = dropped.asked {
-        println!("  --drop-fraction asks for {asked}; the method has no score of the others, and they stay");
-    }
-    if let (Some(earlier), 1..) = (&found.earlier, dropped.pairs) {
-        let list = for_terminal(&earlier.list.display().to_string()).into_owned();
-        println!(
-            "  drop.txt names the {} of `{list}`, too: these pairs were looked at without them",
-            count(earlier.ids, "id")
-        );
-    }
-    for (attack, (all, left)) in &dropped.left {
-        println!("  {attack}: {left} of {all} poisoned pairs stay");
-    }
-    if !dropped.left.is_empty() {
-        println!("  clean: {} are left out", dropped.clean);
-    }
-    for line in advice(&found.methods, &dropped.left) {
-        println!("  {line}");
-    }
-    if let (Some((above, all)), 1..) = (dropped.trusted_above, dropped.pairs) {
-        println!("  trusted: {above} of {all} trusted pairs are as suspicious as what is left out");
-    }
-}
-
-fn print_figures<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a Figures)>) {
-    let mut silent = false;
-    for (number, (method, attack, figures)) in rows.enumerate() {
-        if number == 0 {
-            println!("{:20} {:>20} {:>8} {:>12} {:>13}", "method", "attack", "AUROC", "FPR, TPR 95%", "FPR, TPR 100%");
-        }
-        println!("{method:20} {:>20} {}", for_terminal(attack), figures_in_words(figures));
-        silent |= figures.poisoned_without_score > 0;
-    }
-    if silent {
-        println!(
-            "  of pairs without a score a method says nothing; no threshold of its finds so much of the poison where a `-` stands"
-        );
-    }
-}
-
-/// The cells of [`print_figures`] behind the attack, and how much of the poison has no score.
-fn figures_in_words(figures: &Figures) -> String {
-    let percent = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
-    let (most, all) = (percent(figures.false_positives_at_95), percent(figures.false_positives_at_100));
-    let area = figures.auroc.map_or("-".to_owned(), |area| format!("{area:.3}"));
-    let silent = match figures.poisoned_without_score {
-        0 => String::new(),
-        silent => format!("   {silent} of {} without a score", figures.poisoned),
-    };
-    format!("{area:>8} {most:>12} {all:>13}{silent}")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod again;
 mod bad_input;
 mod caption;
+mod caption_attack;
 mod clean;
 mod data_drop;
 mod data_stats;

@@ -1,0 +1,73 @@
+//! What `roclip detect` prints of the scores: how well each method tells the poison, and what is left out.
+
+use crate::commands::detect_advice::advice;
+use roclip::detect::figures::Figures;
+use roclip::run::{Judged, Suspects};
+use roclip_data::escape::for_terminal;
+use roclip_data::plural::count;
+
+/// A line a method and attack, and what is left out.
+pub fn print(found: &Suspects) {
+    let unread = if found.unreadable > 0 { format!(", {} cannot be read", found.unreadable) } else { String::new() };
+    println!("{} pairs{unread}", found.pairs);
+    let of = |method: &'static str, judged: &Judged| (method, judged.attack.clone(), judged.figures);
+    let rows: Vec<_> =
+        found.methods.iter().flat_map(|method| method.attacks.iter().map(|judged| of(method.method, judged))).collect();
+    print_figures(rows.iter().map(|(method, attack, figures)| (*method, attack.as_str(), figures)));
+    let Some(dropped) = &found.dropped else { return };
+    match dropped.pairs {
+        0 => println!("nothing to leave out (no drop.txt)"),
+        pairs => println!("{pairs} pairs to leave out (drop.txt)"),
+    }
+    if let Some(asked) = dropped.asked {
+        println!("  --drop-fraction asks for {asked}; the method has no score of the others, and they stay");
+    }
+    if let (Some(earlier), 1..) = (&found.earlier, dropped.pairs) {
+        let list = for_terminal(&earlier.list.display().to_string()).into_owned();
+        println!(
+            "  drop.txt names the {} of `{list}`, too: these pairs were looked at without them",
+            count(earlier.ids, "id")
+        );
+    }
+    for (attack, (all, left)) in &dropped.left {
+        println!("  {attack}: {left} of {all} poisoned pairs stay");
+    }
+    if !dropped.left.is_empty() {
+        println!("  clean: {} are left out", dropped.clean);
+    }
+    for line in advice(&found.methods, &dropped.left) {
+        println!("  {line}");
+    }
+    if let (Some((above, all)), 1..) = (dropped.trusted_above, dropped.pairs) {
+        println!("  trusted: {above} of {all} trusted pairs are as suspicious as what is left out");
+    }
+}
+
+/// The table of methods, attacks and figures in `rows`.
+pub fn print_figures<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a Figures)>) {
+    let mut silent = false;
+    for (number, (method, attack, figures)) in rows.enumerate() {
+        if number == 0 {
+            println!("{:20} {:>20} {:>8} {:>12} {:>13}", "method", "attack", "AUROC", "FPR, TPR 95%", "FPR, TPR 100%");
+        }
+        println!("{method:20} {:>20} {}", for_terminal(attack), figures_in_words(figures));
+        silent |= figures.poisoned_without_score > 0;
+    }
+    if silent {
+        println!(
+            "  of pairs without a score a method says nothing; no threshold of its finds so much of the poison where a `-` stands"
+        );
+    }
+}
+
+/// The cells of [`print_figures`] behind the attack, and how much of the poison has no score.
+fn figures_in_words(figures: &Figures) -> String {
+    let percent = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+    let (most, all) = (percent(figures.false_positives_at_95), percent(figures.false_positives_at_100));
+    let area = figures.auroc.map_or("-".to_owned(), |area| format!("{area:.3}"));
+    let silent = match figures.poisoned_without_score {
+        0 => String::new(),
+        silent => format!("   {silent} of {} without a score", figures.poisoned),
+    };
+    format!("{area:>8} {most:>12} {all:>13}{silent}")
+}
