@@ -8,6 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 const CLEARLY: f64 = 0.05;
 /// A method whose area is lower orders the poison behind the clean pairs, and takes from the mean rank what others find.
 const SPOILS: f64 = 0.35;
+/// What a method that is advised does not see, by its name.
+const BLIND: [(&str, &str); 1] = [(
+    "picture-copies",
+    "picture-copies judges a picture by all of its captions: it tells targeted poison, which gives a picture many; where each picture has \
+     one caption, it sees copies alone and no backdoor",
+)];
 /// Of fewer poisoned pairs an area is an accident.
 const FEWEST: usize = 5;
 
@@ -63,6 +69,8 @@ pub fn advice(methods: &[MethodScores], left: &BTreeMap<String, (usize, usize)>)
             ));
         }
     }
+    let blind = BLIND.into_iter().filter(|(method, _)| wanted.contains(method));
+    lines.extend(blind.map(|(_, words)| words.to_owned()));
     lines
 }
 
@@ -113,6 +121,7 @@ mod tests {
                  it in the mean: lid (0.020)",
                 "look once with each alone (--methods lid --out lid; then --methods picture-copies --out picture-copies), and leave out \
                  what any of them names: cat lid/drop.txt picture-copies/drop.txt > both.txt, for --drop both.txt",
+                BLIND[0].1,
             ]
         );
         let one = advice(&both, &left([4, 0]));
