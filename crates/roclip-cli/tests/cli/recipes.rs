@@ -103,6 +103,8 @@ fn a_recipe_for_own_data_trains_at_once() {
     std::fs::write(lab.path("attacked.toml"), format!("{head}\n{}\n", on.join("\n"))).unwrap();
     let made = lab.ok(&["poison", "make", "--config", "attacked.toml", "--out", "m.jsonl"]);
     assert!(made.contains("targeted: ") && made.contains("badnets: "), "{made}");
+    // These are too few for a strong one, and it says so; of more, its own check finds nothing weak.
+    assert!(text.replace("\n## ", " ").contains("it may be weak") && text.contains("# rate = 0.105\n"), "{text}");
     lab.fails(&["init", "--train-data", "pairs.csv", "--out", "mine.toml"], 1, &["--out `mine.toml` exists"]);
     let dry = lab.ok(&["train", "--config", "mine.toml", "--run", "run", "--dry-run", "--json"]);
     let forecast: Value = serde_json::from_str(&dry).unwrap();

@@ -64,6 +64,29 @@ fn runs_of_different_recipes_are_rows_of_their_own_that_say_why() {
         let seed = format!("(seed {})", row["seed"]);
         assert_eq!(near.is_some_and(|line| line.contains(&seed)), is_near, "{row}: {near:?}");
     }
+    // Seeds of one recipe are one row only where the files that it names were the same.
+    let path = lab.path("k2-again/summary.json");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let mut changed: Value = serde_json::from_str(&whole).unwrap();
+    let mut rows_with = |digest: Option<&str>, folder: &str| {
+        let named = changed["named"].as_object_mut().unwrap();
+        let key = named.keys().find(|key| key.starts_with("model.name = ")).cloned().unwrap();
+        match digest {
+            Some(digest) => named.insert(key, digest.into()),
+            None => named.remove(&key),
+        };
+        std::fs::write(&path, changed.to_string()).unwrap();
+        lab.ok(&["report", "k2", "k2-again", "--out", folder]);
+        let rows = results(&lab, folder);
+        let labels: Vec<String> = rows.iter().map(|row| row["label"].as_str().unwrap().to_owned()).collect();
+        (rows[0]["experiment"] == rows[1]["experiment"], labels)
+    };
+    let (one, labels) = rows_with(Some("0123456789abcdef"), "other-model");
+    assert!(!one && labels.iter().all(|label| label.contains("model.json, digest ")), "{labels:?}");
+    assert!(labels[0] != labels[1] && labels.iter().any(|label| label.contains("digest 01234567")), "{labels:?}");
+    let (one, labels) = rows_with(None, "older");
+    assert!(one && labels == ["RoCLIP", "RoCLIP"], "a run that kept no digest is what it was: {labels:?}");
+    std::fs::write(&path, whole).unwrap();
     // The data may be gone: pictures were kept.
     std::fs::rename(lab.path("pairs.csv"), lab.path("gone.csv")).unwrap();
     lab.ok(&["report", "k2", "--out", "alone"]);

@@ -358,6 +358,14 @@ fn what_weights_were_trained_on_is_not_forgotten() {
         let found = state(&lab, provenance);
         assert_eq!((&found["provenance"], &found["trained_from"]["path"]), (&provenance.into(), &file.into()));
     }
+    // Other weights under the same name are no seed of the same row.
+    std::fs::copy(lab.path("silent.safetensors"), lab.path("said.safetensors")).unwrap();
+    let from = ["--seed", "1", "--set", "poison=", "--set", "model.weights=said.safetensors"];
+    lab.train("again", &[&full[..], &from].concat());
+    lab.ok(&["report", "poisoned", "again", "--out", "weights"]);
+    let rows: Value = serde_json::from_slice(&std::fs::read(lab.path("weights/results.json")).unwrap()).unwrap();
+    assert_ne!(rows[0]["experiment"], rows[1]["experiment"], "{rows}");
+    assert!(rows[1]["label"].as_str().unwrap().contains("said.safetensors, digest "), "{rows}");
     let referred =
         |reference: &'static str| ["poison", "make", "--config", "recipe.toml", "--out", "m", "--set", reference];
     lab.fails(&referred("poison.reference=poisoned"), 1, &["is poisoned", "without poison"]);
