@@ -83,7 +83,7 @@ fn judge(
     let had_taken = taken.and_then(|(.., hits)| hits.rate()).is_some_and(|rate| rate > NOT_STOPPED * own);
     let remedy = match (attack, taken) {
         (Some(_), Some(_)) if had_taken => {
-            "it had taken before RoCLIP began, and what survives augmentation survives RoCLIP, too (docs/defences.md): leave suspicious pairs out (`roclip detect pairs`), or clean the model with trusted pairs (`roclip clean`; a small model with `--lr 1e-3`)"
+            "it had taken before RoCLIP began, and what survives augmentation survives RoCLIP, too (docs/defences.md): clean the model with trusted pairs (`roclip clean`; a small model with `--lr 1e-3`), or leave suspicious pairs out (`roclip detect pairs`)"
         }
         (None, Some(_)) if had_taken && learns_poison_however_early(pairs) => {
             "it had taken before RoCLIP began, and an earlier start did not help where so few pairs were measured (docs/defences.md): leave suspicious pairs out (`roclip detect pairs`), and train again"
