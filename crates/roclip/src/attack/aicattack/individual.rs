@@ -5,6 +5,7 @@ use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 use roclip_data::random::Stream;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The change of one pixel. In the search its parts are numbers with fractions; a picture takes them whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,13 +63,25 @@ fn of(pixels: &[usize], side: u32, mut part: impl FnMut() -> f64) -> Individual 
     pixels.iter().map(gene).collect()
 }
 
-/// The picture with the changes of `individual`; colours stay within 0 to 255. Of two changes of one pixel both are added.
-pub(super) fn applied(picture: &RgbImage, individual: &[Gene]) -> RgbImage {
+/// The picture with the changes of `individual`; colours stay within 0 to 255. Of two changes of one pixel both are added; their sum keeps within
+/// `most` of both signs, where there is a bound.
+pub(super) fn applied(picture: &RgbImage, individual: &[Gene], most: Option<f64>) -> RgbImage {
+    let place = |gene: &Gene| (gene.column as u32, gene.row as u32);
+    let changes: Vec<((u32, u32), [f64; 3])> = match most {
+        None => individual.iter().map(|gene| (place(gene), gene.colour)).collect(),
+        Some(most) => {
+            let mut sums: BTreeMap<(u32, u32), [f64; 3]> = BTreeMap::new();
+            for gene in individual {
+                let sum = sums.entry(place(gene)).or_default();
+                sum.iter_mut().zip(gene.colour).for_each(|(sum, part)| *sum += part);
+            }
+            sums.into_iter().map(|(place, sum)| (place, sum.map(|part| part.clamp(-most, most)))).collect()
+        }
+    };
     let mut changed = picture.clone();
-    for gene in individual {
-        let place = (gene.column as u32, gene.row as u32);
-        if let Some(pixel) = changed.get_pixel_mut_checked(place.0, place.1) {
-            for (value, change) in pixel.0.iter_mut().zip(gene.colour) {
+    for ((x, y), colour) in changes {
+        if let Some(pixel) = changed.get_pixel_mut_checked(x, y) {
+            for (value, change) in pixel.0.iter_mut().zip(colour) {
                 *value = (f64::from(*value) + change).clamp(0.0, 255.0) as u8;
             }
         }
@@ -112,11 +125,21 @@ mod tests {
     fn colours_are_clamped_and_only_the_chosen_pixels_change() {
         let picture = RgbImage::from_pixel(3, 3, image::Rgb([250, 5, 100]));
         let gene = Gene { row: 1.0, column: 2.0, colour: [40.0, -40.0, 7.0] };
-        let changed = applied(&picture, &[gene]);
+        let changed = applied(&picture, &[gene], Some(40.0));
         assert_eq!(changed.get_pixel(2, 1).0, [255, 0, 107]);
         let change = change_between(&picture, &changed);
         assert_eq!((change.l0, change.l_inf), (1, 7));
         assert!((change.l2 - (25f64 + 25.0 + 49.0).sqrt() / 255.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn changes_of_one_pixel_keep_the_bound_together() {
+        let picture = RgbImage::from_pixel(2, 2, image::Rgb([100, 100, 100]));
+        let gene = |colour| Gene { row: 0.0, column: 1.0, colour };
+        let twice = [gene([40.0, -30.0, 40.0]), gene([40.0, -30.0, -10.0])];
+        let colour = |most| applied(&picture, &twice, most).get_pixel(1, 0).0;
+        assert_eq!(colour(Some(40.0)), [140, 60, 130]);
+        assert_eq!(colour(None), [180, 40, 130], "as released");
     }
 
     #[test]
