@@ -1,5 +1,6 @@
 //! Captions of another program: it gets the path of a picture on each line of its standard input, and answers each with its caption on one
-//! line of its standard output, in the same order. It is started once and has to answer without waiting for the end of its input.
+//! line of its standard output, in the same order. It is started once and has to answer without waiting for the end of its input. A line that
+//! nobody asked for would shift all captions behind it to other pictures, and is an error.
 
 use crate::captions::Captions;
 use crate::error::{Error, Result};
@@ -15,32 +16,50 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A longer line is no caption.
-const LONGEST_LINE_BYTES: u64 = 1 << 16;
+const LONGEST_LINE_BYTES: usize = 1 << 16;
 /// Lines of standard error that an error shows.
 const SHOWN_LINES: usize = 5;
 /// Answers that may wait to be read.
 const WAITING: usize = 1024;
 /// Pictures that it is asked for at a time.
 const AT_A_TIME: usize = 32;
+/// How long a line that nobody asked for is waited for, beside what the slowest of the last captions took.
+const GRACE: Duration = Duration::from_millis(50);
+/// The same behind the last caption.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+/// Characters of a line that an error shows.
+const SHOWN_CHARACTERS: usize = 100;
 
 /// A program under way. It is ended when this is dropped.
 pub struct ExternalCaptions {
     command: String,
     child: Child,
     input: Option<ChildStdin>,
-    answers: Receiver<String>,
+    answers: Receiver<Line>,
     complaints: Arc<Mutex<VecDeque<String>>>,
     /// For the answers to [`AT_A_TIME`] pictures.
     limit: Duration,
     /// Where pictures lie while the program looks at them.
     folder: PathBuf,
+    /// Whether it has answered at all.
+    has_answered: bool,
+    /// The longest time between two of the captions that were asked for last.
+    slowest: Duration,
 }
 
-/// One line of at most [`LONGEST_LINE_BYTES`]; none at the end.
-fn line(reader: &mut impl BufRead) -> Option<String> {
+/// What was read up to the end of a line, or of the longest part of one.
+struct Line {
+    text: String,
+    /// Whether the line goes on behind it.
+    goes_on: bool,
+}
+
+/// The next line; none at the end.
+fn line(reader: &mut impl BufRead) -> Option<Line> {
     let mut bytes = Vec::new();
-    let read = reader.by_ref().take(LONGEST_LINE_BYTES).read_until(b'\n', &mut bytes).ok()?;
-    (read > 0).then(|| String::from_utf8_lossy(&bytes).trim().to_owned())
+    let read = reader.by_ref().take(LONGEST_LINE_BYTES as u64 + 1).read_until(b'\n', &mut bytes).ok()?;
+    let goes_on = read > LONGEST_LINE_BYTES && bytes.last() != Some(&b'\n');
+    (read > 0).then(|| Line { text: String::from_utf8_lossy(&bytes).trim().to_owned(), goes_on })
 }
 
 impl ExternalCaptions {
@@ -72,7 +91,8 @@ impl ExternalCaptions {
             spawn(Box::new(move || {
                 let mut reader = BufReader::new(output);
                 while let Some(answer) = line(&mut reader) {
-                    if sender.send(answer).is_err() {
+                    let goes_on = answer.goes_on;
+                    if sender.send(answer).is_err() || goes_on {
                         return;
                     }
                 }
@@ -83,14 +103,24 @@ impl ExternalCaptions {
                 let mut reader = BufReader::new(errors);
                 while let Some(complaint) = line(&mut reader) {
                     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.push_back(complaint);
+                    kept.push_back(complaint.text);
                     if kept.len() > SHOWN_LINES {
                         kept.pop_front();
                     }
                 }
             }))?;
         }
-        Ok(ExternalCaptions { command: command.to_owned(), child, input, answers, complaints, limit, folder })
+        Ok(ExternalCaptions {
+            command: command.to_owned(),
+            child,
+            input,
+            answers,
+            complaints,
+            limit,
+            folder,
+            has_answered: false,
+            slowest: Duration::ZERO,
+        })
     }
 
     /// What the program did wrong, with what it said last.
@@ -120,6 +150,19 @@ impl ExternalCaptions {
             "it has to answer every line of its standard input with one line, and go on until its input ends",
         )
     }
+
+    /// Waits for a line that nobody asked for. A caption that takes its time may be such a one, where a line before it was none.
+    ///
+    /// # Errors
+    /// Such a line.
+    fn nothing_more(&mut self, wait: Duration) -> Result<()> {
+        let Ok(line) = self.answers.recv_timeout(wait.min(self.limit)) else { return Ok(()) };
+        let text: String = line.text.chars().take(SHOWN_CHARACTERS).collect();
+        Err(self.failed(
+            &format!("gave more lines than it got pictures; the last is `{}`", for_terminal(&text)),
+            "let it print one line a picture on standard output, without line breaks in a caption, and whatever else it says on standard error              (in Python: print(..., file=sys.stderr)); its captions so far may be those of other pictures: begin in another folder (--run)",
+        ))
+    }
 }
 
 impl Captions for ExternalCaptions {
@@ -138,11 +181,18 @@ impl Captions for ExternalCaptions {
         }
         Ok(all)
     }
+
+    fn finish(&mut self) -> Result<()> {
+        // One that reads its input to the end says the rest there.
+        drop(self.input.take());
+        self.nothing_more(LAST_GRACE + self.slowest.mul_f64(1.5))
+    }
 }
 
 impl ExternalCaptions {
     /// Answers to a few pictures.
     fn answers(&mut self, pictures: &[RgbImage]) -> Result<Vec<String>> {
+        self.nothing_more(Duration::ZERO)?;
         let mut paths = String::new();
         for (number, picture) in pictures.iter().enumerate() {
             let path = self.folder.join(format!("{number:04}.png"));
@@ -156,10 +206,25 @@ impl ExternalCaptions {
             return Err(self.ended(0, pictures.len()));
         }
         let begun = Instant::now();
+        let mut last = begun;
+        self.slowest = Duration::ZERO;
         let mut captions = Vec::with_capacity(pictures.len());
         while captions.len() < pictures.len() {
             match self.answers.recv_timeout(self.limit.saturating_sub(begun.elapsed())) {
-                Ok(answer) => captions.push(answer),
+                Ok(Line { goes_on: true, .. }) => {
+                    return Err(self.failed(
+                        &format!("answered with a line of more than {LONGEST_LINE_BYTES} bytes"),
+                        "let it print the caption of each picture, and nothing else, as one line on standard output",
+                    ));
+                }
+                Ok(Line { text, .. }) => {
+                    // The first caption of all may have waited for weights.
+                    if self.has_answered {
+                        self.slowest = self.slowest.max(last.elapsed());
+                    }
+                    (self.has_answered, last) = (true, Instant::now());
+                    captions.push(text);
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.ended(captions.len(), pictures.len())),
                 Err(RecvTimeoutError::Timeout) => {
                     let what = format!(
@@ -175,6 +240,7 @@ impl ExternalCaptions {
                 }
             }
         }
+        self.nothing_more(GRACE + self.slowest.mul_f64(1.5))?;
         Ok(captions)
     }
 }
@@ -202,6 +268,7 @@ mod tests {
         let pictures = vec![RgbImage::new(2, 2), RgbImage::new(2, 2)];
         let first = captions.captions(&pictures).map_err(|e| e.to_string())?;
         let second = captions.captions(&pictures[..1]).map_err(|e| e.to_string())?;
+        captions.finish().map_err(|e| e.to_string())?;
         Ok([first, second].concat())
     }
 
@@ -219,5 +286,26 @@ mod tests {
         let stops = answers("sh -c 'read a; read b; echo one; echo two'").unwrap_err();
         assert!(stops.contains("ended after 0 of 1"), "{stops}");
         assert!(answers("no-such-program-here").unwrap_err().contains("no-such-program-here"));
+    }
+
+    #[test]
+    fn lines_that_nobody_asked_for_and_those_without_end_are_named() {
+        for (what, command) in [
+            ("a banner", "sh -c 'echo loading; while read path; do echo one; done'"),
+            ("a banner of a slow program", "sh -c 'echo loading; while read path; do sleep 0.1; echo one; done'"),
+            ("two lines a picture", "sh -c 'while read path; do echo one; echo two; done'"),
+            ("a line at the end", "sh -c 'while read path; do echo one; done; echo two'"),
+        ] {
+            let said = answers(command).unwrap_err();
+            assert!(said.contains("more lines than it got pictures") && said.contains("sys.stderr"), "{what}: {said}");
+        }
+        let long = |bytes: usize| {
+            let characters = format!("head -c {bytes} /dev/zero | tr \"\\0\" x; echo");
+            format!("sh -c 'read a; {characters}; while read path; do echo one; done'")
+        };
+        let said = answers(&long(LONGEST_LINE_BYTES + 1)).unwrap_err();
+        assert!(said.contains("a line of more than 65536 bytes"), "{said}");
+        let whole = answers(&long(LONGEST_LINE_BYTES)).unwrap();
+        assert_eq!((whole.len(), whole[0].len()), (3, LONGEST_LINE_BYTES));
     }
 }

@@ -38,6 +38,14 @@ pub trait Captions {
     /// One caption for each picture, in their order.
     fn captions(&mut self, pictures: &[RgbImage]) -> Result<Vec<String>>;
 
+    /// Behind the last picture: whether all that it wrote were captions.
+    ///
+    /// # Errors
+    /// Of a program that wrote more, so that its captions may be those of other pictures.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The words of each picture's caption with their maps; none from what has no attention or does not show it.
     fn attention(&mut self, _pictures: &[RgbImage]) -> Result<Option<Vec<Vec<AttendedWord>>>> {
         Ok(None)

@@ -131,7 +131,7 @@ pub fn study(
             task.advance(1);
         }
     }
-    Ok(())
+    victim.finish()
 }
 
 /// The attention of each word over the picture.
