@@ -1,7 +1,7 @@
 //! Captioning: the cross-entropy of each caption's tokens, given the picture and the tokens before them.
 
 use crate::error::{Error, Result};
-use crate::model::captioner::{Captioner, CaptionerConfig, SearchConfig};
+use crate::model::captioner::{Architecture, Captioner, CaptionerConfig, SearchConfig};
 use crate::model::{ModelConfig, Part, extent};
 use crate::objective::{BatchView, LossOutput, Objective, Phase, RunShape, Towers, Update};
 use rand::Rng;
@@ -76,7 +76,33 @@ impl CaptionObjective {
         config.search.check(Some(clip.text_cfg.context_length as usize))?;
         let seed = random::stream(shape.seed, "captioner", 0, "").next_u64() as i64;
         let captioner = Captioner::new(config.model.clone(), clip, shape.device, seed)?;
-        Ok(CaptionObjective { captioner, tower: config.image_tower, attention_weight: config.attention_weight })
+        // Cross-attention may look where it likes: the demand is Show, Attend and Tell's.
+        let attention_weight = match config.model.architecture {
+            Architecture::ShowAttendTell => config.attention_weight,
+            Architecture::Bridge => 0.0,
+        };
+        Ok(CaptionObjective { captioner, tower: config.image_tower, attention_weight })
+    }
+
+    /// The loss of captions `tokens` `[batch, length]` of what is `seen`.
+    fn loss_of(&self, seen: &Tensor, tokens: &Tensor) -> Result<Tensor> {
+        let length = extent(tokens, 1);
+        if length < 2 {
+            return Err(Error::internal("captions without a token to learn"));
+        }
+        let within = within_caption(tokens);
+        let forced = self.captioner.decoder().teacher_forced(seen, tokens);
+        let scores = forced.logits.log_softmax(-1, Kind::Float);
+        let targets = tokens.narrow(1, 1, length - 1).unsqueeze(-1);
+        let told = scores.gather(2, &targets, false).squeeze_dim(2) * &within;
+        let told = -told.sum(Kind::Float) / within.sum(Kind::Float);
+        Ok(match forced.attention {
+            Some(attention) if self.attention_weight > 0.0 => {
+                let looked = (attention * within.unsqueeze(-1)).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+                told + (looked - 1.0).square().mean(Kind::Float) * self.attention_weight
+            }
+            _ => told,
+        })
     }
 }
 
@@ -119,23 +145,7 @@ impl Objective for CaptionObjective {
             ImageTower::Frozen => tch::no_grad(|| self.captioner.see(inputs.model, inputs.images, false))?,
             ImageTower::Tuned => self.captioner.see(inputs.model, inputs.images, true)?,
         };
-        let length = extent(inputs.tokens, 1);
-        if length < 2 {
-            return Err(Error::internal("captions without a token to learn"));
-        }
-        let within = within_caption(inputs.tokens);
-        let forced = self.captioner.decoder().teacher_forced(&seen, inputs.tokens);
-        let scores = forced.logits.log_softmax(-1, Kind::Float);
-        let targets = inputs.tokens.narrow(1, 1, length - 1).unsqueeze(-1);
-        let told = scores.gather(2, &targets, false).squeeze_dim(2) * &within;
-        let told = -told.sum(Kind::Float) / within.sum(Kind::Float);
-        let loss = match forced.attention {
-            Some(attention) if self.attention_weight > 0.0 => {
-                let looked = (attention * within.unsqueeze(-1)).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
-                told + (looked - 1.0).square().mean(Kind::Float) * self.attention_weight
-            }
-            _ => told,
-        };
+        let loss = self.loss_of(&seen, inputs.tokens)?;
         Ok(LossOutput { loss, matches: None })
     }
 
@@ -151,11 +161,54 @@ impl Objective for CaptionObjective {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::captioner::Bridge;
 
     #[test]
     fn what_comes_behind_the_end_is_not_learned() {
         let tokens = Tensor::from_slice(&[8i64, 3, 4, 9, 0, 8, 3, 9, 0, 0]).view([2, 5]);
         let within: Vec<Vec<f32>> = Vec::try_from(within_caption(&tokens)).unwrap();
         assert_eq!(within, [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]]);
+    }
+
+    #[test]
+    fn where_cross_attention_looks_costs_nothing() {
+        let mut clip = ModelConfig::named("ViT-tiny-32").unwrap();
+        clip.text_cfg.vocab_size = 12;
+        let shape = RunShape {
+            seed: 1,
+            epochs: 1,
+            pairs: 2,
+            batch_size: 2,
+            embed_dim: clip.embed_dim,
+            learning_rate: 1e-3,
+            warmup_steps: 0,
+            device: tch::Device::Cpu,
+        };
+        let (_, channels) = clip.grid(1);
+        let seen = Tensor::randn([2, 64, channels], (Kind::Float, tch::Device::Cpu));
+        let tokens = Tensor::from_slice(&[10i64, 3, 4, 11, 10, 3, 11, 0]).view([2, 4]);
+        // Of one captioner, with the demand and without it.
+        let losses = |architecture| {
+            let model = CaptionerConfig {
+                architecture,
+                bridge: Bridge::CrossAttention,
+                width: 16,
+                heads: 2,
+                layers: 2,
+                ..CaptionerConfig::default()
+            };
+            let [with, mut without] = [1.0, 0.0].map(|attention_weight| {
+                let config = CaptionConfig { model: model.clone(), attention_weight, ..CaptionConfig::default() };
+                CaptionObjective::new(&config, &clip, shape).unwrap()
+            });
+            tch::no_grad(|| {
+                without.load_state(&with.state()).unwrap();
+                [with, without].map(|objective| objective.loss_of(&seen, &tokens).unwrap().double_value(&[]))
+            })
+        };
+        let [with, without] = losses(Architecture::Bridge);
+        assert_eq!(with, without);
+        let [with, without] = losses(Architecture::ShowAttendTell);
+        assert!(with > without + 0.1, "{with} {without}");
     }
 }
