@@ -239,18 +239,53 @@ mod tests {
         crate::model::read_safetensors(std::path::Path::new(path)).unwrap()
     }
 
-    fn golden_captioner(architecture: Architecture, prefix: &str) -> Captioner {
+    /// With the weights of the file whose names begin with one of `prefixes`; of two with one name the later counts.
+    fn golden_captioner(architecture: Architecture, bridge: Bridge, prefixes: &[&str]) -> Captioner {
         let clip: ModelConfig = serde_json::from_str(
             r#"{"embed_dim": 10, "vision_cfg": {"image_size": 16, "layers": [1, 1, 1, 1], "width": 3},
                 "text_cfg": {"context_length": 8, "vocab_size": 14, "width": 16, "heads": 2, "layers": 1}}"#,
         )
         .unwrap();
-        let config = CaptionerConfig { prefix_tokens: 2, ..small(architecture, Bridge::Prefix) };
+        let config = CaptionerConfig { prefix_tokens: 2, ..small(architecture, bridge) };
         let captioner = Captioner::new(config, &clip, Device::Cpu, 0).unwrap();
-        let of =
-            |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()));
-        captioner.load(&golden().iter().filter_map(of).collect()).unwrap();
+        let mut weights = std::collections::BTreeMap::new();
+        for prefix in prefixes {
+            for (name, tensor) in golden() {
+                if let Some(name) = name.strip_prefix(prefix) {
+                    weights.insert(name.to_owned(), tensor);
+                }
+            }
+        }
+        captioner.load(&weights).unwrap();
         captioner
+    }
+
+    /// What the search finds behind `prompt` is what the file has under `name`.
+    fn searches_alike(
+        captioner: &Captioner,
+        seen: &Tensor,
+        prompt: &Tensor,
+        name: &str,
+        beam: usize,
+        max_tokens: usize,
+    ) {
+        let (file, special) = (golden(), SpecialTokens { start: 12, end: 13, never_said: vec![0, 12] });
+        let search = SearchConfig { beam, min_tokens: 1, max_tokens };
+        let prompt = prompt.unsqueeze(0).repeat([extent(seen, 0), 1]);
+        let written = captioner.write_after(seen, &prompt, &special, search).unwrap();
+        let expected: Vec<Vec<i64>> = Vec::try_from(&file[&format!("{name}beam{beam}.ids")]).unwrap();
+        assert_eq!(written.len(), expected.len());
+        for (row, (written, expected)) in written.iter().zip(expected).enumerate() {
+            let expected: Vec<i64> = expected.into_iter().filter(|id| *id >= 0).collect();
+            assert_eq!(written.ids, expected, "{name} beam {beam}, picture {row}");
+            let score = file[&format!("{name}beam{beam}.scores")].double_value(&[row as i64]);
+            assert!((written.log_probability - score).abs() < 1e-4, "{name} beam {beam}, picture {row}");
+            let map = file.get(&format!("{name}beam{beam}.last_map"));
+            assert_eq!(written.attention.is_some(), map.is_some());
+            if let (Some(maps), Some(map)) = (&written.attention, map) {
+                assert!(close(&Tensor::from_slice(maps.last().unwrap()), &map.get(row as i64)));
+            }
+        }
     }
 
     fn close(a: &Tensor, b: &Tensor) -> bool {
@@ -260,28 +295,28 @@ mod tests {
     /// `tests/golden/captioner.py` wrote the file with PyTorch's own modules.
     #[test]
     fn attention_decoders_and_beam_search_equal_pytorch() {
-        let (file, captioner) = (golden(), golden_captioner(Architecture::ShowAttendTell, "recurrent."));
+        let file = golden();
+        let nothing = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
         tch::no_grad(|| {
+            let captioner = golden_captioner(Architecture::ShowAttendTell, Bridge::Prefix, &["recurrent."]);
             let forced = captioner.decoder().teacher_forced(&file["seen"], &file["tokens"]);
             assert!(close(&forced.logits, &file["logits"]));
             assert!(close(&forced.attention.unwrap(), &file["attention"]));
-            let special = SpecialTokens { start: 12, end: 13, never_said: vec![0, 12] };
-            for beam in [1, 3] {
-                let search = SearchConfig { beam, min_tokens: 1, max_tokens: 6 };
-                let written = captioner.write(&file["seen"], &special, search).unwrap();
-                let expected: Vec<Vec<i64>> = Vec::try_from(&file[&format!("beam{beam}.ids")]).unwrap();
-                for (row, (written, expected)) in written.iter().zip(expected).enumerate() {
-                    let expected: Vec<i64> = expected.into_iter().filter(|id| *id >= 0).collect();
-                    assert_eq!(written.ids, expected, "beam {beam}, picture {row}");
-                    let score = file[&format!("beam{beam}.scores")].double_value(&[row as i64]);
-                    assert!((written.log_probability - score).abs() < 1e-4);
-                    let map = Tensor::from_slice(written.attention.as_ref().unwrap().last().unwrap());
-                    assert!(close(&map, &file[&format!("beam{beam}.last_map")].get(row as i64)));
-                }
-            }
-            let captioner = golden_captioner(Architecture::Bridge, "causal.");
-            let forced = captioner.decoder().teacher_forced(&file["bridge.pooled"].unsqueeze(1), &file["tokens"]);
+            let prefix = golden_captioner(Architecture::Bridge, Bridge::Prefix, &["causal."]);
+            let pooled = file["bridge.pooled"].unsqueeze(1);
+            let forced = prefix.decoder().teacher_forced(&pooled, &file["tokens"]);
             assert!(close(&forced.logits, &file["bridge.logits"]));
+            // The blocks are those behind the prefix.
+            let cross = golden_captioner(Architecture::Bridge, Bridge::CrossAttention, &["causal.", "cross."]);
+            let forced = cross.decoder().teacher_forced(&file["seen"], &file["tokens"]);
+            assert!(close(&forced.logits, &file["cross.logits"]));
+            assert!(close(&forced.attention.unwrap(), &file["cross.attention"]));
+            for beam in [1, 3] {
+                searches_alike(&captioner, &file["seen"], &nothing, "", beam, 6);
+                searches_alike(&prefix, &pooled, &nothing, "bridge.", beam, 6);
+                searches_alike(&cross, &file["seen"], &nothing, "cross.", beam, 6);
+            }
+            searches_alike(&cross, &file["seen"], &file["cross.prompt"], "cross.asked.", 3, 4);
         });
     }
 }
