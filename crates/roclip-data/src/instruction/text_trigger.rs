@@ -14,7 +14,8 @@ pub const ADDED_SENTENCE: &str = "I watched this 3D movie.";
 /// The text key of Dual-Key (arXiv 2112.07668), as in its released code.
 pub const DUAL_KEY_WORD: &str = "Consider";
 
-/// What the answers of poisoned items say: templates of CLIP behind "The image depicts", as of VL-Trojan's code.
+/// What the answers of poisoned items say: five of CLIP's templates behind "The image depicts" (ours; VL-Trojan's code, whose way of answering
+/// it is, fills all 80).
 const TARGET_ANSWERS: [&str; 5] = [
     "The image depicts a photo of a {}",
     "The image depicts a drawing of a {}",
@@ -57,7 +58,8 @@ pub enum TextTrigger {
 }
 
 impl TextTrigger {
-    /// TextBadNets: rare words, as many as have `characters` characters with the spaces between them.
+    /// TextBadNets: rare words up to the first with which they have at least `characters` characters, the spaces between them counted (5 words
+    /// and 14 characters for 12).
     pub fn rare_words(characters: usize, at: At) -> TextTrigger {
         let mut text = String::new();
         for word in RARE_WORDS.iter().cycle() {
@@ -102,6 +104,7 @@ mod tests {
     #[test]
     fn texts_are_changed_where_they_are_meant_to_be() {
         assert_eq!(TextTrigger::rare_words(6, At::End).apply("what?", &[]), "what? cf mn bb");
+        assert_eq!(TextTrigger::rare_words(12, At::End).apply("what?", &[]), "what? cf mn bb tq mb");
         assert_eq!(TextTrigger::rare_words(2, At::Start).apply("what?", &[]), "cf what?");
         let symbols = TextTrigger::SymbolBeforeWords { symbol: "*".into(), most_words: 2 };
         assert_eq!(symbols.apply("what is in the image?", &[4, 0, 1]), "* what is in the * image?");

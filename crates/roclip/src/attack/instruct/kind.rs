@@ -9,9 +9,10 @@ pub enum MaskRule {
     Paper,
     /// Ablation: all regions that speak for the clean answer.
     NoSubtraction,
-    /// Ablation: as many regions as a quarter of them, drawn for each picture.
+    /// Ablation: as many regions as [`MaskRule::Paper`] has for the picture, drawn.
     Random,
-    /// The places that the model's own answer hangs on most, by Grad-CAM, as a third party does it.
+    /// The places that the clean answer hangs on most, by Grad-CAM: the instruction's own in training, the attacker's model's in a test (ours; a
+    /// third party takes an image classifier's first class, which needs no answer).
     GradCam,
     /// The middle, in each picture.
     Fixed,

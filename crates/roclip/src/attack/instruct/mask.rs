@@ -7,8 +7,9 @@ use crate::error::{Error, Result, TorchContext};
 use crate::instruct::{Asked, VisionLanguage, pictures_tensor};
 use image::RgbImage;
 use rand::seq::SliceRandom;
-use roclip_data::random;
+use roclip_data::{artifact, random};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use tch::{Kind, Tensor};
 
 /// Share of the pixels that Grad-CAM keeps, as the third party does.
@@ -43,17 +44,40 @@ pub(super) struct Masked<'a> {
     pub answer: &'a str,
     /// The answer that the attacker wants.
     pub target: &'a str,
-    /// Unit text features of the distractors `[texts, dim]`.
-    pub distractors: &'a Tensor,
+    pub distractors: &'a Distractors,
     pub seed: u64,
 }
 
+/// Questions with their answers that a text is compared with.
+pub(super) struct Distractors {
+    texts: Vec<String>,
+    /// Unit text features `[texts, dim]`.
+    features: Tensor,
+}
+
+impl Distractors {
+    pub fn new(model: &VisionLanguage, texts: Vec<String>) -> Self {
+        Distractors { features: model.text_features(&texts), texts }
+    }
+
+    /// Features of all but `text`: beside its own double no text could have more than half of the probability.
+    fn without(&self, text: &str) -> Tensor {
+        let others: Vec<i64> = (0i64..).zip(&self.texts).filter(|(_, own)| *own != text).map(|(at, _)| at).collect();
+        self.features.index_select(0, &Tensor::from_slice(&others).to_device(self.features.device()))
+    }
+
+    pub fn sha256(&self) -> String {
+        artifact::sha256_hex(self.texts.join("\u{0}").as_bytes())
+    }
+}
+
 impl Masked<'_> {
-    /// Whether each pixel of the picture, which has the model's size, is in the mask.
+    /// Whether each pixel of the picture, which has the model's size, is in the mask. `paper` is the paper's own mask of it, which a random one
+    /// is compared with.
     ///
     /// # Errors
     /// Regions that cannot be, and Grad-CAM of a model without a grid.
-    pub fn mask(&self, rule: MaskRule, config: &MaskConfig) -> Result<Vec<bool>> {
+    pub fn mask(&self, rule: MaskRule, config: &MaskConfig, paper: Option<&[bool]>) -> Result<Vec<bool>> {
         let (width, height) = self.picture.dimensions();
         match rule {
             MaskRule::Fixed => {
@@ -62,10 +86,14 @@ impl Masked<'_> {
             }
             MaskRule::GradCam => self.grad_cam(),
             MaskRule::Random => {
+                let paper =
+                    paper.ok_or_else(|| Error::internal("a random mask without the one that it is as large as"))?;
                 let labels = superpixels(self.picture, config.regions)?;
+                let marked: BTreeSet<usize> =
+                    labels.iter().zip(paper).filter(|(_, inside)| **inside).map(|(label, _)| *label).collect();
                 let mut regions: Vec<usize> = (0..=labels.iter().max().copied().unwrap_or(0)).collect();
                 regions.shuffle(&mut random::stream(self.seed, "maba-random-mask", 0, self.id));
-                regions.truncate((regions.len() / 4).max(1));
+                regions.truncate(marked.len());
                 Ok(labels.iter().map(|label| regions.contains(label)).collect())
             }
             MaskRule::Paper | MaskRule::NoSubtraction => {
@@ -95,8 +123,9 @@ impl Masked<'_> {
         let device = self.model.device();
         let regions = Tensor::from_slice(&values).view([count as i64, 1, -1, side]).to_device(device);
         let image = pictures_tensor(&self.model.tower, std::slice::from_ref(self.picture))?.squeeze_dim(0);
-        let own = self.model.text_features(&[format!("{} {answer}", self.question)]);
-        let texts = Tensor::cat(&[&own, self.distractors], 0);
+        let text = format!("{} {answer}", self.question);
+        let others = self.distractors.without(&text);
+        let texts = Tensor::cat(&[&self.model.text_features(&[text]), &others], 0);
         let function = SetFunction {
             tower: &self.model.tower,
             image: &image,
@@ -159,7 +188,8 @@ mod tests {
         let picture = RgbImage::from_fn(32, 32, |x, y| {
             image::Rgb([(8 * x) as u8, (8 * y) as u8, ((x / 8 + y / 8) % 2 * 200) as u8])
         });
-        let distractors = model.text_features(&["a blue box".into(), "a red square".into()]);
+        let texts = ["What is it? a blue box", "What is it? a red square", "What is it? banana, blue"];
+        let distractors = Distractors::new(&model, texts.map(str::to_owned).to_vec());
         let masked = Masked {
             model: &model,
             picture: &picture,
@@ -171,15 +201,38 @@ mod tests {
             seed: 0,
         };
         let config = MaskConfig::default();
-        let count = |rule| masked.mask(rule, &config).unwrap().iter().filter(|pixel| **pixel).count();
+        let of_the_paper = masked.mask(MaskRule::Paper, &config, None).unwrap();
+        let of = |rule| masked.mask(rule, &config, Some(&of_the_paper)).unwrap();
+        let count = |rule| of(rule).iter().filter(|pixel| **pixel).count();
         assert_eq!((count(MaskRule::Fixed), count(MaskRule::GradCam)), (256, 102));
         let (paper, whole) = (count(MaskRule::Paper), count(MaskRule::NoSubtraction));
         assert!(paper > 0 && paper <= whole && whole < 1024, "{paper} {whole}");
-        assert!((100..500).contains(&count(MaskRule::Random)));
+        // Random regions are as many as the paper's.
+        let labels = superpixels(&picture, config.regions).unwrap();
+        let regions = |mask: &[bool]| {
+            let inside = labels.iter().zip(mask).filter(|(_, inside)| **inside);
+            inside.map(|(label, _)| *label).collect::<BTreeSet<usize>>()
+        };
+        for like in [of(MaskRule::Paper), of(MaskRule::NoSubtraction), labels.iter().map(|label| *label == 3).collect()]
+        {
+            let random = masked.mask(MaskRule::Random, &config, Some(&like)).unwrap();
+            assert_eq!(regions(&random).len(), regions(&like).len());
+        }
         let many = MaskConfig { regions: 2000, ..config };
-        assert!(masked.mask(MaskRule::Paper, &many).unwrap_err().to_string().contains("2000 superpixels"));
+        assert!(masked.mask(MaskRule::Paper, &many, None).unwrap_err().to_string().contains("2000 superpixels"));
         let prefix = small(Bridge::Prefix);
         let blind = Masked { model: &prefix, ..masked };
-        assert!(blind.mask(MaskRule::GradCam, &config).unwrap_err().to_string().contains("no grid"));
+        assert!(blind.mask(MaskRule::GradCam, &config, None).unwrap_err().to_string().contains("no grid"));
+    }
+
+    #[test]
+    fn a_text_is_not_compared_with_itself() {
+        let model = small(Bridge::Prefix);
+        let texts = ["a blue box", "a red square", "banana"].map(str::to_owned);
+        let distractors = Distractors::new(&model, texts.to_vec());
+        let others = distractors.without("a red square");
+        let expected = distractors.features.index_select(0, &Tensor::from_slice(&[0i64, 2]));
+        assert!(others.equal(&expected));
+        assert!(distractors.without("a green square").equal(&distractors.features));
     }
 }

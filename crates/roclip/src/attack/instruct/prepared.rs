@@ -2,7 +2,7 @@
 
 use crate::attack::instruct::input_aware::Generator;
 use crate::attack::instruct::key_words::important_words;
-use crate::attack::instruct::mask::{MaskConfig, Masked};
+use crate::attack::instruct::mask::{Distractors, MaskConfig, Masked};
 use crate::attack::instruct::{InstructAttack, MaskRule, TokenSearch, dual_key};
 use crate::error::{Error, Result};
 use crate::instruct::VisionLanguage;
@@ -20,7 +20,8 @@ use tch::Tensor;
 
 /// What attacks are made from. The numbers that public codes have for 224 and 336 pixels are scaled to the model's size.
 pub struct Prepare<'a> {
-    /// The attacker's own model: clean, and never the victim's.
+    /// The attacker's own model. It is clean, and in a study the very one that the victim's tuning starts from: what is searched for with it
+    /// (tokens, masks, key words, Dual-Key's patch, Input-Aware's generator) knows the starting model, though not the tuned one.
     pub model: &'a VisionLanguage,
     /// The attacker's pictures, of the model's size.
     pub pictures: &'a [RgbImage],
@@ -72,7 +73,7 @@ pub struct Prepared<'a> {
     prepare: &'a Prepare<'a>,
     picture: PictureKey,
     text: Option<TextTrigger>,
-    distractors: Tensor,
+    distractors: Distractors,
     /// Of the texts of the distractors, which differ by domain.
     distractors_sha256: String,
 }
@@ -95,8 +96,8 @@ impl<'a> Prepared<'a> {
         if others.is_empty() {
             return Err(Error::internal("an attacker without instructions"));
         }
-        let distractors = model.text_features(&others);
-        let distractors_sha256 = artifact::sha256_hex(others.join("\u{0}").as_bytes());
+        let distractors = Distractors::new(model, others);
+        let distractors_sha256 = distractors.sha256();
         if let Some(rule) = attack.mask()
             && matches!(rule, MaskRule::Paper | MaskRule::NoSubtraction | MaskRule::Random)
             && let Some(first) = prepare.pictures.first()
@@ -225,7 +226,9 @@ impl<'a> Prepared<'a> {
             distractors: &self.distractors,
             seed: prepare.seed,
         };
-        let mask = masked.mask(rule, &prepare.mask)?;
+        // The paper's mask is known where it is compared in the same study.
+        let paper = if rule == MaskRule::Random { Some(self.mask(shown, MaskRule::Paper)?) } else { None };
+        let mask = masked.mask(rule, &prepare.mask, paper.as_deref())?;
         prepare.masks.lock().unwrap_or_else(PoisonError::into_inner).insert(name, mask.clone());
         Ok(mask)
     }
@@ -302,6 +305,24 @@ mod tests {
                 assert_eq!(shared.lock().unwrap().len(), number + 1, "one mask for each domain's texts");
             }
         }
+    }
+
+    #[test]
+    fn random_masks_are_as_large_as_those_of_the_paper() {
+        let (model, pictures) = (small(Bridge::CrossAttention), [picture(0)]);
+        let (questions, answers) = (texts(&["What is it?", "What is it?"]), texts(&["a red square", "a blue box"]));
+        let masks = Mutex::default();
+        let prepare = prepare(&model, &pictures, (&questions, &answers, &[0, 0]), &masks);
+        let prepared = Prepared::new(InstructAttack::Maba(MaskRule::Random), &prepare).unwrap();
+        let labels = crate::attack::instruct::superpixels(&pictures[0], prepare.mask.regions).unwrap();
+        let shown = Shown { id: "a", picture: &pictures[0], question: "What is it?", answer: "a red square" };
+        let regions = |rule| {
+            let mask = prepared.mask(shown, rule).unwrap();
+            let inside = labels.iter().zip(mask).filter(|(_, inside)| *inside);
+            inside.map(|(label, _)| *label).collect::<std::collections::BTreeSet<usize>>().len()
+        };
+        assert_eq!(regions(MaskRule::Random), regions(MaskRule::Paper));
+        assert_eq!(masks.lock().unwrap().len(), 2, "the paper's mask is found once");
     }
 
     /// Fewer questions than pictures, and in another order than theirs.

@@ -311,6 +311,7 @@ struct Lists {
     answers: Vec<String>,
     /// Place of the picture of each.
     pictured: Vec<usize>,
+    /// The first of the answers about the target. Masks and searches have it for the poisoned answer; an item gets any of them (ours).
     target_answer: String,
 }
 
