@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::{Clip, tensors, unit};
 use roclip_data::batch::{Batches, Loader, View};
 use roclip_data::pairs::picture_hash;
+use roclip_data::picture::preprocess::normalise_into;
 use roclip_data::progress::Task;
 use std::ops::Range;
 use tch::{Device, Tensor};
@@ -82,12 +83,17 @@ impl Embedder<'_> {
         let (mut pairs, mut pictures) = (Vec::new(), Vec::new());
         let (mut image, mut image_norms, mut text) = (Vec::new(), Vec::new(), Vec::new());
         let side = self.side() as usize;
+        let mut planes = Vec::with_capacity(3 * side * side);
         let task = Task::begin("encoding pairs", which.len(), "pairs");
         let batches = self.loader.look(which.collect(), None, AT_A_TIME);
         for embedded in self.pairs(batches) {
             let found = embedded?;
             let shown = found.view.images.chunks(3 * side * side).zip(&found.pairs);
-            pictures.extend(shown.map(|(planes, pair)| picture_number(planes, side, *pair)));
+            for (picture, pair) in shown {
+                planes.clear();
+                normalise_into(picture, &mut planes);
+                pictures.push(picture_number(&planes, side, *pair));
+            }
             task.advance(found.pairs.len());
             image.push(found.image);
             image_norms.push(found.image_norms);

@@ -8,8 +8,10 @@
 
 mod ffi;
 mod group;
+mod planes;
 
 pub use group::{BatchNorm, Group, Rendezvous};
+pub use planes::planes;
 
 use tch::Tensor;
 use tch::kind::Element;

@@ -184,14 +184,14 @@ mod tests {
         let seen: Vec<Vec<usize>> = plain.iter().map(|batch| batch.pairs.clone()).collect();
         assert_eq!(seen, [vec![6, 5, 4], vec![3, 1], vec![0]], "pair 2 cannot be read");
         assert_eq!(plain[1].skips.total(), 1);
-        let images = |batches: &[HostBatch]| batches.iter().flat_map(|b| b.view.images.clone()).collect::<Vec<f32>>();
+        let images = |batches: &[HostBatch]| batches.iter().flat_map(|b| b.view.images.clone()).collect::<Vec<u8>>();
         assert_eq!(images(&plain), images(&look(3, None)));
         assert_eq!(images(&look(1, Some(9))), images(&look(3, Some(9))));
         assert_ne!(images(&look(1, Some(9))), images(&plain), "a draw goes through the augmentation");
     }
 
     /// The batches of epoch 2's pass: rows as pairs, and all numbers.
-    fn pass(loader: &Loader) -> Vec<(Vec<usize>, Vec<f32>, Vec<i64>)> {
+    fn pass(loader: &Loader) -> Vec<(Vec<usize>, Vec<u8>, Vec<i64>)> {
         let plan = PassPlan { epoch: 2, pass: 0, two_views: false, first_step: 0, steps: loader.steps_per_epoch() };
         let batches = loader.pass(loader.order(2, 0, None), plan).map(|batch| batch.unwrap());
         batches.map(|batch| (batch.pairs, batch.view.images, batch.view.tokens)).collect()
@@ -237,10 +237,9 @@ mod tests {
         let parts = [0, 1].map(|rank| made(loader(2, view.clone()).shared(rank, 2).unwrap()));
         assert_eq!(whole.len(), 2);
         for (at, batch) in whole.iter().enumerate() {
-            let joined = |of: &dyn Fn(&HostBatch) -> Vec<f32>| [of(&parts[0][at]), of(&parts[1][at])].concat();
-            assert_eq!(batch.view.images, joined(&|part| part.view.images.clone()));
-            let pairs = joined(&|part| part.pairs.iter().map(|pair| *pair as f32).collect());
-            assert_eq!(batch.pairs.iter().map(|pair| *pair as f32).collect::<Vec<_>>(), pairs);
+            let [first, second] = [&parts[0][at], &parts[1][at]];
+            assert_eq!(batch.view.images, [&*first.view.images, &second.view.images].concat());
+            assert_eq!(batch.pairs, [&*first.pairs, &second.pairs].concat());
         }
         for processes in [3, 4] {
             let error = loader(1, view.clone()).shared(0, processes).err().unwrap().to_string();
@@ -270,7 +269,7 @@ mod tests {
             let loader = loader(1, view);
             let pictures =
                 (1..=20).map(|draw| loader.look(vec![0], Some(draw), 1).next().unwrap().unwrap().view.images);
-            pictures.map(|rgb| (0..16).filter(|at| rgb[*at] > 0.0).collect()).collect()
+            pictures.map(|rgb| (0..16).filter(|at| rgb[3 * at] == 255).collect()).collect()
         };
         assert_eq!(bright(Some([1, 2])), BTreeSet::from([vec![9, 10, 13, 14]]));
         let anywhere = bright(None);

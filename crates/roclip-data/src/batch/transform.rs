@@ -5,8 +5,8 @@ use crate::augment::{ImageAugment, ImageAugmentConfig, PerturbConfig, SubCaption
 use crate::batch::places::PassPlan;
 use crate::guard::contained;
 use crate::pairs::{Pair, Pairs};
+use crate::picture::ImageLimits;
 use crate::picture::preprocess::Resizing;
-use crate::picture::{ImageLimits, preprocess};
 use crate::random;
 use crate::skip::{Skip, SkipReason, SkipReport};
 use crate::tokenizer::Tokenizer;
@@ -86,14 +86,14 @@ pub struct SubCaptionBatch {
 /// One augmented view of a batch.
 #[derive(Debug, Default)]
 pub struct View {
-    /// `[batch, 3, size, size]`, normalised.
-    pub images: Vec<f32>,
+    /// `[batch, size, size, 3]`, as bytes: as normalised numbers, which they become where they are encoded, they are four times as many.
+    pub images: Vec<u8>,
     /// `[batch, length]`, cut to the longest caption of the batch.
     pub tokens: Vec<i64>,
     pub length: usize,
 }
 
-/// One pair as numbers, but for the normalisation of its pictures, which makes four times as many bytes of them.
+/// One pair as numbers.
 pub(super) struct Row {
     /// Index into [`Pairs::pairs`].
     pair: usize,
@@ -186,10 +186,10 @@ impl BatchMaker {
             view.images.reserve_exact(rows.len() * 3 * side * side);
             captions.reserve_exact(rows.len());
         }
-        // Row by row, so that each picture's bytes are free once its numbers are there.
+        // Row by row, so that each picture is free once it is in the batch.
         for row in rows {
             for ((view, captions), (picture, caption)) in made.iter_mut().zip(row.views) {
-                preprocess::normalise_into(&picture, &mut view.images);
+                view.images.extend_from_slice(&picture);
                 captions.push(caption);
             }
         }

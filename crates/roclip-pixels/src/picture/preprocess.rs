@@ -4,6 +4,7 @@ use crate::skip::{Skip, SkipReason};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{CropBox, FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{RgbImage, imageops};
+use std::sync::LazyLock;
 
 /// OpenAI's channel means and standard deviations, of pixels in `[0, 1]`.
 pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
@@ -147,11 +148,22 @@ fn resize_window(picture: &RgbImage, size: u32, window: Window, filter: FilterTy
     resample(&rows, kept, size, size, filter)
 }
 
-/// Appends `[3, height, width]` normalised floats to `out`.
-pub fn normalise_into(picture: &RgbImage, out: &mut Vec<f32>) {
-    for (channel, (mean, std)) in MEAN.into_iter().zip(STD).enumerate() {
-        let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
-        let plane = picture.as_raw().iter().skip(channel).step_by(3);
+/// What each value of a pixel is once it is normalised, by channel.
+pub fn normalised() -> &'static [[f32; 256]; 3] {
+    static TABLES: LazyLock<[[f32; 256]; 3]> = LazyLock::new(|| {
+        let mut tables = [[0.0; 256]; 3];
+        for (table, (mean, std)) in tables.iter_mut().zip(MEAN.into_iter().zip(STD)) {
+            *table = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
+        }
+        tables
+    });
+    &TABLES
+}
+
+/// Appends `[3, height, width]` normalised floats to `out`, of a picture's bytes `[height, width, 3]`.
+pub fn normalise_into(picture: &[u8], out: &mut Vec<f32>) {
+    for (channel, table) in normalised().iter().enumerate() {
+        let plane = picture.iter().skip(channel).step_by(3);
         out.extend(plane.map(|value| table.get(usize::from(*value)).copied().unwrap_or(0.0)));
     }
 }
@@ -211,6 +223,23 @@ mod tests {
         assert!(squashed.get_pixel(0, 4).0[0] > 190 && cropped.get_pixel(0, 4).0 == [0; 3]);
         let bilinear = Resizing { interpolation: Interpolation::Bilinear, squash: true }.apply(&noise(64, 64), 24);
         assert_ne!(bilinear.unwrap(), resize_and_crop(&noise(64, 64), 24).unwrap());
+    }
+
+    /// The formula as torchvision has it, one operation after the other in 32 bits.
+    #[test]
+    fn every_value_is_normalised_by_the_formula_to_the_bit() {
+        let picture = RgbImage::from_fn(256, 1, |x, _| image::Rgb([x as u8, 255 - x as u8, x as u8 ^ 0x55]));
+        let mut planes = Vec::new();
+        normalise_into(&picture, &mut planes);
+        assert_eq!(planes.len(), 3 * 256);
+        for (at, found) in planes.into_iter().enumerate() {
+            let (channel, x) = (at / 256, at % 256);
+            let value = picture.get_pixel(x as u32, 0).0[channel];
+            let share = f32::from(value) / 255.0;
+            let wanted = (share - MEAN[channel]) / STD[channel];
+            assert_eq!(found.to_bits(), wanted.to_bits(), "{value} of channel {channel}");
+            assert_eq!(normalised()[channel][usize::from(value)].to_bits(), wanted.to_bits());
+        }
     }
 
     #[test]

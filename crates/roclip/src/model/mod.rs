@@ -19,8 +19,8 @@ mod transformer;
 mod vit;
 mod weights;
 
-pub(crate) use batch::on_device;
 pub use batch::tensors;
+pub(crate) use batch::{on_device, pictures};
 pub use clip::{Clip, unit};
 pub use config::{FEW_PAIRS, ModelConfig, TextConfig, VisionConfig, VisionLayers};
 pub(crate) use description::CLIP_VOCABULARY;

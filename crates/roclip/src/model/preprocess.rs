@@ -1,6 +1,6 @@
 //! What a model's pictures go through before its first layer, as the files beside its weights say it.
 //!
-//! Batches hold pictures normalised as CLIP's are. [`Clip`](crate::model::Clip) turns them into what a model of other means and deviations
+//! Pictures become tensors normalised as CLIP's are. [`Clip`](crate::model::Clip) turns them into what a model of other means and deviations
 //! expects, so that everything that reads pictures works for every model.
 
 use crate::error::{Error, Result};

@@ -74,7 +74,8 @@ fn batch_fits(
     available: f64,
 ) -> Result<()> {
     let weights = model.weights() * BYTES_A_WEIGHT;
-    let pixels = 4.0 * 3.0 * f64::from(model.image_size()).powi(2);
+    // As bytes, which become numbers where they are encoded.
+    let pixels = 3.0 * f64::from(model.image_size()).powi(2);
     let at_once = at_once.min(batch);
     let needed = weights + kept * at_once as f64 + pixels * (batch - at_once) as f64;
     if needed <= available {
@@ -149,7 +150,7 @@ mod tests {
         assert!(!error.contains("gradient_checkpointing"), "{error}");
         assert!(!fits(512, 1.0).unwrap_err().to_string().contains("--batch-size"));
         assert!(in_chunks(4096, 64, 24.0).is_ok());
-        let error = in_chunks(100_000, 64, 24.0).unwrap_err().to_string();
+        let error = in_chunks(400_000, 64, 24.0).unwrap_err().to_string();
         assert!(error.contains("64 of them encoded at once") && error.contains("pictures alone"), "{error}");
     }
 }

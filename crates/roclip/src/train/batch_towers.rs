@@ -10,7 +10,7 @@
 //! ([`checkpointing`](crate::train::checkpointing)), of the whole batch or of each part.
 
 use crate::error::{Error, Result, TorchContext};
-use crate::model::{ChunkShare, Clip, Statistics, Tower, on_device, tensors, unit};
+use crate::model::{ChunkShare, Clip, Statistics, Tower, on_device, pictures, unit};
 use crate::objective::{BatchView, Inputs, SubCaptionFeatures, Towers};
 use crate::train::checkpointing::{CheckpointedTower, Kept};
 use crate::train::config::{BatchNormRows, TrainConfig};
@@ -22,8 +22,14 @@ use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Images `[batch, 3, side, side]` and tokens `[batch, length]` of a view.
-type ViewTensors = (Tensor, Tensor);
+/// What a whole view has on the device.
+#[derive(Default)]
+struct OnDevice {
+    /// `[batch, 3, side, side]`.
+    images: OnceCell<Tensor>,
+    /// `[batch, length]`.
+    tokens: OnceCell<Tensor>,
+}
 
 /// What a tower encodes.
 #[derive(Debug, Clone, Copy)]
@@ -60,8 +66,8 @@ pub(super) struct BatchTowers<'a> {
     encode_batch_size: Option<usize>,
     gradient_checkpointing: bool,
     precision: Precision,
-    first: OnceCell<ViewTensors>,
-    second: OnceCell<ViewTensors>,
+    first: OnDevice,
+    second: OnDevice,
     cached: RefCell<Vec<Cached>>,
 }
 
@@ -75,8 +81,8 @@ impl<'a> BatchTowers<'a> {
             encode_batch_size: config.encode_batch_size,
             gradient_checkpointing: config.gradient_checkpointing,
             precision: config.precision,
-            first: OnceCell::new(),
-            second: OnceCell::new(),
+            first: OnDevice::default(),
+            second: OnDevice::default(),
             cached: RefCell::default(),
         }
     }
@@ -212,14 +218,11 @@ impl<'a> BatchTowers<'a> {
     fn shown(&self, encoded: Encoded, rows: Range<usize>) -> Result<Tensor> {
         match encoded {
             Encoded::Image(view) => self.images_of(view, rows),
-            Encoded::BothImages => {
-                let first = self.images_of(BatchView::First, rows.clone())?;
-                Ok(Tensor::cat(&[first, self.images_of(BatchView::Second, rows)?], 0))
-            }
+            Encoded::BothImages => self.pictures(&[BatchView::First, BatchView::Second], rows),
             Encoded::Text(view) => self.tokens_of(view, rows),
             Encoded::PositiveSubCaptions | Encoded::CounterfactualSubCaptions => {
                 let (_, tokens, length) = self.sub_caption_tokens(encoded)?;
-                self.on_device(tokens, rows, &[*length as i64])
+                self.ids(tokens, rows, *length)
             }
         }
     }
@@ -257,48 +260,73 @@ impl<'a> BatchTowers<'a> {
         i64::from(self.model.config().image_size())
     }
 
-    /// A whole view, which stays on the device.
-    fn view(&self, view: BatchView) -> Result<&ViewTensors> {
-        let cell = match view {
+    fn on_device(&self, view: BatchView) -> &OnDevice {
+        match view {
             BatchView::First => &self.first,
             BatchView::Second => &self.second,
-        };
-        let (made, side) = (self.made(view)?, self.side());
-        Ok(cell.get_or_init(|| match self.batch.has_own() {
-            true => tensors(made, self.rows(), side, self.device),
-            false => (
-                Tensor::zeros([1, 3, side, side], (Kind::Float, self.device)),
-                Tensor::zeros([1, 2], (Kind::Int64, self.device)),
-            ),
-        }))
+        }
+    }
+
+    /// Images and tokens of a whole view, which stay on the device.
+    fn view(&self, view: BatchView) -> Result<(&Tensor, &Tensor)> {
+        let (rows, there) = (0..self.rows(), self.on_device(view));
+        let images = held(&there.images, || self.pictures(&[view], rows.clone()))?;
+        Ok((images, held(&there.tokens, || self.tokens(view, rows.clone()))?))
     }
 
     fn images_of(&self, view: BatchView, rows: Range<usize>) -> Result<Tensor> {
-        let side = self.side();
         match rows.len() == self.rows() {
-            true => Ok(self.view(view)?.0.shallow_clone()),
-            false => self.on_device(&self.made(view)?.images, rows, &[3, side, side]),
+            true => Ok(held(&self.on_device(view).images, || self.pictures(&[view], rows))?.shallow_clone()),
+            false => self.pictures(&[view], rows),
         }
     }
 
     fn tokens_of(&self, view: BatchView, rows: Range<usize>) -> Result<Tensor> {
         match rows.len() == self.rows() {
-            true => Ok(self.view(view)?.1.shallow_clone()),
-            false => {
-                let made = self.made(view)?;
-                self.on_device(&made.tokens, rows, &[made.length as i64])
-            }
+            true => Ok(held(&self.on_device(view).tokens, || self.tokens(view, rows))?.shallow_clone()),
+            false => self.tokens(view, rows),
         }
     }
 
-    /// `rows` of `values`, `[rows, ..]` with `row` for the shape of one.
-    fn on_device<T: tch::kind::Element>(&self, values: &[T], rows: Range<usize>, row: &[i64]) -> Result<Tensor> {
-        let each = row.iter().product::<i64>() as usize;
-        let part = values.get(rows.start * each..rows.end * each);
-        let part = part.ok_or_else(|| Error::internal("a batch with fewer rows than pairs"))?;
-        let shape: Vec<i64> = [rows.len() as i64].into_iter().chain(row.iter().copied()).collect();
-        Ok(on_device(part, &shape, self.device))
+    /// The pictures of `rows`, one view's after the other's. They become numbers here: those of chunks a chunk at a time.
+    fn pictures(&self, views: &[BatchView], rows: Range<usize>) -> Result<Tensor> {
+        let made = views.iter().map(|view| self.made(*view)).collect::<Result<Vec<_>>>()?;
+        let side = self.side();
+        if !self.batch.has_own() {
+            return Ok(Tensor::zeros([made.len() as i64, 3, side, side], (Kind::Float, self.device)));
+        }
+        let bytes = made.into_iter().map(|made| part(&made.images, rows.clone(), (3 * side * side) as usize));
+        Ok(pictures(&bytes.collect::<Result<Vec<_>>>()?, side, self.device))
     }
+
+    fn tokens(&self, view: BatchView, rows: Range<usize>) -> Result<Tensor> {
+        let made = self.made(view)?;
+        match self.batch.has_own() {
+            true => self.ids(&made.tokens, rows, made.length),
+            false => Ok(Tensor::zeros([1, 2], (Kind::Int64, self.device))),
+        }
+    }
+
+    /// `rows` of token ids `[rows, length]`.
+    fn ids(&self, tokens: &[i64], rows: Range<usize>, length: usize) -> Result<Tensor> {
+        let shape = [rows.len() as i64, length as i64];
+        Ok(on_device(part(tokens, rows, length)?, &shape, self.device))
+    }
+}
+
+/// What is in `cell`, made where nothing is yet.
+fn held(cell: &OnceCell<Tensor>, make: impl FnOnce() -> Result<Tensor>) -> Result<&Tensor> {
+    if let Some(found) = cell.get() {
+        return Ok(found);
+    }
+    let made = make()?;
+    Ok(cell.get_or_init(|| made))
+}
+
+/// `rows` of `values`, of which a row has `each`.
+fn part<T>(values: &[T], rows: Range<usize>, each: usize) -> Result<&[T]> {
+    let part = values.get(rows.start * each..rows.end * each);
+    part.ok_or_else(|| Error::internal("a batch with fewer rows than pairs"))
 }
 
 /// The rows `0..rows` in parts of `at_once` at most, of nearly equal size. None is of a single row, which has no variance for BatchNorm:

@@ -9,6 +9,7 @@ use crate::objective::{
 };
 use crate::world::World;
 use roclip_data::batch::{HostBatch, SubCaptionBatch};
+use roclip_data::picture::preprocess::{MEAN, STD};
 use roclip_data::skip::SkipReport;
 use std::collections::BTreeMap;
 
@@ -49,8 +50,10 @@ fn batch() -> SharedBatch {
     // Pictures of different colours, so that their features are apart.
     let colours = noise(9, ROWS * 3);
     let picture = |seed| noise(seed, ROWS * 3 * 32 * 32).into_iter().enumerate();
+    // The nearest to a normalised number.
+    let byte = |number: f32, channel: usize| ((number * STD[channel] + MEAN[channel]) * 255.0).round() as u8;
     let view = |seed| View {
-        images: picture(seed).map(|(at, pixel)| pixel + 4.0 * colours[at / 1024]).collect(),
+        images: picture(seed).map(|(at, pixel)| byte(pixel + 4.0 * colours[at / 3072 * 3 + at % 3], at % 3)).collect(),
         tokens: tokens(seed, ROWS),
         length: LENGTH,
     };
@@ -359,6 +362,21 @@ fn pictures_themselves_are_not_handed_out_where_features_are_cached() {
     let inputs =
         |config: &TrainConfig| BatchTowers::new(&model, &batch, Device::Cpu, config).inputs(BatchView::First).is_ok();
     assert!(inputs(&chunked(None)) && !inputs(&chunked(Some(4))) && !inputs(&checkpointed(chunked(None))));
+}
+
+/// Pictures become numbers where they are encoded, a chunk at a time: they are those of the whole batch.
+#[test]
+fn pictures_of_chunks_and_of_both_views_are_those_of_the_whole_batch_to_the_bit() {
+    let (model, batch) = (model("ViT-tiny-32"), batch());
+    let towers = BatchTowers::new(&model, &batch, Device::Cpu, &chunked(Some(4)));
+    let whole = [BatchView::First, BatchView::Second].map(|view| towers.view(view).unwrap().0);
+    assert_eq!(whole[0].size(), [ROWS as i64, 3, 32, 32]);
+    assert!(!whole[0].equal(whole[1]));
+    assert!(towers.shown(Encoded::BothImages, 0..ROWS).unwrap().equal(&Tensor::cat(&whole, 0)));
+    let rows = |view: usize| whole[view].narrow(0, 3, 4);
+    assert!(towers.shown(Encoded::Image(BatchView::Second), 3..7).unwrap().equal(&rows(1)));
+    assert!(towers.shown(Encoded::BothImages, 3..7).unwrap().equal(&Tensor::cat(&[rows(0), rows(1)], 0)));
+    assert!(towers.shown(Encoded::BothImages, 9..ROWS + 1).is_err(), "rows that the batch has not");
 }
 
 #[test]
