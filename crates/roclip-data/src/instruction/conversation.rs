@@ -1,44 +1,42 @@
-//! LLaVA's conversation layout: records with `image` and `conversations`, as JSON lines, as one JSON list, or as the JSON members of a
-//! WebDataset tar beside the pictures.
+//! LLaVA's conversation layout: records with `image` and `conversations`, as JSON lines, as one JSON list, or as the JSON members of
+//! WebDataset shards beside the pictures.
 
 use crate::bounded;
 use crate::caption_metrics::words;
 use crate::error::{Error, IoContext, Result};
+use crate::instruction::shards::GZIP_BYTES;
 use crate::instruction::{Instruction, Instructions, Listed, without_slot};
 use crate::picture::ImageLimits;
 use crate::sample::{ImageBytes, Sample};
-use crate::shard::Shard;
 use crate::skip::{Skip, SkipReason, SkipReport};
-use crate::source::Listing;
+use crate::source::{Listing, distinct_ends, files_of, is_shard, shard_stem};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-/// The longest record.
-const RECORD_LIMIT_BYTES: u64 = 4 << 20;
 /// The longest file of records.
 const FILE_LIMIT_BYTES: u64 = 2 << 30;
 
 #[derive(Deserialize)]
-struct Record {
+pub(super) struct Record {
     #[serde(default)]
     id: Option<Value>,
     #[serde(default)]
     image: Option<String>,
-    conversations: Vec<Turn>,
+    pub conversations: Vec<Turn>,
 }
 
 #[derive(Deserialize)]
-struct Turn {
+pub(super) struct Turn {
     from: String,
     value: String,
 }
 
-/// Reads a file of instructions. `image_root` is where the pictures' paths start, the file's own folder when absent. Several turns about one
-/// picture are instructions of their own, without those before them (ours: LLaVA learns them in one row).
+/// Reads a file of instructions, several that are joined with `::` or named by a pattern, or the shards of a folder. `image_root` is where the
+/// paths of pictures start, each file's own folder when absent. Several turns about one picture are instructions of their own, without those
+/// before them (ours: LLaVA learns them in one row).
 ///
 /// # Errors
 /// A file that cannot be read, and one of which nothing can be used. Records and turns that cannot be used are counted.
@@ -49,15 +47,20 @@ pub fn read_instructions(
     workers: usize,
 ) -> Result<Instructions> {
     let mut found = Found::default();
-    let is_tar = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tar"));
-    if is_tar {
-        found.read_tar(path, limits)?;
-    } else {
-        let text = bounded::read(path, FILE_LIMIT_BYTES).io("read", path)?;
+    let files = if path.is_file() { vec![path.to_owned()] } else { files_of(&path.to_string_lossy())? };
+    let names: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+    let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut gzip_left = GZIP_BYTES;
+    for (file, name) in files.iter().zip(&names) {
+        if is_shard(file) {
+            found.read_shard(file, name, limits, &mut gzip_left)?;
+            continue;
+        }
+        let text = bounded::read(file, FILE_LIMIT_BYTES).io("read", file)?;
         let text = String::from_utf8(text)
-            .map_err(|_| Error::file(path, "is no UTF-8 text", "give JSON lines, a JSON list or a tar"))?;
-        let parent = path.parent().unwrap_or(Path::new("."));
-        found.read_text(&text, image_root.unwrap_or(parent), path)?;
+            .map_err(|_| Error::file(file, "is no UTF-8 text", "give JSON lines, a JSON list or shards (*.tar)"))?;
+        let parent = file.parent().unwrap_or(Path::new("."));
+        found.read_text(&text, image_root.unwrap_or(parent), file, name)?;
     }
     let instructions = found.probed(limits, workers);
     if instructions.items.is_empty() {
@@ -71,15 +74,20 @@ pub fn read_instructions(
 }
 
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     samples: Vec<Sample>,
+    /// Of the samples.
+    ids: HashSet<String>,
+    /// Samples of lists, by where their pictures lie.
+    by_path: HashMap<PathBuf, usize>,
     items: Vec<Instruction>,
-    skips: SkipReport,
+    pub skips: SkipReport,
     unusable: usize,
 }
 
 impl Found {
-    fn read_text(&mut self, text: &str, root: &Path, path: &Path) -> Result<()> {
+    /// Records of the list at `path`, which is called `name` among all lists.
+    fn read_text(&mut self, text: &str, root: &Path, path: &Path, name: &str) -> Result<()> {
         let source: Arc<str> = root.to_string_lossy().into();
         let records: Vec<(String, std::result::Result<Record, String>)> = match text.trim_start().starts_with('[') {
             true => {
@@ -98,7 +106,6 @@ impl Found {
                 lines.map(record).collect()
             }
         };
-        let mut by_path: HashMap<String, usize> = HashMap::new();
         for (place, record) in records {
             let record = match record {
                 Ok(record) => record,
@@ -120,74 +127,39 @@ impl Found {
                 self.skip(&id, Skip::new(reason, image.clone()));
                 continue;
             }
-            let known = by_path.get(image).copied();
+            let place = root.join(image);
+            let known = self.by_path.get(&place).copied();
             let sample = known.unwrap_or_else(|| {
-                self.samples.push(Sample::new(Arc::clone(&source), image.clone(), ImageBytes::File(root.join(image))));
-                by_path.insert(image.clone(), self.samples.len() - 1);
-                self.samples.len() - 1
+                let bytes = ImageBytes::File(place.clone());
+                let (at, _) = self.push(Sample::new(Arc::clone(&source), image.clone(), bytes), name);
+                self.by_path.insert(place, at);
+                at
             });
             self.add(&id, sample, &record.conversations);
         }
         Ok(())
     }
 
-    fn read_tar(&mut self, path: &Path, limits: ImageLimits) -> Result<()> {
-        let (shard, file) = Shard::open(path).io("open", path)?;
-        let shard = Arc::new(shard);
-        let source: Arc<str> = path.to_string_lossy().into();
-        let mut archive = tar::Archive::new(file);
-        let (mut pictures, mut records) = (BTreeMap::new(), BTreeMap::new());
-        for entry in archive.entries_with_seek().io("read", path)? {
-            let mut entry = entry.io("read", path)?;
-            let name: PathBuf = entry.path().io("read", path)?.into_owned();
-            let (Some(ending), true) = (name.extension(), entry.header().entry_type().is_file()) else { continue };
-            let key = name.with_extension("").to_string_lossy().into_owned();
-            match ending.to_string_lossy().to_lowercase().as_str() {
-                "jpg" | "jpeg" | "png" | "webp" => {
-                    let (offset, length) = (entry.raw_file_position(), entry.size());
-                    if length > limits.max_file_bytes {
-                        self.skip(&key, Skip::new(SkipReason::ImageFileTooLarge, format!("{length} bytes")));
-                        continue;
-                    }
-                    pictures.insert(key, ImageBytes::Span { shard: Arc::clone(&shard), offset, length });
-                }
-                "json" => {
-                    let mut text = Vec::new();
-                    entry.by_ref().take(RECORD_LIMIT_BYTES + 1).read_to_end(&mut text).io("read", path)?;
-                    records.insert(key, text);
-                }
-                _ => {}
-            }
+    /// Keeps `sample`, which has the name of its list or shard before its id where another one has the id already: its index, and what stands
+    /// before.
+    pub(super) fn push(&mut self, mut sample: Sample, list: &str) -> (usize, String) {
+        let mut before = String::new();
+        while !self.ids.insert(sample.id.clone()) {
+            let more = format!("{}/", shard_stem(list));
+            sample.id.insert_str(0, &more);
+            before.insert_str(0, &more);
         }
-        for (key, text) in records {
-            if text.len() as u64 > RECORD_LIMIT_BYTES {
-                self.skip(&key, Skip::new(SkipReason::CaptionTooLarge, "its JSON member has more than 4 MiB"));
-                continue;
-            }
-            let record: Record = match serde_json::from_slice(&text) {
-                Ok(record) => record,
-                Err(why) => {
-                    self.skip(&key, Skip::new(SkipReason::RowUnreadable, why.to_string()));
-                    continue;
-                }
-            };
-            let Some(image) = pictures.remove(&key) else {
-                self.skip(&key, Skip::new(SkipReason::NoImage, "no jpg, png or webp member"));
-                continue;
-            };
-            self.samples.push(Sample::new(Arc::clone(&source), key.clone(), image));
-            self.add(&key, self.samples.len() - 1, &record.conversations);
-        }
-        Ok(())
+        self.samples.push(sample);
+        (self.samples.len() - 1, before)
     }
 
-    fn skip(&mut self, id: &str, skip: Skip) {
+    pub(super) fn skip(&mut self, id: &str, skip: Skip) {
         self.unusable += 1;
         self.skips.add(id, skip);
     }
 
     /// The instructions of one record.
-    fn add(&mut self, id: &str, sample: usize, turns: &[Turn]) {
+    pub(super) fn add(&mut self, id: &str, sample: usize, turns: &[Turn]) {
         for (number, pair) in turns.chunks(2).enumerate() {
             let turn_id = if number == 0 { id.to_owned() } else { format!("{id}#{number}") };
             match instruction(pair, number == 0) {
@@ -249,21 +221,28 @@ fn instruction(pair: &[Turn], first: bool) -> std::result::Result<(String, Strin
     }
 }
 
+/// Pictures and records for tests.
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
+pub(super) mod testing {
+    use serde_json::{Value, json};
 
-    fn png() -> Vec<u8> {
+    pub fn png() -> Vec<u8> {
         let mut bytes = std::io::Cursor::new(Vec::new());
         image::RgbImage::new(4, 4).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
         bytes.into_inner()
     }
 
-    fn record(image: &str, turns: &[(&str, &str)]) -> Value {
+    pub fn record(image: &str, turns: &[(&str, &str)]) -> Value {
         let turns: Vec<Value> = turns.iter().map(|(from, value)| json!({"from": from, "value": value})).collect();
         json!({"id": image, "image": image, "conversations": turns})
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{png, record};
+    use super::*;
+    use serde_json::json;
 
     #[test]
     fn lines_and_lists_are_read_alike_and_what_cannot_be_used_is_counted() {
@@ -317,24 +296,5 @@ mod tests {
                 .to_string()
                 .contains("no instruction")
         );
-    }
-
-    #[test]
-    fn json_members_of_a_tar_are_read_beside_their_pictures() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.tar");
-        let mut archive = tar::Builder::new(std::fs::File::create(&path).unwrap());
-        let talk = record("", &[("human", "<image> what?"), ("gpt", "a dog")]).to_string().into_bytes();
-        for (name, bytes) in [("1.png", png()), ("1.json", talk.clone()), ("2.json", talk), ("3.json", b"{".to_vec())] {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(bytes.len() as u64);
-            header.set_cksum();
-            archive.append_data(&mut header, name, bytes.as_slice()).unwrap();
-        }
-        archive.into_inner().unwrap();
-        let read = read_instructions(&path, None, ImageLimits::default(), 1).unwrap();
-        assert_eq!((read.items.len(), read.samples.len()), (1, 1));
-        assert!(read.samples[0].picture(ImageLimits::default()).is_ok());
-        assert_eq!(read.skips.counts(), BTreeMap::from([("no-image".into(), 1), ("row-unreadable".into(), 1)]));
     }
 }

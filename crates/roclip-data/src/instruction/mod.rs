@@ -3,6 +3,7 @@
 
 mod conversation;
 mod domain;
+mod shards;
 mod text_trigger;
 mod wording;
 

@@ -14,18 +14,18 @@ use std::sync::Arc;
 
 /// The members that may make one sample.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     pub image: Option<ImageBytes>,
     pub text: Option<String>,
     pub class: Option<String>,
-    pub metadata: Option<Result<Metadata, String>>,
+    pub(super) metadata: Option<Result<Metadata, String>>,
     /// Why a member of it is not here.
     pub trouble: Option<Skip>,
 }
 
 /// All members with one key.
 #[derive(Debug, Default)]
-pub(super) struct Group {
+pub(crate) struct Group {
     plain: Parts,
     /// By what stands between the key and the ending.
     dotted: BTreeMap<String, Parts>,
@@ -33,7 +33,7 @@ pub(super) struct Group {
 
 /// `folder/key`, what stands between the key and the ending, and the ending.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Name<'a> {
+pub(crate) struct Name<'a> {
     pub key: &'a str,
     pub middle: &'a str,
     pub extension: &'a str,
@@ -41,7 +41,7 @@ pub(super) struct Name<'a> {
 
 impl<'a> Name<'a> {
     /// None for a name without an ending, or of a hidden file.
-    pub(super) fn of(path: &'a str) -> Option<Name<'a>> {
+    pub(crate) fn of(path: &'a str) -> Option<Name<'a>> {
         let path = path.trim_start_matches("./");
         let file = path.rsplit_once('/').map_or(path, |(_, file)| file);
         let (stem, rest) = file.split_once('.').filter(|(stem, _)| !stem.is_empty())?;
@@ -63,7 +63,7 @@ pub(crate) fn can_be_key(key: &str) -> bool {
 }
 
 /// Whether a member's name leads out of the archive's folder.
-pub(super) fn escapes(path: &str) -> bool {
+pub(crate) fn escapes(path: &str) -> bool {
     Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
@@ -105,7 +105,7 @@ fn either<T>(a: Option<T>, b: Option<T>) -> Option<Option<T>> {
 
 impl Group {
     /// Where a member with this name belongs.
-    pub(super) fn parts(&mut self, middle: &str) -> &mut Parts {
+    pub(crate) fn parts(&mut self, middle: &str) -> &mut Parts {
         match middle {
             "" => &mut self.plain,
             _ => self.dotted.entry(middle.to_owned()).or_default(),
@@ -113,7 +113,7 @@ impl Group {
     }
 
     /// The samples of the group by their keys, and the keys of parts that none of them needs.
-    pub(super) fn samples(self, key: String) -> (Vec<(String, Parts)>, Vec<String>) {
+    pub(crate) fn samples(self, key: String) -> (Vec<(String, Parts)>, Vec<String>) {
         if self.dotted.is_empty() {
             return (vec![(key, self.plain)], Vec::new());
         }

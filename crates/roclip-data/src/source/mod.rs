@@ -35,10 +35,13 @@ pub use emoji::{EmojiClasses, EmojiConfig};
 pub use kept::{Kept, Leaving};
 pub use labels::{LabelFile, Labels};
 pub use listing::{Listing, allowed_losses};
-pub(crate) use members::can_be_key;
+pub(crate) use members::{Group, Name, Parts, can_be_key, escapes};
 pub(crate) use metadata::POISON_FIELD;
+pub(crate) use shards::{distinct_ends, files_of, is_gzip, is_shard};
 pub use spelling::part_count;
 pub use stream::{Described, Streamed, describe, stream_samples};
+pub(crate) use tree::{Kind, READ_FORMATS};
+pub(crate) use webdataset::{Metered, shard_stem, whole};
 
 use crate::artifact;
 use crate::error::{Error, IoContext, Result};

@@ -33,7 +33,7 @@ pub(super) struct Tree {
 
 /// The kind of a file, by the ending of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Image,
     /// An image of a format that is not read.
     OtherImage,
@@ -45,7 +45,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Of an ending without its dot.
-    pub(super) fn of(extension: &str) -> Kind {
+    pub(crate) fn of(extension: &str) -> Kind {
         match extension.to_lowercase().as_str() {
             "jpg" | "jpeg" | "jpe" | "jfif" | "png" | "webp" | "gif" | "bmp" | "tif" | "tiff" => Kind::Image,
             "avif" | "ico" | "pbm" | "pgm" | "pnm" | "ppm" | "psd" | "tga" | "heic" | "heif" | "jp2" | "jxl"
@@ -139,7 +139,7 @@ impl Tree {
 }
 
 /// The formats that are read, for messages.
-pub(super) const READ_FORMATS: &str = "jpg, png, webp, gif, bmp and tif are read";
+pub(crate) const READ_FORMATS: &str = "jpg, png, webp, gif, bmp and tif are read";
 
 /// Whether the name is that of an archive that is not read.
 fn is_archive(file: &Path) -> bool {

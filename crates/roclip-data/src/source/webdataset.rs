@@ -20,7 +20,7 @@ use crate::source::seen::Seen;
 use crate::source::shards::{distinct_ends, is_gzip};
 use crate::source::spelling::place;
 use crate::source::tree::{Kind, READ_FORMATS, Tree, escaped, name, split_of, unused};
-use crate::source::webdataset::readers::{Ahead, Metered, cause, too_large, whole};
+use crate::source::webdataset::readers::{Ahead, cause, too_large};
 use crate::source::{LARGE_SHARDS_BYTES, Listing, Rest, Source, Take};
 use flate2::read::MultiGzDecoder;
 use std::borrow::Cow;
@@ -152,7 +152,7 @@ impl WebDataset {
                             sample.split = sample.split.or_else(|| split_of(shard).map(str::to_owned));
                             sample.stated = sample.stated.filter(|_| self.memory.with_sha256);
                             if !seen.insert(&sample.key) {
-                                sample.id = format!("{}/{}", stem(shard_name), sample.id);
+                                sample.id = format!("{}/{}", shard_stem(shard_name), sample.id);
                             }
                             take(sample)?;
                         }
@@ -178,7 +178,7 @@ impl WebDataset {
 }
 
 /// A shard's name without its ending.
-fn stem(name: &str) -> &str {
+pub(crate) fn shard_stem(name: &str) -> &str {
     name.find(".tar").or_else(|| name.find(".tgz")).and_then(|end| name.get(..end)).unwrap_or(name)
 }
 
@@ -378,6 +378,8 @@ impl Contents {
 
 mod kept;
 mod readers;
+
+pub(crate) use readers::{Metered, whole};
 
 #[cfg(test)]
 mod tests;

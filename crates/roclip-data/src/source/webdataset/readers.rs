@@ -17,7 +17,7 @@ pub(super) fn cause(error: &io::Error) -> String {
 }
 
 /// All bytes of a member.
-pub(super) fn whole<R: Read>(entry: &mut Entry<R>, size: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn whole<R: Read>(entry: &mut Entry<R>, size: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let room = usize::try_from(size).unwrap_or(usize::MAX);
     bytes.try_reserve_exact(room).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
@@ -73,7 +73,7 @@ impl Seek for Ahead {
 }
 
 /// Counts what was read, and ends with an error after `limit` bytes.
-pub(super) struct Metered<R> {
+pub(crate) struct Metered<R> {
     pub inner: R,
     pub read: u64,
     pub limit: u64,
