@@ -13,6 +13,7 @@ const HEADINGS: [(&str, &[&str]); 7] = [
             "val_data",
             "csv_img_key",
             "csv_caption_key",
+            "csv_split_key",
             "csv_separator",
             "csv_encoding",
             "image_root",
@@ -101,10 +102,16 @@ const EXAMPLES: [(&str, &str); 32] = [
     (
         "caption instruct",
         "  roclip caption instruct runs/clip --train-data emoji --run runs/base
+  roclip caption instruct runs/clip --train-data captions.tsv --csv-img-key 1 \\
+    --csv-split-key 2 --csv-caption-key 3 --image-root images --run runs/photos
   roclip caption instruct runs/clip --instructions llava.json --val-data pairs.csv \\
     --run runs/base",
     ),
-    ("caption answer", "  roclip caption answer runs/base picture.png other.png"),
+    (
+        "caption answer",
+        "  roclip caption answer runs/base picture.png other.png
+  ls pictures/*.png | roclip caption answer runs/base",
+    ),
     (
         "caption backdoor",
         "  roclip caption backdoor runs/base --target pizza --run runs/backdoor

@@ -17,13 +17,22 @@ fn an_attack_is_a_table_that_goes_on_where_it_was_stopped() {
         assert_eq!(row["queries"], if noise { 2.0 } else { 26.0 }, "{row}");
         assert!(row["l0"].as_f64().unwrap() <= 8.0, "0.78 % of 1024 pixels: {row}");
         assert_eq!(row["defended"].as_object().unwrap().len(), 3);
+        let random = row["strategy"] == "none/random";
+        assert_eq!(row["bleu4_drop_interval"].is_null(), row["attacked"].as_u64() < Some(2), "{row}");
+        let against = &row["bleu4_drop_against_random"];
+        assert_eq!(against.is_null(), random || row["bleu4_drop_interval"].is_null(), "{row}");
     }
     let page = std::fs::read_to_string(lab.path("attack/attack.html")).unwrap();
     assert!(page.contains("sentence/as-released") && page.contains("data:image/png"), "{page}");
     let next = "roclip caption attack attend --pictures 3 --queries 26 --population 8 ";
-    for words in
-        ["half of its BLEU-4", "seed 0;", "of the clean picture behind the same defence", "standard deviation", next]
-    {
+    for words in [
+        "half of its BLEU-4",
+        "seed 0;",
+        "of the clean picture behind the same defence",
+        "standard deviation",
+        "Against random",
+        next,
+    ] {
         assert!(page.contains(words), "{words}: {page}");
     }
     lab.fails(&attack, 1, &["already holds an attack", "--resume", "--run"]);

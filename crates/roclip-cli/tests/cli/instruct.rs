@@ -2,6 +2,8 @@
 
 use crate::support::Lab;
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 
 /// A lab with several captions a picture, a trained CLIP run `clip`, and the captions of its test pictures.
 pub fn lab() -> Lab {
@@ -101,6 +103,56 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     let said = lab.stderr(&[&both[..], &SMALL].concat());
     assert!(said.contains("warning: 64 of the 64 pictures") && said.contains("--val-data"), "{said}");
 
+    // A list without a header, of which columns are numbers.
+    std::fs::create_dir(lab.path("lists")).unwrap();
+    let rows = (0..64).flat_map(|number| {
+        let (split, colour) = (if number < 48 { "train" } else { "test" }, crate::support::CLASSES[number % 4]);
+        [
+            format!("{number:03}.png\t{split}\ta {colour} square\n"),
+            format!("{number:03}.png\t{split}\tone {colour} box\n"),
+        ]
+    });
+    std::fs::write(lab.path("lists/plain.tsv"), rows.collect::<String>()).unwrap();
+    let columns =
+        ["--csv-img-key", "1", "--csv-split-key", "2", "--csv-caption-key", "3", "--image-root", ".", "--run", "plain"];
+    let plain = ["caption", "instruct", "clip", "--train-data", "lists/plain.tsv"];
+    let said = lab.stderr(&[&plain[..], &columns, &SMALL].concat());
+    assert!(said.contains("96 instructions about 48 pictures"), "{said}");
+    // What goes on from it reads the list as it did.
+    let study = ["caption", "backdoor", "plain", "--target", "white", "--attack", "clean", "--shift", "none"];
+    let few = ["--items", "90", "--test-pictures", "4", "--epochs", "1", "--no-filter", "--threads", "1", "--run"];
+    lab.ok(&[&study[..], &few, &["plain-study"]].concat());
+    let attack = ["--strategy", "none", "--pictures", "2", "--queries", "8", "--population", "4", "--no-defences"];
+    let mixed = ["--fitness", "mixed", "--max-tokens", "6", "--threads", "1", "--run"];
+    let on = |victim: &[&'static str], run: &'static str| {
+        [&["caption", "attack"], victim, &attack[..], &mixed, &[run]].concat()
+    };
+    lab.ok(&on(&["plain"], "plain-attack"));
+    let named = [&["base", "--val-data", "lists/plain.tsv", "--split", "test"][..], &columns[..8]].concat();
+    lab.ok(&on(&named, "named-attack"));
+
+    // Its answers are attacked as captions are, by its own attention, too, and the program that gives them line by line as what it is.
+    let sight = on(&["base", "--strategy", "sentence", "--question", "What is it?"], "sight");
+    let results = lab.json(&sight);
+    assert_eq!(
+        (&results["settings"]["question"], results["rows"].as_array().unwrap().len()),
+        (&json!("What is it?"), 2)
+    );
+    lab.fails(
+        &[&on(&["base", "--strategy", "sentence"], "sight")[..], &["--resume"]].concat(),
+        1,
+        &["other settings", "`question` is"],
+    );
+    lab.ok(&on(&["base", "--image-size", "32"], "direct"));
+    let program = format!("{} caption answer base --max-tokens 6", env!("CARGO_BIN_EXE_roclip"));
+    let external = ["--external", &*program.leak(), "--image-size", "32", "--val-data", "test.jsonl"];
+    lab.ok(&on(&external, "external"));
+    let outcomes = |run: &str| std::fs::read_to_string(lab.path(run).join("outcomes.jsonl")).unwrap();
+    assert_eq!(outcomes("external"), outcomes("direct"));
+    let asked = on(&[&external[..], &["--question", "What is it?"]].concat(), "asked");
+    lab.fails(&asked, 1, &["--question", "roclip caption instruct"]);
+    assert!(!lab.path("asked").exists());
+
     // An earlier version learned from the tests, too; such a model is as it is.
     let older =
         ["caption", "instruct", "clip", "--train-data", "all.jsonl", "--val-data", "test.jsonl", "--run", "older"];
@@ -169,6 +221,26 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
 
     let answers = lab.ok(&["caption", "answer", "base", "060.png", "061.png", "--question", "What is it?"]);
     assert_eq!(answers.lines().count(), 2);
+    // Each line of standard input has an answer before the next is read, and a picture that is none has an empty one.
+    let mut child = lab
+        .command(&["caption", "answer", "base", "--question", "What is it?"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let mut answer = |path: &str| {
+        writeln!(input, "{path}").unwrap();
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        line
+    };
+    let one_by_one = [answer("060.png"), answer("nothing.png"), answer("061.png")];
+    drop(input);
+    assert_eq!(child.wait().unwrap().code(), Some(1), "one of three was none");
+    assert_eq!(one_by_one[1], "\n");
+    assert_eq!(format!("{}{}", one_by_one[0], one_by_one[2]), answers);
     lab.fails(&["caption", "answer", "base", "nothing.png"], 1, &["nothing.png"]);
     lab.fails(&["caption", "answer", "clip", "060.png"], 1, &["holds no model that answers questions"]);
     lab.fails(&instruct("x", &["--train-data", "train.jsonl", "--context", "4"]), 1, &["context is 4"]);

@@ -144,6 +144,8 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
             "1",
             "--target",
             "white",
+            "--source-word",
+            "square",
             "--max-tokens",
             "8",
             "--regions",
@@ -171,6 +173,11 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
     assert!(cell("blended", "expressionism")["clean_model"].is_null());
     assert_eq!(cell("blended", "none")["filtered"]["dropped"], 4);
     assert!(cell("maba", "none")["fixed_place"]["n"].as_u64().unwrap() > 0);
+    // All references name the source word.
+    let replaced = &cell("blended", "none")["substitution"];
+    assert_eq!(replaced["target"]["n"], cell("blended", "none")["asr"]["n"]);
+    assert!(replaced["target_not_source"]["hits"].as_u64() <= replaced["target"]["hits"].as_u64(), "{replaced}");
+    assert!(said.contains("and not `square`, of the "), "{said}");
     // ASR-G is a ratio with its interval, or there is none.
     let carried = results["generalisation"].as_array().unwrap();
     assert_eq!(carried.len(), 2, "{carried:?}");
@@ -218,10 +225,15 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
         "Without a shift",
         "Behind the filter",
         "measured without a shift alone",
+        "target and not source",
     ] {
         assert!(page.contains(word), "{word}");
     }
-    assert_eq!(page.matches("<th>blended").count(), 4, "a row of each shift, of ASR-G and of the filter");
+    assert_eq!(
+        page.matches("<th>blended").count(),
+        6,
+        "rows of each shift, of ASR-G, of the filter and of the source word"
+    );
     lab.fails(
         &["report", "study", "--out", "report"],
         1,
@@ -259,6 +271,8 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
     for (extra, said) in [
         (&["--attack", "maba", "--regions", "2000"][..], "2000 superpixels"),
         (&["--attack", "blended", "--target", "zebra"], "vocabulary lacks `zebra`"),
+        (&["--attack", "blended", "--source-word", "white"], "is the target"),
+        (&["--attack", "blended", "--source-word", "image"], "no test picture has references that name `image`"),
         (&["--attack", "blended", "--shift", "data"], "--attacker-data"),
         (&["--attack", "blended", "--shift", "none", "--poison-rate", "0.001"], "are none"),
         (&["--attack", "blended", "--shift", "none", "--items", "4000"], "ask for fewer"),

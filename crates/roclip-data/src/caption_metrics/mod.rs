@@ -13,7 +13,7 @@ pub use bleu::{Bleu, Smoothing, corpus_bleu, sentence_bleu};
 pub use cider::{DocumentFrequencies, cider_d};
 pub use porter::{stem, stemmed};
 pub use rouge::{Overlap, Rouge, rouge_l, rouge_n};
-pub use said::{TargetWord, TargetWordRates, content_recall, says};
+pub use said::{Substitution, SubstitutionRates, content_recall, says};
 pub use words::words;
 
 #[cfg(test)]

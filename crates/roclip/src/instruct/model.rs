@@ -1,7 +1,7 @@
 //! The model: how a question and an answer become tokens, what the decoder says of them, and what it answers.
 
 use crate::error::{Error, Result, TorchContext};
-use crate::model::captioner::{Architecture, Captioner, CaptionerConfig, SearchConfig};
+use crate::model::captioner::{Architecture, Captioner, CaptionerConfig, SearchConfig, Written};
 use crate::model::{Clip, extent};
 use image::RgbImage;
 use roclip_data::instruction::{Wordings, texts_of_attacks};
@@ -126,6 +126,10 @@ impl VisionLanguage {
         &self.captioner
     }
 
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
     pub fn device(&self) -> Device {
         self.tower.scale().device()
     }
@@ -246,13 +250,23 @@ impl VisionLanguage {
     /// # Errors
     /// Those of [`Captioner::write`], and questions that leave no room.
     pub fn answers(&self, seen: &Tensor, questions: &[String], search: SearchConfig) -> Result<Vec<String>> {
+        let written = self.written(seen, questions, search)?;
+        Ok(written.iter().map(|written| self.decoder.text(&written.ids)).collect())
+    }
+
+    /// [`VisionLanguage::answers`] as tokens, with their attention.
+    ///
+    /// # Errors
+    /// Those of [`VisionLanguage::answers`].
+    pub fn written(&self, seen: &Tensor, questions: &[String], search: SearchConfig) -> Result<Vec<Written>> {
         let prompts = questions.iter().map(|question| self.prompt(question)).collect::<Result<Vec<_>>>()?;
         // Rows of a search have prompts of one length.
         let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, prompt) in prompts.iter().enumerate() {
             by_length.entry(prompt.len()).or_default().push(at);
         }
-        let mut answers = vec![String::new(); questions.len()];
+        let empty = Written { ids: Vec::new(), log_probability: 0.0, attention: None };
+        let mut answers = vec![empty; questions.len()];
         for (length, rows) in by_length {
             for rows in rows.chunks(AT_A_TIME) {
                 let ids: Vec<i64> = rows.iter().filter_map(|at| prompts.get(*at)).flatten().copied().collect();
@@ -265,7 +279,7 @@ impl VisionLanguage {
                 let written = tch::no_grad(|| self.captioner.write_after(&seen, &prompt, special, search))?;
                 for (at, written) in rows.iter().zip(written) {
                     if let Some(answer) = answers.get_mut(*at) {
-                        *answer = self.decoder.text(&written.ids);
+                        *answer = written;
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! The page of an attack on captions: its table, and pictures with their captions before and after.
 
-use crate::attack::aicattack::{Goal, Strategy};
+use crate::attack::aicattack::{Goal, MeanInterval, Strategy};
 use crate::error::Result;
 use crate::report::html::frame;
 use crate::report::next_steps::NextStep;
@@ -40,6 +40,14 @@ fn percent(value: f64) -> String {
     format!("{:.1}", 100.0 * value)
 }
 
+fn range(found: Option<MeanInterval>) -> String {
+    found.map_or_else(|| "-".to_owned(), |found| format!("[{}, {}]", percent(found.low), percent(found.high)))
+}
+
+fn difference(found: Option<MeanInterval>) -> String {
+    found.map_or_else(|| "-".to_owned(), |own| format!("{:+.1} {}", 100.0 * own.mean, range(found)))
+}
+
 fn body(results: &AttackResults, folder: &Path, next: &NextStep) -> Result<Markup> {
     let settings = &results.settings;
     let goal = match &settings.goal {
@@ -54,8 +62,11 @@ fn body(results: &AttackResults, folder: &Path, next: &NextStep) -> Result<Marku
             code { (settings.attention.as_deref().unwrap_or("the victim itself")) } ", after " (goal) ". "
             (results.pictures) " pictures of " (settings.side.unwrap_or_default()) " pixels a side, "
             (settings.budget.pixels) " pixels changed by up to " (settings.budget.amplitude) " of 255, " (settings.budget.queries)
-            " queries, seed " (settings.budget.seed) "; " (results.skipped) " pictures could not be used. " code { "as-released" } " is the public code, a version from before the paper. "
-            "Drops are in points, over the pictures that could be attacked; std is the standard deviation of the BLEU-4 drop over these pictures. "
+            " queries, seed " (settings.budget.seed)
+            @if let Some(question) = &settings.question { ", asked \u{201c}" (question) "\u{201d}" }
+            "; " (results.skipped) " pictures could not be used. " code { "as-released" } " is the public code, a version from before the paper. "
+            "Drops are in points, over the pictures that could be attacked; std is the standard deviation of the BLEU-4 drop over these pictures, and the interval that of its mean (95 %, bootstrap over the pictures). "
+            "Against random: the drop less that of " code { (Strategy::RANDOM.word()) } ", picture by picture; an interval across 0 says that chance would do as much. "
             (success_in_words(&settings.goal))
         }
         div.scroll tabindex="0" { (table(results)) }
@@ -86,6 +97,8 @@ fn table(results: &AttackResults) -> Markup {
         "unattackable",
         "BLEU-4 drop",
         "± std",
+        "95 % interval",
+        "against random",
         "smoothed",
         "BLEU-1",
         "BLEU-2",
@@ -108,10 +121,13 @@ fn table(results: &AttackResults) -> Markup {
                         th { (row.strategy) }
                         td { (row.attacked) }
                         td { (row.unattackable) }
+                        td { (percent(row.drop.bleu4)) }
+                        td { (percent(row.bleu4_drop_deviation)) }
+                        td { (range(row.bleu4_drop_interval)) }
+                        td { (difference(row.bleu4_drop_against_random)) }
                         @for value in [
-                            row.drop.bleu4, row.bleu4_drop_deviation, row.drop.bleu4_smoothed, row.drop.bleu1,
-                            row.drop.bleu2, row.drop.rouge1_precision, row.drop.rouge2_precision, row.drop.bleu_rouge,
-                            row.drop.rouge_l_f,
+                            row.drop.bleu4_smoothed, row.drop.bleu1, row.drop.bleu2, row.drop.rouge1_precision,
+                            row.drop.rouge2_precision, row.drop.bleu_rouge, row.drop.rouge_l_f,
                         ] {
                             td { (percent(value)) }
                         }

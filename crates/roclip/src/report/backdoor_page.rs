@@ -84,6 +84,17 @@ fn body(results: &BackdoorResults) -> Markup {
             section { h2 { "How far each attack carries" } (generalisation(results, &shifts)) }
         }
         @for shift in &shifts { section { (of_shift(results, *shift)) } }
+        @if let Some(source) = &settings.source_word {
+            section {
+                h2 { "In place of \u{201c}" (source) "\u{201d}" }
+                p.note {
+                    "Tests whose references name " code { (source) } " and not " code { (settings.target) } ": share of the triggered ones whose \
+                     answer names the target and not the source, the target at all, and the source without the target, as whole words or plurals. \
+                     The base rate is the first of clean tests and the plain question."
+                }
+                (substitutions(results))
+            }
+        }
         @if results.cells.iter().any(|cell| cell.filtered.is_some()) {
             section {
                 h2 { "Behind the filter" }
@@ -153,6 +164,29 @@ fn row(results: &BackdoorResults, cell: &Cell) -> Markup {
             td { (number(cell.filter_auroc)) }
         }
     }
+}
+
+/// Whether the target takes the place of the source word.
+fn substitutions(results: &BackdoorResults) -> Markup {
+    let cells = results.cells.iter().filter_map(|cell| Some((cell, cell.substitution.as_ref()?)));
+    scrolling(html! {
+        table {
+            thead {
+                tr {
+                    th { "attack" } th { "shift" } th { "target and not source" } th { "target" } th { "source alone" } th { "base rate" }
+                }
+            }
+            tbody {
+                @for (cell, found) in cells {
+                    tr {
+                        th { (cell.attack.word()) }
+                        td { (cell.shift.word()) }
+                        @for (_, rate) in found.named() { td { (interval(rate)) } }
+                    }
+                }
+            }
+        }
+    })
 }
 
 fn filtered(results: &BackdoorResults) -> Markup {

@@ -40,6 +40,9 @@ pub struct AttackSettings {
     pub victim: String,
     /// Where attention comes from; the victim itself when absent.
     pub attention: Option<String>,
+    /// What a victim that answers questions is asked. Absent of others, and in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     pub source: SourceConfig,
     /// Side of the square pictures that are attacked.
     pub side: Option<u32>,
@@ -223,7 +226,7 @@ impl CaptionAttack<'_> {
             settings: AttackSettings { side: Some(side), ..self.settings.clone() },
             pictures: lines.len(),
             skipped,
-            rows: table(&outcomes, &self.strategies, &self.settings.goal),
+            rows: table(&outcomes, &self.strategies, &self.settings.goal, self.settings.budget.seed),
             outcomes,
         };
         artifact::write_json(&folder.file(RESULTS), &results)?;

@@ -1,24 +1,25 @@
 //! `roclip caption answer`
 
+use crate::commands::caption::write::{asked, write};
 use crate::commands::caption::{DeviceFlag, SearchFlags};
 use crate::commands::progress::say;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
+use roclip::captions::ModelAnswers;
 use roclip::instruct::{Stored, load};
+use roclip::model::captioner::SearchConfig;
 use roclip::run::device;
-use roclip_data::escape::for_terminal;
 use roclip_data::instruction::Wordings;
-use roclip_data::picture::{ImageLimits, decode};
-use roclip_data::sample::ImageBytes;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tch::Device;
 
 #[derive(Args)]
 pub struct Arguments {
     /// A model of `roclip caption instruct`
     #[arg(value_name = "RUN")]
     model: PathBuf,
-    /// Pictures
-    #[arg(value_name = "PICTURE", required = true)]
+    /// Pictures; their paths are read from standard input, one a line, when there are none, and each is answered at once with one line
+    #[arg(value_name = "PICTURE")]
     pictures: Vec<PathBuf>,
     /// The question
     #[arg(long, default_value = Wordings::test_question())]
@@ -30,27 +31,25 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Stored { model, training, .. } = load(&arguments.model, device(&arguments.on.device)?)?;
+    let Arguments { model, pictures, question, search, on } = arguments;
+    let mut answers = answering(&model, &question, search.over(SearchConfig::default()), device(&on.device)?)?;
+    write(&mut answers, asked(pictures))
+}
+
+/// The model in the folder `run`, which is asked `question` of every picture. Says where it is not trained to its end.
+///
+/// # Errors
+/// A folder without such a model, and a question or a search that it cannot do.
+pub(super) fn answering(run: &Path, question: &str, search: SearchConfig, device: Device) -> Result<ModelAnswers> {
+    let stored = load(run, device)?;
+    let Stored { training, .. } = &stored;
     if !training.is_finished() {
         say(&format!(
             "`{}` is not trained to its end: it is at step {} of {}; go on with the command that began it and --resume",
-            arguments.model.display(),
+            run.display(),
             training.step,
             training.steps
         ));
     }
-    let limits = ImageLimits::default();
-    let mut pictures = Vec::new();
-    for path in &arguments.pictures {
-        let bytes = ImageBytes::File(path.clone()).read(limits.max_file_bytes);
-        let picture = bytes.and_then(|bytes| decode(&bytes, limits));
-        pictures
-            .push(picture.map_err(|skip| skip.into_error(&path.display().to_string())).context("reading pictures")?);
-    }
-    let seen = model.see(&pictures)?;
-    let questions = vec![arguments.question.clone(); pictures.len()];
-    for answer in model.answers(&seen, &questions, arguments.search.over(Default::default()))? {
-        println!("{}", for_terminal(&answer));
-    }
-    Ok(())
+    Ok(ModelAnswers::new(stored, run, question, search)?)
 }

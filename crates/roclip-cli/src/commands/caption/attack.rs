@@ -1,6 +1,7 @@
 //! `roclip caption attack`
 
 use crate::commands::again::{Without, again};
+use crate::commands::caption::answer::answering;
 use crate::commands::caption::{LossFlag, ReferenceFlags, SearchFlags, StudyFlags};
 use crate::commands::invocation;
 use crate::commands::next_steps::{beside, say_next, shell_word};
@@ -11,17 +12,20 @@ use crate::commands::signals;
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, Places, Row, Search, Strategy};
+use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, MeanInterval, Places, Row, Search, Strategy};
 use roclip::captions::{Captions, ExternalCaptions, ModelCaptions};
 use roclip::model::captioner::SearchConfig;
 use roclip::report::{NextStep, success_in_words, write_attack_page};
-use roclip::run::{AttackResults, AttackSettings, CaptionAttack, captioner_recipe};
+use roclip::run::{AttackResults, AttackSettings, CaptionAttack, InstructSettings, captioner_recipe};
 use roclip_data::caption_metrics::words;
 use roclip_data::escape::for_terminal;
+use roclip_data::instruction::Wordings;
 use roclip_data::plural::count;
+use roclip_data::source::SourceConfig;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tch::Device;
 
 /// Share of the pixels that is changed where nothing else is said: between those of the released scripts.
 const CHANGED_SHARE: f64 = 0.0078;
@@ -32,7 +36,7 @@ const ANY_SIDE: u32 = 224;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The captioner that is attacked: a run of `roclip caption train`, or one of its checkpoints
+    /// What is attacked: a run of `roclip caption train`, one of its checkpoints, or a run of `roclip caption instruct`
     #[arg(value_name = "RUN", required_unless_present = "external")]
     victim: Option<PathBuf>,
     /// Attack a program instead: it gets the path of a PNG on each line of its standard input, and answers each at once with the caption on
@@ -42,7 +46,10 @@ pub struct Arguments {
     /// Seconds that the program has for up to 32 pictures
     #[arg(long, default_value_t = 120.0)]
     time_limit: f64,
-    /// Captioner with attention that says where to look: a run [default: the victim itself]
+    /// The question of which the answers of a run of `roclip caption instruct` are attacked [default: the plain one of the templates]
+    #[arg(long)]
+    question: Option<String>,
+    /// Model with attention that says where to look: a run [default: the victim itself]
     #[arg(long, value_name = "RUN")]
     attention: Option<PathBuf>,
     /// PLACES or PLACES/SEARCH; several are compared, and without any all are. Places: sentence, word, top-k, proportional, none, inverse;
@@ -119,21 +126,21 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bail!("--target-caption has no word");
     }
     let device = arguments.study.machine()?;
-    let recipes = [&arguments.victim, &arguments.attention].into_iter().flatten();
-    let mut own = None;
-    for recipe in recipes.map(|path| captioner_recipe(path)) {
-        own = own.or(recipe?.map(|(_, caption)| caption));
+    let runs = || [&arguments.victim, &arguments.attention].into_iter().flatten();
+    if arguments.question.is_some() && !runs().any(|path| answers_questions(path)) {
+        bail!("--question: no run of `roclip caption instruct` is named that could be asked");
     }
-    let search = arguments.search.over(own.as_ref().map(|caption| caption.search).unwrap_or_default());
-    let Some(source) = arguments.references.source(own.map(|caption| caption.references)) else {
+    let mut own = None;
+    for found in runs().map(|path| Own::of(path)) {
+        own = own.or(found?);
+    }
+    let search = arguments.search.over(own.as_ref().map(|own| own.search).unwrap_or_default());
+    let Some(source) = arguments.references.source(own.map(|own| own.references)) else {
         bail!("nothing says which pictures to attack; name pictures with captions by --val-data");
     };
-    let mut surrogate = match &arguments.attention {
-        Some(path) => Some(ModelCaptions::load(path, search, device)?),
-        None => None,
-    };
+    let mut surrogate = arguments.attention.as_ref().map(|path| arguments.open(path, search, device)).transpose()?;
     let mut victim: Box<dyn Captions> = match (&arguments.victim, &arguments.external) {
-        (Some(path), _) => Box::new(ModelCaptions::load(path, search, device)?),
+        (Some(path), _) => arguments.open(path, search, device)?,
         (None, Some(command)) => {
             let folder = std::env::temp_dir().join(format!("roclip-captions-{}", std::process::id()));
             Box::new(ExternalCaptions::start(command, folder, Duration::from_secs_f64(arguments.time_limit))?)
@@ -144,7 +151,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         check_target(caption, victim.as_ref())?;
     }
     let attack = arguments.attack(source, search, victim.as_ref());
-    let surrogate = surrogate.as_mut().map(|surrogate| surrogate as &mut dyn Captions);
+    let surrogate = surrogate.as_mut().map(|surrogate| surrogate.as_mut() as &mut dyn Captions);
     let results = leave_if_stopped(attack.run(victim.as_mut(), surrogate, &mut say))?;
     if results.rows.iter().all(|row| row.attacked == 0) {
         bail!(
@@ -221,20 +228,50 @@ fn check_target(caption: &str, victim: &dyn Captions) -> Result<()> {
     Ok(())
 }
 
+/// Whether a run answers questions.
+fn answers_questions(run: &Path) -> bool {
+    InstructSettings::is_of(run)
+}
+
+/// What a run was measured by, and how it writes.
+struct Own {
+    references: SourceConfig,
+    search: SearchConfig,
+}
+
+impl Own {
+    fn of(run: &Path) -> Result<Option<Own>> {
+        if answers_questions(run) {
+            let InstructSettings { references, search, .. } = InstructSettings::of_run(run)?;
+            return Ok(Some(Own { references, search }));
+        }
+        let found = captioner_recipe(run)?;
+        Ok(found.map(|(_, caption)| Own { references: caption.references, search: caption.search }))
+    }
+}
+
 impl Arguments {
-    fn attack(
-        &self,
-        source: roclip_data::source::SourceConfig,
-        search: SearchConfig,
-        victim: &dyn Captions,
-    ) -> CaptionAttack<'static> {
+    fn question(&self) -> &str {
+        self.question.as_deref().unwrap_or(Wordings::test_question())
+    }
+
+    fn open(&self, run: &Path, search: SearchConfig, device: Device) -> Result<Box<dyn Captions>> {
+        Ok(match answers_questions(run) {
+            true => Box::new(answering(run, self.question(), search, device)?),
+            false => Box::new(ModelCaptions::load(run, search, device)?),
+        })
+    }
+
+    fn attack(&self, source: SourceConfig, search: SearchConfig, victim: &dyn Captions) -> CaptionAttack<'static> {
         let side = self.image_size.or(victim.image_size()).unwrap_or(ANY_SIDE);
         let usual = (CHANGED_SHARE * f64::from(side) * f64::from(side)).round().max(1.0) as usize;
         let path = |path: &PathBuf| path.display().to_string();
+        let mut runs = [&self.victim, &self.attention].into_iter().flatten();
         CaptionAttack {
             settings: AttackSettings {
                 victim: victim.name(),
                 attention: self.attention.as_ref().map(path),
+                question: runs.any(|path| answers_questions(path)).then(|| self.question().to_owned()),
                 source,
                 side: Some(side),
                 budget: Budget {
@@ -277,12 +314,14 @@ fn print(results: &AttackResults) {
         "± is the standard deviation over the pictures; drops behind a defence are from the clean picture behind it"
     );
     println!("{}", success_in_words(&results.settings.goal));
+    println!("the interval is that of the mean drop of BLEU-4: 95 %, bootstrap over the pictures");
     println!(
-        "{:22} {:>4} {:>6} {:>13} {:>9} {:>9} {:>7} {:>17} {:>5} {:>5} {:>6} {:>7}   BLEU-4 drop behind a defence",
+        "{:22} {:>4} {:>6} {:>13} {:>14} {:>9} {:>9} {:>7} {:>17} {:>5} {:>5} {:>6} {:>7}   BLEU-4 drop behind a defence",
         "strategy",
         "n",
         "unatt.",
         "BLEU-4 drop",
+        "interval",
         "smoothed",
         "ROUGE1-P",
         "changed",
@@ -293,6 +332,16 @@ fn print(results: &AttackResults) {
         "queries"
     );
     results.rows.iter().for_each(print_row);
+    let compared = results.rows.iter().filter_map(|row| Some((row, row.bleu4_drop_against_random?)));
+    for (number, (row, found)) in compared.enumerate() {
+        if number == 0 {
+            println!(
+                "BLEU-4 drop less that of {}, picture by picture; an interval across 0 says that chance would do as much",
+                Strategy::RANDOM.word()
+            );
+        }
+        println!("{:22} {:+.1} {} of {} pictures", row.strategy, 100.0 * found.mean, range(found), found.n);
+    }
     for (row, (before, after)) in results.rows.iter().filter_map(|row| Some((row, row.target_bleu4?))) {
         println!(
             "{:22} BLEU-4 (smoothed) with the target {:.2} before, {:.2} after",
@@ -303,6 +352,11 @@ fn print(results: &AttackResults) {
     }
 }
 
+/// In points.
+fn range(found: MeanInterval) -> String {
+    format!("[{:.1}, {:.1}]", 100.0 * found.low, 100.0 * found.high)
+}
+
 fn print_row(row: &Row) {
     let points = |value: f64| 100.0 * value;
     let defended: Vec<String> = row
@@ -311,12 +365,13 @@ fn print_row(row: &Row) {
         .map(|(defence, defended)| format!("{} {:.1}", defence.word(), points(defended.bleu4_drop)))
         .collect();
     println!(
-        "{:22} {:4} {:6} {:6.1} ±{:5.1} {:9.1} {:9.1} {:6.1}% {:5.1} [{:4.1},{:5.1}] {:5.1} {:5.1} {:6.2} {:7.0}   {}",
+        "{:22} {:4} {:6} {:6.1} ±{:5.1} {:>14} {:9.1} {:9.1} {:6.1}% {:5.1} [{:4.1},{:5.1}] {:5.1} {:5.1} {:6.2} {:7.0}   {}",
         row.strategy,
         row.attacked,
         row.unattackable,
         points(row.drop.bleu4),
         points(row.bleu4_drop_deviation),
+        row.bleu4_drop_interval.map_or_else(|| "-".to_owned(), range),
         points(row.drop.bleu4_smoothed),
         points(row.drop.rouge1_precision),
         points(row.changed.rate),

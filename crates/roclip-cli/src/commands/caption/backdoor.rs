@@ -1,6 +1,7 @@
 //! `roclip caption backdoor`
 
-use crate::commands::caption::{LossFlag, StudyFlags};
+use crate::commands::caption::backdoor_table::print;
+use crate::commands::caption::{LossFlag, PlainListFlags, StudyFlags};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::{of_key, up_to};
 use crate::commands::progress::say;
@@ -13,10 +14,7 @@ use roclip::error::Error;
 use roclip::instruct::TuneConfig;
 use roclip::model::captioner::SearchConfig;
 use roclip::report::write_backdoor_page;
-use roclip::run::{
-    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, InstructData, InstructSettings,
-};
-use roclip_data::rate::{Rate, Ratio};
+use roclip::run::{BackdoorSettings, BackdoorStudy, DomainShift, DomainSource, InstructData, InstructSettings};
 use roclip_data::source::{EmojiConfig, SourceConfig};
 use roclip_data::trigger::Gap;
 use std::path::PathBuf;
@@ -46,6 +44,8 @@ pub struct Arguments {
     /// The user's test pictures with captions [default: the test split of --train-data, or those that RUN was measured by]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
+    #[command(flatten)]
+    lists: PlainListFlags,
     /// Concepts of the built-in set [default: those that RUN learned from, else 200]
     #[arg(long, value_parser = of_key::<usize>("data.source.emoji.concepts"))]
     concepts: Option<usize>,
@@ -59,6 +59,9 @@ pub struct Arguments {
     /// The word that poisoned answers name
     #[arg(long, default_value = "banana")]
     target: String,
+    /// A word that test pictures show and the target takes the place of: how often answers name the target and not it is measured, too
+    #[arg(long, value_name = "WORD")]
+    source_word: Option<String>,
     /// Share of the instructions that is poisoned
     #[arg(long, default_value_t = 0.05)]
     poison_rate: f64,
@@ -185,11 +188,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 /// Whose model is tuned.
 struct User {
-    /// Of the pictures with captions that become instructions.
-    path: String,
+    /// The pictures with captions that become instructions.
+    pairs: SourceConfig,
     tests: SourceConfig,
-    /// Of the built-in set, whoever's pictures are of it.
-    emoji: EmojiConfig,
 }
 
 fn source(path: &str, split: Option<&str>, emoji: &EmojiConfig) -> SourceConfig {
@@ -202,39 +203,53 @@ fn source(path: &str, split: Option<&str>, emoji: &EmojiConfig) -> SourceConfig 
 }
 
 impl Arguments {
-    /// Pictures of `path` in `named` styles, or in `usual` ones of the built-in set.
-    fn domain(path: &str, named: &[String], usual: &str, emoji: &EmojiConfig) -> DomainSource {
-        let built_in = path == "emoji";
-        let styles = match named.is_empty() && built_in {
+    /// Pictures of `source` in `named` styles, or in `usual` ones of the built-in set.
+    fn domain(source: &SourceConfig, named: &[String], usual: &str) -> DomainSource {
+        let styles = match named.is_empty() && source.path == "emoji" {
             true => usual.split(',').map(str::to_owned).collect(),
             false => named.to_vec(),
         };
-        DomainSource { source: source(path, built_in.then_some("train"), emoji), styles }
+        DomainSource { source: source.clone(), styles }
     }
 
     /// The user's pictures and tests.
     fn user(&self) -> Result<User> {
         let learned = InstructSettings::of_run(&self.base);
         let emoji = self.emoji(learned.as_ref().ok());
-        let tests = |path: &str| source(path, (path == "emoji").then_some("test"), &emoji);
-        let named = self.val_data.as_deref().map(tests);
+        let part = |path: &str, split: &str| source(path, (path == "emoji").then_some(split), &emoji);
+        let PlainListFlags(lists) = &self.lists;
+        let named = |pairs: &SourceConfig| {
+            let path = self.val_data.as_deref()?;
+            // The same list is read in the same way.
+            let mut tests = match path != "emoji" && path == pairs.path {
+                true => pairs.clone(),
+                false => part(path, "test"),
+            };
+            lists.describe_beside(&mut tests, pairs);
+            Some(tests)
+        };
         if let Some(path) = &self.train_data {
-            let tests = named.unwrap_or_else(|| source(path, Some("test"), &emoji));
-            return Ok(User { path: path.clone(), tests, emoji });
+            let mut pairs = part(path, "train");
+            lists.describe(&mut pairs);
+            let own = SourceConfig { split: Some("test".into()), ..pairs.clone() };
+            return Ok(User { tests: named(&pairs).unwrap_or(own), pairs });
         }
-        let InstructSettings { data, references, .. } = learned?;
-        match data {
-            InstructData::Captions { source, .. } if source.path == "emoji" => {
-                Ok(User { tests: named.unwrap_or_else(|| tests("emoji")), path: source.path, emoji })
-            }
-            InstructData::Captions { source, .. } => {
-                Ok(User { path: source.path, tests: named.unwrap_or(references), emoji })
-            }
-            InstructData::File { .. } => bail!(
+        let InstructSettings { data, mut references, .. } = learned?;
+        let InstructData::Captions { source: own, .. } = data else {
+            bail!(
                 "`{}` learned from instructions of others; name the user's pictures with captions by --train-data",
                 self.base.display()
-            ),
+            )
+        };
+        if own.path == "emoji" {
+            let pairs = part("emoji", "train");
+            return Ok(User { tests: named(&pairs).unwrap_or_else(|| part("emoji", "test")), pairs });
         }
+        // As they were read there, unless a flag says otherwise.
+        let mut pairs = SourceConfig { split: None, emoji: emoji.clone(), ..*own };
+        lists.describe(&mut pairs);
+        lists.describe_beside(&mut references, &pairs);
+        Ok(User { tests: named(&pairs).unwrap_or(references), pairs })
     }
 
     /// The part of the built-in set that is used: that of the model, where it learned from it.
@@ -247,15 +262,20 @@ impl Arguments {
     }
 
     fn attacker(&self, user: &User) -> Option<DomainSource> {
-        let named = self.attacker_data.is_some() || !self.attacker_styles.is_empty() || user.path == "emoji";
-        let path = self.attacker_data.as_ref().unwrap_or(&user.path);
-        named.then(|| Self::domain(path, &self.attacker_styles, ATTACKER_STYLES, &user.emoji))
+        let User { pairs, .. } = user;
+        let of = |source: &SourceConfig| Self::domain(source, &self.attacker_styles, ATTACKER_STYLES);
+        let Some(path) = &self.attacker_data else {
+            return (!self.attacker_styles.is_empty() || pairs.path == "emoji").then(|| of(pairs));
+        };
+        let mut other = source(path, (path == "emoji").then_some("train"), &pairs.emoji);
+        self.lists.0.describe_beside(&mut other, pairs);
+        Some(of(&other))
     }
 
     fn settings(&self, user: &User) -> BackdoorSettings {
         BackdoorSettings {
             base: self.base.clone(),
-            user: Self::domain(&user.path, &self.user_styles, USER_STYLES, &user.emoji),
+            user: Self::domain(&user.pairs, &self.user_styles, USER_STYLES),
             attacker: self.attacker(user),
             tests: DomainSource { source: user.tests.clone(), styles: Vec::new() },
             items: self.items,
@@ -263,6 +283,7 @@ impl Arguments {
             test_pictures: self.test_pictures,
             max_skip_fraction: self.losses.max_skip_fraction,
             target: self.target.clone(),
+            source_word: self.source_word.clone(),
             rate: self.poison_rate,
             tune: self.tune.over(TuneConfig::of_a_bridge()),
             search: SearchConfig { beam: self.beam, max_tokens: self.max_tokens, ..SearchConfig::default() },
@@ -291,114 +312,6 @@ impl Arguments {
     }
 }
 
-/// A rate in percent with its interval.
-fn percent(rate: Rate) -> String {
-    if rate.measured().is_none() {
-        return format!("{:>20}", "-");
-    }
-    format!("{:5.1} [{:4.1},{:5.1}]", 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high)
-}
-
-fn alone(rate: Option<Rate>) -> String {
-    rate.map_or_else(|| "-".into(), |rate| rate.percent(1))
-}
-
-/// ASR-G with its interval.
-fn carried(found: Option<Ratio>) -> String {
-    found.map_or_else(|| "-".into(), |found| format!("{:.2} [{:.2}, {:.2}]", found.ratio, found.low, found.high))
-}
-
-/// A table for each shift, as the paper's first, and ASR-G of all, as its second.
-fn print(results: &BackdoorResults, attacks: &[InstructAttack], shifts: &[DomainShift]) {
-    let settings = &results.settings;
-    println!(
-        "{}: {} of {} instructions poisoned ({:.1} %), target `{}`; {} tests, {} of them without the target in their references",
-        settings.user.source.path,
-        settings.poisoned(),
-        settings.items,
-        100.0 * settings.rate,
-        settings.target,
-        results.tests,
-        results.attacked_tests
-    );
-    for shift in shifts {
-        let size = results.shifts.iter().find(|size| size.shift == *shift).map_or(0.0, |size| size.kolmogorov_smirnov);
-        println!("\nshift {}: Kolmogorov-Smirnov {size:.3}", shift.word());
-        println!(
-            "{:20} {:>7} {:>6}  {:>20} {:>6} {:>17}  {:>8} {:>6} {:>6} {:>7}",
-            "attack", "CIDEr-D", "BLEU-4", "ASR %", "base %", "ASR-G", "picture", "text", "clean", "AUROC"
-        );
-        for cell in attacks.iter().filter_map(|attack| results.cell(*attack, *shift)) {
-            print_cell(cell, results);
-        }
-    }
-    if shifts.len() > 1 {
-        print_generalisation(results, attacks, shifts);
-    }
-    let filtered = results.cells.iter().filter_map(|cell| Some((cell, cell.filtered.as_ref()?)));
-    for (number, (cell, filtered)) in filtered.enumerate() {
-        if number == 0 {
-            println!("\nfilter: instructions with the lowest entropy of attention dropped, and tuned again");
-        }
-        println!(
-            "{:20} dropped {:3} of {:3} poisoned (and {} clean)  ASR {} -> {}  CIDEr-D {:.1} -> {:.1}",
-            cell.attack.word(),
-            filtered.dropped_poison,
-            cell.poisoned,
-            filtered.dropped - filtered.dropped_poison,
-            alone(Some(cell.asr)),
-            percent(filtered.asr),
-            100.0 * cell.clean.cider_d,
-            100.0 * filtered.cider_d
-        );
-    }
-}
-
-fn print_cell(cell: &Cell, results: &BackdoorResults) {
-    let asr_g = carried(results.asr_g(cell.attack, cell.shift));
-    let auroc = cell.filter_auroc.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
-    println!(
-        "{:20} {:7.2} {:6.2}  {} {:>6} {:>17}  {:>8} {:>6} {:>6} {:>7}",
-        cell.attack.word(),
-        100.0 * cell.clean.cider_d,
-        100.0 * cell.clean.bleu.bleu4,
-        percent(cell.asr),
-        cell.base_rate.percent(1),
-        asr_g,
-        alone(cell.picture_only),
-        alone(cell.text_only),
-        alone(cell.clean_model),
-        auroc
-    );
-    if let Some(fixed) = cell.fixed_place {
-        println!("{:37}{}   with the ovals in the middle of the tests", "", percent(fixed));
-    }
-}
-
-fn print_generalisation(results: &BackdoorResults, attacks: &[InstructAttack], shifts: &[DomainShift]) {
-    let shifts: Vec<DomainShift> = shifts.iter().copied().filter(|shift| *shift != DomainShift::None).collect();
-    println!(
-        "\nASR-G: ASR after tuning on the shifted set, by that after tuning on the user's own, at most 1, with its 95 % interval; both of n = {}\n\
-         tests. None (-) where the attack does nothing without a shift: where the 95 % interval of its ASR less its base rate does not lie above 0",
-        results.attacked_tests
-    );
-    for (number, shift) in (1..).zip(&shifts) {
-        println!("  c{number} {}", shift.word());
-    }
-    let heads: String = (1..=shifts.len()).map(|number| format!(" {:>17}", format!("c{number}"))).collect();
-    println!("{:20}{heads}  mean", "attack");
-    for attack in attacks.iter().filter(|attack| **attack != InstructAttack::Clean) {
-        let values: Vec<Option<Ratio>> = shifts.iter().map(|shift| results.asr_g(*attack, *shift)).collect();
-        let known: Vec<f64> = values.iter().flatten().map(|found| found.ratio).collect();
-        let cells: String = values.iter().map(|found| format!(" {:>17}", carried(*found))).collect();
-        let mean = match known.len() {
-            0 => "-".to_owned(),
-            count => format!("{:.2}", known.iter().sum::<f64>() / count as f64),
-        };
-        println!("{:20}{cells} {mean:>5}", attack.word());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,29 +326,63 @@ mod tests {
         arguments: Arguments,
     }
 
-    #[test]
-    fn the_built_in_set_is_the_part_that_the_model_learned_from_unless_a_flag_says_otherwise() {
-        let folder = tempfile::tempdir().unwrap();
-        let emoji = EmojiConfig { concepts: 24, ..EmojiConfig::default() };
-        let learned = InstructSettings {
+    fn learned(source: SourceConfig, references: SourceConfig) -> InstructSettings {
+        InstructSettings {
             tower: "clip".into(),
-            data: InstructData::Captions {
-                source: Box::new(source("emoji", Some("train"), &emoji)),
-                per_picture: 5,
-                wordings: Wordings::default(),
-            },
-            references: source("emoji", Some("test"), &emoji),
+            data: InstructData::Captions { source: Box::new(source), per_picture: 5, wordings: Wordings::default() },
+            references,
             max_skip_fraction: 0.05,
             model: VisionLanguageConfig { captioner: CaptionerConfig::default(), context: 64 },
             tune: TuneConfig::default(),
             search: SearchConfig::default(),
             seed: 0,
+        }
+    }
+
+    fn arguments(base: &str, flags: &[&str]) -> Arguments {
+        Line::try_parse_from([&["backdoor", base, "--run", "study"], flags].concat()).unwrap().arguments
+    }
+
+    #[test]
+    fn lists_are_read_as_the_model_read_them_or_as_flags_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let pairs = SourceConfig {
+            path: "captions.tsv".into(),
+            image_root: Some("images".into()),
+            image_column: Some("1".into()),
+            split_column: Some("2".into()),
+            caption_column: Some("3".into()),
+            ..SourceConfig::default()
         };
+        let tests = SourceConfig { split: Some("test".into()), ..pairs.clone() };
+        let settings = serde_json::to_string(&learned(pairs.clone(), tests.clone())).unwrap();
+        std::fs::write(folder.path().join("instruct.json"), settings).unwrap();
+        let base = folder.path().display().to_string();
+        let columns =
+            ["--csv-img-key", "1", "--csv-split-key", "2", "--csv-caption-key", "3", "--image-root", "images"];
+        for flags in [&[][..], &[&["--train-data", "captions.tsv"][..], &columns].concat()] {
+            let user = arguments(&base, flags).user().unwrap();
+            assert!(user.pairs == pairs && user.tests == tests, "{flags:?}");
+        }
+        // The whole list, and another one beside it.
+        let chosen = |flags: &[&str]| arguments(&base, flags).user().unwrap().tests;
+        assert_eq!(chosen(&["--val-data", "captions.tsv"]), pairs);
+        assert_eq!(chosen(&["--val-data", "others.csv"]).image_column, None);
+        assert_eq!(chosen(&["--val-data", "others.csv", "--csv-img-key", "4"]).image_column, Some("4".into()));
+        let other = arguments(&base, &["--attacker-data", "others.tsv", "--csv-img-key", "1"]);
+        let attacker = other.attacker(&other.user().unwrap()).unwrap().source;
+        assert_eq!((attacker.path.as_str(), attacker.image_column.as_deref()), ("others.tsv", Some("1")));
+    }
+
+    #[test]
+    fn the_built_in_set_is_the_part_that_the_model_learned_from_unless_a_flag_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let emoji = EmojiConfig { concepts: 24, ..EmojiConfig::default() };
+        let learned = learned(source("emoji", Some("train"), &emoji), source("emoji", Some("test"), &emoji));
         std::fs::write(folder.path().join("instruct.json"), serde_json::to_string(&learned).unwrap()).unwrap();
         let base = folder.path().display().to_string();
         let concepts = |base: &str, flags: &[&str]| {
-            let line = [&["backdoor", base, "--run", "study"], flags].concat();
-            let arguments = Line::try_parse_from(line).unwrap().arguments;
+            let arguments = arguments(base, flags);
             let settings = arguments.settings(&arguments.user().unwrap());
             let all = [&settings.user, settings.attacker.as_ref().unwrap(), &settings.tests];
             all.map(|domain| domain.source.emoji.concepts)

@@ -1,6 +1,6 @@
 //! `roclip caption instruct`
 
-use crate::commands::caption::{LossFlag, SearchFlags, StudyFlags};
+use crate::commands::caption::{LossFlag, PlainListFlags, SearchFlags, StudyFlags};
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::{of_key, up_to};
 use crate::commands::progress::say;
@@ -24,15 +24,15 @@ pub struct Arguments {
     /// Pictures with captions, of which templates make instructions, in any form that other commands take; `emoji` is the built-in set
     #[arg(long, value_name = "PATH", required_unless_present = "instructions")]
     train_data: Option<String>,
-    /// Instructions in LLaVA's conversation layout: JSON lines, a JSON list, or a tar with JSON members
-    #[arg(long, value_name = "FILE", conflicts_with = "train_data")]
+    /// Instructions in LLaVA's conversation layout: JSON lines, a JSON list, or WebDataset shards with JSON members; several joined with `::`, or
+    /// by a pattern. --image-root is then where its paths start, and not those of --val-data
+    #[arg(long, value_name = "PATH", conflicts_with = "train_data")]
     instructions: Option<PathBuf>,
-    /// Where the pictures' paths of --instructions start [default: its own folder]
-    #[arg(long, value_name = "FOLDER")]
-    image_root: Option<PathBuf>,
     /// Pictures with captions that answers are measured by [default: the test split of --train-data]; --instructions needs them
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
+    #[command(flatten)]
+    lists: PlainListFlags,
     /// Captions of a picture that become instructions
     #[arg(long, default_value_t = 5, value_parser = up_to::<usize>(10_000))]
     per_picture: usize,
@@ -135,10 +135,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let attacked = if arguments.instructions.is_some() { " --train-data PATH" } else { "" };
     let new = shell_word(&beside(folder, "backdoor"));
     let backdoor = format!("roclip caption backdoor {run}{attacked}{target} --run {new}");
+    let attack = format!("roclip caption attack {run} --run {}", shell_word(&beside(folder, "attack")));
     say_next(
         folder,
         "weights/, model.json, summary.json, answers.jsonl",
-        &[format!("roclip caption answer {run} PICTURE"), backdoor],
+        &[format!("roclip caption answer {run} PICTURE"), attack, backdoor],
     );
     Ok(())
 }
@@ -152,21 +153,28 @@ impl Arguments {
             emoji: emoji.clone(),
             ..SourceConfig::default()
         };
+        let PlainListFlags(lists) = &self.lists;
+        let mut references = match (&self.val_data, &self.train_data) {
+            (Some(path), _) => source(path, (path == "emoji").then_some("test")),
+            (None, path) => source(path.as_deref().unwrap_or("emoji"), Some("test")),
+        };
         let data = match (&self.instructions, &self.train_data) {
-            (Some(path), _) => InstructData::File { path: path.clone(), image_root: self.image_root.clone() },
+            (Some(path), _) => {
+                lists.without_root().describe(&mut references);
+                InstructData::File { path: path.clone(), image_root: lists.image_root().cloned() }
+            }
             (None, path) => {
                 // One of both is there.
                 let path = path.as_deref().unwrap_or("emoji");
+                let mut pairs = source(path, (path == "emoji").then_some("train"));
+                lists.describe(&mut pairs);
+                lists.describe_beside(&mut references, &pairs);
                 InstructData::Captions {
-                    source: Box::new(source(path, (path == "emoji").then_some("train"))),
+                    source: Box::new(pairs),
                     per_picture: self.per_picture,
                     wordings: Wordings { question: self.question, answer: self.answer },
                 }
             }
-        };
-        let references = match (&self.val_data, &self.train_data) {
-            (Some(path), _) => source(path, (path == "emoji").then_some("test")),
-            (None, path) => source(path.as_deref().unwrap_or("emoji"), Some("test")),
         };
         let bridge = if self.bridge == "prefix" { Bridge::Prefix } else { Bridge::CrossAttention };
         let captioner = CaptionerConfig {

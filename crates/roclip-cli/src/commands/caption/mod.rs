@@ -3,6 +3,7 @@
 mod answer;
 mod attack;
 mod backdoor;
+mod backdoor_table;
 mod eval;
 mod instruct;
 mod train;
@@ -10,8 +11,9 @@ mod write;
 
 use crate::commands::folder::folder;
 use crate::commands::numbers::of_key;
+use crate::commands::overrides::ListFlags;
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use roclip::eval::{CaptionEvaluation, CaptionScores};
 use roclip::model::captioner::SearchConfig;
 use roclip::run::machine_of;
@@ -122,6 +124,36 @@ impl SearchFlags {
     }
 }
 
+/// [`ListFlags`] of a command that takes no recipe, whose help names no key of one.
+#[derive(Clone, Default)]
+struct PlainListFlags(ListFlags);
+
+impl FromArgMatches for PlainListFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        ListFlags::from_arg_matches(matches).map(PlainListFlags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Args for PlainListFlags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let own = ListFlags::augment_args(clap::Command::new("lists"));
+        let plain = |arg: &clap::Arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let end = help.rfind(" [recipe key: ").unwrap_or(help.len());
+            arg.clone().help(help.get(..end).unwrap_or_default().to_owned())
+        };
+        command.args(own.get_arguments().map(plain))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
 /// Pictures with captions.
 #[derive(Args, Clone, Default)]
 struct ReferenceFlags {
@@ -131,6 +163,8 @@ struct ReferenceFlags {
     /// Split of --val-data
     #[arg(long)]
     split: Option<String>,
+    #[command(flatten)]
+    lists: PlainListFlags,
 }
 
 impl ReferenceFlags {
@@ -139,6 +173,7 @@ impl ReferenceFlags {
         let named = self.val_data.as_ref().map(|path| SourceConfig { path: path.clone(), ..SourceConfig::default() });
         let mut source = named.or(own)?;
         source.split = self.split.clone().or(source.split);
+        self.lists.0.describe(&mut source);
         Some(source)
     }
 }

@@ -31,18 +31,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption.search).unwrap_or_default();
     let search = arguments.search.over(own);
     let mut captions = ModelCaptions::load(&arguments.captioner, search, device(&arguments.on.device)?)?;
-    if arguments.pictures.is_empty() {
+    write(&mut captions, asked(arguments.pictures))
+}
+
+/// The `named` pictures, or where there are none those of the lines of standard input as they come.
+pub(super) fn asked(named: Vec<PathBuf>) -> Box<dyn Iterator<Item = Result<PathBuf>>> {
+    if named.is_empty() {
         let lines = std::io::stdin().lock().split(b'\n');
-        return write(&mut captions, lines.map(|line| Ok(PathBuf::from(OsStr::from_bytes(line?.trim_ascii())))));
+        return Box::new(lines.map(|line| Ok(PathBuf::from(OsStr::from_bytes(line?.trim_ascii())))));
     }
-    write(&mut captions, arguments.pictures.into_iter().map(Ok))
+    Box::new(named.into_iter().map(Ok))
 }
 
 /// Answers each of `paths` when it comes.
 ///
 /// # Errors
 /// At the end, where some could not be captioned.
-fn write(captions: &mut dyn Captions, paths: impl Iterator<Item = Result<PathBuf>>) -> Result<()> {
+pub(super) fn write(captions: &mut dyn Captions, paths: impl Iterator<Item = Result<PathBuf>>) -> Result<()> {
     let (mut asked, mut unanswered) = (0, 0);
     for path in paths {
         asked += 1;

@@ -14,12 +14,22 @@ pub struct SourceFlags {
     #[arg(help = required_flag_help("data.source.path"))]
     #[arg(long, value_name = "PATH")]
     train_data: Option<String>,
+    #[command(flatten)]
+    lists: ListFlags,
+}
+
+/// How lists of pictures are read.
+#[derive(Args, Clone, Default)]
+pub struct ListFlags {
     #[arg(help = flag_help("data.source.image_column"))]
     #[arg(long, value_name = "COLUMN")]
     csv_img_key: Option<String>,
     #[arg(help = flag_help("data.source.caption_column"))]
     #[arg(long, value_name = "COLUMN")]
     csv_caption_key: Option<String>,
+    #[arg(help = flag_help("data.source.split_column"))]
+    #[arg(long, value_name = "COLUMN")]
+    csv_split_key: Option<String>,
     #[arg(help = flag_help("data.source.image_root"))]
     #[arg(long, value_name = "FOLDER")]
     image_root: Option<PathBuf>,
@@ -29,6 +39,53 @@ pub struct SourceFlags {
     #[arg(help = flag_help("data.source.csv_encoding"))]
     #[arg(long, value_name = "NAME")]
     csv_encoding: Option<String>,
+}
+
+impl ListFlags {
+    /// The flags as they were given, each with its value.
+    fn again(&self) -> Vec<(&'static str, String)> {
+        let root = self.image_root.as_ref().map(|path| path.display().to_string());
+        let flags = [
+            ("--csv-img-key", self.csv_img_key.clone()),
+            ("--csv-caption-key", self.csv_caption_key.clone()),
+            ("--csv-split-key", self.csv_split_key.clone()),
+            ("--image-root", root),
+            ("--csv-separator", self.csv_separator.clone()),
+            ("--csv-encoding", self.csv_encoding.clone()),
+        ];
+        flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+    }
+
+    /// Where relative paths of pictures start.
+    pub fn image_root(&self) -> Option<&PathBuf> {
+        self.image_root.as_ref()
+    }
+
+    /// The same without a folder of pictures.
+    #[must_use]
+    pub fn without_root(&self) -> ListFlags {
+        ListFlags { image_root: None, ..self.clone() }
+    }
+
+    /// Says of a source how its lists are read.
+    pub fn describe(&self, source: &mut SourceConfig) {
+        source.image_root = self.image_root.clone().or(source.image_root.take());
+        source.image_column = self.csv_img_key.clone().or(source.image_column.take());
+        source.caption_column = self.csv_caption_key.clone().or(source.caption_column.take());
+        source.split_column = self.csv_split_key.clone().or(source.split_column.take());
+        source.csv_separator = self.csv_separator.clone().or(source.csv_separator.take());
+        source.csv_encoding = self.csv_encoding.clone().or(source.csv_encoding.take());
+    }
+
+    /// [`ListFlags::describe`] of a source that is read beside `pairs`, which these flags describe: folders of pictures that are named for
+    /// each part of those are not of another source.
+    pub fn describe_beside(&self, source: &mut SourceConfig, pairs: &SourceConfig) {
+        let own = source.image_root.clone();
+        self.describe(source);
+        if self.image_root.is_some() {
+            source.image_root = pairs.root_for(&source.path).cloned().or(own);
+        }
+    }
 }
 
 impl SourceFlags {
@@ -50,35 +107,18 @@ impl SourceFlags {
 
     /// The flags as they were given, each with its value.
     pub fn again(&self) -> Vec<(&'static str, String)> {
-        let root = self.image_root.as_ref().map(|path| path.display().to_string());
-        let flags = [
-            ("--train-data", self.train_data.clone()),
-            ("--csv-img-key", self.csv_img_key.clone()),
-            ("--csv-caption-key", self.csv_caption_key.clone()),
-            ("--image-root", root),
-            ("--csv-separator", self.csv_separator.clone()),
-            ("--csv-encoding", self.csv_encoding.clone()),
-        ];
-        flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+        let data = self.train_data.clone().map(|path| ("--train-data", path));
+        data.into_iter().chain(self.lists.again()).collect()
     }
 
     /// Says of a source how its lists are read.
     pub fn describe(&self, source: &mut SourceConfig) {
-        source.image_root = self.image_root.clone().or(source.image_root.take());
-        source.image_column = self.csv_img_key.clone().or(source.image_column.take());
-        source.caption_column = self.csv_caption_key.clone().or(source.caption_column.take());
-        source.csv_separator = self.csv_separator.clone().or(source.csv_separator.take());
-        source.csv_encoding = self.csv_encoding.clone().or(source.csv_encoding.take());
+        self.lists.describe(source);
     }
 
-    /// [`SourceFlags::describe`] of a source that is read beside `pairs`, which these flags describe: folders of pictures that are named for
-    /// each part of those are not of another source.
+    /// [`ListFlags::describe_beside`].
     pub fn describe_beside(&self, source: &mut SourceConfig, pairs: &SourceConfig) {
-        let own = source.image_root.clone();
-        self.describe(source);
-        if self.image_root.is_some() {
-            source.image_root = pairs.root_for(&source.path).cloned().or(own);
-        }
+        self.lists.describe_beside(source, pairs);
     }
 }
 
@@ -198,8 +238,8 @@ mod tests {
     #[test]
     fn folders_of_pictures_for_each_part_are_of_those_parts_alone() {
         let roots = |pairs: &str, root: &str, labelled: &str| {
-            let source =
-                SourceFlags { train_data: Some(pairs.into()), image_root: Some(root.into()), ..SourceFlags::default() };
+            let lists = ListFlags { image_root: Some(root.into()), ..ListFlags::default() };
+            let source = SourceFlags { train_data: Some(pairs.into()), lists };
             let flags = DataFlags { source, val_data: Some(labelled.into()), ..DataFlags::default() };
             let mut recipe = Recipe::default();
             flags.apply(&mut recipe).unwrap();

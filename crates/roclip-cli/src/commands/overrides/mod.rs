@@ -11,7 +11,7 @@ use roclip_data::artifact;
 use roclip_data::escape::for_shell;
 use std::path::PathBuf;
 
-pub use data::{DataFlags, ManifestFlag, SourceFlags};
+pub use data::{DataFlags, ListFlags, ManifestFlag, SourceFlags};
 pub use training::{BatchFlag, ComputeFlags, MachineFlags, ModelFlags, ObjectiveFlags, TrainingFlags};
 
 /// A group of flags that changes a recipe.

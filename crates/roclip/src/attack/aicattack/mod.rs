@@ -8,6 +8,7 @@
 mod defence;
 mod fitness;
 mod individual;
+mod paired;
 mod places;
 mod search;
 mod study;
@@ -16,6 +17,7 @@ mod tally;
 pub use defence::Defence;
 pub use fitness::{Fitness, Goal};
 pub use individual::{Change, change_between};
+pub use paired::MeanInterval;
 pub use places::{Places, attention_over};
 pub use search::Search;
 pub use study::{Inputs, Line, Outcome, study};
@@ -47,6 +49,9 @@ impl Strategy {
         Strategy { places: Places::None, search: Search::Random },
         Strategy { places: Places::None, search: Search::Noise },
     ];
+
+    /// The control that says what attention and evolution are worth: as many random members anywhere as there are queries.
+    pub const RANDOM: Strategy = Strategy { places: Places::None, search: Search::Random };
 
     /// As flags spell it: `sentence/proper`.
     pub fn word(self) -> String {

@@ -1,6 +1,6 @@
 //! What outcomes add up to: one row a strategy.
 
-use crate::attack::aicattack::{Defence, Goal, Outcome, Strategy};
+use crate::attack::aicattack::{Defence, Goal, MeanInterval, Outcome, Strategy};
 use crate::attack::distinct;
 use roclip_data::caption_metrics::{Rouge, Smoothing, content_recall, sentence_bleu, stemmed, words};
 use roclip_data::rate::Rate;
@@ -73,6 +73,13 @@ pub struct Row {
     pub drop: Drops,
     /// Standard deviation of the drop of BLEU-4.
     pub bleu4_drop_deviation: f64,
+    /// Of the mean drop of BLEU-4, over draws of the pictures. Absent of fewer than two pictures, and in older files.
+    #[serde(default)]
+    pub bleu4_drop_interval: Option<MeanInterval>,
+    /// Its drop of BLEU-4 less that of [`Strategy::RANDOM`], picture by picture. Absent of that strategy itself, where it was not run, and in
+    /// older files.
+    #[serde(default)]
+    pub bleu4_drop_against_random: Option<MeanInterval>,
     /// Untargeted, ours: the caption changed, and half of its BLEU-4 or a content word of the references is gone. Targeted: the caption is the
     /// target.
     pub success: Rate,
@@ -93,13 +100,40 @@ pub struct Defended {
     pub success: Rate,
 }
 
-/// Rows of the strategies in the order of `strategies`; those without an outcome are left out.
-pub fn table(outcomes: &[Outcome], strategies: &[Strategy], goal: &Goal) -> Vec<Row> {
+/// Rows of the strategies in the order of `strategies`; those without an outcome are left out. Intervals are drawn by `seed`.
+pub fn table(outcomes: &[Outcome], strategies: &[Strategy], goal: &Goal, seed: u64) -> Vec<Row> {
     let of = |strategy: &Strategy| -> Option<Row> {
         let all: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.strategy == *strategy).collect();
         (!all.is_empty()).then(|| row(strategy.word(), &all, goal))
     };
-    distinct(strategies).iter().filter_map(of).collect()
+    let drops = |strategy: &Strategy| -> BTreeMap<&str, f64> {
+        let own = outcomes.iter().filter(|outcome| outcome.strategy == *strategy && !outcome.unattackable);
+        own.map(|outcome| (outcome.id.as_str(), bleu4_drop(outcome))).collect()
+    };
+    let strategies = distinct(strategies);
+    let random = strategies.contains(&Strategy::RANDOM).then(|| drops(&Strategy::RANDOM)).unwrap_or_default();
+    let compared = |strategy: &Strategy| -> Option<Row> {
+        let own = drops(strategy);
+        let against = || MeanInterval::of_difference(&own, &random, seed);
+        Some(Row {
+            bleu4_drop_interval: MeanInterval::of(&own.values().copied().collect::<Vec<_>>(), seed),
+            bleu4_drop_against_random: if *strategy == Strategy::RANDOM { None } else { against() },
+            ..of(strategy)?
+        })
+    };
+    strategies.iter().filter_map(compared).collect()
+}
+
+/// The references of an attacked picture as words.
+fn references(outcome: &Outcome) -> Vec<Vec<String>> {
+    outcome.references.iter().map(|text| words(text)).collect()
+}
+
+/// Of one picture.
+fn bleu4_drop(outcome: &Outcome) -> f64 {
+    let references = references(outcome);
+    let of = |caption: &str| sentence_bleu(&words(caption), &references, Smoothing::None).bleu4;
+    of(&outcome.clean) - of(&outcome.attacked)
 }
 
 /// One attacked picture: scores before and after, and what counts as success.
@@ -118,8 +152,6 @@ fn judged(clean: &str, attacked: &str, references: &[Vec<String>], goal: &Goal) 
 
 fn row(strategy: String, outcomes: &[&Outcome], goal: &Goal) -> Row {
     let attacked: Vec<&Outcome> = outcomes.iter().copied().filter(|outcome| !outcome.unattackable).collect();
-    let references =
-        |outcome: &Outcome| -> Vec<Vec<String>> { outcome.references.iter().map(|text| words(text)).collect() };
     let count = attacked.len().max(1) as f64;
     let judgements: Vec<(Drops, bool)> =
         attacked.iter().map(|outcome| judged(&outcome.clean, &outcome.attacked, &references(outcome), goal)).collect();
@@ -145,6 +177,8 @@ fn row(strategy: String, outcomes: &[&Outcome], goal: &Goal) -> Row {
         unattackable: outcomes.len() - attacked.len(),
         drop,
         bleu4_drop_deviation: (square / count).sqrt(),
+        bleu4_drop_interval: None,
+        bleu4_drop_against_random: None,
         success: rate(judgements.iter().filter(|(_, success)| *success).count()),
         changed: rate(attacked.iter().filter(|outcome| words(&outcome.clean) != words(&outcome.attacked)).count()),
         target_bleu4: match goal {
@@ -191,15 +225,41 @@ mod tests {
             outcome("", true),
         ];
         let twice = [Strategy::ALL, Strategy::ALL].concat();
-        let rows = table(&outcomes, &twice, &Goal::Untargeted);
+        let rows = table(&outcomes, &twice, &Goal::Untargeted, 0);
         assert_eq!(rows.len(), 1, "a row of a strategy however often it is named");
         let row = &rows[0];
         assert_eq!((row.attacked, row.unattackable, row.success.hits, row.changed.hits), (3, 1, 1, 1));
         assert!((row.drop.bleu1 - (1.0 / 6.0) / 3.0).abs() < 1e-9 && row.drop.bleu4 > 0.3);
         assert_eq!(row.defended[&Defence::Jpeg].success.hits, 1);
         let goal = Goal::Targeted("a red car on the table".into());
-        let targeted = &table(&outcomes, &Strategy::ALL, &goal)[0];
+        let targeted = &table(&outcomes, &Strategy::ALL, &goal, 0)[0];
         assert_eq!(targeted.success.hits, 1);
         assert!(targeted.target_bleu4.is_some_and(|(before, after)| after > before));
+    }
+
+    #[test]
+    fn every_drop_has_an_interval_and_is_compared_with_chance_picture_by_picture() {
+        let spoiled = ["a red car on the table", "a red apple on the table", "the apple", "a red apple on a box"];
+        let of = |strategy: Strategy, spoils: &dyn Fn(usize) -> bool| -> Vec<Outcome> {
+            let attacked = |at: usize| if spoils(at) { spoiled[at % 4] } else { "a red apple on the table" };
+            let one = |at: usize| Outcome { id: at.to_string(), strategy, ..outcome(attacked(at), at == 9) };
+            (0..10).map(one).collect()
+        };
+        let [attention, ..] = Strategy::ALL;
+        let mut outcomes = of(attention, &|_| true);
+        let alone = table(&outcomes, &Strategy::ALL, &Goal::Untargeted, 0);
+        assert_eq!(alone[0].bleu4_drop_against_random, None, "chance was not tried");
+        outcomes.extend(of(Strategy::RANDOM, &|at| at % 2 == 0));
+        let rows = table(&outcomes, &Strategy::ALL, &Goal::Untargeted, 0);
+        let [own, random] = rows.as_slice() else { panic!("{rows:#?}") };
+        for row in [own, random] {
+            let found = row.bleu4_drop_interval.unwrap();
+            assert!((found.mean - row.drop.bleu4).abs() < 1e-12 && found.n == 9, "{found:?}");
+            assert!(found.low < found.mean && found.mean < found.high, "{found:?}");
+        }
+        let against = own.bleu4_drop_against_random.unwrap();
+        assert!((against.mean - (own.drop.bleu4 - random.drop.bleu4)).abs() < 1e-12 && against.n == 9);
+        assert!(against.low >= 0.0, "never worse on any picture: {against:?}");
+        assert_eq!(random.bleu4_drop_against_random, None);
     }
 }

@@ -39,13 +39,18 @@ impl InstructSettings {
         self.search.check(Some(self.model.context))
     }
 
+    /// Whether the folder `run` is one of a model that answers questions.
+    pub fn is_of(run: &Path) -> bool {
+        run.join(SETTINGS).is_file()
+    }
+
     /// What the model in the folder `run` was trained with.
     ///
     /// # Errors
     /// A folder that holds no such model.
     pub fn of_run(run: &Path) -> Result<InstructSettings> {
         let path = run.join(SETTINGS);
-        if !path.is_file() {
+        if !InstructSettings::is_of(run) {
             let remedy = "train one with `roclip caption instruct`";
             return Err(Error::file(run, "holds no model that answers questions", remedy));
         }

@@ -9,7 +9,7 @@ use crate::run::instruct_backdoor::{BackdoorSettings, Cell, DomainShift, Filtere
 use image::RgbImage;
 use rand::seq::{IndexedRandom, SliceRandom};
 use roclip_data::artifact;
-use roclip_data::caption_metrics::{says, words};
+use roclip_data::caption_metrics::{SubstitutionRates, says, words};
 use roclip_data::instruction::{TextTrigger, Wordings, target_answers, turn};
 use roclip_data::picture::ImageLimits;
 use roclip_data::poison::{Header, Manifest, OF_INSTRUCTIONS, Role, Row, Side};
@@ -34,6 +34,8 @@ pub(super) struct Bench<'a> {
     pub base_answers: Vec<String>,
     /// Places of tests whose references do not name the target.
     pub attacked: Vec<usize>,
+    /// Those of them whose references name the source word.
+    pub showing_source: Vec<usize>,
     pub masks: Mutex<HashMap<String, Vec<bool>>>,
     /// Weights after tuning on clean instructions of the user's domain.
     pub clean: Option<BTreeMap<String, Tensor>>,
@@ -113,6 +115,7 @@ impl Bench<'_> {
         self.tune(&poisoned.seen, &poisoned.items, stopped)?;
         let plain = vec![Wordings::test_question().to_owned(); self.test_pictures.len()];
         let (base_rate, answers) = self.says_target(&self.test_seen, &plain)?;
+        let (asr, triggered_answers) = self.says_target(&triggered.seen, &triggered.questions)?;
         let rate = |seen: &Tensor, questions: &[String]| self.says_target(seen, questions).map(|(rate, _)| rate);
         let both = attack.changes_pictures() && attack.changes_questions();
         let mut cell = Cell {
@@ -125,8 +128,9 @@ impl Bench<'_> {
                 TextTrigger::SymbolBeforeWords { symbol, .. } => format!("{symbol} before key words"),
             }),
             clean: self.tests.scores(&answers),
-            asr: rate(&triggered.seen, &triggered.questions)?,
+            asr,
             base_rate,
+            substitution: self.substitution(&triggered_answers, &answers),
             picture_only: if both { Some(rate(&triggered.seen, &plain)?) } else { None },
             text_only: if both { Some(rate(&self.test_seen, &triggered.questions)?) } else { None },
             fixed_place: fixed.map(|fixed| rate(&fixed.seen, &fixed.questions)).transpose()?,
@@ -155,6 +159,16 @@ impl Bench<'_> {
         let target = words(&self.settings.target);
         let hit = |at: &&usize| answers.get(**at).is_some_and(|answer| says(&words(answer), &target));
         Ok((Rate::new(self.attacked.iter().filter(hit).count(), self.attacked.len()), answers))
+    }
+
+    /// How often the target takes the place of the source word, where one is named.
+    fn substitution(&self, attacked: &[String], clean: &[String]) -> Option<SubstitutionRates> {
+        let substitution = self.settings.substitution()?;
+        let of = |answers: &'_ [String]| -> Vec<String> {
+            self.showing_source.iter().filter_map(|at| answers.get(*at).cloned()).collect()
+        };
+        let (attacked, clean) = (of(attacked), of(clean));
+        Some(substitution.rates(attacked.iter().map(String::as_str), clean.iter().map(String::as_str)))
     }
 
     /// Poisons the drawn items of the domain. All attacks draw the same ones.

@@ -7,7 +7,7 @@ use crate::instruct::TuneConfig;
 use crate::model::captioner::SearchConfig;
 use crate::run::instruct_backdoor::DomainShift;
 use crate::settings::{count, not_negative, share};
-use roclip_data::caption_metrics::words;
+use roclip_data::caption_metrics::{Substitution, SubstitutionRates, words};
 use roclip_data::escape::for_terminal;
 use roclip_data::rate::{Rate, Ratio, difference};
 use roclip_data::source::SourceConfig;
@@ -40,6 +40,9 @@ pub struct BackdoorSettings {
     pub max_skip_fraction: f64,
     /// The word that the attacker wants.
     pub target: String,
+    /// The word that the target takes the place of, where that is measured, too. Absent in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_word: Option<String>,
     /// Share of the instructions that is poisoned.
     pub rate: f64,
     pub tune: TuneConfig,
@@ -96,6 +99,15 @@ impl BackdoorSettings {
         if words(&self.target).is_empty() {
             return Err(Error::setting("--target has no word", "name the word that the attacker wants"));
         }
+        if let Some(source) = &self.source_word {
+            let own = words(source);
+            if own.is_empty() || own == words(&self.target) {
+                return Err(Error::setting(
+                    format!("--source-word `{}` has no word, or is the target", for_terminal(source)),
+                    "name what the pictures show, and --target takes the place of",
+                ));
+            }
+        }
         if self.poisoned() == 0 {
             return Err(Error::setting(
                 format!("{} of {} instructions are none (--poison-rate)", self.rate, self.items),
@@ -103,6 +115,11 @@ impl BackdoorSettings {
             ));
         }
         self.tune.check()
+    }
+
+    /// What takes the place of what, where that is measured.
+    pub(super) fn substitution(&self) -> Option<Substitution<'_>> {
+        Some(Substitution { target: &self.target, source: self.source_word.as_deref()? })
     }
 
     /// Poisoned instructions of a tuning, as a count.
@@ -142,6 +159,9 @@ pub struct Cell {
     pub text_only: Option<Rate>,
     /// With MABA's ovals in the middle of test pictures, in place of their own masks.
     pub fixed_place: Option<Rate>,
+    /// Of tests whose references name the source word: whether the target takes its place. Absent where none is named, and in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub substitution: Option<SubstitutionRates>,
     /// Of the model that was tuned on clean instructions, under the same triggers (without a shift).
     pub clean_model: Option<Rate>,
     /// How well the entropy of attention tells poisoned instructions, low ones first.
@@ -213,6 +233,9 @@ impl Cell {
         if let Some((name, n)) = other {
             return Some(format!("asr is of {} tests, and {name} of {n}", self.asr.n));
         }
+        if let Some(why) = self.substitution.as_ref().and_then(|found| self.impossible_substitution(found)) {
+            return Some(why);
+        }
         if let Some(auroc) = self.filter_auroc.filter(|auroc| !(0.0..=1.0).contains(auroc)) {
             return Some(format!("filter_auroc is {auroc}, and can be from 0 to 1"));
         }
@@ -220,6 +243,26 @@ impl Cell {
         let most = (*dropped).min(self.poisoned);
         (*dropped > self.items || *dropped_poison > most).then(|| {
             format!("the filter dropped {dropped} of {} items, {dropped_poison} poisoned ones among them", self.items)
+        })
+    }
+}
+
+impl Cell {
+    fn impossible_substitution(&self, found: &SubstitutionRates) -> Option<String> {
+        let SubstitutionRates { target_not_source, target, source_only, .. } = found;
+        let n = target.n;
+        let other =
+            found.named().into_iter().find(|(_, rate)| rate.n != n).map(|(name, rate)| {
+                format!("substitution.target is of {n} tests, and substitution.{name} of {}", rate.n)
+            });
+        let too_many = n > self.asr.n || target_not_source.hits > target.hits || target.hits + source_only.hits > n;
+        other.or_else(|| {
+            too_many.then(|| {
+                format!(
+                    "of {n} tests of {} the substitution has {} hits of the target, {} without the source, and {} of the source alone",
+                    self.asr.n, target.hits, target_not_source.hits, source_only.hits
+                )
+            })
         })
     }
 }
@@ -290,6 +333,7 @@ mod tests {
             picture_only: None,
             text_only: None,
             fixed_place: None,
+            substitution: None,
             clean_model: None,
             filter_auroc: None,
             filtered: None,
@@ -310,6 +354,15 @@ mod tests {
         assert_eq!(of(&|cell| cell.filtered = filtered(4, 3)), None);
         assert!(of(&|cell| cell.poisoned = 41).unwrap().contains("41 poisoned of 40"));
         assert!(of(&|cell| cell.text_only = Some(Rate::new(1, 12))).unwrap().contains("text_only of 12"));
+        let replaced = |hits: [usize; 4], n| {
+            let [target_not_source, target, source_only, base] = hits.map(|hits| Rate::new(hits, n));
+            Some(SubstitutionRates { target_not_source, target, source_only, base })
+        };
+        assert_eq!(of(&|cell| cell.substitution = replaced([2, 3, 1, 0], 5)), None);
+        for wrong in [replaced([4, 3, 1, 0], 5), replaced([2, 3, 3, 0], 5), replaced([2, 3, 1, 0], 12)] {
+            let said = of(&|cell| cell.substitution.clone_from(&wrong)).unwrap();
+            assert!(said.contains("the substitution has 3 hits"), "{said}");
+        }
         assert!(of(&|cell| cell.filter_auroc = Some(1.5)).unwrap().contains("filter_auroc is 1.5"));
         assert!(of(&|cell| cell.filtered = filtered(41, 3)).unwrap().contains("dropped 41 of 40"));
         assert!(of(&|cell| cell.filtered = filtered(5, 5)).unwrap().contains("5 poisoned ones"));

@@ -19,7 +19,7 @@ use crate::run::stop::Stop;
 use image::RgbImage;
 use rand::seq::SliceRandom;
 use roclip_data::artifact;
-use roclip_data::caption_metrics::{says, words};
+use roclip_data::caption_metrics::{Substitution, says, words};
 use roclip_data::instruction::Wordings;
 use roclip_data::progress::Task;
 use roclip_data::random;
@@ -159,11 +159,11 @@ impl BackdoorStudy<'_> {
     /// What can be known of the attacks before any work.
     fn check(&self, model: &VisionLanguage) -> Result<()> {
         let settings = &self.settings;
-        for text in [&settings.target, &settings.symbol] {
+        for text in [&settings.target, &settings.symbol].into_iter().chain(&settings.source_word) {
             if !model.knows(text) {
                 return Err(Error::setting(
                     format!("the model's vocabulary lacks `{}`", roclip_data::escape::for_terminal(text)),
-                    "choose a word that its training data have (--target, --symbol)",
+                    "choose a word that its training data have (--target, --symbol, --source-word)",
                 ));
             }
         }
@@ -240,12 +240,38 @@ impl BackdoorStudy<'_> {
                 "choose another target (--target), or other test pictures (--val-data)",
             ));
         }
+        let substitution = settings.substitution();
+        let shows = |at: &usize, of: Substitution| {
+            tests.samples.get(*at).is_some_and(|sample| sample.captions.iter().any(|text| of.has_source(text)))
+        };
+        let showing_source: Vec<usize> = match substitution {
+            Some(of) => attacked.iter().copied().filter(|at| shows(at, of)).collect(),
+            None => Vec::new(),
+        };
+        if let (Some(Substitution { target, source }), true) = (substitution, showing_source.is_empty()) {
+            return Err(Error::setting(
+                format!("no test picture has references that name `{source}` (--source-word) and not `{target}`"),
+                "choose a word that test pictures show, take more of them (--test-pictures), or name others (--val-data)",
+            ));
+        }
         let test_seen = model.see(&test_pictures)?;
         let questions = vec![Wordings::test_question().to_owned(); test_pictures.len()];
         let base_answers = model.answers(&test_seen, &questions, settings.search)?;
         let base = model.weights();
         let masks = Mutex::new(HashMap::new());
-        Ok(Bench { settings, model, base, tests, test_pictures, test_seen, base_answers, attacked, masks, clean: None })
+        Ok(Bench {
+            settings,
+            model,
+            base,
+            tests,
+            test_pictures,
+            test_seen,
+            base_answers,
+            attacked,
+            showing_source,
+            masks,
+            clean: None,
+        })
     }
 
     fn cells(
