@@ -158,6 +158,10 @@ pub fn run(invocation: Invocation) -> u8 {
     // What else is wrong with a launcher's variables matters to those commands only that several processes share.
     let rank = Launch::from_environment().ok().flatten().map_or(0, |launch| launch.rank);
     let observer = set_up(quiet, commands::parent::is_tied(), rank);
+    if let Err(error) = roclip::run::check_torch_version() {
+        say_error(&format!("{error}"));
+        return 1;
+    }
     if let Err(error) = Launch::check_rank() {
         say_error(&format!("{error:#}"));
         return 1;

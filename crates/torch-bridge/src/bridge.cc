@@ -2,9 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/headeronly/version.h>
 
 #include <cstdlib>
@@ -25,7 +29,9 @@ static std::vector<at::Tensor> borrowed(rust::Slice<const size_t> addresses) {
   return tensors;
 }
 
-rust::String torch_version() { return TORCH_VERSION; }
+rust::String built_for_version() { return TORCH_VERSION; }
+
+rust::String loaded_configuration() { return rust::String::lossy(at::show_config()); }
 
 static at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
@@ -59,6 +65,31 @@ bool keep_freed_memory() {
 #endif
 }
 
+bool cuda_has_bf16(int8_t device) {
+  c10::DeviceGuard guard(c10::Device(c10::kCUDA, device));
+  // cuDNN's convolutions ask for the same: compute capability 8.0, from which on a GPU has instructions for it.
+  return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8();
+}
+
+// hidden * sigmoid(1.702 hidden). Autograd would keep the sigmoid beside `hidden`; here it is computed once more on the way back. Operations and
+// their order are autograd's, so that values and gradients have the same bits; those that give these bits in place, too, are in place. (A product
+// of bfloat16 with a number is rounded otherwise in place.)
+struct QuickGelu : torch::autograd::Function<QuickGelu> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden) {
+    context->save_for_backward({hidden});
+    return (hidden * 1.702).sigmoid_().mul_(hidden);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const at::Tensor hidden = context->get_saved_variables().at(0), &gradient = gradients.at(0);
+    at::Tensor gate = (hidden * 1.702).sigmoid_(), inner = gradient * hidden;
+    inner = at::sigmoid_backward_out(inner, inner, gate) * 1.702;
+    return {gate.mul_(gradient).add_(inner)};
+  }
+};
+
+size_t quick_gelu(size_t hidden) { return reinterpret_cast<size_t>(new at::Tensor(QuickGelu::apply(borrowed(hidden)))); }
+
 size_t channels_last(size_t tensor) {
   auto result = borrowed(tensor).contiguous(at::MemoryFormat::ChannelsLast);
   return reinterpret_cast<size_t>(new at::Tensor(std::move(result)));
@@ -72,6 +103,15 @@ size_t pinned(size_t data, size_t bytes) {
 uint64_t peak_cuda_bytes(int8_t device) {
   const auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(device);
   return static_cast<uint64_t>(stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
+}
+
+void forget_gradients(rust::Slice<const size_t> tensors) {
+  for (size_t tensor : tensors) borrowed(tensor).mutable_grad().reset();
+}
+
+void give_zero_gradient(size_t tensor) {
+  c10::NoGradGuard no_grad;
+  borrowed(tensor).mutable_grad() = at::zeros_like(borrowed(tensor));
 }
 
 void fused_adamw(rust::Slice<const size_t> parameters, rust::Slice<const size_t> gradients,

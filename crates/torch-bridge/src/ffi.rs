@@ -41,8 +41,11 @@ pub mod bridge {
             counts: bool,
         ) -> Result<usize>;
 
-        /// Of the library that was compiled against.
-        fn torch_version() -> String;
+        /// The version of the headers that this was compiled with.
+        fn built_for_version() -> String;
+
+        /// What the library that was loaded says of itself, in lines.
+        fn loaded_configuration() -> Result<String>;
 
         fn leave_at_once(code: i32);
 
@@ -61,6 +64,20 @@ pub mod bridge {
         /// # Safety
         /// `bytes` bytes can be read at `data`; the caller owns the returned tensor.
         unsafe fn pinned(data: usize, bytes: usize) -> Result<usize>;
+
+        /// # Safety
+        /// `hidden` is the address of a live `at::Tensor`; the caller owns the returned one.
+        unsafe fn quick_gelu(hidden: usize) -> Result<usize>;
+
+        /// # Safety
+        /// Every address is that of a live `at::Tensor`.
+        unsafe fn forget_gradients(tensors: &[usize]) -> Result<()>;
+
+        /// # Safety
+        /// `tensor` is the address of a live `at::Tensor`.
+        unsafe fn give_zero_gradient(tensor: usize) -> Result<()>;
+
+        fn cuda_has_bf16(device: i8) -> Result<bool>;
 
         fn peak_cuda_bytes(device: i8) -> Result<u64>;
 

@@ -98,7 +98,7 @@ impl Block {
     /// What the block makes of `x` behind its attention.
     fn behind(&self, x: Tensor) -> Tensor {
         let hidden = self.c_fc.forward(&self.ln_2.forward(&x));
-        let hidden = if self.shape.quick_gelu { &hidden * (&hidden * 1.702).sigmoid() } else { hidden.gelu("none") };
+        let hidden = if self.shape.quick_gelu { quick_gelu(&hidden) } else { hidden.gelu("none") };
         &x + self.c_proj.forward(&hidden)
     }
 
@@ -154,6 +154,11 @@ impl Block {
         );
         mixed.transpose(1, 2).reshape([batch, length, self.shape.width])
     }
+}
+
+fn quick_gelu(hidden: &Tensor) -> Tensor {
+    // What fails there (memory that is short) fails in the plain form in tch's words.
+    torch_bridge::quick_gelu(hidden).unwrap_or_else(|_| hidden * (hidden * 1.702).sigmoid())
 }
 
 impl ResidualBlock for Block {

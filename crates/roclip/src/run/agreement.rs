@@ -34,6 +34,12 @@ pub(super) fn agree_on_run(world: &World, recipe: &Recipe, commit: &str) -> Resu
         .iter()
         .map(|text| serde_json::from_str(text).map_err(|e| Error::internal(format!("what a process told: {e}"))))
         .collect::<Result<_>>()?;
+    compare(&told)
+}
+
+/// # Errors
+/// Names the first difference between what the processes have `told`, by rank, and the process that has it.
+fn compare(told: &[Told]) -> Result<()> {
     let Some((first, others)) = told.split_first() else { return Ok(()) };
     for (other, rank) in others.iter().zip(1..) {
         let differ = |what: String, ours: &str, theirs: &str| {
@@ -95,5 +101,30 @@ pub fn can_share(recipe: &Recipe, processes: usize) -> Result<()> {
             "start it without torchrun",
         )),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_program_or_recipe_is_named_with_its_process_and_a_machine_s_keys_may_differ() {
+        let told = |version: &str, change: fn(&mut Recipe)| {
+            let mut recipe = Recipe::default();
+            change(&mut recipe);
+            Told { version: version.into(), recipe: recipe.to_toml().unwrap() }
+        };
+        let same = || told("roclip 0.1.0 (commit a, libtorch 2.11.0)", |_| ());
+        let message = |other: Told| compare(&[same(), same(), other]).unwrap_err().to_string();
+        compare(&[same(), told("roclip 0.1.0 (commit a, libtorch 2.11.0)", |recipe| recipe.train.threads += 1)])
+            .unwrap();
+        for version in ["roclip 0.1.0 (commit b, libtorch 2.11.0)", "roclip 0.1.0 (commit a, libtorch 2.11.1)"] {
+            let said = message(told(version, |recipe| recipe.seed += 1));
+            let words = ["the program differs", "process 0 has roclip 0.1.0 (commit a, libtorch 2.11.0)", "process 2"];
+            assert!(words.iter().all(|word| said.contains(word)) && said.contains(version), "{said}");
+        }
+        let said = message(told("roclip 0.1.0 (commit a, libtorch 2.11.0)", |recipe| recipe.seed = 7));
+        assert!(said.contains("seed differs") && said.contains("process 2 7"), "{said}");
     }
 }

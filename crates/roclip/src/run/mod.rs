@@ -84,7 +84,7 @@ pub use session::train;
 pub use stop::{Asked, Saved, Stop};
 pub use summary::{Effect, Inheritance, InheritanceFigures, PhaseEvaluation, ReboundPoint, Summary};
 pub use suspects::{Judged, MethodScores, Suspects, suspects};
-pub use torch_bridge::{leave_at_once, torch_version};
+pub use torch_bridge::{check_version as check_torch_version, leave_at_once, torch_version};
 pub use unchanged::{changes, check_unchanged};
 pub use warnings::{never_matches, warnings};
 pub use written_poison::unspoken_poison;

@@ -38,6 +38,20 @@ struct Slot {
     second_moment: Tensor,
     step: Tensor,
     decays: bool,
+    /// Whether it had a gradient before: one that it lacks now is one of zeros.
+    had_gradient: bool,
+}
+
+impl Slot {
+    /// Gives a parameter that had a gradient before, and that no backward pass has reached since, one of zeros.
+    fn complete(&mut self) -> Result<()> {
+        if self.parameter.grad().defined() {
+            self.had_gradient = true;
+        } else if self.had_gradient {
+            torch_bridge::give_zero_gradient(&self.parameter)?;
+        }
+        Ok(())
+    }
 }
 
 pub struct Optimizer {
@@ -55,11 +69,18 @@ impl Optimizer {
             first_moment: tensor.detach().zeros_like(),
             second_moment: tensor.detach().zeros_like(),
             step: Tensor::zeros([], (Kind::Float, tensor.device())),
+            had_gradient: false,
             name,
             part,
             parameter: tensor,
         });
         Optimizer { slots: slots.collect(), adamw }
+    }
+
+    /// To be called after the backward pass, where gradients are to be read or averaged: they are those of every parameter that has ever had
+    /// one, in all processes.
+    pub fn complete_gradients(&mut self) -> Result<()> {
+        self.slots.iter_mut().try_for_each(Slot::complete)
     }
 
     /// The gradients that there are, by the names of their parameters.
@@ -102,8 +123,10 @@ impl Optimizer {
         self.slots.iter().find(broken).map(|s| s.name.as_str())
     }
 
-    /// One step with the gradients at hand, which are then zeroed. `update` says what happens to the parameters of a part.
+    /// One step with the gradients at hand, which are then forgotten: writing zeros for the next backward pass to add to would be two passes over
+    /// as many numbers as the model has, and their memory is free until that pass. `update` says what happens to the parameters of a part.
     pub fn step(&mut self, learning_rate: f64, update: &dyn Fn(Part) -> Update) -> Result<()> {
+        self.complete_gradients()?;
         for decays in [true, false] {
             let mut gradients = Vec::new();
             let mut group = Vec::new();
@@ -135,10 +158,7 @@ impl Optimizer {
                 torch_bridge::fused_adamw(&tensors, AdamW { learning_rate, weight_decay, ..self.adamw })?;
             }
         }
-        for slot in &mut self.slots {
-            slot.parameter.zero_grad();
-        }
-        Ok(())
+        Ok(torch_bridge::forget_gradients(self.slots.iter().map(|slot| &slot.parameter))?)
     }
 
     pub fn state(&self) -> BTreeMap<String, Tensor> {
@@ -264,5 +284,31 @@ mod tests {
             assert_eq!(!projection.equal(&before[0]), moves, "{text:?}");
             assert!(!temperature.equal(&before[1]), "{text:?}");
         }
+    }
+    /// As it was when gradients were zeroed and kept: decay and moments go on where no gradient comes any more, but not where none ever came.
+    #[test]
+    fn a_gradient_that_came_once_is_one_of_zeros_where_none_comes() {
+        let [reached, once, never] = ["reached", "once", "never"].map(|name| own(name, &[2, 2]));
+        let tensors = [&reached, &once, &never].map(|parameter| parameter.tensor.shallow_clone());
+        let [reached_tensor, once_tensor, never_tensor] = &tensors;
+        let mut optimizer = Optimizer::new(vec![reached, once, never], WeightDecayGroups::ByRank, ADAMW);
+        let by_gradient = |_| Update::ByGradient;
+        ((reached_tensor + once_tensor) * 3.0).sum(Kind::Float).backward();
+        optimizer.complete_gradients().unwrap();
+        assert_eq!(optimizer.gradients().len(), 2);
+        optimizer.step(0.1, &by_gradient).unwrap();
+        assert!(tensors.iter().all(|tensor| !tensor.grad().defined()), "their memory is free");
+        let before = [once_tensor.detach().copy(), never_tensor.detach().copy()];
+        (reached_tensor * 2.0).sum(Kind::Float).backward();
+        optimizer.complete_gradients().unwrap();
+        let sums: Vec<f64> = optimizer.gradients().iter().map(|one| one.sum(Kind::Double).double_value(&[])).collect();
+        assert_eq!(sums, [0.0, 8.0], "those of `once` and of `reached`, to which nothing of the first step was added");
+        let (norm, []) = optimizer.gradient_norm_and([]).unwrap();
+        assert_eq!(norm, 4.0);
+        optimizer.step(0.1, &by_gradient).unwrap();
+        assert!(!once_tensor.equal(&before[0]) && never_tensor.equal(&before[1]));
+        let state = optimizer.state();
+        let steps = |name: &str| state.get(&format!("{name}.step")).unwrap().double_value(&[]);
+        assert_eq!(["never", "once", "reached"].map(steps), [0.0, 2.0, 2.0]);
     }
 }

@@ -36,6 +36,7 @@ impl Trainer {
         // Not before the others have come as far: a loss that is no number is everybody's.
         self.world.collectives().backward(&output.loss)?;
         towers.backward()?;
+        self.optimizer.complete_gradients()?;
         let loss = self.world.average(&self.optimizer.gradients(), &output.loss)?;
         // Of the weights that made the loss.
         let scale = tch::no_grad(|| self.model.scale());
