@@ -76,6 +76,13 @@ fn gradient_checkpointing_takes_less_memory_and_combines_with_cached_features() 
     assert!(chunks < with, "{chunks} MiB with chunks of eight, {with} with whole batches");
 }
 
+/// As the system tells it, which is not how the program asks.
+fn processor_has_bf16() -> bool {
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let mut flags = told.lines().filter(|line| line.starts_with("flags") || line.starts_with("Features"));
+    flags.any(|line| line.split_whitespace().any(|flag| flag == "avx512_bf16" || flag == "bf16"))
+}
+
 #[test]
 fn bf16_trains_nearly_as_fp32_and_tf32_on_a_cpu_is_said_to_be_fp32() {
     let lab = Lab::new();
@@ -88,6 +95,8 @@ fn bf16_trains_nearly_as_fp32_and_tf32_on_a_cpu_is_said_to_be_fp32() {
         let set = format!("train.precision={precision}");
         let said = lab.stderr(&["train", "--config", "recipe.toml", "--run", precision, "--set", &set]);
         assert_eq!(said.contains("which only NVIDIA GPUs have"), precision == "tf32", "{said}");
+        let slow = said.contains("train.precision is bf16, and this processor has no instructions for it");
+        assert_eq!(slow, precision == "bf16" && !processor_has_bf16(), "{said}");
     }
     lab.train("plain", &[]);
     let [fp32, tf32, bf16, plain] = ["fp32", "tf32", "bf16", "plain"].map(|run| losses_and_norms(&lab, run));

@@ -55,12 +55,30 @@ impl Precision {
             Precision::Tf32 if !device.is_cuda() => {
                 Some("train.precision is tf32, which only NVIDIA GPUs have: this device computes in fp32".into())
             }
-            Precision::Bf16 if !device.is_cuda() && !processor_has_bf16() => Some(
-                "train.precision is bf16, and this processor has no instructions for it: training is right, and slower than in fp32".into(),
-            ),
+            Precision::Bf16 => lacks_bf16(device),
             _ => None,
         }
     }
+}
+
+fn lacks_bf16(device: Device) -> Option<String> {
+    match device {
+        // Where it cannot be asked, the first step will tell.
+        Device::Cuda(number) => gpu_lacks_bf16(number, torch_bridge::cuda_has_bf16(number).unwrap_or(true)),
+        _ if !processor_has_bf16() => Some(
+            "train.precision is bf16, and this processor has no instructions for it: training is right, and slower than in fp32".into(),
+        ),
+        _ => None,
+    }
+}
+
+fn gpu_lacks_bf16(number: usize, has: bool) -> Option<String> {
+    (!has).then(|| {
+        format!(
+            "train.precision is bf16, and cuda:{number} has no instructions for it (compute capability below 8.0): training is slower than in \
+             fp32, or ends at its first step where PyTorch has no other way; set train.precision to fp32"
+        )
+    })
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -110,5 +128,8 @@ mod tests {
         assert!(Precision::Tf32.remark(Device::Cpu).unwrap().contains("fp32"));
         assert!(Precision::Fp32.remark(Device::Cpu).is_none() && Precision::Tf32.remark(Device::Cuda(0)).is_none());
         assert_eq!(Precision::Bf16.remark(Device::Cpu).is_none(), processor_has_bf16());
+        assert_eq!(gpu_lacks_bf16(3, true), None);
+        let said = gpu_lacks_bf16(3, false).unwrap();
+        assert!(said.contains("cuda:3") && said.contains("train.precision to fp32"), "{said}");
     }
 }

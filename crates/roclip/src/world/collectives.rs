@@ -110,8 +110,9 @@ impl Collectives for Group {
     }
 
     fn batch_norm(&self, input: &Tensor, norm: &BatchNorm, counts: bool) -> Result<Tensor> {
-        // The statistics that are exchanged are in 32 bits, also where autocast gives fewer.
-        Group::batch_norm(self, &input.to_kind(Kind::Float), norm, counts).map_err(|cause| lost(self, cause))
+        // The statistics that are exchanged are in 32 bits, also where autocast gives fewer; what is normalised has those of one process.
+        let normalised = Group::batch_norm(self, &input.to_kind(Kind::Float), norm, counts);
+        Ok(normalised.map_err(|cause| lost(self, cause))?.to_kind(input.kind()))
     }
 
     fn backward(&self, loss: &Tensor) -> Result<()> {
@@ -127,4 +128,58 @@ fn lost(group: &Group, cause: impl std::fmt::Display) -> Error {
         "one of them has ended, as its own message says, or has not answered within train.collective_timeout_seconds; start all of them \
          again, with --resume",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::world::World;
+    use crate::world::tests::{numbers, together, values};
+    use tch::{Device, Kind, Tensor};
+    use torch_bridge::BatchNorm;
+
+    /// What batch norm makes of `input`, its kind, and the gradient of the sum of cubes. (That of squares hardly changes with the input.)
+    fn normalised(world: &World, input: &Tensor) -> (Kind, Vec<f32>, Vec<f32>) {
+        let channel = |value: f64| Tensor::full([3], value, (Kind::Float, Device::Cpu));
+        let [weight, bias] = [1.5, 0.25].map(|value| channel(value).set_requires_grad(true));
+        let norm = BatchNorm {
+            weight: &weight,
+            bias: &bias,
+            running_mean: &channel(0.0),
+            running_var: &channel(1.0),
+            momentum: 0.1,
+            epsilon: 1e-5,
+        };
+        let input = input.detach().copy().set_requires_grad(true);
+        let output = world.collectives().batch_norm(&input, &norm, true).unwrap();
+        let exact = output.to_kind(Kind::Float);
+        world.collectives().backward(&(exact.square() * &exact).sum(Kind::Float)).unwrap();
+        assert_eq!(input.grad().kind(), input.kind());
+        let single = |tensor: &Tensor| values(&tensor.detach().to_kind(Kind::Float));
+        (output.kind(), single(&output), single(&input.grad()))
+    }
+
+    #[test]
+    fn batch_norm_of_several_processes_gives_the_bits_that_one_gives() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let whole = (numbers(3.0, &[4, 3, 2, 2]) * 2.0 + 1.0).to_kind(kind);
+            let (of_one, one, gradient) = normalised(&World::alone(), &whole);
+            let rows: Vec<Vec<f32>> =
+                [0, 2].map(|from| values(&whole.narrow(0, from, 2).to_kind(Kind::Float))).to_vec();
+            let found = together(2, |world| {
+                let own = Tensor::from_slice(&rows[world.rank()]).view([2, 3, 2, 2]).to_kind(kind);
+                normalised(&world, &own)
+            });
+            assert!(of_one == kind && found.iter().all(|(of_two, ..)| *of_two == kind), "{kind:?}");
+            let within = if kind == Kind::Float { 1e-5 } else { 0.02 };
+            let near = |a: &[f32], b: &[f32]| {
+                let largest = a.iter().fold(1f32, |largest, value| largest.max(value.abs()));
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= within * largest)
+            };
+            let two = |part: fn(&(Kind, Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
+                found.iter().flat_map(part).copied().collect::<Vec<_>>()
+            };
+            assert!(near(&one, &two(|(_, output, _)| output)), "{one:?} and {found:?}");
+            assert!(near(&gradient, &two(|(.., gradient)| gradient)), "{gradient:?} and {found:?}");
+        }
+    }
 }
