@@ -28,10 +28,8 @@ pub fn section(study: &Study) -> Markup {
             summary { "Earlier epochs" }
             div.charts {
                 @for group in &shown {
-                    @for number in earlier(group.first.epochs.len()) {
-                        @if let Some(epoch) = group.first.epochs.get(number - 1) {
-                            (histogram(&format!("{}, epoch {number}", group.short()), &layers(group.first, &epoch.similarity)))
-                        }
+                    @for (number, epoch) in earlier(&group.first.epochs) {
+                        (histogram(&format!("{}, epoch {number}", group.short()), &layers(group.first, &epoch.similarity)))
                     }
                 }
             }
@@ -75,9 +73,12 @@ fn roc(study: &Study, attack: &str) -> Markup {
     detectors(&title, "clean pairs thrown away, %", &series)
 }
 
-/// Epochs, from 1, before the last of `count`.
-fn earlier(count: usize) -> BTreeSet<usize> {
-    [1, 3, count / 2].into_iter().filter(|number| (1..count).contains(number)).collect()
+/// Some epochs before the last one, of those after which pairs were scored, with their numbers from 1.
+fn earlier(epochs: &[EpochRecord]) -> Vec<(usize, &EpochRecord)> {
+    let scored: Vec<_> = (1..).zip(epochs).filter(|(_, epoch)| !epoch.similarity.bins.is_empty()).collect();
+    let places: BTreeSet<usize> =
+        [1, 3, scored.len() / 2].into_iter().filter(|at| (1..scored.len()).contains(at)).collect();
+    places.into_iter().filter_map(|at| scored.get(at - 1).copied()).collect()
 }
 
 fn layers(run: &RunRecord, similarity: &SimilarityHistogram) -> Vec<Layer> {
@@ -106,5 +107,36 @@ pub fn kind_marker(run: &RunRecord, kind: &str) -> Marker {
         "kind-clean" => Marker::Circle,
         "kind-trigger" => Marker::Cross,
         _ => Marker::Triangle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn earlier_histograms_are_of_epochs_whose_pairs_were_scored() {
+        let epochs = |count: usize, every: usize| -> Vec<EpochRecord> {
+            let similarity = |number: usize| match number.is_multiple_of(every) {
+                true => SimilarityHistogram::new(&BTreeMap::from([("clean".into(), vec![0.5])])),
+                false => SimilarityHistogram::default(),
+            };
+            let epoch = |number| EpochRecord {
+                phase: String::new(),
+                loss: 1.0,
+                passes: Vec::new(),
+                scores: None,
+                matches: None,
+                split: None,
+                similarity: similarity(number),
+            };
+            (1..=count).map(epoch).collect()
+        };
+        let numbers = |all: &[EpochRecord]| earlier(all).into_iter().map(|(number, _)| number).collect::<Vec<_>>();
+        assert_eq!(numbers(&epochs(24, 1)), [1, 3, 12]);
+        assert_eq!(numbers(&epochs(24, 3)), [3, 9, 12]);
+        assert_eq!(numbers(&epochs(2, 1)), [1]);
+        assert!(numbers(&epochs(1, 1)).is_empty() && numbers(&epochs(24, 30)).is_empty());
     }
 }

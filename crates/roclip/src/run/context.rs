@@ -75,8 +75,8 @@ impl Context<'_> {
         trainer.pairs.len() - self.clean_pairs
     }
 
-    /// Whether pairs are scored after each epoch, to see if similarity would find the poison. Without known poison there is nothing to find,
-    /// and the text tower of a classifier or a captioner has learned nothing that a picture could be similar to.
+    /// Whether pairs are scored when the run is evaluated, to see if similarity would find the poison. Without known poison there is nothing to
+    /// find, and the text tower of a classifier or a captioner has learned nothing that a picture could be similar to.
     pub fn watches_similarity(&self, trainer: &Trainer) -> bool {
         self.manifest.is_some() && !self.recipe.is_labelled() && trainer.objective.captioner().is_none()
     }

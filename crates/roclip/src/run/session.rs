@@ -306,7 +306,8 @@ impl Session<'_> {
             evaluation: evaluation.as_ref(),
             matches: tally.matches.finish(),
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
-            similarity: match self.context.watches_similarity(trainer) {
+            // As costly as an evaluation, and due when one is.
+            similarity: match evaluation.is_some() && self.context.watches_similarity(trainer) {
                 true => trainer.similarities()?,
                 false => SimilarityHistogram::default(),
             },

@@ -7,13 +7,14 @@ use crate::train::diagnostics::SimilarityHistogram;
 use crate::train::engine::Trainer;
 use crate::world::World;
 use rand::seq::SliceRandom;
+use roclip_data::pairs::Pairs;
 use roclip_data::progress::Task;
 use roclip_data::random;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Clean pairs whose similarity is watched.
-const WATCHED_CLEAN_PAIRS: usize = 512;
+/// Pairs of each attack, and clean ones, whose similarity is watched: there may be any number of them, and a histogram needs no more.
+const WATCHED_PAIRS: usize = 512;
 /// Augmentation draw that scores use: none that training does.
 const SCORE_DRAW: u64 = 1 << 48;
 /// Pairs scored at a time.
@@ -99,19 +100,68 @@ impl Trainer {
         standing.scored(pairs, None)
     }
 
-    /// Similarity of watched pairs without augmentation: all poison, and as much of the clean data.
+    /// Similarity of watched pairs without augmentation: 512 of each attack and 512 clean ones, which the seed draws, or all that there are.
     pub fn similarities(&self) -> Result<SimilarityHistogram> {
-        let mut watched: Vec<usize> = self.pairs.poisoned().map(|(at, _)| at).collect();
-        watched.sort_unstable();
-        let mut clean: Vec<usize> = (0..self.pairs.len()).filter(|at| watched.binary_search(at).is_err()).collect();
-        clean.shuffle(&mut random::stream(self.seed, "watched-pairs", 0, ""));
-        watched.extend(clean.into_iter().take(WATCHED_CLEAN_PAIRS));
         let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-        for (at, value) in self.scored(&watched)? {
+        for (at, value) in self.scored(&watched(&self.pairs, self.seed))? {
             let pair = self.pairs.get(at);
             let mark = pair.as_ref().and_then(|pair| pair.poison.as_ref());
             values.entry(mark.map_or("clean".to_owned(), |m| m.attack.clone())).or_default().push(value);
         }
         Ok(SimilarityHistogram::new(&values))
+    }
+}
+
+/// The pairs that are watched: poison in its order, and clean ones as they were drawn.
+fn watched(pairs: &Pairs, seed: u64) -> Vec<usize> {
+    let mut attacks: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, pair) in pairs.poisoned() {
+        let attack = pair.poison.as_ref().map(|mark| mark.attack.clone()).unwrap_or_default();
+        attacks.entry(attack).or_default().push(at);
+    }
+    let mut poison: Vec<usize> = attacks.values().flatten().copied().collect();
+    poison.sort_unstable();
+    let mut clean: Vec<usize> = (0..pairs.len()).filter(|at| poison.binary_search(at).is_err()).collect();
+    clean.shuffle(&mut random::stream(seed, "watched-pairs", 0, ""));
+    for (attack, own) in attacks.iter_mut().filter(|(_, own)| own.len() > WATCHED_PAIRS) {
+        own.shuffle(&mut random::stream(seed, "watched-poison", 0, attack));
+        own.truncate(WATCHED_PAIRS);
+    }
+    let mut watched: Vec<usize> = attacks.into_values().flatten().collect();
+    watched.sort_unstable();
+    watched.extend(clean.into_iter().take(WATCHED_PAIRS));
+    watched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::pairs::{Pair, PoisonMark};
+
+    #[test]
+    fn of_each_attack_and_of_clean_pairs_so_many_are_watched_as_the_seed_draws() {
+        let pair = |at: usize| {
+            let attack = match at % 10 {
+                0..6 => None,
+                6 if at < 70 => Some("rare"),
+                _ => Some("often"),
+            };
+            let poison = attack.map(|attack| PoisonMark { attack: attack.into(), target: "cat".into() });
+            Pair { id: at.to_string(), sample: at, captions: vec![String::new()], trigger: None, poison }
+        };
+        let of = |count: usize| Pairs::of(Vec::new(), (0..count).map(pair).collect());
+        let few = watched(&of(50), 1);
+        let mut all = few.clone();
+        all.sort_unstable();
+        assert_eq!(all, (0..50).collect::<Vec<_>>(), "all that there are");
+        assert!(few[..20].is_sorted() && few[..20].iter().all(|at| at % 10 > 5), "poison comes first");
+        let many = of(4000);
+        let (one, same, other) = (watched(&many, 1), watched(&many, 1), watched(&many, 2));
+        let count = |name: Option<&str>| {
+            let of = |at: &&usize| pair(**at).poison.map(|mark| mark.attack).as_deref() == name;
+            one.iter().filter(of).count()
+        };
+        assert_eq!((count(Some("rare")), count(Some("often")), count(None)), (7, WATCHED_PAIRS, WATCHED_PAIRS));
+        assert!(one == same && one != other);
     }
 }
