@@ -24,7 +24,7 @@ pub struct RunFlags {
     #[arg(long)]
     pub resume: bool,
     /// Go on from this checkpoint of the folder instead of the newest, as where that one is damaged; newer ones are kept aside as
-    /// checkpoints/newer_step_N
+    /// checkpoints/newer_step_N. Where a launcher starts the processes again, the run goes on from the newest
     #[arg(long, value_name = "step_N", value_parser = step)]
     pub resume_from: Option<u64>,
     /// Print the summary as JSON on stdout
@@ -100,12 +100,20 @@ pub fn train_together(recipe: &Recipe, run: &Path, start: Start) -> Result<Summa
         drop(world);
         exit(0)
     }
-    // The launcher starts all processes again with the command that they had.
-    let start = match start {
-        Start::New if launch.restarts > 0 && run.join("run.toml").is_file() => Start::Resume,
+    let again = started_again(start, launch.restarts, run.join("run.toml").is_file());
+    if again != start {
+        say("started again by the launcher: the run goes on from its newest checkpoint");
+    }
+    leave_if_stopped(roclip::run::train(recipe, run, again, &caller(&world), &mut say))
+}
+
+/// How a run goes on whose command says `start` where a launcher has started all processes so many times again, with the command that they
+/// had: what was done since the first time is kept. `begun` says whether the folder holds a run.
+fn started_again(start: Start, restarts: u64, begun: bool) -> Start {
+    match start {
+        Start::New | Start::ResumeFrom(_) if restarts > 0 && begun => Start::Resume,
         other => other,
-    };
-    leave_if_stopped(roclip::run::train(recipe, run, start, &caller(&world), &mut say))
+    }
 }
 
 fn caller(world: &World) -> Caller<'_> {
@@ -122,5 +130,19 @@ pub fn leave_if_stopped<T>(outcome: roclip::error::Result<T>) -> Result<T> {
         // The others got the signal, too, and were faster.
         Err(Error::Lost { .. }) if signals::stop().wanted() => exit(signals::exit_code()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_s_restart_goes_on_from_the_newest_checkpoint_whatever_the_command_said() {
+        for start in [Start::New, Start::Resume, Start::ResumeFrom(4)] {
+            assert_eq!(started_again(start, 0, true), start, "the first time the command is followed");
+            assert_eq!(started_again(start, 1, true), Start::Resume);
+            assert_eq!(started_again(start, 1, false), start, "nothing was begun");
+        }
     }
 }

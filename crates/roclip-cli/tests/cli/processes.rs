@@ -114,6 +114,10 @@ fn two_are_one(model: &str, objective: &str, settings: &str) {
     assert_eq!(environment["processes"], 2);
     let found = |run: &str| lab.epochs(run).pop().unwrap()["matches"].clone();
     assert_eq!(found("one")["clean"], found("two")["clean"], "all matches are seen");
+    for line in lab.epochs("two") {
+        let scored = line["similarity"]["bins"]["clean"].is_array();
+        assert_eq!(scored, !line["evaluation"].is_null(), "pairs are scored where the run is evaluated: {line}");
+    }
 }
 
 #[test]
@@ -128,6 +132,17 @@ fn two_processes_train_a_resnet_as_one_does() {
     two_are_one("resnet", "clip", "");
     two_are_one("resnet", "roclip", "period = 2, pool_size = 24");
     two_are_one("resnet", "safeclip", SAFECLIP);
+}
+
+/// Two rows of a batch for each, and a quarter of the pairs to score for the split.
+#[test]
+fn four_processes_train_safeclip_as_one_does() {
+    let lab = lab("vit", "safeclip", SAFECLIP, 5);
+    lab.train("one", &[]);
+    together(&lab, 4, &[&TRAIN[..], &["four"]].concat());
+    assert_same_training(&lab, "one", "four", 24, limit("vit"));
+    let safe = |run: &str| lab.epochs(run).pop().unwrap()["split"]["safe"].clone();
+    assert!(safe("one").is_u64() && safe("one") == safe("four"), "{} and {}", safe("one"), safe("four"));
 }
 
 /// Each process encodes its rows in twos or threes: the run is that of whole batches.
@@ -290,17 +305,18 @@ fn a_process_that_dies_ends_the_others_and_the_run_goes_on_from_its_checkpoint()
         );
         let step = |run: &Path| steps(run).pop().unwrap()["step"].as_u64().unwrap();
         let before = step(&run);
-        let processes = match victim {
-            0 => start(&lab, &vec![vec!["train", "--run", "run", "--resume"]; 2]),
-            // As torchrun starts them again: the command is the same.
-            _ => {
-                let port = free_port();
-                let again =
-                    |rank| process(&lab, &arguments[0], rank, 2, port).env("TORCHELASTIC_RESTART_COUNT", "1").spawn();
-                (0..2).map(|rank| again(rank).unwrap()).collect()
-            }
+        // As torchrun starts them again: the command is the same, also one that went back to an earlier checkpoint.
+        let command = match victim {
+            0 => vec!["train", "--run", "run", "--resume-from", "step_2"],
+            _ => arguments[0].clone(),
         };
+        let port = free_port();
+        let again = |rank| process(&lab, &command, rank, 2, port).env("TORCHELASTIC_RESTART_COUNT", "1").spawn();
+        let processes: Vec<Child> = (0..2).map(|rank| again(rank).unwrap()).collect();
         wait_for(&run, before + 6);
+        let aside = |name: String| name.starts_with("newer_step_");
+        let names = std::fs::read_dir(run.join("checkpoints")).unwrap().flatten();
+        assert!(!names.into_iter().any(|entry| aside(entry.file_name().to_string_lossy().into_owned())));
         processes.iter().for_each(|process| signal(process, "-TERM"));
         assert!(self::ended(processes).iter().all(|(code, _)| *code == Some(143)));
     }
