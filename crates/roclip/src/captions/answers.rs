@@ -93,8 +93,7 @@ mod tests {
         for bridge in [Bridge::CrossAttention, Bridge::Prefix] {
             let mut captions = answers(bridge);
             let said = captions.captions(&pictures).unwrap();
-            let model = small(bridge);
-            let questions = vec!["What is it?".to_owned(); 3];
+            let (model, questions) = (&captions.model, vec!["What is it?".to_owned(); 3]);
             assert_eq!(said, model.answers(&model.see(&pictures).unwrap(), &questions, captions.search).unwrap());
             assert_eq!((captions.image_size(), captions.knows("zebra")), (Some(32), Some(false)));
             match (bridge, captions.attention(&pictures).unwrap()) {
