@@ -38,8 +38,14 @@ fn check_features(name: &str, loaded: &Loaded) {
     let pictures = ["exact.png", "wide.png", "high.png"]
         .map(|name| Sample::new("golden".into(), name, ImageBytes::File(folder().join(name))));
     let kind = FeatureKind::Projected;
-    let encoder =
-        ImageEncoder { model: &loaded.model, limits: ImageLimits::default(), batch_size: 2, workers: 1, kind };
+    let encoder = ImageEncoder {
+        model: &loaded.model,
+        limits: ImageLimits::default(),
+        batch_size: 2,
+        workers: 1,
+        kind,
+        world: None,
+    };
     let images = encoder.encode(&pictures.iter().collect::<Vec<_>>(), &unaltered).unwrap().features;
     let wanted = numbers(&expected["image_features"]);
     compare(&format!("{name}: image features"), &images.narrow(0, 0, 1), &wanted.narrow(0, 0, 1), TOLERANCE);

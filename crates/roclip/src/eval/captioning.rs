@@ -243,6 +243,7 @@ impl CaptionEvaluator {
             batch_size: AT_A_TIME,
             workers: reading.workers,
             kind: FeatureKind::Projected,
+            world: None,
         };
         let asked: Vec<&Sample> = places.iter().filter_map(|at| self.samples.get(*at)).collect();
         let captioned: Vec<&Sample> = training.iter().filter(|sample| !sample.captions.is_empty()).collect();

@@ -1,10 +1,11 @@
 //! Classifiers on image features: the prompts of the classes, or trained weights.
 
 use crate::error::{Result, TorchContext};
-use crate::eval::features::{check_finite, text_features};
+use crate::eval::features::{check_finite, shared_text_features};
 use crate::eval::prompts::Prompts;
 use crate::model::{Clip, Head, unit};
 use crate::objective::TeacherClassifier;
+use crate::world::World;
 use roclip_data::tokenizer::Tokenizer;
 use tch::{Kind, Tensor};
 
@@ -47,11 +48,19 @@ impl ClassPrompts {
     /// # Errors
     /// When an embedding is not finite.
     pub fn new(model: &Clip, tokenizer: &Tokenizer, prompts: &Prompts) -> Result<ClassPrompts> {
+        ClassPrompts::shared(model, tokenizer, prompts, &World::alone())
+    }
+
+    /// [`ClassPrompts::new`], encoded by the processes of `world` together, all of which get all of it.
+    ///
+    /// # Errors
+    /// When an embedding is not finite.
+    pub fn shared(model: &Clip, tokenizer: &Tokenizer, prompts: &Prompts, world: &World) -> Result<ClassPrompts> {
         let mean = |of_class: &Tensor| of_class.mean_dim([0i64].as_slice(), false, Kind::Float);
         let mut averaged: Vec<Tensor> = Vec::with_capacity(prompts.classes());
         for chunk in prompts.chunks(PROMPTS_AT_A_TIME) {
             let counts: Vec<i64> = chunk.iter().map(|of_class| of_class.len() as i64).collect();
-            let features = unit_text(model, tokenizer, &chunk.concat())?;
+            let features = unit_text(model, tokenizer, &chunk.concat(), world)?;
             averaged.extend(features.split_with_sizes(counts, 0).iter().map(mean));
         }
         let scale = tch::no_grad(|| model.scale().double_value(&[]));
@@ -73,7 +82,7 @@ impl ClassPrompts {
         if captions.is_empty() {
             return Ok(Vec::new());
         }
-        let nearest = self.logits(&unit_text(model, tokenizer, captions)?).argmax(1, false);
+        let nearest = self.logits(&unit_text(model, tokenizer, captions, &World::alone())?).argmax(1, false);
         Vec::<i64>::try_from(nearest).torch("reading predictions")
     }
 }
@@ -88,8 +97,9 @@ impl Classifier for ClassPrompts {
     }
 }
 
-fn unit_text(model: &Clip, tokenizer: &Tokenizer, texts: &[String]) -> Result<Tensor> {
-    let features = unit(&text_features(model, tokenizer, texts, BATCH, model.scale().device())?);
+fn unit_text(model: &Clip, tokenizer: &Tokenizer, texts: &[String], world: &World) -> Result<Tensor> {
+    let device = model.scale().device();
+    let features = unit(&shared_text_features(model, tokenizer, texts, BATCH, device, world)?);
     check_finite(&features, "text")?;
     Ok(features)
 }

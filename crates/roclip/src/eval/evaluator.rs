@@ -9,6 +9,7 @@ use crate::eval::{
     Templates, attack_success, linear_probe, nearest_neighbours, retrieval, warnings,
 };
 use crate::model::Clip;
+use crate::world::World;
 use roclip_data::artifact;
 use roclip_data::poison::Manifest;
 use roclip_data::rate::Rate;
@@ -42,6 +43,8 @@ pub struct Evaluator {
     pub reading: Reading,
     /// What the probe trains and tests on, where that is another data set.
     probe_images: Option<ProbeImages>,
+    /// The processes that measure together; one where nobody has said otherwise.
+    world: World,
     /// Images that were left out when the source was listed, by reason.
     pub(super) skipped: BTreeMap<String, usize>,
 }
@@ -111,6 +114,7 @@ impl Evaluator {
             warnings: notes,
             reading,
             probe_images,
+            world: World::alone(),
             skipped,
         })
     }
@@ -132,6 +136,7 @@ impl Evaluator {
             description: "no images".to_owned(),
             probe_images: probe.map(|data| ProbeImages::read(data, &reading)).transpose()?,
             reading,
+            world: World::alone(),
             skipped: BTreeMap::new(),
         })
     }
@@ -204,7 +209,7 @@ impl Evaluator {
                 "name some with --val-data",
             ));
         }
-        ClassPrompts::new(model, tokenizer, &self.prompts)
+        ClassPrompts::shared(model, tokenizer, &self.prompts, &self.world)
     }
 
     /// The linear probe: trained on the images of `training` that are not evaluation images (targeted ones are borrowed from
@@ -304,9 +309,20 @@ impl Evaluator {
     }
 
     /// What encodes this evaluation's images with `model`.
-    pub fn encoder<'a>(&self, model: &'a Clip) -> ImageEncoder<'a> {
+    pub fn encoder<'a>(&'a self, model: &'a Clip) -> ImageEncoder<'a> {
         let Reading { limits, workers, .. } = self.reading;
-        ImageEncoder { model, limits, workers, batch_size: BATCH, kind: FeatureKind::Projected }
+        let world = Some(&self.world);
+        ImageEncoder { model, limits, workers, batch_size: BATCH, kind: FeatureKind::Projected, world }
+    }
+
+    /// From now on the processes of `world` share what is encoded: each of them makes the same calls, at the same time.
+    pub fn share(&mut self, world: &World) {
+        self.world = world.clone();
+    }
+
+    /// Images of `count` that this process encodes.
+    pub(super) fn own_share(&self, count: usize) -> usize {
+        self.world.part(count, BATCH).len()
     }
 
     fn probe_images<'a>(

@@ -1,7 +1,8 @@
 //! Features of images and texts, in evaluation mode and without graph.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TorchContext};
 use crate::model::Clip;
+use crate::world::World;
 use image::RgbImage;
 use roclip_data::guard::contained;
 use roclip_data::picture::ImageLimits;
@@ -43,6 +44,8 @@ pub struct ImageEncoder<'a> {
     /// Threads that decode; any number gives the same features.
     pub workers: usize,
     pub kind: FeatureKind,
+    /// Processes that share what is encoded, and all get all of it. They encode the same samples with the same weights, at the same time.
+    pub world: Option<&'a World>,
 }
 
 /// Features of the images that could be read.
@@ -54,12 +57,52 @@ pub struct EncodedImages {
     pub skips: SkipReport,
 }
 
+impl EncodedImages {
+    /// What all processes of `world` have encoded, each a part of the same samples that begins with the one at `first`.
+    fn of_all(self, world: &World, first: usize) -> Result<EncodedImages> {
+        let EncodedImages { features, readable, skips } = self;
+        // What has read nothing does not know how wide features of its kind are.
+        let width = if readable.is_empty() { 0 } else { features.size().get(1).copied().unwrap_or(0) };
+        let widths = world.gather_numbers(&[width])?.concat();
+        let features = match readable.is_empty() {
+            true => Tensor::zeros([0, widths.into_iter().max().unwrap_or(0)], (tch::Kind::Float, features.device())),
+            false => features,
+        };
+        let places: Vec<i64> = readable.iter().map(|at| (first + at) as i64).collect();
+        let places: Vec<i64> = Vec::try_from(world.gather_rows(&Tensor::from_slice(&places))?)
+            .torch("reading which images the processes have encoded")?;
+        let mut all = SkipReport::default();
+        for own in world.gather_texts(&skips.to_jsonl())? {
+            all.merge(SkipReport::from_jsonl(&own)?);
+        }
+        Ok(EncodedImages {
+            features: world.gather_rows(&features)?,
+            readable: places.into_iter().map(|at| at as usize).collect(),
+            skips: all,
+        })
+    }
+}
+
 impl ImageEncoder<'_> {
     /// Features of `samples`, each altered first. An image that cannot be used is left out and counted.
     ///
     /// # Errors
     /// When a feature is not finite.
     pub fn encode(&self, samples: &[&Sample], alter: &Alter) -> Result<EncodedImages> {
+        let encoded = match self.world.filter(|world| !world.is_alone()) {
+            None => self.encode_alone(samples, alter)?,
+            Some(world) => {
+                // Whole batches, so that each is computed as one process would.
+                let own = world.part(samples.len(), self.batch_size);
+                let first = own.start;
+                self.encode_alone(samples.get(own).unwrap_or_default(), alter)?.of_all(world, first)?
+            }
+        };
+        check_finite(&encoded.features, "image")?;
+        Ok(encoded)
+    }
+
+    fn encode_alone(&self, samples: &[&Sample], alter: &Alter) -> Result<EncodedImages> {
         let config = self.model.config();
         let device = self.model.scale().device();
         let mut features = Vec::new();
@@ -76,7 +119,6 @@ impl ImageEncoder<'_> {
             true => Tensor::zeros([0, config.embed_dim], (tch::Kind::Float, device)),
             false => Tensor::cat(&features, 0),
         };
-        check_finite(&features, "image")?;
         Ok(EncodedImages { features, readable, skips })
     }
 
@@ -176,19 +218,32 @@ pub fn text_features(
     batch_size: usize,
     device: Device,
 ) -> Result<Tensor> {
+    shared_text_features(model, tokenizer, texts, batch_size, device, &World::alone())
+}
+
+/// [`text_features`], encoded by the processes of `world` together: whole batches each, so that they are as one process has them.
+pub(super) fn shared_text_features(
+    model: &Clip,
+    tokenizer: &Tokenizer,
+    texts: &[String],
+    batch_size: usize,
+    device: Device,
+    world: &World,
+) -> Result<Tensor> {
     let encoded: Vec<Vec<i64>> = texts.iter().map(|text| tokenizer.encode(text)).collect();
     let mut order: Vec<usize> = (0..encoded.len()).collect();
     order.sort_by_key(|at| encoded.get(*at).map_or(0, Vec::len));
-    let mut features = Vec::new();
-    let task = Task::begin("encoding texts", texts.len(), "texts");
-    for chunk in order.chunks(batch_size.max(1)) {
+    let own = order.get(world.part(order.len(), batch_size)).unwrap_or_default();
+    let mut features = vec![Tensor::zeros([0, model.config().embed_dim], (tch::Kind::Float, device))];
+    let task = Task::begin("encoding texts", own.len(), "texts");
+    for chunk in own.chunks(batch_size.max(1)) {
         let rows: Vec<Vec<i64>> = chunk.iter().filter_map(|at| encoded.get(*at).cloned()).collect();
         let (ids, length) = tokenizer.pad(&rows);
         let tokens = Tensor::from_slice(&ids).view([rows.len() as i64, length as i64]).to_device(device);
         features.push(tch::no_grad(|| model.text_features(&tokens)));
         task.advance(chunk.len());
     }
-    let sorted = Tensor::cat(&features, 0);
+    let sorted = world.gather_rows(&Tensor::cat(&features, 0))?;
     let mut place = vec![0i64; order.len()];
     for (rank, at) in order.iter().enumerate() {
         if let Some(slot) = place.get_mut(*at) {
@@ -207,4 +262,58 @@ pub fn check_finite(features: &Tensor, tower: &str) -> Result<()> {
         format!("the model's {tower} features are not finite numbers"),
         "its weights are damaged, or its training diverged: use another checkpoint",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+    use crate::world::tests::together;
+    use roclip_data::sample::ImageBytes;
+    use roclip_data::tokenizer::Truncate;
+    use std::io::Cursor;
+    use std::sync::Mutex;
+
+    fn sample(number: u8) -> Sample {
+        let mut png = Cursor::new(Vec::new());
+        let color = image::Rgb([number * 20, 255 - number * 20, 7]);
+        RgbImage::from_pixel(32, 32, color).write_to(&mut png, image::ImageFormat::Png).unwrap();
+        // The fourth is no picture.
+        let bytes = if number == 3 { b"broken".to_vec() } else { png.into_inner() };
+        Sample::new("test".into(), number.to_string(), ImageBytes::Memory(bytes.into()))
+    }
+
+    #[test]
+    fn processes_share_what_is_encoded_and_all_get_what_one_would() {
+        let samples: Vec<Sample> = (0..11).map(sample).collect();
+        let texts: Vec<String> = (0..7).map(|number| "a word ".repeat(number + 1)).collect();
+        // Of the part of the last process of six nothing is left: three batches of pictures.
+        for (size, kind) in [(2, FeatureKind::Projected), (6, FeatureKind::Pooled)] {
+            let model = || Clip::new(ModelConfig::named("ViT-tiny-32").unwrap(), Device::Cpu, 0).unwrap();
+            let all: Vec<&Sample> = samples.iter().collect();
+            let encode = |model: &Clip, world: &World, alter: &Alter| {
+                let limits = ImageLimits::default();
+                let encoder = ImageEncoder { model, limits, batch_size: 4, workers: 1, kind, world: Some(world) };
+                let EncodedImages { features, readable, skips } = encoder.encode(&all, alter).unwrap();
+                let tokenizer =
+                    Tokenizer::new(model.config().text_cfg.context_length as usize, Truncate::default()).unwrap();
+                let texts = shared_text_features(model, &tokenizer, &texts, 2, Device::Cpu, world).unwrap();
+                let numbers = |features: &Tensor| Vec::<f32>::try_from(features.flatten(0, -1)).unwrap();
+                (numbers(&features), readable, skips, numbers(&texts))
+            };
+            let alone = encode(&model(), &World::alone(), &unaltered);
+            assert_eq!((alone.1.len(), alone.2.total()), (10, 1));
+            let looked_at = Mutex::new(Vec::new());
+            let found = together(size, |world| {
+                encode(&model(), &world, &|sample, picture| {
+                    looked_at.lock().unwrap().push(sample.id.clone());
+                    Ok(picture)
+                })
+            });
+            for one in found {
+                assert!(one == alone, "as in one process, to the bit");
+            }
+            assert_eq!(looked_at.lock().unwrap().len(), 10, "each picture is read once");
+        }
+    }
 }

@@ -52,7 +52,8 @@ impl Evaluator {
         dataset: Option<&str>,
     ) -> Result<(Evaluation, Option<Pictures>)> {
         let passes = manifest.map_or(0, |manifest| manifest.backdoors().len()) * attack_success::passes(depth);
-        Task::whole("evaluation", self.samples.len() * (1 + passes), "images", || {
+        let own = self.own_share(self.samples.len());
+        Task::whole("evaluation", own * (1 + passes), "images", || {
             self.measured(model, classifier, manifest, depth, dataset)
         })
     }

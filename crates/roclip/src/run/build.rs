@@ -60,7 +60,7 @@ pub(super) fn build<'a>(
     run: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Trainer, Context<'a>)> {
-    let Prepared { pairs, evaluator, references, manifest, model: config, skips, dropped, .. } = prepared;
+    let Prepared { pairs, mut evaluator, references, manifest, model: config, skips, dropped, .. } = prepared;
     let clean_pairs = pairs.len() - pairs.poisoned().count();
     let fingerprint = match &dropped {
         None => pairs.fingerprint(),
@@ -131,6 +131,8 @@ pub(super) fn build<'a>(
     trainer.skips = skips;
     let teacher = trainer.objective.teacher().map(|teacher| &teacher.model);
     let named = named(recipe, &evaluator, references.as_ref(), teacher)?;
+    // Until here each process has measured for itself.
+    evaluator.share(world);
     Ok((
         trainer,
         Context {

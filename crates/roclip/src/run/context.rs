@@ -3,13 +3,14 @@
 use crate::checkpoint::{self, Contents, Origin, Provenance, State};
 use crate::error::{Error, Result};
 use crate::eval::{
-    CaptionEvaluation, CaptionEvaluator, CaptionLine, Captioning, ClassPrompts, Depth, Details, Evaluation, Evaluator,
-    TriggerMeasures, details, trigger_measures,
+    Accuracy, CaptionEvaluation, CaptionEvaluator, CaptionLine, Captioning, ClassPrompts, Depth, Details, Evaluation,
+    Evaluator, TriggerMeasures, details, trigger_measures,
 };
 use crate::model::Part;
 use crate::objective::{ImageTower, Phase};
 use crate::recipe::Recipe;
-use crate::train::Trainer;
+use crate::run::together::{Together, tell};
+use crate::train::{SimilarityHistogram, Trainer};
 use roclip_data::pairs::LeftOutByList;
 use roclip_data::plural::count;
 use roclip_data::poison::Manifest;
@@ -77,7 +78,7 @@ impl Context<'_> {
 
     /// Whether pairs are scored when the run is evaluated, to see if similarity would find the poison. Without known poison there is nothing to
     /// find, and the text tower of a classifier or a captioner has learned nothing that a picture could be similar to.
-    pub fn watches_similarity(&self, trainer: &Trainer) -> bool {
+    fn watches_similarity(&self, trainer: &Trainer) -> bool {
         self.manifest.is_some() && !self.recipe.is_labelled() && trainer.objective.captioner().is_none()
     }
 
@@ -99,6 +100,7 @@ impl Context<'_> {
     }
 
     pub fn evaluate(&self, trainer: &Trainer) -> Result<Evaluation> {
+        tell(trainer, Together::Evaluation)?;
         let (model, manifest) = (&trainer.model, self.manifest.as_ref());
         match trainer.objective.head() {
             // Before its first step a classifier knows nothing; the victim is measured by its prompts.
@@ -113,6 +115,7 @@ impl Context<'_> {
     /// The teacher of a student, measured as the student is.
     pub fn evaluate_teacher(&self, trainer: &Trainer) -> Result<Option<Evaluation>> {
         let Some(teacher) = trainer.objective.teacher() else { return Ok(None) };
+        tell(trainer, Together::Teacher)?;
         let manifest = self.manifest.as_ref();
         self.evaluator.evaluate_by(&teacher.model, &teacher.classifier, manifest, Depth::Plain).map(Some)
     }
@@ -121,10 +124,28 @@ impl Context<'_> {
     pub fn trigger_measures(&self, trainer: &Trainer) -> Result<BTreeMap<String, TriggerMeasures>> {
         match (trainer.objective.head(), &self.manifest) {
             (Some(head), Some(manifest)) if self.recipe.is_labelled() => {
+                tell(trainer, Together::Triggers)?;
                 trigger_measures(&self.evaluator, &self.evaluator.recognizer(&trainer.model, head), manifest)
             }
             _ => Ok(BTreeMap::new()),
         }
+    }
+
+    /// The linear probe of the trained model, where the recipe asks for one.
+    pub fn probe(&self, trainer: &Trainer) -> Result<Option<Accuracy>> {
+        let Some(config) = &self.recipe.eval.probe else { return Ok(None) };
+        tell(trainer, Together::Probe)?;
+        let (samples, manifest) = (trainer.pairs.labelled_samples(), self.manifest.as_ref());
+        self.evaluator.probe(&trainer.model, config, &samples, manifest, self.recipe.seed).map(Some)
+    }
+
+    /// How alike the watched pairs are; nothing where none are watched.
+    pub fn similarities(&self, trainer: &Trainer) -> Result<SimilarityHistogram> {
+        if !self.watches_similarity(trainer) {
+            return Ok(SimilarityHistogram::default());
+        }
+        tell(trainer, Together::Similarities)?;
+        trainer.similarities()
     }
 
     /// How good the captions of the captioner in training are; none where there is none.
@@ -146,6 +167,7 @@ impl Context<'_> {
 
     /// What a report shows of the trained model beside its rates.
     pub fn details(&self, trainer: &Trainer) -> Result<Details> {
+        tell(trainer, Together::Details)?;
         let (model, manifest) = (&trainer.model, self.manifest.as_ref());
         match trainer.objective.head() {
             Some(head) => details(&self.evaluator, &self.evaluator.recognizer(model, head), manifest),

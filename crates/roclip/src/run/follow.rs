@@ -9,6 +9,7 @@ use crate::run::caller::Caller;
 use crate::run::device::machine;
 use crate::run::session::{FINISHED, prepare};
 use crate::run::stop::Stop;
+use crate::run::together::help;
 use crate::train::{Host, StepDone, Trainer};
 use std::path::Path;
 
@@ -30,16 +31,16 @@ pub fn follow(recipe: &Recipe, run: &Path, caller: &Caller) -> Result<()> {
     let (mut trainer, context) = build(recipe, prepare(recipe, silent)?, (device, world), run, silent)?;
     agree_on_data(world, &context.fingerprint)?;
     trainer.share()?;
-    world.wait_for_first()?;
+    help(&context, &trainer)?;
     // From here on a signal ends all processes together.
     caller.stop.set_unsaved(true);
     let mut follower = Follower { recipe, run, stop: caller.stop };
     while trainer.position.epoch <= recipe.train.epochs {
         trainer.epoch(&mut follower)?;
-        // It saves, measures and writes.
-        world.wait_for_first()?;
+        // The first process saves and writes, and measures with all.
+        help(&context, &trainer)?;
     }
-    world.wait_for_first()
+    help(&context, &trainer)
 }
 
 struct Follower<'a> {

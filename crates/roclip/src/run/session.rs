@@ -24,6 +24,7 @@ use crate::run::skips::SkipLog;
 use crate::run::stop::Stop;
 use crate::run::summary::{PhaseEvaluation, Summary, environment};
 use crate::run::supervision::is_attacked;
+use crate::run::together::{Together, tell};
 use crate::train::{EpochTally, SimilarityHistogram, SplitSummary, Trainer, read_metrics};
 use crate::world::World;
 use roclip_data::artifact;
@@ -205,7 +206,7 @@ impl Session<'_> {
         keep_pictures(run, manifest.as_ref(), &trainer.pairs, &evaluator.samples, limits)?;
         artifact::write_json(&self.folder.file("summary.json"), &summary)?;
         self.journal.note("finished");
-        trainer.world.wait_for_first()?;
+        tell(trainer, Together::Training)?;
         Ok(summary)
     }
 
@@ -253,7 +254,7 @@ impl Session<'_> {
             trainer.tally = unmeasured;
             last = self.measure(trainer)?;
         }
-        trainer.world.wait_for_first()?;
+        tell(trainer, Together::Training)?;
         while trainer.position.epoch <= self.context.recipe.train.epochs {
             trainer.epoch(self)?;
             let between = Instant::now();
@@ -263,7 +264,7 @@ impl Session<'_> {
             self.save(trainer)?;
             last = self.measure(trainer)?.or(last);
             self.journal.pace.epoch(self.context.recipe.evaluates_after(epoch), between.elapsed().as_secs_f64());
-            trainer.world.wait_for_first()?;
+            tell(trainer, Together::Training)?;
         }
         Ok(last)
     }
@@ -307,9 +308,9 @@ impl Session<'_> {
             matches: tally.matches.finish(),
             split: trainer.objective.split().map(|(scores, split)| SplitSummary::new(&trainer.pairs, scores, split)),
             // As costly as an evaluation, and due when one is.
-            similarity: match evaluation.is_some() && self.context.watches_similarity(trainer) {
-                true => trainer.similarities()?,
-                false => SimilarityHistogram::default(),
+            similarity: match &evaluation {
+                Some(_) => self.context.similarities(trainer)?,
+                None => SimilarityHistogram::default(),
             },
         };
         self.journal.epoch(trainer, epoch, &report)?;
@@ -317,14 +318,7 @@ impl Session<'_> {
     }
 
     fn summary(&self, trainer: &Trainer, evaluation: Evaluation) -> Result<Summary> {
-        let Context { recipe, evaluator, manifest, .. } = &self.context;
-        let probe = match &recipe.eval.probe {
-            Some(config) => {
-                let samples = &trainer.pairs.labelled_samples();
-                Some(evaluator.probe(&trainer.model, config, samples, manifest.as_ref(), recipe.seed)?)
-            }
-            None => None,
-        };
+        let recipe = self.context.recipe;
         let mut after = BTreeMap::new();
         for line in read_epochs(self.folder.path())? {
             if let Some(evaluation) = line.evaluation {
@@ -353,7 +347,7 @@ impl Session<'_> {
             named: self.context.named.clone(),
             captions: None,
             after,
-            linear_probe: probe,
+            linear_probe: self.context.probe(trainer)?,
             step: Some(trainer.position.step),
             seconds: self.journal.log.clock.seconds(),
             peak_memory_bytes: self.journal.log.clock.peak_memory_bytes(),

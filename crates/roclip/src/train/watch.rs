@@ -93,11 +93,18 @@ impl Encode for Standing<'_> {
 }
 
 impl Trainer {
-    /// Similarities of `pairs` as the model stands.
+    /// Similarities of `pairs` as the model stands. All processes are asked for the same ones.
     fn scored(&self, pairs: &[usize]) -> Result<Vec<(usize, f32)>> {
         let embedder = Embedder { model: &self.model, loader: &self.loader, device: self.device };
         let standing = Standing { embedder, pairs: self.pairs.len(), epoch: self.position.epoch, world: &self.world };
-        standing.scored(pairs, None)
+        let own =
+            standing.scored(pairs.get(self.world.part(pairs.len(), SCORED_AT_A_TIME)).unwrap_or_default(), None)?;
+        let (places, values): (Vec<i64>, Vec<f32>) = own.into_iter().map(|(pair, value)| (pair as i64, value)).unzip();
+        let places: Vec<i64> = Vec::try_from(self.world.gather_rows(&Tensor::from_slice(&places))?)
+            .torch("reading which pairs were scored")?;
+        let values: Vec<f32> =
+            Vec::try_from(self.world.gather_rows(&Tensor::from_slice(&values))?).torch("reading similarities")?;
+        Ok(places.into_iter().map(|pair| pair as usize).zip(values).collect())
     }
 
     /// Similarity of watched pairs without augmentation: 512 of each attack and 512 clean ones, which the seed draws, or all that there are.

@@ -102,6 +102,20 @@ impl World {
         self.collectives.barrier(if self.is_first() { self.timeout } else { LONGEST_WORK })
     }
 
+    /// As the first process: tells the others, who are at [`World::told`] or come there, what all do next.
+    pub fn tell(&self, work: i64) -> Result<()> {
+        self.wait_for_first()?;
+        self.collectives.broadcast(&[&Tensor::from_slice(&[work])])
+    }
+
+    /// As another process: what the first one says that all do next, however long it is at something else before.
+    pub fn told(&self) -> Result<i64> {
+        self.wait_for_first()?;
+        let work = Tensor::from_slice(&[-1i64]);
+        self.collectives.broadcast(&[&work])?;
+        Ok(work.int64_value(&[0]))
+    }
+
     /// Waits for all, each of which may be at something that takes long.
     pub fn wait_for_all(&self) -> Result<()> {
         self.collectives.barrier(LONGEST_WORK)
@@ -182,7 +196,7 @@ fn text_of(bytes: &[u8]) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     //! Several processes as threads of one.
 
     use super::*;
@@ -191,7 +205,7 @@ mod tests {
     use tch::Kind;
 
     /// `work` as each of `size` processes.
-    pub(super) fn together<T: Send>(size: usize, work: impl Fn(World) -> T + Sync) -> Vec<T> {
+    pub(crate) fn together<T: Send>(size: usize, work: impl Fn(World) -> T + Sync) -> Vec<T> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let join = |rank| {
             let serve = rank == 0;
@@ -225,6 +239,8 @@ mod tests {
             let said = world.broadcast_text(if rank == 0 { "of the first" } else { "other" }).unwrap();
             let silent = world.broadcast_text(if rank == 0 { "" } else { "other" }).unwrap();
             let rows = values(&world.gather_rows(&rows).unwrap());
+            let work = if rank == 0 { world.tell(5).map(|()| 5) } else { world.told() };
+            assert_eq!(work.unwrap(), 5, "what the first says is heard");
             (texts, said, silent, world.gather_numbers(&[rank as i64, 7]).unwrap(), rows, world.part(1000, 128))
         });
         let rows = [values(&numbers(1.0, &[1, 2])), values(&numbers(2.0, &[2, 2]))].concat();

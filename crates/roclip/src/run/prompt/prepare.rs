@@ -288,6 +288,7 @@ pub fn encoder<'a>(loaded: &'a Loaded, recipe: &Recipe) -> ImageEncoder<'a> {
         batch_size: BATCH,
         workers: recipe.data.workers,
         kind: FeatureKind::Projected,
+        world: None,
     }
 }
 
