@@ -4,7 +4,8 @@
 
 PAIRS.csv has the columns `image` and `caption`. The models are RN50 and ViT-B-32. ROUNDS (5), BATCH (16) and THREADS (2) are read from the
 environment. Each program trains two epochs, of which the second matches; first of all, both take one step from the same weights on the same 16
-pictures without augmentation, and their losses are printed.
+pictures without augmentation, and their losses are printed. GFLOP/s are those of the first epoch's step: what the products and convolutions of its
+pairs compute (captions padded there, of their own length here), by the step's seconds.
 """
 
 import csv
@@ -80,6 +81,11 @@ def first_losses(model, pairs, folder):
     return mine, theirs
 
 
+def said_by_pytorch(*words):
+    said = subprocess.run([PYTHON, ROOT / "bench/with_pytorch.py", *map(str, words)], check=True, capture_output=True, text=True).stdout
+    return list(map(float, said.split()))
+
+
 def median(values, digits=2):
     values = sorted(values)
     return f"{statistics.median(values):.{digits}f} [{values[0]:.{digits}f}, {values[-1]:.{digits}f}]"
@@ -100,15 +106,19 @@ def compare(model, pairs, folder):
             subprocess.run(["rm", "-rf", place])
         for values, pair in zip(measured.values(), zip(*sides)):
             values.append(pair)
+    padded, own = said_by_pytorch("flop", ROOT / f"crates/roclip/src/model/configs/{model}.json", pairs)
+    measured["step, GFLOP/s"] = [(BATCH * own / ours, BATCH * padded / theirs) for ours, theirs in measured["step, s"]]
     for name, values in measured.items():
         left, right = zip(*values)
-        ratio = [b / a for a, b in values]
+        # More is better of GFLOP/s, and less of everything else.
+        ratio = [a / b if name.endswith("/s") else b / a for a, b in values]
         print(f"| {model} | {name} | {median(left)} | {median(right)} | {median(ratio)} |", flush=True)
 
 
 def main():
     pairs, *models = sys.argv[1:]
     print(f"batches of {BATCH}, {THREADS} threads, {ROUNDS} rounds")
+    print(f"a large product of matrices: {said_by_pytorch('product', THREADS)[0]:.0f} GFLOP/s")
     print("| model | what | roclip | released program | ratio |")
     print("|---|---|---|---|---|")
     for model in models or ["RN50", "ViT-B-32"]:

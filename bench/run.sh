@@ -28,5 +28,12 @@ echo "|---|---|---|---|---|"
 compare "training step, ViT-tiny-32, batch 64, captions of 16 tokens, 1 thread (s)" step ViT-tiny-32 64 16 1 -- step $configs/ViT-tiny-32.json 64 16 1
 compare "training step, RN50, batch 4, captions of 16 tokens, 2 threads (s)" step RN50 4 16 2 -- step $configs/RN50.json 4 16 2
 compare "training step, ViT-B-32, batch 8, captions of 16 tokens, 2 threads (s)" step ViT-B-32 8 16 2 -- step $configs/ViT-B-32.json 8 16 2
+
 echo
-echo "pool lookup, 21,845 x 1,024, batch 512, 2 threads (s): $("$ours" pool 21845 1024 512 2)"
+echo "| lookup of 512 images in a pool, 2 threads | s |"
+echo "|---|---|"
+for pool in "21845 1024 512 2" "21845 1024 512 2 dedup" "200000 1024 512 2" "200000 1024 512 2 dedup"; do
+  # Without quotes: each word is an argument.
+  read -r rows dim _ _ dedup <<<"$pool"
+  echo "| $rows rows of $dim${dedup:+, no row for two images} | $("$ours" pool $pool) |"
+done

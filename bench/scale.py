@@ -28,12 +28,12 @@ BATCH, STEPS = 16, 4
 # published towers computes a pair (three times the forward pass; open_clip's published multiply-and-adds, times two).
 GPU_FLOPS, REACHED = 989e12, 0.35
 BETWEEN_GPUS = {8: 200e9, 64: 25e9}
-TOWERS = {  # parameters, FLOP a pair, width of the features
+TOWERS = {  # parameters (an upper bound of what is exchanged: rows of the token table that no caption has read are not), FLOP a pair, width
     "RN50": (102e6, 3 * 2 * 9.16e9, 1024),
     "ViT-B-32": (151e6, 3 * 2 * 7.40e9, 512),
 }
 # Measured, on the pages that are named.
-PLAIN, RELEASED = 421, 282  # pictures of 500 x 375 a second and core (bench/README.md)
+RELEASED = 282  # pictures of 500 x 375 a second and core (bench/README.md)
 INDEX_CPU, INDEX_BYTES, ORDER_BYTES = 10e-6, 56, 8.5  # seconds and bytes a pair (docs/data.md)
 EPOCHS = 32
 

@@ -8,6 +8,9 @@ TensorFloat-32; tf32 for matrix products, too; amp_bf16, open_clip's autocast) i
 
     with_pytorch.py plain FOLDER SIZE
     with_pytorch.py augment FOLDER SIZE
+
+    with_pytorch.py flop MODEL.json PAIRS.csv     GFLOP of a training step a pair: captions padded to the whole context, and of their own mean length
+    with_pytorch.py product THREADS               GFLOP/s of a large product of matrices
 """
 
 import contextlib
@@ -73,6 +76,35 @@ def step(config, batch, length, threads, device="cpu", precision="fp32"):
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
+def gflop_a_pair(config, pairs):
+    """Of the products and convolutions of a forward and a backward pass, with padded captions and with those of the pairs' mean length."""
+    import csv
+
+    import open_clip
+    from open_clip.model import CLIP
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = json.loads(pathlib.Path(config).read_text())
+    captions = [row["caption"] for row in csv.DictReader(open(pairs, newline=""))]
+    own = round((open_clip.get_tokenizer("RN50")(captions) != 0).sum(1).float().mean().item())
+    side = config["vision_cfg"]["image_size"]
+    counts = []
+    for length in (config["text_cfg"]["context_length"], own):
+        model = CLIP(**{**config, "text_cfg": {**config["text_cfg"], "context_length": length}}).train()
+        with FlopCounterMode(display=False) as counter:
+            # Two pairs, since BatchNorm over one picture of one place cannot be trained.
+            image, text, _ = model(torch.randn(2, 3, side, side), torch.randint(1, config["text_cfg"]["vocab_size"], (2, length)))
+            (image.sum() + text.sum()).backward()
+        counts.append(counter.get_total_flops() / 2 / 1e9)
+    return counts
+
+
+def product(threads):
+    torch.set_num_threads(threads)
+    left, right = torch.randn(4096, 4096), torch.randn(4096, 4096)
+    return 2 * 4096**3 / 1e9 / median_seconds(lambda: left @ right)
+
+
 NORMALISE = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
@@ -117,5 +149,9 @@ if __name__ == "__main__":
     if name == "step":
         seconds, peak = step(rest[0], *map(int, rest[1:4]), *rest[4:])
         print(f"{seconds:.6f} {peak:.1f}" if rest[4:] else f"{seconds:.6f}")
+    elif name == "flop":
+        print(*(f"{count:.3f}" for count in gflop_a_pair(*rest)))
+    elif name == "product":
+        print(f"{product(int(rest[0])):.1f}")
     else:
         print(f"{images(name, rest[0], int(rest[1])):.6f}")
