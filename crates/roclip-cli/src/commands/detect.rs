@@ -1,7 +1,8 @@
 //! `roclip detect`
 
 use crate::commands::described_model::DescribedModel;
-use crate::commands::detect_print::{print, print_figures};
+use crate::commands::detect_inputs::{self, InputsArguments};
+use crate::commands::detect_print::print;
 use crate::commands::detect_train::PairFlags;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::of_key;
@@ -12,14 +13,11 @@ use anyhow::{Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use roclip::checkpoint::{self, load_as, run_of};
-use roclip::detect::{Config, Descriptions, Method};
+use roclip::detect::{Config, Method};
 use roclip::recipe::{DataConfig, Recipe};
-use roclip::report::{check_inputs_folder, check_suspects_folder, write_suspects};
-use roclip::run::{
-    Drop, EarlierList, Looked, PairFeatures, Prepared, machine, prepare_data, suspect_inputs, suspects, unspoken_poison,
-};
+use roclip::report::{check_suspects_folder, write_suspects};
+use roclip::run::{Drop, EarlierList, Looked, PairFeatures, machine, suspects, unspoken_poison};
 use roclip_data::artifact;
-use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 use roclip_data::skip::SkipReport;
 use std::path::{Path, PathBuf};
@@ -29,38 +27,22 @@ use std::sync::Arc;
 pub enum Command {
     /// Score every pair of the training data by how suspicious it is, and say which to leave out
     Pairs(PairsArguments),
-    /// Score pictures by how much they look as if they carried a trigger: the labelled images of a run, as they are and with each of its triggers
+    /// Score pictures by how much they look as if they carried a trigger, beside clean ones, as they are and with each trigger that is known
     Inputs(InputsArguments),
 }
 
 /// What both kinds take.
 #[derive(Args)]
-struct Common {
+pub struct Common {
     #[command(flatten)]
-    described: DescribedModel,
+    pub described: DescribedModel,
     #[command(flatten)]
     pairs: PairFlags,
     #[command(flatten)]
     machine: MachineFlags,
     /// Print the summary as JSON on stdout
     #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-pub struct InputsArguments {
-    /// The model whose inputs they are: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
-    /// Folder for inputs.jsonl and inputs.json
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
-    /// What the classes look like, for the method `descriptions`: a JSON file of {class: [text, ...]} [default: the program's own, for the
-    /// concepts of the demo and the classes of recipes/flickr8k-concepts.toml]
-    #[arg(long, value_name = "FILE")]
-    descriptions: Option<PathBuf>,
-    #[command(flatten)]
-    common: Common,
+    pub json: bool,
 }
 
 #[derive(Args)]
@@ -121,7 +103,7 @@ fn methods_help() -> String {
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Pairs(arguments) => pairs(&arguments),
-        Command::Inputs(arguments) => inputs(&arguments),
+        Command::Inputs(arguments) => detect_inputs::run(&arguments),
     }
 }
 
@@ -280,56 +262,9 @@ fn trusted(recipe: &Recipe, path: &str) -> Recipe {
     trusted
 }
 
-/// The labelled images of the recipe, with and without the triggers that it knows of.
-fn inputs(arguments: &InputsArguments) -> Result<()> {
-    let Common { described, json, .. } = &arguments.common;
-    let run = run_of(&arguments.model);
-    let recipe = arguments.common.recipe(Some(&arguments.model), run.as_deref(), "detect inputs")?;
-    check_inputs_folder(&arguments.out, "--out")?;
-    artifact::check_writable(&arguments.out)?;
-    let named = arguments.descriptions.as_deref().map(Descriptions::read).transpose()?;
-    let loaded = load_as(&arguments.model, described.description(), machine(&recipe)?)?;
-    let Prepared { evaluator, manifest, warnings, .. } = prepare_data(&recipe)?;
-    for warning in &warnings {
-        say(&format!("warning: {}", for_terminal(warning)));
-    }
-    let backdoors = manifest.map(|manifest| manifest.backdoors()).unwrap_or_default();
-    let (model, tokenizer) = (&loaded.model, &loaded.tokenizer);
-    let descriptions = match named {
-        Some(named) => Some(named),
-        None => Descriptions::shipped_for(&evaluator.classes)?,
-    };
-    match &descriptions {
-        Some(texts) if arguments.descriptions.is_none() => {
-            say(&format!("descriptions: those of {}, which come with the program", texts.name));
-        }
-        Some(texts) => match texts.beyond(&evaluator.classes) {
-            0 => {}
-            beyond => say(&format!("descriptions: {beyond} of their classes are not evaluated, and are left out")),
-        },
-        None => say(
-            "descriptions: none come with the program for these classes; the method is left out without --descriptions",
-        ),
-    }
-    let found = suspect_inputs(&evaluator, model, tokenizer, &backdoors, descriptions.as_ref(), recipe.seed)?;
-    found.write(&arguments.out)?;
-    if *json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
-    } else {
-        println!("{} images looked at, {} others known to be clean", found.looked_at, found.clean);
-        if found.judged.is_empty() {
-            println!("no trigger is known: the scores say what is odd, not how well they tell it");
-        }
-        let rows = found.judged.iter().map(|judged| (judged.method, judged.attack.as_str(), &judged.figures));
-        print_figures(rows);
-    }
-    say_next(&arguments.out, "inputs.jsonl, inputs.json", &[]);
-    Ok(())
-}
-
 impl Common {
     /// The recipe of the run that the model belongs to, or the one given, with the flags.
-    fn recipe(&self, model: Option<&Path>, run: Option<&Path>, command: &str) -> Result<Recipe> {
+    pub fn recipe(&self, model: Option<&Path>, run: Option<&Path>, command: &str) -> Result<Recipe> {
         const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
         let PairFlags { recipe: typed, data, manifest, seed } = &self.pairs;
         typed.check_keys(command, &OBEYED)?;

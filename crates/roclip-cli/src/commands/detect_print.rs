@@ -2,7 +2,7 @@
 
 use crate::commands::detect_advice::advice;
 use roclip::detect::figures::Figures;
-use roclip::run::{Judged, Suspects};
+use roclip::run::{Judged, SuspectInputs, Suspects, TrustedInputs};
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
 
@@ -70,4 +70,45 @@ fn figures_in_words(figures: &Figures) -> String {
         silent => format!("   {silent} of {} without a score", figures.poisoned),
     };
     format!("{area:>8} {most:>12} {all:>13}{silent}")
+}
+
+/// What pictures are flagged, and how well each method tells a trigger.
+pub fn print_inputs(found: &SuspectInputs) {
+    let unread = if found.unreadable > 0 { format!(", {} cannot be read", found.unreadable) } else { String::new() };
+    let clean = match &found.trusted {
+        Some(TrustedInputs { statistics, held_out, .. }) => format!(
+            "of {}, {statistics} say how clean ones vary, and {held_out} how rare a score is",
+            count(found.clean, "trusted one")
+        ),
+        None => format!(
+            "{} others, a random half of what was named, taken for clean (--trusted-data names clean ones)",
+            found.clean
+        ),
+    };
+    println!("{} images looked at{unread}, {clean}", found.looked_at);
+    if found.judged.is_empty() {
+        println!("no trigger is known: the scores say what is odd, not how well they tell it");
+    }
+    print_figures(found.judged.iter().map(|judged| (judged.method, judged.attack.as_str(), &judged.figures)));
+    let Some(TrustedInputs { level, .. }) = &found.trusted else { return };
+    println!("flagged at --level {level}, by which about {:.1} % of the clean pictures are:", 100.0 * level);
+    let seen = found.looked_at - found.unreadable;
+    for (number, method) in found.methods.iter().enumerate() {
+        let list = if number + 1 == found.methods.len() { " (flagged.txt)" } else { "" };
+        let flagged = method.flagged.unwrap_or(0);
+        println!("  {:20} {flagged} of {seen} as they are{}", method.method, if flagged > 0 { list } else { "" });
+        for judged in found.judged.iter().filter(|judged| judged.method == method.method) {
+            let Some(of) = &judged.flagged else { continue };
+            println!(
+                "  {:20} {}: {} of {} with the trigger, {} of {} without ({:.1} %)",
+                "",
+                for_terminal(&judged.attack),
+                of.triggered_flagged,
+                judged.figures.poisoned,
+                of.clean_flagged,
+                judged.figures.clean,
+                100.0 * of.false_positive_rate
+            );
+        }
+    }
 }

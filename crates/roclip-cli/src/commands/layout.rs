@@ -189,6 +189,8 @@ const EXAMPLES: [(&str, &str); 32] = [
     (
         "detect inputs",
         "  roclip detect inputs runs/mine --out inputs/
+  roclip detect inputs runs/mine --val-data inbox/ --trusted-data checked/ --out inputs/
+  roclip detect inputs runs/mine --out inputs/ --methods jpeg --json
   roclip detect inputs runs/mine --out inputs/ --descriptions words.json",
     ),
     ("doctor", "  roclip doctor runs/mine"),

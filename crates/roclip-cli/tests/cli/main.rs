@@ -11,6 +11,7 @@ mod data_drop;
 mod data_stats;
 mod data_verify;
 mod detect;
+mod detect_inputs;
 mod distil;
 mod evaluation;
 mod index;

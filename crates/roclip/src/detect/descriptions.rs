@@ -34,6 +34,20 @@ pub struct Descriptions {
     unrelated: Vec<String>,
 }
 
+/// What [`Descriptions`] say of some classes: two texts a sentence.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClassTexts {
+    /// As [`Descriptions::name`] and [`Descriptions::provenance`].
+    pub name: String,
+    pub provenance: String,
+    /// Sentences that fit a class.
+    pub described: Vec<String>,
+    /// Beside each the class in a template, with an unrelated text behind it.
+    pub beside: Vec<String>,
+    /// What each counts: all sentences of a class together count as one.
+    pub shares: Vec<f32>,
+}
+
 impl Descriptions {
     /// Reads a JSON file of `{class: [text, ...]}`, or one with the fields of those in `data/descriptions/`.
     ///
@@ -68,6 +82,11 @@ impl Descriptions {
         }
     }
 
+    /// The classes that it describes.
+    pub fn classes(&self) -> impl Iterator<Item = &String> {
+        self.classes.keys()
+    }
+
     /// How many of the classes that it describes are none of `classes`.
     pub fn beyond(&self, classes: &[String]) -> usize {
         let known: BTreeSet<&String> = classes.iter().collect();
@@ -90,17 +109,23 @@ impl Descriptions {
         Ok(None)
     }
 
-    /// For all sentences of all `classes`: the sentences, and beside each its class with an unrelated text.
+    /// For all sentences of all `classes`, each with the words that stand for it in a prompt: the sentences, and beside each its class in the
+    /// next of `templates`, which have `{}` in its place, with the next unrelated text.
     ///
     /// # Errors
     /// Classes that nothing is said of.
-    pub fn texts(&self, classes: &[String]) -> Result<[Vec<String>; 2]> {
-        let mut unrelated = self.unrelated.iter().cycle();
-        let (mut described, mut beside) = (Vec::new(), Vec::new());
+    pub fn texts(&self, classes: &[(String, String)], templates: &[String]) -> Result<ClassTexts> {
+        let (mut unrelated, mut templates) = (self.unrelated.iter().cycle(), templates.iter().cycle());
+        let (name, provenance) = (self.name.clone(), self.provenance.clone());
+        let mut found = ClassTexts { name, provenance, ..ClassTexts::default() };
         let says = |text: &&String| !text.trim().is_empty();
         let texts_of = |class: &String| self.classes.get(class).into_iter().flatten().filter(says);
-        let missing: Vec<&str> =
-            classes.iter().filter(|class| texts_of(class).next().is_none()).map(String::as_str).collect();
+        let missing: Vec<&str> = classes
+            .iter()
+            .map(|(class, _)| class)
+            .filter(|class| texts_of(class).next().is_none())
+            .map(String::as_str)
+            .collect();
         if let [first, others @ ..] = missing.as_slice() {
             let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
             return Err(Error::setting(
@@ -108,12 +133,16 @@ impl Descriptions {
                 "describe every class",
             ));
         }
-        for class in classes {
+        for (class, words) in classes {
             let texts: Vec<&String> = texts_of(class).collect();
-            described.extend(texts.iter().map(|text| (*text).clone()));
-            beside.extend(texts.iter().zip(&mut unrelated).map(|(_, text)| format!("{class} {text}")));
+            let share = 1.0 / texts.len() as f32;
+            for ((text, template), other) in texts.into_iter().zip(&mut templates).zip(&mut unrelated) {
+                found.described.push(text.clone());
+                found.beside.push(format!("{} {other}", template.replace("{}", words)));
+                found.shares.push(share);
+            }
         }
-        Ok([described, beside])
+        Ok(found)
     }
 }
 
@@ -205,8 +234,9 @@ mod tests {
     }
 
     #[test]
-    fn each_sentence_has_its_class_with_an_unrelated_text_beside_it() {
-        let classes = ["a", "b"].map(str::to_owned);
+    fn each_sentence_has_its_class_in_a_template_with_an_unrelated_text_beside_it() {
+        let classes = ["a", "b"].map(|class| (class.to_owned(), class.to_uppercase()));
+        let templates = ["{}", "a {}."].map(str::to_owned);
         let of = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let file = Descriptions {
             name: String::new(),
@@ -214,7 +244,12 @@ mod tests {
             classes: [("a".to_owned(), of(&["one", "two"])), ("b".to_owned(), of(&["three"]))].into(),
             unrelated: of(&["x", "y"]),
         };
-        assert_eq!(file.texts(&classes).unwrap(), [of(&["one", "two", "three"]), of(&["a x", "a y", "b x"])]);
-        assert!(file.texts(&["c".to_owned()]).unwrap_err().to_string().contains("nothing of the class `c`"));
+        let found = file.texts(&classes, &templates).unwrap();
+        assert_eq!((found.described, found.beside), (of(&["one", "two", "three"]), of(&["A x", "a A. y", "B x"])));
+        // A class of which more is said counts no more than another.
+        assert_eq!(found.shares, [0.5, 0.5, 1.0]);
+        let unknown = [("c".to_owned(), "c".to_owned())];
+        let said = file.texts(&unknown, &templates).unwrap_err().to_string();
+        assert!(said.contains("nothing of the class `c`"), "{said}");
     }
 }

@@ -18,7 +18,7 @@ pub enum InputMethod {
 /// What is known of a method.
 pub struct KnownInput {
     pub method: InputMethod,
-    /// As files spell it.
+    /// As flags and files spell it.
     pub name: &'static str,
     /// For help.
     pub about: &'static str,
@@ -49,18 +49,18 @@ impl InputMethod {
             method: InputMethod::Jpeg,
             name: "jpeg",
             about: "how far JPEG moves the features",
-            scores: |seen| moved(&seen.plain, &seen.jpeg),
+            scores: |seen| moved(&seen.plain, seen.jpeg.as_ref()),
         },
         KnownInput {
             method: InputMethod::Blur,
             name: "blur",
             about: "how far a blur moves the features",
-            scores: |seen| moved(&seen.plain, &seen.blurred),
+            scores: |seen| moved(&seen.plain, seen.blurred.as_ref()),
         },
         KnownInput {
             method: InputMethod::Descriptions,
             name: "descriptions",
-            about: "how little it matters what is said of the classes (BDetCLIP, ICML 2025); needs --descriptions",
+            about: "how little it matters what is said of the classes (BDetCLIP, ICML 2025); needs sentences that describe them",
             scores: by_descriptions,
         },
     ];
@@ -69,23 +69,28 @@ impl InputMethod {
         InputMethod::ALL.into_iter().find(|known| known.method == self)
     }
 
-    /// As files spell it.
+    pub fn named(name: &str) -> Option<InputMethod> {
+        InputMethod::ALL.into_iter().find(|known| known.name == name).map(|known| known.method)
+    }
+
+    /// As flags and files spell it.
     pub fn name(self) -> &'static str {
         self.known().map_or("", |known| known.name)
     }
 }
 
-/// What a model makes of pictures. All features are unit ones, `[pictures, dim]`, of the same pictures in the same order.
+/// What a model makes of pictures. All features are unit ones, `[pictures, dim]`, of the same pictures in the same order. What no method asks
+/// for need not be there.
 pub struct InputFeatures {
     pub plain: Tensor,
     /// Of other pictures, which are known to be clean.
     pub clean: Tensor,
-    pub jpeg: Tensor,
-    pub blurred: Tensor,
+    pub jpeg: Option<Tensor>,
+    pub blurred: Option<Tensor>,
     /// Under masks of growing size, the smallest first; the first is no mask.
     pub masked: Vec<Tensor>,
-    /// Sums over classes of unit text features, `[dim]`: of descriptions of the classes, and of the classes with words that have nothing to do
-    /// with them.
+    /// Sums over classes of the mean of unit text features, `[dim]`: of descriptions of the class, and of the class in a template with words
+    /// that have nothing to do with it.
     pub said: Option<[Tensor; 2]>,
 }
 
@@ -99,7 +104,8 @@ pub fn input_scores(method: InputMethod, seen: &InputFeatures) -> Result<Vec<f64
 }
 
 /// One less the cosine of each row before and after.
-fn moved(before: &Tensor, after: &Tensor) -> Result<Vec<f64>> {
+fn moved(before: &Tensor, after: Option<&Tensor>) -> Result<Vec<f64>> {
+    let after = after.ok_or_else(|| Error::internal("nothing was encoded for this method"))?;
     let cosines = (before * after).sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
     Vec::try_from(cosines * -1.0 + 1.0).torch("reading similarities")
 }
@@ -108,7 +114,10 @@ fn moved(before: &Tensor, after: &Tensor) -> Result<Vec<f64>> {
 /// picture does not mind, so that a low sum is suspicious; the score is its negative.
 fn by_descriptions(seen: &InputFeatures) -> Result<Vec<f64>> {
     let Some([described, unrelated]) = &seen.said else {
-        return Err(Error::setting("nothing describes the classes", "name a file with --descriptions"));
+        return Err(Error::setting(
+            "the method `descriptions` compares sentences, and nothing describes the classes",
+            "name a file with --descriptions",
+        ));
     };
     let contrast = seen.plain.matmul(&(described - unrelated));
     Vec::try_from((contrast * -1.0).to_kind(Kind::Double)).torch("reading similarities")
@@ -124,8 +133,8 @@ mod tests {
         let plain = concepts(&[0, 1, 3]);
         let seen = InputFeatures {
             clean: concepts(&[0, 1, 2]),
-            jpeg: concepts(&[0, 1, 2]),
-            blurred: concepts(&[0, 1, 3]),
+            jpeg: Some(concepts(&[0, 1, 2])),
+            blurred: Some(concepts(&[0, 1, 3])),
             masked: Vec::new(),
             // Classes 0 and 1 are described; class 3 is what the trigger says.
             said: Some([concepts(&[0]).squeeze() + concepts(&[1]).squeeze(), concepts(&[3]).squeeze()]),
@@ -136,5 +145,13 @@ mod tests {
         assert_eq!(input_scores(InputMethod::Descriptions, &seen).unwrap(), [-1.0, -1.0, 1.0]);
         let silent = InputFeatures { said: None, ..seen };
         assert!(input_scores(InputMethod::Descriptions, &silent).unwrap_err().to_string().contains("--descriptions"));
+    }
+
+    #[test]
+    fn every_method_is_listed_once_under_its_name() {
+        for known in InputMethod::ALL {
+            assert_eq!(InputMethod::named(known.name), Some(known.method));
+        }
+        assert_eq!(InputMethod::named("combined"), None, "that is all of them");
     }
 }

@@ -16,10 +16,10 @@ mod ranks;
 mod whitening;
 
 pub use conformal::p_values;
-pub use descriptions::Descriptions;
+pub use descriptions::{ClassTexts, Descriptions};
 pub use inputs::{InputFeatures, InputMethod, input_scores};
 pub use ranks::combined;
-pub use whitening::along_mixed_direction;
+pub use whitening::along_first_direction;
 
 use crate::error::{Error, Result};
 use density::Densities;

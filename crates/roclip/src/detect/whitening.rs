@@ -8,39 +8,33 @@ use tch::{Kind, Tensor};
 const FLOOR: f64 = 1e-3;
 
 /// `W (z - mu)` of each row of `features` `[n, dim]`, with mean and covariance of `clean` `[m, dim]`.
-fn whitened(features: &Tensor, clean: &Tensor) -> Tensor {
+fn whitened(features: &Tensor, clean: &Tensor) -> Result<Tensor> {
     let (features, clean) = (features.to_kind(Kind::Double), clean.to_kind(Kind::Double));
     let mean = clean.mean_dim([0i64].as_slice(), true, Kind::Double);
     let centred = &clean - &mean;
     let covariance = centred.transpose(0, 1).matmul(&centred) / (crate::model::extent(&clean, 0) as f64 - 1.0).max(1.0);
-    let (values, vectors) = covariance.linalg_eigh("L");
+    let (values, vectors) = covariance.f_linalg_eigh("L").torch("whitening by clean pictures")?;
     let values = values.clamp_min(0.0);
     let floor = (values.mean(Kind::Double) * FLOOR).clamp_min(1e-12);
     let scale = (values + floor).rsqrt();
-    (features - mean).matmul(&vectors) * scale
+    Ok((features - mean).matmul(&vectors) * scale)
 }
 
 /// The squared length of each row, whitened.
 pub(super) fn norms(features: &Tensor, clean: &Tensor) -> Result<Vec<f64>> {
-    let squared = whitened(features, clean).square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+    let squared = whitened(features, clean)?.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
     Vec::try_from(squared).torch("reading lengths")
 }
 
 /// How far each row lies along the first eigenvector of the whitened rows' covariance, in either sense. A shift that all rows share is in no
 /// covariance: the rows must be a mixture, of those with a trigger and those without.
-pub(super) fn along_first_direction(features: &Tensor, clean: &Tensor) -> Result<Vec<f64>> {
-    let white = whitened(features, clean);
+pub fn along_first_direction(features: &Tensor, clean: &Tensor) -> Result<Vec<f64>> {
+    let white = whitened(features, clean)?;
     let centred = &white - white.mean_dim([0i64].as_slice(), true, Kind::Double);
-    let (_, vectors) = centred.transpose(0, 1).matmul(&centred).linalg_eigh("L");
+    let scatter = centred.transpose(0, 1).matmul(&centred);
+    let (_, vectors) = scatter.f_linalg_eigh("L").torch("seeking the direction of a mixture")?;
     let first = vectors.select(1, -1);
     Vec::try_from(white.matmul(&first).abs()).torch("reading projections")
-}
-
-/// [`along_first_direction`] of pictures as they are and of triggered ones, with one direction for both together.
-pub fn along_mixed_direction(plain: &Tensor, triggered: &Tensor, clean: &Tensor) -> Result<[Vec<f64>; 2]> {
-    let mut of_plain = along_first_direction(&Tensor::cat(&[plain, triggered], 0), clean)?;
-    let of_triggered = of_plain.split_off((crate::model::extent(plain, 0) as usize).min(of_plain.len()));
-    Ok([of_plain, of_triggered])
 }
 
 #[cfg(test)]
@@ -82,10 +76,16 @@ mod tests {
             Tensor::from_slice(&(0..count).flat_map(|_| row(shift)).collect::<Vec<f32>>()).view([-1, 8])
         };
         let (clean, plain, triggered) = (rows(200, 0.0), rows(60, 0.0), rows(50, 0.5));
-        let [ours, theirs] = along_mixed_direction(&plain, &triggered, &clean).unwrap();
-        assert_eq!((ours.len(), theirs.len()), (60, 50));
+        let scores = along_first_direction(&Tensor::cat(&[plain, triggered], 0), &clean).unwrap();
         let marks: Vec<Option<bool>> = (0..110).map(|at| Some(at >= 60)).collect();
-        let area = figures(&[ours, theirs].concat(), &marks).unwrap().auroc.unwrap();
+        let area = figures(&scores, &marks).unwrap().auroc.unwrap();
         assert!(area > 0.99, "{area}");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_an_error_and_no_panic() {
+        let clean = Tensor::full([4, 3], f64::NAN, (Kind::Float, tch::Device::Cpu));
+        let said = norms(&clean, &clean).unwrap_err().to_string();
+        assert!(said.contains("whitening by clean pictures"), "{said}");
     }
 }

@@ -24,7 +24,7 @@ impl EvalConfig {
     }
 
     /// The class list that is asked for, or that lies with the images.
-    pub(super) fn class_list(&self) -> Option<String> {
+    pub(crate) fn class_list(&self) -> Option<String> {
         self.classes.clone().or_else(|| beside(&self.source.path, CLASSES))
     }
 }

@@ -44,7 +44,7 @@ pub use per_class::{Accuracy, mean_per_class_recall};
 pub use picture_reading::{Guess, PictureReading, Pictures, write_predictions};
 pub use prompts::Prompts;
 pub use reading::Reading;
-pub(crate) use reading::is_for_training;
+pub(crate) use reading::{Labelled, is_for_training};
 pub use recognizer::{GUESSES, Predictions, Recognizer};
 pub use record::{BackdoorOutcome, Depth, Evaluation, TargetOutcome, can_miss};
 pub use retrieval::Retrieval;

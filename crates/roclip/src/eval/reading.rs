@@ -26,8 +26,8 @@ pub(crate) fn is_for_training(sample: &Sample) -> bool {
     sample.split.as_ref().is_some_and(|own| TRAINING.iter().any(|word| own.eq_ignore_ascii_case(word)))
 }
 
-/// Labelled images of an evaluation.
-pub(super) struct Labelled {
+/// Images of an evaluation, of which some or all have labels.
+pub(crate) struct Labelled {
     pub samples: Vec<Sample>,
     /// Of the training split beside them.
     pub training: Vec<Sample>,
@@ -56,7 +56,7 @@ impl Reading {
 
     /// The labelled images of an evaluation. Where no split is asked for and the source has several, those of the test split (else of the
     /// validation split), and the training split's beside them, whose pictures are not looked at.
-    pub(super) fn labelled(&self, source: &SourceConfig) -> Result<Labelled> {
+    pub(crate) fn labelled(&self, source: &SourceConfig) -> Result<Labelled> {
         let mut listing = list_samples(source, self.limits)?;
         let (mut training, mut note) = (Vec::new(), None);
         if source.split.is_none() {

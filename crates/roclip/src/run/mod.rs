@@ -60,7 +60,10 @@ pub use earlier_list::EarlierList;
 pub use folder::open_lock;
 pub use follow::follow;
 pub use forecast::{Forecast, check};
-pub use inputs::{SuspectInputs, suspect_inputs};
+pub use inputs::{
+    FlaggedOfAttack, INPUT_LEVEL, InputJudged, InputLook, InputMethodFlags, InputPictures, InputScore, KnownClean,
+    SuspectInputs, TrustedInputs, suspect_inputs, trusted_pictures,
+};
 pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
 pub use instruct_backdoor::{
     BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, Generalisation,

@@ -41,9 +41,11 @@ const PAIRS: [Product; 4] = [
 ];
 
 /// What `roclip detect inputs` writes.
-const INPUTS: [Product; 2] = [
+const INPUTS: [Product; 4] = [
     Product { name: "inputs.jsonl", known: Known::By("{", &["\"id\":", "\"attack\":", "\"scores\":"]) },
     Product { name: "inputs.json", known: Known::By("{", &["\"looked_at\":", "\"judged\":"]) },
+    Product { name: "inputs.html", known: Known::By("<!DOCTYPE html>", &["<title>Suspicious inputs</title>"]) },
+    Product { name: "flagged.txt", known: Known::Beside("inputs.json") },
 ];
 
 /// Whether a report may be written into `folder`, which the flag `flag` names.
