@@ -1,7 +1,7 @@
 //! From pairs to features, in evaluation mode and without graph: the one way for all that look at a loader's pairs with a model as it
 //! stands. Pairs that cannot be read are left out.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TorchContext};
 use crate::model::{Clip, tensors, unit};
 use roclip_data::batch::{Batches, Loader, View};
 use roclip_data::pairs::picture_hash;
@@ -81,7 +81,8 @@ impl Embedder<'_> {
     /// Those of the loader's pairs `which`, without augmentation, that can be read; none where that is none.
     pub fn readable(&self, which: Range<usize>) -> Result<Option<AllEmbedded>> {
         let (mut pairs, mut pictures) = (Vec::new(), Vec::new());
-        let (mut image, mut image_norms, mut text) = (Vec::new(), Vec::new(), Vec::new());
+        let rows = || Rows { most: which.len() as i64, filled: 0, all: None };
+        let (mut image, mut image_norms, mut text) = (rows(), rows(), rows());
         let side = self.side() as usize;
         let mut planes = Vec::with_capacity(3 * side * side);
         let task = Task::begin("encoding pairs", which.len(), "pairs");
@@ -95,15 +96,14 @@ impl Embedder<'_> {
                 pictures.push(picture_number(&planes, side, *pair));
             }
             task.advance(found.pairs.len());
-            image.push(found.image);
-            image_norms.push(found.image_norms);
-            text.push(found.text);
+            image.push(&found.image)?;
+            image_norms.push(&found.image_norms)?;
+            text.push(&found.text)?;
             pairs.extend(found.pairs);
         }
-        if pairs.is_empty() {
+        let (Some(image), Some(image_norms), Some(text)) = (image.rows(), image_norms.rows(), text.rows()) else {
             return Ok(None);
-        }
-        let (image, image_norms, text) = (joined(&image)?, joined(&image_norms)?, joined(&text)?);
+        };
         Ok(Some(AllEmbedded { pairs, pictures, image, image_norms, text }))
     }
 
@@ -137,6 +137,31 @@ impl Embedder<'_> {
     }
 }
 
+/// Rows that come in batches, in the one tensor that they end in: batches that are joined at the end are there twice.
+struct Rows {
+    /// How many there can be.
+    most: i64,
+    filled: i64,
+    all: Option<Tensor>,
+}
+
+impl Rows {
+    fn push(&mut self, batch: &Tensor) -> Result<()> {
+        let mut size = batch.size();
+        let Some(rows) = size.first_mut() else { return Ok(()) };
+        let count = std::mem::replace(rows, self.most);
+        let all = self.all.get_or_insert_with(|| Tensor::empty(&size, (batch.kind(), batch.device())));
+        all.f_narrow(0, self.filled, count).torch("keeping features")?.copy_(batch);
+        self.filled += count;
+        Ok(())
+    }
+
+    /// Those that came; none where no batch did.
+    fn rows(self) -> Option<Tensor> {
+        Some(self.all?.narrow(0, 0, self.filled))
+    }
+}
+
 /// The number of the picture of `pair`, as [`AllEmbedded::pictures`] has it.
 fn picture_number(planes: &[f32], side: usize, pair: usize) -> i64 {
     match picture_hash(planes, side) {
@@ -160,6 +185,23 @@ pub(crate) fn nothing_readable() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn rows_are_those_that_came() {
+        let batch =
+            |from: i64, to: i64| Tensor::arange_start(2 * from, 2 * to, (Kind::Float, Device::Cpu)).view([-1, 2]);
+        let mut rows = Rows { most: 9, filled: 0, all: None };
+        for (from, to) in [(0, 4), (4, 5), (5, 7)] {
+            rows.push(&batch(from, to)).unwrap();
+        }
+        // Two pairs could not be read.
+        let found = rows.rows().unwrap();
+        assert!(found.is_contiguous() && found.size() == [7, 2] && found == batch(0, 7));
+        assert!(Rows { most: 9, filled: 0, all: None }.rows().is_none());
+        let mut full = Rows { most: 2, filled: 0, all: None };
+        assert!(full.push(&batch(0, 3)).is_err());
+    }
 
     #[test]
     fn pictures_without_an_edge_are_nobodys_copies() {

@@ -16,7 +16,7 @@ use roclip::checkpoint::{self, load_as, run_of};
 use roclip::detect::{Config, Method};
 use roclip::recipe::{DataConfig, Recipe};
 use roclip::report::{check_suspects_folder, write_suspects};
-use roclip::run::{Drop, EarlierList, Looked, PairFeatures, machine, suspects, unspoken_poison};
+use roclip::run::{COMBINED, Drop, EarlierList, Looked, Methods, PairFeatures, machine, suspects, unspoken_poison};
 use roclip_data::artifact;
 use roclip_data::plural::count;
 use roclip_data::skip::SkipReport;
@@ -54,13 +54,17 @@ pub struct PairsArguments {
     /// Folder for scores.jsonl, detect.json, detect.html and, where pairs are to be left out, drop.txt
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Methods, by whose mean rank the pairs are ordered (default: all)
+    /// Methods (default: all)
     #[arg(long, value_delimiter = ',', hide_possible_values = true, value_parser = methods([]).try_map(|given| Method::named(&given).ok_or("not a method")), help = methods_help())]
     methods: Vec<Method>,
-    /// Neighbours of the methods that ask some
+    /// What orders the pairs, for --drop-fraction, --level and the page: one of the methods, or `combined` for their mean rank, in which those
+    /// that see nothing of an attack outvote the others [default: plausibility where it is among several methods, else combined]
+    #[arg(long, value_name = "METHOD", hide_possible_values = true, value_parser = methods([COMBINED]))]
+    order_by: Option<String>,
+    /// Neighbours of the methods that ask some: k-dist, slof, dao and plausibility (lid has 64, or as many as there are references)
     #[arg(long, default_value_t = Config::default().neighbours, value_parser = of_key::<usize>("objective.safeclip.plausibility.neighbours"))]
     neighbours: usize,
-    /// Pairs, drawn at random, among which the methods of density seek neighbours
+    /// Pairs, drawn at random, among which k-dist, slof, lid and dao seek neighbours (plausibility has 16384, whatever is given here)
     #[arg(long, default_value_t = Config::default().references, value_parser = of_key::<usize>("objective.safeclip.plausibility.references"))]
     references: usize,
     /// Leave out this share of the pairs, the most suspicious
@@ -97,7 +101,10 @@ pub fn methods<const OTHERS: usize>(others: [&'static str; OTHERS]) -> PossibleV
 /// A line a method.
 fn methods_help() -> String {
     let lines = Method::ALL.map(|known| format!("{}: {}", known.name, known.about));
-    format!("Methods, by whose mean rank the pairs are ordered (default: all)\n{}", lines.join("\n"))
+    format!(
+        "Methods (default: all); where plausibility is among them, it orders the pairs, see --order-by\n{}",
+        lines.join("\n")
+    )
 }
 
 pub fn run(command: Command) -> Result<()> {
@@ -120,7 +127,8 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     check_suspects_folder(&arguments.out, "--out")?;
     artifact::check_writable(&arguments.out)?;
     let all = || Method::ALL.map(|known| known.method).to_vec();
-    let methods = if arguments.methods.is_empty() { all() } else { arguments.methods.clone() };
+    let asked = if arguments.methods.is_empty() { all() } else { arguments.methods.clone() };
+    let methods = Methods::new(asked, arguments.order_by.as_deref())?;
     let config = Config {
         seed: recipe.seed,
         neighbours: arguments.neighbours,
@@ -164,6 +172,18 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
         Some((model, tokenizer)) => Ok(PairFeatures::encode(recipe, model, tokenizer)?),
         None => bail!("--trusted-data needs a MODEL that encodes it, the one that --features came from"),
     };
+    // Before the trusted pairs are encoded: what is wrong with a file is found at once.
+    let kept = arguments.features.as_ref().map(|folder| PairFeatures::read(folder, &recipe)).transpose()?;
+    if let (Some(kept), Some((model, _)), Some(folder)) = (&kept, &encoder, &arguments.features) {
+        let (width, made) = (kept.width(), model.config().embed_dim);
+        if width != made {
+            bail!(
+                "--features `{}`: a pair has {width} values there, and the MODEL that would encode --trusted-data makes {made}; name the one \
+                 that they came from",
+                folder.display()
+            );
+        }
+    }
     let trusted = match &arguments.trusted_data {
         Some(path) => {
             let PairFeatures { features, skips, data, .. } = encode(&trusted(&recipe, path))?;
@@ -180,8 +200,8 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
         }
         None => None,
     };
-    let encoded = match &arguments.features {
-        Some(folder) => PairFeatures::read(folder, &recipe)?,
+    let encoded = match kept {
+        Some(kept) => kept,
         None => encode(&recipe)?,
     };
     say_left_out("", &encoded.skips);

@@ -1,4 +1,4 @@
-//! Which method to look with, where the mean rank of several hides poison that one of them finds.
+//! Which method to look with, where what orders the pairs hides poison that another method finds.
 
 use roclip::run::MethodScores;
 use roclip_data::escape::for_terminal;
@@ -17,10 +17,12 @@ const BLIND: [(&str, &str); 1] = [(
 /// Of fewer poisoned pairs an area is an accident.
 const FEWEST: usize = 5;
 
-/// A line an attack that still has pairs, and that one of `methods`, the last of which is all of them together, orders clearly better than the
-/// mean; and what to do about it. `left` has the pairs of each attack, and how many stay.
-pub fn advice(methods: &[MethodScores], left: &BTreeMap<String, (usize, usize)>) -> Vec<String> {
+/// A line an attack that still has pairs, and that one of `methods`, the last of which is all of them together, tells clearly better than the one
+/// of them that the pairs are ordered by; and what to do about it. `left` has the pairs of each attack, and how many stay.
+pub fn advice(methods: &[MethodScores], ordered_by: &str, left: &BTreeMap<String, (usize, usize)>) -> Vec<String> {
     let Some((together, single)) = methods.split_last() else { return Vec::new() };
+    let one = single.iter().find(|method| method.method == ordered_by);
+    let ordering = one.unwrap_or(together);
     let figures = |scores: &MethodScores, attack: &str| {
         let judged = scores.attacks.iter().find(|judged| judged.attack == attack)?;
         let pairs = judged.figures.poisoned.saturating_sub(judged.figures.poisoned_without_score);
@@ -33,13 +35,17 @@ pub fn advice(methods: &[MethodScores], left: &BTreeMap<String, (usize, usize)>)
             |method: &MethodScores| figures(method, attack).map(|(area, pairs)| (method.method, area, pairs));
         let areas: Vec<(&str, f64, usize)> = single.iter().filter_map(of_method).collect();
         let best = areas.iter().copied().max_by(|(_, one, _), (_, other, _)| one.total_cmp(other));
-        let (Some((method, alone, pairs)), Some((mean, _))) = (best, figures(together, attack)) else { continue };
-        if alone <= mean + CLEARLY {
+        let (Some((method, alone, pairs)), Some((own, _))) = (best, figures(ordering, attack)) else { continue };
+        if alone <= own + CLEARLY {
             continue;
         }
+        let other = match one {
+            Some(one) => format!("{}, which orders the pairs, {own:.3}", one.method),
+            None => format!("all together {own:.3}"),
+        };
         let spoilers: Vec<String> = areas
             .iter()
-            .filter(|(_, area, _)| *area < SPOILS)
+            .filter(|(_, area, _)| one.is_none() && *area < SPOILS)
             .map(|(method, area, _)| format!("{method} ({area:.3})"))
             .collect();
         let spoilers = match spoilers.is_empty() {
@@ -48,7 +54,7 @@ pub fn advice(methods: &[MethodScores], left: &BTreeMap<String, (usize, usize)>)
         };
         wanted.insert(method);
         lines.push(format!(
-            "{}: {method} alone tells it better (AUROC {alone:.3} of {pairs} pairs, all together {mean:.3}){spoilers}",
+            "{}: {method} alone tells it better (AUROC {alone:.3} of {pairs} pairs, {other}){spoilers}",
             for_terminal(attack)
         ));
     }
@@ -56,7 +62,7 @@ pub fn advice(methods: &[MethodScores], left: &BTreeMap<String, (usize, usize)>)
     match wanted.as_slice() {
         [] => {}
         [only] => lines.push(format!("look again with --methods {only} alone")),
-        // Together they would spoil each other's ranks as they do here.
+        // Together they would spoil each other's ranks.
         several => {
             let looks: Vec<String> =
                 several.iter().map(|method| format!("--methods {method} --out {method}")).collect();
@@ -93,13 +99,15 @@ mod tests {
                 poisoned_without_score,
                 clean_without_score: 0,
                 auroc: Some(auroc),
+                average_precision: None,
                 false_positives_at_95: None,
                 false_positives_at_100: None,
             },
             curve: Vec::new(),
+            precision_recall: Vec::new(),
         };
         let attacks = ["patch", "targets"].into_iter().zip(areas).map(|(attack, area)| judged(attack, area)).collect();
-        MethodScores { method, attacks, scores: Vec::new() }
+        MethodScores { method, neighbourhood: None, attacks, scores: Vec::new() }
     }
 
     fn left(stay: [usize; 2]) -> BTreeMap<String, (usize, usize)> {
@@ -111,6 +119,7 @@ mod tests {
         let lid = || method("lid", [0.99, 0.02]);
         let copies = || method("picture-copies", [0.1, 0.97]);
         let both = [lid(), copies(), method(COMBINED, [0.55, 0.5])];
+        let advice = |methods: &[MethodScores], left: &_| advice(methods, COMBINED, left);
         let lines = advice(&both, &left([4, 4]));
         assert_eq!(
             lines,
@@ -133,5 +142,21 @@ mod tests {
         let of_five = [silent("lid", [0.99, 0.02], 3), method(COMBINED, [0.55, 0.5])];
         assert!(advice(&of_five, &left([4, 4]))[0].contains("AUROC 0.990 of 5 pairs"));
         assert!(advice(&both, &left([0, 0])).is_empty());
+    }
+
+    #[test]
+    fn what_orders_the_pairs_is_what_others_are_compared_with() {
+        let methods = [method("plausibility", [0.97, 0.6]), method("lid", [0.99, 0.9]), method(COMBINED, [0.5, 0.5])];
+        let lines = advice(&methods, "plausibility", &left([4, 4]));
+        assert_eq!(
+            lines,
+            [
+                "targets: lid alone tells it better (AUROC 0.900 of 8 pairs, plausibility, which orders the pairs, 0.600)",
+                "look again with --methods lid alone",
+            ]
+        );
+        assert!(advice(&methods, "lid", &left([4, 4])).is_empty());
+        // A single method has no other beside it.
+        assert!(advice(&methods[..1], "plausibility", &left([4, 4])).is_empty());
     }
 }

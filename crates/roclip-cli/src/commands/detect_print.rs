@@ -14,6 +14,9 @@ pub fn print(found: &Suspects) {
     let rows: Vec<_> =
         found.methods.iter().flat_map(|method| method.attacks.iter().map(|judged| of(method.method, judged))).collect();
     print_figures(rows.iter().map(|(method, attack, figures)| (*method, attack.as_str(), figures)));
+    if let Some(few) = found.few_neighbours() {
+        println!("  {few}");
+    }
     let Some(dropped) = &found.dropped else { return };
     match dropped.pairs {
         0 => println!("nothing to leave out (no drop.txt)"),
@@ -35,7 +38,10 @@ pub fn print(found: &Suspects) {
     if !dropped.left.is_empty() {
         println!("  clean: {} are left out", dropped.clean);
     }
-    for line in advice(&found.methods, &dropped.left) {
+    if let Some(poison) = &dropped.poison {
+        println!("  {}", poison.in_words());
+    }
+    for line in advice(&found.methods, &found.ordered_by, &dropped.left) {
         println!("  {line}");
     }
     if let (Some((above, all)), 1..) = (dropped.trusted_above, dropped.pairs) {

@@ -36,8 +36,37 @@ fn pairs_are_scored_judged_and_left_out() {
     let summary: Value = serde_json::from_str(&lines(&lab, "suspects/detect.json").join("\n")).unwrap();
     let attacks = summary["methods"][0]["attacks"].as_array().unwrap().len();
     assert!(attacks >= 1 && summary["dropped"]["pairs"] == dropped.len(), "{summary}");
+    assert!(summary["methods"][0]["attacks"][0]["average_precision"].is_f64(), "{summary}");
+    // Of several methods plausibility orders the pairs, and what no flag says is written down, too.
+    let plausibility = |line: &Value| line["scores"]["plausibility"].as_f64().unwrap();
+    let (gone, stay): (Vec<&Value>, Vec<&Value>) = scores.iter().partition(|line| line["dropped"] == true);
+    let least = gone.into_iter().map(plausibility).fold(f64::INFINITY, f64::min);
+    assert!(stay.into_iter().all(|line| plausibility(line) <= least), "{scores:?}");
+    assert_eq!((&summary["ordered_by"], &summary["looked"]["by"]), (&"plausibility".into(), &"plausibility".into()));
+    let settings = &summary["looked"]["settings"];
+    assert_eq!((&settings["trees"], &settings["dimension_neighbours"]), (&100.into(), &64.into()), "{settings}");
+    let sought = |name: &str| {
+        let method = summary["methods"].as_array().unwrap().iter().find(|method| method["method"] == name).unwrap();
+        (method["neighbours"].as_u64(), method["references"].as_u64())
+    };
+    let all = scores.len() as u64;
+    assert_eq!((sought("slof"), sought("plausibility")), ((Some(4), Some(all)), (Some(4), Some(all))));
+    assert_eq!((sought("lid"), sought("clip-score")), ((Some(all - 1), Some(all)), (None, None)));
+    assert!(said.contains(&format!("lid has {} neighbours in place of 64", all - 1)), "{said}");
+    let poison = &summary["dropped"]["poison"];
+    let survive = poison["recall"].as_f64().unwrap() + poison["surviving"].as_f64().unwrap();
+    assert!((survive - 1.0).abs() < 1e-9 && poison["kept"] == scores.len() - dropped.len(), "{poison}");
+    assert!(said.contains("poisoned pairs go (recall") && poison["within_kept"].is_f64(), "{said}");
     let page = std::fs::read_to_string(lab.path("suspects/detect.html")).unwrap();
     assert!(page.contains("The most suspicious") && page.contains("data:image/png"));
+    assert!(page.contains("poison among these, %") && page.contains("By the rank of plausibility"));
+    let by = |order: &str| {
+        let found = lab.json(&[&detect[..3], &["--out", order, "--neighbours", "4", "--order-by", order]].concat());
+        found["ordered_by"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(by("combined"), "combined");
+    let other = ["--methods", "clip-score", "--order-by", "lid"];
+    lab.fails(&[&detect[..], &other].concat(), 1, &["--order-by lid is none of the methods", "--methods"]);
 
     // What is left out is not trained on, poison and clean pairs alike.
     lab.train("without", &["--preset", "clip", "--drop", "suspects/drop.txt"]);
@@ -94,7 +123,7 @@ fn pairs_are_scored_judged_and_left_out() {
     let trusted: Vec<&str> = pairs.lines().filter(|line| !line.contains(",train,")).collect();
     std::fs::write(lab.path("trusted.csv"), trusted.join("\n")).unwrap();
     let level = ["--level", "0.2", "--trusted-data", "trusted.csv"];
-    let said = lab.ok(&[&detect[..], &level, &["--overwrite"]].concat());
+    let said = lab.ok(&[&detect[..], &level, &["--overwrite", "--order-by", "combined"]].concat());
     let above = said.lines().find_map(|line| line.trim().strip_prefix("trusted: ")).unwrap();
     let above: usize = above.split(' ').next().unwrap().parse().unwrap();
     assert!(above <= 3, "a fifth of 16: {said}");
@@ -161,13 +190,34 @@ fn features_are_kept_and_scored_again_without_a_model() {
     std::fs::write(lab.path("kept/pairs.jsonl"), twice).unwrap();
     refused(&[&["--features", "kept"], &manifest[..]].concat(), &["stands twice"]);
     std::fs::write(lab.path("kept/pairs.jsonl"), lines_of.join("\n")).unwrap();
+    // Values that are no numbers are named by file, row and pair.
+    let last = lines_of.len() - 1;
+    let of_last: Value = serde_json::from_str(&lines_of[last]).unwrap();
+    let row = format!("row {last}, from 0, which is of `{}`", of_last["id"].as_str().unwrap());
+    let features =
+        ["image.npy", "text.npy"].map(|name| (name, std::fs::read(lab.path(&format!("kept/{name}"))).unwrap()));
+    for ((name, whole), odd) in features.iter().zip([f32::NAN, f32::NEG_INFINITY]) {
+        let path = lab.path(&format!("kept/{name}"));
+        std::fs::write(&path, [&whole[..whole.len() - 4], &odd.to_le_bytes()].concat()).unwrap();
+        refused(&[&["--features", "kept"], &manifest[..]].concat(), &[name, &row, "no numbers"]);
+        std::fs::write(&path, whole).unwrap();
+    }
+    // Of another width than the model, which is said before it encodes anything.
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, 3), }}\n", lines_of.len());
+    let ones: Vec<u8> = (0..3 * lines_of.len()).flat_map(|_| 1f32.to_le_bytes()).collect();
+    let length = (header.len() as u16).to_le_bytes();
+    let narrow = [&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes(), &ones].concat();
+    features.iter().for_each(|(name, _)| std::fs::write(lab.path(&format!("kept/{name}")), &narrow).unwrap());
+    let words = ["--features `kept`: a pair has 3 values there", "that would encode --trusted-data makes"];
+    refused(&[&["model", "--features", "kept"], &manifest[..], &level].concat(), &words);
+    features.iter().for_each(|(name, whole)| std::fs::write(lab.path(&format!("kept/{name}")), whole).unwrap());
     let pairs = std::fs::read_to_string(lab.path("pairs.csv")).unwrap();
     std::fs::write(lab.path("told.csv"), &pairs).unwrap();
     let told = ["--train-data", "told.csv"];
     lab.ok(&[&look[..], &["told", "model", "--write-features", "of-captions"], &told].concat());
     std::fs::write(lab.path("told.csv"), pairs.replacen("blue", "purple", 1)).unwrap();
     refused(&[&["--features", "of-captions"], &told[..]].concat(), &["the captions of", "encode this data"]);
-    // Of other data, of another length, of no numbers, and no array at all.
+    // Of other data, of another length, and no array at all.
     std::fs::write(lab.path("other.csv"), "filepath,title\n000.png,a red square\n001.png,a blue square\n").unwrap();
     refused(&["--features", "kept", "--train-data", "other.csv"], &["other data", "first: `"]);
     refused(&["--features", "kept"], &["--train-data"]);

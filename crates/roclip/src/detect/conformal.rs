@@ -1,6 +1,7 @@
 //! Two stages after CASCADE (arXiv 2608.04052), of which only the abstract was there to read: the pairs that fit least are taken for
 //! poison, those that fit best for clean, and of the others each is as suspicious as its caption resembles the captions of the first. It
-//! works where the captions of one attack resemble each other, and must fail where they agree with their pictures. Shares are ours.
+//! works where the captions of one attack resemble each other, and fails where the model takes poisoned pictures for what their captions
+//! say. Shares are ours, and so is a bound on the first stage: each caption is compared with each of its captions.
 
 use crate::detect::{Config, Features, ROWS_AT_A_TIME};
 use crate::error::{Error, Result, TorchContext};
@@ -8,6 +9,16 @@ use tch::{Kind, Tensor};
 
 /// Above all p-values: pairs of the first stage are the most suspicious, the least fitting first.
 const SURELY: f64 = 1.0;
+
+/// Pairs that are taken for poison outright, at most: a share of them would make the comparisons of all captions with theirs grow with the
+/// square of the pairs. Ours.
+pub const MOST_SURELY_POISONED: usize = 4096;
+
+/// How many of `pairs` are taken for poison and how many for clean.
+fn stages(config: &Config, pairs: usize) -> (usize, usize) {
+    let count = |share: f64| ((share * pairs as f64).ceil() as usize).clamp(1, pairs.max(1));
+    (count(config.surely_poisoned).min(MOST_SURELY_POISONED), count(config.surely_clean))
+}
 
 /// One less the p-value of each pair, of which `misfit` says how little each image resembles its caption; pairs that are taken for poison outright have more than 1.
 pub(super) fn scores(config: &Config, features: &Features, misfit: &[f64]) -> Result<Vec<f64>> {
@@ -22,8 +33,7 @@ pub(super) fn scores(config: &Config, features: &Features, misfit: &[f64]) -> Re
     let mut order: Vec<usize> = (0..misfit.len()).collect();
     let of = |at: usize| misfit.get(at).copied().unwrap_or(f64::NAN);
     order.sort_by(|a, b| of(*b).total_cmp(&of(*a)).then(a.cmp(b)));
-    let count = |share: f64| ((share * misfit.len() as f64).ceil() as usize).clamp(1, misfit.len());
-    let (poison, clean) = (count(config.surely_poisoned), count(config.surely_clean));
+    let (poison, clean) = stages(config, misfit.len());
     let poisoned: Vec<i64> = order.iter().take(poison).map(|at| *at as i64).collect();
     let like = likeness(&features.text, &poisoned)?;
     let calibration: Vec<f64> = order.iter().rev().take(clean).filter_map(|at| like.get(*at).copied()).collect();
@@ -33,7 +43,7 @@ pub(super) fn scores(config: &Config, features: &Features, misfit: &[f64]) -> Re
         let Some(slot) = found.get_mut(*at) else { continue };
         if place < poison {
             *slot = SURELY + (poison - place) as f64;
-        } else if place >= misfit.len() - clean {
+        } else if place >= misfit.len().saturating_sub(clean) {
             *slot = 0.0;
         }
     }
@@ -90,6 +100,13 @@ mod tests {
         let found = scores(&config, &features, &misfit).unwrap();
         assert!(found[0] > 1.0 && found[1] > 0.8, "{found:?}");
         assert!(found[2..].iter().all(|score| *score < 0.5), "{found:?}");
+    }
+
+    #[test]
+    fn the_first_stage_takes_a_share_of_few_pairs_and_a_number_of_many() {
+        let config = Config::default();
+        let found = [1, 50, 5_000, 1_000_000].map(|pairs| stages(&config, pairs));
+        assert_eq!(found, [(1, 1), (1, 25), (50, 2_500), (MOST_SURELY_POISONED, 500_000)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Euclidean, between features that were not made unit ones, to a random batch of references. The released code counts a reference among
 //! its own neighbours and shifts the neighbours' places by one; here a row is never its own neighbour.
 
-use crate::detect::{Config, Features, ROWS_AT_A_TIME};
+use crate::detect::{Config, Features, Method, ROWS_AT_A_TIME};
 use crate::error::{Result, TorchContext};
 use tch::{Kind, Tensor};
 
@@ -28,8 +28,9 @@ struct Nearest {
 /// All scores, from one search for neighbours.
 pub(super) fn scores(config: &Config, features: &Features) -> Result<Densities> {
     let references = features.references(config);
-    let most = references.len().saturating_sub(1);
-    let (k, wide) = (config.neighbours.min(most) as i64, config.dimension_neighbours.min(most) as i64);
+    let sought =
+        |method: Method| method.neighbourhood(config, features.len()).map_or(0, |sought| sought.neighbours as i64);
+    let (k, wide) = (sought(Method::KDistance), sought(Method::Lid));
     let device = features.image.device();
     let raw = |rows: &Tensor, norms: &Tensor| rows * norms.unsqueeze(1);
     let there = Tensor::from_slice(&references).to_device(device);

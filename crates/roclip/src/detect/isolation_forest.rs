@@ -5,12 +5,15 @@ use crate::detect::{Config, Features};
 use crate::error::{Result, TorchContext};
 use crate::model::extent;
 use rand::RngExt;
+use rand::seq::IndexedRandom;
 use rand::seq::index::sample;
 use roclip_data::random;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 /// Points of each tree, as in the paper.
 const POINTS: usize = 256;
+/// Rows that are taken out of their tensor at a time, to be scored: bounds the memory of copies.
+const ROWS: i64 = 1 << 12;
 /// Euler's constant.
 const GAMMA: f64 = 0.577_215_664_901_532_9;
 
@@ -21,24 +24,36 @@ enum Node {
 
 /// `2^(-mean depth / expected depth)`, between 0 and 1.
 pub(super) fn scores(config: &Config, features: &Features) -> Result<Vec<f64>> {
-    let raw = (&features.image * features.image_norms.unsqueeze(1)).to_kind(Kind::Float).contiguous();
-    let (count, dim) = (features.len(), extent(&raw, 1) as usize);
-    let flat = Vec::<f32>::try_from(raw.view([-1])).torch("reading features")?;
-    let rows: Vec<&[f32]> = flat.chunks(dim.max(1)).collect();
+    let Features { image, image_norms, .. } = features;
+    let (count, dim) = (features.len(), extent(image, 1) as usize);
     let mut random = random::stream(config.seed, "isolation-forest", 0, "");
     let points = POINTS.min(count);
     let most_cuts = (points as f64).log2().ceil() as usize;
-    let tree = |random: &mut _| {
-        let drawn: Vec<&[f32]> = sample(random, count, points).iter().filter_map(|at| rows.get(at).copied()).collect();
-        grow(drawn, most_cuts, random)
-    };
-    let trees: Vec<Node> = (0..config.trees).map(|_| tree(&mut random)).collect();
+    let mut trees = Vec::with_capacity(config.trees);
+    for _ in 0..config.trees {
+        let drawn: Vec<i64> = sample(&mut random, count, points).iter().map(|at| at as i64).collect();
+        let drawn = Tensor::from_slice(&drawn).to_device(image.device());
+        let flat = raw(&image.index_select(0, &drawn), &image_norms.index_select(0, &drawn))?;
+        trees.push(grow(flat.chunks(dim.max(1)).collect(), most_cuts, &mut random));
+    }
     let expected = expected_depth(points).max(f64::MIN_POSITIVE);
-    let score = |row: &&[f32]| {
+    let score = |row: &[f32]| {
         let depth = trees.iter().map(|tree| depth(tree, row)).sum::<f64>() / trees.len().max(1) as f64;
         (-depth / expected).exp2()
     };
-    Ok(rows.iter().map(score).collect())
+    let mut found = Vec::with_capacity(count);
+    for from in (0..count as i64).step_by(ROWS as usize) {
+        let some = ROWS.min(count as i64 - from);
+        let flat = raw(&image.narrow(0, from, some), &image_norms.narrow(0, from, some))?;
+        found.extend(flat.chunks(dim.max(1)).map(score));
+    }
+    Ok(found)
+}
+
+/// The values of rows that are given as unit ones and their lengths, one row behind the other.
+fn raw(unit: &Tensor, norms: &Tensor) -> Result<Vec<f32>> {
+    let rows = (unit * norms.unsqueeze(1)).to_kind(Kind::Float).contiguous();
+    Vec::try_from(rows.view([-1])).torch("reading features")
 }
 
 fn grow(points: Vec<&[f32]>, cuts_left: usize, random: &mut impl RngExt) -> Node {
@@ -47,14 +62,23 @@ fn grow(points: Vec<&[f32]>, cuts_left: usize, random: &mut impl RngExt) -> Node
     if cuts_left == 0 || points.len() < 2 || dim == 0 {
         return leaf;
     }
-    let dimension = random.random_range(0..dim);
-    let value = |point: &&[f32]| point.get(dimension).copied().unwrap_or(0.0);
-    let (low, high) = points.iter().map(value).fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(v), h.max(v)));
+    let value = |point: &[f32], dimension: usize| point.get(dimension).copied().unwrap_or(0.0);
+    let span = |dimension: usize| {
+        let values = points.iter().map(|point| value(point, dimension));
+        values.fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(value), high.max(value)))
+    };
+    let mut dimension = random.random_range(0..dim);
+    let (mut low, mut high) = span(dimension);
     if low >= high {
-        return leaf;
+        // As in the paper, only points that are all the same end a branch.
+        let varying: Vec<usize> = (0..dim).filter(|dimension| matches!(span(*dimension), (l, h) if l < h)).collect();
+        let Some(drawn) = varying.choose(random) else { return leaf };
+        dimension = *drawn;
+        (low, high) = span(dimension);
     }
     let at = random.random_range(low..high);
-    let (below, above): (Vec<&[f32]>, Vec<&[f32]>) = points.into_iter().partition(|point| value(point) <= at);
+    let (below, above): (Vec<&[f32]>, Vec<&[f32]>) =
+        points.into_iter().partition(|point| value(point, dimension) <= at);
     let mut side = |points| Box::new(grow(points, cuts_left - 1, random));
     Node::Cut { dimension, at, below: side(below), above: side(above) }
 }
@@ -84,7 +108,7 @@ fn expected_depth(points: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Tensor};
+    use tch::Device;
 
     #[test]
     fn points_far_away_are_set_apart_first() {
@@ -101,6 +125,19 @@ mod tests {
         let found = scores(&Config::default(), &features).unwrap();
         assert!(found.iter().enumerate().all(|(at, score)| at == 7 || *score < found[7] - 0.1), "{}", found[7]);
         assert_eq!(found, scores(&Config::default(), &features).unwrap(), "a seed gives one forest");
+    }
+
+    #[test]
+    fn a_dimension_in_which_all_points_agree_ends_no_branch() {
+        // One dimension of sixty-four varies.
+        let mut flat = vec![1.0f32; 32 * 64];
+        (0..32).for_each(|point| flat[64 * point + 5] = point as f32);
+        let mut random = random::stream(1, "test-forest", 0, "");
+        let grown = |rows: &[f32], random: &mut _| grow(rows.chunks(64).collect(), 5, random);
+        for _ in 0..20 {
+            assert!(matches!(grown(&flat, &mut random), Node::Cut { dimension: 5, .. }));
+        }
+        assert!(matches!(grown(&[1.0; 4 * 64], &mut random), Node::Leaf { points: 4 }));
     }
 
     /// From the paper: 256 points have 2 H(255) - 2 * 255 / 256.

@@ -15,17 +15,19 @@ pub mod plausibility;
 mod ranks;
 mod whitening;
 
-pub use conformal::p_values;
+pub use conformal::{MOST_SURELY_POISONED, p_values};
 pub use descriptions::{ClassTexts, Descriptions};
 pub use inputs::{InputFeatures, InputMethod, input_scores};
 pub use ranks::combined;
 pub use whitening::along_first_direction;
 
 use crate::error::{Error, Result};
+use crate::model::extent;
 use density::Densities;
 use plausibility::plausibility;
 use rand::seq::SliceRandom;
 use roclip_data::random;
+use serde::Serialize;
 use std::cell::OnceCell;
 use tch::Tensor;
 
@@ -126,6 +128,26 @@ impl Method {
     pub fn name(self) -> &'static str {
         self.known().map_or("", |known| known.name)
     }
+
+    /// How many neighbours it seeks around each of `pairs` pairs, and among how many; none where it seeks none. Fewer than are asked for where
+    /// the references have no more.
+    pub fn neighbourhood(self, config: &Config, pairs: usize) -> Option<Neighbourhood> {
+        let (neighbours, references) = match self {
+            Method::KDistance | Method::Slof | Method::Dao => (config.neighbours, config.references),
+            Method::Lid => (config.dimension_neighbours, config.references),
+            Method::Plausibility => (config.neighbours, plausibility::REFERENCES),
+            Method::ClipScore | Method::IsolationForest | Method::PictureCopies | Method::Conformal => return None,
+        };
+        let references = references.min(pairs);
+        Some(Neighbourhood { neighbours: neighbours.min(references.saturating_sub(1)), references })
+    }
+}
+
+/// Among how many pairs a method seeks how many neighbours of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Neighbourhood {
+    pub neighbours: usize,
+    pub references: usize,
 }
 
 /// Settings of the methods.
@@ -134,14 +156,15 @@ pub struct Config {
     pub seed: u64,
     /// Neighbours of k-dist, SLOF and DAO, and for each caption and image of plausibility (k).
     pub neighbours: usize,
-    /// Neighbours of LID where it is a score of its own.
+    /// Neighbours of LID where it is a score of its own; as many as there are where the references have no more.
     pub dimension_neighbours: usize,
-    /// Pairs, drawn at random, among which neighbours are sought; all where there are fewer. 1,024 as the released batch. More of them hold
-    /// more copies of the same poison, which then are each other's neighbours.
+    /// Pairs, drawn at random, among which the methods of density seek neighbours; all where there are fewer. 1,024 as the released batch. More
+    /// of them hold more copies of the same poison, which then are each other's neighbours. Plausibility, where copies do not vouch for each
+    /// other, has [`plausibility::REFERENCES`].
     pub references: usize,
     /// Of the isolation forest.
     pub trees: usize,
-    /// Share of the pairs, those that fit least, that the conformal method takes for poison outright. Ours.
+    /// Share of the pairs, those that fit least, that the conformal method takes for poison outright, [`MOST_SURELY_POISONED`] at most. Ours.
     pub surely_poisoned: f64,
     /// Share of the pairs, those that fit best, that it takes for clean and calibrates on. Ours.
     pub surely_clean: f64,
@@ -185,14 +208,14 @@ impl Features {
     /// # Errors
     /// Features that are no numbers, and fewer pairs than neighbours.
     pub fn check(&self, config: &Config) -> Result<()> {
-        let finite = |tensor: &Tensor| tensor.isfinite().all().int64_value(&[]) == 1;
-        if ![&self.image, &self.image_norms, &self.text].into_iter().all(finite) {
+        let odd = |tensor: &Tensor| first_without_numbers(tensor).is_some();
+        if [&self.image, &self.image_norms, &self.text].into_iter().any(odd) {
             return Err(Error::setting(
                 "the features of these pairs have values that are no numbers",
                 "use a model whose training did not diverge (`roclip doctor` says so of a run)",
             ));
         }
-        let empty = |tensor: &Tensor| tensor.eq(0).all().int64_value(&[]) == 1;
+        let empty = |tensor: &Tensor| chunks(tensor).all(|(_, rows)| rows.eq(0).all().int64_value(&[]) == 1);
         if [&self.image, &self.text].into_iter().any(empty) {
             return Err(Error::setting(
                 "the features of these pairs are zeros",
@@ -227,6 +250,21 @@ impl Features {
         rows.sort_unstable();
         rows
     }
+}
+
+/// Some rows at a time, with the place of the first: bounds the memory of what is made of them.
+fn chunks(rows: &Tensor) -> impl Iterator<Item = (i64, Tensor)> {
+    let count = extent(rows, 0);
+    let some = move |from: i64| (from, rows.narrow(0, from, ROWS_AT_A_TIME.min(count - from)));
+    (0..count).step_by(ROWS_AT_A_TIME as usize).map(some)
+}
+
+/// The first of `rows` with a value that is no number, or infinite.
+pub(crate) fn first_without_numbers(rows: &Tensor) -> Option<i64> {
+    chunks(rows).find_map(|(from, some)| {
+        let odd = some.reshape([extent(&some, 0), -1]).isfinite().all_dim(1, false).logical_not();
+        (odd.any().int64_value(&[]) == 1).then(|| from + odd.nonzero().int64_value(&[0, 0]))
+    })
 }
 
 /// What several methods ask of the same features, found once.
@@ -289,6 +327,30 @@ mod tests {
             assert_eq!(Method::named(known.name), Some(known.method));
         }
         assert_eq!(Method::named("no"), None);
+    }
+
+    #[test]
+    fn neighbours_are_sought_among_the_references_of_each_method() {
+        let of = |method: Method, pairs| {
+            let found = method.neighbourhood(&Config::default(), pairs)?;
+            Some((found.neighbours, found.references))
+        };
+        assert_eq!(of(Method::Slof, 1_000_000), Some((16, 1024)));
+        assert_eq!(of(Method::Plausibility, 1_000_000), Some((16, plausibility::REFERENCES)));
+        // LID asks 64, and forty pairs have 39 others.
+        assert_eq!((of(Method::Lid, 1_000_000), of(Method::Lid, 40)), (Some((64, 1024)), Some((39, 40))));
+        assert_eq!(of(Method::ClipScore, 40), None);
+    }
+
+    #[test]
+    fn the_first_row_without_numbers_is_found() {
+        let rows = Tensor::ones([ROWS_AT_A_TIME + 3, 2], (tch::Kind::Float, tch::Device::Cpu));
+        assert_eq!(first_without_numbers(&rows), None);
+        let _ = rows.get(ROWS_AT_A_TIME + 2).fill_(f64::NAN);
+        assert_eq!(first_without_numbers(&rows), Some(ROWS_AT_A_TIME + 2));
+        let _ = rows.get(ROWS_AT_A_TIME + 1).get(1).fill_(f64::INFINITY);
+        assert_eq!(first_without_numbers(&rows), Some(ROWS_AT_A_TIME + 1));
+        assert_eq!(first_without_numbers(&rows.select(1, 0)), Some(ROWS_AT_A_TIME + 2));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How well a pair fits what a model has made of all the others: neighbour disagreement. SafeCLIP splits by it where it is asked to. Ours.
 
 use crate::detect::ROWS_AT_A_TIME;
+use crate::detect::clip_score::own_cosines;
 use crate::error::{Result, TorchContext};
 use tch::{Kind, Tensor};
 
@@ -17,7 +18,8 @@ const NOT_A_NEIGHBOUR: f64 = -2.0;
 /// 3. its caption with the captions of the `neighbours` images most like its own.
 ///
 /// `image`, `text` `[n, dim]` unit features; `copies[n]` numbers the pictures, and pairs that show the same one are not each
-/// other's neighbours. Neighbours come from `references`, indices into the rows.
+/// other's neighbours: where fewer than `neighbours` of the references show another picture, the mean is over these, and 0 where none does.
+/// Neighbours come from `references`, indices into the rows.
 pub fn plausibility(
     image: &Tensor,
     text: &Tensor,
@@ -31,7 +33,7 @@ pub fn plausibility(
     let (image_there, text_there) = (image.index_select(0, &references), text.index_select(0, &references));
     let copies_there = copies.index_select(0, &references);
     let rows = crate::model::extent(image, 0);
-    let own = (image * text).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+    let own = own_cosines(image, text, Kind::Float);
     let (mut by_caption, mut by_image) = (Vec::new(), Vec::new());
     for from in (0..rows).step_by(ROWS_AT_A_TIME as usize) {
         let count = ROWS_AT_A_TIME.min(rows - from);
@@ -49,8 +51,15 @@ pub fn plausibility(
 /// The mean of `what` `[rows, references]` over the `neighbours` largest of `near` in each row, copies left out.
 fn mean_over_nearest(near: &Tensor, what: &Tensor, copies: &Tensor, neighbours: i64) -> Tensor {
     let near = near.masked_fill(copies, NOT_A_NEIGHBOUR);
-    let (_, nearest) = near.topk(neighbours.min(crate::model::extent(&near, 1)), 1, true, false);
-    what.gather(1, &nearest, false).mean_dim([1i64].as_slice(), false, Kind::Float)
+    let (nearness, nearest) = near.topk(neighbours.min(crate::model::extent(&near, 1)), 1, true, false);
+    let found = what.gather(1, &nearest, false);
+    let copy = nearness.eq(NOT_A_NEIGHBOUR);
+    if copy.any().int64_value(&[]) == 0 {
+        return found.mean_dim([1i64].as_slice(), false, Kind::Float);
+    }
+    // Some rows have fewer neighbours, and copies took the other places.
+    let sum = |of: Tensor| of.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+    sum(found.masked_fill(&copy, 0.0)) / sum(copy.logical_not()).clamp_min(1.0)
 }
 
 fn standardised(values: &Tensor) -> Tensor {
@@ -72,6 +81,19 @@ mod tests {
         let least = scores.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
         assert_eq!(least, 9);
         assert!(scores[0] > 0.0 && scores[9] < -0.9);
+    }
+
+    #[test]
+    fn copies_take_no_place_of_neighbours_that_are_not_there() {
+        let row = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3]);
+        let (near, what) = (row([0.9, 0.8, 0.1]), row([1.0, 0.9, 0.25]));
+        let mean = |copies: [bool; 3]| {
+            let copies = Tensor::from_slice(&copies).view([1, 3]);
+            mean_over_nearest(&near, &what, &copies, 2).double_value(&[0])
+        };
+        assert!((mean([false, false, false]) - 0.95).abs() < 1e-6);
+        assert_eq!((mean([true, true, false]), mean([true, true, true])), (0.25, 0.0));
+        assert!((mean([true, false, false]) - 0.575).abs() < 1e-6);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The page of `roclip detect pairs`: what is suspicious, with pictures, and how well each method did where poison is known.
 
 use crate::error::Result;
-use crate::report::chart::{Marker, Series, detectors};
+use crate::report::chart::{Marker, Series, detectors, precisions};
 use crate::report::html::frame;
 use crate::report::table::{percent, scrolling};
-use crate::run::{Suspects, picture_url};
+use crate::run::{COMBINED, Judged, MethodScores, Suspects, picture_url};
 use maud::{Markup, html};
 use roclip_data::artifact;
 use roclip_data::picture::ImageLimits;
@@ -24,11 +24,13 @@ const COLOURS: [&str; 7] = ["vermillion", "blue", "green", "orange", "sky", "pur
 /// A file that cannot be written.
 pub fn write_suspects(found: &Suspects, limits: ImageLimits, out: &Path) -> Result<()> {
     let mut order: Vec<usize> = (0..found.pairs).collect();
-    let of = |at: usize| found.combined().get(at).copied().unwrap_or(f64::NAN);
+    let of = |at: usize| found.order.get(at).copied().unwrap_or(f64::NAN);
     order.sort_by(|a, b| of(*b).total_cmp(&of(*a)).then(a.cmp(b)));
     let most: Vec<usize> = order.iter().copied().take(SHOWN).collect();
     let poison = |at: &usize| found.attacks.get(*at).is_some_and(Option::is_some);
-    let missed: Vec<usize> = order.iter().rev().copied().filter(poison).take(SHOWN).collect();
+    // Poison that goes is not missed, however little suspicious it looks.
+    let goes = |at: &usize| found.dropped.as_ref().is_some_and(|dropped| dropped.rows.contains(at));
+    let missed: Vec<usize> = order.iter().rev().copied().filter(|at| poison(at) && !goes(at)).take(SHOWN).collect();
     let knows = found.attacks.iter().any(Option::is_some);
     let page = frame(
         "Suspicious pairs",
@@ -39,21 +41,29 @@ pub fn write_suspects(found: &Suspects, limits: ImageLimits, out: &Path) -> Resu
                 @if found.unreadable > 0 { ", " (found.unreadable) " more cannot be read" }
                 ". " (dropped(found))
             }
-            @if knows { section { h2 { "How well each method did" } (table(found)) div.charts { @for attack in attacks(found) { (roc(found, &attack)) } } } }
+            @if knows { section { h2 { "How well each method did" } (table(found)) div.charts { @for attack in attacks(found) { (roc(found, &attack)) (precision(found, &attack)) } } } }
             section {
                 h2 { "The most suspicious" }
-                p.note { @if found.methods.len() > 1 { "By the mean rank over all methods." } @else { "By the rank." } " Whether a pair is poison is for you to say" @if knows { "; where this data's manifest knows, it stands below" } "." }
+                p.note { (ordered_by(found)) " Whether a pair is poison is for you to say" @if knows { "; where this data's manifest knows, it stands below" } "." }
                 (gallery(found, &most, limits)?)
             }
             @if !missed.is_empty() {
                 section {
-                    h2 { "Poison that looks the least suspicious" }
+                    h2 { @if found.dropped.is_some() { "Poison that stays, the least suspicious" } @else { "Poison that looks the least suspicious" } }
                     (gallery(found, &missed, limits)?)
                 }
             }
         },
     );
     Ok(artifact::write(out, (page.into_string() + "\n").as_bytes())?)
+}
+
+fn ordered_by(found: &Suspects) -> String {
+    match (&found.looked.by, found.looked.methods.len()) {
+        (Some(by), _) => format!("By the rank of {by}; --order-by {COMBINED} takes the mean rank over all methods."),
+        (None, 2..) => "By the mean rank over all methods.".to_owned(),
+        (None, _) => format!("By the rank of {}.", found.ordered_by),
+    }
 }
 
 fn dropped(found: &Suspects) -> Markup {
@@ -67,6 +77,7 @@ fn dropped(found: &Suspects) -> Markup {
                 @for (attack, (all, left)) in &dropped.left { ", of " (attack) " " (left) " of " (all) " stay" }
                 @if !dropped.left.is_empty() { ", " (dropped.clean) " of those left out are clean" }
                 "."
+                @if let Some(poison) = &dropped.poison { " " (poison.in_words()) "." }
             }
         }
     }
@@ -81,12 +92,14 @@ fn table(found: &Suspects) -> Markup {
     html! {
         p.note {
             "AUROC: how often a poisoned pair is more suspicious than a clean one; 0.5 is chance. False positives: the share of clean pairs that \
-             goes with 95 % and with all of the poison; no threshold finds so many where fewer have a score. A method that has nothing to say \
-             of a pair gives it no score: such poison is left out of the AUROC, and counted beside it, and its curve ends early."
+             goes with 95 % and with all of the poison; no threshold finds so many where fewer have a score. Average precision: the share of \
+             poison among what is as suspicious as a poisoned pair, on the mean over the poison; chance has the share of poison among the \
+             pairs. A method that has nothing to say of a pair gives it no score: such poison is left out of the AUROC, and counted beside \
+             it, it adds nothing to the average precision, and curves end early."
         }
         (scrolling(html! {
             table {
-                thead { tr { th { "method" } @for attack in attacks(found) { th { "AUROC" small { (attack) } } th { "false positives at 95 %" } th { "at 100 %" } } } }
+                thead { tr { th { "method" } @for attack in attacks(found) { th { "AUROC" small { (attack) } } th { "average precision" } th { "false positives at 95 %" } th { "at 100 %" } } } }
                 tbody {
                     @for method in &found.methods {
                         tr {
@@ -100,6 +113,7 @@ fn table(found: &Suspects) -> Markup {
                                         @if figures.poisoned_without_score > 0 { ", " (figures.poisoned_without_score) " without a score" }
                                     }
                                 }
+                                td { (figures.average_precision.map_or("–".to_owned(), |area| format!("{area:.3}"))) }
                                 td { (figures.false_positives_at_95.map_or("–".to_owned(), percent)) }
                                 td { (figures.false_positives_at_100.map_or("–".to_owned(), percent)) }
                             }
@@ -112,25 +126,36 @@ fn table(found: &Suspects) -> Markup {
 }
 
 fn roc(found: &Suspects, attack: &str) -> Markup {
-    let line = |(method, number): (&crate::run::MethodScores, usize)| {
-        let judged = method.attacks.iter().find(|judged| judged.attack == attack)?;
-        let area = judged.figures.auroc?;
+    let line = |judged: &Judged| Some(("AUROC", judged.figures.auroc?, judged.curve.clone()));
+    detectors(attack, "clean pairs called poison, %", &series(found, attack, line))
+}
+
+fn precision(found: &Suspects, attack: &str) -> Markup {
+    let line = |judged: &Judged| {
+        Some(("average precision", judged.figures.average_precision?, judged.precision_recall.clone()))
+    };
+    precisions(&format!("{attack}: precision and recall"), &series(found, attack, line))
+}
+
+/// A line of each method that judges `attack`: `line` has what its figure is called, the figure and the curve, in shares.
+fn series(
+    found: &Suspects,
+    attack: &str,
+    line: impl Fn(&Judged) -> Option<(&'static str, f64, Vec<(f64, f64)>)>,
+) -> Vec<Series> {
+    let of_method = |(method, number): (&MethodScores, usize)| {
+        let (name, area, points) = line(method.attacks.iter().find(|judged| judged.attack == attack)?)?;
         let colour = COLOURS.get(number % COLOURS.len()).copied().unwrap_or("black");
-        // A curve of a million points says no more than one of hundreds.
-        let every = judged.curve.len().div_ceil(400).max(1);
-        let last = judged.curve.last();
-        let points = judged.curve.iter().step_by(every).chain(last).map(|(x, y)| (100.0 * x, 100.0 * y)).collect();
         Some(Series {
-            name: format!("{}, AUROC {area:.2}", method.method),
+            name: format!("{}, {name} {area:.2}", method.method),
             short: format!("{area:.2} {}", method.method),
             class: format!("colour-{colour} dash-{}", number % 6),
             marker: Marker::ALL.get(number % Marker::ALL.len()).copied().unwrap_or(Marker::Circle),
-            points,
+            points: points.into_iter().map(|(x, y)| (100.0 * x, 100.0 * y)).collect(),
             point_names: Vec::new(),
         })
     };
-    let series: Vec<Series> = found.methods.iter().zip(0..).filter_map(line).collect();
-    detectors(attack, "clean pairs called poison, %", &series)
+    found.methods.iter().zip(0..).filter_map(of_method).collect()
 }
 
 fn gallery(found: &Suspects, shown: &[usize], limits: ImageLimits) -> Result<Markup> {
@@ -154,7 +179,7 @@ fn figure(found: &Suspects, at: usize, limits: ImageLimits) -> Result<Markup> {
         Err(_) => None,
     };
     let caption = pair.captions.first().map_or("", String::as_str);
-    let score = found.combined().get(at);
+    let score = found.order.get(at);
     Ok(html! {
         figure {
             @if let Some(url) = url { img alt=(caption) src=(url); }
@@ -166,4 +191,84 @@ fn figure(found: &Suspects, at: usize, limits: ImageLimits) -> Result<Markup> {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::known_features::concepts;
+    use crate::detect::{Config, Features, Method};
+    use crate::run::{Drop, Methods, PairFeatures, suspects};
+    use roclip_data::pairs::{Pair, Pairs};
+    use roclip_data::sample::{ImageBytes, PoisonMark, Sample};
+    use std::sync::Arc;
+    use tch::{Device, Kind, Tensor};
+
+    /// Sixteen pairs, of which the last four are poison: of two the captions contradict the pictures, of two they do not.
+    fn pairs() -> PairFeatures {
+        let of_images: Vec<i64> = (0..16).map(|at| at % 3).collect();
+        let of_captions: Vec<i64> =
+            of_images.iter().zip(0..).map(|(concept, at)| if at >= 14 { 3 } else { *concept }).collect();
+        let sample = |at: usize| Sample::new("test".into(), format!("{at}"), ImageBytes::Memory(Arc::from([0u8; 4])));
+        let pair = |at: usize| Pair {
+            id: format!("pair-{at}-"),
+            sample: at,
+            captions: vec![format!("caption {at}")],
+            trigger: None,
+            poison: (at >= 12).then(|| PoisonMark { attack: "patch".into(), target: "cat".into() }),
+        };
+        let features = Features {
+            image: concepts(&of_images),
+            image_norms: Tensor::ones([16], (Kind::Float, Device::Cpu)),
+            text: concepts(&of_captions),
+            pictures: (0..16).collect(),
+        };
+        let data = Arc::new(Pairs::of((0..16).map(sample).collect(), (0..16).map(pair).collect()));
+        PairFeatures { data, rows: (0..16).collect(), features, skips: Default::default() }
+    }
+
+    fn page(drop: &Drop) -> String {
+        let methods = Methods::new(vec![Method::ClipScore, Method::Plausibility], None).unwrap();
+        let config = Config { neighbours: 2, ..Config::default() };
+        let found = suspects(&config, &methods, (drop, None), pairs()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("detect.html");
+        write_suspects(&found, ImageLimits::default(), &out).unwrap();
+        std::fs::read_to_string(&out).unwrap()
+    }
+
+    /// Which of the pairs stand in the part of `page` below `heading`.
+    fn shown(page: &str, heading: &str) -> Vec<usize> {
+        let section = page.split_once(heading).unwrap().1.split("</section>").next().unwrap();
+        let place = |at: &usize| section.find(&format!("pair-{at}-"));
+        let mut there: Vec<usize> = (0..16).filter(|at| place(at).is_some()).collect();
+        there.sort_by_key(place);
+        there
+    }
+
+    #[test]
+    fn the_page_has_both_curves_the_table_and_the_galleries() {
+        let page = page(&Drop::Nothing);
+        assert!(page.contains("clean pairs called poison, %") && page.contains("poison among these, %"), "{page}");
+        for words in ["<th>average precision</th>", "plausibility, AUROC 0.", "patch: precision and recall"] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+        assert!(page.contains("plausibility, average precision 0."), "{page}");
+        assert!(page.contains("By the rank of plausibility; --order-by combined"), "{page}");
+        let most = shown(&page, "The most suspicious");
+        assert!(most.len() == 16 && most[..2].iter().all(|at| [14, 15].contains(at)), "{most:?}");
+        // Nothing goes: all four are shown, the least suspicious first.
+        let missed = shown(&page, "Poison that looks the least suspicious");
+        assert!(missed.len() == 4 && missed[..2].iter().all(|at| [12, 13].contains(at)), "{missed:?}");
+    }
+
+    #[test]
+    fn poison_that_goes_is_not_among_what_was_missed() {
+        let page = page(&Drop::Fraction(0.125));
+        let mut missed = shown(&page, "Poison that stays, the least suspicious");
+        missed.sort_unstable();
+        assert_eq!(missed, [12, 13]);
+        let words = "2 of 4 poisoned pairs go (recall 50.0 %, precision 100.0 %, 50.0 % stay); of the 14 pairs that are kept 14.3 % are poison";
+        assert!(page.contains(words), "{page}");
+    }
 }

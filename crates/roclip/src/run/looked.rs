@@ -1,8 +1,9 @@
 //! How pairs were looked at, and which were to be left out.
 
-use crate::detect::{Config, Method};
+use crate::detect::{Config, MOST_SURELY_POISONED, Method};
 use crate::error::{Error, Result};
 use crate::run::earlier_list::EarlierList;
+use crate::run::ordering::Methods;
 use roclip_data::artifact;
 use roclip_data::pairs::LeftOutByList;
 use roclip_data::plural::count;
@@ -19,7 +20,7 @@ pub(super) const SUMMARY: &str = "detect.json";
 /// Which pairs are to be left out.
 pub enum Drop {
     Nothing,
-    /// This share of the pairs, the most suspicious by all methods together.
+    /// This share of the pairs, the most suspicious by what orders them.
     Fraction(f64),
     /// Pairs whose conformal p-value is at most this beside pairs that are known to be clean: about this share of the clean pairs goes,
     /// where the trusted ones are such as they are.
@@ -69,13 +70,18 @@ impl Drop {
 }
 
 /// How pairs were looked at. Lists that were made in one way, for several seeds, make one experiment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Looked {
     /// What encoded the pairs; none where the features came from a folder.
     pub model: Option<PathBuf>,
     pub methods: Vec<String>,
+    /// The one of several methods that orders the pairs; where none is named, as in older files, their mean rank does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     pub neighbours: usize,
     pub references: usize,
+    #[serde(default)]
+    pub settings: Settings,
     /// `fraction 0.02`, `level 0.01` or `nothing`, and whether the list names what an earlier one does, too.
     pub drop: String,
     /// What that earlier list was; older files do not say.
@@ -83,8 +89,41 @@ pub struct Looked {
     pub earlier: Option<Before>,
 }
 
+/// What no flag says of the methods. Older files do not have it, and were made with these defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Of LID.
+    pub dimension_neighbours: usize,
+    /// Of the isolation forest.
+    pub trees: usize,
+    /// Shares that the conformal method takes for poison, and for clean.
+    pub surely_poisoned: f64,
+    pub surely_clean: f64,
+    /// Pairs that it takes for poison, at most.
+    pub most_surely_poisoned: usize,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Settings {
+        Settings {
+            dimension_neighbours: config.dimension_neighbours,
+            trees: config.trees,
+            surely_poisoned: config.surely_poisoned,
+            surely_clean: config.surely_clean,
+            most_surely_poisoned: MOST_SURELY_POISONED,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::from(&Config::default())
+    }
+}
+
 /// What an earlier list was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Before {
     /// One of another look: each seed has its own.
@@ -125,12 +164,14 @@ impl Summary {
 
 impl Looked {
     /// What a look with these settings is; what encoded the pairs is to be said beside.
-    pub fn by(config: &Config, methods: &[Method], drop: &Drop) -> Looked {
+    pub fn by(config: &Config, methods: &Methods, drop: &Drop) -> Looked {
         Looked {
             model: None,
-            methods: methods.iter().map(|method| method.name().to_owned()).collect(),
+            methods: methods.list().iter().map(|method| method.name().to_owned()).collect(),
+            by: methods.order().map(|method| method.name().to_owned()),
             neighbours: config.neighbours,
             references: config.references,
+            settings: Settings::from(config),
             drop: drop.words(),
             earlier: None,
         }
@@ -149,8 +190,12 @@ impl Looked {
         self
     }
 
-    /// What ordered the pairs, as a demo's `--detect-by` names it: a method, or [`COMBINED`] for the mean rank over all. Others by their names.
+    /// What ordered the pairs, as a demo's `--detect-by` names it: a method, or [`COMBINED`] for the mean rank over all. That of some by their
+    /// names.
     pub fn ordered_by(&self) -> String {
+        if let Some(by) = &self.by {
+            return by.clone();
+        }
         let all = Method::ALL.iter().all(|known| self.methods.iter().any(|method| method == known.name));
         if all { COMBINED.to_owned() } else { self.methods.join(" + ") }
     }
@@ -204,9 +249,13 @@ pub fn check_list(list: &Path, found: &LeftOutByList) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn one() -> Methods {
+        Methods::new(vec![Method::ClipScore], None).unwrap()
+    }
+
     #[test]
     fn a_list_beside_an_earlier_one_was_made_in_another_way() {
-        let looked = || Looked::by(&Config::default(), &[Method::ClipScore], &Drop::Fraction(0.1));
+        let looked = || Looked::by(&Config::default(), &one(), &Drop::Fraction(0.1));
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("ids.txt");
         std::fs::write(&list, "{\"id\": \"a\", \"reason\": \"blurred\"}\nb").unwrap();
@@ -236,7 +285,7 @@ mod tests {
         let found = |absent, named| LeftOutByList { absent, named, ..LeftOutByList::default() };
         // Nobody knows where a list of one's own comes from.
         check_list(&list, &found(21, 46)).unwrap();
-        let looked = Looked::by(&Config::default(), &[Method::ClipScore], &Drop::Fraction(0.1));
+        let looked = Looked::by(&Config::default(), &one(), &Drop::Fraction(0.1));
         let write = |left: serde_json::Value| {
             let summary = serde_json::json!({"looked": looked, "dropped": {"pairs": 1, "left": left}});
             std::fs::write(folder.path().join(SUMMARY), summary.to_string()).unwrap();
@@ -259,7 +308,7 @@ mod tests {
         std::fs::write(&own, (0..100).map(|number| format!("{number}\n")).collect::<String>()).unwrap();
         std::fs::write(&list, "a\n").unwrap();
         let mut earlier = EarlierList::read(&own).unwrap();
-        let looked = Looked::by(&Config::default(), &[Method::ClipScore], &Drop::Fraction(0.1)).after(Some(&earlier));
+        let looked = Looked::by(&Config::default(), &one(), &Drop::Fraction(0.1)).after(Some(&earlier));
         earlier.names_poison = true;
         let summary = serde_json::json!({"looked": looked, "dropped": {"pairs": 54, "left": {}}, "earlier": earlier});
         std::fs::write(folder.path().join(SUMMARY), summary.to_string()).unwrap();
@@ -274,9 +323,20 @@ mod tests {
 
     #[test]
     fn what_ordered_the_pairs_is_a_method_or_all_of_them() {
-        let by = |methods: &[Method]| Looked::by(&Config::default(), methods, &Drop::Nothing).ordered_by();
-        assert_eq!(by(&[Method::ClipScore]), "clip-score");
-        assert_eq!(by(&Method::ALL.map(|known| known.method)), COMBINED);
-        assert_eq!(by(&[Method::ClipScore, Method::Plausibility]), "clip-score + plausibility");
+        let look = |methods: &[Method], order: Option<&str>| {
+            Looked::by(&Config::default(), &Methods::new(methods.to_vec(), order).unwrap(), &Drop::Nothing)
+        };
+        let by = |methods: &[Method], order| look(methods, order).ordered_by();
+        let all = Method::ALL.map(|known| known.method);
+        assert_eq!(by(&[Method::ClipScore], None), "clip-score");
+        assert_eq!((by(&all, None), by(&all, Some(COMBINED))), ("plausibility".to_owned(), COMBINED.to_owned()));
+        let both = [Method::ClipScore, Method::Plausibility];
+        assert_eq!((by(&both, None), by(&both, Some("clip-score"))), ("plausibility".into(), "clip-score".into()));
+        assert_eq!(by(&both, Some(COMBINED)), "clip-score + plausibility");
+        // Older files name neither what ordered the pairs, which their mean rank did, nor what no flag says.
+        let mut older = serde_json::to_value(look(&all, Some(COMBINED))).unwrap();
+        let settings = older.as_object_mut().unwrap().remove("settings").unwrap();
+        assert_eq!((&settings["dimension_neighbours"], &settings["surely_poisoned"]), (&64.into(), &0.01.into()));
+        assert_eq!(serde_json::from_value::<Looked>(older).unwrap(), look(&all, Some(COMBINED)));
     }
 }

@@ -3,12 +3,13 @@
 //! The folder holds `image.npy` and `text.npy` (`[pairs, dim]`, 16-, 32- or 64-bit floats, not made unit ones) and `pairs.jsonl`, a line a
 //! row: its `id`, and under `picture` a number that copies of one picture share, where that is known.
 
-use crate::detect::Features;
+use crate::detect::{Features, first_without_numbers};
 use crate::embed::{AT_A_TIME, AllEmbedded, Embedder};
 use crate::error::{Error, IoContext, Result};
 use crate::eval::{NO_IMAGES, write_npy};
-use crate::model::{Clip, unit};
+use crate::model::{Clip, extent, unit};
 use crate::recipe::Recipe;
+use crate::run::feature_array::FeatureArray;
 use crate::run::plain::plain_transform;
 use crate::run::prepare::{Prepared, prepare_training};
 use roclip_data::batch::{Loader, Transform};
@@ -18,11 +19,11 @@ use roclip_data::skip::SkipReport;
 use roclip_data::tokenizer::Tokenizer;
 use roclip_data::{artifact, bounded};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 const IMAGE: &str = "image.npy";
 const TEXT: &str = "text.npy";
@@ -76,6 +77,11 @@ impl PairFeatures {
         Ok(PairFeatures { data, rows, features: Features { image, image_norms, text, pictures }, skips })
     }
 
+    /// Values of each row.
+    pub fn width(&self) -> i64 {
+        extent(&self.features.image, 1)
+    }
+
     /// The same features for another look; nothing is copied.
     pub fn again(&self) -> Self {
         let Features { image, image_norms, text, pictures } = &self.features;
@@ -91,11 +97,12 @@ impl PairFeatures {
     /// Reads the features of the pairs of `recipe` from `folder`. Pairs that it has none of count as those that cannot be read.
     ///
     /// # Errors
-    /// A file that is missing or no array of two dimensions, rows that do not fit each other, and ids that the data does not have.
+    /// A file that is missing or no array of two dimensions, rows that do not fit each other, ids that the data does not have, and values that are
+    /// no numbers.
     pub fn read(folder: &Path, recipe: &Recipe) -> Result<Self> {
-        let (image, text) = (array(&folder.join(IMAGE))?, array(&folder.join(TEXT))?);
+        let (of_image, of_text) = (FeatureArray::open(&folder.join(IMAGE))?, FeatureArray::open(&folder.join(TEXT))?);
         let lines = lines(&folder.join(PAIRS))?;
-        let (shape, other) = (image.size(), text.size());
+        let (shape, other) = (of_image.size().unwrap_or_default(), of_text.size().unwrap_or_default());
         if shape != other || shape.first() != Some(&(lines.len() as i64)) {
             return Err(Error::file(
                 folder,
@@ -139,9 +146,12 @@ impl PairFeatures {
                 "encode this data (`roclip detect pairs MODEL --write-features FOLDER`)",
             ));
         }
+        let image = numbers(&folder.join(IMAGE), &of_image, &lines)?;
         let image_norms = image.norm_scalaropt_dim(2, [1i64], false);
-        let pictures = lines.iter().zip(1..).map(|(line, number)| line.picture.unwrap_or(-number)).collect();
-        let features = Features { image: unit(&image), image_norms, text: unit(&text), pictures };
+        make_unit(&image);
+        let text = numbers(&folder.join(TEXT), &of_text, &lines)?;
+        make_unit(&text);
+        let features = Features { image, image_norms, text, pictures: picture_numbers(&lines) };
         Ok(PairFeatures { data, rows, features, skips })
     }
 
@@ -185,37 +195,45 @@ fn pairs(recipe: &Recipe) -> Result<(Arc<Pairs>, SkipReport)> {
     Ok((Arc::new(pairs), skips))
 }
 
-/// An array of two dimensions, as 32-bit floats.
-fn array(path: &Path) -> Result<Tensor> {
-    let refuse = |what: String| Error::file(path, what, "write it with numpy.save: [pairs, dim], floats, in C order");
-    let (file, length) = bounded::open(path).io("read", path)?;
-    let told = promised_bytes(file).ok_or_else(|| refuse("has no header of an array".into()))?;
-    if told != length {
-        return Err(refuse(format!("has {length} bytes, and its header speaks of {told}")));
-    }
-    let read = Tensor::read_npy(path).map_err(|cause| refuse(format!("cannot be read as an array: {cause}")))?;
-    match read.size().as_slice() {
-        [rows, dim] if *rows > 0 && *dim > 0 && read.is_floating_point() => Ok(read.to_kind(Kind::Float)),
-        shape => Err(refuse(format!("holds {:?} of the shape {shape:?}", read.kind()))),
+/// The numbers of `array`, of which each row is of one of `lines`.
+///
+/// # Errors
+/// The first that is none, with its row and its pair.
+fn numbers(path: &Path, array: &FeatureArray, lines: &[Line]) -> Result<Tensor> {
+    let rows = array.read()?;
+    match first_without_numbers(&rows) {
+        None => Ok(rows),
+        Some(row) => {
+            let id = usize::try_from(row).ok().and_then(|row| lines.get(row)).map_or("", |line| line.id.as_str());
+            Err(Error::file(
+                path,
+                format!(
+                    "row {row}, from 0, which is of `{}`, has values that are no numbers, or infinite",
+                    for_terminal(id)
+                ),
+                "encode that pair anew, with a model whose training did not diverge, or take its row out of all three files",
+            ))
+        }
     }
 }
 
-/// The length of an array's file by its header. What reads the numbers does not ask whether all of them are there.
-fn promised_bytes(mut file: std::fs::File) -> Option<u64> {
-    let mut start = [0; 10];
-    file.read_exact(&mut start).ok()?;
-    let length: u64 = match start {
-        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, low, high] => u64::from(u16::from_le_bytes([low, high])),
-        _ => return None,
+/// Makes `rows` unit ones where they stand.
+fn make_unit(rows: &Tensor) {
+    let count = extent(rows, 0);
+    for from in (0..count).step_by(AT_A_TIME) {
+        let mut some = rows.narrow(0, from, (AT_A_TIME as i64).min(count - from));
+        some.copy_(&unit(&some));
+    }
+}
+
+/// A number for the picture of each of `lines`: one for all that give one `picture`, whatever it is, and one of its own for each that gives none.
+fn picture_numbers(lines: &[Line]) -> Vec<i64> {
+    let mut known = HashMap::new();
+    let of = |(line, place): (&Line, i64)| match line.picture {
+        Some(picture) => *known.entry(picture).or_insert(place),
+        None => place,
     };
-    let mut header = String::new();
-    file.take(length).read_to_string(&mut header).ok()?;
-    let after = |key: &str| header.split_once(key).map(|(_, rest)| rest.trim_start_matches([':', ' ', '\'']));
-    let size: u64 = after("'descr'")?.trim_start_matches(['<', '|', '=']).get(1..2)?.parse().ok()?;
-    let shape = after("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
-    let sides = shape.split(',').map(str::trim).filter(|side| !side.is_empty());
-    let numbers = sides.map(|side| side.parse::<u64>().ok()).try_fold(1u64, |all, side| all.checked_mul(side?))?;
-    numbers.checked_mul(size)?.checked_add(start.len() as u64 + length)
+    lines.iter().zip(0..).map(of).collect()
 }
 
 fn lines(path: &Path) -> Result<Vec<Line>> {
@@ -234,5 +252,25 @@ fn lines(path: &Path) -> Result<Vec<Line>> {
                 "give a line {\"id\": \"...\"} for each row",
             )
         })?);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_share_a_number_and_other_pictures_have_none_in_common() {
+        let line = |picture| Line { id: String::new(), picture, captions_sha256: None };
+        // A number of another program's may be that of a row, or below 0.
+        let lines = [None, Some(-1), Some(0), Some(-1), None, Some(i64::MIN)].map(line);
+        assert_eq!(picture_numbers(&lines), [0, 1, 2, 1, 4, 5]);
+    }
+
+    #[test]
+    fn rows_are_made_unit_ones_where_they_stand() {
+        let rows = Tensor::from_slice(&[3f32, 4.0, 0.0, 2.0]).view([2, 2]);
+        make_unit(&rows);
+        assert_eq!(Vec::<f32>::try_from(rows.view([-1])).unwrap(), [0.6, 0.8, 0.0, 1.0]);
     }
 }

@@ -1,11 +1,14 @@
 //! Which pairs of a recipe's data are suspicious: features by a model or out of files, scores by several methods, the pairs to leave out,
 //! and, where the recipe knows of poison, how well each method did.
 
-use crate::detect::figures::{Figures, curve, figures};
-use crate::detect::{Config, Features, Method, combined, p_values, scores};
+use crate::detect::figures::{Figures, curve, figures, precision_recall};
+use crate::detect::{Config, Features, Method, Neighbourhood, combined, scores};
 use crate::error::{Error, IoContext, Result};
+use crate::model::extent;
 use crate::run::earlier_list::EarlierList;
+use crate::run::left_out::{Dropped, dropped};
 use crate::run::looked::{COMBINED, Drop, LIST, Looked, SUMMARY};
+use crate::run::ordering::Methods;
 use crate::run::pair_features::PairFeatures;
 use roclip_data::artifact;
 use roclip_data::pairs::{Pairs, drop_line};
@@ -24,12 +27,18 @@ pub struct Judged {
     /// `(share of clean pairs, share of poison)` at least as suspicious as each threshold.
     #[serde(skip)]
     pub curve: Vec<(f64, f64)>,
+    /// `(recall, precision)` at thresholds that find more of the poison.
+    #[serde(skip)]
+    pub precision_recall: Vec<(f64, f64)>,
 }
 
 /// What a method makes of the pairs.
 #[derive(Debug, Clone, Serialize)]
 pub struct MethodScores {
     pub method: &'static str,
+    /// Where it seeks neighbours: how many, among how many pairs.
+    #[serde(flatten)]
+    pub neighbourhood: Option<Neighbourhood>,
     /// One an attack; none where no poison is known.
     pub attacks: Vec<Judged>,
     /// By pair, in the order of [`Suspects::ids`].
@@ -37,27 +46,12 @@ pub struct MethodScores {
     pub scores: Vec<f64>,
 }
 
-/// Pairs that are left out.
-#[derive(Debug, Clone, Serialize)]
-pub struct Dropped {
-    pub pairs: usize,
-    /// What a share asks for, where fewer have a score: what a single method says nothing of is never left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub asked: Option<usize>,
-    /// Clean pairs among them, where poison is known.
-    pub clean: usize,
-    /// By attack: its pairs, and how many of them are still there.
-    pub left: BTreeMap<String, (usize, usize)>,
-    /// Of trusted pairs, where there are any: how many lie at or above the threshold.
-    pub trusted_above: Option<(usize, usize)>,
-    #[serde(skip)]
-    pub rows: BTreeSet<usize>,
-}
-
 /// Pairs with their scores.
 #[derive(Serialize)]
 pub struct Suspects {
     pub looked: Looked,
+    /// [`Looked::ordered_by`].
+    pub ordered_by: String,
     /// Pairs that were looked at.
     pub pairs: usize,
     /// Pairs beside them that cannot be read.
@@ -70,9 +64,9 @@ pub struct Suspects {
     /// The list that the pairs were looked at without; this one names what it names, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub earlier: Option<EarlierList>,
-    /// The mean rank of each pair over all methods; minus infinity where a single one has no score.
+    /// Orders the pairs: the rank of each by one method, minus infinity where that has no score, or its mean rank over all methods.
     #[serde(skip)]
-    pub together: Vec<f64>,
+    pub order: Vec<f64>,
     /// Of the pairs that were looked at.
     #[serde(skip)]
     pub ids: Vec<String>,
@@ -93,7 +87,7 @@ pub struct Suspects {
 /// What the methods refuse, and a share or level outside 0 to 1.
 pub fn suspects(
     config: &Config,
-    methods: &[Method],
+    methods: &Methods,
     drop: (&Drop, Option<&Features>),
     PairFeatures { data, rows, features, skips }: PairFeatures,
 ) -> Result<Suspects> {
@@ -103,31 +97,36 @@ pub fn suspects(
     }
     let count = features.len();
     let all = match trusted {
-        Some(trusted) => joined(&features, trusted)?,
+        Some(trusted) => joined(features, trusted)?,
         None => features,
     };
-    let all_scores = scores(methods, config, &all)?;
+    let neighbourhood = |method: Method| method.neighbourhood(config, all.len());
+    let all_scores = scores(methods.list(), config, &all)?;
     let mut together = combined(&all_scores);
+    let by_one = methods.place().and_then(|at| all_scores.get(at));
+    let mut order = by_one.map_or_else(|| together.clone(), |scores| combined(std::slice::from_ref(scores)));
     let pair = |row: &usize| data.get(*row);
     let attacks: Vec<Option<String>> =
         rows.iter().map(|row| Some(pair(row)?.poison.as_ref()?.attack.clone())).collect();
     let ids = rows.iter().map(|row| pair(row).map(|pair| pair.id.clone()).unwrap_or_default()).collect();
-    let named = methods.iter().map(|method| method.name()).zip(all_scores);
+    let named = methods.list().iter().map(|method| (method.name(), neighbourhood(*method))).zip(all_scores);
     let looked = Looked::by(config, methods, drop);
-    let dropped = dropped(drop, &together, count, &attacks)?;
+    let dropped = dropped(drop, &order, count, &attacks)?;
+    order.truncate(count);
     together.truncate(count);
     // One method is its own mean.
-    let mean = (methods.len() > 1).then(|| (COMBINED, together.clone()));
+    let mean = (methods.list().len() > 1).then_some(((COMBINED, None), together));
     let methods = named.chain(mean);
-    let methods = methods.map(|(method, mut scores)| {
+    let methods = methods.map(|((method, neighbourhood), mut scores)| {
         scores.truncate(count);
-        MethodScores { method, attacks: judged(&scores, &attacks), scores }
+        MethodScores { method, neighbourhood, attacks: judged(&scores, &attacks), scores }
     });
     let unreadable = data.len() - rows.len();
     let left_out = skips.counts();
     let methods = methods.collect();
     let earlier = None;
     Ok(Suspects {
+        ordered_by: looked.ordered_by(),
         looked,
         pairs: count,
         unreadable,
@@ -135,7 +134,7 @@ pub fn suspects(
         methods,
         dropped,
         earlier,
-        together,
+        order,
         ids,
         attacks,
         rows,
@@ -144,15 +143,16 @@ pub fn suspects(
 }
 
 /// Rows of both, the second below the first.
-fn joined(one: &Features, other: &Features) -> Result<Features> {
-    let (own, twin) = (one.image.size(), other.image.size());
-    if own.last() != twin.last() {
+fn joined(one: Features, other: &Features) -> Result<Features> {
+    let (own, twin) = (extent(&one.image, 1), extent(&other.image, 1));
+    if own != twin {
         return Err(Error::setting(
-            format!("the features of the pairs have {own:?} values, those of the trusted pairs {twin:?}"),
+            format!("the features of a pair are {own} values, those of a trusted pair {twin}"),
             "encode both with one model",
         ));
     }
-    let cat = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
+    // Takes the first: of large data there is no room for it beside both.
+    let cat = |a: Tensor, b: &Tensor| Tensor::cat(&[&a, b], 0);
     // A picture that stands in both is no copy for this: trusted pairs must not make a pair look better or worse. Copies among the trusted
     // ones are copies as those among the others are, or these would not be compared with their like.
     let mut numbers = HashMap::new();
@@ -165,63 +165,14 @@ fn joined(one: &Features, other: &Features) -> Result<Features> {
         })
         .collect();
     Ok(Features {
-        image: cat(&one.image, &other.image),
-        image_norms: cat(&one.image_norms, &other.image_norms),
-        text: cat(&one.text, &other.text),
+        image: cat(one.image, &other.image),
+        image_norms: cat(one.image_norms, &other.image_norms),
+        text: cat(one.text, &other.text),
         pictures,
     })
 }
 
-/// Which of the first `count` of `scores` are left out; those behind them are of trusted pairs.
-fn dropped(drop: &Drop, scores: &[f64], count: usize, attacks: &[Option<String>]) -> Result<Option<Dropped>> {
-    let (own, trusted) = scores.split_at(count.min(scores.len()));
-    drop.check()?;
-    let mut asked = None;
-    let (rows, trusted_above): (BTreeSet<usize>, _) = match drop {
-        Drop::Nothing => return Ok(None),
-        Drop::Fraction(share) => {
-            let mut order: Vec<usize> = (0..own.len()).collect();
-            let of = |at: usize| own.get(at).copied().unwrap_or(f64::NAN);
-            order.sort_by(|a, b| of(*b).total_cmp(&of(*a)).then(a.cmp(b)));
-            let count = (share * own.len() as f64).round() as usize;
-            if count == 0 {
-                return Err(Error::setting(
-                    format!("--drop-fraction {share} of {} pairs is none of them", own.len()),
-                    "raise it",
-                ));
-            }
-            let scored = order.into_iter().filter(|at| of(*at) > f64::NEG_INFINITY);
-            let rows: BTreeSet<usize> = scored.take(count).collect();
-            asked = Some(count).filter(|asked| rows.len() < *asked);
-            (rows, None)
-        }
-        Drop::Level(level) => {
-            let at_most =
-                |p: Vec<f64>| p.into_iter().enumerate().filter(|(_, p)| p <= level).map(|(at, _)| at).collect();
-            let rows: BTreeSet<usize> = at_most(p_values(trusted, own));
-            let threshold = rows.iter().filter_map(|at| own.get(*at)).copied().fold(f64::INFINITY, f64::min);
-            let above = trusted.iter().filter(|score| **score >= threshold).count();
-            (rows, Some((above, trusted.len())))
-        }
-    };
-    if rows.len() == own.len() {
-        return Err(Error::setting(
-            format!("all {} pairs would be left out", own.len()),
-            "lower --drop-fraction or --level; with --level, trusted pairs must be such as the data's own",
-        ));
-    }
-    let mut left: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for (at, attack) in attacks.iter().enumerate() {
-        let Some(attack) = attack else { continue };
-        let (all, kept) = left.entry(attack.clone()).or_default();
-        *all += 1;
-        *kept += usize::from(!rows.contains(&at));
-    }
-    let clean = rows.iter().filter(|at| attacks.get(**at).is_some_and(Option::is_none)).count();
-    Ok(Some(Dropped { pairs: rows.len(), asked, clean, left, trusted_above, rows }))
-}
-
-/// One an attack, and all of them together where there are several.
+/// One an attack, each against the clean pairs alone.
 fn judged(scores: &[f64], attacks: &[Option<String>]) -> Vec<Judged> {
     let names: BTreeSet<&String> = attacks.iter().flatten().collect();
     let against = |own: &dyn Fn(&String) -> bool| -> Vec<Option<bool>> {
@@ -232,7 +183,12 @@ fn judged(scores: &[f64], attacks: &[Option<String>]) -> Vec<Judged> {
         attacks.iter().map(mark).collect()
     };
     let judge = |attack: String, marks: Vec<Option<bool>>| {
-        figures(scores, &marks).map(|figures| Judged { attack, figures, curve: curve(scores, &marks) })
+        figures(scores, &marks).map(|figures| Judged {
+            attack,
+            figures,
+            curve: curve(scores, &marks),
+            precision_recall: precision_recall(scores, &marks),
+        })
     };
     names.iter().filter_map(|name| judge((*name).clone(), against(&|attack| attack == *name))).collect()
 }
@@ -291,9 +247,16 @@ impl Suspects {
         self
     }
 
-    /// What all methods together say of each pair.
-    pub fn combined(&self) -> &[f64] {
-        &self.together
+    /// Says that `lid` has fewer neighbours than it should have, where that is so.
+    pub fn few_neighbours(&self) -> Option<String> {
+        let lid = self.methods.iter().find(|method| method.method == Method::Lid.name())?.neighbourhood?;
+        let asked = self.looked.settings.dimension_neighbours;
+        (lid.neighbours < asked).then(|| {
+            format!(
+                "lid has {} neighbours in place of {asked}: there are {} references",
+                lid.neighbours, lid.references
+            )
+        })
     }
 }
 
@@ -308,60 +271,6 @@ mod tests {
     }
 
     #[test]
-    fn a_share_takes_the_most_suspicious_and_counts_what_is_left() {
-        let marks = attacks(&[None, Some("a"), None, Some("a"), Some("b")]);
-        let scores = [0.1, 0.9, 0.8, 0.2, 0.7];
-        let found = dropped(&Drop::Fraction(0.4), &scores, 5, &marks).unwrap().unwrap();
-        assert_eq!((found.rows, found.pairs, found.clean), (BTreeSet::from([1, 2]), 2, 1));
-        assert_eq!(found.left, BTreeMap::from([("a".to_owned(), (2, 1)), ("b".to_owned(), (1, 1))]));
-        for share in [0.0, 1.0, f64::NAN, -0.1] {
-            assert!(dropped(&Drop::Fraction(share), &scores, 5, &marks).is_err());
-        }
-        assert!(dropped(&Drop::Fraction(0.95), &scores, 5, &marks).unwrap_err().to_string().contains("all 5 pairs"));
-    }
-
-    #[test]
-    fn a_level_takes_what_few_trusted_pairs_are_as_suspicious_as() {
-        // Three pairs, then nineteen trusted ones: p is 1/20 above all of these, 2/20 above all but one.
-        let trusted: Vec<f64> = (1..20).map(f64::from).collect();
-        let scores: Vec<f64> = [30.0, 18.5, 3.0].into_iter().chain(trusted).collect();
-        let level = Drop::Level;
-        let marks = attacks(&[Some("a"), None, None]);
-        let found = dropped(&level(0.05), &scores, 3, &marks).unwrap().unwrap();
-        assert_eq!((found.rows, found.trusted_above), (BTreeSet::from([0]), Some((0, 19))));
-        let found = dropped(&level(0.1), &scores, 3, &marks).unwrap().unwrap();
-        assert_eq!((found.rows, found.clean, found.trusted_above), (BTreeSet::from([0, 1]), 1, Some((1, 19))));
-    }
-
-    #[test]
-    fn a_level_that_nothing_reaches_is_no_all_clear_and_one_that_nothing_reached_is() {
-        let said = Drop::Level(0.01).check_reached(60).unwrap_err().to_string();
-        for words in ["--level 0.01 of 60 trusted pairs", "1/61", "at least 99 with --trusted-data"] {
-            assert!(said.contains(words), "{said}");
-        }
-        assert!(Drop::Level(0.01).check_reached(98).is_err() && Drop::Level(0.01).check_reached(99).is_ok());
-        assert!(Drop::Level(0.05).check_reached(19).is_ok() && Drop::Fraction(0.001).check_reached(2).is_ok());
-        let scores: Vec<f64> = [3.0, 2.0].into_iter().chain((1..20).map(f64::from)).collect();
-        let found = dropped(&Drop::Level(0.05), &scores, 2, &attacks(&[None, None])).unwrap().unwrap();
-        assert_eq!((found.pairs, found.trusted_above), (0, Some((0, 19))));
-    }
-
-    #[test]
-    fn a_pair_without_a_score_is_never_left_out() {
-        let silent = f64::NEG_INFINITY;
-        let marks = attacks(&[None, None, Some("a"), None, None]);
-        let scores = [silent, 0.0, 1.0, silent, silent];
-        let found = dropped(&Drop::Fraction(0.6), &scores, 5, &marks).unwrap().unwrap();
-        assert_eq!((found.rows, found.pairs, found.asked), (BTreeSet::from([1, 2]), 2, Some(3)));
-        let found = dropped(&Drop::Fraction(0.4), &scores, 5, &marks).unwrap().unwrap();
-        assert_eq!((found.pairs, found.asked), (2, None));
-        // Among the trusted ones it is one that is less suspicious than any with a score.
-        let beside: Vec<f64> = scores.into_iter().chain([silent; 19]).collect();
-        let found = dropped(&Drop::Level(0.05), &beside, 5, &marks).unwrap().unwrap();
-        assert_eq!((found.rows, found.trusted_above), (BTreeSet::from([1, 2]), Some((0, 19))));
-    }
-
-    #[test]
     fn copies_among_trusted_pairs_stay_copies_and_are_none_of_the_others() {
         let features = |pictures: &[i64]| Features {
             image: concepts(&vec![0; pictures.len()]),
@@ -369,7 +278,7 @@ mod tests {
             text: concepts(&vec![0; pictures.len()]),
             pictures: pictures.to_vec(),
         };
-        let both = joined(&features(&[7, 7, i64::MIN]), &features(&[7, 7, 9, i64::MIN])).unwrap();
+        let both = joined(features(&[7, 7, i64::MIN]), &features(&[7, 7, 9, i64::MIN])).unwrap();
         let same = |a: usize, b: usize| both.pictures[a] == both.pictures[b];
         assert!(both.len() == 7 && same(0, 1) && same(3, 4), "{:?}", both.pictures);
         let numbers: BTreeSet<i64> = both.pictures.iter().copied().collect();

@@ -10,7 +10,7 @@ use roclip::checkpoint::{Description, load_as};
 use roclip::detect::{Config, Method};
 use roclip::recipe::Recipe;
 use roclip::report::{check_suspects_folder, write_suspects};
-use roclip::run::{COMBINED, Drop, PairFeatures, Suspects, check_run_folder, machine, suspects};
+use roclip::run::{COMBINED, Drop, Methods, PairFeatures, Suspects, check_run_folder, machine, suspects};
 use roclip_data::escape::for_terminal;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -120,8 +120,8 @@ impl Detection {
             .into_iter()
             .map(|by| {
                 let methods = match Method::named(by) {
-                    Some(method) => vec![method],
-                    None => Method::ALL.map(|known| known.method).to_vec(),
+                    Some(method) => Methods::new(vec![method], None)?,
+                    None => Methods::new(Method::ALL.map(|known| known.method).to_vec(), Some(by))?,
                 };
                 let config = Config { seed, ..Config::default() };
                 let drop = (&self.drop(), None);

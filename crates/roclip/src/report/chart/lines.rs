@@ -55,19 +55,29 @@ const MARKERS: usize = 5;
 
 /// Curves of detectors: poison found over clean pairs lost, both in percent, with the diagonal of chance. Nothing without curves.
 pub fn detectors(title: &str, x_label: &str, series: &[Series]) -> Markup {
+    percent_by_percent(title, (x_label, "poison found, %"), series, true)
+}
+
+/// The other curves of detectors: the share of poison among what is taken for poison over the poison found, both in percent. Nothing without
+/// curves.
+pub fn precisions(title: &str, series: &[Series]) -> Markup {
+    percent_by_percent(title, ("poison found, %", "poison among these, %"), series, false)
+}
+
+fn percent_by_percent(title: &str, (x_label, y_label): (&str, &str), series: &[Series], diagonal: bool) -> Markup {
     if series.is_empty() {
         return html! {};
     }
     LineChart {
         title,
         x_label,
-        y_label: "poison found, %",
+        y_label,
         series,
         x: Axis::over(0.0, 100.0),
         y: Axis::over(0.0, 100.0),
         bands: &[],
         path: false,
-        diagonal: true,
+        diagonal,
     }
     .draw()
 }

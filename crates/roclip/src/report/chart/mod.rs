@@ -10,5 +10,5 @@ mod points;
 
 pub use axis::Axis;
 pub use histogram::{Layer, histogram};
-pub use lines::{LineChart, Series, detectors};
+pub use lines::{LineChart, Series, detectors, precisions};
 pub use points::{Difference, Dot, Marker, differences, marker, scatter, signed};
