@@ -1,18 +1,16 @@
 //! `roclip detect`
 
-use crate::commands::described_model::DescribedModel;
+use crate::commands::detect_common::Common;
 use crate::commands::detect_inputs::{self, InputsArguments};
 use crate::commands::detect_print::print;
-use crate::commands::detect_train::PairFlags;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::of_key;
-use crate::commands::overrides::{MachineFlags, Overrides};
 use crate::commands::progress::say;
 use crate::commands::signals::leaving_nothing;
 use anyhow::{Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use roclip::checkpoint::{self, load_as, run_of};
+use roclip::checkpoint::{load_as, run_of};
 use roclip::detect::{Config, Method};
 use roclip::recipe::{DataConfig, Recipe};
 use roclip::report::{check_suspects_folder, write_suspects};
@@ -29,20 +27,6 @@ pub enum Command {
     Pairs(PairsArguments),
     /// Score pictures by how much they look as if they carried a trigger, beside clean ones, as they are and with each trigger that is known
     Inputs(InputsArguments),
-}
-
-/// What both kinds take.
-#[derive(Args)]
-pub struct Common {
-    #[command(flatten)]
-    pub described: DescribedModel,
-    #[command(flatten)]
-    pairs: PairFlags,
-    #[command(flatten)]
-    machine: MachineFlags,
-    /// Print the summary as JSON on stdout
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Args)]
@@ -280,44 +264,6 @@ fn trusted(recipe: &Recipe, path: &str) -> Recipe {
     trusted.data.weights = None;
     trusted.data.index = DataConfig::default().index;
     trusted
-}
-
-impl Common {
-    /// The recipe of the run that the model belongs to, or the one given, with the flags.
-    pub fn recipe(&self, model: Option<&Path>, run: Option<&Path>, command: &str) -> Result<Recipe> {
-        const OBEYED: [&str; 7] = ["seed", "manifest", "data", "eval", "poison", "train.threads", "train.device"];
-        let PairFlags { recipe: typed, data, manifest, seed } = &self.pairs;
-        typed.check_keys(command, &OBEYED)?;
-        // What is no model at all is said first.
-        if let Some(model) = model {
-            checkpoint::is_checkpoint(model)?;
-        }
-        let base = match run {
-            Some(run) => {
-                let kept = run.join("manifest.jsonl");
-                let mut base = Recipe::of_run(run)?;
-                base.manifest = Some(kept).filter(|kept| kept.is_file()).or(base.manifest);
-                if data.names_training_data() {
-                    // Other data knows nothing of the run's poison.
-                    base.manifest = None;
-                    base.poison = Default::default();
-                    base.data.source.split = None;
-                }
-                base
-            }
-            None if typed.config.is_some() || data.names_data() => Recipe::default(),
-            None => bail!(
-                "{}say what to look at with --train-data (pairs), --val-data (labelled images), or --config (a recipe with its data)",
-                model.map(|model| format!("`{}` belongs to no run; ", model.display())).unwrap_or_default()
-            ),
-        };
-        let groups: [&dyn Overrides; 4] = [seed, data, manifest, &self.machine];
-        let mut recipe = typed.resolve(base, &groups)?;
-        if recipe.clean.take().is_some() {
-            say("the run cleaned a model; the pairs are those that it cleaned with");
-        }
-        Ok(recipe)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `roclip detect inputs`
 
-use crate::commands::detect::Common;
+use crate::commands::detect_common::Common;
 use crate::commands::detect_print::print_inputs;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod described_model;
 pub mod detect;
 mod detect_advice;
+mod detect_common;
 mod detect_inputs;
 mod detect_print;
 mod detect_train;

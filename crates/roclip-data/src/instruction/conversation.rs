@@ -1,23 +1,18 @@
 //! LLaVA's conversation layout: records with `image` and `conversations`, as JSON lines, as one JSON list, or as the JSON members of
 //! WebDataset shards beside the pictures.
 
-use crate::bounded;
 use crate::caption_metrics::words;
-use crate::error::{Error, IoContext, Result};
-use crate::instruction::shards::GZIP_BYTES;
+use crate::error::{Error, Result};
 use crate::instruction::{Instruction, Instructions, Listed, without_slot};
 use crate::picture::ImageLimits;
 use crate::sample::{ImageBytes, Sample};
 use crate::skip::{Skip, SkipReason, SkipReport};
-use crate::source::{Listing, distinct_ends, files_of, is_shard, shard_stem};
+use crate::source::{Listing, shard_stem};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-
-/// The longest file of records.
-const FILE_LIMIT_BYTES: u64 = 2 << 30;
 
 #[derive(Deserialize)]
 pub(super) struct Record {
@@ -34,45 +29,6 @@ pub(super) struct Turn {
     value: String,
 }
 
-/// Reads a file of instructions, several that are joined with `::` or named by a pattern, or the shards of a folder. `image_root` is where the
-/// paths of pictures start, each file's own folder when absent. Several turns about one picture are instructions of their own, without those
-/// before them (ours: LLaVA learns them in one row).
-///
-/// # Errors
-/// A file that cannot be read, and one of which nothing can be used. Records and turns that cannot be used are counted.
-pub fn read_instructions(
-    path: &Path,
-    image_root: Option<&Path>,
-    limits: ImageLimits,
-    workers: usize,
-) -> Result<Instructions> {
-    let mut found = Found::default();
-    let files = if path.is_file() { vec![path.to_owned()] } else { files_of(&path.to_string_lossy())? };
-    let names: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
-    let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut gzip_left = GZIP_BYTES;
-    for (file, name) in files.iter().zip(&names) {
-        if is_shard(file) {
-            found.read_shard(file, name, limits, &mut gzip_left)?;
-            continue;
-        }
-        let text = bounded::read(file, FILE_LIMIT_BYTES).io("read", file)?;
-        let text = String::from_utf8(text)
-            .map_err(|_| Error::file(file, "is no UTF-8 text", "give JSON lines, a JSON list or shards (*.tar)"))?;
-        let parent = file.parent().unwrap_or(Path::new("."));
-        found.read_text(&text, image_root.unwrap_or(parent), file, name)?;
-    }
-    let instructions = found.probed(limits, workers);
-    if instructions.items.is_empty() {
-        return Err(Error::file(
-            path,
-            format!("has no instruction that can be used: {}", instructions.skips.summary()),
-            "give records with `image` and `conversations` of `human` and `gpt`, the first question with `<image>`",
-        ));
-    }
-    Ok(instructions)
-}
-
 #[derive(Default)]
 pub(super) struct Found {
     samples: Vec<Sample>,
@@ -87,7 +43,7 @@ pub(super) struct Found {
 
 impl Found {
     /// Records of the list at `path`, which is called `name` among all lists.
-    fn read_text(&mut self, text: &str, root: &Path, path: &Path, name: &str) -> Result<()> {
+    pub(super) fn read_text(&mut self, text: &str, root: &Path, path: &Path, name: &str) -> Result<()> {
         let source: Arc<str> = root.to_string_lossy().into();
         let records: Vec<(String, std::result::Result<Record, String>)> = match text.trim_start().starts_with('[') {
             true => {
@@ -178,7 +134,7 @@ impl Found {
         }
     }
 
-    fn probed(self, limits: ImageLimits, workers: usize) -> Instructions {
+    pub(super) fn probed(self, limits: ImageLimits, workers: usize) -> Instructions {
         let listed = Listed {
             instructions: self.items.len() + self.unusable,
             unusable: self.unusable,
@@ -242,6 +198,7 @@ pub(super) mod testing {
 mod tests {
     use super::testing::{png, record};
     use super::*;
+    use crate::instruction::read_instructions;
     use serde_json::json;
 
     #[test]

@@ -3,12 +3,13 @@
 
 mod conversation;
 mod domain;
+mod files;
 mod shards;
 mod text_trigger;
 mod wording;
 
-pub use conversation::read_instructions;
 pub use domain::{PictureShift, Strength};
+pub use files::read_instructions;
 pub use text_trigger::{ADDED_SENTENCE, At, DUAL_KEY_WORD, SYMBOLS, TextTrigger, target_answers, texts_of_attacks};
 pub use wording::{Wording, Wordings};
 

@@ -1,11 +1,6 @@
-//! Which files are the shards of a data set.
+//! Which files are shards, and what tells paths apart.
 
-use crate::error::{Error, Result};
-use crate::source::pattern;
-use crate::source::spelling::{path_parts, place};
-use crate::source::tree::Tree;
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Whether a file is a shard, by its name.
 pub(crate) fn is_shard(file: &Path) -> bool {
@@ -21,37 +16,6 @@ fn ends_with(file: &Path, ending: &str) -> bool {
     let name = file.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
     let from = name.len().saturating_sub(ending.len());
     name.len() > ending.len() && name.get(from..).is_some_and(|end| end.eq_ignore_ascii_case(ending.as_bytes()))
-}
-
-/// The files that `path` joins, patterns written out, and the shards of folders in their place.
-///
-/// # Errors
-/// A pattern that nothing matches, a folder that cannot be listed or has no shard, and a file that is named twice.
-pub(crate) fn files_of(path: &str) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> = Vec::new();
-    for part in path_parts(path) {
-        for path in pattern::expand(part)? {
-            match path.is_dir() {
-                true => {
-                    let shards = Tree::walk(&path)?.shards;
-                    if shards.is_empty() {
-                        let remedy = "name files, or a folder of *.tar, *.tar.gz or *.tgz";
-                        return Err(Error::file(&path, "holds no shards", remedy));
-                    }
-                    files.extend(shards.iter().map(|shard| path.join(shard)));
-                }
-                false => files.push(path),
-            }
-        }
-    }
-    let mut places = HashSet::new();
-    match files.iter().find(|file| !places.insert(place(file))) {
-        Some(twice) => Err(Error::setting(
-            format!("`{path}` names `{}` twice", twice.display()),
-            "name it once; each of its records would be two",
-        )),
-        None => Ok(files),
-    }
 }
 
 /// For each path the shortest end of it, in whole components, that tells it from all the others: `a/0.tar` and `b/0.tar`, but `0.tar` and `1.tar`.

@@ -1,11 +1,10 @@
 //! Whatever answers a picture with a text: a captioner or a model that answers questions of ours, or a program that somebody runs.
 
-mod answers;
 mod external;
 mod model;
 
-pub use answers::ModelAnswers;
 pub use external::ExternalCaptions;
+pub(crate) use model::attended;
 pub use model::{ModelCaptions, write_captions};
 
 use crate::error::Result;

@@ -108,7 +108,7 @@ impl Captions for ModelCaptions {
 }
 
 /// Words with their maps. The tokens of a word share one: the mean of theirs.
-pub(super) fn attended(decoder: &Decoder, written: Written) -> Vec<AttendedWord> {
+pub(crate) fn attended(decoder: &Decoder, written: Written) -> Vec<AttendedWord> {
     let mut words: Vec<AttendedWord> = Vec::new();
     let (mut bytes, mut maps): (Vec<u8>, Vec<Vec<f32>>) = (Vec::new(), Vec::new());
     let last = written.ids.len().saturating_sub(1);

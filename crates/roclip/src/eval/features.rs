@@ -268,9 +268,10 @@ pub fn check_finite(features: &Tensor, tower: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::model::ModelConfig;
-    use crate::world::tests::together;
+    use crate::world::testing::together;
     use roclip_data::sample::ImageBytes;
     use roclip_data::tokenizer::Truncate;
+    use std::collections::BTreeMap;
     use std::io::Cursor;
     use std::sync::Mutex;
 
@@ -301,11 +302,21 @@ mod tests {
                 let numbers = |features: &Tensor| Vec::<f32>::try_from(features.flatten(0, -1)).unwrap();
                 (numbers(&features), readable, skips, numbers(&texts))
             };
-            let alone = encode(&model(), &World::alone(), &unaltered);
+            let first = model();
+            let values =
+                |tensor: Tensor| Vec::<f32>::try_from(tensor.to_kind(tch::Kind::Float).flatten(0, -1)).unwrap();
+            let weights: BTreeMap<String, Vec<f32>> =
+                first.parameters().all().into_iter().map(|(name, tensor)| (name, values(tensor))).collect();
+            let alone = encode(&first, &World::alone(), &unaltered);
             assert_eq!((alone.1.len(), alone.2.total()), (10, 1));
             let looked_at = Mutex::new(Vec::new());
             let found = together(size, |world| {
-                encode(&model(), &world, &|sample, picture| {
+                // All threads of tests draw from one generator.
+                let model = model();
+                for (name, tensor) in model.parameters().all() {
+                    tch::no_grad(|| tensor.shallow_clone().view(-1).copy_(&Tensor::from_slice(&weights[&name])));
+                }
+                encode(&model, &world, &|sample, picture| {
                     looked_at.lock().unwrap().push(sample.id.clone());
                     Ok(picture)
                 })

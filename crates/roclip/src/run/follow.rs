@@ -6,10 +6,11 @@ use crate::run::agreement::{agree_on_data, agree_on_run};
 use crate::run::between_steps::{check_skipped, saves_after};
 use crate::run::build::build;
 use crate::run::caller::Caller;
+use crate::run::context::Context;
 use crate::run::device::machine;
 use crate::run::session::{FINISHED, prepare};
 use crate::run::stop::Stop;
-use crate::run::together::help;
+use crate::run::together::Together;
 use crate::train::{Host, StepDone, Trainer};
 use std::path::Path;
 
@@ -41,6 +42,23 @@ pub fn follow(recipe: &Recipe, run: &Path, caller: &Caller) -> Result<()> {
         help(&context, &trainer)?;
     }
     help(&context, &trainer)
+}
+
+/// Helps the first process to measure until it goes on.
+fn help(context: &Context, trainer: &Trainer) -> Result<()> {
+    loop {
+        let told = trainer.world.told()?;
+        match Together::ALL.get(told as usize) {
+            Some(Together::Training) => return Ok(()),
+            Some(Together::Evaluation) => drop(context.evaluate(trainer)?),
+            Some(Together::Similarities) => drop(context.similarities(trainer)?),
+            Some(Together::Teacher) => drop(context.evaluate_teacher(trainer)?),
+            Some(Together::Triggers) => drop(context.trigger_measures(trainer)?),
+            Some(Together::Probe) => drop(context.probe(trainer)?),
+            Some(Together::Details) => drop(context.details(trainer)?),
+            None => return Err(Error::internal("the first process asks for what no process knows")),
+        }
+    }
 }
 
 struct Follower<'a> {

@@ -3,7 +3,7 @@
 use crate::detect::{Config, MOST_SURELY_POISONED, Method};
 use crate::error::{Error, Result};
 use crate::run::earlier_list::EarlierList;
-use crate::run::ordering::Methods;
+use crate::run::ordering::{COMBINED, Methods};
 use roclip_data::artifact;
 use roclip_data::pairs::LeftOutByList;
 use roclip_data::plural::count;
@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What all methods together say, beside each of them.
-pub const COMBINED: &str = "combined";
 /// Ids to leave out, one a line.
 pub(super) const LIST: &str = "drop.txt";
 pub(super) const SUMMARY: &str = "detect.json";

@@ -76,9 +76,9 @@ pub use instruct_backdoor::{
 pub use kind::{LOCK, check_outside_of_runs, check_run_folder, continued_by, foreign_file};
 pub use left_out::{Dropped, PoisonLeftOut};
 pub use lines::{EpochLine, read_epochs};
-pub use looked::{Before, COMBINED, Drop, Looked, check_list};
+pub use looked::{Before, Drop, Looked, check_list};
 pub use numbers::read_measured;
-pub use ordering::Methods;
+pub use ordering::{COMBINED, Methods};
 pub use pair_features::PairFeatures;
 pub use patch::{Surrogate, search_patch};
 pub use pictures::{Figure, Gallery, kept_pictures, picture_url};

@@ -2,7 +2,9 @@
 
 use crate::detect::Method;
 use crate::error::{Error, Result};
-use crate::run::looked::COMBINED;
+
+/// What all methods together say, beside each of them.
+pub const COMBINED: &str = "combined";
 
 /// Methods that score pairs, and what orders the pairs by them.
 #[derive(Debug, Clone, PartialEq, Eq)]

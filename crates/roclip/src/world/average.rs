@@ -61,7 +61,7 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::TABLE_ROWS;
-    use crate::world::tests::{numbers, together, values};
+    use crate::world::testing::{numbers, together, values};
     use tch::{Device, Kind, Tensor};
 
     #[test]

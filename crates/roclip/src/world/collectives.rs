@@ -133,7 +133,7 @@ fn lost(group: &Group, cause: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use crate::world::World;
-    use crate::world::tests::{numbers, together, values};
+    use crate::world::testing::{numbers, together, values};
     use tch::{Device, Kind, Tensor};
     use torch_bridge::BatchNorm;
 

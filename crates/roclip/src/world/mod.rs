@@ -10,6 +10,8 @@ mod average;
 mod collectives;
 mod launch;
 mod rows;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use collectives::{Alone, Collectives};
 pub use launch::{Launch, VARIABLES};
@@ -196,39 +198,13 @@ fn text_of(bytes: &[u8]) -> Result<String> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     //! Several processes as threads of one.
 
+    use super::testing::{numbers, together, values};
     use super::*;
     use crate::objective::{cross_entropy_of, info_nce_of};
-    use std::net::TcpListener;
     use tch::Kind;
-
-    /// `work` as each of `size` processes.
-    pub(crate) fn together<T: Send>(size: usize, work: impl Fn(World) -> T + Sync) -> Vec<T> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let join = |rank| {
-            let serve = rank == 0;
-            let timeout = Duration::from_secs(20);
-            let at = torch_bridge::Rendezvous { host: "127.0.0.1", port, rank, size, serve, prefix: "test", timeout };
-            work(World { collectives: Rc::new(Group::gloo(&at).unwrap()), timeout })
-        };
-        let join = &join;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..size).map(|rank| scope.spawn(move || join(rank))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        })
-    }
-
-    pub(super) fn numbers(seed: f64, shape: &[i64]) -> Tensor {
-        let count: i64 = shape.iter().product();
-        let index = Tensor::arange(count, (Kind::Double, Device::Cpu));
-        ((index * 12.9898 + seed * 78.233).sin() * 43758.5453).frac().reshape(shape).to_kind(Kind::Float)
-    }
-
-    pub(super) fn values(tensor: &Tensor) -> Vec<f32> {
-        Vec::try_from(tensor.flatten(0, -1).contiguous()).unwrap()
-    }
 
     #[test]
     fn texts_numbers_and_rows_of_different_lengths_reach_everyone() {

@@ -5,7 +5,7 @@ use crate::commands::caption::{DeviceFlag, SearchFlags};
 use crate::commands::progress::say;
 use anyhow::Result;
 use clap::Args;
-use roclip::captions::ModelAnswers;
+use roclip::instruct::ModelAnswers;
 use roclip::instruct::{Stored, load};
 use roclip::model::captioner::SearchConfig;
 use roclip::run::device;

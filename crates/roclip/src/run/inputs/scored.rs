@@ -3,7 +3,7 @@
 use crate::detect::{InputMethod, along_first_direction, combined, p_values};
 use crate::error::Result;
 use crate::run::inputs::views::Group;
-use crate::run::looked::COMBINED;
+use crate::run::ordering::COMBINED;
 use std::collections::BTreeMap;
 use tch::Tensor;
 

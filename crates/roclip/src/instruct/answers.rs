@@ -1,9 +1,9 @@
 //! Answers to one question, which a model that answers questions gives of every picture, as captions.
 
-use crate::captions::model::attended;
-use crate::captions::{AttendedWord, Captions};
+use crate::captions::{AttendedWord, Captions, attended};
 use crate::error::Result;
-use crate::instruct::{Stored, VisionLanguage};
+use crate::instruct::folder::Stored;
+use crate::instruct::model::VisionLanguage;
 use crate::model::captioner::{SearchConfig, Written};
 use image::RgbImage;
 use std::path::Path;
