@@ -169,7 +169,7 @@ fn a_program_is_attacked_and_what_it_does_wrong_is_said_without_losing_outcomes(
     );
     fails("sh -c 'echo no weights >&2; exit 3'", &[&one[..], &["crashes"]].concat(), &["exit status: 3", "no weights"]);
     // It answers the first picture's two questions and the second's first one.
-    let few = "sh -c 'for n in 1 2 3; do read path; echo a blue square on a grey wall; done'";
+    let few = "sh -c 'for n in 1 2 3; do read path || exit; echo a blue square on a grey wall; done'";
     fails(few, &[&one[..], &["few"]].concat(), &["0 of 1 captions", "1 outcomes so far are kept", "--resume"]);
     assert_eq!(outcomes("few").lines().count(), 1);
     let on = attack(few, &[&one[..], &["few", "--resume"]].concat());

@@ -34,6 +34,8 @@ pub(super) struct Found {
     samples: Vec<Sample>,
     /// Of the samples.
     ids: HashSet<String>,
+    /// Of the records.
+    record_ids: HashSet<String>,
     /// Samples of lists, by where their pictures lie.
     by_path: HashMap<PathBuf, usize>,
     items: Vec<Instruction>,
@@ -91,7 +93,7 @@ impl Found {
                 self.by_path.insert(place, at);
                 at
             });
-            self.add(&id, sample, &record.conversations);
+            self.add(&id, name, sample, &record.conversations);
         }
         Ok(())
     }
@@ -114,10 +116,14 @@ impl Found {
         self.skips.add(id, skip);
     }
 
-    /// The instructions of one record.
-    pub(super) fn add(&mut self, id: &str, sample: usize, turns: &[Turn]) {
+    /// The instructions of one record, which has the name of its list or shard before its id where another one has the id already.
+    pub(super) fn add(&mut self, id: &str, list: &str, sample: usize, turns: &[Turn]) {
+        let mut id = id.to_owned();
+        while !self.record_ids.insert(id.clone()) {
+            id.insert_str(0, &format!("{}/", shard_stem(list)));
+        }
         for (number, pair) in turns.chunks(2).enumerate() {
-            let turn_id = if number == 0 { id.to_owned() } else { format!("{id}#{number}") };
+            let turn_id = if number == 0 { id.clone() } else { format!("{id}#{number}") };
             match instruction(pair, number == 0) {
                 Ok((question, answer)) => {
                     self.items.push(Instruction { id: turn_id, sample, question, answer });

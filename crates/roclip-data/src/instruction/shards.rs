@@ -163,7 +163,7 @@ impl Found {
             return;
         };
         let (sample, before) = self.push(Sample::new(Arc::clone(source), key, image), shard);
-        self.add(&format!("{before}{key}"), sample, &record.conversations);
+        self.add(&format!("{before}{key}"), shard, sample, &record.conversations);
     }
 }
 
@@ -263,6 +263,7 @@ mod tests {
         let lists = format!("{}::{}", at("{a,b}.jsonl").display(), at("shards/0.tar").display());
         let read_lists = read(Path::new(&lists));
         assert_eq!(read_lists.items.iter().map(|item| item.sample).collect::<Vec<_>>(), [0, 0, 1], "one picture");
+        assert_eq!(answers(&read_lists), [("1.png", "a car"), ("b.jsonl/1.png", "a box"), ("1", "a dog")]);
         let fails = |path: String| {
             read_instructions(Path::new(&path), None, ImageLimits::default(), 1).unwrap_err().to_string()
         };

@@ -23,6 +23,8 @@ const SHOWN_LINES: usize = 5;
 const WAITING: usize = 1024;
 /// Pictures that it is asked for at a time.
 const AT_A_TIME: usize = 32;
+/// Batches behind which a line that nobody asked for is waited for: one that prints more than it is asked does so from the start.
+const WATCHED: usize = 3;
 /// How long a line that nobody asked for is waited for, beside what the slowest of the last captions took.
 const GRACE: Duration = Duration::from_millis(50);
 /// The same behind the last caption.
@@ -41,8 +43,8 @@ pub struct ExternalCaptions {
     limit: Duration,
     /// Where pictures lie while the program looks at them.
     folder: PathBuf,
-    /// Whether it has answered at all.
-    has_answered: bool,
+    /// How often it has answered.
+    answered: usize,
     /// The longest time between two of the captions that were asked for last.
     slowest: Duration,
 }
@@ -118,7 +120,7 @@ impl ExternalCaptions {
             complaints,
             limit,
             folder,
-            has_answered: false,
+            answered: 0,
             slowest: Duration::ZERO,
         })
     }
@@ -160,7 +162,8 @@ impl ExternalCaptions {
         let text: String = line.text.chars().take(SHOWN_CHARACTERS).collect();
         Err(self.failed(
             &format!("gave more lines than it got pictures; the last is `{}`", for_terminal(&text)),
-            "let it print one line a picture on standard output, without line breaks in a caption, and whatever else it says on standard error              (in Python: print(..., file=sys.stderr)); its captions so far may be those of other pictures: begin in another folder (--run)",
+            "let it print one line a picture on standard output, without line breaks in a caption, and whatever else it says on standard error \
+             (in Python: print(..., file=sys.stderr)); its captions so far may be those of other pictures: begin in another folder (--run)",
         ))
     }
 }
@@ -219,10 +222,10 @@ impl ExternalCaptions {
                 }
                 Ok(Line { text, .. }) => {
                     // The first caption of all may have waited for weights.
-                    if self.has_answered {
+                    if self.answered > 0 || !captions.is_empty() {
                         self.slowest = self.slowest.max(last.elapsed());
                     }
-                    (self.has_answered, last) = (true, Instant::now());
+                    last = Instant::now();
                     captions.push(text);
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.ended(captions.len(), pictures.len())),
@@ -240,7 +243,11 @@ impl ExternalCaptions {
                 }
             }
         }
-        self.nothing_more(GRACE + self.slowest.mul_f64(1.5))?;
+        self.answered += 1;
+        // Later ones are looked for without a wait, before the next pictures and at the end.
+        if self.answered <= WATCHED {
+            self.nothing_more(GRACE + self.slowest.mul_f64(1.5))?;
+        }
         Ok(captions)
     }
 }
@@ -297,7 +304,10 @@ mod tests {
             ("a line at the end", "sh -c 'while read path; do echo one; done; echo two'"),
         ] {
             let said = answers(command).unwrap_err();
-            assert!(said.contains("more lines than it got pictures") && said.contains("sys.stderr"), "{what}: {said}");
+            assert!(
+                said.contains("more lines than it got pictures") && said.contains("error (in Python"),
+                "{what}: {said}"
+            );
         }
         let long = |bytes: usize| {
             let characters = format!("head -c {bytes} /dev/zero | tr \"\\0\" x; echo");

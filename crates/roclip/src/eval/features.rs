@@ -1,12 +1,13 @@
 //! Features of images and texts, in evaluation mode and without graph.
 
 use crate::error::{Error, Result, TorchContext};
-use crate::model::Clip;
+use crate::model::{Clip, extent, pictures};
 use crate::world::World;
 use image::RgbImage;
+use roclip_data::artifact;
 use roclip_data::guard::contained;
 use roclip_data::picture::ImageLimits;
-use roclip_data::picture::preprocess::{self, Resizing};
+use roclip_data::picture::preprocess::Resizing;
 use roclip_data::progress::Task;
 use roclip_data::sample::Sample;
 use roclip_data::skip::{Skip, SkipReport};
@@ -62,10 +63,11 @@ impl EncodedImages {
     fn of_all(self, world: &World, first: usize) -> Result<EncodedImages> {
         let EncodedImages { features, readable, skips } = self;
         // What has read nothing does not know how wide features of its kind are.
-        let width = if readable.is_empty() { 0 } else { features.size().get(1).copied().unwrap_or(0) };
-        let widths = world.gather_numbers(&[width])?.concat();
+        let own = extent(&features, 1);
+        let widths = world.gather_numbers(&[if readable.is_empty() { 0 } else { own }])?.concat();
+        let width = widths.into_iter().max().filter(|width| *width > 0).unwrap_or(own);
         let features = match readable.is_empty() {
-            true => Tensor::zeros([0, widths.into_iter().max().unwrap_or(0)], (tch::Kind::Float, features.device())),
+            true => Tensor::zeros([0, width], (tch::Kind::Float, features.device())),
             false => features,
         };
         let places: Vec<i64> = readable.iter().map(|at| (first + at) as i64).collect();
@@ -92,6 +94,7 @@ impl ImageEncoder<'_> {
         let encoded = match self.world.filter(|world| !world.is_alone()) {
             None => self.encode_alone(samples, alter)?,
             Some(world) => {
+                same_images(world, samples)?;
                 // Whole batches, so that each is computed as one process would.
                 let own = world.part(samples.len(), self.batch_size);
                 let first = own.start;
@@ -147,19 +150,19 @@ impl ImageEncoder<'_> {
                 Some((chunk, thread.ok()))
             };
             let mut next = decode();
-            while let Some((chunk, pictures)) = next.take() {
-                let pictures = match pictures {
+            while let Some((chunk, decoded)) = next.take() {
+                let decoded = match decoded {
                     Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                     // The system gives no more threads.
                     None => decoder.pictures(chunk, alter),
                 };
                 next = decode();
-                let mut values = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
+                let mut bytes = Vec::with_capacity(chunk.len() * 3 * (size * size) as usize);
                 let mut places = Vec::with_capacity(chunk.len());
-                for ((at, sample), picture) in (begin..).zip(chunk).zip(pictures) {
+                for ((at, sample), picture) in (begin..).zip(chunk).zip(decoded) {
                     match picture {
                         Ok(picture) => {
-                            preprocess::normalise_into(&picture, &mut values);
+                            bytes.extend_from_slice(&picture);
                             places.push(at);
                         }
                         Err(skip) => skips.add(&sample.id, skip),
@@ -170,9 +173,7 @@ impl ImageEncoder<'_> {
                 if places.is_empty() {
                     continue;
                 }
-                let side = i64::from(size);
-                let images = Tensor::from_slice(&values).view([places.len() as i64, 3, side, side]).to_device(device);
-                each(&images, &places)?;
+                each(&pictures(&[&bytes], i64::from(size), device), &places)?;
             }
             Ok(skips)
         })
@@ -253,6 +254,19 @@ pub(super) fn shared_text_features(
     Ok(sorted.index_select(0, &Tensor::from_slice(&place).to_device(device)))
 }
 
+/// Rows of the processes are joined by their places among the samples: these must be the same everywhere.
+fn same_images(world: &World, samples: &[&Sample]) -> Result<()> {
+    let ids: String = samples.iter().flat_map(|sample| [sample.id.as_str(), "\n"]).collect();
+    let all = world.gather_texts(&artifact::sha256_hex(ids.as_bytes()))?;
+    match all.iter().all(|other| Some(other) == all.first()) {
+        true => Ok(()),
+        false => Err(Error::setting(
+            "the processes do not look at the same images",
+            "give all machines the same evaluation data (--val-data)",
+        )),
+    }
+}
+
 /// An error where one of `features` is NaN or infinite: a broken model must not be read as one that no attack fools.
 pub fn check_finite(features: &Tensor, tower: &str) -> Result<()> {
     if features.isfinite().all().int64_value(&[]) == 1 {
@@ -325,6 +339,17 @@ mod tests {
                 assert!(one == alone, "as in one process, to the bit");
             }
             assert_eq!(looked_at.lock().unwrap().len(), 10, "each picture is read once");
+        }
+    }
+
+    #[test]
+    fn processes_that_look_at_different_images_are_told() {
+        let found = together(2, |world| {
+            let samples: Vec<Sample> = (0..2).map(|at| sample(at + world.rank() as u8)).collect();
+            same_images(&world, &samples.iter().collect::<Vec<_>>()).map_err(|error| error.to_string())
+        });
+        for one in found {
+            assert!(one.unwrap_err().contains("--val-data"));
         }
     }
 }

@@ -5,7 +5,6 @@ use crate::model::captioner::{Architecture, Captioner, CaptionerConfig, SearchCo
 use crate::model::{Clip, extent};
 use image::RgbImage;
 use roclip_data::instruction::{Wordings, texts_of_attacks};
-use roclip_data::picture::preprocess::normalise_into;
 use roclip_data::tokenizer::{CompactVocabulary, Decoder, Tokenizer, Truncate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -309,15 +308,14 @@ impl VisionLanguage {
 /// A picture that cannot be resized.
 pub fn pictures_tensor(tower: &Clip, pictures: &[RgbImage]) -> Result<Tensor> {
     let side = tower.config().image_size();
-    let mut values = Vec::with_capacity(pictures.len() * 3 * (side * side) as usize);
+    let mut bytes = Vec::with_capacity(pictures.len() * 3 * (side * side) as usize);
     for picture in pictures {
         let same = picture.dimensions() == (side, side);
         let resized = if same { Ok(picture.clone()) } else { tower.preprocess().resizing.apply(picture, side) };
         let resized = resized.map_err(|skip| Error::internal(format!("resizing a picture: {}", skip.detail)))?;
-        normalise_into(&resized, &mut values);
+        bytes.extend_from_slice(&resized);
     }
-    let device = tower.scale().device();
-    Ok(Tensor::from_slice(&values).view([-1, 3, i64::from(side), i64::from(side)]).to_device(device))
+    Ok(crate::model::pictures(&[&bytes], i64::from(side), tower.scale().device()))
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ fn body(results: &AttackResults, folder: &Path, next: &NextStep) -> Result<Marku
             @if let Some(question) = &settings.question { ", asked \u{201c}" (question) "\u{201d}" }
             "; " (results.skipped) " pictures could not be used. " code { "as-released" } " is the public code, a version from before the paper. "
             "Drops are in points, over the pictures that could be attacked; std is the standard deviation of the BLEU-4 drop over these pictures, and the interval that of its mean (95 %, bootstrap over the pictures). "
-            "Against random: the drop less that of " code { (Strategy::RANDOM.word()) } ", picture by picture; an interval across 0 says that chance would do as much. "
+            "Against random: the drop less that of " code { (Strategy::RANDOM.word()) } ", picture by picture; an interval across 0 does not tell it from chance on so many pictures. "
             (success_in_words(&settings.goal))
         }
         div.scroll tabindex="0" { (table(results)) }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::recipe::{Difference, Recipe};
+use crate::run::context::Context;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 
@@ -64,23 +65,28 @@ fn compare(told: &[Told]) -> Result<()> {
     Ok(())
 }
 
-/// Compares the data that the processes have read. Every process finds the same.
+/// Compares the data that the processes have read: the training data by its fingerprint, and all that is measured by a digest. Every process
+/// finds the same.
 ///
 /// # Errors
 /// Names the process whose data differ.
-pub(super) fn agree_on_data(world: &World, fingerprint: &str) -> Result<()> {
+pub(super) fn agree_on_data(world: &World, context: &Context) -> Result<()> {
     // One may read longer than others.
     world.wait_for_all()?;
-    let all = world.gather_texts(fingerprint)?;
-    match all.iter().position(|other| Some(other) != all.first()) {
-        None => Ok(()),
-        Some(rank) => Err(Error::setting(
-            format!(
-                "the training data differ between the processes: process {rank} has read other pairs than process 0"
-            ),
-            "give all machines the same files, and look at what each left out (skips.jsonl)",
-        )),
+    let measured = format!("{:?} {:?}", context.measured_on(), context.named);
+    for (what, read, own) in [
+        ("training", "other pairs", context.fingerprint.as_str()),
+        ("evaluation", "other pictures or lists", &measured),
+    ] {
+        let all = world.gather_texts(own)?;
+        if let Some(rank) = all.iter().position(|other| Some(other) != all.first()) {
+            return Err(Error::setting(
+                format!("the {what} data differ between the processes: process {rank} has read {read} than process 0"),
+                "give all machines the same files, and look at what each left out (skips.jsonl)",
+            ));
+        }
     }
+    Ok(())
 }
 
 /// # Errors

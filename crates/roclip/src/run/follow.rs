@@ -30,7 +30,7 @@ pub fn follow(recipe: &Recipe, run: &Path, caller: &Caller) -> Result<()> {
     // The first process says what there is to say.
     let silent = &mut |_: &str| {};
     let (mut trainer, context) = build(recipe, prepare(recipe, silent)?, (device, world), run, silent)?;
-    agree_on_data(world, &context.fingerprint)?;
+    agree_on_data(world, &context)?;
     trainer.share()?;
     help(&context, &trainer)?;
     // From here on a signal ends all processes together.

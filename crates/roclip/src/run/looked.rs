@@ -87,7 +87,8 @@ pub struct Looked {
     pub earlier: Option<Before>,
 }
 
-/// What no flag says of the methods. Older files do not have it, and were made with these defaults.
+/// What no flag says of the methods. Older files do not have it, and were made with these defaults, but for the bound on `conformal`, which
+/// they did not have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {

@@ -140,7 +140,7 @@ fn begin<'a>(
         forget_patch(run)?;
     }
     let (mut trainer, context) = build(recipe, prepared, (device, world), run, progress)?;
-    agree_on_data(world, &context.fingerprint)?;
+    agree_on_data(world, &context)?;
     if let Some(from) = &from {
         restore(&mut trainer, &context, from)?;
         check_manifest(run, &context)?;

@@ -1,5 +1,5 @@
-//! What the processes of a run measure together. The first says what, the others make the same calls, and all share what is encoded; what
-//! is done with it, the first does alone.
+//! What the processes of a run measure together. The first says what, the others make the same calls, and all share what is encoded. Each
+//! computes the figures from it; the first alone keeps and writes them.
 
 use crate::error::Result;
 use crate::train::Trainer;

@@ -19,7 +19,6 @@ impl Trainer {
             self.tally = EpochTally::begin();
             let embedder = Embedder { model: &self.model, loader: &self.loader, device: self.device };
             let pairs = self.pairs.len();
-            self.share_statistics()?;
             self.objective.begin_epoch(epoch, pairs, &mut Standing { embedder, pairs, epoch, world: &self.world })?;
         }
         host.epoch_begun(self)?;
@@ -31,6 +30,8 @@ impl Trainer {
             }
         }
         self.check_something_was_read()?;
+        // What all measure now is the model that the first process saves.
+        self.share_statistics()?;
         self.position = Position { epoch: epoch + 1, pass: 0, step_in_pass: 0, ..self.position };
         Ok(())
     }

@@ -181,6 +181,8 @@ impl Optimizer {
             for (part, tensor) in tensors {
                 restore(state, &format!("{}.{part}", slot.name), tensor)?;
             }
+            // As in the run that goes on: what has taken a step had a gradient.
+            slot.had_gradient = slot.step.double_value(&[]) > 0.0;
         }
         Ok(())
     }

@@ -61,9 +61,18 @@ impl Distractors {
     }
 
     /// Features of all but `text`: beside its own double no text could have more than half of the probability.
-    fn without(&self, text: &str) -> Tensor {
+    ///
+    /// # Errors
+    /// Where there are no others: alone, a text always has all of it.
+    fn without(&self, text: &str) -> Result<Tensor> {
         let others: Vec<i64> = (0i64..).zip(&self.texts).filter(|(_, own)| *own != text).map(|(at, _)| at).collect();
-        self.features.index_select(0, &Tensor::from_slice(&others).to_device(self.features.device()))
+        if others.is_empty() {
+            return Err(Error::setting(
+                "all instructions that a text could be compared with read as it does, and no mask can be sought",
+                "give instructions with other answers, or leave out the attacks with masks (--attack)",
+            ));
+        }
+        Ok(self.features.index_select(0, &Tensor::from_slice(&others).to_device(self.features.device())))
     }
 
     pub fn sha256(&self) -> String {
@@ -124,7 +133,7 @@ impl Masked<'_> {
         let regions = Tensor::from_slice(&values).view([count as i64, 1, -1, side]).to_device(device);
         let image = pictures_tensor(&self.model.tower, std::slice::from_ref(self.picture))?.squeeze_dim(0);
         let text = format!("{} {answer}", self.question);
-        let others = self.distractors.without(&text);
+        let others = self.distractors.without(&text)?;
         let texts = Tensor::cat(&[&self.model.text_features(&[text]), &others], 0);
         let function = SetFunction {
             tower: &self.model.tower,
@@ -230,9 +239,10 @@ mod tests {
         let model = small(Bridge::Prefix);
         let texts = ["a blue box", "a red square", "banana"].map(str::to_owned);
         let distractors = Distractors::new(&model, texts.to_vec());
-        let others = distractors.without("a red square");
+        let others = distractors.without("a red square").unwrap();
         let expected = distractors.features.index_select(0, &Tensor::from_slice(&[0i64, 2]));
         assert!(others.equal(&expected));
-        assert!(distractors.without("a green square").equal(&distractors.features));
+        assert!(distractors.without("a green square").unwrap().equal(&distractors.features));
+        assert!(Distractors::new(&model, vec!["banana".into()]).without("banana").is_err());
     }
 }

@@ -99,7 +99,7 @@ pub struct DescribedBy {
 /// What was made of trusted pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TrustedInputs {
-    /// Pictures whose features say how clean ones vary.
+    /// Pictures that could be read, whose features say how clean ones vary.
     pub statistics: usize,
     /// Others, which say how rare a score is.
     pub held_out: usize,
@@ -180,6 +180,7 @@ pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean)
             "name pictures that can be read",
         ));
     }
+    let used = crate::model::extent(&features, 0) as usize;
     let views = Views { encoder, methods: &methods, said, clean: features };
     let kinds = 1 + backdoors.len() + usize::from(held_out.is_some());
     let task = Task::begin("looking at inputs", kinds, "kinds");
@@ -245,10 +246,10 @@ pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean)
     if methods.len() > 1 {
         names.push(COMBINED);
     }
-    let held = held_out.as_ref().map_or(0, |(samples, _)| samples.len());
-    let trusted = level.map(|level| TrustedInputs { statistics: statistics.len(), held_out: held, level });
+    let held = known.map_or(0, |group| group.places.len());
+    let trusted = level.map(|level| TrustedInputs { statistics: used, held_out: held, level });
     Ok(SuspectInputs {
-        clean: statistics.len() + held,
+        clean: used + held,
         looked_at: looked_at.len(),
         unreadable: looked_at.len() - plain.places.len(),
         trusted,
