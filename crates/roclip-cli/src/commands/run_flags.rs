@@ -81,7 +81,8 @@ pub fn train_with(recipe: &Recipe, run: &Path, start: Start, lines: &mut dyn FnM
 
 /// [`train`] together with the other processes that a launcher has started. One beside the first does not return but where it fails.
 pub fn train_together(recipe: &Recipe, run: &Path, start: Start) -> Result<Summary> {
-    let Some(launch) = Launch::from_environment()? else { return train(recipe, run, start) };
+    let restarts = Launch::restarts()?;
+    let Some(launch) = Launch::from_environment()? else { return train(recipe, run, again(start, restarts, run)) };
     recipe.check()?;
     can_share(recipe, launch.size)?;
     if launch.rank == 0 {
@@ -100,11 +101,17 @@ pub fn train_together(recipe: &Recipe, run: &Path, start: Start) -> Result<Summa
         drop(world);
         exit(0)
     }
-    let again = started_again(start, launch.restarts, run.join("run.toml").is_file());
+    let start = again(start, restarts, run);
+    leave_if_stopped(roclip::run::train(recipe, run, start, &caller(&world), &mut say))
+}
+
+/// [`started_again`] in the folder `run`, which is said.
+fn again(start: Start, restarts: u64, run: &Path) -> Start {
+    let again = started_again(start, restarts, run.join("run.toml").is_file());
     if again != start {
         say("started again by the launcher: the run goes on from its newest checkpoint");
     }
-    leave_if_stopped(roclip::run::train(recipe, run, again, &caller(&world), &mut say))
+    again
 }
 
 /// How a run goes on whose command says `start` where a launcher has started all processes so many times again, with the command that they

@@ -13,8 +13,6 @@ pub struct Launch {
     pub port: u16,
     /// Whether torchrun serves the store; else the first process does.
     pub agent_serves: bool,
-    /// Times that torchrun has started all of them again.
-    pub restarts: u64,
     /// Of the keys in the store: each start has its own.
     prefix: String,
 }
@@ -46,6 +44,23 @@ impl Launch {
     /// A place that is no number.
     pub fn local_rank() -> Result<Option<usize>> {
         Launch::read_local_rank(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    /// How often a launcher has started this process and those beside it again; 0 where there is no launcher. One process has one, too.
+    ///
+    /// # Errors
+    /// A count that is no number.
+    pub fn restarts() -> Result<u64> {
+        Launch::read_restarts(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn read_restarts(variable: &dyn Fn(&str) -> Option<String>) -> Result<u64> {
+        const NAME: &str = "TORCHELASTIC_RESTART_COUNT";
+        // What a process starts has the count of its parent, and no number of processes.
+        match variable("WORLD_SIZE").and(variable(NAME)) {
+            None => Ok(0),
+            Some(value) => number(NAME, &value),
+        }
     }
 
     fn read_local_rank(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<usize>> {
@@ -114,15 +129,13 @@ impl Launch {
         if port == 0 {
             return Err(Error::setting("MASTER_PORT is 0", "set it to one free port, the same for all processes"));
         }
-        let restarts = "TORCHELASTIC_RESTART_COUNT";
-        let restarts: u64 = variable(restarts).map_or(Ok(0), |value| number(restarts, &value))?;
+        let restarts = Launch::read_restarts(variable)?;
         Ok(Some(Launch {
             rank,
             size,
             host: needed("MASTER_ADDR")?,
             port,
             agent_serves: variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
-            restarts,
             prefix: format!("roclip/{restarts}"),
         }))
     }
@@ -216,6 +229,21 @@ mod tests {
         let launch = read(&variables).unwrap().unwrap();
         let rendezvous = launch.rendezvous(Duration::ZERO);
         assert!(!rendezvous.serve);
-        assert_eq!((rendezvous.prefix, launch.restarts), ("roclip/2", 2));
+        assert_eq!(rendezvous.prefix, "roclip/2");
+    }
+
+    #[test]
+    fn a_launcher_that_starts_one_process_says_how_often_too() {
+        let of = |variables: &[(&str, &str)]| {
+            Launch::read_restarts(&|name| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let count = ("TORCHELASTIC_RESTART_COUNT", "3");
+        assert_eq!(of(&[("WORLD_SIZE", "1"), count]).unwrap(), 3);
+        assert_eq!(of(&[count]).unwrap(), 0, "of a parent");
+        assert!(
+            of(&[("WORLD_SIZE", "1"), ("TORCHELASTIC_RESTART_COUNT", "x")]).unwrap_err().to_string().contains("`x`")
+        );
     }
 }
