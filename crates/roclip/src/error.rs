@@ -19,6 +19,9 @@ pub enum Error {
     /// Another process of the run has ended or does not answer.
     #[error("{what}; {remedy}")]
     Lost { what: String, remedy: String },
+    /// Something is wrong that puts what was found before it in doubt, too: it is not gone on with.
+    #[error("{what}; {remedy}")]
+    Doubtful { what: String, remedy: String },
     #[error("libtorch, while {action}: {cause}")]
     Torch { action: &'static str, cause: tch::TchError },
     #[error(transparent)]

@@ -6,6 +6,7 @@ use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::{Error as AnyError, Result, anyhow};
 use clap::Args;
+use roclip::captions::end_programs;
 use roclip::error::Error;
 use roclip::recipe::Recipe;
 use roclip::run::{Caller, Start, Summary, can_share, continued_by, follow, machine};
@@ -132,6 +133,7 @@ pub fn leave_if_stopped<T>(outcome: roclip::error::Result<T>) -> Result<T> {
     match outcome {
         Err(Error::Stopped { run, step }) => {
             say(&signals::stopped(&run, step));
+            end_programs();
             exit(signals::exit_code())
         }
         // The others got the signal, too, and were faster.

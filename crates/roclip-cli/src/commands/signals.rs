@@ -4,6 +4,7 @@
 use crate::commands::invocation;
 use crate::commands::progress::{clear, say};
 use anyhow::{Result, anyhow};
+use roclip::captions::end_programs;
 use roclip::checkpoint;
 use roclip::run::{Asked, Saved, Stop, leave_at_once};
 use roclip_data::artifact;
@@ -144,6 +145,8 @@ fn leave() -> ! {
     let runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let kept = runs.as_deref().and_then(kept_of).map(|kept| format!("{kept}, and {}", same_command()));
     say(&left_behind(STOP.saved(), kept, WRITTEN.load(Ordering::SeqCst)));
+    // Last: whoever waits for a program's answer would say that it failed.
+    end_programs();
     leave_at_once(exit_code())
 }
 

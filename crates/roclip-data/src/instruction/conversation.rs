@@ -251,6 +251,12 @@ mod tests {
                 assert_eq!(counts.get(reason), Some(&count), "{name} {reason} {counts:?}");
             }
         }
+        for (name, text) in [("empty.jsonl", ""), ("empty.json", "[]")] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let said = read_instructions(&path, None, ImageLimits::default(), 1).unwrap_err().to_string();
+            assert!(said.contains("can be used: it is empty"), "{said}");
+        }
         let path = folder.path().join("none.jsonl");
         std::fs::write(&path, "{}\n").unwrap();
         assert!(

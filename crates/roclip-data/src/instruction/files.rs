@@ -42,9 +42,13 @@ pub fn read_instructions(
     }
     let instructions = found.probed(limits, workers);
     if instructions.items.is_empty() {
+        let why = match instructions.skips.total() {
+            0 => "it is empty".to_owned(),
+            _ => instructions.skips.summary(),
+        };
         return Err(Error::file(
             path,
-            format!("has no instruction that can be used: {}", instructions.skips.summary()),
+            format!("has no instruction that can be used: {why}"),
             "give records with `image` and `conversations` of `human` and `gpt`, the first question with `<image>`",
         ));
     }

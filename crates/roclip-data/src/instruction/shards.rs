@@ -26,6 +26,9 @@ struct Members {
     groups: BTreeMap<String, Group>,
     /// Members whose names lead out of the archive.
     refused: Vec<String>,
+    /// Records and pictures in whose place a later one of their name is read.
+    replaced_records: Vec<String>,
+    replaced_pictures: Vec<String>,
     limits: ImageLimits,
     /// Bytes of memory that its members may take; none where they stay on the disk.
     left: Option<u64>,
@@ -33,7 +36,14 @@ struct Members {
 
 impl Members {
     fn of(path: &Path, limits: ImageLimits, left: &mut u64) -> io::Result<Members> {
-        let mut members = Members { groups: BTreeMap::new(), refused: Vec::new(), limits, left: None };
+        let mut members = Members {
+            groups: BTreeMap::new(),
+            refused: Vec::new(),
+            replaced_records: Vec::new(),
+            replaced_pictures: Vec::new(),
+            limits,
+            left: None,
+        };
         if is_gzip(path) {
             members.left = Some(*left);
             let file = io::BufReader::new(bounded::open(path)?.0);
@@ -95,7 +105,7 @@ impl Members {
         }
         let parts = self.groups.entry(name.key.to_owned()).or_default().parts(name.middle);
         let trouble = if !kind.is_file() && !kind.is_contiguous() {
-            Some(Skip::new(SkipReason::MemberIsNoFile, path))
+            Some(Skip::new(SkipReason::MemberIsNoFile, path.clone()))
         } else if content == Kind::OtherImage {
             Some(Skip::new(SkipReason::ImageFormatUnknown, format!("{path}: {READ_FORMATS}")))
         } else if content == Kind::Image {
@@ -106,8 +116,17 @@ impl Members {
         };
         match (trouble, content) {
             (Some(trouble), _) => drop(parts.trouble.get_or_insert(trouble)),
-            (None, Kind::Json) => parts.text = Some(String::from_utf8_lossy(&whole(entry, size)?).into_owned()),
-            (None, _) => parts.image = Some(image(entry)?),
+            (None, Kind::Json) => {
+                let text = String::from_utf8_lossy(&whole(entry, size)?).into_owned();
+                if parts.text.replace(text).is_some() {
+                    self.replaced_records.push(path);
+                }
+            }
+            (None, _) => {
+                if parts.image.replace(image(entry)?).is_some() {
+                    self.replaced_pictures.push(path);
+                }
+            }
         }
         Ok(())
     }
@@ -128,6 +147,13 @@ impl Found {
         };
         for path in members.refused {
             self.skip(&path, Skip::new(SkipReason::MemberNameRefused, "it leads out of the archive"));
+        }
+        let repeated = || Skip::new(SkipReason::MemberRepeated, "the last one of the name is used");
+        for (copy, path) in (1..).zip(&members.replaced_records) {
+            self.skip(&format!("{name}/{path} (copy {copy})"), repeated());
+        }
+        for (copy, path) in (1..).zip(&members.replaced_pictures) {
+            self.skips.add(&format!("{name}/{path} (copy {copy})"), repeated());
         }
         let source: Arc<str> = path.to_string_lossy().into();
         for (key, group) in members.groups {
@@ -170,7 +196,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use crate::instruction::conversation::testing::{png, record};
-    use crate::instruction::{Instructions, read_instructions};
+    use crate::instruction::{Instructions, Listed, read_instructions};
     use crate::picture::ImageLimits;
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -212,6 +238,18 @@ mod tests {
         assert_eq!((read.items.len(), read.samples.len()), (1, 1));
         assert!(read.samples[0].picture(ImageLimits::default()).is_ok());
         assert_eq!(read.skips.counts(), BTreeMap::from([("no-image".into(), 1), ("row-unreadable".into(), 1)]));
+    }
+
+    #[test]
+    fn members_that_later_ones_of_their_name_replace_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        let pairs = (0..20).flat_map(|at| [("1.png", png()), ("1.json", talk(&format!("dog {at}")))]);
+        std::fs::write(&path, tar(&pairs.collect::<Vec<_>>())).unwrap();
+        let read = read(&path);
+        assert_eq!(answers(&read), [("1", "dog 19")]);
+        assert_eq!(read.skips.counts(), BTreeMap::from([("member-repeated".into(), 38)]));
+        assert_eq!(read.listed, Listed { instructions: 20, unusable: 19, pictures: 1 });
     }
 
     #[test]

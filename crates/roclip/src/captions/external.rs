@@ -3,6 +3,7 @@
 //! nobody asked for would shift all captions behind it to other pictures, and is an error.
 
 use crate::captions::Captions;
+use crate::captions::program::Program;
 use crate::error::{Error, Result};
 use image::RgbImage;
 use roclip_data::escape::for_terminal;
@@ -10,7 +11,7 @@ use roclip_data::paths::create_folder;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::ChildStdin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,13 +30,15 @@ const WATCHED: usize = 3;
 const GRACE: Duration = Duration::from_millis(50);
 /// The same behind the last caption.
 const LAST_GRACE: Duration = Duration::from_secs(2);
+/// How long a program that has closed its input or output may take to end, before it is ended.
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
 /// Characters of a line that an error shows.
 const SHOWN_CHARACTERS: usize = 100;
 
 /// A program under way. It is ended when this is dropped.
 pub struct ExternalCaptions {
     command: String,
-    child: Child,
+    program: Program,
     input: Option<ChildStdin>,
     answers: Receiver<Line>,
     complaints: Arc<Mutex<VecDeque<String>>>,
@@ -77,13 +80,8 @@ impl ExternalCaptions {
             )
         };
         create_folder(&folder)?;
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("exec {command}")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|cause| what(&cause))?;
+        let mut program = Program::start(command).map_err(|cause| what(&cause))?;
+        let child = &mut program.child;
         let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (sender, answers) = sync_channel(WAITING);
         let complaints: Arc<Mutex<VecDeque<String>>> = Arc::default();
@@ -114,7 +112,7 @@ impl ExternalCaptions {
         }
         Ok(ExternalCaptions {
             command: command.to_owned(),
-            child,
+            program,
             input,
             answers,
             complaints,
@@ -127,6 +125,10 @@ impl ExternalCaptions {
 
     /// What the program did wrong, with what it said last.
     fn failed(&mut self, what: &str, remedy: &str) -> Error {
+        Error::setting(self.told(what), remedy)
+    }
+
+    fn told(&self, what: &str) -> String {
         // The last words may still be on their way.
         std::thread::sleep(Duration::from_millis(50));
         let said: Vec<String> = self
@@ -137,14 +139,17 @@ impl ExternalCaptions {
             .map(|line| for_terminal(line).into_owned())
             .collect();
         let said = if said.is_empty() { String::new() } else { format!("; it said: {}", said.join(" | ")) };
-        Error::setting(format!("the captioner `{}` {what}{said}", self.command), remedy)
+        format!("the captioner `{}` {what}{said}", self.command)
     }
 
-    /// Why there are no more answers.
-    fn ended(&mut self, answered: usize, asked: usize) -> Error {
-        let status = match self.child.wait() {
-            Ok(status) if status.success() => "ended".to_owned(),
-            Ok(status) => format!("failed ({status})"),
+    /// Why there are no more answers, where it has closed its `end`: its input or its output.
+    fn ended(&mut self, end: &str, answered: usize, asked: usize) -> Error {
+        let status = self.program.status_within(LEAVES_WITHIN);
+        self.program.end();
+        let status = match status {
+            Ok(Some(status)) if status.success() => "ended".to_owned(),
+            Ok(Some(status)) => format!("failed ({status})"),
+            Ok(None) => format!("closed its {end} and ran on"),
             Err(cause) => format!("is gone ({cause})"),
         };
         self.failed(
@@ -160,11 +165,12 @@ impl ExternalCaptions {
     fn nothing_more(&mut self, wait: Duration) -> Result<()> {
         let Ok(line) = self.answers.recv_timeout(wait.min(self.limit)) else { return Ok(()) };
         let text: String = line.text.chars().take(SHOWN_CHARACTERS).collect();
-        Err(self.failed(
-            &format!("gave more lines than it got pictures; the last is `{}`", for_terminal(&text)),
-            "let it print one line a picture on standard output, without line breaks in a caption, and whatever else it says on standard error \
-             (in Python: print(..., file=sys.stderr)); its captions so far may be those of other pictures: begin in another folder (--run)",
-        ))
+        Err(Error::Doubtful {
+            what: self.told(&format!("gave more lines than it got pictures; the last is `{}`", for_terminal(&text))),
+            remedy: "let it print one line a picture on standard output, without line breaks in a caption, and whatever else it says on \
+                     standard error (in Python: print(..., file=sys.stderr))"
+                .to_owned(),
+        })
     }
 }
 
@@ -206,7 +212,7 @@ impl ExternalCaptions {
         }
         let sent = self.input.as_mut().map(|input| input.write_all(paths.as_bytes()).and_then(|()| input.flush()));
         if !matches!(sent, Some(Ok(()))) {
-            return Err(self.ended(0, pictures.len()));
+            return Err(self.ended("input", 0, pictures.len()));
         }
         let begun = Instant::now();
         let mut last = begun;
@@ -228,7 +234,9 @@ impl ExternalCaptions {
                     last = Instant::now();
                     captions.push(text);
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err(self.ended(captions.len(), pictures.len())),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(self.ended("output", captions.len(), pictures.len()));
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let what = format!(
                         "gave {} of {} captions within {:.0} seconds",
@@ -256,8 +264,7 @@ impl Drop for ExternalCaptions {
     fn drop(&mut self) {
         // One that reads its input to the end leaves by itself; the others are ended.
         drop(self.input.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.program.end();
         // Pictures that stay do no harm.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -293,6 +300,47 @@ mod tests {
         let stops = answers("sh -c 'read a; read b; echo one; echo two'").unwrap_err();
         assert!(stops.contains("ended after 0 of 1"), "{stops}");
         assert!(answers("no-such-program-here").unwrap_err().contains("no-such-program-here"));
+    }
+
+    #[test]
+    fn a_program_that_closes_its_output_or_its_input_and_runs_on_is_ended() {
+        let begun = Instant::now();
+        for (command, says) in [
+            ("sh -c 'exec >&-; sleep 60'", "closed its output and ran on after 0 of 2"),
+            (
+                "sh -c 'read a; read b; echo one; exec <&-; echo two; sleep 60'",
+                "closed its input and ran on after 0 of 1",
+            ),
+        ] {
+            let said = answers(command).unwrap_err();
+            assert!(said.contains(says), "{said}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn what_a_program_has_started_ends_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let number = folder.path().join("number");
+        let command =
+            format!("sh -c 'sleep 60 & echo $! > {}; while read path; do echo one; done; wait'", number.display());
+        let mut captions =
+            ExternalCaptions::start(&command, folder.path().join("pictures"), Duration::from_secs(30)).unwrap();
+        assert_eq!(captions.captions(&[RgbImage::new(2, 2)]).unwrap(), ["one"]);
+        let process = std::fs::read_to_string(&number).unwrap().trim().to_owned();
+        // One that has ended may wait for its parent to ask how, which is nobody's business here.
+        let runs = || {
+            let told = std::process::Command::new("ps").args(["-o", "stat=", "-p", &process]).output().unwrap().stdout;
+            let state = String::from_utf8_lossy(&told).trim().to_owned();
+            !state.is_empty() && !state.starts_with('Z')
+        };
+        assert!(runs());
+        drop(captions);
+        let begun = Instant::now();
+        while runs() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "process {process} outlives the program");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 mod external;
 mod model;
+mod program;
 
 pub use external::ExternalCaptions;
 pub(crate) use model::attended;
 pub use model::{ModelCaptions, write_captions};
+pub use program::end_programs;
 
 use crate::error::Result;
 use image::RgbImage;

@@ -214,6 +214,13 @@ impl CaptionAttack<'_> {
                     folder.give_back();
                     other
                 }
+                Error::Doubtful { what, remedy } => Error::Doubtful {
+                    what,
+                    remedy: format!(
+                        "{remedy}; the captions in the {} outcomes so far may be those of other pictures: begin in another folder (--run)",
+                        outcomes.len()
+                    ),
+                },
                 other => Error::setting(
                     other.to_string(),
                     format!("the {} outcomes so far are kept, and --resume goes on behind them", outcomes.len()),
