@@ -13,7 +13,7 @@ use roclip::detect::{ClassTexts, Descriptions, InputMethod};
 use roclip::eval::{FeatureKind, ImageEncoder};
 use roclip::model::Clip;
 use roclip::recipe::Recipe;
-use roclip::report::{check_inputs_folder, write_inputs};
+use roclip::report::{check_inputs_folder, inputs_page};
 use roclip::run::{Drop, INPUT_LEVEL, InputLook, InputPictures, KnownClean, machine, suspect_inputs, trusted_pictures};
 use roclip_data::artifact;
 use roclip_data::escape::for_terminal;
@@ -81,23 +81,32 @@ pub fn run(arguments: &InputsArguments) -> Result<()> {
         None => (InputPictures::labelled(&recipe)?, KnownClean::Half),
         Some(path) => {
             let found = InputPictures::all(&recipe)?;
-            let (pictures, left_out) = trusted_pictures(&recipe, path)?;
-            left_out.iter().for_each(|line| say(&for_terminal(line)));
-            match found.also_among(&pictures) {
+            let trusted = trusted_pictures(&recipe, path)?;
+            if trusted.skips.total() > 0 {
+                say(&format!("--trusted-data: left out: {}", trusted.skips.summary()));
+            }
+            if trusted.copies > 0 {
+                say(&format!(
+                    "--trusted-data: left out: {} of others ({} stay)",
+                    count(trusted.copies, "copy"),
+                    trusted.pictures.len()
+                ));
+            }
+            match found.also_among(&trusted.pictures) {
                 0 => {}
                 both => say(&format!(
                     "warning: {} of --trusted-data are among those that are looked at, too: what is trusted is not found",
                     count(both, "picture")
                 )),
             }
-            (found, KnownClean::Trusted { pictures, level })
+            (found, KnownClean::Trusted { trusted, level })
         }
     };
     for warning in &found.warnings {
         say(&format!("warning: {}", for_terminal(warning)));
     }
     let texts = match asks_for_words {
-        true => words(named, &found)?,
+        true => words(named, &found, !arguments.methods.is_empty())?,
         false => None,
     };
     let mut methods = arguments.methods.clone();
@@ -105,15 +114,19 @@ pub fn run(arguments: &InputsArguments) -> Result<()> {
         methods = InputMethod::ALL.map(|known| known.method).into();
         methods.retain(|method| texts.is_some() || *method != InputMethod::Descriptions);
     }
-    let InputPictures { pictures, backdoors, .. } = found;
+    let InputPictures { pictures, backdoors, skips, .. } = found;
     let (encoder, tokenizer) = (encoder(&recipe, &loaded.model), &loaded.tokenizer);
-    let look = InputLook { encoder, tokenizer, methods, texts, backdoors, seed: recipe.seed };
+    let (max_skip_fraction, seed) = (recipe.data.max_skip_fraction, recipe.seed);
+    let look = InputLook { encoder, tokenizer, methods, texts, backdoors, skips, max_skip_fraction, seed };
     let found = suspect_inputs(look, pictures, clean)?;
+    for warning in &found.warnings {
+        say(&format!("warning: {warning}; inputs.jsonl names all of them"));
+    }
     let page = arguments.out.join("inputs.html");
     let written = ["inputs.jsonl", "flagged.txt", "inputs.json", "inputs.html"].map(|name| arguments.out.join(name));
     leaving_nothing(written.into(), || {
-        found.write(&arguments.out)?;
-        Ok(write_inputs(&found, recipe.data.limits, &page)?)
+        let drawn = inputs_page(&found, recipe.data.limits)?;
+        Ok(found.write(&arguments.out, &drawn)?)
     })?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&found)?),
@@ -133,8 +146,8 @@ fn encoder<'a>(recipe: &Recipe, model: &'a Clip) -> ImageEncoder<'a> {
 }
 
 /// What the method `descriptions` compares: the sentences of a file that is `named`, or of one that comes with the program. None where nothing
-/// describes the classes.
-fn words(named: Option<Descriptions>, found: &InputPictures) -> Result<Option<ClassTexts>> {
+/// describes the classes, which is an error where the method `is_asked` for by name.
+fn words(named: Option<Descriptions>, found: &InputPictures, is_asked: bool) -> Result<Option<ClassTexts>> {
     let names: Vec<String> = found.classes.iter().map(|(class, _)| class.clone()).collect();
     let is_named = named.is_some();
     let file = match named {
@@ -142,9 +155,16 @@ fn words(named: Option<Descriptions>, found: &InputPictures) -> Result<Option<Cl
         None => Descriptions::shipped_for(&names)?,
     };
     let Some(file) = file else {
-        say(
-            "descriptions: none come with the program for these classes; the method is left out without --descriptions",
-        );
+        let why = match names.is_empty() {
+            true => "the pictures have no classes that could be described",
+            false => "none come with the program for these classes",
+        };
+        if is_asked {
+            bail!(
+                "the method `descriptions` compares sentences, and nothing describes the classes: {why}; name a file with --descriptions"
+            );
+        }
+        say(&format!("descriptions: {why}; the method is left out without --descriptions"));
         return Ok(None);
     };
     match file.beyond(&names) {

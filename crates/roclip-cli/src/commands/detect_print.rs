@@ -83,7 +83,7 @@ pub fn print_inputs(found: &SuspectInputs) {
     let unread = if found.unreadable > 0 { format!(", {} cannot be read", found.unreadable) } else { String::new() };
     let clean = match &found.trusted {
         Some(TrustedInputs { statistics, held_out, .. }) => format!(
-            "of {}, {statistics} say how clean ones vary, and {held_out} how rare a score is",
+            "beside {}: {statistics} say how clean ones vary, {held_out} how rare a score is",
             count(found.clean, "trusted one")
         ),
         None => format!(
@@ -98,6 +98,9 @@ pub fn print_inputs(found: &SuspectInputs) {
     print_figures(found.judged.iter().map(|judged| (judged.method, judged.attack.as_str(), &judged.figures)));
     let Some(TrustedInputs { level, .. }) = &found.trusted else { return };
     println!("flagged at --level {level}, by which about {:.1} % of the clean pictures are:", 100.0 * level);
+    if let Some(twice) = found.scored_twice() {
+        println!("  {twice}");
+    }
     let seen = found.looked_at - found.unreadable;
     for (number, method) in found.methods.iter().enumerate() {
         let list = if number + 1 == found.methods.len() { " (flagged.txt)" } else { "" };

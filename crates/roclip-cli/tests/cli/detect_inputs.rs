@@ -35,8 +35,10 @@ fn pictures_without_labels_are_flagged_beside_trusted_ones_at_a_stated_level() {
     let lab = lab();
     let detect = [&DETECT[..], &TRUSTED].concat();
     let said = lab.ok(&[&detect[..], &["--level", "0.9"]].concat());
-    assert!(said.contains("16 images looked at, of 48 trusted ones, 24 say how clean ones vary, and 24"), "{said}");
+    assert!(said.contains("16 images looked at, beside 48 trusted ones: 24 say how clean ones vary, 24"), "{said}");
     assert!(said.contains("flagged at --level 0.9") && said.contains("badnets: "), "{said}");
+    let twice = "whitened-direction and combined are scored twice, alone and beside each attack";
+    assert!(said.contains(twice), "{said}");
     let (plain, triggered): (Vec<Value>, Vec<Value>) =
         scores(&lab).into_iter().partition(|line| line["attack"].is_null());
     assert!(plain.len() == 16 && !triggered.is_empty());
@@ -58,7 +60,7 @@ fn pictures_without_labels_are_flagged_beside_trusted_ones_at_a_stated_level() {
     assert!(!flagged.is_empty());
     assert_eq!(text(&lab, "found/flagged.txt").lines().collect::<Vec<_>>(), flagged);
     let summary: Value = serde_json::from_str(&text(&lab, "found/inputs.json")).unwrap();
-    assert_eq!(summary["trusted"], serde_json::json!({"statistics": 24, "held_out": 24, "level": 0.9}));
+    assert_eq!(summary["trusted"], serde_json::json!({"statistics": 24, "held_out": 24, "copies": 0, "level": 0.9}));
     assert_eq!(summary["methods"][5], serde_json::json!({"method": "combined", "flagged": flagged.len()}));
     let judged = summary["judged"].as_array().unwrap();
     assert_eq!(judged.len(), 6, "{summary}");
@@ -67,11 +69,13 @@ fn pictures_without_labels_are_flagged_beside_trusted_ones_at_a_stated_level() {
         assert!((judged["false_positive_rate"].as_f64().unwrap() - rate).abs() < 1e-9, "{judged}");
     }
     let page = text(&lab, "found/inputs.html");
-    for words in ["The most suspicious", "data:image/png", "<svg", "flagged: combined", "(flagged.txt)"] {
+    for words in ["The most suspicious", "data:image/png", "<svg", "flagged: combined", "(flagged.txt)", twice] {
         assert!(page.contains(words), "{words}");
     }
     // One method is asked alone, and its list takes the place of the other.
-    lab.ok(&[&detect[..], &["--level", "0.9", "--methods", "jpeg"]].concat());
+    lab.ok(&[&detect[..], &["--level", "0.9", "--methods", "jpeg,jpeg"]].concat());
+    let summary: Value = serde_json::from_str(&text(&lab, "found/inputs.json")).unwrap();
+    assert_eq!(summary["methods"].as_array().unwrap().len(), 1, "it is named twice, and has one vote: {summary}");
     let alone = scores(&lab);
     assert_eq!(alone[0]["scores"].as_object().unwrap().keys().collect::<Vec<_>>(), ["jpeg"]);
     assert_eq!(alone[0]["scores"]["jpeg"], plain[0]["scores"]["jpeg"]);
@@ -103,7 +107,8 @@ fn what_trusted_pictures_cannot_say_is_refused() {
     lab.fails(&[&detect[..], &["--level", "1"]].concat(), 1, &["--level 1", "less than 1"]);
     lab.fails(&[&DETECT[..], &["--level", "0.1"]].concat(), 2, &["--trusted-data"]);
     lab.fails(&[&detect[..], &["--methods", "magic"]].concat(), 2, &["magic"]);
-    lab.fails(&[&detect[..], &["--methods", "descriptions"]].concat(), 1, &["nothing describes the classes"]);
+    let silent = ["nothing describes the classes: the pictures have no classes", "--descriptions"];
+    lab.fails(&[&detect[..], &["--methods", "descriptions"]].concat(), 1, &silent);
     let words = ["--methods", "jpeg", "--descriptions", "words.json"];
     std::fs::write(lab.path("words.json"), r#"{"red": ["a red square"]}"#).unwrap();
     lab.fails(&[&detect[..], &words].concat(), 1, &["words.json", "--methods does not name"]);
@@ -119,4 +124,42 @@ fn what_trusted_pictures_cannot_say_is_refused() {
     for name in ["inputs.html", "flagged.txt"] {
         lab.leaves_alone(name, &["detect", "inputs", "victim", "--out"]);
     }
+}
+
+#[test]
+fn pictures_that_cannot_be_read_are_named_and_copies_of_trusted_ones_count_once() {
+    let lab = lab();
+    let all = std::fs::read(lab.path("inbox/050.png")).unwrap();
+    // The header can be read, and the rest cannot.
+    let cut = |name: &str| std::fs::write(lab.path(name), &all[..all.len() / 2]).unwrap();
+    cut("inbox/050.png");
+    std::fs::create_dir(lab.path("copies")).unwrap();
+    for number in 0..60 {
+        // Of 60 pictures six are different.
+        let name = format!("{:03}.png", number % 6);
+        std::fs::copy(lab.path(&name), lab.path(&format!("copies/{number}.png"))).unwrap();
+    }
+    let detect = [&DETECT[..], &["--methods", "jpeg", "--trusted-data", "copies"]].concat();
+    let few = ["--level 0.05 beside 6 trusted pictures (54 copies of them do not count)", "at least 37"];
+    lab.fails(&detect, 1, &few);
+    let said = lab.stderr(&[&detect[..], &["--level", "0.3"]].concat());
+    for words in ["left out: 54 copies of others", "(6 stay)", "warning: left out: 1 image", "inputs.jsonl names"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let summary: Value = serde_json::from_str(&text(&lab, "found/inputs.json")).unwrap();
+    assert_eq!(
+        summary["trusted"],
+        serde_json::json!({"statistics": 3, "held_out": 3, "copies": 54, "level": 0.3}),
+        "{summary}"
+    );
+    assert_eq!((&summary["looked_at"], &summary["unreadable"]), (&16.into(), &1.into()));
+    let lines = scores(&lab);
+    let unread: Vec<&Value> = lines.iter().filter(|line| line["unreadable"].is_string()).collect();
+    assert!(unread.len() == 1 && unread[0]["id"] == "050.png" && unread[0]["scores"].is_null(), "{unread:?}");
+    // One of sixteen may be lost, and no more.
+    cut("inbox/051.png");
+    let many = ["2 of 16 pictures could not be read", "data.max_skip_fraction"];
+    lab.fails(&[&detect[..], &["--level", "0.3"]].concat(), 1, &many);
+    assert!(lab.path("found/inputs.json").is_file(), "an earlier look stays");
+    lab.ok(&[&detect[..], &["--level", "0.3", "--set", "data.max_skip_fraction=0.5"]].concat());
 }

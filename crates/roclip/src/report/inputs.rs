@@ -7,11 +7,9 @@ use crate::report::html::frame;
 use crate::report::table::{percent, scrolling};
 use crate::run::{InputJudged, InputScore, SuspectInputs, TrustedInputs, picture_url};
 use maud::{Markup, html};
-use roclip_data::artifact;
 use roclip_data::picture::ImageLimits;
 use roclip_data::plural::count;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// Pictures shown in each gallery.
 const SHOWN: usize = 24;
@@ -20,11 +18,11 @@ const SIDE: u32 = 112;
 /// Colours of curves, from the style sheet.
 const COLOURS: [&str; 7] = ["vermillion", "blue", "green", "orange", "sky", "purple", "black"];
 
-/// Writes the page to `out`.
+/// The page.
 ///
 /// # Errors
-/// A file that cannot be written.
-pub fn write_inputs(found: &SuspectInputs, limits: ImageLimits, out: &Path) -> Result<()> {
+/// A picture that cannot be drawn.
+pub fn inputs_page(found: &SuspectInputs, limits: ImageLimits) -> Result<String> {
     let attacks: BTreeSet<&str> = found.judged.iter().map(|judged| judged.attack.as_str()).collect();
     let most = suspicious(found);
     let page = frame(
@@ -57,7 +55,7 @@ pub fn write_inputs(found: &SuspectInputs, limits: ImageLimits, out: &Path) -> R
             }
         },
     );
-    Ok(artifact::write(out, (page.into_string() + "\n").as_bytes())?)
+    Ok(page.into_string() + "\n")
 }
 
 fn order(found: &SuspectInputs) -> Markup {
@@ -68,12 +66,12 @@ fn lead(found: &SuspectInputs) -> Markup {
     let flagged = found.methods.last().and_then(|method| method.flagged);
     html! {
         (count(found.looked_at, "picture")) " looked at"
-        @if found.unreadable > 0 { ", of which " (found.unreadable) " cannot be read" }
+        @if found.unreadable > 0 { ", of which " (found.unreadable) " cannot be read (inputs.jsonl names them)" }
         ". "
         @match (&found.trusted, flagged) {
-            (Some(TrustedInputs { statistics, held_out, level }), Some(flagged)) => {
+            (Some(TrustedInputs { statistics, held_out, copies, level }), Some(flagged)) => {
                 "Of " (count(found.clean, "trusted picture")) " " (statistics) " say how clean ones vary, and " (held_out)
-                " how rare a score is. " (flagged) " are flagged by " (order(found)) @if flagged > 0 { " (flagged.txt)" }
+                " how rare a score is" @if *copies > 0 { "; copies of them, " (copies) ", are left out" } ". " (flagged) " are flagged by " (order(found)) @if flagged > 0 { " (flagged.txt)" }
                 ", at a level of " (level) ": about " (percent(*level)) " of the clean ones are, on average, where the trusted ones are such as they are."
             }
             _ => {
@@ -116,6 +114,7 @@ fn table(found: &SuspectInputs, attacks: &BTreeSet<&str>) -> Markup {
                 "AUROC: how often a triggered picture is more suspicious than one as it is; 0.5 is chance. False positives at 95 %: the share \
                  of the pictures as they are that goes with 95 % of the triggered ones."
                 @if with_level { " Behind them what the level finds: the share of the triggered pictures that is flagged, and of those as they are, which the level states." }
+                @if let (true, Some(twice)) = (with_level, found.scored_twice()) { " " (twice) }
             }
         }
         (scrolling(html! {

@@ -39,7 +39,7 @@ pub use crate::run::{check_inputs_folder, check_report_folder, check_suspects_fo
 pub use attack_page::{success_in_words, write_attack_page};
 pub use backdoor_page::write_backdoor_page;
 pub use data_set::{statistics_lines, write_statistics};
-pub use inputs::write_inputs;
+pub use inputs::inputs_page;
 pub use next_steps::{NextStep, enough_seeds};
 pub use sheet::write_sheet;
 pub use suspects::write_suspects;

@@ -66,7 +66,7 @@ pub use follow::follow;
 pub use forecast::{Forecast, check};
 pub use inputs::{
     FlaggedOfAttack, INPUT_LEVEL, InputJudged, InputLook, InputMethodFlags, InputPictures, InputScore, KnownClean,
-    SuspectInputs, TrustedInputs, suspect_inputs, trusted_pictures,
+    SuspectInputs, TrustedInputs, TrustedPictures, Unread, suspect_inputs, trusted_pictures,
 };
 pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
 pub use instruct_backdoor::{

@@ -45,7 +45,8 @@ const INPUTS: [Product; 4] = [
     Product { name: "inputs.jsonl", known: Known::By("{", &["\"id\":", "\"attack\":", "\"scores\":"]) },
     Product { name: "inputs.json", known: Known::By("{", &["\"looked_at\":", "\"judged\":"]) },
     Product { name: "inputs.html", known: Known::By("<!DOCTYPE html>", &["<title>Suspicious inputs</title>"]) },
-    Product { name: "flagged.txt", known: Known::Beside("inputs.json") },
+    // `inputs.json` comes last: an end before it leaves the list without.
+    Product { name: "flagged.txt", known: Known::Beside("inputs.jsonl") },
 ];
 
 /// Whether a report may be written into `folder`, which the flag `flag` names.

@@ -2,40 +2,44 @@
 //! clean, or beside a random half of the pictures themselves.
 
 mod judged;
+mod known_clean;
 mod pictures;
 mod scored;
+mod unread;
 mod views;
+mod written;
 
 pub use judged::{FlaggedOfAttack, InputJudged, InputMethodFlags};
-pub use pictures::{InputPictures, trusted_pictures};
+pub use known_clean::KnownClean;
+pub use pictures::{InputPictures, TrustedPictures, trusted_pictures};
+pub use unread::Unread;
 
 use crate::detect::{ClassTexts, InputMethod};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::eval::{ImageEncoder, text_features};
 use crate::model::unit;
-use crate::run::looked::Drop;
 use crate::run::ordering::COMBINED;
 use judged::{flags, judged};
-use rand::seq::SliceRandom;
-use roclip_data::artifact;
-use roclip_data::pairs::drop_line;
+use known_clean::{Divided, check_level, divided};
 use roclip_data::plural::count;
 use roclip_data::poison::Backdoor;
 use roclip_data::progress::Task;
-use roclip_data::random;
 use roclip_data::sample::Sample;
+use roclip_data::skip::SkipReport;
 use roclip_data::tokenizer::Tokenizer;
-use scored::{of_row, of_row_beside, together};
+use scored::{depends_on_others, of_row, of_row_beside, together};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 use tch::{Kind, Tensor};
+use unread::{check_read, unread};
 use views::{Group, Views, plain_features};
 
 /// The share of the clean pictures that is flagged where nobody asks for another.
 pub const INPUT_LEVEL: f64 = 0.05;
-/// Ids of pictures that are flagged, one a line.
-const FLAGGED: &str = "flagged.txt";
+
+/// What the pictures that are looked at are named by, and the trusted ones.
+const NAMED: &str = "evaluation (eval.source)";
+const TRUSTED_NAMED: &str = "--trusted-data";
 
 /// What a picture scores beside those of an attack.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -103,6 +107,8 @@ pub struct TrustedInputs {
     pub statistics: usize,
     /// Others, which say how rare a score is.
     pub held_out: usize,
+    /// Further ones that are copies of these and are left out: a picture counts once.
+    pub copies: usize,
     /// About this share of the clean pictures is flagged, on average, where the trusted ones are such as they are.
     pub level: f64,
 }
@@ -130,6 +136,12 @@ pub struct SuspectInputs {
     pub samples: Vec<Sample>,
     #[serde(skip)]
     pub backdoors: Vec<Backdoor>,
+    /// What could not be read, of these and of the clean ones.
+    #[serde(skip)]
+    pub unread: Vec<Unread>,
+    /// The same counted by reason, of what was found out while the pictures were read.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// What looks at pictures, and what is asked.
@@ -141,46 +153,38 @@ pub struct InputLook<'a> {
     pub texts: Option<ClassTexts>,
     /// Triggers that the pictures are looked at with, too.
     pub backdoors: Vec<Backdoor>,
+    /// What was left out when the pictures were listed.
+    pub skips: SkipReport,
+    /// More than this share of the pictures that cannot be read is an error.
+    pub max_skip_fraction: f64,
     pub seed: u64,
-}
-
-/// Which pictures are clean.
-pub enum KnownClean {
-    /// A random half of those that are named.
-    Half,
-    /// Others: half of them say how clean pictures vary, the other half how rare a score is.
-    Trusted { pictures: Vec<Sample>, level: f64 },
-}
-
-/// How the pictures are divided.
-struct Divided {
-    looked_at: Vec<Sample>,
-    statistics: Vec<Sample>,
-    held_out: Option<(Vec<Sample>, f64)>,
 }
 
 /// Looks at `pictures`, of which some may carry a trigger.
 ///
 /// # Errors
-/// Too few pictures, a level that the trusted ones cannot state, and a method that lacks what it asks for.
+/// Too few pictures, too many that cannot be read, a level that the trusted ones cannot state, and a method that lacks what it asks for.
 pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean) -> Result<SuspectInputs> {
-    let InputLook { encoder, tokenizer, methods, texts, backdoors, seed } = look;
+    let InputLook { encoder, tokenizer, methods, texts, backdoors, mut skips, max_skip_fraction, seed } = look;
+    let methods = distinct(methods);
     if methods.contains(&InputMethod::Descriptions) && texts.is_none() {
         return Err(Error::setting(
             "the method `descriptions` compares sentences, and nothing describes the classes",
             "name a file with --descriptions",
         ));
     }
-    let Divided { looked_at, statistics, held_out } = divided(pictures, clean, seed)?;
+    let Divided { looked_at, statistics, held_out, copies, mut trusted_skips } = divided(pictures, clean, seed)?;
     let said = texts.as_ref().map(|texts| said(texts, &encoder, tokenizer)).transpose()?;
-    let features = plain_features(&encoder, &statistics)?;
-    if crate::model::extent(&features, 0) < 2 {
+    let (features, unread_clean) = plain_features(&encoder, &statistics)?;
+    let used = crate::model::extent(&features, 0) as usize;
+    let clean_named = if held_out.is_some() { TRUSTED_NAMED } else { NAMED };
+    check_read(clean_named, statistics.len() - used, statistics.len(), &unread_clean, max_skip_fraction)?;
+    if used < 2 {
         return Err(Error::setting(
             format!("of {} that should be clean fewer than two can be read", count(statistics.len(), "picture")),
             "name pictures that can be read",
         ));
     }
-    let used = crate::model::extent(&features, 0) as usize;
     let views = Views { encoder, methods: &methods, said, clean: features };
     let kinds = 1 + backdoors.len() + usize::from(held_out.is_some());
     let task = Task::begin("looking at inputs", kinds, "kinds");
@@ -192,14 +196,18 @@ pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean)
     let known = match &held_out {
         Some((samples, level)) => {
             let group = look_at(samples, None)?;
+            let lost = samples.len() - group.places.len();
+            check_read(TRUSTED_NAMED, lost, samples.len(), &group.skips, max_skip_fraction)?;
             // Some of them may not be readable.
-            check_level(*level, statistics.len() + samples.len(), group.places.len())?;
+            check_level(*level, statistics.len() + samples.len(), group.places.len(), copies)?;
             Some((group, *level))
         }
         None => None,
     };
     let (known, level) = (known.as_ref().map(|(group, _)| group), known.as_ref().map(|(_, level)| *level));
     let plain = look_at(&looked_at, None)?;
+    let unreadable = looked_at.len() - plain.places.len();
+    check_read(NAMED, unreadable, looked_at.len(), &plain.skips, max_skip_fraction)?;
     if plain.places.is_empty() {
         return Err(Error::setting(
             format!("none of the {} pictures can be read", looked_at.len()),
@@ -247,11 +255,24 @@ pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean)
         names.push(COMBINED);
     }
     let held = known.map_or(0, |group| group.places.len());
-    let trusted = level.map(|level| TrustedInputs { statistics: used, held_out: held, level });
+    let trusted = level.map(|level| TrustedInputs { statistics: used, held_out: held, copies, level });
+    let mut unread_trusted = known.map(|group| group.skips.clone()).unwrap_or_default();
+    let mut unread_named = plain.skips;
+    match trusted {
+        Some(_) => unread_trusted.merge(unread_clean),
+        None => unread_named.merge(unread_clean),
+    }
+    let warnings = [("", &unread_named), ("--trusted-data: ", &unread_trusted)]
+        .into_iter()
+        .filter(|(_, skips)| skips.total() > 0)
+        .map(|(of, skips)| format!("{of}left out: {}", skips.summary()))
+        .collect();
+    skips.merge(unread_named);
+    trusted_skips.merge(unread_trusted);
     Ok(SuspectInputs {
         clean: used + held,
         looked_at: looked_at.len(),
-        unreadable: looked_at.len() - plain.places.len(),
+        unreadable,
         trusted,
         descriptions: texts.map(|texts| DescribedBy { name: texts.name, provenance: texts.provenance }),
         methods: flags(&inputs, &names, level),
@@ -259,58 +280,9 @@ pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean)
         inputs,
         samples: looked_at,
         backdoors,
+        unread: unread(&skips, false).chain(unread(&trusted_skips, true)).collect(),
+        warnings,
     })
-}
-
-/// Divides the pictures into those that are looked at and those that are known to be clean.
-fn divided(mut pictures: Vec<Sample>, clean: KnownClean, seed: u64) -> Result<Divided> {
-    match clean {
-        KnownClean::Half => {
-            pictures.shuffle(&mut random::stream(seed, "detect-inputs", 0, ""));
-            let looked_at = pictures.split_off(pictures.len() / 2);
-            if pictures.len() < 2 {
-                return Err(Error::setting(
-                    format!(
-                        "there are {} labelled images, of which half must be known to be clean",
-                        pictures.len() + looked_at.len()
-                    ),
-                    "give more with --val-data, or clean ones with --trusted-data",
-                ));
-            }
-            Ok(Divided { looked_at, statistics: pictures, held_out: None })
-        }
-        KnownClean::Trusted { pictures: mut statistics, level } => {
-            statistics.shuffle(&mut random::stream(seed, "detect-trusted", 0, ""));
-            let held_out = statistics.split_off(statistics.len() / 2);
-            let all = statistics.len() + held_out.len();
-            check_level(level, all, held_out.len())?;
-            if statistics.len() < 2 {
-                return Err(Error::setting(
-                    format!("--trusted-data has {}, of which half say how clean ones vary", count(all, "picture")),
-                    "name at least 4",
-                ));
-            }
-            Ok(Divided { looked_at: pictures, statistics, held_out: Some((held_out, level)) })
-        }
-    }
-}
-
-/// Whether `held_out` of `trusted` pictures can state the level: the least p-value is that of a picture beyond all of them.
-fn check_level(level: f64, trusted: usize, held_out: usize) -> Result<()> {
-    Drop::Level(level).check()?;
-    if level >= 1.0 / (held_out + 1) as f64 {
-        return Ok(());
-    }
-    let least = (1.0 / level).ceil() - 1.0;
-    Err(Error::setting(
-        format!(
-            "--level {level} beside {}, of which {held_out} are held out to state it: no picture can be so suspicious, since the least \
-             p-value beside them is 1/{}",
-            count(trusted, "trusted picture"),
-            held_out + 1
-        ),
-        format!("name at least {:.0} with --trusted-data, or raise --level", 2.0 * least - 1.0),
-    ))
 }
 
 /// Sums over the classes of unit text features, of which all sentences of a class count as one: of the descriptions, and of what stands
@@ -325,114 +297,46 @@ fn said(texts: &ClassTexts, encoder: &ImageEncoder, tokenizer: &Tokenizer) -> Re
     Ok([sum(&texts.described)?, sum(&texts.beside)?])
 }
 
+/// Each of `methods` once: one that is named twice would have two votes in the mean rank.
+fn distinct(methods: Vec<InputMethod>) -> Vec<InputMethod> {
+    let mut seen: Vec<InputMethod> = Vec::new();
+    for method in methods {
+        if !seen.contains(&method) {
+            seen.push(method);
+        }
+    }
+    seen
+}
+
 impl SuspectInputs {
     /// By what the pictures are ordered, and which are listed: the mean rank, or the one method.
     pub fn ordered_by(&self) -> &'static str {
         self.methods.last().map_or("", |method| method.method)
     }
 
-    /// The ids of the pictures that are flagged as they are, one a line; empty where there are none.
-    pub fn list(&self) -> String {
-        let Some(TrustedInputs { level, .. }) = self.trusted else { return String::new() };
-        let flagged = |input: &&InputScore| input.laid.is_none() && input.is_flagged(self.ordered_by(), level);
-        self.inputs.iter().filter(flagged).map(|input| drop_line(&input.id)).collect()
-    }
-
-    /// Writes `inputs.jsonl` (a line a picture and trigger), `flagged.txt` (an id a line) where something is flagged, and `inputs.json`.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub fn write(&self, out: &Path) -> Result<()> {
-        artifact::write_json_lines(&out.join("inputs.jsonl"), &self.inputs)?;
-        let (list, text) = (out.join(FLAGGED), self.list());
-        match text.is_empty() {
-            // The list of an earlier look must not pass for this one's.
-            true if list.is_file() => std::fs::remove_file(&list).io("remove", &list)?,
-            true => {}
-            false => {
-                artifact::write(&list, text.as_bytes())?;
-            }
-        }
-        artifact::write_json(&out.join("inputs.json"), self)?;
-        Ok(())
+    /// That some methods say two things of a picture as it is, where triggers were laid on the pictures: without it their counts seem to
+    /// contradict themselves.
+    pub fn scored_twice(&self) -> Option<String> {
+        let names = self.methods.iter().map(|method| method.method).filter(|method| depends_on_others(method));
+        let names: Vec<&str> = names.collect();
+        (!self.backdoors.is_empty() && !names.is_empty()).then(|| {
+            let (are, say) = if names.len() > 1 { ("are", "they say") } else { ("is", "it says") };
+            format!(
+                "{} {are} scored twice, alone and beside each attack's pictures: what {say} of a picture depends on those that it is looked \
+                 at with.",
+                names.join(" and ")
+            )
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roclip_data::sample::ImageBytes;
-
-    fn pictures(count: usize) -> Vec<Sample> {
-        let one = |number: usize| Sample::new("s".into(), number.to_string(), ImageBytes::Memory(Vec::new().into()));
-        (0..count).map(one).collect()
-    }
-
-    fn ids(samples: &[Sample]) -> Vec<&str> {
-        samples.iter().map(|sample| sample.id.as_str()).collect()
-    }
 
     #[test]
-    fn half_of_the_trusted_pictures_make_the_statistics_and_all_others_are_looked_at() {
-        let trusted = |count, level| KnownClean::Trusted { pictures: pictures(count), level };
-        let found = divided(pictures(7), trusted(39, 0.05), 1).unwrap();
-        let (held_out, level) = found.held_out.as_ref().unwrap();
-        assert_eq!((found.statistics.len(), held_out.len(), *level), (19, 20, 0.05));
-        assert!(ids(&found.statistics).iter().all(|id| !ids(held_out).contains(id)));
-        assert_eq!(ids(&found.looked_at), ids(&pictures(7)));
-        let half = divided(pictures(7), KnownClean::Half, 1).unwrap();
-        assert_eq!((half.statistics.len(), half.looked_at.len(), half.held_out.is_none()), (3, 4, true));
-        for (count, clean) in
-            [(3, KnownClean::Half), (7, trusted(3, 0.4)), (7, trusted(60, 1.0)), (7, trusted(60, f64::NAN))]
-        {
-            assert!(divided(pictures(count), clean, 1).is_err());
-        }
-    }
-
-    #[test]
-    fn a_level_that_the_trusted_pictures_cannot_state_is_refused() {
-        let said = check_level(0.05, 36, 18).unwrap_err().to_string();
-        for words in
-            ["--level 0.05 beside 36 trusted pictures", "18 are held out", "1/19", "at least 37 with --trusted-data"]
-        {
-            assert!(said.contains(words), "{said}");
-        }
-        check_level(0.05, 37, 19).unwrap();
-        assert!(check_level(0.01, 196, 98).is_err() && check_level(0.01, 197, 99).is_ok());
-    }
-
-    #[test]
-    fn pictures_are_listed_that_are_flagged_as_they_are() {
-        let input = |id: &str, laid: Option<usize>, p: f64| InputScore {
-            id: id.to_owned(),
-            attack: laid.map(|_| "patch".to_owned()),
-            scores: BTreeMap::new(),
-            p_values: Some(BTreeMap::from([("jpeg", p), ("blur", 0.01)])),
-            flagged: None,
-            beside: BTreeMap::new(),
-            place: 0,
-            laid,
-        };
-        let inputs =
-            vec![input("a", None, 0.05), input("b", None, 0.06), input("a\nb", None, 0.01), input("c", Some(0), 0.01)];
-        let mut found = SuspectInputs {
-            clean: 40,
-            looked_at: 3,
-            unreadable: 0,
-            trusted: Some(TrustedInputs { statistics: 20, held_out: 20, level: 0.05 }),
-            descriptions: None,
-            methods: flags(&inputs, &["blur", "jpeg"], Some(0.05)),
-            judged: Vec::new(),
-            inputs,
-            samples: pictures(3),
-            backdoors: Vec::new(),
-        };
-        assert_eq!(found.list(), "a\n{\"id\":\"a\\nb\"}\n");
-        let folder = tempfile::tempdir().unwrap();
-        found.write(folder.path()).unwrap();
-        assert!(folder.path().join(FLAGGED).is_file());
-        found.trusted = None;
-        found.write(folder.path()).unwrap();
-        assert!(!folder.path().join(FLAGGED).exists(), "the list of an earlier look passes for this one's");
+    fn a_method_that_is_named_twice_counts_once() {
+        use InputMethod::{Blur, Jpeg};
+        assert_eq!(distinct(vec![Jpeg, Blur, Jpeg, Jpeg]), [Jpeg, Blur]);
     }
 }

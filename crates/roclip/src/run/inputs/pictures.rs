@@ -7,6 +7,7 @@ use crate::run::prepare::{Prepared, manifest_file, prepare_data};
 use roclip_data::plural::count;
 use roclip_data::poison::{Backdoor, Manifest};
 use roclip_data::sample::Sample;
+use roclip_data::skip::SkipReport;
 use roclip_data::source::SourceConfig;
 use std::collections::HashSet;
 
@@ -20,6 +21,8 @@ pub struct InputPictures {
     pub backdoors: Vec<Backdoor>,
     /// What a person should know before the work.
     pub warnings: Vec<String>,
+    /// What was left out of the pictures, where they are read for this look alone.
+    pub skips: SkipReport,
 }
 
 impl InputPictures {
@@ -44,7 +47,8 @@ impl InputPictures {
         let classes = evaluator.class_words();
         let Evaluator { samples, templates, .. } = evaluator;
         let backdoors = manifest.map(|manifest| manifest.backdoors()).unwrap_or_default();
-        Ok(InputPictures { pictures: samples, classes, templates, backdoors, warnings })
+        let skips = SkipReport::default();
+        Ok(InputPictures { pictures: samples, classes, templates, backdoors, warnings, skips })
     }
 
     /// All images of the recipe's evaluation, whether they have a label or not. The data that a model was trained on is not read, unless the
@@ -93,6 +97,7 @@ impl InputPictures {
             templates: Templates::named(&recipe.eval.templates)?,
             backdoors: manifest.map(|manifest| manifest.backdoors()).unwrap_or_default(),
             warnings,
+            skips: found.skips,
         })
     }
 
@@ -110,12 +115,30 @@ fn is_unlabelled(recipe: &Recipe) -> bool {
     source.path != NO_IMAGES && recipe.data.reading().labelled(source).is_ok_and(unlabelled)
 }
 
-/// The pictures at `path`, which are known to be clean, read as the images of the recipe's evaluation are; and a line where some of what is
-/// there cannot be used.
+/// Pictures that are known to be clean, each once.
+#[derive(Debug)]
+pub struct TrustedPictures {
+    pub pictures: Vec<Sample>,
+    /// Further ones with the same bytes, which are left out: a copy says nothing new of how clean pictures vary, and would stand in both halves.
+    pub copies: usize,
+    /// What else was left out.
+    pub skips: SkipReport,
+}
+
+impl TrustedPictures {
+    /// The first of `samples` with the same bytes each.
+    fn distinct(mut samples: Vec<Sample>, skips: SkipReport) -> Self {
+        let (mut seen, all) = (HashSet::new(), samples.len());
+        samples.retain(|sample| sample.digest.is_none_or(|digest| seen.insert(digest)));
+        TrustedPictures { copies: all - samples.len(), pictures: samples, skips }
+    }
+}
+
+/// The pictures at `path`, which are known to be clean, read as the images of the recipe's evaluation are.
 ///
 /// # Errors
 /// A source that cannot be read, and pictures that say themselves that they are poison.
-pub fn trusted_pictures(recipe: &Recipe, path: &str) -> Result<(Vec<Sample>, Option<String>)> {
+pub fn trusted_pictures(recipe: &Recipe, path: &str) -> Result<TrustedPictures> {
     let (samples, skips) =
         recipe.data.reading().samples(&trusted_source(&recipe.eval.source, path), "--trusted-data")?;
     let poison = samples.iter().filter(|sample| sample.poison.is_some()).count();
@@ -128,8 +151,7 @@ pub fn trusted_pictures(recipe: &Recipe, path: &str) -> Result<(Vec<Sample>, Opt
             "name pictures that are clean",
         ));
     }
-    let left_out = (skips.total() > 0).then(|| format!("--trusted-data: left out: {}", skips.summary()));
-    Ok((samples, left_out))
+    Ok(TrustedPictures::distinct(samples, skips))
 }
 
 /// What is named is trusted whole, whatever is chosen of the pictures beside it.
@@ -165,8 +187,17 @@ mod tests {
         let found = InputPictures::all(&recipe).unwrap();
         assert_eq!(found.pictures.len(), 2, "one of them has no class");
         assert_eq!(found.classes, [("red".to_owned(), "red".to_owned())]);
-        let (trusted, said) = trusted_pictures(&recipe, &path("list.csv")).unwrap();
-        assert_eq!((trusted.len(), said, found.also_among(&trusted)), (3, None, 2));
+        let trusted = trusted_pictures(&recipe, &path("list.csv")).unwrap();
+        assert_eq!((trusted.pictures.len(), trusted.copies, trusted.skips.total()), (3, 0, 0));
+        assert_eq!(found.also_among(&trusted.pictures), 2);
+        // The first of its copies stands for all of them.
+        std::fs::copy(path("own/1.png"), path("own/9.png")).unwrap();
+        std::fs::copy(path("own/1.png"), path("own/8.png")).unwrap();
+        let copied = trusted_pictures(&recipe, &path("own")).unwrap();
+        let ids: Vec<&str> = copied.pictures.iter().map(|sample| sample.id.as_str()).collect();
+        assert_eq!((ids, copied.copies), (vec!["0.png", "1.png", "2.png"], 2));
+        std::fs::remove_file(path("own/8.png")).unwrap();
+        std::fs::remove_file(path("own/9.png")).unwrap();
         recipe.eval.source = SourceConfig { path: path("own"), ..SourceConfig::default() };
         let found = InputPictures::all(&recipe).unwrap();
         assert_eq!((found.pictures.len(), found.classes.len(), found.backdoors.len()), (3, 0, 0));

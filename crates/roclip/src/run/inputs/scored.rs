@@ -66,13 +66,18 @@ pub(super) fn of_row(numbers: &ByMethod, row: usize) -> BTreeMap<&'static str, f
 
 /// The same by those methods alone whose word on a picture depends on what it is looked at with.
 pub(super) fn of_row_beside(numbers: &ByMethod, row: usize) -> BTreeMap<&'static str, f64> {
-    let depends = [InputMethod::WhitenedDirection.name(), COMBINED];
-    of_row(numbers, row).into_iter().filter(|(method, _)| depends.contains(method)).collect()
+    of_row(numbers, row).into_iter().filter(|(method, _)| depends_on_others(method)).collect()
+}
+
+/// Whether what `method` says of a picture depends on what it is looked at with.
+pub(super) fn depends_on_others(method: &str) -> bool {
+    [InputMethod::WhitenedDirection.name(), COMBINED].contains(&method)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roclip_data::skip::SkipReport;
 
     /// Two-dimensional features, and what one method says.
     fn group(plain: &[[f32; 2]], alone: &[f64]) -> Group {
@@ -80,6 +85,7 @@ mod tests {
             places: (0..plain.len()).collect(),
             plain: Tensor::from_slice(&plain.concat()).view([-1, 2]),
             alone: vec![vec![0.0; plain.len()], alone.to_vec()],
+            skips: SkipReport::default(),
         }
     }
 

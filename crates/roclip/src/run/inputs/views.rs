@@ -12,7 +12,7 @@ use roclip_data::picture::jpeg_round_trip;
 use roclip_data::poison::Backdoor;
 use roclip_data::random;
 use roclip_data::sample::Sample;
-use roclip_data::skip::Skip;
+use roclip_data::skip::{Skip, SkipReport};
 use std::collections::BTreeSet;
 use tch::Tensor;
 
@@ -33,6 +33,8 @@ pub(super) struct Group {
     pub plain: Tensor,
     /// What each of the methods says of this group alone, in their order.
     pub alone: Vec<Vec<f64>>,
+    /// What was left out.
+    pub skips: SkipReport,
 }
 
 /// What sees pictures, and what is asked of them.
@@ -45,9 +47,10 @@ pub(super) struct Views<'a> {
     pub clean: Tensor,
 }
 
-/// Unit features of `pictures` as they are.
-pub(super) fn plain_features(encoder: &ImageEncoder, pictures: &[Sample]) -> Result<Tensor> {
-    Ok(unit(&encoder.encode(&pictures.iter().collect::<Vec<_>>(), &unaltered)?.features))
+/// Unit features of `pictures` as they are, and which of them could not be read.
+pub(super) fn plain_features(encoder: &ImageEncoder, pictures: &[Sample]) -> Result<(Tensor, SkipReport)> {
+    let seen = encoder.encode(&pictures.iter().collect::<Vec<_>>(), &unaltered)?;
+    Ok((unit(&seen.features), seen.skips))
 }
 
 impl Views<'_> {
@@ -94,7 +97,7 @@ impl Views<'_> {
             said: self.said.as_ref().map(|[a, b]| [a.shallow_clone(), b.shallow_clone()]),
         };
         let alone = self.methods.iter().map(|method| input_scores(*method, &features)).collect::<Result<_>>()?;
-        Ok(Group { places: seen.readable, plain, alone })
+        Ok(Group { places: seen.readable, plain, alone, skips: seen.skips })
     }
 }
 
