@@ -154,12 +154,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let surrogate = surrogate.as_mut().map(|surrogate| surrogate.as_mut() as &mut dyn Captions);
     let results = leave_if_stopped(attack.run(victim.as_mut(), surrogate, &mut say))?;
     if results.rows.iter().all(|row| row.attacked == 0) {
-        bail!(
-            "none of {} could be attacked: {} cannot be used, and the captions of the others have nothing in common with a reference \
-             that --fitness measures, so that there is nothing to lose; attack with --fitness bleu4-smoothed, or train the captioner longer",
-            count(results.pictures, "picture"),
-            results.skipped
-        );
+        bail!("{}", nothing_attacked(&results));
     }
     let next = next_step(&results, &invocation::typed(), &arguments.study.folder);
     let page = write_attack_page(&results, &arguments.study.folder, &next)?;
@@ -171,6 +166,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
     say_next(&arguments.study.folder, "results.json, outcomes.jsonl, pictures/", &next.commands);
     say(&format!("page:    {}", page.display()));
     Ok(())
+}
+
+/// Why no picture could be attacked, and what to do.
+fn nothing_attacked(results: &AttackResults) -> String {
+    let pictures = count(results.pictures, "picture");
+    let AttackSettings { victim, fitness, .. } = &results.settings;
+    if results.outcomes.iter().all(|outcome| words(&outcome.clean).is_empty()) {
+        return format!(
+            "none of {pictures} could be attacked: all captions of `{victim}` are empty; look at what it writes of one picture, or train it longer"
+        );
+    }
+    let other = if *fitness == Fitness::Bleu4 { "attack with --fitness bleu4-smoothed, or " } else { "" };
+    format!(
+        "none of {pictures} could be attacked: {} cannot be used, and the captions of the others have nothing in common with a reference \
+         that --fitness measures, so that there is nothing to lose; {other}train the captioner longer",
+        results.skipped
+    )
 }
 
 /// A stronger attack where none had a success, and else another seed; `typed` is the command that attacked.
