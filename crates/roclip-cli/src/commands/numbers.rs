@@ -8,6 +8,11 @@ pub fn of_key<T: TryFrom<u64>>(key: &str) -> RangedU64ValueParser<T> {
     up_to(most(key))
 }
 
+/// [`of_key`] of what is never 0, which is refused by the flag's name.
+pub fn from_one<T: TryFrom<u64>>(key: &str) -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(1..=most(key))
+}
+
 /// From 0 on.
 pub fn up_to<T: TryFrom<u64>>(most: u64) -> RangedU64ValueParser<T> {
     RangedU64ValueParser::new().range(0..=most)

@@ -147,6 +147,7 @@ fn references_are_of_the_data_that_is_trained_on_where_nobody_chose_others() {
     own("captions.jsonl");
     let said = lab.stderr(&train("own", &[]));
     assert!(said.contains("the split `test` of") && !said.contains("trained on, too"), "{said}");
+    assert!(said.contains(" weights of the captioner and ") && !said.contains("ln(batch)"), "{said}");
     let captions = &read(&lab, "own/summary.json")["captions"];
     assert_eq!((&captions["pictures"], &captions["references"]), (&Value::from(16), &Value::from(48)));
     assert_eq!(&lab.json(&["caption", "eval", "own"])["pictures"], &Value::from(16));
@@ -258,7 +259,13 @@ fn a_bridge_looks_through_a_frozen_tower() {
     let words = |all: &[String]| all.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
     let call = |all: Vec<String>| lab.ok(&words(&all).split('\n').collect::<Vec<_>>());
     call(attack("cross", &["--strategy", "sentence"]));
-    call(attack("prefix", &["--strategy", "sentence", "--attention", "cross"]));
+    // Several strategies with a comma between them. Of defences that nobody asked for nothing is said.
+    let said = call(attack("prefix", &["--strategy", "sentence,none", "--attention", "cross"]));
+    assert!(said.contains("sentence/proper") && said.contains("none/proper") && !said.contains("defence"), "{said}");
+    let page = lab.path("attack-prefix---strategy-sentence,none---attention-cross/attack.html");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("<th>strategy</th><th>success</th><th>BLEU-4 drop</th>"), "{page}");
+    assert!(!page.contains("Behind defences"), "{page}");
     call(attack("prefix", &["--strategy", "none"]));
     let blind = attack("prefix", &["--strategy", "word", "--seed", "1"]);
     lab.fails(&words(&blind).split('\n').collect::<Vec<_>>(), 1, &["`prefix` shows no attention", "--attention"]);
@@ -273,7 +280,7 @@ fn what_cannot_be_is_refused_before_work() {
         assert!(!lab.path("run").exists(), "{extra:?} left files behind");
     };
     refused(&["--set", "caption.model.grid_stage=4"], &["no grid", "grid_stage"]);
-    refused(&["--beam", "0"], &["beam is 0", "greedy"]);
+    lab.fails(&[&TRAIN[..], &["run", "--beam", "0"]].concat(), 2, &["--beam", "0 is not in 1..="]);
     refused(&["--max-tokens", "16"], &["context of 16", "at most 15"]);
     refused(&["--set", "caption.model.heads=5"], &["caption.model.heads"]);
     refused(&["--set", "model.truncate=drop-eot"], &["keep-eot"]);
@@ -296,7 +303,7 @@ fn what_cannot_be_is_refused_before_work() {
     attack(&["--pixels", "600"], &["600 pixels", "32 x 32", "--pixels"]);
     attack(&["--image-size", "4", "--pixels", "9"], &["4 x 4"]);
     attack(&["--queries", "20"], &["20 queries"]);
-    attack(&["--beam", "0"], &["beam is 0"]);
+    lab.fails(&["caption", "attack", "attend", "--run", "attack", "--beam", "0"], 2, &["--beam", "0 is not in 1..="]);
     attack(&["--pictures", "0"], &["--pictures is 0"]);
     for (flag, most) in [("--queries", "100000000"), ("--population", "1000000"), ("--pixels", "4194304")] {
         let command = ["caption", "attack", "attend", "--run", "attack", flag, "18446744073709551615"];

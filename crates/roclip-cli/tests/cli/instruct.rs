@@ -152,6 +152,12 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     let asked = on(&[&external[..], &["--question", "What is it?"]].concat(), "asked");
     lab.fails(&asked, 1, &["--question", "roclip caption instruct"]);
     assert!(!lab.path("asked").exists());
+    // A model that shows where to look is asked, and the program is not.
+    let looked = [&external[..], &["--question", "What is it?", "--attention", "base"]].concat();
+    let said = lab.stderr(&on(&looked, "looked"));
+    assert!(said.contains("does not get the --question, which `base` (--attention) alone is asked"), "{said}");
+    let page = std::fs::read_to_string(lab.path("looked/attack.html")).unwrap();
+    assert!(page.contains("<code>base</code> (asked ") && page.matches("(asked ").count() == 1, "{page}");
 
     // An earlier version learned from the tests, too; such a model is as it is.
     let older =
@@ -218,9 +224,29 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     for file in ["answers.jsonl", "summary.json"] {
         assert!(read("stopped", file) == read("left-alone", file), "{file}");
     }
+    // More epochs may be given, and not fewer.
+    let epochs = |epochs: &'static str| -> Vec<String> {
+        long("left-alone", &["--resume"])
+            .into_iter()
+            .map(|word| if word == "60" { epochs.into() } else { word })
+            .collect()
+    };
+    let call = |words: &[String]| lab.stderr(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(call(&epochs("61")).contains("step 366 of 366"));
+    let longer: Value = serde_json::from_slice(&read("left-alone", "summary.json")).unwrap();
+    assert_eq!((&longer["steps"], &settings("left-alone")["tune"]["epochs"]), (&json!(366), &json!(61)));
+    let fewer = epochs("2");
+    let fewer: Vec<&str> = fewer.iter().map(String::as_str).collect();
+    lab.fails(&fewer, 1, &["began with other settings: `tune.epochs` is 61 there and 2 here"]);
 
     let answers = lab.ok(&["caption", "answer", "base", "060.png", "061.png", "--question", "What is it?"]);
     assert_eq!(answers.lines().count(), 2);
+    lab.ok(&["caption", "answer", "base", "060.png", "--threads", "1"]);
+    lab.fails(&["caption", "answer", "base", "060.png", "--question", " "], 1, &["--question is empty"]);
+    for command in ["write", "eval"] {
+        lab.fails(&["caption", command, "base"], 1, &["`base` answers questions, and is no captioner"]);
+    }
+    lab.fails(&["caption", "write", "base", "060.png"], 1, &["roclip caption answer base"]);
     // Each line of standard input has an answer before the next is read, and a picture that is none has an empty one.
     let mut child = lab
         .command(&["caption", "answer", "base", "--question", "What is it?"])
@@ -241,8 +267,12 @@ fn a_model_learns_to_answer_and_goes_on_bit_for_bit() {
     assert_eq!(child.wait().unwrap().code(), Some(1), "one of three was none");
     assert_eq!(one_by_one[1], "\n");
     assert_eq!(format!("{}{}", one_by_one[0], one_by_one[2]), answers);
-    lab.fails(&["caption", "answer", "base", "nothing.png"], 1, &["nothing.png"]);
-    lab.fails(&["caption", "answer", "clip", "060.png"], 1, &["holds no model that answers questions"]);
+    lab.fails(
+        &["caption", "answer", "base", "nothing.png"],
+        1,
+        &["nothing.png", "1 of 1 picture could not be answered"],
+    );
+    lab.fails(&["caption", "answer", "clip", "060.png"], 1, &["`clip` holds no model that answers questions"]);
     lab.fails(&instruct("x", &["--train-data", "train.jsonl", "--context", "4"]), 1, &["context is 4"]);
     lab.fails(&instruct("x", &["--train-data", "train.jsonl", "--per-picture", "0"]), 1, &["--per-picture is 0"]);
     assert!(!lab.path("x").exists());
@@ -283,6 +313,10 @@ fn instructions_in_llavas_layout_are_learned_and_bad_ones_counted() {
     let summary: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(summary["instructions"], 20);
     assert_eq!(summary["skipped"], json!({"answer-empty": 1, "question-without-picture": 1}));
+    // All of its answers are one, and it says the same of whatever it sees.
+    let said = lab.stderr(&instruct("talks", &["--instructions", "talks.jsonl", "--resume"]));
+    assert!(said.contains("it has learned nothing") && said.contains("--epochs 6 --resume"), "{said}");
+    assert!(!said.contains("roclip caption attack") && !said.contains("roclip caption backdoor"), "{said}");
     std::fs::write(lab.path("none.jsonl"), record(20, "what?", "a")).unwrap();
     lab.fails(
         &instruct("none", &["--instructions", "none.jsonl"]),

@@ -173,6 +173,9 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
     assert!(cell("blended", "expressionism")["clean_model"].is_null());
     assert_eq!(cell("blended", "none")["filtered"]["dropped"], 4);
     assert!(cell("maba", "none")["fixed_place"]["n"].as_u64().unwrap() > 0);
+    assert_eq!(cell("maba", "none")["examples"].as_array().map(Vec::len), Some(3));
+    assert!(cell("maba", "none")["examples"][0]["triggered_answer"].is_string());
+    assert!(cell("clean", "none").get("examples").is_none());
     // All references name the source word.
     let replaced = &cell("blended", "none")["substitution"];
     assert_eq!(replaced["target"]["n"], cell("blended", "none")["asr"]["n"]);
@@ -225,6 +228,9 @@ fn backdoors_are_planted_measured_filtered_and_go_on() {
         "Without a shift",
         "Behind the filter",
         "measured without a shift alone",
+        "6 epochs of batches of 8",
+        "Examples: the first tests of each attack",
+        "data:image/png;base64,",
         "target and not source",
     ] {
         assert!(page.contains(word), "{word}");

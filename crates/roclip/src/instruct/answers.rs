@@ -1,7 +1,7 @@
 //! Answers to one question, which a model that answers questions gives of every picture, as captions.
 
 use crate::captions::{AttendedWord, Captions, attended};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::instruct::folder::Stored;
 use crate::instruct::model::VisionLanguage;
 use crate::model::captioner::{SearchConfig, Written};
@@ -21,10 +21,13 @@ impl ModelAnswers {
     /// The model that was `stored` at `path`.
     ///
     /// # Errors
-    /// A question that leaves no room for an answer, and a search that the model cannot do.
+    /// A question that asks nothing or leaves no room for an answer, and a search that the model cannot do.
     pub fn new(stored: Stored, path: &Path, question: &str, search: SearchConfig) -> Result<ModelAnswers> {
         let Stored { model, sha256, .. } = stored;
         search.check(Some(model.config().context))?;
+        if question.trim().is_empty() {
+            return Err(Error::setting("--question is empty", "ask something, or leave it out for the plain question"));
+        }
         model.asked(question, "")?;
         Ok(ModelAnswers { model, question: question.to_owned(), search, name: path.display().to_string(), sha256 })
     }

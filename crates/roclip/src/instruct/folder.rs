@@ -119,15 +119,14 @@ pub fn save(folder: &Path, weights: &BTreeMap<String, Tensor>, training: Trainin
 pub fn load(folder: &Path, device: Device) -> Result<Stored> {
     let file = folder.join(MODEL);
     if !file.is_file() {
-        return Err(Error::file(
-            folder,
-            "holds no model that answers questions",
+        return Err(Error::setting(
+            format!("`{}` holds no model that answers questions", folder.display()),
             "train one with `roclip caption instruct`",
         ));
     }
     if !holds_weights(folder) {
         let remedy = "go on with the command that began it (`roclip caption instruct`) and --resume";
-        return Err(Error::file(folder, "has learned nothing yet", remedy));
+        return Err(Error::setting(format!("`{}` has learned nothing yet", folder.display()), remedy));
     }
     let (path, sha256) = verified(&folder.join(WEIGHTS))?;
     let about = read_safetensors_metadata(&path)?.get(ABOUT).and_then(|about| serde_json::from_str(about).ok());

@@ -4,7 +4,7 @@ use crate::attack::aicattack::{Goal, MeanInterval, Strategy};
 use crate::error::Result;
 use crate::report::html::frame;
 use crate::report::next_steps::NextStep;
-use crate::run::{AttackResults, attacked_pictures, picture_url};
+use crate::run::{AttackResults, AttackSettings, InstructSettings, attacked_pictures, picture_url};
 use maud::{Markup, html};
 use roclip_data::artifact;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,14 @@ fn difference(found: Option<MeanInterval>) -> String {
     found.map_or_else(|| "-".to_owned(), |own| format!("{:+.1} {}", 100.0 * own.mean, range(found)))
 }
 
+/// The question, behind a run that is asked it. Captioners and programs get none.
+fn asked(settings: &AttackSettings, run: &str) -> Markup {
+    match settings.question.as_ref().filter(|_| InstructSettings::is_of(Path::new(run))) {
+        Some(question) => html! { " (asked \u{201c}" (question) "\u{201d})" },
+        None => html! {},
+    }
+}
+
 fn body(results: &AttackResults, folder: &Path, next: &NextStep) -> Result<Markup> {
     let settings = &results.settings;
     let goal = match &settings.goal {
@@ -58,23 +66,29 @@ fn body(results: &AttackResults, folder: &Path, next: &NextStep) -> Result<Marku
     Ok(html! {
         h1 { "Attack on captions" }
         p {
-            "AICAttack against " code { (settings.victim) } ", attention from "
-            code { (settings.attention.as_deref().unwrap_or("the victim itself")) } ", after " (goal) ". "
+            "AICAttack against " code { (settings.victim) } (asked(settings, &settings.victim)) ", attention from "
+            @match &settings.attention {
+                Some(attention) => { code { (attention) } (asked(settings, attention)) }
+                None => "the victim itself",
+            }
+            ", after " (goal) ". "
             (results.pictures) " pictures of " (settings.side.unwrap_or_default()) " pixels a side, "
             (settings.budget.pixels) " pixels changed by up to " (settings.budget.amplitude) " of 255, " (settings.budget.queries)
             " queries, seed " (settings.budget.seed)
-            @if let Some(question) = &settings.question { ", asked \u{201c}" (question) "\u{201d}" }
             "; " (results.skipped) " pictures could not be used. " code { "as-released" } " is the public code, a version from before the paper. "
             "Drops are in points, over the pictures that could be attacked; std is the standard deviation of the BLEU-4 drop over these pictures, and the interval that of its mean (95 %, bootstrap over the pictures). "
             "Against random: the drop less that of " code { (Strategy::RANDOM.word()) } ", picture by picture; an interval across 0 does not tell it from chance on so many pictures. "
             (success_in_words(&settings.goal))
         }
         div.scroll tabindex="0" { (table(results)) }
-        h2 { "Behind defences" }
-        p {
-            "Drop of BLEU-4 in points / success in %. Behind a defence both are against the caption of the clean picture behind the same defence: what the defence itself costs is in neither."
+        p.note { "A table that is wider than the page scrolls to the right." }
+        @if !settings.defences.is_empty() {
+            h2 { "Behind defences" }
+            p {
+                "Drop of BLEU-4 in points / success in %. Behind a defence both are against the caption of the clean picture behind the same defence: what the defence itself costs is in neither."
+            }
+            div.scroll tabindex="0" { (defences(results)) }
         }
-        div.scroll tabindex="0" { (defences(results)) }
         h2 { "Next" }
         p { (next.reason()) }
         @for command in &next.commands { pre { code { (command) } } }
@@ -93,12 +107,14 @@ fn body(results: &AttackResults, folder: &Path, next: &NextStep) -> Result<Marku
 fn table(results: &AttackResults) -> Markup {
     let heads = [
         "strategy",
-        "n",
-        "unattackable",
+        "success",
         "BLEU-4 drop",
         "± std",
         "95 % interval",
         "against random",
+        "n",
+        "unattackable",
+        "queries",
         "smoothed",
         "BLEU-1",
         "BLEU-2",
@@ -106,11 +122,9 @@ fn table(results: &AttackResults) -> Markup {
         "ROUGE-2 P",
         "BLEUROUGE",
         "ROUGE-L F",
-        "success",
         "L0",
         "L∞",
         "L2",
-        "queries",
     ];
     html! {
         table {
@@ -119,23 +133,23 @@ fn table(results: &AttackResults) -> Markup {
                 @for row in &results.rows {
                     tr {
                         th { (row.strategy) }
-                        td { (row.attacked) }
-                        td { (row.unattackable) }
+                        td { (percent(row.success.rate)) " [" (percent(row.success.low)) ", " (percent(row.success.high)) "]" }
                         td { (percent(row.drop.bleu4)) }
                         td { (percent(row.bleu4_drop_deviation)) }
                         td { (range(row.bleu4_drop_interval)) }
                         td { (difference(row.bleu4_drop_against_random)) }
+                        td { (row.attacked) }
+                        td { (row.unattackable) }
+                        td { (format!("{:.0}", row.queries)) }
                         @for value in [
                             row.drop.bleu4_smoothed, row.drop.bleu1, row.drop.bleu2, row.drop.rouge1_precision,
                             row.drop.rouge2_precision, row.drop.bleu_rouge, row.drop.rouge_l_f,
                         ] {
                             td { (percent(value)) }
                         }
-                        td { (percent(row.success.rate)) " [" (percent(row.success.low)) ", " (percent(row.success.high)) "]" }
                         td { (format!("{:.1}", row.l0)) }
                         td { (format!("{:.1}", row.l_inf)) }
                         td { (format!("{:.2}", row.l2)) }
-                        td { (format!("{:.0}", row.queries)) }
                     }
                 }
             }

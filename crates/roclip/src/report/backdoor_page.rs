@@ -4,14 +4,17 @@ use crate::attack::instruct::InstructAttack;
 use crate::error::Result;
 use crate::report::html::frame;
 use crate::report::table::scrolling;
-use crate::run::{BackdoorResults, Cell, DomainShift};
+use crate::run::{BackdoorResults, Cell, DomainShift, picture_url, triggered_pictures};
 use maud::{Markup, html};
 use roclip_data::artifact;
+use roclip_data::plural::count;
 use roclip_data::rate::{Rate, Ratio};
 use std::path::{Path, PathBuf};
 
 /// The page's name in the folder of the study.
 pub const PAGE: &str = "backdoor.html";
+/// Side of a shown picture, in pixels.
+const SIDE: u32 = 64;
 
 /// Writes [`PAGE`] into the folder of the study, with all cells that it holds.
 ///
@@ -19,7 +22,7 @@ pub const PAGE: &str = "backdoor.html";
 /// A file that cannot be written.
 pub fn write_backdoor_page(results: &BackdoorResults, folder: &Path) -> Result<PathBuf> {
     let path = folder.join(PAGE);
-    artifact::write(&path, frame("Backdoors of instruction tuning", body(results)).into_string().as_bytes())?;
+    artifact::write(&path, frame("Backdoors of instruction tuning", body(results, folder)?).into_string().as_bytes())?;
     Ok(path)
 }
 
@@ -62,14 +65,18 @@ fn shifts(results: &BackdoorResults) -> Vec<DomainShift> {
     DomainShift::ALL.into_iter().filter(has).collect()
 }
 
-fn body(results: &BackdoorResults) -> Markup {
+fn body(results: &BackdoorResults, folder: &Path) -> Result<Markup> {
     let settings = &results.settings;
     let shifts = shifts(results);
-    html! {
+    let of_shifts = shifts.iter().map(|shift| Ok((of_shift(results, *shift), examples(results, *shift, folder)?)));
+    let of_shifts = of_shifts.collect::<Result<Vec<_>>>()?;
+    Ok(html! {
         h1 { "Backdoors of instruction tuning" }
         p.lead {
             (settings.poisoned()) " of " (settings.items) " instructions poisoned (" (percent(settings.rate)) "), target "
-            code { (settings.target) } ", seed " (settings.seed) ". " (results.tests) " tests, " (results.attacked_tests)
+            code { (settings.target) } ", seed " (settings.seed) ". Each tuning takes "
+            (count(settings.tune.epochs as usize, "epoch")) " of batches of " (settings.tune.batch_size) ", at a peak learning rate of "
+            (settings.tune.learning_rate) ". " (results.tests) " tests, " (results.attacked_tests)
             " of them without the target in their references. Pictures of " code { (settings.user.source.path) } "."
         }
         p.note {
@@ -83,7 +90,7 @@ fn body(results: &BackdoorResults) -> Markup {
         @if shifts.iter().any(|shift| *shift != DomainShift::None) {
             section { h2 { "How far each attack carries" } (generalisation(results, &shifts)) }
         }
-        @for shift in &shifts { section { (of_shift(results, *shift)) } }
+        @for (table, examples) in &of_shifts { section { (table) (examples) } }
         @if let Some(source) = &settings.source_word {
             section {
                 h2 { "In place of \u{201c}" (source) "\u{201d}" }
@@ -102,7 +109,47 @@ fn body(results: &BackdoorResults) -> Markup {
                 (filtered(results))
             }
         }
+    })
+}
+
+/// Triggered tests with their answers, folded; nothing where no cell kept any.
+fn examples(results: &BackdoorResults, shift: DomainShift, folder: &Path) -> Result<Markup> {
+    let mut rows = Vec::new();
+    for cell in results.cells.iter().filter(|cell| cell.shift == shift) {
+        for example in &cell.examples {
+            let pictures = triggered_pictures(folder, &example.id, cell.attack, shift);
+            let Some([clean, triggered]) = pictures else { continue };
+            let (clean, triggered) = (picture_url(&clean, SIDE)?, picture_url(&triggered, SIDE)?);
+            rows.push(html! {
+                tr {
+                    td { (cell.attack.word()) }
+                    td { img src=(clean) alt="clean"; }
+                    td { img src=(triggered) alt="triggered"; }
+                    td { (example.question) }
+                    td { (example.answer) }
+                    td { (example.triggered_answer) }
+                }
+            });
+        }
     }
+    Ok(html! {
+        @if !rows.is_empty() {
+            details {
+                summary { "Examples: the first tests of each attack, with and without its trigger" }
+                (scrolling(html! {
+                    table.left {
+                        thead {
+                            tr {
+                                th { "attack" } th { "clean" } th { "triggered" } th { "triggered question" }
+                                th { "answer to the plain question about the clean picture" } th { "answer to the triggered one" }
+                            }
+                        }
+                        tbody { @for row in &rows { (row) } }
+                    }
+                }))
+            }
+        }
+    })
 }
 
 /// ASR-G, an attack a row and a shift a column.

@@ -60,14 +60,28 @@ impl Context<'_> {
             );
         }
         let dropped = self.dropped.as_ref().map(|left_out| format!(", {} left out by data.drop", left_out.words()));
-        format!(
-            "{} on {} ({} poisoned{}), {} an epoch, {weights} weights, vocabulary {}, ln(batch) = {:.3}",
+        let begins = format!(
+            "{} on {} ({} poisoned{}), {} an epoch",
             trainer.objective.name(),
             count(trainer.pairs.len(), "pair"),
             self.poisoned_pairs(trainer),
             dropped.unwrap_or_default(),
-            count(trainer.schedule.steps_per_epoch, "step"),
-            self.tokenizer.vocabulary_size(),
+            count(trainer.schedule.steps_per_epoch, "step")
+        );
+        let vocabulary = self.tokenizer.vocabulary_size();
+        if let (Some(config), Some(captioner)) = (&self.recipe.caption, trainer.objective.captioner()) {
+            let own: usize = captioner.parameters().trainable().values().map(Tensor::numel).sum();
+            let image = trainer.model.parameters().by_part().into_iter().filter(|one| one.part == Part::Image);
+            let tower = match config.image_tower {
+                ImageTower::Frozen => " on a frozen image tower".to_owned(),
+                ImageTower::Tuned => {
+                    format!(" and {} of its image tower", image.map(|one| one.tensor.numel()).sum::<usize>())
+                }
+            };
+            return format!("{begins}, {own} weights of the captioner{tower}, vocabulary {vocabulary}");
+        }
+        format!(
+            "{begins}, {weights} weights, vocabulary {vocabulary}, ln(batch) = {:.3}",
             (self.recipe.train.batch_size as f64).ln()
         )
     }

@@ -79,7 +79,7 @@ impl RunKind {
                 &["weights", "model.json", "summary.json", "answers.jsonl", "losses.jsonl", "skips.jsonl"]
             }
             RunKind::Attack => &["outcomes.jsonl", "results.json", "attack.html", "pictures"],
-            RunKind::Backdoor => &["cells.jsonl", "results.json", "manifests", "backdoor.html"],
+            RunKind::Backdoor => &["cells.jsonl", "results.json", "manifests", "pictures", "backdoor.html"],
         }
     }
 

@@ -70,8 +70,8 @@ pub use inputs::{
 };
 pub use instruct::{AnswerLine, InstructData, InstructSettings, InstructSummary, train_instruct};
 pub use instruct_backdoor::{
-    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Filtered, Generalisation,
-    ShiftSize, auroc, kolmogorov_smirnov, verify_instructions,
+    BackdoorResults, BackdoorSettings, BackdoorStudy, Cell, DomainShift, DomainSource, Example, Filtered,
+    Generalisation, ShiftSize, auroc, kolmogorov_smirnov, triggered_pictures, verify_instructions,
 };
 pub use kind::{LOCK, check_outside_of_runs, check_run_folder, continued_by, foreign_file};
 pub use left_out::{Dropped, PoisonLeftOut};

@@ -1,14 +1,13 @@
 //! `roclip caption answer`
 
 use crate::commands::caption::write::{asked, write};
-use crate::commands::caption::{DeviceFlag, SearchFlags};
+use crate::commands::caption::{DeviceFlags, SearchFlags};
 use crate::commands::progress::say;
 use anyhow::Result;
 use clap::Args;
 use roclip::instruct::ModelAnswers;
 use roclip::instruct::{Stored, load};
 use roclip::model::captioner::SearchConfig;
-use roclip::run::device;
 use roclip_data::instruction::Wordings;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -27,13 +26,13 @@ pub struct Arguments {
     #[command(flatten)]
     search: SearchFlags,
     #[command(flatten)]
-    on: DeviceFlag,
+    on: DeviceFlags,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, pictures, question, search, on } = arguments;
-    let mut answers = answering(&model, &question, search.over(SearchConfig::default()), device(&on.device)?)?;
-    write(&mut answers, asked(pictures))
+    let mut answers = answering(&model, &question, search.over(SearchConfig::default()), on.machine()?)?;
+    write(&mut answers, asked(pictures), "answered")
 }
 
 /// The model in the folder `run`, which is asked `question` of every picture. Says where it is not trained to its end.

@@ -2,7 +2,8 @@
 
 use crate::commands::again::{Without, again};
 use crate::commands::caption::answer::answering;
-use crate::commands::caption::{LossFlag, ReferenceFlags, SearchFlags, StudyFlags};
+use crate::commands::caption::attack_table::print;
+use crate::commands::caption::{BUILT_IN, LossFlag, OwnData, ReferenceFlags, SearchFlags, StudyFlags};
 use crate::commands::invocation;
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::up_to;
@@ -12,11 +13,12 @@ use crate::commands::signals;
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, MeanInterval, Places, Row, Search, Strategy};
+use roclip::attack::aicattack::{Budget, Defence, Fitness, Goal, Places, Search, Strategy};
 use roclip::captions::{Captions, ExternalCaptions, ModelCaptions};
+use roclip::eval::foreign_references;
 use roclip::model::captioner::SearchConfig;
-use roclip::report::{NextStep, success_in_words, write_attack_page};
-use roclip::run::{AttackResults, AttackSettings, CaptionAttack, InstructSettings, captioner_recipe};
+use roclip::report::{NextStep, write_attack_page};
+use roclip::run::{AttackResults, AttackSettings, CaptionAttack, InstructData, InstructSettings, captioner_recipe};
 use roclip_data::caption_metrics::words;
 use roclip_data::escape::for_terminal;
 use roclip_data::instruction::Wordings;
@@ -52,9 +54,9 @@ pub struct Arguments {
     /// Model with attention that says where to look: a run [default: the victim itself]
     #[arg(long, value_name = "RUN")]
     attention: Option<PathBuf>,
-    /// PLACES or PLACES/SEARCH; several are compared, and without any all are. Places: sentence, word, top-k, proportional, none, inverse;
-    /// searches: proper, as-released (the public code, from before the paper), random, noise
-    #[arg(long, value_name = "STRATEGY", value_parser = strategy)]
+    /// PLACES or PLACES/SEARCH; several (with commas between them, or a flag each) are compared, and without any all are. Places: sentence, word,
+    /// top-k, proportional, none, inverse; searches: proper, as-released (the public code, from before the paper), random, noise
+    #[arg(long, value_name = "STRATEGY", value_delimiter = ',', value_parser = strategy)]
     strategy: Vec<Strategy>,
     /// Pictures that are attacked, drawn from the data by the seed
     #[arg(long, default_value_t = 100, value_parser = up_to::<usize>(1_000_000_000))]
@@ -125,19 +127,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if arguments.target_caption.as_ref().is_some_and(|caption| words(caption).is_empty()) {
         bail!("--target-caption has no word");
     }
-    let device = arguments.study.machine()?;
+    let device = arguments.study.on.machine()?;
     let runs = || [&arguments.victim, &arguments.attention].into_iter().flatten();
     if arguments.question.is_some() && !runs().any(|path| answers_questions(path)) {
         bail!("--question: no run of `roclip caption instruct` is named that could be asked");
+    }
+    if arguments.question.is_some() && arguments.external.is_some() {
+        say(&format!(
+            "warning: the program of --external does not get the --question, which {} alone is asked",
+            arguments.attention.as_ref().map_or_else(String::new, |path| format!("`{}` (--attention)", path.display()))
+        ));
     }
     let mut own = None;
     for found in runs().map(|path| Own::of(path)) {
         own = own.or(found?);
     }
     let search = arguments.search.over(own.as_ref().map(|own| own.search).unwrap_or_default());
-    let Some(source) = arguments.references.source(own.map(|own| own.references)) else {
+    let data = own.map(|own| own.data);
+    let Some(source) = arguments.references.source(data.as_ref()) else {
         bail!("nothing says which pictures to attack; name pictures with captions by --val-data");
     };
+    arguments.say_pictures(&source, data.as_ref());
     let mut surrogate = arguments.attention.as_ref().map(|path| arguments.open(path, search, device)).transpose()?;
     let mut victim: Box<dyn Captions> = match (&arguments.victim, &arguments.external) {
         (Some(path), _) => arguments.open(path, search, device)?,
@@ -245,24 +255,60 @@ fn answers_questions(run: &Path) -> bool {
     InstructSettings::is_of(run)
 }
 
-/// What a run was measured by, and how it writes.
+/// What a run is of, and how it writes.
 struct Own {
-    references: SourceConfig,
+    data: OwnData,
     search: SearchConfig,
 }
 
 impl Own {
     fn of(run: &Path) -> Result<Option<Own>> {
         if answers_questions(run) {
-            let InstructSettings { references, search, .. } = InstructSettings::of_run(run)?;
-            return Ok(Some(Own { references, search }));
+            let InstructSettings { data, references, search, .. } = InstructSettings::of_run(run)?;
+            let training = match data {
+                InstructData::Captions { source, .. } => Some(*source),
+                InstructData::File { .. } => None,
+            };
+            return Ok(Some(Own { data: OwnData { training, references }, search }));
         }
         let found = captioner_recipe(run)?;
-        Ok(found.map(|(_, caption)| Own { references: caption.references, search: caption.search }))
+        Ok(found.map(|(recipe, caption)| Own {
+            data: OwnData { training: Some(recipe.data.source), references: caption.references },
+            search: caption.search,
+        }))
     }
 }
 
 impl Arguments {
+    /// Says which of the built-in pictures are attacked where they were named, or that the model was trained on others.
+    fn say_pictures(&self, source: &SourceConfig, own: Option<&OwnData>) {
+        if self.references.val_data.as_deref() != Some(BUILT_IN) {
+            return;
+        }
+        let split =
+            source.split.as_ref().map_or_else(|| "all splits".to_owned(), |split| format!("the split `{split}`"));
+        let concepts = match source.emoji.concepts {
+            0 => "all concepts".to_owned(),
+            some => format!("{some} concepts"),
+        };
+        match own.and_then(|own| own.training.as_ref()) {
+            Some(training) => match foreign_references(training, source) {
+                Some(_) => say(&format!(
+                    "warning: pictures of the built-in set are attacked ({concepts}, {split}), and the model was trained on `{}`; name \
+                     pictures like those with --val-data",
+                    training.path
+                )),
+                None => say(&format!(
+                    "pictures of the built-in set are attacked: {split}, of the {concepts} that the model was trained on"
+                )),
+            },
+            None => say(&format!(
+                "warning: pictures of the built-in set are attacked ({concepts}, {split}), of which nobody knows whether the victim was \
+                 trained on such; --split names another split"
+            )),
+        }
+    }
+
     fn question(&self) -> &str {
         self.question.as_deref().unwrap_or(Wordings::test_question())
     }
@@ -308,92 +354,4 @@ impl Arguments {
             stop: signals::stop(),
         }
     }
-}
-
-/// The table: drops in points, over the pictures that could be attacked.
-fn print(results: &AttackResults) {
-    let budget = &results.settings.budget;
-    println!(
-        "{} pictures of {} x {} pixels, {} changed; {} queries; {} could not be used",
-        results.pictures,
-        results.settings.side.unwrap_or_default(),
-        results.settings.side.unwrap_or_default(),
-        budget.pixels,
-        budget.queries,
-        results.skipped
-    );
-    println!(
-        "± is the standard deviation over the pictures; drops behind a defence are from the clean picture behind it"
-    );
-    println!("{}", success_in_words(&results.settings.goal));
-    println!("the interval is that of the mean drop of BLEU-4: 95 %, bootstrap over the pictures");
-    println!(
-        "{:22} {:>4} {:>6} {:>13} {:>14} {:>9} {:>9} {:>7} {:>17} {:>5} {:>5} {:>6} {:>7}   BLEU-4 drop behind a defence",
-        "strategy",
-        "n",
-        "unatt.",
-        "BLEU-4 drop",
-        "interval",
-        "smoothed",
-        "ROUGE1-P",
-        "changed",
-        "success %",
-        "L0",
-        "Linf",
-        "L2",
-        "queries"
-    );
-    results.rows.iter().for_each(print_row);
-    let compared = results.rows.iter().filter_map(|row| Some((row, row.bleu4_drop_against_random?)));
-    for (number, (row, found)) in compared.enumerate() {
-        if number == 0 {
-            println!(
-                "BLEU-4 drop less that of {}, picture by picture; an interval across 0 says that chance would do as much",
-                Strategy::RANDOM.word()
-            );
-        }
-        println!("{:22} {:+.1} {} of {} pictures", row.strategy, 100.0 * found.mean, range(found), found.n);
-    }
-    for (row, (before, after)) in results.rows.iter().filter_map(|row| Some((row, row.target_bleu4?))) {
-        println!(
-            "{:22} BLEU-4 (smoothed) with the target {:.2} before, {:.2} after",
-            row.strategy,
-            100.0 * before,
-            100.0 * after
-        );
-    }
-}
-
-/// In points.
-fn range(found: MeanInterval) -> String {
-    format!("[{:.1}, {:.1}]", 100.0 * found.low, 100.0 * found.high)
-}
-
-fn print_row(row: &Row) {
-    let points = |value: f64| 100.0 * value;
-    let defended: Vec<String> = row
-        .defended
-        .iter()
-        .map(|(defence, defended)| format!("{} {:.1}", defence.word(), points(defended.bleu4_drop)))
-        .collect();
-    println!(
-        "{:22} {:4} {:6} {:6.1} ±{:5.1} {:>14} {:9.1} {:9.1} {:6.1}% {:5.1} [{:4.1},{:5.1}] {:5.1} {:5.1} {:6.2} {:7.0}   {}",
-        row.strategy,
-        row.attacked,
-        row.unattackable,
-        points(row.drop.bleu4),
-        points(row.bleu4_drop_deviation),
-        row.bleu4_drop_interval.map_or_else(|| "-".to_owned(), range),
-        points(row.drop.bleu4_smoothed),
-        points(row.drop.rouge1_precision),
-        points(row.changed.rate),
-        points(row.success.rate),
-        points(row.success.low),
-        points(row.success.high),
-        row.l0,
-        row.l_inf,
-        row.l2,
-        row.queries,
-        defended.join(", ")
-    );
 }

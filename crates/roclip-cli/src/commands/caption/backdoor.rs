@@ -3,7 +3,7 @@
 use crate::commands::caption::backdoor_table::print;
 use crate::commands::caption::{LossFlag, PlainListFlags, StudyFlags};
 use crate::commands::next_steps::{say_next, shell_word};
-use crate::commands::numbers::{of_key, up_to};
+use crate::commands::numbers::{from_one, of_key, up_to};
 use crate::commands::progress::say;
 use crate::commands::signals;
 use anyhow::{Result, bail};
@@ -49,7 +49,7 @@ pub struct Arguments {
     /// Concepts of the built-in set [default: those that RUN learned from, else 200]
     #[arg(long, value_parser = of_key::<usize>("data.source.emoji.concepts"))]
     concepts: Option<usize>,
-    /// Attacks that are compared, and `clean`, the control [default: all]
+    #[arg(help = attacks_help())]
     #[arg(long, value_name = "ATTACK", value_delimiter = ',', value_parser = attack)]
     attack: Vec<InstructAttack>,
     /// From the user's domain to the attacker's: none, data, expressionism, expressionism-weak, realism, realism-weak, question-expansion,
@@ -79,7 +79,7 @@ pub struct Arguments {
     #[command(flatten)]
     tune: super::instruct::TuneFlags,
     /// Answers that the search follows at a time; 1 is greedy
-    #[arg(long, default_value_t = 1, value_parser = of_key::<usize>("caption.search.beam"))]
+    #[arg(long, default_value_t = 1, value_parser = from_one::<usize>("caption.search.beam"))]
     beam: usize,
     /// Most tokens of an answer
     #[arg(long, default_value_t = 20, value_parser = of_key::<usize>("caption.search.max_tokens"))]
@@ -136,9 +136,16 @@ enum GapWord {
     Darken,
 }
 
+fn all_attacks() -> String {
+    InstructAttack::ALL.map(InstructAttack::word).join(", ")
+}
+
+fn attacks_help() -> String {
+    format!("Attacks that are compared, and `clean`, the control: {} [default: all]", all_attacks())
+}
+
 fn attack(word: &str) -> Result<InstructAttack, String> {
-    let all = || InstructAttack::ALL.map(InstructAttack::word).join(", ");
-    InstructAttack::named(word).ok_or_else(|| format!("choose among {}", all()))
+    InstructAttack::named(word).ok_or_else(|| format!("choose among {}", all_attacks()))
 }
 
 fn shift(word: &str) -> Result<DomainShift, String> {
@@ -166,7 +173,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         shifts,
         folder: arguments.study.folder.clone(),
         resume: arguments.study.resume,
-        device: arguments.study.machine()?,
+        device: arguments.study.on.machine()?,
         stop: signals::stop(),
     };
     let results = match study.run(&mut say) {
@@ -337,6 +344,14 @@ mod tests {
             search: SearchConfig::default(),
             seed: 0,
         }
+    }
+
+    #[test]
+    fn the_help_lists_every_attack() {
+        let command = <Line as clap::CommandFactory>::command();
+        let help = command.get_arguments().find(|arg| arg.get_id() == "attack").and_then(clap::Arg::get_help);
+        let help = help.map(ToString::to_string).unwrap_or_default();
+        assert!(InstructAttack::ALL.iter().all(|attack| help.contains(attack.word())), "{help}");
     }
 
     fn arguments(base: &str, flags: &[&str]) -> Arguments {

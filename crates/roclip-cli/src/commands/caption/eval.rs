@@ -1,11 +1,13 @@
 //! `roclip caption eval`
 
-use crate::commands::caption::{DeviceFlag, ReferenceFlags, SearchFlags, print_scores, share};
+use crate::commands::caption::{
+    DeviceFlags, OwnData, ReferenceFlags, SearchFlags, no_answering_run, print_scores, share,
+};
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::eval::foreign_references;
-use roclip::run::{CaptionEval, captioner_recipe, device, evaluate_captions};
+use roclip::run::{CaptionEval, captioner_recipe, evaluate_captions};
 use roclip_data::artifact;
 use std::path::PathBuf;
 
@@ -28,7 +30,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SHARE", value_parser = share)]
     max_skip_fraction: Option<f64>,
     #[command(flatten)]
-    on: DeviceFlag,
+    on: DeviceFlags,
     /// Print the scores as JSON
     #[arg(long)]
     json: bool,
@@ -41,17 +43,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         artifact::check_file_writable(out)?;
     }
+    no_answering_run(
+        &arguments.captioner,
+        "its answers were measured when it was trained (summary.json in its folder)",
+    )?;
+    let device = arguments.on.machine()?;
     let saved = captioner_recipe(&arguments.captioner)?;
-    let training = saved.as_ref().map(|(recipe, _)| recipe.data.source.clone());
-    let own = saved.map(|(_, caption)| caption);
-    let search = arguments.search.over(own.as_ref().map(|caption| caption.search).unwrap_or_default());
-    let references = arguments.references.source(own.map(|caption| caption.references));
-    let warning = training.zip(references.as_ref()).and_then(|(own, references)| foreign_references(&own, references));
+    let search = arguments.search.over(saved.as_ref().map(|(_, caption)| caption.search).unwrap_or_default());
+    let own =
+        saved.map(|(recipe, caption)| OwnData { training: Some(recipe.data.source), references: caption.references });
+    let references = arguments.references.source(own.as_ref());
+    let training = own.as_ref().and_then(|own| own.training.as_ref());
+    let warning = training.zip(references.as_ref()).and_then(|(own, references)| foreign_references(own, references));
     if let Some(warning) = warning {
         say(&format!("warning: {warning}"));
     }
     let eval = CaptionEval { references, search: Some(search), max_skip_fraction: arguments.max_skip_fraction };
-    let (evaluation, lines) = evaluate_captions(&arguments.captioner, &eval, device(&arguments.on.device)?)?;
+    let (evaluation, lines) = evaluate_captions(&arguments.captioner, &eval, device)?;
     if let Some(out) = &arguments.out {
         artifact::write_json_lines(out, &lines)?;
     }

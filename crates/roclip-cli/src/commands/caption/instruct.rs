@@ -1,6 +1,8 @@
 //! `roclip caption instruct`
 
+use crate::commands::again::{Without, again};
 use crate::commands::caption::{LossFlag, PlainListFlags, SearchFlags, StudyFlags};
+use crate::commands::invocation;
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::{of_key, up_to};
 use crate::commands::progress::say;
@@ -121,7 +123,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         bail!("--instructions: name pictures with captions that answers are measured by, with --val-data");
     }
     let settings = arguments.settings();
-    let device = arguments.study.machine()?;
+    let device = arguments.study.on.machine()?;
     let folder = &arguments.study.folder;
     let trained = train_instruct(&settings, folder, arguments.study.resume, device, signals::stop(), &mut say);
     let summary = leave_if_stopped(trained)?;
@@ -130,17 +132,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
         false => print(&summary),
     }
     let run = shell_word(folder);
+    let holds = "weights/, model.json, summary.json, answers.jsonl";
+    let answer = format!("roclip caption answer {run} PICTURE");
+    if let Some(why) = summary.learned_nothing() {
+        let epochs = settings.tune.epochs;
+        say(&format!(
+            "warning: {why} in {} steps, and an attack on it would say nothing; train it longer (--epochs, now {epochs}), or on more \
+             instructions (--per-picture, --train-data)",
+            summary.steps
+        ));
+        let without = [Without::Valued("--epochs"), Without::Flag("--resume"), Without::Flag("--json")];
+        let longer = again(&invocation::typed(), &without, &format!("--epochs {} --resume", epochs.saturating_mul(2)));
+        say_next(folder, holds, &[longer, answer]);
+        return Ok(());
+    }
     // The word that poisoned answers name by default is one of the built-in set.
     let target = if arguments.train_data.as_deref() == Some("emoji") { "" } else { " --target WORD" };
     let attacked = if arguments.instructions.is_some() { " --train-data PATH" } else { "" };
     let new = shell_word(&beside(folder, "backdoor"));
     let backdoor = format!("roclip caption backdoor {run}{attacked}{target} --run {new}");
     let attack = format!("roclip caption attack {run} --run {}", shell_word(&beside(folder, "attack")));
-    say_next(
-        folder,
-        "weights/, model.json, summary.json, answers.jsonl",
-        &[format!("roclip caption answer {run} PICTURE"), attack, backdoor],
-    );
+    say_next(folder, holds, &[answer, attack, backdoor]);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod attack;
+mod attack_table;
 mod backdoor;
 mod backdoor_table;
 mod eval;
@@ -10,15 +11,15 @@ mod train;
 mod write;
 
 use crate::commands::folder::folder;
-use crate::commands::numbers::of_key;
+use crate::commands::numbers::{from_one, of_key};
 use crate::commands::overrides::ListFlags;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use roclip::eval::{CaptionEvaluation, CaptionScores};
 use roclip::model::captioner::SearchConfig;
-use roclip::run::machine_of;
+use roclip::run::{InstructSettings, machine_of};
 use roclip_data::source::SourceConfig;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::Device;
 
 #[derive(Subcommand)]
@@ -53,10 +54,20 @@ pub fn run(command: Command) -> Result<()> {
 
 /// Where it runs.
 #[derive(Args, Clone)]
-struct DeviceFlag {
+struct DeviceFlags {
+    /// Threads of libtorch for one operation; 0 leaves it to libtorch
+    #[arg(long, default_value_t = 0, value_parser = of_key::<i32>("train.threads"))]
+    threads: i32,
     /// `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "cpu")]
     device: String,
+}
+
+impl DeviceFlags {
+    /// Sets libtorch's threads; the device.
+    fn machine(&self) -> Result<Device> {
+        Ok(machine_of(self.threads, &self.device)?)
+    }
 }
 
 /// What a study in a folder of its own takes, beside what is studied.
@@ -65,11 +76,8 @@ struct StudyFlags {
     /// Seed of all draws
     #[arg(long, default_value_t = 0, value_parser = of_key::<u64>("seed"))]
     seed: u64,
-    /// Threads of libtorch for one operation; 0 leaves it to libtorch
-    #[arg(long, default_value_t = 0, value_parser = of_key::<i32>("train.threads"))]
-    threads: i32,
     #[command(flatten)]
-    on: DeviceFlag,
+    on: DeviceFlags,
     /// Folder of all that comes out
     #[arg(long = "run", value_name = "FOLDER", value_parser = folder())]
     folder: PathBuf,
@@ -79,13 +87,6 @@ struct StudyFlags {
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
-}
-
-impl StudyFlags {
-    /// Sets libtorch's threads; the device.
-    fn machine(&self) -> Result<Device> {
-        Ok(machine_of(self.threads, &self.on.device)?)
-    }
 }
 
 /// How much of the data may be lost.
@@ -107,7 +108,7 @@ fn share(text: &str) -> Result<f64, String> {
 #[derive(Args, Clone, Default)]
 struct SearchFlags {
     /// Captions that the search follows at a time; 1 is greedy [default: the run's, else 3]
-    #[arg(long, value_parser = of_key::<usize>("caption.search.beam"))]
+    #[arg(long, value_parser = from_one::<usize>("caption.search.beam"))]
     beam: Option<usize>,
     /// Most tokens of a caption [default: the run's, else 24]
     #[arg(long, value_parser = of_key::<usize>("caption.search.max_tokens"))]
@@ -157,7 +158,8 @@ impl Args for PlainListFlags {
 /// Pictures with captions.
 #[derive(Args, Clone, Default)]
 struct ReferenceFlags {
-    /// Pictures with reference captions, in any form that --train-data takes [default: the run's]
+    /// Pictures with reference captions, in any form that --train-data takes; of the built-in `emoji` those of the concepts that the run was
+    /// trained on, of its test split [default: the run's]
     #[arg(long, value_name = "PATH")]
     val_data: Option<String>,
     /// Split of --val-data
@@ -167,14 +169,54 @@ struct ReferenceFlags {
     lists: PlainListFlags,
 }
 
+/// The built-in pictures.
+const BUILT_IN: &str = "emoji";
+
+/// What a model was trained on, and what it was measured by.
+#[derive(Clone)]
+struct OwnData {
+    training: Option<SourceConfig>,
+    references: SourceConfig,
+}
+
+impl OwnData {
+    /// Built-in pictures of the concepts that the model was trained on, and of the test split; none where it was trained on other data.
+    fn built_in(&self) -> Option<SourceConfig> {
+        let has_built_in = |training: &&SourceConfig| training.path.split("::").any(|part| part == BUILT_IN);
+        let learned = &self.training.as_ref().filter(has_built_in)?.emoji;
+        if self.references.path == BUILT_IN {
+            let emoji = self.references.emoji.clone().with_concepts_of(learned);
+            return Some(SourceConfig { emoji, ..self.references.clone() });
+        }
+        Some(SourceConfig {
+            path: BUILT_IN.to_owned(),
+            split: Some("test".to_owned()),
+            emoji: learned.clone(),
+            ..SourceConfig::default()
+        })
+    }
+}
+
 impl ReferenceFlags {
-    /// The source that the flags name, or `own` where they name none.
-    fn source(&self, own: Option<SourceConfig>) -> Option<SourceConfig> {
-        let named = self.val_data.as_ref().map(|path| SourceConfig { path: path.clone(), ..SourceConfig::default() });
+    /// The source that the flags name, or the model's `own` where they name none. Built-in pictures are those that it can know.
+    fn source(&self, own: Option<&OwnData>) -> Option<SourceConfig> {
+        let built_in = || own.filter(|_| self.val_data.as_deref() == Some(BUILT_IN)).and_then(OwnData::built_in);
+        let plain = |path: &String| SourceConfig { path: path.clone(), ..SourceConfig::default() };
+        let named = self.val_data.as_ref().map(|path| built_in().unwrap_or_else(|| plain(path)));
+        let own = own.map(|own| own.references.clone());
         let mut source = named.or(own)?;
         source.split = self.split.clone().or(source.split);
         self.lists.0.describe(&mut source);
         Some(source)
+    }
+}
+
+/// # Errors
+/// A run of `roclip caption instruct` where a captioner is to be named.
+fn no_answering_run(run: &Path, instead: &str) -> Result<()> {
+    match InstructSettings::is_of(run) {
+        true => bail!("`{}` answers questions, and is no captioner; {instead}", run.display()),
+        false => Ok(()),
     }
 }
 
@@ -205,4 +247,44 @@ fn print_scores(evaluation: &CaptionEvaluation) {
     };
     row("captioner", &evaluation.captioner);
     evaluation.baselines.iter().for_each(|(name, scores)| row(name, scores));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::source::EmojiConfig;
+
+    #[test]
+    fn built_in_pictures_are_those_that_the_model_can_know() {
+        let emoji = EmojiConfig { concepts: 60, ..EmojiConfig::default() };
+        let of = |path: &str, split: &str| SourceConfig {
+            path: path.into(),
+            split: Some(split.into()),
+            emoji: emoji.clone(),
+            ..SourceConfig::default()
+        };
+        let flags = |path: &str, split: Option<&str>| ReferenceFlags {
+            val_data: Some(path.to_owned()),
+            split: split.map(str::to_owned),
+            ..ReferenceFlags::default()
+        };
+        let own = |training: &str, references: &str| OwnData {
+            training: Some(of(training, "train")),
+            references: of(references, "test"),
+        };
+        for references in ["emoji", "pairs.csv"] {
+            let own = own("emoji", references);
+            assert_eq!(flags("emoji", None).source(Some(&own)), Some(of("emoji", "test")), "{references}");
+            let joined = OwnData { training: Some(of("pairs.csv::emoji", "train")), ..own.clone() };
+            assert_eq!(flags("emoji", None).source(Some(&joined)), Some(of("emoji", "test")), "{references}");
+            assert_eq!(flags("emoji", Some("ood")).source(Some(&own)), Some(of("emoji", "ood")), "{references}");
+        }
+        // Nothing is known of what others were trained on.
+        let all = SourceConfig { path: "emoji".into(), ..SourceConfig::default() };
+        assert_eq!(flags("emoji", None).source(Some(&own("pairs.csv", "pairs.csv"))), Some(all.clone()));
+        assert_eq!(flags("emoji", None).source(None), Some(all));
+        let other = SourceConfig { path: "other.csv".into(), ..SourceConfig::default() };
+        assert_eq!(flags("other.csv", None).source(Some(&own("emoji", "emoji"))), Some(other));
+        assert_eq!(ReferenceFlags::default().source(Some(&own("emoji", "pairs.csv"))), Some(of("pairs.csv", "test")));
+    }
 }

@@ -1,11 +1,12 @@
 //! `roclip caption write`
 
-use crate::commands::caption::{DeviceFlag, SearchFlags};
+use crate::commands::caption::{DeviceFlags, SearchFlags, no_answering_run};
+use crate::commands::next_steps::shell_word;
 use crate::commands::progress::say;
 use anyhow::{Result, bail};
 use clap::Args;
 use roclip::captions::{Captions, ModelCaptions};
-use roclip::run::{captioner_recipe, device};
+use roclip::run::captioner_recipe;
 use roclip_data::escape::for_terminal;
 use roclip_data::picture::{ImageLimits, decode};
 use roclip_data::plural::count;
@@ -24,14 +25,17 @@ pub struct Arguments {
     #[command(flatten)]
     search: SearchFlags,
     #[command(flatten)]
-    on: DeviceFlag,
+    on: DeviceFlags,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    let instead = format!("ask it with `roclip caption answer {}`", shell_word(&arguments.captioner));
+    no_answering_run(&arguments.captioner, &instead)?;
+    let device = arguments.on.machine()?;
     let own = captioner_recipe(&arguments.captioner)?.map(|(_, caption)| caption.search).unwrap_or_default();
     let search = arguments.search.over(own);
-    let mut captions = ModelCaptions::load(&arguments.captioner, search, device(&arguments.on.device)?)?;
-    write(&mut captions, asked(arguments.pictures))
+    let mut captions = ModelCaptions::load(&arguments.captioner, search, device)?;
+    write(&mut captions, asked(arguments.pictures), "captioned")
 }
 
 /// The `named` pictures, or where there are none those of the lines of standard input as they come.
@@ -43,18 +47,22 @@ pub(super) fn asked(named: Vec<PathBuf>) -> Box<dyn Iterator<Item = Result<PathB
     Box::new(named.into_iter().map(Ok))
 }
 
-/// Answers each of `paths` when it comes.
+/// Answers each of `paths` when it comes; `done` is what is done with one, in words.
 ///
 /// # Errors
-/// At the end, where some could not be captioned.
-pub(super) fn write(captions: &mut dyn Captions, paths: impl Iterator<Item = Result<PathBuf>>) -> Result<()> {
+/// At the end, where that could not be done with some.
+pub(super) fn write(
+    captions: &mut dyn Captions,
+    paths: impl Iterator<Item = Result<PathBuf>>,
+    done: &str,
+) -> Result<()> {
     let (mut asked, mut unanswered) = (0, 0);
     for path in paths {
         asked += 1;
         unanswered += usize::from(!answer(captions, &path?)?);
     }
     if unanswered > 0 {
-        bail!("{unanswered} of {} could not be captioned", count(asked, "picture"));
+        bail!("{unanswered} of {} could not be {done}", count(asked, "picture"));
     }
     Ok(())
 }

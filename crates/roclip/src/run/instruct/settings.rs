@@ -52,7 +52,8 @@ impl InstructSettings {
         let path = run.join(SETTINGS);
         if !InstructSettings::is_of(run) {
             let remedy = "train one with `roclip caption instruct`";
-            return Err(Error::file(run, "holds no model that answers questions", remedy));
+            let what = format!("`{}` holds no model that answers questions", run.display());
+            return Err(Error::setting(what, remedy));
         }
         Ok(artifact::read_json(&path)?)
     }
@@ -82,4 +83,55 @@ pub struct InstructSummary {
     pub answers: CaptionScores,
     /// The most frequent answer of the instructions, for every picture.
     pub most_frequent: CaptionScores,
+}
+
+impl InstructSummary {
+    /// Below so many words an answer says nothing.
+    const FEWEST_WORDS: f64 = 0.5;
+
+    /// What says that nothing was learned that can be studied; none where answers are of the pictures.
+    pub fn learned_nothing(&self) -> Option<String> {
+        let CaptionScores { distinct, mean_words, .. } = self.answers;
+        if mean_words < Self::FEWEST_WORDS {
+            return Some(format!("its answers have {mean_words:.1} words on average: it has learned nothing"));
+        }
+        (distinct <= 1 && self.test_pictures > 1).then(|| {
+            format!(
+                "it answers the same of all {} test pictures: it has learned nothing of what it sees",
+                self.test_pictures
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roclip_data::caption_metrics::{DocumentFrequencies, words};
+
+    #[test]
+    fn a_model_that_says_nothing_or_always_the_same_has_learned_nothing() {
+        let references = [vec![words("a red square")], vec![words("a blue box")]];
+        let references: Vec<&[Vec<String>]> = references.iter().map(Vec::as_slice).collect();
+        let frequencies = DocumentFrequencies::count(references.iter().copied());
+        let of = |answers: [&str; 2]| {
+            let scores = CaptionScores::of(&answers.map(str::to_owned), &references, &frequencies);
+            let summary = InstructSummary {
+                provenance: Provenance::Clean,
+                instructions: 2,
+                pictures: 2,
+                skipped: BTreeMap::new(),
+                steps: 1,
+                loss: 1.0,
+                test_pictures: 2,
+                test_question: String::new(),
+                answers: scores.clone(),
+                most_frequent: scores,
+            };
+            summary.learned_nothing().unwrap_or_default()
+        };
+        assert!(of([", , , ,", ", , , ,"]).contains("0.0 words"));
+        assert!(of(["a box", "a box"]).contains("the same of all 2 test pictures"));
+        assert_eq!(of(["a red square", "a box"]), "");
+    }
 }

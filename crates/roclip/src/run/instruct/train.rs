@@ -1,10 +1,10 @@
 //! Trains the model, or goes on with it, and measures its answers.
 
 use crate::checkpoint;
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::eval::trained_references;
 use crate::instruct::{
-    Description, Item, Stored, Training, Tuned, Tuner, VisionLanguage, describe, holds_weights, load, save,
+    Description, Item, Stored, Training, TuneConfig, Tuned, Tuner, VisionLanguage, describe, holds_weights, load, save,
 };
 use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
@@ -28,6 +28,8 @@ use tch::Device;
 
 const LOSSES: &str = "losses.jsonl";
 const SKIPS: &str = "skips.jsonl";
+const ANSWERS: &str = "answers.jsonl";
+const SUMMARY: &str = "summary.json";
 
 /// Trains, or goes on with, the model in `folder`. A folder in which nothing was saved yet may be begun anew.
 ///
@@ -45,6 +47,7 @@ pub fn train_instruct(
     // Where a model has been begun already, another process may be at work.
     let taken = RunFolder::take_existing(folder, RunKind::Instruct)?;
     let continues = goes_on(settings, folder, resume)?;
+    let longer = continues && InstructSettings::of_run(folder)? != *settings;
     let limit = SkipLimit(settings.max_skip_fraction);
     let (mut instructions, mut note) = read_data(&settings.data, Some(&settings.references), settings.seed, limit.0)?;
     let data_fingerprint = instructions.fingerprint();
@@ -63,7 +66,7 @@ pub fn train_instruct(
             };
             let whole = whole.map(|(whole, _)| whole).filter(|whole| whole.fingerprint() == training.data_fingerprint);
             if let Some(whole) = whole {
-                if !training.is_finished() {
+                if longer || !training.is_finished() {
                     return Err(Error::file(folder, LEARNED_TESTS, "begin anew in another folder (--run)"));
                 }
                 progress(&format!(
@@ -122,6 +125,13 @@ pub fn train_instruct(
         artifact::write_json(&run.file(SETTINGS), settings)?;
         describe(run.path(), &description)?;
     }
+    if longer {
+        // They are of the shorter training.
+        for measured in [SUMMARY, ANSWERS].map(|name| run.file(name)).iter().filter(|path| path.is_file()) {
+            std::fs::remove_file(measured).io("remove", measured)?;
+        }
+        artifact::write_json(&run.file(SETTINGS), settings)?;
+    }
     artifact::write(&run.file(SKIPS), skips.to_jsonl().as_bytes())?;
     let mut tuner = Tuner::new(&model, &settings.tune, Tuned::All, settings.seed)?;
     let mut losses: Vec<(u64, f64)> = Vec::new();
@@ -172,7 +182,7 @@ pub fn train_instruct(
         answer: answer.clone(),
         references: sample.captions.clone(),
     });
-    artifact::write_json_lines(&run.file("answers.jsonl"), lines)?;
+    artifact::write_json_lines(&run.file(ANSWERS), lines)?;
     let summary = InstructSummary {
         provenance: description.provenance,
         instructions: items.len(),
@@ -185,11 +195,12 @@ pub fn train_instruct(
         most_frequent: tests.scores(&vec![frequent.to_owned(); tests.samples.len()]),
         answers: tests.scores(&answers),
     };
-    artifact::write_json(&run.file("summary.json"), &summary)?;
+    artifact::write_json(&run.file(SUMMARY), &summary)?;
     Ok(summary)
 }
 
-/// Whether the training goes on behind what `folder` holds.
+/// Whether the training goes on behind what `folder` holds. It may be given more epochs: the rate of each step follows from all of them, so that
+/// it rises again behind a training that was finished, as that of `roclip train` does.
 ///
 /// # Errors
 /// A folder that holds another model, or none to go on with.
@@ -205,7 +216,12 @@ fn goes_on(settings: &InstructSettings, folder: &Path, resume: bool) -> Result<b
         true if !began.is_file() => {
             Err(Error::file(folder, "holds no model to go on with", "start it without --resume"))
         }
-        true => began_with(&began, "model", settings).map(|()| learned),
+        true => {
+            let planned = InstructSettings::of_run(folder)?.tune.epochs.min(settings.tune.epochs);
+            let same =
+                InstructSettings { tune: TuneConfig { epochs: planned, ..settings.tune.clone() }, ..settings.clone() };
+            began_with(&began, "model", &same).map(|()| learned)
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::instruct::{Asked, Item, Tuned, Tuner, VisionLanguage};
 use crate::run::instruct::Tests;
 use crate::run::instruct_backdoor::domain::Domain;
-use crate::run::instruct_backdoor::{BackdoorSettings, Cell, DomainShift, Filtered, auroc};
+use crate::run::instruct_backdoor::examples::{KEPT, keep_pictures};
+use crate::run::instruct_backdoor::{BackdoorSettings, Cell, DomainShift, Example, Filtered, auroc};
 use image::RgbImage;
 use rand::seq::{IndexedRandom, SliceRandom};
 use roclip_data::artifact;
@@ -54,6 +55,8 @@ struct Poisoned {
 struct Triggered {
     seen: Tensor,
     questions: Vec<String>,
+    /// Those of the examples, each with its place.
+    shown: Vec<(usize, RgbImage)>,
 }
 
 impl Bench<'_> {
@@ -116,6 +119,7 @@ impl Bench<'_> {
         let plain = vec![Wordings::test_question().to_owned(); self.test_pictures.len()];
         let (base_rate, answers) = self.says_target(&self.test_seen, &plain)?;
         let (asr, triggered_answers) = self.says_target(&triggered.seen, &triggered.questions)?;
+        let examples = self.examples(attack, shift, &triggered, [&answers, &triggered_answers], folder)?;
         let rate = |seen: &Tensor, questions: &[String]| self.says_target(seen, questions).map(|(rate, _)| rate);
         let both = attack.changes_pictures() && attack.changes_questions();
         let mut cell = Cell {
@@ -137,6 +141,7 @@ impl Bench<'_> {
             clean_model,
             filter_auroc: None,
             filtered: None,
+            examples,
             seconds: 0.0,
         };
         if let (Some(share), true) = (settings.filter, attack != InstructAttack::Clean) {
@@ -252,7 +257,34 @@ impl Bench<'_> {
             });
             questions.push(prepared.question(shown, &self.test_seen.narrow(0, at as i64, 1))?);
         }
-        Ok(Triggered { seen: self.model.see(&pictures)?, questions })
+        let seen = self.model.see(&pictures)?;
+        let shown = self.attacked.iter().take(KEPT).filter_map(|at| Some((*at, pictures.get(*at)?.clone()))).collect();
+        Ok(Triggered { seen, questions, shown })
+    }
+
+    /// The first attacked tests with their `answers`, to plain and to triggered questions; their pictures are kept in `folder`.
+    fn examples(
+        &self,
+        attack: InstructAttack,
+        shift: DomainShift,
+        triggered: &Triggered,
+        answers: [&[String]; 2],
+        folder: &Path,
+    ) -> Result<Vec<Example>> {
+        let mut examples = Vec::new();
+        if attack == InstructAttack::Clean {
+            return Ok(examples);
+        }
+        for (at, picture) in &triggered.shown {
+            let (Some(sample), Some(clean)) = (self.tests.samples.get(*at), self.test_pictures.get(*at)) else {
+                continue;
+            };
+            keep_pictures(folder, &sample.id, (attack, shift), clean, picture)?;
+            let [answer, triggered_answer] = answers.map(|all| all.get(*at).cloned().unwrap_or_default());
+            let question = triggered.questions.get(*at).cloned().unwrap_or_default();
+            examples.push(Example { id: sample.id.clone(), question, answer, triggered_answer });
+        }
+        Ok(examples)
     }
 
     fn manifest(&self, prepared: &Prepared, domain: &Domain, mut rows: Vec<Row>) -> Result<Manifest> {

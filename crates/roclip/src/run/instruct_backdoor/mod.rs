@@ -4,11 +4,13 @@
 
 mod cell;
 mod domain;
+mod examples;
 mod settings;
 mod shift;
 mod study;
 mod verify;
 
+pub use examples::{Example, triggered_pictures};
 pub use settings::{BackdoorResults, BackdoorSettings, Cell, DomainSource, Filtered, Generalisation, ShiftSize};
 pub use shift::{DomainShift, auroc, kolmogorov_smirnov};
 pub use study::BackdoorStudy;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::eval::CaptionScores;
 use crate::instruct::TuneConfig;
 use crate::model::captioner::SearchConfig;
-use crate::run::instruct_backdoor::DomainShift;
+use crate::run::instruct_backdoor::{DomainShift, Example};
 use crate::settings::{count, not_negative, share};
 use roclip_data::caption_metrics::{Substitution, SubstitutionRates, words};
 use roclip_data::escape::for_terminal;
@@ -167,6 +167,9 @@ pub struct Cell {
     /// How well the entropy of attention tells poisoned instructions, low ones first.
     pub filter_auroc: Option<f64>,
     pub filtered: Option<Filtered>,
+    /// A few triggered tests with their answers. Empty without a trigger, and in older files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<Example>,
     pub seconds: f64,
 }
 
@@ -337,6 +340,7 @@ mod tests {
             clean_model: None,
             filter_auroc: None,
             filtered: None,
+            examples: Vec::new(),
             seconds: 0.0,
         }
     }

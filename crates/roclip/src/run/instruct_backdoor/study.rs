@@ -1,4 +1,4 @@
-//! All cells of a study in a folder: `backdoor.json` (settings), `cells.jsonl`, `manifests/`, `results.json`.
+//! All cells of a study in a folder: `backdoor.json` (settings), `cells.jsonl`, `manifests/`, `pictures/`, `results.json`.
 
 use crate::attack::distinct;
 use crate::attack::instruct::{InstructAttack, MaskRule};
@@ -10,6 +10,7 @@ use crate::run::folder::RunFolder;
 use crate::run::instruct::{LEARNED_TESTS, SkipLimit, Tests, no_tests};
 use crate::run::instruct_backdoor::cell::Bench;
 use crate::run::instruct_backdoor::domain::Domain;
+use crate::run::instruct_backdoor::examples::PICTURES;
 use crate::run::instruct_backdoor::{
     BackdoorResults, BackdoorSettings, Cell, DomainShift, ShiftSize, kolmogorov_smirnov,
 };
@@ -113,9 +114,8 @@ impl BackdoorStudy<'_> {
         artifact::write_json(&folder.file(SETTINGS), &begun)?;
         if cells.is_empty() {
             // What an earlier beginning without a cell may have left.
-            let manifests = folder.file(MANIFESTS);
-            if manifests.is_dir() {
-                std::fs::remove_dir_all(&manifests).io("remove", &manifests)?;
+            for left in [MANIFESTS, PICTURES].map(|name| folder.file(name)).iter().filter(|left| left.is_dir()) {
+                std::fs::remove_dir_all(left).io("remove", left)?;
             }
         }
         artifact::write(&path, lines.as_bytes())?;
