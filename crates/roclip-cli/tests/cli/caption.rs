@@ -98,7 +98,7 @@ fn a_captioner_learns_is_measured_and_resumes_bit_for_bit() {
     lab.ok(&again(&[]));
     let greedy = lab.json(&["caption", "eval", "attend", "--beam", "1", "--out", "greedy.jsonl"]);
     lab.fails(&["caption", "eval", "attend", "--out", "greedy.jsonl"], 1, &["exists already", "--overwrite"]);
-    lab.fails(&["caption", "eval", "attend", "--beam", "99999999"], 2, &["--beam", "99999999 is not in 0..=1000"]);
+    lab.fails(&["caption", "eval", "attend", "--beam", "99999999"], 2, &["--beam", "99999999 is not in 1..=1000"]);
     assert_eq!(greedy["search"]["beam"], 1);
     assert_eq!(std::fs::read_to_string(lab.path("greedy.jsonl")).unwrap().lines().count(), 16);
 
