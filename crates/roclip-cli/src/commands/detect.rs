@@ -1,9 +1,11 @@
 //! `roclip detect`
 
+use crate::commands::again::{Without, again};
 use crate::commands::detect_common::Common;
 use crate::commands::detect_inputs::{self, InputsArguments};
 use crate::commands::detect_print::print;
-use crate::commands::next_steps::{say_next, shell_word};
+use crate::commands::invocation;
+use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::of_key;
 use crate::commands::progress::say;
 use crate::commands::signals::leaving_nothing;
@@ -14,7 +16,10 @@ use roclip::checkpoint::{load_as, run_of};
 use roclip::detect::{Config, Method};
 use roclip::recipe::{DataConfig, Recipe};
 use roclip::report::{check_suspects_folder, write_suspects};
-use roclip::run::{COMBINED, Drop, EarlierList, Looked, Methods, PairFeatures, machine, suspects, unspoken_poison};
+use roclip::run::{
+    COMBINED, Drop, EarlierList, Looked, LookedAt, Methods, PairFeatures, TrustedPairs, also_looked_at, machine,
+    suspects, unspoken_poison,
+};
 use roclip_data::artifact;
 use roclip_data::plural::count;
 use roclip_data::skip::SkipReport;
@@ -31,8 +36,9 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct PairsArguments {
-    /// What encodes the pairs: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout. It may have been
-    /// trained on them or not. Of a run, the data is the run's own unless another is named
+    /// What encodes the pairs: a run, a checkpoint, or a folder or safetensors file in open_clip's or transformers' layout. Best one that was
+    /// trained on them with augmentation, or that never saw them: a model that has learned the poison finds it plausible. Of a run, the data
+    /// is the run's own unless another is named
     #[arg(value_name = "MODEL", required_unless_present = "features")]
     model: Option<PathBuf>,
     /// Folder for scores.jsonl, detect.json, detect.html and, where pairs are to be left out, drop.txt
@@ -58,7 +64,9 @@ pub struct PairsArguments {
     /// goes with them
     #[arg(long, value_name = "SHARE", requires = "trusted_data")]
     level: Option<f64>,
-    /// Pairs that are known to be clean, such as the data's own are, for --level
+    /// Pairs that are known to be clean, such as the data's own are, and none of these, for --level. Where MODEL was trained on the pairs
+    /// that are looked at and not on these, poison that it has learned looks better than they do, and nothing is found: take a model that
+    /// never saw either
     #[arg(long, value_name = "PATH", requires = "level")]
     trusted_data: Option<String>,
     /// Features of the pairs instead of a model: a folder with image.npy and text.npy ([pairs, dim]) and pairs.jsonl ({"id": ...} a row).
@@ -180,7 +188,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
                 );
             }
             drop.check_reached(features.len())?;
-            Some(features)
+            Some((path, features, data))
         }
         None => None,
     };
@@ -198,8 +206,20 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     if let Some(folder) = &arguments.write_features {
         encoded.write(folder)?;
     }
-    let mut found = suspects(&config, &methods, (&drop, trusted.as_ref()), encoded)?.after(earlier);
-    found.looked.model = encoded_by;
+    let mut looked_at = LookedAt::of(&recipe);
+    if let Some((path, features, data)) = &trusted {
+        let both = also_looked_at(&encoded.data, data);
+        if both > 0 {
+            say(&format!(
+                "warning: {} of --trusted-data are among those that are looked at, too: what is trusted is not found",
+                count(both, "picture")
+            ));
+        }
+        looked_at.trusted = Some(TrustedPairs { path: (*path).clone(), pairs: features.len(), also_looked_at: both });
+    }
+    let features = trusted.as_ref().map(|(_, features, _)| features);
+    let mut found = suspects(&config, &methods, (&drop, features), encoded)?.after(earlier);
+    (found.looked.model, found.looked_at) = (encoded_by, Some(looked_at));
     if list.is_file() && !std::fs::read_to_string(&list).is_ok_and(|earlier| earlier == found.list()) {
         arguments.check_replaces(&list)?;
     }
@@ -211,7 +231,17 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     })?;
     match arguments.common.json {
         true => println!("{}", serde_json::to_string_pretty(&found)?),
-        false => print(&found),
+        false => print(&found, &|method| arguments.look_alone(method)),
+    }
+    // The data of a run are those that it was trained on, unless others are named.
+    let was_trained_on = run.is_some() && !arguments.common.pairs.names_pairs();
+    let held_out = |trusted: &TrustedPairs| 2 * trusted.also_looked_at < trusted.pairs;
+    let beside_held_out = found.looked_at.as_ref().and_then(|at| at.trusted.as_ref()).is_some_and(held_out);
+    if beside_held_out && was_trained_on && found.dropped.as_ref().is_some_and(|dropped| dropped.pairs == 0) {
+        say(
+            "nothing is left out, which says little here: the model was trained on these pairs and not on the trusted ones, and what it has \
+             learned, poison included, fits better than what it never saw; look with a model that never saw either",
+        );
     }
     let holds = match &found.dropped {
         Some(dropped) if dropped.pairs > 0 => "scores.jsonl, drop.txt, detect.json, detect.html",
@@ -229,6 +259,15 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
 }
 
 impl PairsArguments {
+    /// The command that was typed, with `method` alone, and the list that it writes.
+    fn look_alone(&self, method: &str) -> (String, PathBuf) {
+        let without = ["--methods", "--order-by", "--out", "--write-features"].map(Without::Valued);
+        let flags = ["--json", "--overwrite"].map(Without::Flag);
+        let out = beside(&self.out, method);
+        let more = format!("--methods {method} --out {}", shell_word(&out));
+        (again(&invocation::typed(), &[&without[..], &flags].concat(), &more), out.join("drop.txt"))
+    }
+
     /// # Errors
     /// Where nobody said that the list of an earlier look may go.
     fn check_replaces(&self, list: &Path) -> Result<()> {

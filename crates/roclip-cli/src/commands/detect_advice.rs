@@ -1,11 +1,14 @@
 //! Which method to look with, where what orders the pairs hides poison that another method finds.
 
+use crate::commands::next_steps::shell_word;
 use roclip::run::MethodScores;
 use roclip_data::escape::for_terminal;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-/// Of two areas, a difference that advice may rest on.
-const CLEARLY: f64 = 0.05;
+/// Of two areas, a difference that advice may rest on, and an area that makes a method worth another look.
+const CLEARLY: f64 = 0.1;
+const GOOD: f64 = 0.9;
 /// A method whose area is lower orders the poison behind the clean pairs, and takes from the mean rank what others find.
 const SPOILS: f64 = 0.35;
 /// What a method that is advised does not see, by its name.
@@ -18,8 +21,14 @@ const BLIND: [(&str, &str); 1] = [(
 const FEWEST: usize = 5;
 
 /// A line an attack that still has pairs, and that one of `methods`, the last of which is all of them together, tells clearly better than the one
-/// of them that the pairs are ordered by; and what to do about it. `left` has the pairs of each attack, and how many stay.
-pub fn advice(methods: &[MethodScores], ordered_by: &str, left: &BTreeMap<String, (usize, usize)>) -> Vec<String> {
+/// of them that the pairs are ordered by; and what to do about it. `left` has the pairs of each attack, and how many stay; `look_alone` the command
+/// that looks with one method, and the list that it writes.
+pub fn advice(
+    methods: &[MethodScores],
+    ordered_by: &str,
+    left: &BTreeMap<String, (usize, usize)>,
+    look_alone: &dyn Fn(&str) -> (String, PathBuf),
+) -> Vec<String> {
     let Some((together, single)) = methods.split_last() else { return Vec::new() };
     let one = single.iter().find(|method| method.method == ordered_by);
     let ordering = one.unwrap_or(together);
@@ -36,7 +45,7 @@ pub fn advice(methods: &[MethodScores], ordered_by: &str, left: &BTreeMap<String
         let areas: Vec<(&str, f64, usize)> = single.iter().filter_map(of_method).collect();
         let best = areas.iter().copied().max_by(|(_, one, _), (_, other, _)| one.total_cmp(other));
         let (Some((method, alone, pairs)), Some((own, _))) = (best, figures(ordering, attack)) else { continue };
-        if alone <= own + CLEARLY {
+        if alone < GOOD || alone <= own + CLEARLY {
             continue;
         }
         let other = match one {
@@ -61,18 +70,16 @@ pub fn advice(methods: &[MethodScores], ordered_by: &str, left: &BTreeMap<String
     let wanted: Vec<&str> = wanted.into_iter().collect();
     match wanted.as_slice() {
         [] => {}
-        [only] => lines.push(format!("look again with --methods {only} alone")),
+        [only] => lines.push(format!("look again with it alone: {}", look_alone(only).0)),
         // Together they would spoil each other's ranks.
         several => {
-            let looks: Vec<String> =
-                several.iter().map(|method| format!("--methods {method} --out {method}")).collect();
-            let lists: Vec<String> = several.iter().map(|method| format!("{method}/drop.txt")).collect();
+            let (looks, lists): (Vec<String>, Vec<PathBuf>) = several.iter().map(|method| look_alone(method)).unzip();
+            let lists: Vec<String> = lists.iter().map(|list| shell_word(list)).collect();
             let joined = if several.len() == 2 { "both.txt" } else { "all.txt" };
-            lines.push(format!(
-                "look once with each alone ({}), and leave out what any of them names: cat {} > {joined}, for --drop {joined}",
-                looks.join("; then "),
-                lists.join(" ")
-            ));
+            lines.push("look once with each alone, and leave out what any of them names:".to_owned());
+            lines.extend(looks.into_iter().map(|look| format!("  {look}")));
+            lines.push(format!("  cat {} > {joined}", lists.join(" ")));
+            lines.push(format!("and train with --drop {joined}"));
         }
     }
     let blind = BLIND.into_iter().filter(|(method, _)| wanted.contains(method));
@@ -110,6 +117,11 @@ mod tests {
         MethodScores { method, neighbourhood: None, attacks, scores: Vec::new() }
     }
 
+    /// The command that looks with a method alone, and its list.
+    fn alone(method: &str) -> (String, PathBuf) {
+        (format!("roclip detect pairs --methods {method}"), format!("s {method}/drop.txt").into())
+    }
+
     fn left(stay: [usize; 2]) -> BTreeMap<String, (usize, usize)> {
         ["patch", "targets"].into_iter().zip(stay).map(|(attack, stay)| (attack.to_owned(), (8, stay))).collect()
     }
@@ -119,7 +131,7 @@ mod tests {
         let lid = || method("lid", [0.99, 0.02]);
         let copies = || method("picture-copies", [0.1, 0.97]);
         let both = [lid(), copies(), method(COMBINED, [0.55, 0.5])];
-        let advice = |methods: &[MethodScores], left: &_| advice(methods, COMBINED, left);
+        let advice = |methods: &[MethodScores], left: &_| advice(methods, COMBINED, left, &alone);
         let lines = advice(&both, &left([4, 4]));
         assert_eq!(
             lines,
@@ -128,13 +140,16 @@ mod tests {
                  mean: picture-copies (0.100)",
                 "targets: picture-copies alone tells it better (AUROC 0.970 of 8 pairs, all together 0.500); far below 0.5, and so against \
                  it in the mean: lid (0.020)",
-                "look once with each alone (--methods lid --out lid; then --methods picture-copies --out picture-copies), and leave out \
-                 what any of them names: cat lid/drop.txt picture-copies/drop.txt > both.txt, for --drop both.txt",
+                "look once with each alone, and leave out what any of them names:",
+                "  roclip detect pairs --methods lid",
+                "  roclip detect pairs --methods picture-copies",
+                "  cat 's lid/drop.txt' 's picture-copies/drop.txt' > both.txt",
+                "and train with --drop both.txt",
                 BLIND[0].1,
             ]
         );
         let one = advice(&both, &left([4, 0]));
-        assert!(one.len() == 2 && one[1] == "look again with --methods lid alone", "{one:?}");
+        assert!(one.len() == 2 && one[1] == "look again with it alone: roclip detect pairs --methods lid", "{one:?}");
         // One method is its own mean, what is gone needs no other, and a few pairs tell nothing.
         assert!(advice(&[lid()], &left([4, 4])).is_empty());
         let of_few = [silent("lid", [0.99, 0.02], 4), method(COMBINED, [0.55, 0.5])];
@@ -147,16 +162,22 @@ mod tests {
     #[test]
     fn what_orders_the_pairs_is_what_others_are_compared_with() {
         let methods = [method("plausibility", [0.97, 0.6]), method("lid", [0.99, 0.9]), method(COMBINED, [0.5, 0.5])];
-        let lines = advice(&methods, "plausibility", &left([4, 4]));
+        let advice = |methods: &[MethodScores], by: &str| advice(methods, by, &left([4, 4]), &alone);
+        let lines = advice(&methods, "plausibility");
         assert_eq!(
             lines,
             [
                 "targets: lid alone tells it better (AUROC 0.900 of 8 pairs, plausibility, which orders the pairs, 0.600)",
-                "look again with --methods lid alone",
+                "look again with it alone: roclip detect pairs --methods lid",
             ]
         );
-        assert!(advice(&methods, "lid", &left([4, 4])).is_empty());
+        assert!(advice(&methods, "lid").is_empty());
         // A single method has no other beside it.
-        assert!(advice(&methods[..1], "plausibility", &left([4, 4])).is_empty());
+        assert!(advice(&methods[..1], "plausibility").is_empty());
+        // Better is not good, and good is not clearly better.
+        for [own, other] in [[0.546, 0.667], [0.5, 0.89], [0.85, 0.94]] {
+            let methods = [method("plausibility", [own; 2]), method("lid", [other; 2]), method(COMBINED, [0.5, 0.5])];
+            assert!(advice(&methods, "plausibility").is_empty(), "{other} over {own}");
+        }
     }
 }

@@ -5,11 +5,16 @@ use roclip::detect::figures::Figures;
 use roclip::run::{Judged, SuspectInputs, Suspects, TrustedInputs};
 use roclip_data::escape::for_terminal;
 use roclip_data::plural::count;
+use std::path::PathBuf;
 
-/// A line a method and attack, and what is left out.
-pub fn print(found: &Suspects) {
+/// A line a method and attack, and what is left out. `look_alone` has the command that looks with one method, and its list.
+pub fn print(found: &Suspects, look_alone: &dyn Fn(&str) -> (String, PathBuf)) {
     let unread = if found.unreadable > 0 { format!(", {} cannot be read", found.unreadable) } else { String::new() };
-    println!("{} pairs{unread}", found.pairs);
+    let trusted = found.looked_at.as_ref().and_then(|at| at.trusted.as_ref());
+    let beside = trusted.map_or_else(String::new, |trusted| {
+        format!(", beside {} of `{}`", count(trusted.pairs, "trusted pair"), for_terminal(&trusted.path))
+    });
+    println!("{}{unread}{beside}", count(found.pairs, "pair"));
     let of = |method: &'static str, judged: &Judged| (method, judged.attack.clone(), judged.figures);
     let rows: Vec<_> =
         found.methods.iter().flat_map(|method| method.attacks.iter().map(|judged| of(method.method, judged))).collect();
@@ -20,7 +25,13 @@ pub fn print(found: &Suspects) {
     let Some(dropped) = &found.dropped else { return };
     match dropped.pairs {
         0 => println!("nothing to leave out (no drop.txt)"),
-        pairs => println!("{pairs} pairs to leave out (drop.txt)"),
+        pairs => println!("{} to leave out (drop.txt)", count(pairs, "pair")),
+    }
+    if dropped.pairs > 0 && found.all_tie() {
+        println!(
+            "  every pair has the same score by {}: which of them go is the order of the data, and no finding",
+            found.ordered_by
+        );
     }
     if let Some(asked) = dropped.asked {
         println!("  --drop-fraction asks for {asked}; the method has no score of the others, and they stay");
@@ -41,11 +52,17 @@ pub fn print(found: &Suspects) {
     if let Some(poison) = &dropped.poison {
         println!("  {}", poison.in_words());
     }
-    for line in advice(&found.methods, &found.ordered_by, &dropped.left) {
+    for line in advice(&found.methods, &found.ordered_by, &dropped.left, look_alone) {
         println!("  {line}");
     }
-    if let (Some((above, all)), 1..) = (dropped.trusted_above, dropped.pairs) {
-        println!("  trusted: {above} of {all} trusted pairs are as suspicious as what is left out");
+    match (dropped.trusted_above, dropped.pairs) {
+        (None, _) => {}
+        (Some((_, all)), 0) => {
+            println!("  trusted: beside {} no pair reaches --level", count(all, "trusted pair"));
+        }
+        (Some((above, all)), _) => {
+            println!("  trusted: {above} of {all} trusted pairs are as suspicious as what is left out");
+        }
     }
 }
 

@@ -21,6 +21,11 @@ pub struct PairFlags {
 }
 
 impl PairFlags {
+    /// Whether a flag says which pairs are looked at: those of a run are its own otherwise.
+    pub fn names_pairs(&self) -> bool {
+        self.data.names_training_data() || self.recipe.names_pairs()
+    }
+
     /// The command that trains on the same pairs without those that `list` names, where `run` is that of the model: every flag that chose them stands in it, since ids are of
     /// one data. None where they are those that a run cleaned with or learned prompts beside, which it did not train on, and no flag names them.
     pub fn train_without(&self, run: Option<&Path>, list: &Path) -> Option<String> {
@@ -34,8 +39,7 @@ impl PairFlags {
         let own = run.filter(|_| self.recipe.config.is_none());
         let trained = own.and_then(|run| Some((run, Recipe::of_run(run).ok()?)));
         let trained = trained.filter(|(_, recipe)| recipe.clean.is_none() && recipe.prompt.is_none());
-        let named = self.data.names_training_data() || self.recipe.names_pairs();
-        if run.is_some() && trained.is_none() && !named {
+        if run.is_some() && trained.is_none() && !self.names_pairs() {
             return None;
         }
         if let Some((run, recipe)) = &trained {

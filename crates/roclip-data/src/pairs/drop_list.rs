@@ -31,8 +31,10 @@ pub struct LeftOutByList {
     pub pictures: usize,
     /// Single ones of pictures that stay.
     pub captions: usize,
-    /// Pairs with ids of their own, which poison adds to the data.
+    /// Single poisoned pairs: those that poison adds to the data, and captions that it replaced.
     pub added: usize,
+    /// Everything that is known to be poison, pictures and captions of it among them.
+    pub poisoned: usize,
     /// Ids that the list has.
     pub named: usize,
     /// Ids that are not in the data, and the first of them.
@@ -215,7 +217,7 @@ impl DropList {
     /// A list of other data: none of its ids is there. One that leaves nothing.
     pub fn found_in(&self, samples: &[Sample]) -> Result<LeftOutByList> {
         let mut found: BTreeSet<&str> = BTreeSet::new();
-        let (mut pictures, mut captions) = (0, 0);
+        let (mut pictures, mut captions, mut poisoned) = (0, 0, 0);
         for sample in samples {
             let of_sample = self.captions_of(sample);
             for k in &of_sample {
@@ -223,9 +225,10 @@ impl DropList {
             }
             let whole = self.ids.get(&sample.id);
             found.extend(whole.map(String::as_str));
+            let is_poison = usize::from(sample.poison.is_some());
             match whole.is_some() || !sample.captions.is_empty() && of_sample.len() == sample.captions.len() {
-                true => pictures += 1,
-                false => captions += of_sample.len(),
+                true => (pictures, poisoned) = (pictures + 1, poisoned + is_poison),
+                false => (captions, poisoned) = (captions + of_sample.len(), poisoned + is_poison * of_sample.len()),
             }
         }
         if found.is_empty() {
@@ -234,7 +237,7 @@ impl DropList {
         if pictures == samples.len() {
             return Err(self.of_everything());
         }
-        Ok(LeftOutByList { pictures, captions, ..self.beside(&found) })
+        Ok(LeftOutByList { pictures, captions, poisoned, ..self.beside(&found) })
     }
 
     /// How much there is of the list beside what was `found` of it.
@@ -243,6 +246,7 @@ impl DropList {
             pictures: 0,
             captions: 0,
             added: 0,
+            poisoned: 0,
             named: self.ids.len(),
             absent: self.ids.len() - found.len(),
             first_absent: self.ids.iter().find(|id| !found.contains(id.as_str())).cloned(),
@@ -276,16 +280,19 @@ impl DropList {
             let list = self.clone().among(own.chain(pairs.samples().map(|sample| sample.id.clone())));
             return list.leave_out_of_part(pairs);
         }
-        let (mut captions, mut added) = (0, 0);
+        let (mut captions, mut added, mut poisoned) = (0, 0, 0);
         let mut found: BTreeSet<&str> = BTreeSet::new();
         let mut pictures = BTreeSet::new();
         pairs.retain(|pair, sample| {
             let of_sample = sample.and_then(|sample| self.ids.get(&sample.id));
             let own = self.ids.get(&pair.id);
             pictures.extend(of_sample.map(|_| pair.sample));
+            let is_poison = pair.poison.is_some() || sample.is_some_and(|sample| sample.poison.is_some());
+            poisoned += usize::from(is_poison && (own.is_some() || of_sample.is_some()));
             if own.is_some() && of_sample.is_none() {
                 let rest = sample.and_then(|sample| pair.id.strip_prefix(&sample.id));
-                match rest.is_some_and(is_caption) {
+                // A caption that poison replaced has the id of the one that stood there.
+                match rest.is_some_and(is_caption) && pair.poison.is_none() {
                     true => captions += 1,
                     false => added += 1,
                 }
@@ -297,7 +304,7 @@ impl DropList {
         if pairs.is_empty() && !found.is_empty() {
             return Err(self.of_everything());
         }
-        Ok(LeftOutByList { pictures: pictures.len(), captions, added, of_part: true, ..self.beside(&found) })
+        Ok(LeftOutByList { pictures: pictures.len(), captions, added, poisoned, of_part: true, ..self.beside(&found) })
     }
 
     /// Of a list that leaves nothing.

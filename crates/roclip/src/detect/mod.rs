@@ -26,6 +26,7 @@ use crate::model::extent;
 use density::Densities;
 use plausibility::plausibility;
 use rand::seq::SliceRandom;
+use roclip_data::plural::count;
 use roclip_data::random;
 use serde::Serialize;
 use std::cell::OnceCell;
@@ -226,9 +227,12 @@ impl Features {
         if self.len() <= needed {
             return Err(Error::setting(
                 format!(
-                    "{} pairs can be read, and {} neighbours are sought around each",
-                    self.len(),
-                    config.neighbours
+                    "{} can be read, and {} sought around each",
+                    count(self.len(), "pair"),
+                    match config.neighbours {
+                        1 => "1 neighbour is".to_owned(),
+                        many => format!("{many} neighbours are"),
+                    }
                 ),
                 "lower --neighbours, or give more data",
             ));
@@ -365,7 +369,12 @@ mod tests {
             scores(&[Method::KDistance], &config, &features(value)).unwrap_err().to_string()
         };
         assert!(refused(Config::default(), f64::NAN).contains("no numbers"));
-        assert!(refused(Config { neighbours: 50, ..Config::default() }, 1.0).contains("40 pairs"));
+        assert!(
+            refused(Config { neighbours: 50, ..Config::default() }, 1.0).contains("40 pairs can be read, and 50 neigh")
+        );
+        let single = Features { pictures: vec![0], ..features(1.0) };
+        let said = single.check(&Config { neighbours: 1, ..Config::default() }).unwrap_err().to_string();
+        assert!(said.contains("1 pair can be read, and 1 neighbour is sought"), "{said}");
         assert!(refused(Config { neighbours: 0, ..Config::default() }, 1.0).contains("--neighbours"));
         assert!(refused(Config { references: 5, ..Config::default() }, 1.0).contains("--references"));
     }

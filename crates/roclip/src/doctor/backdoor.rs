@@ -180,13 +180,26 @@ fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
         return Some(finding("outcome", Some(&backdoor.attack), Severity::Warning, what, MORE_PICTURES));
     }
     let chance = 1.0 / case.evaluator.classes.len().max(1) as f64;
-    let (severity, remedy) = outcome_severity(&outcome.success, &outcome.base_rate, chance);
+    let left_out = left_out_by_list(case, &backdoor.attack);
+    let (severity, remedy) = match left_out {
+        0 => outcome_severity(&outcome.success, &outcome.base_rate, chance),
+        _ => (Severity::Note, ""),
+    };
+    let without = match left_out {
+        0 => String::new(),
+        1 => "; its 1 poisoned pair is left out by data.drop, so that the model was not trained on it".to_owned(),
+        many => {
+            format!(
+                "; all its {many} poisoned pairs are left out by data.drop, so that the model was not trained on it"
+            )
+        }
+    };
     Some(finding(
         "outcome",
         Some(&backdoor.attack),
         severity,
         format!(
-            "strict ASR {} for `{}`; without the trigger {}{}; true class kept {}; guessing among the classes gives {:.1} %",
+            "strict ASR {} for `{}`; without the trigger {}{}; true class kept {}; guessing among the classes gives {:.1} %{without}",
             percent(&outcome.success),
             backdoor.target,
             percent(&outcome.base_rate),
@@ -196,6 +209,16 @@ fn outcome(case: &Case, backdoor: &Backdoor) -> Option<Finding> {
         ),
         remedy,
     ))
+}
+
+/// Poisoned pairs of `attack`, where the run's list of ids to drop has left none of them.
+fn left_out_by_list(case: &Case, attack: &str) -> usize {
+    let run = case.run;
+    if run.recipe.data.drop.is_none() || case.pairs.poison_by_attack().contains_key(attack) {
+        return 0;
+    }
+    let rows = run.manifest.iter().flat_map(|manifest| &manifest.rows);
+    rows.filter(|row| row.attack == attack).count()
 }
 
 /// What a success rate is worth beside the base rate, where guessing gives `chance`.

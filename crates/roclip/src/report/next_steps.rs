@@ -71,7 +71,8 @@ pub fn next_steps(
             continue;
         }
         let defends = defends(group);
-        if defends && run.summary.poisoned_pairs > 0 && study.control("undefended", group).is_none() {
+        let met_poison = run.summary.poisoned_pairs + run.summary.poison_left_out.unwrap_or(0) > 0;
+        if defends && met_poison && study.control("undefended", group).is_none() {
             steps.entry(0).or_insert(NextStep::new("Train the controls of a defence beside it", controls_of(run)));
         }
         let examined = kept_findings(&run.folder).is_ok_and(|kept| kept.is_some());

@@ -41,6 +41,7 @@ pub fn write_suspects(found: &Suspects, limits: ImageLimits, out: &Path) -> Resu
                 @if found.unreadable > 0 { ", " (found.unreadable) " more cannot be read" }
                 ". " (dropped(found))
             }
+            (head(found))
             @if knows { section { h2 { "How well each method did" } (table(found)) div.charts { @for attack in attacks(found) { (roc(found, &attack)) (precision(found, &attack)) } } } }
             section {
                 h2 { "The most suspicious" }
@@ -56,6 +57,31 @@ pub fn write_suspects(found: &Suspects, limits: ImageLimits, out: &Path) -> Resu
         },
     );
     Ok(artifact::write(out, (page.into_string() + "\n").as_bytes())?)
+}
+
+/// What looked at which data, and how.
+fn head(found: &Suspects) -> Markup {
+    let looked = &found.looked;
+    let model =
+        looked.model.as_ref().map_or_else(|| "features of a folder".to_owned(), |model| model.display().to_string());
+    let at = found.looked_at.as_ref();
+    let trusted = at.and_then(|at| at.trusted.as_ref());
+    html! {
+        p.note {
+            "Model: " (model) "."
+            @if let Some(at) = at {
+                " Data: " (at.train_data)
+                @if let Some(manifest) = &at.manifest { ", with the poison of " (manifest.display().to_string()) }
+                "."
+            }
+            " Methods: " (looked.methods.join(", ")) ". Ordered by " (found.ordered_by) ". To leave out: " (looked.drop) "."
+            @if let Some(trusted) = trusted {
+                " Trusted: " (count(trusted.pairs, "pair")) " of " (trusted.path)
+                @if trusted.also_looked_at > 0 { ", of which " (count(trusted.also_looked_at, "picture")) " are looked at, too" }
+                "."
+            }
+        }
+    }
 }
 
 fn ordered_by(found: &Suspects) -> String {
@@ -187,6 +213,7 @@ fn figure(found: &Suspects, at: usize, limits: ImageLimits) -> Result<Markup> {
                 (caption)
                 br;
                 small { (pair.id) @if let Some(score) = score { ", " @if score.is_finite() { (format!("{score:.2}")) } @else { "no score" } } }
+                @if found.dropped.as_ref().is_some_and(|dropped| dropped.rows.contains(&at)) { br; b { "left out" } }
                 @if let Some(attack) = found.attacks.get(at).and_then(Option::as_ref) { br; b.fooled { (attack) } }
             }
         }
@@ -198,7 +225,7 @@ mod tests {
     use super::*;
     use crate::detect::known_features::concepts;
     use crate::detect::{Config, Features, Method};
-    use crate::run::{Drop, Methods, PairFeatures, suspects};
+    use crate::run::{Drop, LookedAt, Methods, PairFeatures, TrustedPairs, suspects};
     use roclip_data::pairs::{Pair, Pairs};
     use roclip_data::sample::{ImageBytes, PoisonMark, Sample};
     use std::sync::Arc;
@@ -230,7 +257,10 @@ mod tests {
     fn page(drop: &Drop) -> String {
         let methods = Methods::new(vec![Method::ClipScore, Method::Plausibility], None).unwrap();
         let config = Config { neighbours: 2, ..Config::default() };
-        let found = suspects(&config, &methods, (drop, None), pairs()).unwrap();
+        let mut found = suspects(&config, &methods, (drop, None), pairs()).unwrap();
+        let trusted = TrustedPairs { path: "checked.csv".into(), pairs: 99, also_looked_at: 3 };
+        let train_data = "shards/".to_owned();
+        found.looked_at = Some(LookedAt { train_data, manifest: Some("m.jsonl".into()), trusted: Some(trusted) });
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("detect.html");
         write_suspects(&found, ImageLimits::default(), &out).unwrap();
@@ -270,5 +300,14 @@ mod tests {
         assert_eq!(missed, [12, 13]);
         let words = "2 of 4 poisoned pairs go (recall 50.0 %, precision 100.0 %, 50.0 % stay); of the 14 pairs that are kept 14.3 % are poison";
         assert!(page.contains(words), "{page}");
+        // Above it is who looked, and each picture says whether it goes.
+        for words in [
+            "Model: features of a folder. Data: shards/, with the poison of m.jsonl.",
+            "Methods: clip-score, plausibility. Ordered by plausibility. To leave out: fraction 0.125.",
+            "Trusted: 99 pairs of checked.csv, of which 3 pictures are looked at, too.",
+        ] {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+        assert_eq!(page.matches("<b>left out</b>").count(), 2, "{page}");
     }
 }

@@ -8,7 +8,7 @@ use crate::results::data::{TrainingData, place};
 use crate::results::experiment::Experiment;
 use crate::results::keys::{in_order, short_keys};
 use crate::results::poison::Poison;
-use crate::results::title::{control, name, student};
+use crate::results::title::{LeftOut, control, name, student};
 use crate::run::{EpochLine, InheritanceFigures, Summary, read_details, read_epochs, read_measured};
 use crate::train::{MatchSummary, PassMetrics, SimilarityHistogram, SplitSummary};
 use roclip_data::escape::for_shell;
@@ -287,7 +287,8 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     }
     let epochs = lines.into_iter().map(epoch).collect();
     let poisoned = summary.poisoned_pairs > 0;
-    let control = control(&recipe, poisoned);
+    let left_out = LeftOut::by(&recipe, &summary);
+    let control = control(&recipe, poisoned, left_out.as_ref());
     // What a run cleans or distils was trained and attacked elsewhere.
     let victim = recipe.clean.as_ref().map(|clean| &clean.victim);
     let victim = victim.or(recipe.distillation().map(|distil| &distil.teacher)).and_then(|victim| run_of(victim));
@@ -298,7 +299,7 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     }
     let summary = summary.with_inheritance();
     let taught = recipe.distillation().map(|_| student(victim.as_ref(), &summary));
-    let label = name(&recipe, control.as_deref(), poisoned, taught);
+    let label = name(&recipe, control.as_deref(), poisoned, taught, left_out.as_ref());
     let origin = victim.as_ref().map(|victim| Experiment::of_run(&attacked_in, victim)).transpose()?;
     let origin = origin.as_ref().unwrap_or(&experiment);
     let poison = Poison::of(Some(&attacked_in), victim.as_ref().unwrap_or(&recipe), origin.clone());

@@ -2,6 +2,7 @@
 
 use crate::recipe::{ObjectiveName, Recipe};
 use crate::run::{Looked, Summary};
+use std::path::Path;
 
 /// A student, by what is known of its teacher.
 pub(super) fn student(teacher: Option<&Recipe>, summary: &Summary) -> String {
@@ -23,8 +24,57 @@ pub(super) fn student(teacher: Option<&Recipe>, summary: &Summary) -> String {
     }
 }
 
-/// What was trained, in words; of a student with what its `teacher` was.
-pub(super) fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool, taught: Option<String>) -> String {
+/// Pairs that are left out of what is trained on, where that is a defence. A list of other kinds (copies, say) is none.
+pub(super) enum LeftOut {
+    /// Those that a look at all pairs found suspicious.
+    Suspects(Looked),
+    /// Poison among others, by a list of the user's own, of this name.
+    Poison(String),
+}
+
+impl LeftOut {
+    /// What a run by `recipe` left out.
+    pub fn by(recipe: &Recipe, summary: &Summary) -> Option<LeftOut> {
+        let list = recipe.data.drop.as_deref()?;
+        match Looked::beside(list) {
+            Some(looked) => Some(LeftOut::Suspects(looked)),
+            None => takes_poison(recipe, summary).then(|| LeftOut::Poison(name_of(list))),
+        }
+    }
+
+    /// What stands behind the name of the row.
+    fn words(&self) -> String {
+        match self {
+            LeftOut::Suspects(looked) => format!(", suspects dropped ({})", looked.ordered_by()),
+            LeftOut::Poison(list) => format!(", pairs left out ({list})"),
+        }
+    }
+}
+
+/// Whether the list of a run that learns from poisoned pairs took some of them. Older runs do not say so: of these it did where poison was asked
+/// for and none is there.
+fn takes_poison(recipe: &Recipe, summary: &Summary) -> bool {
+    let elsewhere = recipe.clean.is_some() || recipe.prompt.is_some() || recipe.distillation().is_some();
+    let asked = recipe.manifest.is_some() || !recipe.poison.attacks.is_empty();
+    let took = match summary.poison_left_out {
+        Some(taken) => taken > 0,
+        None => asked && summary.poisoned_pairs == 0,
+    };
+    took && !elsewhere && !recipe.poison.measure_only
+}
+
+fn name_of(list: &Path) -> String {
+    list.file_name().unwrap_or(list.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What was trained, in words; of a student with what its `teacher` was, and with what was `left_out`.
+pub(super) fn name(
+    recipe: &Recipe,
+    control: Option<&str>,
+    poisoned: bool,
+    taught: Option<String>,
+    left_out: Option<&LeftOut>,
+) -> String {
     if let Some(prompt) = &recipe.prompt {
         return prompt.method().title().to_owned();
     }
@@ -41,24 +91,21 @@ pub(super) fn name(recipe: &Recipe, control: Option<&str>, poisoned: bool, taugh
         (None, Some("undefended")) => "CLIP, undefended".into(),
         (None, Some("augmentation-only")) => "CLIP, augmentation only".into(),
         (None, Some("clean-data")) => "CLIP on clean data".into(),
-        (None, _) if objective.defends() && !poisoned => format!("{} on clean data", objective.title()),
+        // Whose poison is left out was attacked.
+        (None, _) if objective.defends() && !poisoned && left_out.is_none() => {
+            format!("{} on clean data", objective.title())
+        }
         (None, _) => objective.title().to_owned(),
     };
-    let dropped =
-        looked(recipe).map(|looked| format!(", suspects dropped ({})", looked.ordered_by())).unwrap_or_default();
+    let dropped = left_out.map(LeftOut::words).unwrap_or_default();
     let limit = recipe.data.pairs_per_picture.map(|limit| format!(", pairs a picture: {limit}")).unwrap_or_default();
     format!("{name}{dropped}{limit}")
 }
 
-/// The look at all pairs that found those suspicious which are left out: a defence, while a list of other kinds (copies, say) is none.
-fn looked(recipe: &Recipe) -> Option<Looked> {
-    recipe.data.drop.as_deref().and_then(Looked::beside)
-}
-
-/// What part a run plays in a comparison, read off its recipe.
-pub(super) fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
+/// What part a run plays in a comparison, read off its recipe and what was `left_out`.
+pub(super) fn control(recipe: &Recipe, poisoned: bool, left_out: Option<&LeftOut>) -> Option<String> {
     let augmented = recipe.augment.image.is_some() || recipe.augment.text.is_some();
-    if recipe.clean.is_some() || recipe.caption.is_some() || looked(recipe).is_some() {
+    if recipe.clean.is_some() || recipe.caption.is_some() || left_out.is_some() {
         return None;
     }
     if let Some(prompt) = &recipe.prompt {
@@ -73,5 +120,47 @@ pub(super) fn control(recipe: &Recipe, poisoned: bool) -> Option<String> {
         (_, false, _) => Some("clean-data".into()),
         (_, true, false) => Some("undefended".into()),
         (_, true, true) => Some("augmentation-only".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_the_poison_that_a_list_took_is_a_defence_by_the_name_of_the_list() {
+        let summary = |poisoned: usize, taken: Option<usize>| -> Summary {
+            let evaluation = crate::eval::Evaluation::of_nothing();
+            let mut fields = serde_json::json!({
+                "objective": "clip", "seed": 0, "epoch": 1, "phase": "clip", "pairs": 8, "poisoned_pairs": poisoned,
+                "evaluation": evaluation, "after": {}, "linear_probe": null, "seconds": 0.0, "peak_memory_bytes": 0,
+            });
+            if let Some(taken) = taken {
+                fields["poison_left_out"] = taken.into();
+            }
+            serde_json::from_value(fields).unwrap()
+        };
+        let called = |assignments: &[&str], poisoned: usize, taken: Option<usize>| {
+            let attack = "poison.attacks=[{name='b',target='x',badnets={},count=3}]";
+            let recipe = Recipe::default().assign(attack).unwrap();
+            let recipe = assignments.iter().fold(recipe, |recipe, set| recipe.assign(set).unwrap());
+            let left_out = LeftOut::by(&recipe, &summary(poisoned, taken));
+            let part = control(&recipe, poisoned > 0, left_out.as_ref());
+            (name(&recipe, part.as_deref(), poisoned > 0, None, left_out.as_ref()), part)
+        };
+        let list = "data.drop='lists/both.txt'";
+        let defence = |name: &str| (format!("{name}, pairs left out (both.txt)"), None);
+        let control = |name: &str, part: &str| (name.to_owned(), Some(part.to_owned()));
+        assert_eq!(called(&[list], 0, Some(3)), defence("CLIP"));
+        assert_eq!(called(&[list], 1, Some(2)), defence("CLIP"), "poison that stays makes it no undefended one");
+        assert_eq!(called(&[list], 0, None), defence("CLIP"), "an older run");
+        assert_eq!(called(&[list, "objective.name='roclip'"], 0, Some(3)), defence("RoCLIP"));
+        // Copies, say.
+        assert_eq!(called(&[list], 3, Some(0)), control("CLIP, undefended", "undefended"));
+        assert_eq!(called(&[list], 3, None), control("CLIP, undefended", "undefended"));
+        let clean = [list, "poison.measure_only=true"];
+        assert_eq!(called(&clean, 0, Some(0)), control("CLIP on clean data", "clean-data"));
+        assert_eq!(called(&clean, 0, None), control("CLIP on clean data", "clean-data"));
+        assert_eq!(called(&[], 0, None), control("CLIP on clean data", "clean-data"), "nothing was planted");
     }
 }

@@ -9,6 +9,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Bytes that are read at a time, about.
 const CHUNK: u64 = 1 << 24;
+/// Bytes of a header, which names a kind of numbers and two sides.
+const LONGEST_HEADER: u64 = 1 << 16;
 
 /// A file with an array of two dimensions, as its header has it.
 #[derive(Debug)]
@@ -98,12 +100,20 @@ fn refuse(path: &Path, what: &str) -> Error {
 
 impl Header {
     fn read(file: &mut File) -> Option<Header> {
-        let mut start = [0; 10];
+        let mut start = [0; 8];
         file.read_exact(&mut start).ok()?;
-        let length: u64 = match start {
-            [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, low, high] => u64::from(u16::from_le_bytes([low, high])),
+        // Later versions have the same header behind a longer number of its bytes.
+        let number_bytes = match start {
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _] => 2,
+            [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, _] => 4,
             _ => return None,
         };
+        let mut number = [0; 4];
+        file.read_exact(number.get_mut(..number_bytes)?).ok()?;
+        let length = u64::from(u32::from_le_bytes(number));
+        if length > LONGEST_HEADER {
+            return None;
+        }
         let mut header = String::new();
         file.take(length).read_to_string(&mut header).ok()?;
         let after = |key: &str| header.split_once(key).map(|(_, rest)| rest.trim_start_matches([':', ' ', '\'']));
@@ -112,7 +122,7 @@ impl Header {
         let shape = after("'shape'")?.strip_prefix('(')?.split_once(')')?.0;
         let sides = shape.split(',').map(str::trim).filter(|side| !side.is_empty());
         let shape = sides.map(|side| side.parse().ok()).collect::<Option<Vec<u64>>>()?;
-        Some(Header { descr, is_fortran, shape, begin: start.len() as u64 + length })
+        Some(Header { descr, is_fortran, shape, begin: (start.len() + number_bytes) as u64 + length })
     }
 
     /// The length of the file; none where that is more than a number can say.
@@ -135,6 +145,22 @@ mod tests {
         let path = folder.join("array.npy");
         std::fs::write(&path, bytes).unwrap();
         path
+    }
+
+    #[test]
+    fn headers_of_all_versions_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let numbers: Vec<u8> = [1f32, 2.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let whole = std::fs::read(saved(folder.path(), "<f4", "False", "(1, 2)", &numbers)).unwrap();
+        let path = folder.path().join("later.npy");
+        for version in [2u8, 3] {
+            let start = [&whole[..6], &[version, 0], &whole[8..10], &[0, 0]].concat();
+            std::fs::write(&path, [&start[..], &whole[10..]].concat()).unwrap();
+            let array = FeatureArray::open(&path).unwrap();
+            assert_eq!(Vec::<f32>::try_from(array.read().unwrap().view([-1])).unwrap(), [1.0, 2.0]);
+        }
+        std::fs::write(&path, [&whole[..6], &[4, 0], &whole[8..]].concat()).unwrap();
+        assert!(FeatureArray::open(&path).unwrap_err().to_string().contains("no header"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod left_out;
 mod lines;
 mod log;
 mod looked;
+mod looked_at;
 mod memory;
 mod named;
 mod numbers;
@@ -77,6 +78,7 @@ pub use kind::{LOCK, check_outside_of_runs, check_run_folder, continued_by, fore
 pub use left_out::{Dropped, PoisonLeftOut};
 pub use lines::{EpochLine, read_epochs};
 pub use looked::{Before, Drop, Looked, check_list};
+pub use looked_at::{LookedAt, TrustedPairs, also_looked_at};
 pub use numbers::read_measured;
 pub use ordering::{COMBINED, Methods};
 pub use pair_features::PairFeatures;

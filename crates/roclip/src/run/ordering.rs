@@ -23,7 +23,7 @@ impl Methods {
     /// [`Methods::DEFAULT_ORDER`] if it is among several, and else by the mean rank.
     ///
     /// # Errors
-    /// An order by what is not in the list.
+    /// An order by what is not in the list, or by the mean rank of one method.
     pub fn new(mut list: Vec<Method>, order_by: Option<&str>) -> Result<Methods> {
         let mut seen = Vec::new();
         list.retain(|method| {
@@ -34,6 +34,15 @@ impl Methods {
         });
         let order = match order_by {
             None => Some(Methods::DEFAULT_ORDER).filter(|method| list.contains(method)),
+            Some(COMBINED) if list.len() == 1 => {
+                return Err(Error::setting(
+                    format!(
+                        "--order-by {COMBINED} with the single method {}, which has no mean rank beside it",
+                        names(&list).join(", ")
+                    ),
+                    "leave --order-by out, or name more --methods",
+                ));
+            }
             Some(COMBINED) => None,
             Some(name) => match Method::named(name).filter(|method| list.contains(method)) {
                 None => {
@@ -86,6 +95,8 @@ mod tests {
         assert_eq!((order(one(), None), order(one(), Some("plausibility"))), (None, None));
         assert_eq!(Methods::new(all(), None).unwrap().place(), all().iter().position(|m| *m == Method::Plausibility));
         let said = Methods::new(vec![Method::Lid], Some("dao")).unwrap_err().to_string();
+        let combined = Methods::new(one(), Some(COMBINED)).unwrap_err().to_string();
+        assert!(combined.contains("single method plausibility") && combined.contains("--methods"), "{combined}");
         assert!(said.contains("--order-by dao") && said.contains("these: lid"), "{said}");
     }
 }

@@ -146,10 +146,9 @@ impl PairFeatures {
                 "encode this data (`roclip detect pairs MODEL --write-features FOLDER`)",
             ));
         }
-        let image = numbers(&folder.join(IMAGE), &of_image, &lines)?;
-        let image_norms = image.norm_scalaropt_dim(2, [1i64], false);
+        let (image, image_norms) = numbers(&folder.join(IMAGE), &of_image, &lines)?;
         make_unit(&image);
-        let text = numbers(&folder.join(TEXT), &of_text, &lines)?;
+        let (text, _) = numbers(&folder.join(TEXT), &of_text, &lines)?;
         make_unit(&text);
         let features = Features { image, image_norms, text, pictures: picture_numbers(&lines) };
         Ok(PairFeatures { data, rows, features, skips })
@@ -195,25 +194,27 @@ fn pairs(recipe: &Recipe) -> Result<(Arc<Pairs>, SkipReport)> {
     Ok((Arc::new(pairs), skips))
 }
 
-/// The numbers of `array`, of which each row is of one of `lines`.
+/// The numbers of `array`, of which each row is of one of `lines`, and the length of each row.
 ///
 /// # Errors
-/// The first that is none, with its row and its pair.
-fn numbers(path: &Path, array: &FeatureArray, lines: &[Line]) -> Result<Tensor> {
+/// The first that is none, or is so large that its row has no length, with its row and its pair.
+fn numbers(path: &Path, array: &FeatureArray, lines: &[Line]) -> Result<(Tensor, Tensor)> {
     let rows = array.read()?;
-    match first_without_numbers(&rows) {
-        None => Ok(rows),
-        Some(row) => {
-            let id = usize::try_from(row).ok().and_then(|row| lines.get(row)).map_or("", |line| line.id.as_str());
-            Err(Error::file(
-                path,
-                format!(
-                    "row {row}, from 0, which is of `{}`, has values that are no numbers, or infinite",
-                    for_terminal(id)
-                ),
-                "encode that pair anew, with a model whose training did not diverge, or take its row out of all three files",
-            ))
-        }
+    let refuse = |row: i64, what: &str| {
+        let id = usize::try_from(row).ok().and_then(|row| lines.get(row)).map_or("", |line| line.id.as_str());
+        Error::file(
+            path,
+            format!("row {row}, from 0, which is of `{}`, has values that are {what}", for_terminal(id)),
+            "encode that pair anew, with a model whose training did not diverge, or take its row out of all three files",
+        )
+    };
+    if let Some(row) = first_without_numbers(&rows) {
+        return Err(refuse(row, "no numbers, or infinite"));
+    }
+    let lengths = rows.norm_scalaropt_dim(2, [1i64], false);
+    match first_without_numbers(&lengths) {
+        None => Ok((rows, lengths)),
+        Some(row) => Err(refuse(row, "so large that their squares are infinite")),
     }
 }
 
@@ -272,5 +273,21 @@ mod tests {
         let rows = Tensor::from_slice(&[3f32, 4.0, 0.0, 2.0]).view([2, 2]);
         make_unit(&rows);
         assert_eq!(Vec::<f32>::try_from(rows.view([-1])).unwrap(), [0.6, 0.8, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_row_whose_length_is_infinite_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(IMAGE);
+        let lines = ["a", "b"].map(|id| Line { id: id.to_owned(), picture: None, captions_sha256: None });
+        let read = |large: f32| {
+            write_npy(&path, &Tensor::from_slice(&[3f32, 4.0, large, 1.0]).view([2, 2])).unwrap();
+            numbers(&path, &FeatureArray::open(&path).unwrap(), &lines)
+        };
+        let (_, lengths) = read(0.0).unwrap();
+        assert_eq!(Vec::<f32>::try_from(lengths).unwrap(), [5.0, 1.0]);
+        let said = read(1e30).unwrap_err().to_string();
+        assert!(said.contains("row 1, from 0, which is of `b`") && said.contains("so large"), "{said}");
+        assert!(read(f32::NAN).unwrap_err().to_string().contains("no numbers, or infinite"));
     }
 }

@@ -15,6 +15,7 @@ use crate::run::warnings::warnings;
 use crate::run::written_poison::{check_not_twice, leave_out, unspoken_beside};
 use roclip_data::index::{IndexUse, Indexed, open_or_make};
 use roclip_data::pairs::{CaptionMode, DropList, LeftOutByList, Pairs, limit_pairs_per_picture, weigh_parts};
+use roclip_data::plural::count;
 use roclip_data::poison::{Candidates, Manifest, Planned, Screen, Source, plan};
 use roclip_data::skip::SkipReport;
 use roclip_data::source::{Listing, list_samples, part_count};
@@ -157,7 +158,15 @@ pub fn prepare_training(recipe: &Recipe) -> Result<Prepared> {
     }
     prepared.pairs.intact()?;
     let poisoned = prepared.pairs.poisoned().count();
-    prepared.warnings.extend(warnings(recipe, prepared.pairs.len(), poisoned));
+    let left_out = prepared.dropped.as_ref().map_or(0, |left_out| left_out.poisoned);
+    prepared.warnings.extend(warnings(recipe, prepared.pairs.len(), poisoned, left_out));
+    if left_out > 0 && poisoned == 0 {
+        // A limit of pairs a picture may have taken others.
+        let all = if recipe.data.pairs_per_picture.is_none() { "all " } else { "" };
+        let (pairs, are) = (count(left_out, "poisoned pair"), if left_out == 1 { "is" } else { "are" });
+        let said = format!("{all}{pairs} {are} left out by data.drop (--drop): the model never meets the attack");
+        prepared.remarks.push(said);
+    }
     Ok(prepared)
 }
 

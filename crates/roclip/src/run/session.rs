@@ -341,6 +341,7 @@ impl Session<'_> {
             triggers: self.context.trigger_measures(trainer)?,
             pairs: trainer.pairs.len(),
             poisoned_pairs: self.context.poisoned_pairs(trainer),
+            poison_left_out: self.context.dropped.as_ref().map(|left_out| left_out.poisoned),
             evaluation,
             measured_on: self.context.measured_on(),
             data_fingerprint: Some(self.context.fingerprint.clone()),

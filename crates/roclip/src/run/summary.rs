@@ -18,6 +18,9 @@ pub struct Summary {
     pub phase: Phase,
     pub pairs: usize,
     pub poisoned_pairs: usize,
+    /// Poisoned pairs that the list at `data.drop` took. Absent without a list, and of older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poison_left_out: Option<usize>,
     /// Of the victim, where the run cleaned one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Evaluation>,

@@ -8,6 +8,7 @@ use crate::model::extent;
 use crate::run::earlier_list::EarlierList;
 use crate::run::left_out::{Dropped, dropped};
 use crate::run::looked::{Drop, LIST, Looked, SUMMARY};
+use crate::run::looked_at::LookedAt;
 use crate::run::ordering::{COMBINED, Methods};
 use crate::run::pair_features::PairFeatures;
 use roclip_data::artifact;
@@ -50,6 +51,9 @@ pub struct MethodScores {
 #[derive(Serialize)]
 pub struct Suspects {
     pub looked: Looked,
+    /// Where whoever looks says what the pairs are of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looked_at: Option<LookedAt>,
     /// [`Looked::ordered_by`].
     pub ordered_by: String,
     /// Pairs that were looked at.
@@ -128,6 +132,7 @@ pub fn suspects(
     Ok(Suspects {
         ordered_by: looked.ordered_by(),
         looked,
+        looked_at: None,
         pairs: count,
         unreadable,
         left_out,
@@ -247,6 +252,12 @@ impl Suspects {
         self
     }
 
+    /// Whether what orders the pairs says the same of all: which of them are left out is then the order of the data alone.
+    pub fn all_tie(&self) -> bool {
+        let first = self.order.first();
+        self.order.len() > 1 && self.order.iter().all(|score| Some(score) == first)
+    }
+
     /// Says that `lid` has fewer neighbours than it should have, where that is so.
     pub fn few_neighbours(&self) -> Option<String> {
         let lid = self.methods.iter().find(|method| method.method == Method::Lid.name())?.neighbourhood?;
@@ -283,6 +294,33 @@ mod tests {
         assert!(both.len() == 7 && same(0, 1) && same(3, 4), "{:?}", both.pictures);
         let numbers: BTreeSet<i64> = both.pictures.iter().copied().collect();
         assert_eq!(numbers.len(), 5, "{:?}", both.pictures);
+    }
+
+    #[test]
+    fn pairs_of_one_score_tie_and_others_do_not() {
+        use roclip_data::pairs::CaptionMode;
+        use roclip_data::sample::{ImageBytes, Sample};
+        let found = |captions: &[i64]| {
+            let sample = |at: usize| Sample {
+                captions: vec![format!("{at}")],
+                ..Sample::new("test".into(), format!("{at}"), ImageBytes::Memory(Vec::new().into()))
+            };
+            let count = captions.len();
+            let data = Arc::new(Pairs::new((0..count).map(sample).collect(), CaptionMode::Expand));
+            let features = Features {
+                image: concepts(&vec![0; count]),
+                image_norms: Tensor::ones([count as i64], (Kind::Float, Device::Cpu)),
+                text: concepts(captions),
+                pictures: (0..count as i64).collect(),
+            };
+            let encoded = PairFeatures { data, rows: (0..count).collect(), features, skips: Default::default() };
+            let methods = Methods::new(vec![Method::ClipScore], None).unwrap();
+            let config = Config { neighbours: 2, ..Config::default() };
+            suspects(&config, &methods, (&Drop::Fraction(0.25), None), encoded).unwrap()
+        };
+        assert!(!found(&[0, 1, 0, 2, 0, 0, 0, 0]).all_tie());
+        let same = Suspects { order: vec![3.5; 8], ..found(&[0; 8]) };
+        assert!(same.all_tie());
     }
 
     #[test]

@@ -8,8 +8,9 @@ use roclip_data::plural::count;
 /// RoCLIP that matches in less than this share of the epochs that its period gives is nearly plain CLIP.
 const FEW_MATCHING_EPOCHS: f64 = 0.25;
 
-/// Warnings about a recipe over `pairs` pairs, of which `poisoned` are poison, without looking at them.
-pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
+/// Warnings about a recipe over `pairs` pairs, of which `poisoned` are poison, without looking at them. A list has taken `poison_left_out`
+/// poisoned pairs before.
+pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize, poison_left_out: usize) -> Vec<String> {
     let mut found = Vec::new();
     let clean = recipe.clean.as_ref();
     // These two have schedules of their own.
@@ -31,7 +32,7 @@ pub fn warnings(recipe: &Recipe, pairs: usize, poisoned: usize) -> Vec<String> {
     }
     let asked = recipe.manifest.is_some() || !recipe.poison.attacks.is_empty();
     let trusted = clean.is_some() || recipe.distillation().is_some();
-    if asked && poisoned == 0 && !trusted && !recipe.poison.measure_only {
+    if asked && poisoned == 0 && poison_left_out == 0 && !trusted && !recipe.poison.measure_only {
         found.push(
             "poison was asked for, and none of the pairs is poisoned: the model will look defended because it was never attacked; look at [[poison.attacks]] and the manifest".to_owned(),
         );
@@ -104,20 +105,20 @@ mod tests {
     #[test]
     fn references_of_other_concepts_are_told_before_the_run() {
         let mut recipe = Recipe { caption: Some(Default::default()), ..Recipe::default() };
-        assert!(warnings(&recipe, 5120, 0).is_empty());
+        assert!(warnings(&recipe, 5120, 0, 0).is_empty());
         recipe.data.source.emoji.captions = 1;
-        assert!(warnings(&recipe, 5120, 0).is_empty(), "the same concepts");
+        assert!(warnings(&recipe, 5120, 0, 0).is_empty(), "the same concepts");
         recipe.data.source.emoji.concepts = 12;
-        assert!(warnings(&recipe, 5120, 0).join("").contains("caption.references.emoji"));
+        assert!(warnings(&recipe, 5120, 0, 0).join("").contains("caption.references.emoji"));
         recipe.data.source.path = "pairs.csv".into();
-        assert!(warnings(&recipe, 5120, 0).is_empty());
+        assert!(warnings(&recipe, 5120, 0, 0).is_empty());
     }
 
     #[test]
     fn a_warm_up_that_does_not_fit_is_told_before_the_run() {
         let said = |assignments: &[&str]| -> String {
             let recipe = assignments.iter().fold(Recipe::default(), |recipe, one| recipe.assign(one).unwrap());
-            warnings(&recipe, 5120, 0).join("\n")
+            warnings(&recipe, 5120, 0, 0).join("\n")
         };
         assert_eq!(said(&[]), "", "the default is a share of the steps");
         // 10 steps an epoch, 32 epochs.
@@ -134,6 +135,8 @@ mod tests {
         );
         let attacked = ["poison.attacks=[{name='a',target='b',badnets={},rate=0.1}]"];
         assert!(said(&attacked).contains("never attacked"));
+        let recipe = Recipe::default().assign(attacked[0]).unwrap();
+        assert!(warnings(&recipe, 5120, 0, 63).is_empty(), "a list took the poison");
         assert_eq!(said(&[attacked[0], "poison.measure_only=true"]), "");
         let late = ["objective.name=roclip", "objective.roclip.match_start=33", "train.warmup_steps=1"];
         assert!(said(&late).contains("defends nothing") && said(&late).contains("33"));
@@ -145,7 +148,7 @@ mod tests {
             let defended = ["objective.name=roclip", "augment.image={}"];
             let all = defended.iter().chain(assignments);
             let recipe = all.fold(Recipe::default(), |recipe, one| recipe.assign(one).unwrap());
-            warnings(&recipe, 5120, 0).join("\n")
+            warnings(&recipe, 5120, 0, 0).join("\n")
         };
         // A recipe for 64 epochs that is trained for 24.
         let late = ["objective.roclip.match_start=23", "train.epochs=24"];

@@ -10,7 +10,7 @@ use roclip::checkpoint::{Description, load_as};
 use roclip::detect::{Config, Method};
 use roclip::recipe::Recipe;
 use roclip::report::{check_suspects_folder, write_suspects};
-use roclip::run::{COMBINED, Drop, Methods, PairFeatures, Suspects, check_run_folder, machine, suspects};
+use roclip::run::{COMBINED, Drop, LookedAt, Methods, PairFeatures, Suspects, check_run_folder, machine, suspects};
 use roclip_data::escape::for_terminal;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -127,6 +127,7 @@ impl Detection {
                 let drop = (&self.drop(), None);
                 let mut found = suspects(&config, &methods, drop, encoded.again())?;
                 found.looked.model = Some(encoder.clone());
+                found.looked_at = Some(LookedAt::of(&looked_at));
                 let name = with_values(&format!("{DETECTED}-{by}"), values);
                 let folder = out.join(format!("{name}-seed{seed}"));
                 let place = out.join(format!("{}-seed{seed}", with_values(&format!("suspects-{by}"), values)));

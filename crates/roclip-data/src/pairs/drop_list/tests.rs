@@ -1,7 +1,7 @@
 //! What lists name, and what is left without it.
 
 use super::*;
-use crate::sample::ImageBytes;
+use crate::sample::{ImageBytes, PoisonMark};
 
 fn samples() -> Vec<Sample> {
     let sample = |id: &str, captions: &[&str]| Sample {
@@ -49,6 +49,7 @@ fn pairs_of_poison_are_left_out_by_their_own_ids() {
         let poison = crate::pairs::Pair { id: "poison/a/0".to_owned(), ..pairs.get(0).unwrap().into_owned() };
         pairs.push(poison);
         let found = list(text)?.leave_out_pairs(&mut pairs)?;
+        assert_eq!(found.poisoned, 0, "nothing says that any is poison");
         let single = (found.added, found.captions);
         Ok::<_, Error>((pairs.len(), found.pictures, single, found.absent, found.first_absent))
     };
@@ -63,6 +64,22 @@ fn pairs_of_poison_are_left_out_by_their_own_ids() {
     assert!(said.contains("2 ids of data.drop are not among the pairs") && !said.contains(LIKE_OTHER_DATA), "{said}");
     let all = "a.jpg\nb.jpg\nc.jpg\nc.jpg#0#\n";
     assert!(left(all).unwrap_err().to_string().contains("everything"));
+}
+
+#[test]
+fn captions_that_poison_replaced_are_counted_as_poison() {
+    let mut pairs = Pairs::new(samples(), CaptionMode::Expand);
+    let mark = || PoisonMark { attack: "patch".into(), target: "cat".into() };
+    for at in 0..4 {
+        pairs.change(at, |pair| pair.poison = Some(mark()));
+    }
+    // The three captions of `a.jpg`, and all that `b.jpg` has.
+    let found = list("a.jpg#0\na.jpg#1\nb.jpg\nc.jpg#1\n").unwrap().leave_out_pairs(&mut pairs).unwrap();
+    assert_eq!((found.pictures, found.added, found.captions, found.poisoned), (1, 2, 1, 3));
+    let written = |sample: Sample| Sample { poison: Some(Box::new(mark())), ..sample };
+    let samples: Vec<_> = samples().into_iter().map(written).collect();
+    let found = list("a.jpg#0\nb.jpg\n").unwrap().found_in(&samples).unwrap();
+    assert_eq!((found.pictures, found.captions, found.poisoned), (1, 1, 2));
 }
 
 #[test]

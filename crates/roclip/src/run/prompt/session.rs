@@ -191,6 +191,7 @@ impl Session<'_> {
             epoch: config.stages().len() as u64,
             phase: Phase::Clip,
             pairs: self.data.labels.len(),
+            poison_left_out: None,
             poisoned_pairs: if config.method().attacks() { self.data.labels.len() } else { 0 },
             before: before.as_ref().map(PromptMeasures::evaluation),
             weights_moved: None,
