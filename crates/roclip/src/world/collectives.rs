@@ -175,11 +175,10 @@ mod tests {
                 let largest = a.iter().fold(1f32, |largest, value| largest.max(value.abs()));
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= within * largest)
             };
-            let two = |part: fn(&(Kind, Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
-                found.iter().flat_map(part).copied().collect::<Vec<_>>()
-            };
-            assert!(near(&one, &two(|(_, output, _)| output)), "{one:?} and {found:?}");
-            assert!(near(&gradient, &two(|(.., gradient)| gradient)), "{gradient:?} and {found:?}");
+            let outputs: Vec<f32> = found.iter().flat_map(|(_, output, _)| output).copied().collect();
+            let gradients: Vec<f32> = found.iter().flat_map(|(.., gradient)| gradient).copied().collect();
+            assert!(near(&one, &outputs), "{one:?} and {found:?}");
+            assert!(near(&gradient, &gradients), "{gradient:?} and {found:?}");
         }
     }
 }

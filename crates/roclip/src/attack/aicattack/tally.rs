@@ -111,7 +111,7 @@ pub fn table(outcomes: &[Outcome], strategies: &[Strategy], goal: &Goal, seed: u
         own.map(|outcome| (outcome.id.as_str(), bleu4_drop(outcome))).collect()
     };
     let strategies = distinct(strategies);
-    let random = strategies.contains(&Strategy::RANDOM).then(|| drops(&Strategy::RANDOM)).unwrap_or_default();
+    let random = if strategies.contains(&Strategy::RANDOM) { drops(&Strategy::RANDOM) } else { Default::default() };
     let compared = |strategy: &Strategy| -> Option<Row> {
         let own = drops(strategy);
         let against = || MeanInterval::of_difference(&own, &random, seed);
