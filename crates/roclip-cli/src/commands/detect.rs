@@ -1,7 +1,7 @@
 //! `roclip detect`
 
 use crate::commands::again::{Without, again};
-use crate::commands::detect_common::Common;
+use crate::commands::detect_common::{Common, say_also_looked_at, say_left_out};
 use crate::commands::detect_inputs::{self, InputsArguments};
 use crate::commands::detect_print::print;
 use crate::commands::invocation;
@@ -22,7 +22,6 @@ use roclip::run::{
 };
 use roclip_data::artifact;
 use roclip_data::plural::count;
-use roclip_data::skip::SkipReport;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -209,12 +208,7 @@ fn pairs(arguments: &PairsArguments) -> Result<()> {
     let mut looked_at = LookedAt::of(&recipe);
     if let Some((path, features, data)) = &trusted {
         let both = also_looked_at(&encoded.data, data);
-        if both > 0 {
-            say(&format!(
-                "warning: {} of --trusted-data are among those that are looked at, too: what is trusted is not found",
-                count(both, "picture")
-            ));
-        }
+        say_also_looked_at(both);
         looked_at.trusted = Some(TrustedPairs { path: (*path).clone(), pairs: features.len(), also_looked_at: both });
     }
     let features = trusted.as_ref().map(|(_, features, _)| features);
@@ -279,13 +273,6 @@ impl PairsArguments {
             );
         }
         Ok(())
-    }
-}
-
-/// Says what the source of pairs could not use.
-fn say_left_out(of: &str, skips: &SkipReport) {
-    if skips.total() > 0 {
-        say(&format!("{of}left out: {}", skips.summary()));
     }
 }
 

@@ -8,6 +8,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use roclip::checkpoint;
 use roclip::recipe::Recipe;
+use roclip_data::plural::count;
+use roclip_data::skip::SkipReport;
 use std::path::Path;
 
 #[derive(Args)]
@@ -58,5 +60,22 @@ impl Common {
             say("the run cleaned a model; the pairs are those that it cleaned with");
         }
         Ok(recipe)
+    }
+}
+
+/// Says what the source of what is looked at, or of what is trusted, could not use.
+pub fn say_left_out(of: &str, skips: &SkipReport) {
+    if skips.total() > 0 {
+        say(&format!("{of}left out: {}", skips.summary()));
+    }
+}
+
+/// Warns where `both` trusted pictures are looked at, too.
+pub fn say_also_looked_at(both: usize) {
+    if both > 0 {
+        say(&format!(
+            "warning: {} of --trusted-data are among those that are looked at, too: what is trusted is not found",
+            count(both, "picture")
+        ));
     }
 }

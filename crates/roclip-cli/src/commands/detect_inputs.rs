@@ -1,6 +1,6 @@
 //! `roclip detect inputs`
 
-use crate::commands::detect_common::Common;
+use crate::commands::detect_common::{Common, say_also_looked_at, say_left_out};
 use crate::commands::detect_print::print_inputs;
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::progress::say;
@@ -82,9 +82,7 @@ pub fn run(arguments: &InputsArguments) -> Result<()> {
         Some(path) => {
             let found = InputPictures::all(&recipe)?;
             let trusted = trusted_pictures(&recipe, path)?;
-            if trusted.skips.total() > 0 {
-                say(&format!("--trusted-data: left out: {}", trusted.skips.summary()));
-            }
+            say_left_out("--trusted-data: ", &trusted.skips);
             if trusted.copies > 0 {
                 say(&format!(
                     "--trusted-data: left out: {} of others ({} stay)",
@@ -92,13 +90,7 @@ pub fn run(arguments: &InputsArguments) -> Result<()> {
                     trusted.pictures.len()
                 ));
             }
-            match found.also_among(&trusted.pictures) {
-                0 => {}
-                both => say(&format!(
-                    "warning: {} of --trusted-data are among those that are looked at, too: what is trusted is not found",
-                    count(both, "picture")
-                )),
-            }
+            say_also_looked_at(found.also_among(&trusted.pictures));
             (found, KnownClean::Trusted { trusted, level })
         }
     };

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// A line a method and attack, and what is left out. `look_alone` has the command that looks with one method, and its list.
 pub fn print(found: &Suspects, look_alone: &dyn Fn(&str) -> (String, PathBuf)) {
-    let unread = if found.unreadable > 0 { format!(", {} cannot be read", found.unreadable) } else { String::new() };
+    let unread = unread(found.unreadable);
     let trusted = found.looked_at.as_ref().and_then(|at| at.trusted.as_ref());
     let beside = trusted.map_or_else(String::new, |trusted| {
         format!(", beside {} of `{}`", count(trusted.pairs, "trusted pair"), for_terminal(&trusted.path))
@@ -67,7 +67,7 @@ pub fn print(found: &Suspects, look_alone: &dyn Fn(&str) -> (String, PathBuf)) {
 }
 
 /// The table of methods, attacks and figures in `rows`.
-pub fn print_figures<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a Figures)>) {
+fn print_figures<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a Figures)>) {
     let mut silent = false;
     for (number, (method, attack, figures)) in rows.enumerate() {
         if number == 0 {
@@ -97,7 +97,7 @@ fn figures_in_words(figures: &Figures) -> String {
 
 /// What pictures are flagged, and how well each method tells a trigger.
 pub fn print_inputs(found: &SuspectInputs) {
-    let unread = if found.unreadable > 0 { format!(", {} cannot be read", found.unreadable) } else { String::new() };
+    let unread = unread(found.unreadable);
     let clean = match &found.trusted {
         Some(TrustedInputs { statistics, held_out, .. }) => format!(
             "beside {}: {statistics} say how clean ones vary, {held_out} how rare a score is",
@@ -137,4 +137,9 @@ pub fn print_inputs(found: &SuspectInputs) {
             );
         }
     }
+}
+
+/// What is said of so many that cannot be read.
+fn unread(unreadable: usize) -> String {
+    if unreadable > 0 { format!(", {unreadable} cannot be read") } else { String::new() }
 }

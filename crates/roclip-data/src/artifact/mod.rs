@@ -60,12 +60,23 @@ pub fn write_with<T, E: From<Error>>(
 /// # Errors
 /// A file that cannot be written.
 pub fn write_together(files: &[(PathBuf, &[u8])]) -> Result<()> {
-    let Some(((path, bytes), rest)) = files.split_first() else { return Ok(()) };
+    write_together_after(files, &|| Ok(()))
+}
+
+/// [`write_together`], with `written` done when all are written and none is in its place yet.
+///
+/// # Errors
+/// A file that cannot be written, and those of `written`.
+pub fn write_together_after<E: From<Error>>(
+    files: &[(PathBuf, &[u8])],
+    written: &dyn Fn() -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let Some(((path, bytes), rest)) = files.split_first() else { return written() };
     write_with(path, |file| {
         file.write_all(bytes).io("write", path)?;
         // What a full disk does not take is known here.
         file.flush().io("write", path)?;
-        write_together(rest)
+        write_together_after(rest, written)
     })
 }
 

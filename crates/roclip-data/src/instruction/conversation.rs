@@ -101,12 +101,8 @@ impl Found {
     /// Keeps `sample`, which has the name of its list or shard before its id where another one has the id already: its index, and what stands
     /// before.
     pub(super) fn push(&mut self, mut sample: Sample, list: &str) -> (usize, String) {
-        let mut before = String::new();
-        while !self.ids.insert(sample.id.clone()) {
-            let more = format!("{}/", shard_stem(list));
-            sample.id.insert_str(0, &more);
-            before.insert_str(0, &more);
-        }
+        let before = before(&mut self.ids, &sample.id, list);
+        sample.id.insert_str(0, &before);
         self.samples.push(sample);
         (self.samples.len() - 1, before)
     }
@@ -118,10 +114,7 @@ impl Found {
 
     /// The instructions of one record, which has the name of its list or shard before its id where another one has the id already.
     pub(super) fn add(&mut self, id: &str, list: &str, sample: usize, turns: &[Turn]) {
-        let mut id = id.to_owned();
-        while !self.record_ids.insert(id.clone()) {
-            id.insert_str(0, &format!("{}/", shard_stem(list)));
-        }
+        let id = format!("{}{id}", before(&mut self.record_ids, id, list));
         for (number, pair) in turns.chunks(2).enumerate() {
             let turn_id = if number == 0 { id.clone() } else { format!("{id}#{number}") };
             match instruction(pair, number == 0) {
@@ -159,6 +152,15 @@ impl Found {
         let items = self.items.into_iter().filter_map(place).collect();
         Instructions { items, samples: listing.samples, skips: listing.skips, listed }
     }
+}
+
+/// What stands before `id` where another one of those `taken` has it already: the name of its `list` or shard, as often as it needs.
+fn before(taken: &mut HashSet<String>, id: &str, list: &str) -> String {
+    let mut before = String::new();
+    while !taken.insert(format!("{before}{id}")) {
+        before.insert_str(0, &format!("{}/", shard_stem(list)));
+    }
+    before
 }
 
 /// Question and answer of two turns. The first question of a record has the slot for the picture, the others have none.

@@ -27,7 +27,7 @@ pub fn read_instructions(
     let mut found = Found::default();
     let files = if path.is_file() { vec![path.to_owned()] } else { files_of(&path.to_string_lossy())? };
     let names: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
-    let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let names = distinct_ends(&names);
     let mut gzip_left = GZIP_BYTES;
     for (file, name) in files.iter().zip(&names) {
         if is_shard(file) {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::source::EmojiConfig;
-use crate::source::spelling::part_count;
+use crate::source::spelling::{part_count, path_parts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -83,7 +83,15 @@ impl Default for SourceConfig {
 /// Between the folders of joined parts, as between their paths.
 const JOINT: &str = "::";
 
+/// The path of the built-in pictures.
+pub const BUILT_IN: &str = "emoji";
+
 impl SourceConfig {
+    /// Whether the built-in pictures are among what is joined.
+    pub fn has_built_in(&self) -> bool {
+        path_parts(&self.path).any(|part| part == BUILT_IN)
+    }
+
     /// The folder that the pictures of the lists at `path` start from where they are read as those of this source are. One for each of its
     /// joined parts is of those parts alone.
     pub fn root_for(&self, path: &str) -> Option<&PathBuf> {

@@ -31,7 +31,7 @@ mod text_encoding;
 mod tree;
 mod webdataset;
 
-pub use config::SourceConfig;
+pub use config::{BUILT_IN, SourceConfig};
 pub use emoji::{EmojiClasses, EmojiConfig};
 pub(crate) use files::files_of;
 pub use kept::{Kept, Leaving};

@@ -80,7 +80,7 @@ impl Parquet {
     /// The listing of every file, in their order. At most `left` bytes of pictures are held.
     fn each_file(&self, mut left: u64, take: &mut dyn FnMut(Listing) -> Result<()>) -> Result<()> {
         let names: Vec<String> = self.files.iter().map(|file| name(file)).collect();
-        let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let names = distinct_ends(&names);
         let mut files = Vec::new();
         for (file, name) in self.files.iter().zip(&names) {
             let path = self.root.join(file);

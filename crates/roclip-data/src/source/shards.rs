@@ -20,9 +20,11 @@ fn ends_with(file: &Path, ending: &str) -> bool {
 
 /// For each path the shortest end of it, in whole components, that tells it from all the others: `a/0.tar` and `b/0.tar`, but `0.tar` and `1.tar`.
 /// Equal paths keep equal ends.
-pub(crate) fn distinct_ends(paths: &[&str]) -> Vec<String> {
-    let components: Vec<Vec<&str>> =
-        paths.iter().map(|path| path.split('/').filter(|part| !part.is_empty() && *part != ".").collect()).collect();
+pub(crate) fn distinct_ends<P: AsRef<str>>(paths: &[P]) -> Vec<String> {
+    let components: Vec<Vec<&str>> = paths
+        .iter()
+        .map(|path| path.as_ref().split('/').filter(|part| !part.is_empty() && *part != ".").collect())
+        .collect();
     let longest = components.iter().map(Vec::len).max().unwrap_or(0);
     let ends = |length: usize| -> Vec<String> {
         components

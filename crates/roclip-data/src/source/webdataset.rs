@@ -117,7 +117,7 @@ impl WebDataset {
     fn read(&self, take: Take) -> Result<Listing> {
         let mut listing = Listing { shards: self.shards.len(), skips: self.beside.clone(), ..Listing::default() };
         let names: Vec<String> = self.shards.iter().map(|shard| name(shard)).collect();
-        let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let names = distinct_ends(&names);
         let mut gzip_left = self.memory.gzip_bytes;
         let mut seen = Seen::default();
         let mut shards = Vec::new();

@@ -2,11 +2,10 @@
 
 use crate::captions::{AttendedWord, Captions};
 use crate::checkpoint::load_captioner;
-use crate::error::{Error, Result};
-use crate::model::Clip;
+use crate::error::Result;
 use crate::model::captioner::{Captioner, SearchConfig, Written};
+use crate::model::{Clip, pictures_tensor};
 use image::RgbImage;
-use roclip_data::picture::preprocess::normalise_into;
 use roclip_data::tokenizer::{Decoder, Tokenizer};
 use std::path::Path;
 use tch::{Device, Tensor};
@@ -23,7 +22,6 @@ pub struct ModelCaptions {
     search: SearchConfig,
     name: String,
     sha256: String,
-    device: Device,
 }
 
 impl ModelCaptions {
@@ -37,31 +35,18 @@ impl ModelCaptions {
         let decoder = Decoder::new(&loaded.tokenizer)?;
         let (name, sha256) = (path.display().to_string(), loaded.sha256_with_captioner());
         let (model, tokenizer) = (loaded.model, loaded.tokenizer);
-        Ok(ModelCaptions { model, captioner, tokenizer, decoder, search, name, sha256, device })
+        Ok(ModelCaptions { model, captioner, tokenizer, decoder, search, name, sha256 })
     }
 
     fn written(&self, pictures: &[RgbImage]) -> Result<Vec<Written>> {
         let ModelCaptions { model, captioner, .. } = self;
         let mut all = Vec::with_capacity(pictures.len());
         for pictures in pictures.chunks(AT_A_TIME) {
-            let images = images_of(model, pictures, self.device)?;
+            let images = pictures_tensor(model, pictures)?;
             all.extend(write_captions(model, captioner, &self.decoder, &images, self.search)?);
         }
         Ok(all)
     }
-}
-
-/// `[batch, 3, size, size]` of pictures of any size.
-fn images_of(model: &Clip, pictures: &[RgbImage], device: Device) -> Result<Tensor> {
-    let side = model.config().image_size();
-    let mut values = Vec::with_capacity(pictures.len() * 3 * (side * side) as usize);
-    for picture in pictures {
-        let same = picture.dimensions() == (side, side);
-        let resized = if same { Ok(picture.clone()) } else { model.preprocess().resizing.apply(picture, side) };
-        let resized = resized.map_err(|skip| Error::internal(format!("resizing a picture: {}", skip.detail)))?;
-        normalise_into(&resized, &mut values);
-    }
-    Ok(Tensor::from_slice(&values).view([-1, 3, i64::from(side), i64::from(side)]).to_device(device))
 }
 
 /// Captions of `images` `[batch, 3, size, size]`, without graph and in evaluation mode.

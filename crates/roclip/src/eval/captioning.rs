@@ -5,14 +5,13 @@ use crate::error::{Error, Result, TorchContext};
 use crate::eval::features::{ImageEncoder, text_features, unaltered};
 use crate::eval::{FeatureKind, Reading};
 use crate::model::captioner::{Captioner, SearchConfig};
-use crate::model::{Clip, extent, unit};
+use crate::model::{Clip, extent, pictures_tensor, unit};
 use image::RgbImage;
 use roclip_data::artifact;
 use roclip_data::caption_metrics::{
     Bleu, DocumentFrequencies, Rouge, Smoothing, cider_d, corpus_bleu, sentence_bleu, words,
 };
 use roclip_data::guard::contained;
-use roclip_data::picture::preprocess::normalise_into;
 use roclip_data::progress::Task;
 use roclip_data::sample::Sample;
 use roclip_data::skip::SkipReport;
@@ -183,13 +182,10 @@ impl CaptionEvaluator {
             ));
         }
         let decoder = Decoder::new(tokenizer)?;
-        let (side, device) = (i64::from(model.config().image_size()), model.scale().device());
         let mut captions = Vec::with_capacity(pictures.len());
         let task = Task::part("captioning", pictures.len(), "pictures");
         for pictures in pictures.chunks(AT_A_TIME) {
-            let mut values = Vec::new();
-            pictures.iter().for_each(|picture| normalise_into(picture, &mut values));
-            let images = Tensor::from_slice(&values).view([-1, 3, side, side]).to_device(device);
+            let images = pictures_tensor(model, pictures)?;
             let written = write_captions(model, captioner, &decoder, &images, search)?;
             captions.extend(written.iter().map(|written| decoder.text(&written.ids)));
             task.advance(pictures.len());

@@ -1,6 +1,6 @@
 //! Features of images and texts, in evaluation mode and without graph.
 
-use crate::error::{Error, Result, TorchContext};
+use crate::error::{Error, Result};
 use crate::model::{Clip, extent, pictures};
 use crate::world::World;
 use image::RgbImage;
@@ -71,16 +71,12 @@ impl EncodedImages {
             false => features,
         };
         let places: Vec<i64> = readable.iter().map(|at| (first + at) as i64).collect();
-        let places: Vec<i64> = Vec::try_from(world.gather_rows(&Tensor::from_slice(&places))?)
-            .torch("reading which images the processes have encoded")?;
-        let mut all = SkipReport::default();
-        for own in world.gather_texts(&skips.to_jsonl())? {
-            all.merge(SkipReport::from_jsonl(&own)?);
-        }
+        let places = world.gather_list(&places)?;
+        let skips = world.gather_skips(&skips)?;
         Ok(EncodedImages {
             features: world.gather_rows(&features)?,
             readable: places.into_iter().map(|at| at as usize).collect(),
-            skips: all,
+            skips,
         })
     }
 }

@@ -6,11 +6,9 @@ use roclip_data::escape::for_terminal;
 use roclip_data::picture::ImageLimits;
 use roclip_data::poison::{Aim, Backdoor, Manifest, Side};
 use roclip_data::sample::Sample;
-use roclip_data::source::SourceConfig;
+use roclip_data::source::{BUILT_IN, SourceConfig};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The built-in data set.
-const BUILT_IN: &str = "emoji";
 /// Names shown of a list.
 const SHOWN: usize = 3;
 
@@ -51,7 +49,7 @@ fn is_code(name: &str) -> bool {
 
 /// A model that is trained on own data and measured on the built-in pictures.
 pub fn foreign(training: &SourceConfig, evaluation: &SourceConfig) -> Option<String> {
-    let own = !training.path.split("::").any(|part| part == BUILT_IN);
+    let own = !training.has_built_in();
     (own && evaluation.path == BUILT_IN).then(|| {
         format!(
             "accuracy will be measured on the built-in emoji, not on data like `{}`; name labelled images with --val-data (eval.source)",

@@ -10,5 +10,5 @@ mod tune;
 
 pub use answers::ModelAnswers;
 pub use folder::{Description, Stored, Training, describe, holds_weights, load, save};
-pub use model::{Asked, Forced, Tuned, VisionLanguage, VisionLanguageConfig, pictures_tensor};
+pub use model::{Asked, Forced, Tuned, VisionLanguage, VisionLanguageConfig};
 pub use tune::{Item, Progress, TuneConfig, Tuner};

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, TorchContext};
 use crate::model::captioner::{Architecture, Captioner, CaptionerConfig, SearchConfig, Written};
-use crate::model::{Clip, extent};
+use crate::model::{Clip, extent, pictures_tensor};
 use image::RgbImage;
 use roclip_data::instruction::{Wordings, texts_of_attacks};
 use roclip_data::tokenizer::{CompactVocabulary, Decoder, Tokenizer, Truncate};
@@ -300,22 +300,6 @@ impl VisionLanguage {
         });
         entropies.map(|entropies| Vec::try_from(entropies).torch("reading attention")).transpose()
     }
-}
-
-/// `[pictures, 3, size, size]`, normalised, of pictures of any size.
-///
-/// # Errors
-/// A picture that cannot be resized.
-pub fn pictures_tensor(tower: &Clip, pictures: &[RgbImage]) -> Result<Tensor> {
-    let side = tower.config().image_size();
-    let mut bytes = Vec::with_capacity(pictures.len() * 3 * (side * side) as usize);
-    for picture in pictures {
-        let same = picture.dimensions() == (side, side);
-        let resized = if same { Ok(picture.clone()) } else { tower.preprocess().resizing.apply(picture, side) };
-        let resized = resized.map_err(|skip| Error::internal(format!("resizing a picture: {}", skip.detail)))?;
-        bytes.extend_from_slice(&resized);
-    }
-    Ok(crate::model::pictures(&[&bytes], i64::from(side), tower.scale().device()))
 }
 
 #[cfg(test)]

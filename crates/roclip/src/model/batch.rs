@@ -1,5 +1,8 @@
 //! From a batch on the host to tensors on a device.
 
+use crate::error::{Error, Result};
+use crate::model::Clip;
+use image::RgbImage;
 use roclip_data::batch::View;
 use roclip_data::picture::preprocess::{self, MEAN, STD};
 use tch::kind::Element;
@@ -41,6 +44,22 @@ fn normalised(bytes: &Tensor) -> Tensor {
 pub fn tensors(view: &View, batch: usize, side: i64, device: Device) -> (Tensor, Tensor) {
     let images = pictures(&[&view.images], side, device);
     (images, on_device(&view.tokens, &[batch as i64, view.length as i64], device))
+}
+
+/// `[pictures, 3, size, size]`, normalised, of pictures of any size.
+///
+/// # Errors
+/// A picture that cannot be resized.
+pub fn pictures_tensor(tower: &Clip, pictures: &[RgbImage]) -> Result<Tensor> {
+    let side = tower.config().image_size();
+    let mut bytes = Vec::with_capacity(pictures.len() * 3 * (side * side) as usize);
+    for picture in pictures {
+        let same = picture.dimensions() == (side, side);
+        let resized = if same { Ok(picture.clone()) } else { tower.preprocess().resizing.apply(picture, side) };
+        let resized = resized.map_err(|skip| Error::internal(format!("resizing a picture: {}", skip.detail)))?;
+        bytes.extend_from_slice(&resized);
+    }
+    Ok(self::pictures(&[&bytes], i64::from(side), tower.scale().device()))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod vit;
 mod weights;
 
 pub use batch::tensors;
-pub(crate) use batch::{on_device, pictures};
+pub(crate) use batch::{on_device, pictures, pictures_tensor};
 pub use clip::{Clip, unit};
 pub use config::{FEW_PAIRS, ModelConfig, TextConfig, VisionConfig, VisionLayers};
 pub(crate) use description::CLIP_VOCABULARY;

@@ -9,6 +9,7 @@ use crate::run::began_with::began_with;
 use crate::run::folder::RunFolder;
 use crate::run::kind::RunKind;
 use crate::run::numbers::read_measured_lines;
+use crate::run::picture_files::{keep_both, kept_both};
 use crate::run::stop::Stop;
 use image::RgbImage;
 use rand::seq::SliceRandom;
@@ -329,27 +330,11 @@ impl CaptionAttack<'_> {
     }
 
     fn keep(&self, folder: &RunFolder, outcome: &Outcome, clean: &RgbImage, attacked: &RgbImage) -> Result<()> {
-        for (name, picture) in [("clean".to_owned(), clean), (outcome.strategy.word(), attacked)] {
-            let path = folder.path().join("pictures").join(picture_name(&outcome.id, &name));
-            let mut bytes = std::io::Cursor::new(Vec::new());
-            picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| Error::internal(format!("PNG: {e}")))?;
-            artifact::write(&path, &bytes.into_inner())?;
-        }
-        Ok(())
+        keep_both(folder.path(), &outcome.id, &outcome.strategy.word(), clean, attacked)
     }
-}
-
-/// A file of a picture, whatever its id.
-fn picture_name(id: &str, what: &str) -> String {
-    let digest = artifact::sha256_hex(id.as_bytes());
-    format!("{}-{}.png", digest.get(..12).unwrap_or_default(), what.replace('/', "-"))
 }
 
 /// The clean picture that an attack in `folder` kept, and that of `strategy`; none where it kept none.
 pub fn attacked_pictures(folder: &Path, id: &str, strategy: Strategy) -> Option<[RgbImage; 2]> {
-    let read = |what: &str| {
-        let bytes = artifact::read(&folder.join("pictures").join(picture_name(id, what))).ok()?;
-        roclip_data::picture::decode(&bytes, roclip_data::picture::ImageLimits::default()).ok()
-    };
-    Some([read("clean")?, read(&strategy.word())?])
+    kept_both(folder, id, &strategy.word())
 }

@@ -35,6 +35,7 @@ mod ordering;
 mod pace;
 mod pair_features;
 mod patch;
+mod picture_files;
 mod pictures;
 mod plain;
 mod prepare;

@@ -1,5 +1,6 @@
 //! The methods of a look, and which of them orders the pairs.
 
+use crate::attack::distinct;
 use crate::detect::Method;
 use crate::error::{Error, Result};
 
@@ -24,14 +25,8 @@ impl Methods {
     ///
     /// # Errors
     /// An order by what is not in the list, or by the mean rank of one method.
-    pub fn new(mut list: Vec<Method>, order_by: Option<&str>) -> Result<Methods> {
-        let mut seen = Vec::new();
-        list.retain(|method| {
-            !seen.contains(method) && {
-                seen.push(*method);
-                true
-            }
-        });
+    pub fn new(list: Vec<Method>, order_by: Option<&str>) -> Result<Methods> {
+        let list = distinct(&list);
         let order = match order_by {
             None => Some(Methods::DEFAULT_ORDER).filter(|method| list.contains(method)),
             Some(COMBINED) if list.len() == 1 => {

@@ -1,7 +1,8 @@
 //! Small pictures for a report: targets, backdoored pairs and triggered tests. They are kept in the run when it ends, so that a report
 //! needs no data.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::run::picture_files::png;
 use base64::Engine;
 use image::RgbImage;
 use roclip_data::artifact;
@@ -12,7 +13,6 @@ use roclip_data::sample::Sample;
 use roclip_data::skip::Skip;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Cursor;
 use std::path::Path;
 
 const FILE: &str = "pictures.json";
@@ -141,9 +141,7 @@ fn triggered(backdoor: &Backdoor, tests: &[Sample], limits: ImageLimits) -> Resu
 /// A `data:` URL of the picture, at most `side` pixels high and wide.
 pub fn picture_url(picture: &RgbImage, side: u32) -> Result<String> {
     let small = image::imageops::thumbnail(picture, side, side);
-    let mut bytes = Cursor::new(Vec::new());
-    small.write_to(&mut bytes, image::ImageFormat::Png).map_err(|e| Error::internal(format!("PNG: {e}")))?;
-    Ok(format!("{PNG}{}", base64::engine::general_purpose::STANDARD.encode(bytes.into_inner())))
+    Ok(format!("{PNG}{}", base64::engine::general_purpose::STANDARD.encode(png(&small)?)))
 }
 
 #[cfg(test)]

@@ -42,12 +42,7 @@ impl SharedBatch {
             counts.push(count);
             (stop, skipped) = (stop.max(code as i32), skipped + missing);
         }
-        let mut skips = SkipReport::default();
-        if skipped > 0 {
-            for text in world.gather_texts(&own.skips.to_jsonl())? {
-                skips.merge(SkipReport::from_jsonl(&text)?);
-            }
-        }
+        let skips = if skipped > 0 { world.gather_skips(&own.skips)? } else { SkipReport::default() };
         Ok(SharedBatch { own, pairs, skips, stop, counts, world: world.clone() })
     }
 

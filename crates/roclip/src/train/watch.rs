@@ -80,15 +80,12 @@ impl Encode for Standing<'_> {
         };
         let (pairs, pictures, image, text) = own;
         let pairs: Vec<i64> = pairs.into_iter().map(|pair| pair as i64).collect();
-        let numbers = |own: &[i64]| -> Result<Vec<i64>> {
-            Vec::try_from(self.world.gather_rows(&Tensor::from_slice(own))?).torch("reading the pairs of all processes")
-        };
-        let pairs: Vec<usize> = numbers(&pairs)?.into_iter().map(|pair| pair as usize).collect();
+        let pairs: Vec<usize> = self.world.gather_list(&pairs)?.into_iter().map(|pair| pair as usize).collect();
         if pairs.is_empty() {
             return Err(nothing_readable());
         }
         let (image, text) = (self.world.gather_rows(&image)?, self.world.gather_rows(&text)?);
-        Ok(AllFeatures { pairs, pictures: numbers(&pictures)?, image, text })
+        Ok(AllFeatures { pairs, pictures: self.world.gather_list(&pictures)?, image, text })
     }
 }
 
@@ -100,8 +97,7 @@ impl Trainer {
         let own =
             standing.scored(pairs.get(self.world.part(pairs.len(), SCORED_AT_A_TIME)).unwrap_or_default(), None)?;
         let (places, values): (Vec<i64>, Vec<f32>) = own.into_iter().map(|(pair, value)| (pair as i64, value)).unzip();
-        let places: Vec<i64> = Vec::try_from(self.world.gather_rows(&Tensor::from_slice(&places))?)
-            .torch("reading which pairs were scored")?;
+        let places = self.world.gather_list(&places)?;
         let values: Vec<f32> =
             Vec::try_from(self.world.gather_rows(&Tensor::from_slice(&values))?).torch("reading similarities")?;
         Ok(places.into_iter().map(|pair| pair as usize).zip(values).collect())

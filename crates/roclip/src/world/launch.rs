@@ -29,7 +29,7 @@ impl Launch {
     /// # Errors
     /// A variable that is missing or makes no sense.
     pub fn from_environment() -> Result<Option<Launch>> {
-        Launch::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Launch::read(&said)
     }
 
     /// # Errors
@@ -43,7 +43,7 @@ impl Launch {
     /// # Errors
     /// A place that is no number.
     pub fn local_rank() -> Result<Option<usize>> {
-        Launch::read_local_rank(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Launch::read_local_rank(&said)
     }
 
     /// How often a launcher has started this process and those beside it again; 0 where there is no launcher. One process has one, too.
@@ -51,7 +51,7 @@ impl Launch {
     /// # Errors
     /// A count that is no number.
     pub fn restarts() -> Result<u64> {
-        Launch::read_restarts(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Launch::read_restarts(&said)
     }
 
     fn read_restarts(variable: &dyn Fn(&str) -> Option<String>) -> Result<u64> {
@@ -144,6 +144,11 @@ impl Launch {
         let Launch { rank, size, ref host, port, agent_serves, ref prefix, .. } = *self;
         Rendezvous { host, port, rank, size, serve: rank == 0 && !agent_serves, prefix, timeout }
     }
+}
+
+/// What the environment says; an empty variable says nothing.
+fn said(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {

@@ -18,6 +18,7 @@ pub use launch::{Launch, VARIABLES};
 pub use rows::OwnRows;
 
 use crate::error::{Error, Result, TorchContext};
+use roclip_data::skip::SkipReport;
 use std::rc::Rc;
 use std::time::Duration;
 use tch::{Device, Tensor};
@@ -160,6 +161,20 @@ impl World {
     pub fn gather_rows(&self, own: &Tensor) -> Result<Tensor> {
         let counts = self.gather_numbers(&[own.size().first().copied().unwrap_or(0)])?.concat();
         self.gather_counted(own, &counts, false)
+    }
+
+    /// The numbers of all processes, by rank. Each may give another number of them.
+    pub fn gather_list(&self, own: &[i64]) -> Result<Vec<i64>> {
+        Vec::try_from(self.gather_rows(&Tensor::from_slice(own))?).torch("reading the numbers of all processes")
+    }
+
+    /// What all processes have left out.
+    pub fn gather_skips(&self, own: &SkipReport) -> Result<SkipReport> {
+        let mut all = SkipReport::default();
+        for text in self.gather_texts(&own.to_jsonl())? {
+            all.merge(SkipReport::from_jsonl(&text)?);
+        }
+        Ok(all)
     }
 
     /// The first `counts[rank]` rows of all processes' `own` `[rows, ...]`, by rank. A process that has none gives a row that is left out.

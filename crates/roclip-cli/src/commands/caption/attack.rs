@@ -3,7 +3,7 @@
 use crate::commands::again::{Without, again};
 use crate::commands::caption::answer::answering;
 use crate::commands::caption::attack_table::print;
-use crate::commands::caption::{BUILT_IN, LossFlag, OwnData, ReferenceFlags, SearchFlags, StudyFlags};
+use crate::commands::caption::{LossFlag, OwnData, ReferenceFlags, SearchFlags, StudyFlags};
 use crate::commands::invocation;
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::up_to;
@@ -23,7 +23,7 @@ use roclip_data::caption_metrics::words;
 use roclip_data::escape::for_terminal;
 use roclip_data::instruction::Wordings;
 use roclip_data::plural::count;
-use roclip_data::source::SourceConfig;
+use roclip_data::source::{BUILT_IN, SourceConfig};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

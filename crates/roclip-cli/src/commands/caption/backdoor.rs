@@ -1,7 +1,7 @@
 //! `roclip caption backdoor`
 
 use crate::commands::caption::backdoor_table::print;
-use crate::commands::caption::{LossFlag, PlainListFlags, StudyFlags};
+use crate::commands::caption::{LossFlag, PlainListFlags, StudyFlags, source_of};
 use crate::commands::next_steps::{say_next, shell_word};
 use crate::commands::numbers::{from_one, of_key, up_to};
 use crate::commands::progress::say;
@@ -200,15 +200,6 @@ struct User {
     tests: SourceConfig,
 }
 
-fn source(path: &str, split: Option<&str>, emoji: &EmojiConfig) -> SourceConfig {
-    SourceConfig {
-        path: path.to_owned(),
-        split: split.map(str::to_owned),
-        emoji: emoji.clone(),
-        ..SourceConfig::default()
-    }
-}
-
 impl Arguments {
     /// Pictures of `source` in `named` styles, or in `usual` ones of the built-in set.
     fn domain(source: &SourceConfig, named: &[String], usual: &str) -> DomainSource {
@@ -223,7 +214,7 @@ impl Arguments {
     fn user(&self) -> Result<User> {
         let learned = InstructSettings::of_run(&self.base);
         let emoji = self.emoji(learned.as_ref().ok());
-        let part = |path: &str, split: &str| source(path, (path == "emoji").then_some(split), &emoji);
+        let part = |path: &str, split: &str| source_of(path, (path == "emoji").then_some(split), &emoji);
         let PlainListFlags(lists) = &self.lists;
         let named = |pairs: &SourceConfig| {
             let path = self.val_data.as_deref()?;
@@ -274,7 +265,7 @@ impl Arguments {
         let Some(path) = &self.attacker_data else {
             return (!self.attacker_styles.is_empty() || pairs.path == "emoji").then(|| of(pairs));
         };
-        let mut other = source(path, (path == "emoji").then_some("train"), &pairs.emoji);
+        let mut other = source_of(path, (path == "emoji").then_some("train"), &pairs.emoji);
         self.lists.0.describe_beside(&mut other, pairs);
         Some(of(&other))
     }
@@ -393,7 +384,7 @@ mod tests {
     fn the_built_in_set_is_the_part_that_the_model_learned_from_unless_a_flag_says_otherwise() {
         let folder = tempfile::tempdir().unwrap();
         let emoji = EmojiConfig { concepts: 24, ..EmojiConfig::default() };
-        let learned = learned(source("emoji", Some("train"), &emoji), source("emoji", Some("test"), &emoji));
+        let learned = learned(source_of("emoji", Some("train"), &emoji), source_of("emoji", Some("test"), &emoji));
         std::fs::write(folder.path().join("instruct.json"), serde_json::to_string(&learned).unwrap()).unwrap();
         let base = folder.path().display().to_string();
         let concepts = |base: &str, flags: &[&str]| {

@@ -1,7 +1,7 @@
 //! `roclip caption instruct`
 
 use crate::commands::again::{Without, again};
-use crate::commands::caption::{LossFlag, PlainListFlags, SearchFlags, StudyFlags};
+use crate::commands::caption::{LossFlag, PlainListFlags, SearchFlags, StudyFlags, source_of};
 use crate::commands::invocation;
 use crate::commands::next_steps::{beside, say_next, shell_word};
 use crate::commands::numbers::{of_key, up_to};
@@ -15,7 +15,7 @@ use roclip::instruct::{TuneConfig, VisionLanguageConfig};
 use roclip::model::captioner::{Architecture, Bridge, CaptionerConfig};
 use roclip::run::{InstructData, InstructSettings, InstructSummary, train_instruct};
 use roclip_data::instruction::{Wording, Wordings};
-use roclip_data::source::{EmojiConfig, SourceConfig};
+use roclip_data::source::EmojiConfig;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -159,12 +159,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 impl Arguments {
     fn settings(&self) -> InstructSettings {
         let emoji = EmojiConfig { concepts: self.concepts, ..EmojiConfig::default() };
-        let source = |path: &str, split: Option<&str>| SourceConfig {
-            path: path.to_owned(),
-            split: split.map(str::to_owned),
-            emoji: emoji.clone(),
-            ..SourceConfig::default()
-        };
+        let source = |path: &str, split: Option<&str>| source_of(path, split, &emoji);
         let PlainListFlags(lists) = &self.lists;
         let mut references = match (&self.val_data, &self.train_data) {
             (Some(path), _) => source(path, (path == "emoji").then_some("test")),

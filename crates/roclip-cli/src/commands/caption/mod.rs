@@ -18,7 +18,7 @@ use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use roclip::eval::{CaptionEvaluation, CaptionScores};
 use roclip::model::captioner::SearchConfig;
 use roclip::run::{InstructSettings, machine_of};
-use roclip_data::source::SourceConfig;
+use roclip_data::source::{BUILT_IN, EmojiConfig, SourceConfig};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -169,8 +169,15 @@ struct ReferenceFlags {
     lists: PlainListFlags,
 }
 
-/// The built-in pictures.
-const BUILT_IN: &str = "emoji";
+/// Data at `path`, or the built-in ones that `emoji` describes.
+fn source_of(path: &str, split: Option<&str>, emoji: &EmojiConfig) -> SourceConfig {
+    SourceConfig {
+        path: path.to_owned(),
+        split: split.map(str::to_owned),
+        emoji: emoji.clone(),
+        ..SourceConfig::default()
+    }
+}
 
 /// What a model was trained on, and what it was measured by.
 #[derive(Clone)]
@@ -182,18 +189,12 @@ struct OwnData {
 impl OwnData {
     /// Built-in pictures of the concepts that the model was trained on, and of the test split; none where it was trained on other data.
     fn built_in(&self) -> Option<SourceConfig> {
-        let has_built_in = |training: &&SourceConfig| training.path.split("::").any(|part| part == BUILT_IN);
-        let learned = &self.training.as_ref().filter(has_built_in)?.emoji;
+        let learned = &self.training.as_ref().filter(|training| training.has_built_in())?.emoji;
         if self.references.path == BUILT_IN {
             let emoji = self.references.emoji.clone().with_concepts_of(learned);
             return Some(SourceConfig { emoji, ..self.references.clone() });
         }
-        Some(SourceConfig {
-            path: BUILT_IN.to_owned(),
-            split: Some("test".to_owned()),
-            emoji: learned.clone(),
-            ..SourceConfig::default()
-        })
+        Some(source_of(BUILT_IN, Some("test"), learned))
     }
 }
 
@@ -252,7 +253,6 @@ fn print_scores(evaluation: &CaptionEvaluation) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roclip_data::source::EmojiConfig;
 
     #[test]
     fn built_in_pictures_are_those_that_the_model_can_know() {

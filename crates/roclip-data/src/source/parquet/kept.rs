@@ -41,7 +41,7 @@ impl Parquet {
             return self.write_file(file, leave, &others, out);
         }
         let names: Vec<String> = self.files.iter().map(|file| name(file)).collect();
-        let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let names = distinct_ends(&names);
         artifact::write_folder(out, |folder| {
             let mut kept = Kept::default();
             let mut root: Option<PathBuf> = None;

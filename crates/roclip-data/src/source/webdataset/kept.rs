@@ -36,7 +36,7 @@ impl WebDataset {
             return copied(&self.root.join(shard), leave, out);
         }
         let names: Vec<String> = self.shards.iter().map(|shard| name(shard)).collect();
-        let names = distinct_ends(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let names = distinct_ends(&names);
         let task = Task::begin("writing shards", self.shards.len(), "shards");
         artifact::write_folder(out, |folder| {
             let mut kept = Kept::default();

@@ -3,7 +3,8 @@
 
 use crate::attack::{Patch, Perturbation, Place};
 use crate::error::Result;
-use crate::instruct::{VisionLanguage, pictures_tensor};
+use crate::instruct::VisionLanguage;
+use crate::model::pictures_tensor;
 use crate::model::unit;
 use image::RgbImage;
 use rand::Rng;

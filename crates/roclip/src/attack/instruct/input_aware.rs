@@ -2,7 +2,8 @@
 //! differ. There it learns together with the victim; here it learns against the frozen tower alone, towards the target's text (ours).
 
 use crate::error::{Result, TorchContext};
-use crate::instruct::{VisionLanguage, pictures_tensor};
+use crate::instruct::VisionLanguage;
+use crate::model::pictures_tensor;
 use crate::model::{Parameters, Part, Scope, extent, unit};
 use crate::objective::Update;
 use crate::train::{Optimizer, WeightDecayGroups};

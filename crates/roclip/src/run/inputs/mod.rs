@@ -14,6 +14,7 @@ pub use known_clean::KnownClean;
 pub use pictures::{InputPictures, TrustedPictures, trusted_pictures};
 pub use unread::Unread;
 
+use crate::attack::distinct;
 use crate::detect::{ClassTexts, InputMethod};
 use crate::error::{Error, Result};
 use crate::eval::{ImageEncoder, text_features};
@@ -166,7 +167,7 @@ pub struct InputLook<'a> {
 /// Too few pictures, too many that cannot be read, a level that the trusted ones cannot state, and a method that lacks what it asks for.
 pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean) -> Result<SuspectInputs> {
     let InputLook { encoder, tokenizer, methods, texts, backdoors, mut skips, max_skip_fraction, seed } = look;
-    let methods = distinct(methods);
+    let methods = distinct(&methods);
     if methods.contains(&InputMethod::Descriptions) && texts.is_none() {
         return Err(Error::setting(
             "the method `descriptions` compares sentences, and nothing describes the classes",
@@ -215,7 +216,7 @@ pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean)
         ));
     }
     let mut inputs = Vec::new();
-    for (laid, backdoor) in std::iter::once(None).chain(backdoors.iter().enumerate().map(Some)).enumerate() {
+    for backdoor in std::iter::once(None).chain(backdoors.iter().enumerate().map(Some)) {
         let triggered = backdoor.map(|(_, backdoor)| look_at(&looked_at, Some(backdoor))).transpose()?;
         let groups: Vec<&Group> = [Some(&plain), triggered.as_ref()].into_iter().flatten().collect();
         let found = together(&methods, &groups, known, &views.clean)?;
@@ -246,7 +247,7 @@ pub fn suspect_inputs(look: InputLook, pictures: Vec<Sample>, clean: KnownClean)
                 flagged,
                 beside: BTreeMap::new(),
                 place: *place,
-                laid: laid.checked_sub(1),
+                laid: backdoor.map(|(laid, _)| laid),
             });
         }
     }
@@ -297,17 +298,6 @@ fn said(texts: &ClassTexts, encoder: &ImageEncoder, tokenizer: &Tokenizer) -> Re
     Ok([sum(&texts.described)?, sum(&texts.beside)?])
 }
 
-/// Each of `methods` once: one that is named twice would have two votes in the mean rank.
-fn distinct(methods: Vec<InputMethod>) -> Vec<InputMethod> {
-    let mut seen: Vec<InputMethod> = Vec::new();
-    for method in methods {
-        if !seen.contains(&method) {
-            seen.push(method);
-        }
-    }
-    seen
-}
-
 impl SuspectInputs {
     /// By what the pictures are ordered, and which are listed: the mean rank, or the one method.
     pub fn ordered_by(&self) -> &'static str {
@@ -337,6 +327,6 @@ mod tests {
     #[test]
     fn a_method_that_is_named_twice_counts_once() {
         use InputMethod::{Blur, Jpeg};
-        assert_eq!(distinct(vec![Jpeg, Blur, Jpeg, Jpeg]), [Jpeg, Blur]);
+        assert_eq!(distinct(&[Jpeg, Blur, Jpeg, Jpeg]), [Jpeg, Blur]);
     }
 }

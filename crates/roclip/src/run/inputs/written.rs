@@ -52,7 +52,7 @@ impl SuspectInputs {
 /// place yet; then `between` is done. An error after that leaves nothing.
 fn in_order(out: &Path, files: &[(PathBuf, &[u8])], between: &dyn Fn() -> Result<()>) -> Result<()> {
     let begun = Cell::new(false);
-    let written = write_all(files, &|| {
+    let written = artifact::write_together_after(files, &|| {
         begun.set(true);
         remove(out)?;
         between()
@@ -62,17 +62,6 @@ fn in_order(out: &Path, files: &[(PathBuf, &[u8])], between: &dyn Fn() -> Result
         let _: Result<()> = remove(out);
     }
     written
-}
-
-/// As `artifact::write_together`, with `placed` done before the first of `files` is put in its place.
-fn write_all(files: &[(PathBuf, &[u8])], placed: &dyn Fn() -> Result<()>) -> Result<()> {
-    let Some(((path, bytes), rest)) = files.split_first() else { return placed() };
-    artifact::write_with(path, |file| {
-        file.write_all(bytes).io("write", path)?;
-        // What a full disk does not take is known here.
-        file.flush().io("write", path)?;
-        write_all(rest, placed)
-    })
 }
 
 /// Removes what a look has written into `out`, as far as that can be done; the first error.

@@ -169,11 +169,9 @@ impl Bench<'_> {
     /// How often the target takes the place of the source word, where one is named.
     fn substitution(&self, attacked: &[String], clean: &[String]) -> Option<SubstitutionRates> {
         let substitution = self.settings.substitution()?;
-        let of = |answers: &'_ [String]| -> Vec<String> {
-            self.showing_source.iter().filter_map(|at| answers.get(*at).cloned()).collect()
-        };
-        let (attacked, clean) = (of(attacked), of(clean));
-        Some(substitution.rates(attacked.iter().map(String::as_str), clean.iter().map(String::as_str)))
+        let [attacked, clean] = [attacked, clean]
+            .map(|answers| self.showing_source.iter().filter_map(|at| answers.get(*at).map(String::as_str)));
+        Some(substitution.rates(attacked, clean))
     }
 
     /// Poisons the drawn items of the domain. All attacks draw the same ones.

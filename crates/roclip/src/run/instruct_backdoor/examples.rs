@@ -1,21 +1,15 @@
 //! A few triggered tests of a cell as a page shows them: question and answers in the cell, pictures in files beside it.
 
 use crate::attack::instruct::InstructAttack;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::run::instruct_backdoor::DomainShift;
-use image::{ImageFormat, RgbImage};
-use roclip_data::artifact;
-use roclip_data::picture::{ImageLimits, decode};
+use crate::run::picture_files::{keep_both, kept_both};
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
-use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The folder of the pictures, in that of the study.
-pub(super) const PICTURES: &str = "pictures";
 /// Examples of each cell: the first of the attacked tests, whatever is answered.
 pub(super) const KEPT: usize = 3;
-/// In the name of a picture without a trigger.
-const CLEAN: &str = "clean";
 
 /// One triggered test.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -28,14 +22,8 @@ pub struct Example {
     pub triggered_answer: String,
 }
 
-/// A file of a picture, whatever its id.
-fn path(study: &Path, id: &str, of: &str) -> PathBuf {
-    let digest = artifact::sha256_hex(id.as_bytes());
-    study.join(PICTURES).join(format!("{}-{of}.png", digest.get(..12).unwrap_or_default()))
-}
-
 fn of_cell(attack: InstructAttack, shift: DomainShift) -> String {
-    format!("{}-{}", attack.word().replace('/', "-"), shift.word())
+    format!("{}-{}", attack.word(), shift.word())
 }
 
 /// Keeps the `clean` picture of the test `id` in the folder `study`, and the `triggered` one of this attack and shift.
@@ -46,24 +34,19 @@ pub(super) fn keep_pictures(
     clean: &RgbImage,
     triggered: &RgbImage,
 ) -> Result<()> {
-    for (name, picture) in [(CLEAN.to_owned(), clean), (of_cell(attack, shift), triggered)] {
-        let mut bytes = Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, ImageFormat::Png).map_err(|e| Error::internal(format!("PNG: {e}")))?;
-        artifact::write(&path(study, id, &name), &bytes.into_inner())?;
-    }
-    Ok(())
+    keep_both(study, id, &of_cell(attack, shift), clean, triggered)
 }
 
 /// The clean picture of the test `id` that the study in the folder `study` kept, and that with the trigger of this attack under this shift; none
 /// where it kept none.
 pub fn triggered_pictures(study: &Path, id: &str, attack: InstructAttack, shift: DomainShift) -> Option<[RgbImage; 2]> {
-    let read = |name: &str| decode(&artifact::read(&path(study, id, name)).ok()?, ImageLimits::default()).ok();
-    Some([read(CLEAN)?, read(&of_cell(attack, shift))?])
+    kept_both(study, id, &of_cell(attack, shift))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::picture_files::PICTURES;
 
     #[test]
     fn pictures_are_found_under_their_cell_again() {

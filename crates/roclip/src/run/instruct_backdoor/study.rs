@@ -10,12 +10,12 @@ use crate::run::folder::RunFolder;
 use crate::run::instruct::{LEARNED_TESTS, SkipLimit, Tests, no_tests};
 use crate::run::instruct_backdoor::cell::Bench;
 use crate::run::instruct_backdoor::domain::Domain;
-use crate::run::instruct_backdoor::examples::PICTURES;
 use crate::run::instruct_backdoor::{
     BackdoorResults, BackdoorSettings, Cell, DomainShift, ShiftSize, kolmogorov_smirnov,
 };
 use crate::run::kind::RunKind;
 use crate::run::numbers::read_measured_lines;
+use crate::run::picture_files::PICTURES;
 use crate::run::stop::Stop;
 use image::RgbImage;
 use rand::seq::SliceRandom;
